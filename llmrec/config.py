@@ -1,0 +1,137 @@
+"""The configuration of every recipe: frozen dataclasses, filled from YAML and the command line by jsonargparse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Strategy = Literal["none", "frozen", "last_k", "lora", "full"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the log is and how to read it.
+
+    source: a folder with interactions.* and items.* (parquet, csv or jsonl), `hub:owner/name` for a
+        Hugging Face dataset with configurations or files of those names, or `movielens_small`.
+    interactions, items: explicit files (or `hub:` ids) instead of those of `source`.
+    order_column: sorts events of equal time; without it they keep the file's order.
+    text_template: item text from item fields; a field that is missing takes its sentence part with it.
+    time_unit: of integer timestamps; `auto` decides by their size.
+    timezone: of timestamps that carry none.
+    repeats: `drop` keeps the first event of a (user, item) pair; `keep` is for repeat consumption.
+    unknown_items: what to do with events on items that the catalog lacks.
+    k_core: drop users and items with fewer events, until none is left (0: keep all).
+    """
+
+    source: str | None = None
+    interactions: str | None = None
+    items: str | None = None
+    user_column: str = "user_id"
+    item_column: str = "item_id"
+    time_column: str = "timestamp"
+    order_column: str | None = None
+    catalog_item_column: str = "item_id"
+    release_column: str | None = None
+    text_template: str = "{title}"
+    time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto"
+    timezone: str = "UTC"
+    repeats: Literal["drop", "keep"] = "drop"
+    unknown_items: Literal["error", "drop"] = "error"
+    k_core: int = 0
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """names: every split the model is trained and reported on; the first one's model goes into the bundle."""
+
+    names: tuple[Literal["by_time", "leave_one_out"], ...] = ("by_time",)
+    valid_fraction: float = 0.1
+    test_fraction: float = 0.1
+    ties: Literal["strict", "file_order"] = "strict"
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.0
+    targets: str | tuple[str, ...] = "all-linear"
+    dora: bool = False
+    rslora: bool = False
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The pretrained language model that reads item text, and how it is transferred.
+
+    name: a hub id or a local folder. hub_id: what the bundle records where `name` is a local copy.
+    strategy: `none` (ids alone), `frozen`, `last_k` (`last_k` top layers), `lora`, `full`.
+    """
+
+    name: str = "sentence-transformers/all-MiniLM-L6-v2"
+    hub_id: str | None = None
+    revision: str | None = None
+    pooling: Literal["auto", "mean", "cls", "last"] = "auto"
+    max_tokens: int = 64
+    prompt: str = "{text}"
+    strategy: Strategy = "frozen"
+    last_k: int = 2
+    lora: LoraConfig = field(default_factory=LoraConfig)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The recommender's own layers.
+
+    item_ids: add a gated id embedding to the text vector. id_dropout: share of items whose id is hidden in a step.
+    time_bias: attention also sees the time between events.
+    query_time: whether the model is told when the target happens (`known`) or only the last event's time.
+    """
+
+    dim: int = 64
+    layers: int = 1
+    heads: int = 2
+    block: Literal["sasrec", "ligr"] = "sasrec"
+    max_history: int = 50
+    dropout: float = 0.5
+    item_ids: bool = True
+    id_dropout: float = 0.1
+    whiten: bool = True
+    time_bias: bool = True
+    query_time: Literal["known", "last_event"] = "last_event"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run of the training loop. Batches are counted in targets, so that each target weighs the same.
+
+    negatives: `full` softmax over the catalog, or the number of shared uniform negatives.
+    live_items: items a step reads through the backbone with gradients (strategies other than `frozen`).
+    """
+
+    epochs: int = 50
+    patience: int = 5
+    batch_targets: int = 1024
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    warmup_share: float = 0.02
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    clip_norm: float = 1.0
+    accumulate: int = 1
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    negatives: Literal["full"] | int = "full"
+    evals_per_epoch: int = 1
+    refit: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Full ranking over the whole catalog. max_queries: a seeded sample where a part has more."""
+
+    cutoffs: tuple[int, ...] = (10, 20)
+    max_queries: int = 50_000
+    mask_seen: bool = True
+    bootstrap_samples: int = 1000
+    baselines: tuple[str, ...] = ("popularity", "recent_popularity", "item_knn", "matrix", "nearest_text", "sasrec")

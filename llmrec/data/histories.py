@@ -1,0 +1,101 @@
+"""As-of histories: what was known of a user strictly before a query time.
+
+Events are kept once, by user and in time order; a history is a range of them, so that neither training
+windows nor a million queries copy anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmrec.data.interactions import Interactions, Mask, Rows, Ties
+from llmrec.data.splits import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """All events by user: those of user u are `item[offset[u]:offset[u + 1]]`, oldest first.
+
+    item, time: (E,); offset: (n_users + 1,); event: (E,) row of each in the log it was built from.
+    """
+
+    item: Rows
+    time: Rows
+    offset: Rows
+    event: Rows
+
+    @classmethod
+    def of(cls, interactions: Interactions, n_users: int) -> Histories:
+        event = np.argsort(interactions.user, kind="stable")
+        counts = np.bincount(interactions.user, minlength=n_users)
+        offset = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return cls(interactions.item[event], interactions.time[event], offset, event)
+
+    @property
+    def user(self) -> Rows:
+        """(E,) user row of each event."""
+        return np.repeat(np.arange(len(self.offset) - 1), np.diff(self.offset))
+
+    def tie_start(self) -> Rows:
+        """(E,) position of the first event of the same user at the same time as each event."""
+        user, position = self.user, np.arange(len(self.time))
+        fresh = np.ones(len(position), dtype=np.bool_)
+        fresh[1:] = (np.diff(self.time) != 0) | (np.diff(user) != 0)
+        return np.maximum.accumulate(np.where(fresh, position, 0))
+
+    def end_of_history(self, ties: Ties) -> Rows:
+        """(E,) where the history of each event ends (exclusive).
+
+        `strict`: events at the same time are in none of each other's histories.
+        `file_order`: the papers' habit, events before it in the log's order.
+        """
+        return self.tie_start() if ties == "strict" else np.arange(len(self.time))
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """Q questions "what will this user touch next?", each with the range of its history in `histories`.
+
+    user, time, target, start, end: (Q,). The history of query q is `histories.item[start[q]:end[q]]`.
+    """
+
+    histories: Histories
+    user: Rows
+    time: Rows
+    target: Rows
+    start: Rows
+    end: Rows
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, which: Rows | Mask | slice) -> Queries:
+        columns = (self.user, self.time, self.target, self.start, self.end)
+        return Queries(self.histories, *(column[which] for column in columns))
+
+    def last(self, n: int) -> tuple[Rows, Mask]:
+        """Positions (Q, T) of each history's last T <= n events, oldest first, padded right; and their mask."""
+        lengths = np.minimum(self.end - self.start, n)
+        steps = np.arange(max(int(lengths.max(initial=0)), 1))
+        mask = steps < lengths[:, None]
+        return np.where(mask, (self.end - lengths)[:, None] + steps, 0), mask
+
+    def seen(self) -> tuple[Rows, Rows]:
+        """(query row, item row) pairs of everything in the histories: what a ranking masks."""
+        lengths = self.end - self.start
+        query = np.repeat(np.arange(len(self)), lengths)
+        within = np.arange(len(query)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return query, self.histories.item[np.repeat(self.start, lengths) + within]
+
+
+def make_queries(split: Split, part: int, ties: Ties = "strict") -> Queries:
+    """One query for each event of `part`, in time order; histories hold events of every part before it."""
+    histories = Histories.of(split.interactions, split.n_users)
+    position = np.empty_like(histories.event)
+    position[histories.event] = np.arange(len(histories.event))
+    event = np.flatnonzero(split.part == part)
+    at, chosen = position[event], split.interactions.take(event)
+    start, end = histories.offset[chosen.user], histories.end_of_history(ties)[at]
+    return Queries(histories, chosen.user, chosen.time, chosen.item, start, end)

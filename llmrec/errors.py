@@ -1,0 +1,34 @@
+"""What can go wrong by a user's hand. Every message names the value, the place and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class LlmrecError(Exception):
+    """Base of every error that a user can cause and mend."""
+
+
+class ConfigError(LlmrecError, ValueError):
+    """A configuration that contradicts itself or the data."""
+
+
+class DataError(LlmrecError, ValueError):
+    """A log or catalog that cannot be used as it is.
+
+    All problems of a source are reported at once; `problems` holds one line for each kind.
+    """
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        listed = "\n".join(f"  - {problem}" for problem in self.problems)
+        super().__init__(f"{source}: {len(self.problems)} problem(s), nothing was written\n{listed}")
+
+
+class BackboneError(LlmrecError, ValueError):
+    """A pretrained model that cannot be loaded, pooled or adapted as asked."""
+
+
+class BundleError(LlmrecError, ValueError):
+    """A saved recommender that is incomplete, altered, or does not reproduce its own scores."""
