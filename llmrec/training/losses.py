@@ -1,0 +1,71 @@
+"""Softmax cross-entropy over items, without ever holding the logits of a batch against a catalog."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LOGITS_AT_ONCE = 4 << 20  # elements of one chunk of logits: 16 MiB in fp32, small enough to stay in cache and heap
+
+
+class _FullSoftmax(torch.autograd.Function):
+    """Loss and gradients in one pass over chunks of targets: each chunk's logits are made, used and dropped."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, items: Tensor, bias: Tensor, target: Tensor) -> Tensor:
+        needs_grad = any(ctx.needs_input_grad)
+        grad_states, grad_items, grad_bias = torch.empty_like(states), torch.zeros_like(items), torch.zeros_like(bias)
+        total = states.new_zeros((), dtype=torch.float64)
+        rows = max(LOGITS_AT_ONCE // len(items), 1)
+        for start in range(0, len(states), rows):
+            state, wanted = states[start : start + rows], target[start : start + rows, None]
+            logits = torch.addmm(bias, state, items.T)  # (rows, N)
+            top = logits.amax(1, keepdim=True)
+            wanted_logit = logits.gather(1, wanted)
+            exp = logits.sub_(top).exp_()
+            mass = exp.sum(1, keepdim=True)
+            total += (mass.log() + top - wanted_logit).sum()
+            if needs_grad:
+                grad_logits = exp.div_(mass)
+                grad_logits.scatter_add_(1, wanted, torch.full_like(wanted_logit, -1.0))
+                torch.mm(grad_logits, items, out=grad_states[start : start + rows])
+                grad_items.addmm_(grad_logits.T, state)
+                grad_bias += grad_logits.sum(0)
+        ctx.save_for_backward(grad_states, grad_items, grad_bias)
+        return total.to(states.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+        grad_states, grad_items, grad_bias = ctx.saved_tensors
+        return grad_states * grad, grad_items * grad, grad_bias * grad, None
+
+
+def full_softmax(states: Tensor, items: Tensor, bias: Tensor, target: Tensor) -> Tensor:
+    """Sum over targets of -log softmax(states . items + bias)[target].
+
+    states: (M, D); items: (N, D); bias: (N,), -inf leaves an item out; target: (M,) rows of items.
+    Memory beside the inputs' gradients is one chunk of logits.
+    """
+    loss: Tensor = _FullSoftmax.apply(states, items, bias, target)  # type: ignore[no-untyped-call]
+    return loss
+
+
+def sampled_softmax(
+    states: Tensor, wanted: Tensor, negatives: Tensor, target: Tensor, negative_rows: Tensor, n_items: int
+) -> Tensor:
+    """Sum over targets of the softmax cross-entropy against S shared uniform negatives.
+
+    states, wanted: (M, D), state and item vector of each target; negatives: (S, D); target: (M,) and
+    negative_rows: (S,) catalog rows, by which accidental hits are left out. The logits of negatives gain
+    log((n_items - 1) / S), which makes the sum an estimate of the full denominator (logQ correction,
+    Yi et al. 2019, doi:10.1145/3298689.3346996).
+    """
+    positive = (states * wanted).sum(1, keepdim=True)  # (M, 1)
+    shift = torch.log(torch.tensor((n_items - 1) / len(negative_rows)))
+    logits = states @ negatives.T + shift.to(states)  # (M, S)
+    logits = logits.masked_fill(target[:, None] == negative_rows, float("-inf"))
+    everything = torch.cat([positive, logits], dim=1)  # (M, 1 + S)
+    return functional.cross_entropy(everything, torch.zeros_like(target), reduction="sum")

@@ -1,0 +1,75 @@
+"""What a step minimises: the model, and where it trains the backbone behind it, as one module.
+
+One module, because DDP synchronises what is called through it, and what is not called must not be in it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from llmrec.data.batches import HistoryBatch
+from llmrec.models.backbone import Backbone
+from llmrec.models.recommender_model import RecommenderModel
+from llmrec.models.tokens import Tokens
+from llmrec.training.losses import full_softmax, sampled_softmax
+
+
+class RecommendationObjective(nn.Module):
+    """Sum over a batch's targets of the softmax cross-entropy over the items known in training.
+
+    Items without a training event are not yet born for the model: they are no one's negatives.
+    backbone, tokens: given when the backbone itself trains; a step then reads `live_rows` through it.
+    """
+
+    out: Tensor
+
+    def __init__(
+        self, model: RecommenderModel, backbone: Backbone | None = None, tokens: Tokens | None = None
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.backbone = backbone
+        self.tokens = tokens
+        known = model.items.known
+        self.n_known = int(known.sum())
+        out = torch.zeros(len(known), device=known.device).masked_fill(~known, float("-inf"))
+        self.register_buffer("out", out, persistent=False)
+
+    def forward(self, batch: HistoryBatch, live_rows: Tensor | None, negatives: Tensor | None) -> Tensor:
+        """negatives: (S,) catalog rows, or None for the softmax over all known items."""
+        live_text = self._read(live_rows) if live_rows is not None else None
+        states, items = self.model(batch, live_rows, live_text)
+        with torch.autocast(states.device.type, enabled=False):  # sums over a whole catalog want fp32
+            states, items = states.float(), items.float()
+            if negatives is None:
+                return full_softmax(states, items, self.out, batch.target)
+            return sampled_softmax(
+                states, items[batch.target], items[negatives], batch.target, negatives, self.n_known
+            )
+
+    def _read(self, live_rows: Tensor) -> Tensor:
+        """Text vectors of `live_rows` with gradients; the stored table takes their new values as well."""
+        if self.backbone is None or self.tokens is None or self.model.items.text is None:
+            raise ValueError("live rows need a backbone, its tokens and a model with text")
+        vectors: Tensor = self.backbone(*self.tokens.batch(live_rows.cpu().numpy(), self.out.device))
+        self.model.items.text[live_rows] = vectors.detach().to(self.model.items.text)
+        return vectors
+
+
+def choose_live_rows(
+    batch: HistoryBatch, known: NDArray[np.int64], n_live: int, rng: np.random.Generator
+) -> Tensor:
+    """Catalog rows (R,) that a step reads through the backbone: its targets first, then what its histories
+    hold, then random known items, so that positives and negatives both pull on the backbone.
+    """
+    targets = np.unique(batch.target.numpy())
+    if len(targets) >= n_live:
+        return torch.from_numpy(rng.choice(targets, n_live, replace=False))
+    held = np.setdiff1d(batch.history[batch.history_mask].numpy(), targets)
+    n_held = min(len(held), (n_live - len(targets)) // 2)
+    chosen = np.concatenate([targets, rng.choice(held, n_held, replace=False)])
+    others = np.setdiff1d(rng.choice(known, n_live), chosen)[: n_live - len(chosen)]
+    return torch.from_numpy(np.concatenate([chosen, others]))

@@ -1,0 +1,37 @@
+"""A trained model as a scorer of queries, for validation, reports and recommendation alike."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from llmrec.data.batches import query_batch
+from llmrec.data.histories import Queries
+from llmrec.models.recommender_model import RecommenderModel
+
+
+class ModelScorer:
+    """Scores against an item table computed once; build a new scorer after the model has changed."""
+
+    @torch.no_grad()
+    def __init__(self, model: RecommenderModel) -> None:
+        self.model = model
+        training = model.training
+        model.eval()
+        self.table = model.items()  # (N, D)
+        self.scoring_items = model.scoring_items(self.table)
+        model.train(training)
+
+    @torch.no_grad()
+    def states(self, queries: Queries) -> Tensor:
+        """(B, D) user states, as the scores see them."""
+        config, training = self.model.config, self.model.training
+        batch = query_batch(queries, config.max_history, config.query_time == "known").to(self.table.device)
+        self.model.eval()
+        states = self.model.states(self.table, batch)
+        self.model.train(training)
+        return states
+
+    def scores(self, queries: Queries) -> Tensor:
+        """(B, N) scores of every catalog item, on the CPU."""
+        return (self.states(queries) @ self.scoring_items.T).float().cpu()

@@ -1,0 +1,194 @@
+"""The one training loop, by Accelerate: from one CPU to many GPUs.
+
+A batch is defined for all processes together and shared out among them; its loss is a sum over targets divided
+by the number of targets of the whole step, so that neither process count, accumulation nor uneven batches change
+what a target weighs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from llmrec.config import TrainConfig
+from llmrec.data.batches import Windows, epoch_batches, window_batch
+from llmrec.data.interactions import Rows
+from llmrec.training.checkpoints import Progress, load_checkpoint, load_trainable, save_checkpoint, trainable_state
+from llmrec.training.checkpoints import random_state, set_random_state
+from llmrec.training.objectives import RecommendationObjective, choose_live_rows
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run stands: its name in progress bars and trackers, its folder, its seed, and whether it may resume.
+
+    identity: hash of configuration and data; a checkpoint of another identity is refused.
+    """
+
+    name: str
+    folder: Path
+    seed: int
+    resume: bool
+    identity: str
+
+
+class Trainer:
+    """Fits an objective to windows, measuring `validate` (higher is better) as often as the config says."""
+
+    def __init__(
+        self,
+        objective: RecommendationObjective,
+        windows: Windows,
+        validate: Callable[[], float],
+        config: TrainConfig,
+        accelerator: Accelerator,
+        run: Run,
+    ) -> None:
+        from transformers.optimization import get_scheduler
+
+        self.config, self.accelerator, self.run = config, accelerator, run
+        self.windows, self.validate = windows, validate
+        self.objective = objective.to(accelerator.device)
+        self.known = np.flatnonzero(objective.model.items.known.cpu().numpy())
+        self.groups_per_epoch = len(self._groups(0))
+        optimizer = torch.optim.AdamW(self._parameter_groups(), weight_decay=config.weight_decay)
+        n_steps = self.groups_per_epoch * config.epochs
+        kind = {"constant": "constant_with_warmup"}.get(config.schedule, config.schedule)
+        self.scheduler = get_scheduler(kind, optimizer, int(n_steps * config.warmup_share), n_steps)
+        self.wrapped, self.optimizer = accelerator.prepare(self.objective, optimizer)
+        self.progress = Progress()
+        self.best = trainable_state(self.objective)
+
+    def fit(self) -> Progress:
+        """Train until the epochs are over or validation stops improving; the best weights stay in the objective."""
+        if self.run.resume:
+            self._resume()
+        bar = tqdm(
+            total=self.groups_per_epoch * self.config.epochs,
+            initial=self.progress.step,
+            desc=self.run.name,
+            unit="step",
+            disable=not self.accelerator.is_main_process,
+            leave=False,
+        )
+        while not self.progress.finished:
+            self._epoch(bar)
+        bar.close()
+        load_trainable(self.objective, self.best)
+        return self.progress
+
+    def _epoch(self, bar: Any) -> None:
+        groups = self._groups(self.progress.epoch)
+        marks = {round(len(groups) * (k + 1) / self.config.evals_per_epoch) for k in range(self.config.evals_per_epoch)}
+        loss, n_targets = 0.0, 0
+        for row in range(self.progress.batch, len(groups)):
+            loss += self._step(groups[row], row)
+            n_targets += sum(int(self.windows.n_targets[rows].sum()) for rows in groups[row])
+            self.progress.step += 1
+            self.progress.batch = row + 1
+            bar.update()
+            if row + 1 in marks:
+                self._measure(loss / max(n_targets, 1), (row + 1) / len(groups), bar)
+                loss, n_targets = 0.0, 0
+                if self.progress.finished:
+                    return
+
+    def _step(self, group: list[Rows], row: int) -> float:
+        """One optimizer step over a group of batches; returns this step's loss summed over targets."""
+        rng = np.random.default_rng((self.run.seed, self.progress.epoch, row, self.accelerator.process_index))
+        n_targets = sum(int(self.windows.n_targets[rows].sum()) for rows in group)
+        self.wrapped.train()
+        total = torch.zeros((), device=self.accelerator.device)
+        for place, rows in enumerate(group, start=1):
+            sync = nullcontext() if place == len(group) else self.accelerator.no_sync(self.wrapped)
+            with sync:
+                with self.accelerator.autocast():
+                    loss = self._loss(rows, rng)
+                # DDP averages over processes; the sum over targets is what is wanted.
+                self.accelerator.backward(loss * (self.accelerator.num_processes / n_targets))
+            total += loss.detach()
+        if self.config.clip_norm > 0:
+            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad()
+        return float(self.accelerator.reduce(total, "sum"))
+
+    def _loss(self, rows: Rows, rng: np.random.Generator) -> Tensor:
+        mine = rows[self.accelerator.process_index :: self.accelerator.num_processes]
+        known_time = self.objective.model.config.query_time == "known"
+        batch = window_batch(self.windows, mine, known_time)
+        live = None
+        if self.objective.backbone is not None:
+            live = choose_live_rows(batch, self.known, self.config.live_items, rng).to(self.accelerator.device)
+        negatives = None
+        if self.config.negatives != "full":
+            negatives = torch.from_numpy(rng.choice(self.known, self.config.negatives)).to(self.accelerator.device)
+        loss: Tensor = self.wrapped(batch.to(self.accelerator.device), live, negatives)
+        return loss
+
+    def _measure(self, loss: float, share: float, bar: Any) -> None:
+        """Validate, keep the best weights, decide whether to stop, and write a checkpoint."""
+        progress = self.progress
+        metric = self.validate()
+        at = progress.epoch + share
+        progress.history.append({"epoch": at, "loss": loss, "valid_ndcg": metric})
+        bar.set_postfix(loss=f"{loss:.3f}", valid=f"{metric:.4f}")
+        self.accelerator.log({f"{self.run.name}/loss": loss, f"{self.run.name}/valid_ndcg": metric}, step=progress.step)
+        if metric > progress.best:
+            progress.best, progress.best_epoch, progress.stale = metric, at, 0
+            self.best = trainable_state(self.objective)
+        else:
+            progress.stale += 1
+        if share == 1:
+            progress.epoch, progress.batch = progress.epoch + 1, 0
+        progress.finished = progress.stale >= self.config.patience or progress.epoch >= self.config.epochs
+        self._save()
+
+    def _save(self) -> None:
+        states = self.accelerator.gather(random_state().to(self.accelerator.device)[None]).cpu()
+        if self.accelerator.is_main_process:
+            save_checkpoint(
+                self.run.folder,
+                self.progress,
+                self.objective,
+                self.best,
+                self.optimizer.optimizer,
+                self.scheduler.state_dict(),
+                list(states.clone()),
+                self.run.identity,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        saved = load_checkpoint(self.run.folder, self.run.identity)
+        if saved is None:
+            return
+        load_trainable(self.objective, saved.weights)
+        self.optimizer.load_state_dict(saved.optimizer)
+        self.scheduler.load_state_dict(saved.scheduler)
+        self.progress, self.best = saved.progress, saved.best
+        set_random_state(saved.random_states[self.accelerator.process_index])
+
+    def _groups(self, epoch: int) -> list[list[Rows]]:
+        """The batches of an epoch, `accumulate` of them to a step: the same in every process and after a resume."""
+        rng = np.random.default_rng((self.run.seed, epoch))
+        batches = epoch_batches(self.windows, self.config.batch_targets, rng)
+        return [batches[row : row + self.config.accumulate] for row in range(0, len(batches), self.config.accumulate)]
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        head = [p for p in self.objective.model.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": head, "lr": self.config.learning_rate}]
+        if self.objective.backbone is not None:
+            tuned = [p for p in self.objective.backbone.parameters() if p.requires_grad]
+            groups.append({"params": tuned, "lr": self.config.backbone_learning_rate})
+        return groups
