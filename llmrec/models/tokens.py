@@ -40,6 +40,13 @@ class Tokens:
         """(N,) tokens of each text."""
         return np.diff(self.offset)
 
+    def take(self, rows: NDArray[np.int64]) -> Tokens:
+        """The texts at `rows` alone."""
+        lengths = self.lengths[rows]
+        offset = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        within = np.arange(offset[-1]) - np.repeat(offset[:-1], lengths)
+        return Tokens(self.flat[np.repeat(self.offset[rows], lengths) + within], offset, self.pad_id)
+
     def batch(self, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
         """input_ids and attention_mask (U, L) of the texts at `rows`, padded right to the longest."""
         lengths = self.lengths[rows]

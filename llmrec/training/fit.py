@@ -1,0 +1,166 @@
+"""From a split to a fitted model, in the two stages of transfer: stored text vectors first, then the backbone."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from llmrec.config import ModelConfig, TrainConfig
+from llmrec.data.batches import training_windows
+from llmrec.data.histories import Queries
+from llmrec.data.interactions import Ties
+from llmrec.data.splits import Split
+from llmrec.evaluation.metrics import ndcg_at
+from llmrec.evaluation.ranking import Ranking, Scorer, rank_queries
+from llmrec.models.backbone import Backbone
+from llmrec.models.recommender_model import RecommenderModel
+from llmrec.models.tokens import Tokens
+from llmrec.training.checkpoints import Progress
+from llmrec.training.objectives import RecommendationObjective
+from llmrec.training.scorer import ModelScorer
+from llmrec.training.trainer import Run, Trainer
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a fit is given besides its own configuration. valid: the queries that early stopping looks at."""
+
+    split: Split
+    valid: Queries
+    ties: Ties
+    mask_seen: bool
+    accelerator: Accelerator
+    folder: Path
+    data_fingerprint: str
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A backbone that trains, and the catalog in its tokens."""
+
+    backbone: Backbone
+    tokens: Tokens
+
+
+def fit_model(
+    name: str, task: Task, model_config: ModelConfig, config: TrainConfig, text: Tensor | None, seed: int
+) -> tuple[RecommenderModel, Progress]:
+    """Feature transfer: fit the recommender's own layers on frozen text vectors (N, D_text), or on ids alone.
+
+    With `config.refit` the model returned has then been trained anew, for as long as the best epoch took, on
+    train + validation.
+    """
+    model = _new_model(task.split, model_config, text, seed)
+    progress = _train(name, task, model, config, seed, lambda: mean_ndcg(task, ModelScorer(model)))
+    if not config.refit:
+        return model, progress
+    longest = replace(config, epochs=max(math.ceil(progress.best_epoch), 1), patience=config.epochs + 1)
+    refit = replace(task, split=task.split.refit())
+    model = _new_model(refit.split, model_config, text, seed)
+    _train(f"{name}-refit", refit, model, longest, seed, _always_better())
+    return model, progress
+
+
+def adapt_backbone(
+    name: str, task: Task, model: RecommenderModel, config: TrainConfig, reader: Reader, seed: int
+) -> Progress:
+    """Parameter transfer: go on training a fitted model together with its backbone, and renew its text table.
+
+    The table's rows that a step reads are renewed by that step, the rest before each validation.
+    """
+
+    def validate() -> float:
+        renew_text(model, reader, task.accelerator)
+        return mean_ndcg(task, ModelScorer(model))
+
+    before = mean_ndcg(task, ModelScorer(model))
+    progress = _train(name, task, model, config, seed, validate, reader, start=before)
+    renew_text(model, reader, task.accelerator)
+    return progress
+
+
+@torch.no_grad()
+def renew_text(model: RecommenderModel, reader: Reader, accelerator: Accelerator) -> None:
+    """Read the whole catalog with the backbone as it is now; each process reads its share."""
+    if model.items.text is None:
+        raise ValueError("a model without text has no table to renew")
+    mine = np.arange(accelerator.process_index, len(reader.tokens), accelerator.num_processes)
+    table = torch.zeros_like(model.items.text)
+    describe = "reading the catalog" if accelerator.is_main_process else None
+    table[torch.from_numpy(mine)] = reader.backbone.encode(reader.tokens.take(mine), describe).to(table)
+    model.items.text.copy_(accelerator.reduce(table, "sum"))
+
+
+def rank_sharded(
+    task: Task, scorer: Scorer, queries: Queries, n_top: int, progress: str | None = None
+) -> Ranking:
+    """Rank all queries, each process its share; every process gets the whole ranking, in order."""
+    rank, world = task.accelerator.process_index, task.accelerator.num_processes
+    bounds = np.linspace(0, len(queries), world + 1).astype(int)
+    mine = queries.take(slice(bounds[rank], bounds[rank + 1]))
+    ranking = rank_queries(scorer, mine, n_top=n_top, mask_seen=task.mask_seen, progress=progress)
+    if world == 1:
+        return ranking
+    parts = gather_object([(ranking.rank, ranking.top)])
+    return Ranking(np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]))
+
+
+def mean_ndcg(task: Task, scorer: Scorer) -> float:
+    """NDCG@10 over the validation queries, the same number in every process."""
+    return float(ndcg_at(rank_sharded(task, scorer, task.valid, n_top=1).rank, 10).mean())
+
+
+def _new_model(split: Split, config: ModelConfig, text: Tensor | None, seed: int) -> RecommenderModel:
+    torch.manual_seed(seed)
+    known = torch.from_numpy(~split.cold_items())
+    return RecommenderModel(config, known, None if text is None else text.clone())
+
+
+def _train(
+    name: str,
+    task: Task,
+    model: RecommenderModel,
+    config: TrainConfig,
+    seed: int,
+    validate: Callable[[], float],
+    reader: Reader | None = None,
+    start: float | None = None,
+) -> Progress:
+    if config.epochs == 0:
+        return Progress(finished=True)
+    windows = training_windows(task.split.train, task.split.n_users, model.config.max_history, task.ties)
+    objective = RecommendationObjective(model, *((reader.backbone, reader.tokens) if reader else (None, None)))
+    torch.manual_seed(seed + 1_000_003 * task.accelerator.process_index)  # dropout differs between processes
+    identity = _identity(name, task, model.config, config, seed)
+    run = Run(name, task.folder / "checkpoints" / f"{task.split.name}-{name}-{seed}", seed, task.resume, identity)
+    trainer = Trainer(objective, windows, validate, config, task.accelerator, run)
+    if start is not None:
+        trainer.progress.best = start
+    progress = trainer.fit()
+    task.accelerator.free_memory()
+    return progress
+
+
+def _always_better() -> Callable[[], float]:
+    """A measurement that rises each time: without validation data the last weights are the best."""
+    count = itertools.count()
+    return lambda: float(next(count))
+
+
+def _identity(name: str, task: Task, model: ModelConfig, train: TrainConfig, seed: int) -> str:
+    facts = [name, task.split.name, task.ties, task.mask_seen, task.data_fingerprint, seed]
+    facts += [dataclasses.asdict(model), dataclasses.asdict(train)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

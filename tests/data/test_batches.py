@@ -1,0 +1,79 @@
+"""Windows ask every target exactly once, of a state that has seen exactly its history."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmrec.data.batches import epoch_batches, query_batch, training_windows, window_batch
+from llmrec.data.histories import make_queries
+from llmrec.data.interactions import Interactions, Ties
+from llmrec.data.splits import TEST, leave_one_out
+
+events = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9), st.integers(0, 12)), min_size=1, max_size=60)
+
+
+def log_of(rows: list[tuple[int, int, int]]) -> Interactions:
+    user, item, time = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
+    return Interactions.sort(user, item, time * 86_400)
+
+
+def questions(log: Interactions, max_history: int, ties: Ties) -> list[tuple[tuple[int, ...], int]]:
+    """(seen items, target) of every question in the windows, read off one batch of all of them."""
+    windows = training_windows(log, 5, max_history, ties)
+    batch = window_batch(windows, np.arange(len(windows)), query_time_known=True)
+    states = batch.history.shape[1] + 1
+    asked = []
+    for source, target in zip(batch.source.tolist(), batch.target.tolist(), strict=True):
+        row, seen = divmod(source, states)
+        assert batch.history_mask[row, :seen].all()
+        asked.append((tuple(batch.history[row, :seen].tolist()), target))
+        assert (batch.event_time[row, :seen] <= batch.query_time[row, seen]).all()
+    return asked
+
+
+@given(events, st.sampled_from(["strict", "file_order"]), st.integers(1, 8))
+@settings(max_examples=60, deadline=None)
+def test_each_target_is_asked_once_with_a_suffix_of_its_history(
+    rows: list[tuple[int, int, int]], ties: Ties, max_history: int
+) -> None:
+    log = log_of(rows)
+    expected = []
+    for user in range(5):
+        mine = np.flatnonzero(log.user == user)
+        for place, event in enumerate(mine):
+            before = mine[:place] if ties == "file_order" else mine[log.time[mine] < log.time[event]]
+            expected.append((tuple(log.item[before].tolist()), int(log.item[event])))
+    asked = questions(log, max_history, ties)
+    assert len(asked) == len(expected)
+    for (seen, target), (history, wanted) in zip(asked, expected, strict=True):
+        assert target == wanted
+        assert len(seen) <= max_history
+        assert seen == history[len(history) - len(seen) :]
+        assert bool(seen) == bool(history)  # a state without events is asked only where there is no history
+
+
+def test_newest_window_is_full() -> None:
+    log = log_of([(0, item, item) for item in range(8)])
+    assert questions(log, 3, "file_order")[-1] == ((4, 5, 6), 7)
+
+
+def test_batches_hold_every_window_once_and_about_as_many_targets() -> None:
+    rng = np.random.default_rng(0)
+    log = log_of([(int(u), int(i), int(t)) for u, i, t in rng.integers(0, [5, 10, 40], size=(300, 3))])
+    windows = training_windows(log, 5, 4, "file_order")
+    batches = epoch_batches(windows, 16, np.random.default_rng(1))
+    assert sorted(np.concatenate(batches)) == list(range(len(windows)))
+    assert max(windows.n_targets[rows].sum() for rows in batches) < 16 + windows.n_targets.max()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_query_batch_asks_the_newest_state(known: bool) -> None:
+    log = log_of([(0, 1, 1), (0, 2, 2), (0, 3, 5), (1, 4, 1), (1, 5, 2), (1, 6, 9)])
+    queries = make_queries(leave_one_out(log, 2, 10), TEST)
+    batch = query_batch(queries, 5, known)
+    assert batch.history.tolist() == [[1, 2], [4, 5]]
+    assert batch.source.tolist() == [2, 5]
+    asked_at = batch.query_time.flatten()[batch.source] / 86_400
+    assert torch.equal(asked_at, torch.tensor([5.0, 9.0] if known else [2.0, 2.0]))

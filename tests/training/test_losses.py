@@ -1,0 +1,48 @@
+"""The chunked softmax equals torch's own; the sampled one estimates it."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from llmrec.training import losses
+
+
+@pytest.mark.parametrize("at_once", [7, 1 << 20])
+def test_full_softmax_has_torchs_loss_and_gradients(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", at_once)
+    torch.manual_seed(0)
+    states, items = torch.randn(13, 5).double().requires_grad_(), torch.randn(9, 5).double().requires_grad_()
+    bias = torch.randn(9).double()
+    bias[3] = -torch.inf
+    target = torch.tensor([0, 1, 2, 4, 5, 6, 7, 8, 0, 1, 2, 4, 5])
+    ours = losses.full_softmax(states, items, bias, target)
+    grads = torch.autograd.grad(2 * ours, (states, items))
+    theirs = functional.cross_entropy(states @ items.T + bias, target, reduction="sum")
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(grads, torch.autograd.grad(2 * theirs, (states, items)))
+    assert torch.all(grads[1][3] == 0)  # an item left out gets no gradient
+
+
+def test_full_softmax_passes_gradcheck() -> None:
+    torch.manual_seed(1)
+    states, items = torch.randn(4, 3).double().requires_grad_(), torch.randn(6, 3).double().requires_grad_()
+    bias = torch.zeros(6).double().requires_grad_()
+    target = torch.tensor([0, 5, 2, 2])
+    assert torch.autograd.gradcheck(losses.full_softmax, (states, items, bias, target))
+
+
+def test_sampled_softmax_leaves_accidental_hits_out_and_corrects_for_sampling() -> None:
+    states, items = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.0, 1.0]])
+    target, drawn = torch.tensor([0]), torch.tensor([0, 1, 2, 0])
+    loss = losses.sampled_softmax(states, items[target], items[drawn], target, drawn, n_items=9)
+    # positive logit 1.5; negatives 1 and 2, each standing for 8 / 4 items
+    expected = -1.5 + torch.logsumexp(torch.tensor([1.5, 1 + torch.log(torch.tensor(2.0)), 2 + torch.log(torch.tensor(2.0))]), 0)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_sampled_softmax_over_everything_else_is_the_full_one() -> None:
+    torch.manual_seed(2)
+    states, items = torch.randn(1, 4), torch.randn(8, 4)
+    others = torch.arange(1, 8)
+    sampled = losses.sampled_softmax(states, items[:1], items[others], torch.tensor([0]), others, n_items=8)
+    torch.testing.assert_close(sampled, losses.full_softmax(states, items, torch.zeros(8), torch.tensor([0])))
