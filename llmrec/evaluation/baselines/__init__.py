@@ -1,0 +1,125 @@
+"""Baselines that anyone would ask for, each tuned on the validation queries with the same budget of settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrec.data.histories import Queries
+from llmrec.data.splits import Split
+from llmrec.errors import ConfigError
+from llmrec.evaluation.baselines.item_knn import ItemKNN, ItemKNNSettings
+from llmrec.evaluation.baselines.matrix import Matrix, MatrixForm, MatrixSettings
+from llmrec.evaluation.baselines.nearest_text import NearestText, NearestTextSettings
+from llmrec.evaluation.baselines.popularity import Popularity, RecentPopularity, RecentSettings
+from llmrec.evaluation.baselines.tuning import Search, Tuning
+from llmrec.evaluation.ranking import Scorer, sample_queries
+
+__all__ = [
+    "BASELINES",
+    "BaselineTask",
+    "Fitted",
+    "ItemKNN",
+    "ItemKNNSettings",
+    "Matrix",
+    "MatrixSettings",
+    "NearestText",
+    "NearestTextSettings",
+    "Popularity",
+    "RecentPopularity",
+    "RecentSettings",
+    "Search",
+    "Tuning",
+    "fit_baselines",
+]
+
+
+@dataclass(frozen=True)
+class BaselineTask:
+    """What every baseline is given.
+
+    tune_on: tuned with its training part on `valid`; fit_on: the split it is fitted on in the end (the same,
+    or `tune_on.refit()`); text_vectors: (N, D) of the catalog, for those that read text.
+    """
+
+    tune_on: Split
+    fit_on: Split
+    valid: Queries
+    text_vectors: NDArray[np.float32] | None = None
+    tuning: Tuning = field(default_factory=Tuning)
+
+    @property
+    def watched(self) -> Queries:
+        """The sample of validation queries that all searches look at."""
+        return sample_queries(self.valid, self.tuning.queries, self.tuning.seed)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A baseline ready to rank, and the record of its search for the report (empty: nothing to tune)."""
+
+    scorer: Scorer
+    record: dict[str, Any]
+
+
+def fit_baselines(names: Sequence[str], task: BaselineTask) -> dict[str, Fitted]:
+    """Tunes and fits the baselines named; some give two rows, such as the frozen twin of recent popularity.
+
+    Raises:
+        ConfigError: a name that is not in BASELINES, or a baseline that needs text vectors and has none.
+    """
+    unknown = sorted(set(names) - set(BASELINES))
+    if unknown:
+        raise ConfigError(f"unknown baselines {unknown}; choose from {sorted(BASELINES)}")
+    fitted: dict[str, Fitted] = {}
+    for name in names:
+        fitted |= BASELINES[name](task)
+    return fitted
+
+
+def _popularity(task: BaselineTask) -> dict[str, Fitted]:
+    return {"popularity": Fitted(Popularity.fit(task.fit_on), {})}
+
+
+def _recent_popularity(task: BaselineTask) -> dict[str, Fitted]:
+    found = RecentPopularity.tune(task.tune_on, task.watched, task.tuning)
+    streaming = RecentPopularity.fit(task.fit_on, found.chosen)
+    frozen = RecentPopularity.frozen(task.fit_on, found.chosen)
+    return {
+        "recent_popularity": Fitted(streaming, found.record()),
+        "recent_popularity_frozen": Fitted(frozen, found.record()),
+    }
+
+
+def _item_knn(task: BaselineTask) -> dict[str, Fitted]:
+    found = ItemKNN.tune(task.tune_on, task.watched, task.tuning)
+    return {"item_knn": Fitted(ItemKNN.fit(task.fit_on, found.chosen), found.record())}
+
+
+def _matrix(task: BaselineTask) -> dict[str, Fitted]:
+    forms: tuple[tuple[str, MatrixForm], ...] = (("matrix", "additive"), ("matrix_product", "product"))
+    fitted = {}
+    for name, form in forms:
+        found = Matrix.tune(task.tune_on, task.watched, form, task.tuning)
+        fitted[name] = Fitted(Matrix.fit(task.fit_on, found.chosen), found.record())
+    return fitted
+
+
+def _nearest_text(task: BaselineTask) -> dict[str, Fitted]:
+    if task.text_vectors is None:
+        raise ConfigError("baseline 'nearest_text' needs the catalog's text vectors; give a backbone or leave it out")
+    found = NearestText.tune(task.text_vectors, task.watched, task.tuning)
+    return {"nearest_text": Fitted(NearestText.fit(task.text_vectors, found.chosen), found.record())}
+
+
+BASELINES: dict[str, Callable[[BaselineTask], dict[str, Fitted]]] = {
+    "popularity": _popularity,
+    "recent_popularity": _recent_popularity,
+    "item_knn": _item_knn,
+    "matrix": _matrix,
+    "nearest_text": _nearest_text,
+}

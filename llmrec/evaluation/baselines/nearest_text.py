@@ -1,0 +1,61 @@
+"""Nearest text: items whose text is like that of the history. No training; it knows cold items as well as warm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from llmrec.data.histories import Queries
+from llmrec.evaluation.baselines.tuning import Search, Tuning, search
+
+_MAX_HISTORY = 50
+
+
+@dataclass(frozen=True)
+class NearestTextSettings:
+    """gamma: weight of a history event falls by this factor with each step back (1: all alike)."""
+
+    gamma: float = 0.8
+
+
+@dataclass(frozen=True)
+class NearestText:
+    """score(u, i) = cosine(weighted mean of the history's vectors, vector of i); 0 for all without a history.
+
+    Vectors are centred first: those of language models share a large common part that hides the differences.
+
+    vectors: (N, D) float32, centred, of length 1.
+    """
+
+    vectors: Tensor
+    settings: NearestTextSettings
+
+    @classmethod
+    def fit(
+        cls, text_vectors: NDArray[np.float32], settings: NearestTextSettings = NearestTextSettings()
+    ) -> NearestText:
+        """text_vectors: (N, D) of the catalog's texts, in the order of its rows."""
+        vectors = torch.from_numpy(np.ascontiguousarray(text_vectors, dtype=np.float32))
+        return cls(functional.normalize(vectors - vectors.mean(dim=0), dim=1), settings)
+
+    @staticmethod
+    def tune(text_vectors: NDArray[np.float32], valid: Queries, tuning: Tuning) -> Search[NearestTextSettings]:
+        def build(settings: NearestTextSettings) -> tuple[NearestText, NearestTextSettings]:
+            return NearestText.fit(text_vectors, settings), settings
+
+        grid = map(NearestTextSettings, (1.0, 0.97, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2, 0.0))
+        return search("nearest_text", NearestTextSettings(), grid, build, valid, tuning)
+
+    def scores(self, queries: Queries) -> Tensor:
+        position, mask = queries.last(_MAX_HISTORY)  # (B, T)
+        steps_back = mask.sum(axis=1, keepdims=True) - 1 - np.arange(mask.shape[1])
+        weight = np.where(mask, np.power(self.settings.gamma, np.maximum(steps_back, 0)), 0.0).astype(np.float32)
+        item = torch.from_numpy(np.where(mask, queries.histories.item[position], 0))
+        # (B, 1, T) @ (B, T, D) -> (B, D)
+        liked = (torch.from_numpy(weight)[:, None] @ self.vectors[item]).squeeze(1)
+        return functional.normalize(liked, dim=1) @ self.vectors.T  # (B, N)
