@@ -72,10 +72,9 @@ def split_by_time(
         ConfigError: fractions outside (0, 1) or adding up to 1 or more.
         DataError: a log too short or too concentrated in time to have three parts.
     """
-    if not (0 < valid_fraction and 0 < test_fraction and valid_fraction + test_fraction < 1):
-        raise ConfigError(
-            f"valid_fraction={valid_fraction} and test_fraction={test_fraction}: each must be above 0, their sum below 1"
-        )
+    if not (min(valid_fraction, test_fraction) > 0 and valid_fraction + test_fraction < 1):
+        fractions = f"valid_fraction={valid_fraction} and test_fraction={test_fraction}"
+        raise ConfigError(f"{fractions}: each must be above 0, their sum below 1")
     time = interactions.time
     n_events = len(time)
     first_valid = int(n_events * (1 - valid_fraction - test_fraction))

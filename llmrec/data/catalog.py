@@ -1,0 +1,169 @@
+"""ItemCatalog: the items, their fields, and the text by which a language model knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmrec.data.faults import Fault, Source, fault_lines, missing_columns
+from llmrec.data.interactions import Rows
+from llmrec.data.item_tables import empty_texts, item_column, normalise_items
+from llmrec.data.templates import Part, parse_template, render
+from llmrec.data.timestamps import TimeUnit
+from llmrec.errors import ConfigError, DataError
+
+ALWAYS = int(np.iinfo(np.int64).min)  # the release time of an item that has none
+LABEL_LENGTH = 80
+EXAMPLES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class ItemCatalog:
+    """N items. Build it with `read_catalog`, grow it with `extend`; neither changes what is there.
+
+    fields: (N rows) all item columns; ids are large_string, distinct and non-null, release times timestamp[s, UTC].
+    template: how fields become text; `llmrec.data.templates` has the rule for missing fields.
+    """
+
+    fields: pa.Table
+    template: str = "{title}"
+    id_column: str = "item_id"
+    release_column: str | None = None
+
+    def __len__(self) -> int:
+        return int(self.fields.num_rows)
+
+    @cached_property
+    def ids(self) -> pa.LargeStringArray:
+        """(N,) item ids."""
+        return pa.concat_arrays(self.fields[self.id_column].chunks or [pa.array([], pa.large_string())])
+
+    @cached_property
+    def text_array(self) -> pa.LargeStringArray:
+        """(N,) item texts, without a Python object for each."""
+        return render(self._parts, self.fields)
+
+    def texts(self) -> list[str]:
+        """N item texts."""
+        return list(self.text_array.to_pylist())
+
+    @cached_property
+    def release_time(self) -> Rows | None:
+        """(N,) seconds; `ALWAYS` for items without a date. None where the catalog has no release column."""
+        if self.release_column is None:
+            return None
+        return np.asarray(self.fields[self.release_column].cast(pa.int64()).fill_null(ALWAYS)).astype(np.int64)
+
+    def rows(self, ids: Sequence[str]) -> Rows:
+        """(C,) the row of each id.
+
+        Raises:
+            DataError: ids that are not in the catalog.
+        """
+        unknown = [item for item in ids if item not in self._row_of]
+        if unknown:
+            shown = ", ".join(repr(item) for item in unknown[:EXAMPLES]) + (", ..." if len(unknown) > EXAMPLES else "")
+            raise DataError("catalog", [f"{len(unknown)} unknown item id(s): {shown}; add the items first"])
+        return np.array([self._row_of[item] for item in ids], dtype=np.int64)
+
+    def label(self, row: int) -> str:
+        """What to call an item before people: its title, else the start of its text."""
+        title = self.fields["title"][row].as_py() if "title" in self.fields.column_names else None
+        return str(title).strip() if title and str(title).strip() else str(self.text_array[row])[:LABEL_LENGTH]
+
+    def text_of(self, item: Mapping[str, object]) -> str:
+        """The text that an item of these fields would have; it need not be in any catalog.
+
+        Raises:
+            DataError: a field that the catalog does not know, or no text at all.
+        """
+        text = str(render(self._parts, self._table([item]))[0])
+        if not text:
+            names = ", ".join(part.field for part in self._parts)
+            raise DataError("item", [f"empty text; give at least one of {names}"])
+        return text
+
+    def extend(self, items: Sequence[Mapping[str, object]]) -> ItemCatalog:
+        """A new catalog of N + len(items) items; the rows of the old ones stay the same.
+
+        Release times may be datetimes, ISO 8601 text or epoch numbers.
+
+        Raises:
+            DataError: missing, doubled or known ids, unknown fields, values of the wrong type, empty texts.
+        """
+        if not items:
+            return self
+        problems: list[str] = []
+        given = Source("new items", self._table(items))
+        new = read_catalog(given, problems, self.template, self.id_column, self.release_column)
+        if new is not None:
+            known = np.asarray(pc.is_in(new.ids, value_set=self.ids))
+            fault = Fault("id that the catalog has already", known, "leave the item out or give it another id")
+            problems += fault_lines("new items", self.id_column, new.ids, [fault])
+        if new is None or problems:
+            raise DataError("new items", problems)
+        fields = pa.concat_tables([self.fields, new.fields])
+        return ItemCatalog(fields, self.template, self.id_column, self.release_column)
+
+    @cached_property
+    def _parts(self) -> tuple[Part, ...]:
+        return parse_template(self.template)
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        # Built when ids are first looked up one by one; a log's events are matched without it.
+        return {item: row for row, item in enumerate(self.ids.to_pylist())}
+
+    def _table(self, items: Sequence[Mapping[str, object]]) -> pa.Table:
+        """The items' fields with the catalog's columns and types; ids and release times as they were given."""
+        schema = self.fields.schema
+        names = dict.fromkeys(name for item in items for name in item)
+        problems = missing_columns("the catalog", list(names), schema.names)
+        columns = {}
+        for name in schema.names:
+            kind = None if name in (self.id_column, self.release_column) else schema.field(name).type
+            try:
+                columns[name] = item_column([item.get(name) for item in items], kind)
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                problems.append(f"items, column '{name}': {error}; give values of type {schema.field(name).type}")
+        if problems:
+            raise DataError("items", problems)
+        return pa.table(columns)
+
+
+def read_catalog(
+    items: Source,
+    problems: list[str],
+    template: str = "{title}",
+    id_column: str = "item_id",
+    release_column: str | None = None,
+    time_unit: TimeUnit = "auto",
+    timezone: str = "UTC",
+) -> ItemCatalog | None:
+    """A catalog from a table of items, or None after adding everything that is wrong with it to `problems`.
+
+    Raises:
+        ConfigError: a template that cannot be read, or one that names a field the table lacks.
+    """
+    file, table = items
+    parts = parse_template(template)
+    unknown = [part.field for part in parts if part.field not in table.column_names]
+    if unknown:
+        raise ConfigError(
+            f"text_template={template!r} names {', '.join(unknown)}, which {file} lacks; "
+            f"its columns are {', '.join(table.column_names)}"
+        )
+    wanted = [id_column] if release_column is None else [id_column, release_column]
+    found = missing_columns(file, wanted, table.column_names)
+    if not found and not table.num_rows:
+        found = [f"{file}: no items; give at least one"]
+    if not found:
+        table, found = normalise_items(file, table, id_column, release_column, time_unit, timezone)
+        found += fault_lines(file, id_column, table[id_column], [empty_texts(parts, table)])
+    problems += found
+    return None if found else ItemCatalog(table, template, id_column, release_column)

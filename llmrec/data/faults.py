@@ -1,0 +1,56 @@
+"""What is wrong with a column, in a line a person can act on: file, column, count, examples, remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from llmrec.data.interactions import Mask
+
+EXAMPLES = 3
+
+
+class Source(NamedTuple):
+    """A table, and the name under which people know it."""
+
+    name: str
+    table: pa.Table
+
+
+class Fault(NamedTuple):
+    """One kind of trouble. what: a noun phrase; rows: (E,) True where it is; remedy: an imperative."""
+
+    what: str
+    rows: Mask
+    remedy: str
+
+
+def fault_lines(file: str, column: str, values: pa.ChunkedArray | pa.Array, faults: Sequence[Fault]) -> list[str]:
+    """A line for each fault that has rows. values: (E,) what the file holds, for the examples."""
+    return [_line(file, column, values, fault) for fault in faults if fault.rows.any()]
+
+
+def _line(file: str, column: str, values: pa.ChunkedArray | pa.Array, fault: Fault) -> str:
+    rows = np.flatnonzero(fault.rows)
+    shown = ", ".join(f"row {row + 1}: {_shown(values[int(row)].as_py())}" for row in rows[:EXAMPLES])
+    more = ", ..." if len(rows) > EXAMPLES else ""
+    noun = "row" if len(rows) == 1 else "rows"
+    return f"{file}, column '{column}': {fault.what} in {len(rows)} {noun} ({shown}{more}); {fault.remedy}"
+
+
+def _shown(value: object) -> str:
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def missing_columns(file: str, wanted: Sequence[str], available: Sequence[str]) -> list[str]:
+    """A line for each wanted column that a file lacks."""
+    listed = ", ".join(available) or "none"
+    return [
+        f"{file}, column '{name}': missing; the columns are {listed}; name the right one in the data configuration"
+        for name in dict.fromkeys(wanted)
+        if name not in available
+    ]

@@ -1,0 +1,99 @@
+"""A log ready for use, and the facts about it that every report and bundle repeats."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmrec.data.catalog import ItemCatalog
+from llmrec.data.interactions import Interactions
+from llmrec.data.timestamps import Resolution, iso
+
+
+@dataclass(frozen=True, slots=True)
+class LogFacts:
+    """What a log is, after what was dropped from it.
+
+    source: the name of the folder, file or data set.
+    n_users: with events; n_items: of the catalog; n_items_with_events: those of them that the log has.
+    resolution: of the times as they were written; events keep whole seconds, and the order of their fractions.
+    n_repeats_dropped, n_unknown_items_dropped, n_dropped_by_k_core: events.
+    fingerprint: sha256 of the events, the ids and the item texts.
+    """
+
+    source: str
+    n_events: int
+    n_users: int
+    n_items: int
+    n_items_with_events: int
+    resolution: Resolution
+    first_time: str
+    last_time: str
+    n_repeats_dropped: int
+    n_unknown_items_dropped: int
+    n_dropped_by_k_core: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Log:
+    """Events and the items they are on. user_ids: (n_users,) the id behind each user row."""
+
+    interactions: Interactions
+    catalog: ItemCatalog
+    user_ids: pa.LargeStringArray
+    facts: LogFacts
+
+    @property
+    def n_users(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        return len(self.catalog)
+
+
+def make_log(
+    source: str,
+    interactions: Interactions,
+    catalog: ItemCatalog,
+    user_ids: pa.LargeStringArray,
+    resolution: Resolution,
+    n_repeats_dropped: int = 0,
+    n_unknown_items_dropped: int = 0,
+    n_dropped_by_k_core: int = 0,
+) -> Log:
+    """A log of at least one event, with its facts."""
+    facts = LogFacts(
+        source=source,
+        n_events=len(interactions),
+        n_users=len(user_ids),
+        n_items=len(catalog),
+        n_items_with_events=len(np.unique(interactions.item)),
+        resolution=resolution,
+        first_time=iso(int(interactions.time[0])),
+        last_time=iso(int(interactions.time[-1])),
+        n_repeats_dropped=n_repeats_dropped,
+        n_unknown_items_dropped=n_unknown_items_dropped,
+        n_dropped_by_k_core=n_dropped_by_k_core,
+        fingerprint=_fingerprint(interactions, user_ids, catalog),
+    )
+    return Log(interactions, catalog, user_ids, facts)
+
+
+def _fingerprint(interactions: Interactions, user_ids: pa.LargeStringArray, catalog: ItemCatalog) -> str:
+    digest = hashlib.sha256()
+    for column in (interactions.user, interactions.item, interactions.time):
+        digest.update(np.ascontiguousarray(column, dtype="<i8").tobytes())
+    for strings in (user_ids, catalog.ids, catalog.text_array):
+        lengths = np.asarray(pc.binary_length(strings))
+        digest.update(np.ascontiguousarray(lengths, dtype="<i8").tobytes())
+        joined = pc.binary_join(
+            pa.LargeListArray.from_arrays([0, len(strings)], strings), pa.scalar("", pa.large_string())
+        )
+        digest.update(joined[0].as_buffer())
+    return digest.hexdigest()

@@ -1,0 +1,147 @@
+"""From a configuration to a log: read, check everything at once, filter, count, and nothing silently."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmrec.config import DataConfig
+from llmrec.data.catalog import ItemCatalog, read_catalog
+from llmrec.data.faults import Fault, Source, fault_lines, missing_columns
+from llmrec.data.filters import first_of_pairs, k_core, renumber
+from llmrec.data.ids import EncodedIds, encode_ids
+from llmrec.data.interactions import Interactions, Rows
+from llmrec.data.log import Log, LogFacts, make_log
+from llmrec.data.tables import HUB, read_tables
+from llmrec.data.timestamps import ParsedTimes, parse_times
+from llmrec.errors import DataError
+
+__all__ = ["Log", "LogFacts", "load_log"]
+
+
+class _Events(NamedTuple):
+    """The columns of a table of events (E,), read; order breaks ties of time."""
+
+    users: EncodedIds
+    items: EncodedIds
+    times: ParsedTimes
+    order: Rows | None
+
+
+def load_log(config: DataConfig) -> Log:
+    """Read, check and filter a log and its catalog.
+
+    Events on unknown items go first (if `unknown_items` says so), then repeats, then what k_core drops. The catalog
+    stays whole: items keep their rows, with events or without. Users are numbered as they first appear.
+
+    Raises:
+        ConfigError: a configuration without a source, an unknown time zone, a template the items cannot fill.
+        DataError: everything that is wrong with the data, in one list.
+    """
+    problems: list[str] = []
+    source = config.source or config.interactions or "data"
+    events, items = read_tables(config, problems)
+    catalog = None if items is None else _catalog(items, config, problems)
+    columns = None if events is None else _events(events, config, problems)
+    rows = np.zeros(0, dtype=np.int64)
+    if events is not None and columns is not None and catalog is not None:
+        rows = _item_rows(events, columns, catalog, config, problems)
+    if problems or columns is None or catalog is None:
+        raise DataError(source, problems)
+    return _filtered(source, columns, rows, catalog, config)
+
+
+def _catalog(items: Source, config: DataConfig, problems: list[str]) -> ItemCatalog | None:
+    return read_catalog(
+        items,
+        problems,
+        template=config.text_template,
+        id_column=config.catalog_item_column,
+        release_column=config.release_column,
+        time_unit=config.time_unit,
+        timezone=config.timezone,
+    )
+
+
+def _events(events: Source, config: DataConfig, problems: list[str]) -> _Events | None:
+    """The columns of the log, or None where one is missing or there is no event."""
+    names = [config.user_column, config.item_column, config.time_column]
+    table = events.table
+    lacking = missing_columns(events.name, [*names, *filter(None, [config.order_column])], table.column_names)
+    if not lacking and not table.num_rows:
+        lacking = [f"{events.name}: no events; give at least one"]
+    if lacking:
+        problems += lacking
+        return None
+    user, item, time = (table[name] for name in names)
+    read = _Events(
+        encode_ids(user),
+        encode_ids(item),
+        parse_times(time, config.time_unit, config.timezone),
+        None if config.order_column is None else _order(events, config.order_column, problems),
+    )
+    faults = (read.users.faults, read.items.faults, read.times.faults)
+    for name, found in zip(names, faults, strict=True):
+        problems += fault_lines(events.name, name, table[name], found)
+    return read
+
+
+def _order(events: Source, name: str, problems: list[str]) -> Rows:
+    """(E,) ranks of the column that breaks ties."""
+    column = events.table[name]
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        problems.append(f"{events.name}, column '{name}': {column.type} is no order; use a column of numbers")
+        return np.zeros(len(column), dtype=np.int64)
+    absent = np.asarray(pc.is_null(column, nan_is_null=True))
+    problems += fault_lines(events.name, name, column, [Fault("no number", absent, "number every row")])
+    return np.unique(np.asarray(column), return_inverse=True)[1].astype(np.int64)
+
+
+def _item_rows(events: Source, columns: _Events, catalog: ItemCatalog, config: DataConfig, problems: list[str]) -> Rows:
+    """(E,) catalog row of each event, -1 where the catalog lacks the item and such events are dropped."""
+    found = np.asarray(pc.index_in(columns.items.ids, value_set=catalog.ids).fill_null(-1)).astype(np.int64)
+    rows = np.append(found, -1)[columns.items.codes]
+    if config.unknown_items == "error":
+        unknown = (rows < 0) & (columns.items.codes >= 0)
+        fault = Fault("item without catalog entry", unknown, "add it to the items, or set unknown_items: drop")
+        problems += fault_lines(events.name, config.item_column, events.table[config.item_column], [fault])
+    return rows
+
+
+def _filtered(source: str, columns: _Events, rows: Rows, catalog: ItemCatalog, config: DataConfig) -> Log:
+    known = rows >= 0
+    order = _tie_order(columns)
+    events = Interactions.sort(
+        columns.users.codes[known], rows[known], columns.times.seconds[known], None if order is None else order[known]
+    )
+    unique = first_of_pairs(events, len(catalog)) if config.repeats == "drop" else events
+    core = k_core(unique, len(columns.users.ids), len(catalog), config.k_core)
+    if not len(core):
+        reason = f"k_core={config.k_core}" if len(unique) else "unknown_items=drop"
+        raise DataError(source, [f"{source}: no event is left of {len(rows)} after {reason}; loosen it"])
+    interactions, users = renumber(core)
+    return make_log(
+        source if source.startswith(HUB) else Path(source).name,  # where a machine keeps it is nobody's business
+        interactions,
+        catalog,
+        columns.users.ids.take(pa.array(users)),
+        columns.times.resolution,
+        n_repeats_dropped=len(events) - len(unique),
+        n_unknown_items_dropped=len(rows) - len(events),
+        n_dropped_by_k_core=len(unique) - len(core),
+    )
+
+
+def _tie_order(columns: _Events) -> Rows | None:
+    """(E,) what sorts events within a second: the fraction of the second first, then the order column."""
+    fraction, order = columns.times.fraction, columns.order
+    if not fraction.any():
+        return order
+    keys = (fraction,) if order is None else (order, fraction)
+    ranks = np.empty(len(fraction), dtype=np.int64)
+    ranks[np.lexsort(keys)] = np.arange(len(fraction))
+    return ranks

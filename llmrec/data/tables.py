@@ -1,0 +1,131 @@
+"""Where tables come from: files, folders, Hugging Face datasets, the embedded MovieLens-small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from llmrec.config import DataConfig
+from llmrec.data.faults import Source
+from llmrec.data.movielens import MOVIELENS, movielens_small
+from llmrec.errors import ConfigError, DataError
+
+EXTENSIONS = (".parquet", ".csv", ".jsonl")
+HUB = "hub:"
+
+
+def read_tables(config: DataConfig, problems: list[str]) -> tuple[Source | None, Source | None]:
+    """The table of events and the table of items; None after adding to `problems` why one cannot be had.
+
+    Raises:
+        ConfigError: a configuration that names no source of one of them.
+        DataError: the embedded source without the package that holds it.
+    """
+    if config.source == MOVIELENS and config.interactions is None and config.items is None:
+        return movielens_small()
+    events = [config.user_column, config.item_column, config.time_column]
+    events += [config.order_column] if config.order_column else []
+    wanted = (
+        ("interactions", config.interactions, events[:2], events),
+        ("items", config.items, [config.catalog_item_column], None),
+    )
+    found: list[Source | None] = []
+    for role, explicit, ids, columns in wanted:
+        try:
+            found.append(_read(role, explicit, config.source, ids, columns))
+        except DataError as error:
+            problems += error.problems
+            found.append(None)
+    return found[0], found[1]
+
+
+def _read(
+    role: str, explicit: str | None, source: str | None, ids: Sequence[str], columns: Sequence[str] | None
+) -> Source:
+    """One table. ids: columns that are text in files without types; columns: those needed, None for all."""
+    place = explicit or source
+    if place is None:
+        raise ConfigError(f"data.{role}: no {role}; set data.source, or data.interactions and data.items")
+    if place.startswith(HUB):
+        return Source(f"{place} {role}", _read_hub(place.removeprefix(HUB), role, only=explicit is not None))
+    path = Path(place) if explicit else _in_folder(Path(place), role)
+    if not path.is_file():
+        raise DataError(str(path), [f"{path}: no such file; correct the path"])
+    if path.suffix not in EXTENSIONS:
+        raise DataError(
+            str(path), [f"{path.name}: unknown extension '{path.suffix}'; use one of {', '.join(EXTENSIONS)}"]
+        )
+    try:
+        return Source(path.name, _read_file(path, ids, columns))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            str(path), [f"{path.name}: unreadable as {path.suffix[1:]} ({reason}); repair it or write it again"]
+        ) from error
+
+
+def _in_folder(folder: Path, role: str) -> Path:
+    if not folder.is_dir():
+        raise DataError(str(folder), [f"{folder}: no such folder; correct data.source, or use {MOVIELENS} to try"])
+    found = [folder / (role + extension) for extension in EXTENSIONS if (folder / (role + extension)).is_file()]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(role + extension for extension in EXTENSIONS)
+    held = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+    what = "more than one" if found else "none"
+    raise DataError(str(folder), [f"{folder}: holds {what} of {names} (it holds {held}); keep one, or set data.{role}"])
+
+
+def _read_file(path: Path, ids: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
+    if path.suffix == ".parquet":
+        available = pq.read_schema(path).names
+        # Where one is missing all are read, so that the complaint can list what there is.
+        complete = columns is not None and set(columns) <= set(available)
+        return pq.read_table(path, columns=columns if complete else None)
+    if path.suffix == ".csv":
+        # Ids stay as they are written: 007 is not 7.
+        convert = pyarrow.csv.ConvertOptions(column_types={name: pa.large_string() for name in ids})
+        parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
+        return pyarrow.csv.read_csv(path, convert_options=convert, parse_options=parse)
+    return _read_jsonl(path)
+
+
+def _read_jsonl(path: Path) -> pa.Table:
+    options = pyarrow.json.ReadOptions(block_size=1 << 24)
+    table = pyarrow.json.read_json(path, options)
+    # The reader makes times of text that looks like them, and loses whether it had an offset: take the text instead.
+    text = pa.schema([(field.name, pa.string()) for field in table.schema if pa.types.is_timestamp(field.type)])
+    if not text.names:
+        return table
+    return pyarrow.json.read_json(path, options, pyarrow.json.ParseOptions(explicit_schema=text))
+
+
+def _read_hub(name: str, role: str, only: bool) -> pa.Table:
+    """A configuration or files called `role` of a dataset, all splits of it; with `only`, else the whole dataset.
+
+    `name`: owner/name, or a local folder laid out like a dataset.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(name, [f"{HUB}{name}: needs the package datasets; pip install datasets"]) from error
+    try:
+        parts: Any
+        if role in datasets.get_dataset_config_names(name):
+            parts = datasets.load_dataset(name, role)
+        elif only:
+            parts = datasets.load_dataset(name)
+        else:
+            parts = datasets.load_dataset(name, data_files=f"{role}*")
+    except Exception as error:  # of many kinds: the hub's, its client's, the file readers'
+        reason = " ".join(str(error).split())
+        raise DataError(
+            name, [f"{HUB}{name}: no {role} ({reason}); give it a configuration or a file of that name"]
+        ) from error
+    return pa.concat_tables([parts[split].data.table for split in parts])

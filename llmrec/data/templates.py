@@ -1,0 +1,141 @@
+"""Item text from item fields: `"{title}. Genres: {genres}"`, in which a missing field leaves no trace.
+
+Every field owns the words joined to it, and goes together with them. The literal between two fields is cut into
+what belongs to the left one, a separator, and what belongs to the right one:
+
+1. closing brackets and quotes at its start belong to the left field, opening ones at its end to the right;
+2. if no word is left in between, all of it is the separator: `{title} ({year})`, `{brand}: {title}`;
+3. else it is cut at the first sentence mark: one of . ! ? ; , | before a space, a dash or slash between spaces,
+   or a line break. Words before the mark go left, words after it right: `{price} dollars. Genres: {genres}`;
+4. else its leading space is the separator, and the words belong to the right field: `{title} by {author}`.
+
+What precedes the first field belongs to it, what follows the last field belongs to that one. The fields that are
+there are joined by the separator in front of each, except the first.
+
+    >>> render(parse_template("{title} ({year}). Genres: {genres}"), pa.table({"title": ["Heat"], "year": [1995],
+    ...     "genres": [None]})).to_pylist()
+    ['Heat (1995)']
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from string import Formatter
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmrec.errors import ConfigError
+
+_CLOSERS = re.compile(r"[)\]}\"»”]*")
+_OPENERS = re.compile(r"[(\[{\"«“]*$")
+_SENTENCE_MARK = re.compile(r"\s*[.!?;,|](?=\s)\s*|\s+[-–—/]\s+|\s*\n\s*")
+
+
+class Part(NamedTuple):
+    """A field with the words joined to it; `separator` stands between it and the field before."""
+
+    separator: str
+    prefix: str
+    field: str
+    suffix: str
+
+
+def parse_template(template: str) -> tuple[Part, ...]:
+    """The parts of a template, in order.
+
+    Raises:
+        ConfigError: unbalanced braces, no field at all, or a field without a name or with a format.
+    """
+    fields, literals = _scan(template)
+    if not fields:
+        raise ConfigError(f"text_template={template!r} names no item field; write one as in '{{title}}'")
+    parts = []
+    separator, prefix = "", literals[0]
+    for field, literal in zip(fields[:-1], literals[1:-1], strict=True):
+        suffix, next_separator, next_prefix = _cut(literal)
+        parts.append(Part(separator, prefix, field, suffix))
+        separator, prefix = next_separator, next_prefix
+    return (*parts, Part(separator, prefix, fields[-1], literals[-1]))
+
+
+def _scan(template: str) -> tuple[list[str], list[str]]:
+    """n field names, and the n + 1 literals around them."""
+    fields: list[str] = []
+    literals = [""]
+    try:
+        pieces = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ConfigError(f"text_template={template!r}: {error}; write a literal brace twice") from error
+    for literal, field, spec, conversion in pieces:
+        literals[-1] += literal
+        if field is None:
+            continue
+        if not field or spec or conversion:
+            raise ConfigError(f"text_template={template!r}: a field is a column name in braces and nothing else")
+        fields.append(field)
+        literals.append("")
+    return fields, literals
+
+
+def _cut(literal: str) -> tuple[str, str, str]:
+    """The literal between two fields: what belongs to the left one, the separator, what belongs to the right one."""
+    closers = _CLOSERS.match(literal)
+    closed = closers.end() if closers else 0
+    openers = _OPENERS.search(literal, closed)
+    opened = openers.start() if openers else len(literal)
+    left, middle, right = literal[:closed], literal[closed:opened], literal[opened:]
+    if not re.search(r"\w", middle):
+        return left, middle, right
+    mark = _SENTENCE_MARK.search(middle)
+    if mark:
+        return left + middle[: mark.start()], mark.group(), middle[mark.end() :] + right
+    words = middle.lstrip()
+    return left, middle[: len(middle) - len(words)], words + right
+
+
+def render(parts: Sequence[Part], table: pa.Table) -> pa.LargeStringArray:
+    """The text (N,) of each row; "" where all fields are missing. A column that the table lacks is missing in all.
+
+    Raises:
+        ConfigError: a column of a type that has no text, such as a struct.
+    """
+    blank = pa.scalar("", pa.large_string())
+    text = pa.array([""] * table.num_rows, pa.large_string())
+    for part in parts:
+        value = _as_text(part.field, table)
+        words = [pa.scalar(literal, pa.large_string()) for literal in (part.separator, part.prefix, part.suffix)]
+        piece = pc.binary_join_element_wise(words[1], value, words[2], blank)
+        joined = pc.binary_join_element_wise(text, words[0], piece, blank)
+        extended = pc.if_else(pc.equal(text, blank), piece, joined)
+        text = pc.if_else(pc.is_null(value), text, extended)
+    return text
+
+
+def _as_text(field: str, table: pa.Table) -> pa.LargeStringArray:
+    """(N,) a field's values as text, null where there is none: null, NaN, empty or blank."""
+    if field not in table.column_names:
+        return pa.nulls(table.num_rows, pa.large_string())
+    column = table[field]
+    try:
+        text = _strings(pa.concat_arrays(column.chunks or [pa.array([], column.type)]))
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise ConfigError(f"item column '{field}' of type {column.type} has no text; name another") from error
+    text = pc.utf8_trim_whitespace(text)
+    return pc.if_else(pc.equal(text, pa.scalar("", pa.large_string())), None, text)
+
+
+def _strings(values: pa.Array) -> pa.LargeStringArray:
+    if pa.types.is_floating(values.type):
+        numbers = np.asarray(values.cast(pa.float64()))
+        whole = np.abs(numbers) < 2**53
+        whole &= np.floor(numbers) == numbers
+        integers = pa.array(np.where(whole, numbers, 0).astype(np.int64)).cast(pa.large_string())  # 1995.0 is "1995"
+        others = pa.array(numbers, from_pandas=True).cast(pa.large_string())
+        return pc.if_else(pa.array(whole), integers, others)
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        return pc.binary_join(values.cast(pa.large_list(pa.large_string())), pa.scalar(", ", pa.large_string()))
+    return values.cast(pa.large_string())

@@ -1,0 +1,152 @@
+"""Times of any kind, as seconds since the epoch: integers of any unit, ISO 8601 text, arrow dates and timestamps."""
+
+from __future__ import annotations
+
+import zoneinfo
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmrec.data.faults import Fault
+from llmrec.data.interactions import Rows
+from llmrec.data.iso8601 import Reading, read_iso, to_utc
+from llmrec.errors import ConfigError
+
+TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
+Resolution = Literal["day", "hour", "minute", "second", "sub-second"]
+
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+EARLY = "time before 1970"
+TIME_REMEDY = "write ISO 8601 (2024-01-31T12:00:00Z) or epoch seconds, in one unit for all rows"
+END_OF_TIME = 253_402_300_800  # the year 10000: what lies beyond was read in the wrong unit
+NUMBER = r"^-?\d{1,18}(?:\.\d*)?$"
+
+
+class ParsedTimes(NamedTuple):
+    """seconds: (E,) UTC, floored; fraction: (E,) nanoseconds above them; faults: what could not be read."""
+
+    seconds: Rows
+    fraction: Rows
+    resolution: Resolution
+    faults: list[Fault]
+
+
+def parse_times(column: pa.ChunkedArray, unit: TimeUnit = "auto", timezone: str = "UTC") -> ParsedTimes:
+    """Read a column (E,) of times.
+
+    unit: of numbers; `auto` goes by the size of the median. timezone: of dates, datetimes and text that carry none;
+    an hour that the clock shows twice is taken as its first, one that it skips as the moment of the jump.
+
+    Raises:
+        ConfigError: an unknown time zone.
+    """
+    _require_timezone(timezone)
+    reading = _read(column, unit, timezone)
+    late, early = reading.utc >= END_OF_TIME, reading.utc < 0
+    good = ~(reading.unreadable | late | early)
+    faults = [
+        Fault("unreadable time", reading.unreadable, TIME_REMEDY),
+        Fault(EARLY, early & ~reading.unreadable, "correct or remove the row"),
+        Fault("time after the year 9999", late & ~reading.unreadable, "set time_unit, and use one unit in all rows"),
+    ]
+    return ParsedTimes(reading.utc, reading.fraction, _resolution(reading.local[good], reading.fraction[good]), faults)
+
+
+def iso(seconds: int) -> str:
+    """Seconds since the epoch as ISO 8601 in UTC."""
+    return f"{np.datetime64(seconds, 's')}Z"
+
+
+def _require_timezone(timezone: str) -> None:
+    try:
+        zoneinfo.ZoneInfo(timezone)
+        to_utc(np.zeros(1, dtype=np.int64), timezone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:  # arrow's own errors are ValueErrors
+        raise ConfigError(f"timezone='{timezone}' is not known here; use a name such as Europe/Berlin") from error
+
+
+def _read(column: pa.ChunkedArray, unit: TimeUnit, timezone: str) -> Reading:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
+        return _from_text(_whole(column, pa.large_string()), unit, timezone)
+    if pa.types.is_integer(kind):
+        return _from_numbers(_whole(column, pa.int64()), unit)
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return _from_numbers(_whole(column, pa.float64()), unit)
+    if pa.types.is_date(kind):
+        return _from_datetimes(_whole(column, pa.timestamp("s")), timezone)
+    if pa.types.is_timestamp(kind):
+        return _from_datetimes(_whole(column, kind), timezone)
+    return _nothing(len(column))
+
+
+def _whole(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    """One array of the given type (E,)."""
+    return pa.concat_arrays(column.cast(kind, safe=False).chunks or [pa.array([], kind)])
+
+
+def _nothing(n_rows: int) -> Reading:
+    zeros = np.zeros(n_rows, dtype=np.int64)
+    return Reading(zeros, zeros.copy(), zeros.copy(), np.ones(n_rows, dtype=np.bool_))
+
+
+def _from_numbers(numbers: pa.Array, unit: TimeUnit) -> Reading:
+    unreadable = np.asarray(pc.is_null(numbers, nan_is_null=True))
+    if pa.types.is_floating(numbers.type):
+        unreadable = unreadable | ~np.isfinite(np.asarray(numbers))
+    values = np.where(unreadable, 0, np.asarray(numbers.fill_null(0)))
+    if unit == "auto" and _looks_like_dates(values[~unreadable]):
+        return _nothing(len(values))
+    chosen = _unit(values[~unreadable]) if unit == "auto" else unit
+    if unit == "auto" and chosen != "s":  # a few seconds among milliseconds would all fall into 1970, unnoticed
+        unreadable = unreadable | (np.abs(values) < 31_536_000 * PER_SECOND[chosen])
+    per_second = PER_SECOND[chosen]
+    seconds = np.clip(values // per_second, -END_OF_TIME, END_OF_TIME).astype(np.int64)
+    fraction = np.clip((values % per_second) * (10**9 // per_second), 0, 10**9 - 1).astype(np.int64)
+    return Reading(seconds, seconds, fraction, unreadable)
+
+
+def _unit(values: np.ndarray) -> str:
+    """The unit in which the median falls between 1973 and 5138."""
+    median = float(np.median(np.abs(values))) if len(values) else 0.0
+    return next((unit for unit, limit in (("s", 1e11), ("ms", 1e14), ("us", 1e17)) if median < limit), "ns")
+
+
+def _looks_like_dates(values: np.ndarray) -> bool:
+    """20240131 or 2024 as numbers: read as seconds they would all fall into 1970, without a word."""
+    years, month, day = values // 10_000, values // 100 % 100, values % 100
+    calendar = (years >= 1900) & (years < 2200) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    return len(values) > 0 and bool(np.all(calendar) or np.all((values >= 1900) & (values < 2200)))
+
+
+def _from_datetimes(stamps: pa.Array, timezone: str) -> Reading:
+    unreadable = np.asarray(pc.is_null(stamps))
+    ticks = np.asarray(stamps.cast(pa.int64()).fill_null(0))
+    per_second = PER_SECOND[stamps.type.unit]
+    seconds, fraction = ticks // per_second, (ticks % per_second) * (10**9 // per_second)
+    utc = seconds if stamps.type.tz is not None else to_utc(seconds, timezone)
+    return Reading(seconds, utc, fraction, unreadable)
+
+
+def _from_text(text: pa.LargeStringArray, unit: TimeUnit, timezone: str) -> Reading:
+    text = pc.utf8_trim_whitespace(text)
+    written = read_iso(text, timezone)
+    numeric = np.asarray(pc.fill_null(pc.match_substring_regex(text, NUMBER), False))
+    if not numeric.any():
+        return written
+    numbers = text.filter(pa.array(numeric))
+    exact = not pc.any(pc.match_substring(numbers, ".")).as_py()
+    counted = _from_numbers(numbers.cast(pa.int64() if exact else pa.float64()), unit)
+    for into, values in zip(written, counted, strict=True):
+        into[numeric] = values
+    return written
+
+
+def _resolution(local: Rows, fraction: Rows) -> Resolution:
+    """The coarsest clock that all times are whole on; `second` where there are none."""
+    if fraction.any():
+        return "sub-second"
+    steps: tuple[tuple[Resolution, int], ...] = (("day", 86_400), ("hour", 3_600), ("minute", 60))
+    return next((name for name, step in steps if len(local) and not (local % step).any()), "second")
