@@ -1,0 +1,194 @@
+"""What is wrong with a log, before anything is trained on it: ties, leakage, duplicates, cold items, hidden futures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from llmrec.data.histories import Histories
+from llmrec.data.interactions import Interactions, Mask, Rows
+from llmrec.data.log import Log, LogFacts
+from llmrec.data.splits import Split, SplitName, leave_one_out
+from llmrec.data.timestamps import iso
+from llmrec.errors import DataError
+
+WEEK = 7 * 86_400  # seconds
+SHORT_TEXT = 4  # fewer letters and digits than this say next to nothing
+TWIN_EVENTS = 3  # shorter histories are alike by chance
+TOP = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ColdWeek:
+    """A week of the test window. start: ISO date; cold_item_share: of its events, on items training never saw."""
+
+    start: str
+    n_events: int
+    cold_item_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenByLeaveOneOut:
+    """What a leave-one-out evaluation of this log would not show.
+
+    train_after_first_test: share of training events later than the earliest test event.
+    item_only_later: share of test events on items all of whose training events are later.
+    """
+
+    train_after_first_test: float
+    item_only_later: float
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Shares are from 0 to 1.
+
+    tie_share: of consecutive events of a user, those with the same time.
+    repeated_pair_share: of events, those whose user had touched the item before (after `repeats` was applied).
+    n_duplicate_texts: items whose text another item has too; n_short_texts: with fewer than 4 letters or digits.
+    n_twin_users: users with 3 or more events whose whole sequence of items another user has too.
+    cold_item_share, cold_user_share: of test events, on items or by users without a training event.
+    cold_by_week: weeks of the test window that have events, in order.
+    top_items_kept: Jaccard overlap of the 100 most popular items of the first half and of the last tenth of events.
+    leave_one_out: None where no user has the three events it takes.
+    """
+
+    facts: LogFacts
+    split: SplitName
+    tie_share: float
+    repeated_pair_share: float
+    n_duplicate_texts: int
+    n_short_texts: int
+    n_twin_users: int
+    cold_item_share: float
+    cold_user_share: float
+    cold_by_week: tuple[ColdWeek, ...]
+    top_items_kept: float
+    leave_one_out: HiddenByLeaveOneOut | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The findings for people, one a line."""
+        f = self.facts
+        lines = [
+            f"{f.source}: {f.n_events:,} events, {f.n_users:,} users, {f.n_items_with_events:,} of {f.n_items:,} items",
+            f"times: {f.first_time} to {f.last_time}, resolution {f.resolution}",
+            f"dropped: {f.n_repeats_dropped:,} repeats, {f.n_unknown_items_dropped:,} events on unknown items, "
+            f"{f.n_dropped_by_k_core:,} by k-core",
+            f"ties: {self.tie_share:.1%} of a user's consecutive events have the same time",
+            f"repeats: {self.repeated_pair_share:.1%} of events are on an item the user had before",
+            f"texts: {self.n_duplicate_texts:,} items share one, {self.n_short_texts:,} say next to nothing",
+            f"twins: {self.n_twin_users:,} users have exactly the item sequence of another",
+            f"popularity: the top {TOP} of the first half and of the last tenth overlap by {self.top_items_kept:.1%}",
+            f"cold ({self.split}): {self.cold_item_share:.1%} of test events are on items, "
+            f"{self.cold_user_share:.1%} by users that training never saw",
+        ]
+        lines += [f"  week of {w.start}: {w.cold_item_share:.1%} cold of {w.n_events:,}" for w in self.cold_by_week]
+        if self.leave_one_out is None:
+            return [*lines, "leave-one-out: not possible, no user has three events"]
+        hidden = self.leave_one_out
+        return [
+            *lines,
+            f"leave-one-out would train on the future: {hidden.train_after_first_test:.1%} of its training events are "
+            f"later than its first test event, {hidden.item_only_later:.1%} of its test events are on items that "
+            f"training has from later only",
+        ]
+
+
+def audit(log: Log, split: Split) -> Audit:
+    """Look a log over. split: one of the same log; its test part is what "cold" is told of."""
+    events = log.interactions
+    histories = Histories.of(events, log.n_users)
+    test = split.test
+    cold_item = split.cold_items()[test.item]
+    return Audit(
+        facts=log.facts,
+        split=split.name,
+        tie_share=_tie_share(histories),
+        repeated_pair_share=1 - len(np.unique(events.user * log.n_items + events.item)) / len(events),
+        n_duplicate_texts=_n_duplicate_texts(log),
+        n_short_texts=_n_short_texts(log),
+        n_twin_users=_n_twin_users(histories),
+        cold_item_share=float(cold_item.mean()),
+        cold_user_share=float(split.cold_users()[test.user].mean()),
+        cold_by_week=_cold_by_week(test, cold_item, split.test_start),
+        top_items_kept=_top_items_kept(events, log.n_items),
+        leave_one_out=_hidden_by_leave_one_out(log),
+    )
+
+
+def _tie_share(histories: Histories) -> float:
+    same_user = np.diff(histories.user) == 0
+    tied = (np.diff(histories.time) == 0) & same_user
+    return float(tied.sum() / max(same_user.sum(), 1))
+
+
+def _n_duplicate_texts(log: Log) -> int:
+    counts = np.asarray(log.catalog.text_array.value_counts().field("counts"))
+    return int(counts[counts > 1].sum())
+
+
+def _n_short_texts(log: Log) -> int:
+    kept = pc.replace_substring_regex(log.catalog.text_array, r"[^\pL\pN]", "")
+    return int((np.asarray(pc.utf8_length(kept)) < SHORT_TEXT).sum())
+
+
+def _n_twin_users(histories: Histories) -> int:
+    position = np.arange(len(histories.item)) - histories.offset[histories.user]
+    mixed = _mix(_mix(histories.item.astype(np.uint64)) + position.astype(np.uint64))
+    running = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(mixed, dtype=np.uint64)])
+    sums = running[histories.offset[1:]] - running[histories.offset[:-1]]
+    long = np.diff(histories.offset) >= TWIN_EVENTS
+    counts = np.unique(sums[long], return_counts=True)[1]
+    return int(counts[counts > 1].sum())
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """(E,) 64-bit hashes: the finaliser of splitmix64 (Steele et al., 2014)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _cold_by_week(test: Interactions, cold: Mask, start: int) -> tuple[ColdWeek, ...]:
+    week = (test.time - start) // WEEK
+    totals, colds = np.bincount(week), np.bincount(week, weights=cold)
+    return tuple(
+        ColdWeek(iso(start + int(w) * WEEK)[:10], int(totals[w]), float(colds[w] / totals[w]))
+        for w in np.flatnonzero(totals)
+    )
+
+
+def _top_items_kept(events: Interactions, n_items: int) -> float:
+    early = _top(events.item[: len(events) // 2], n_items)
+    late = _top(events.item[-max(len(events) // 10, 1) :], n_items)
+    return len(early & late) / max(len(early | late), 1)
+
+
+def _top(items: Rows, n_items: int) -> set[int]:
+    counts = np.bincount(items, minlength=n_items)
+    order = np.argsort(-counts, kind="stable")[:TOP]
+    return set(order[counts[order] > 0].tolist())
+
+
+def _hidden_by_leave_one_out(log: Log) -> HiddenByLeaveOneOut | None:
+    try:
+        split = leave_one_out(log.interactions, log.n_users, log.n_items)
+    except DataError:
+        return None
+    train, test = split.train, split.test
+    items, first = np.unique(train.item, return_index=True)
+    first_time = np.full(log.n_items, np.iinfo(np.int64).min)  # items that training lacks are cold, not hidden
+    first_time[items] = train.time[first]
+    return HiddenByLeaveOneOut(
+        train_after_first_test=float((train.time > split.test_start).mean()),
+        item_only_later=float((first_time[test.item] > test.time).mean()),
+    )
