@@ -1,0 +1,1 @@
+"""Backbones, their transfer, item and history encoders: tensors in, tensors out."""

