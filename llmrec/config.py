@@ -79,10 +79,7 @@ class BackboneConfig:
     pooling: Literal["auto", "mean", "cls", "last"] = "auto"
     max_tokens: int = 64
     prompt: str = "{text}"
-    strategy: Baseline = Literal[
-    "popularity", "recent_popularity", "item_knn", "matrix", "nearest_text", "sasrec", "sasrec_sampled"
-]
-Strategy = "frozen"
+    strategy: Strategy = "frozen"
     last_k: int = 2
     lora: LoraConfig = field(default_factory=LoraConfig)
 

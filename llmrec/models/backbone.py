@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -163,5 +163,8 @@ def _length_batches(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 def _tokenizer_bytes(tokenizer: Any) -> bytes:
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    serialise: Callable[[], str] | None = getattr(backend, "to_str", None)
-    return serialise().encode() if serialise else json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()
+    if backend is None:
+        return json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()
+    rules = json.loads(backend.to_str())
+    rules.update(truncation=None, padding=None)  # the last call's, not the tokenizer's
+    return json.dumps(rules, sort_keys=True).encode()

@@ -1,6 +1,6 @@
 """Text vectors on disk, keyed by content: a frozen backbone never reads the same text twice.
 
-A folder per backbone fingerprint holds immutable shards (keys (n, 16) bytes, vectors (n, D) fp32), each written
+A folder per backbone fingerprint holds immutable shards (keys (n, 32) bytes, vectors (n, D) fp32), each written
 whole and renamed into place, so that concurrent or killed runs can at worst repeat work.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from llmrec.models.backbone import Backbone
 
-KEY_BYTES = 16
+KEY_BYTES = 32  # hexadecimal: numpy strips zero bytes from the ends of raw ones
 
 
 def default_cache_dir() -> Path:
@@ -46,18 +46,18 @@ class TextCache:
             self._write(distinct[missing], new)
         return vectors[torch.from_numpy(inverse)]
 
-    def _fill(self, distinct: NDArray[np.void], vectors: Tensor) -> NDArray[np.int64]:
+    def _fill(self, distinct: NDArray[np.bytes_], vectors: Tensor) -> NDArray[np.int64]:
         """Copy what the shards hold into `vectors`; returns the rows that none holds."""
         missing = np.ones(len(distinct), dtype=np.bool_)
         for shard in sorted(self.folder.glob("*.safetensors")) if self.folder.is_dir() else []:
             stored = load_file(shard)
-            keys = np.ascontiguousarray(stored["keys"].numpy()).view(f"V{KEY_BYTES}").ravel()
+            keys = np.ascontiguousarray(stored["keys"].numpy()).view(f"S{KEY_BYTES}").ravel()
             _, ours, theirs = np.intersect1d(distinct, keys, return_indices=True)
             vectors[torch.from_numpy(ours)] = stored["vectors"][torch.from_numpy(theirs)]
             missing[ours] = False
         return np.flatnonzero(missing)
 
-    def _write(self, keys: NDArray[np.void], vectors: Tensor) -> None:
+    def _write(self, keys: NDArray[np.bytes_], vectors: Tensor) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         raw = torch.from_numpy(keys.view(np.uint8).reshape(len(keys), KEY_BYTES).copy())
         name = hashlib.sha256(keys.tobytes()).hexdigest()[:16]
@@ -66,6 +66,6 @@ class TextCache:
         partial.replace(self.folder / f"{name}.safetensors")
 
 
-def _keys(texts: Sequence[str]) -> NDArray[np.void]:
-    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).digest() for text in texts)
-    return np.frombuffer(digests, dtype=f"V{KEY_BYTES}")
+def _keys(texts: Sequence[str]) -> NDArray[np.bytes_]:
+    digests = [hashlib.blake2b(text.encode(), digest_size=KEY_BYTES // 2).hexdigest() for text in texts]
+    return np.array(digests, dtype=f"S{KEY_BYTES}")

@@ -1,0 +1,87 @@
+"""Texts to vectors, by encoders and decoders that AutoModel loads."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec.config import BackboneConfig
+from llmrec.errors import BackboneError
+from llmrec.models.backbone import Backbone, pool
+
+TEXTS = ["red shoes", "a much longer text about blue shoes and hats", "hats"]
+
+
+def load(path: Path, **changes: object) -> Backbone:
+    return Backbone.load(replace(BackboneConfig(name=str(path), hub_id="owner/tiny"), **changes))
+
+
+def test_pooling_by_hand() -> None:
+    hidden = torch.tensor([[[1.0], [3.0], [100.0]], [[2.0], [4.0], [6.0]]])
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    assert pool(hidden, mask, "mean").tolist() == [[2.0], [4.0]]
+    assert pool(hidden, mask, "cls").tolist() == [[1.0], [2.0]]
+    assert pool(hidden, mask, "last").tolist() == [[3.0], [6.0]]
+
+
+def test_architecture_chooses_the_pooling(tiny_bert: Path, tiny_gpt2: Path) -> None:
+    assert load(tiny_bert).pooling == "mean"
+    assert load(tiny_gpt2).pooling == "last"
+    assert load(tiny_bert, pooling="cls").pooling == "cls"
+
+
+def test_batching_and_padding_leave_vectors_alone(tiny_bert: Path, tiny_gpt2: Path) -> None:
+    for path in (tiny_bert, tiny_gpt2):
+        backbone = load(path)
+        together = backbone.encode(backbone.tokens(TEXTS))
+        alone = torch.cat([backbone.encode(backbone.tokens([text])) for text in TEXTS])
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+        torch.testing.assert_close(together.norm(dim=1), torch.ones(3))
+
+
+def test_decoders_end_on_their_eos(tiny_gpt2: Path) -> None:
+    backbone = load(tiny_gpt2, max_tokens=4)
+    tokens = backbone.tokens(TEXTS)
+    last = tokens.flat[tokens.offset[1:] - 1]
+    assert (last == backbone.tokenizer.eos_token_id).all()
+    assert tokens.lengths.max() <= 4
+
+
+def test_prompt_wraps_the_text(tiny_bert: Path) -> None:
+    prompted, plain = load(tiny_bert, prompt="shoes {text}"), load(tiny_bert)
+    assert np.array_equal(prompted.tokens(["hats"]).flat, plain.tokens(["shoes hats"]).flat)
+
+
+def test_fingerprint_follows_weights_and_recipe(tiny_bert: Path) -> None:
+    backbone = load(tiny_bert)
+    before = backbone.fingerprint()
+    assert load(tiny_bert).fingerprint() == before
+    assert load(tiny_bert, prompt="x {text}").fingerprint() != before
+    with torch.no_grad():
+        next(backbone.model.parameters()).add_(1e-3)
+    assert backbone.fingerprint() != before
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BackboneError, match="no such folder"):
+        Backbone.load(BackboneConfig(name=str(tmp_path / "absent")))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BackboneError, match="empty"):
+        Backbone.load(BackboneConfig(name=str(tmp_path / "empty")))
+    with pytest.raises(BackboneError, match="all-MiniLM-L6-v2"):
+        Backbone.load(BackboneConfig(name="packaged:nothing"))
+
+
+def test_minilm_vectors_are_those_of_its_authors_pooling(minilm: Path) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(minilm), AutoModel.from_pretrained(minilm).eval()
+    backbone = Backbone.load(BackboneConfig(name="packaged:all-MiniLM-L6-v2"))
+    assert backbone.hub_id == "sentence-transformers/all-MiniLM-L6-v2"
+    for text, vector in zip(TEXTS, backbone.encode(backbone.tokens(TEXTS)), strict=True):
+        with torch.no_grad():
+            hidden = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+        mean = torch.nn.functional.normalize(hidden.mean(0), dim=0)
+        assert float(mean @ vector) > 1 - 1e-5
