@@ -25,7 +25,7 @@ START, YEAR = 1_672_531_200, 365 * 86_400  # seconds; from 1 January 2023
 LATE_SHARE, LATE_FROM, LATE_UNTIL = 0.15, 0.8, 0.95  # share of items that appear late, and when in the year
 WORDS_PER_TOPIC, TOPIC_WORDS, SHARED_WORDS = 8, 2, 8  # in a topic's vocabulary; in a title
 SYLLABLES = ("ba", "do", "fi", "gu", "ke", "lo", "mi", "nu", "pa", "ro", "se", "tu", "va", "zo")
-SHARED = tuple("new classic the story original best little great edition for home complete deluxe set with my".split())
+SHARED = tuple("new old big red hot the for my set kit best fun top pro all mini".split())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,107 @@
+"""Splits: every event in one part, borders where they should be, cold things marked, inputs untouched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmrec.data.interactions import Interactions
+from llmrec.data.splits import TEST, TRAIN, VALID, Split, leave_one_out, split_by_time
+from llmrec.errors import ConfigError, DataError
+
+N_USERS, N_ITEMS = 5, 7
+
+
+def log_of(events: list[tuple[int, int, int]]) -> Interactions:
+    """(user, item, time) events as a sorted log that nobody can write to."""
+    columns = [np.array(column, dtype=np.int64) for column in zip(*events, strict=True)]
+    log = Interactions.sort(*columns)
+    for column in (log.user, log.item, log.time):
+        column.setflags(write=False)
+    return log
+
+
+events = st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1), st.integers(0, 30))
+logs = st.lists(events, min_size=3, max_size=60).map(log_of)
+
+
+def assert_partition(split: Split) -> None:
+    assert sorted(np.unique(split.part)) == [TRAIN, VALID, TEST]
+    assert len(split.train) + len(split.valid) + len(split.test) == len(split.interactions)
+
+
+@given(logs, st.floats(0.05, 0.4), st.floats(0.05, 0.4))
+def test_by_time_parts_follow_each_other(log: Interactions, valid: float, test: float) -> None:
+    try:
+        split = split_by_time(log, N_USERS, N_ITEMS, valid, test)
+    except DataError:
+        return  # too few distinct times
+    assert_partition(split)
+    assert split.train.time.max() < split.valid_start == split.valid.time.min()
+    assert split.valid.time.max() < split.test_start == split.test.time.min()
+    assert len(split.test) >= len(log) * test - 1
+
+
+def test_by_time_borders_and_counts() -> None:
+    split = split_by_time(log_of([(0, 0, t) for t in range(100, 110)]), 1, 1, 0.2, 0.1)
+    assert (len(split.train), len(split.valid), len(split.test)) == (7, 2, 1)
+    assert (split.valid_start, split.test_start) == (107, 109)
+
+
+def test_by_time_keeps_events_of_one_time_together() -> None:
+    split = split_by_time(log_of([(0, 0, t) for t in (1, 1, 2, 2, 3, 3, 3, 3, 3, 4)]), 1, 1, 0.2, 0.1)
+    assert split.valid.time.tolist() == [3, 3, 3, 3, 3]
+
+
+@pytest.mark.parametrize(("valid", "test"), [(0, 0.1), (0.1, 0), (0.5, 0.5), (-0.1, 0.3), (float("nan"), 0.1)])
+def test_by_time_refuses_fractions(valid: float, test: float) -> None:
+    with pytest.raises(ConfigError, match="valid_fraction"):
+        split_by_time(log_of([(0, 0, t) for t in range(10)]), 1, 1, valid, test)
+
+
+@pytest.mark.parametrize("times", [[1, 2], [5] * 10])
+def test_by_time_refuses_logs_that_cannot_have_three_parts(times: list[int]) -> None:
+    with pytest.raises(DataError):
+        split_by_time(log_of([(0, 0, t) for t in times]), 1, 1)
+
+
+@given(logs)
+def test_leave_one_out_takes_the_last_two_of_each_user(log: Interactions) -> None:
+    try:
+        split = leave_one_out(log, N_USERS, N_ITEMS)
+    except DataError:
+        assert np.bincount(log.user).max() < 3
+        return
+    assert_partition(split)
+    for user in range(N_USERS):
+        part = split.part[log.user == user].tolist()
+        expected = [VALID, TEST] if len(part) >= 3 else [TRAIN] * min(len(part), 2)
+        assert part[-2:] == expected
+        assert set(part[:-2]) <= {TRAIN}
+
+
+def test_leave_one_out_follows_the_order_of_the_log_within_one_time() -> None:
+    split = leave_one_out(log_of([(0, item, 1) for item in (4, 2, 6, 1)]), 1, N_ITEMS)
+    assert (split.train.item.tolist(), split.valid.item.tolist(), split.test.item.tolist()) == ([4, 2], [6], [1])
+
+
+def test_cold_items_and_users_are_kept_and_marked() -> None:
+    log = log_of(
+        [(0, 0, 1), (0, 1, 2), (1, 0, 3), (1, 1, 4), (0, 2, 5), (2, 0, 6), (0, 0, 7), (0, 1, 8), (2, 3, 9), (2, 0, 9)]
+    )
+    split = split_by_time(log, 3, 5, 0.2, 0.2)
+    assert split.cold_items().tolist() == [False, False, False, True, True]
+    assert split.cold_users().tolist() == [False, False, False]
+    assert split_by_time(log, 3, 5, 0.3, 0.2).cold_users().tolist() == [False, False, True]
+    assert split.test.item.tolist() == [3, 0]
+
+
+def test_refit_gives_the_validation_part_to_training_and_leaves_the_split_alone() -> None:
+    split = split_by_time(log_of([(0, t % 3, t) for t in range(10)]), 1, 3)
+    before = split.part.copy()
+    refit = split.refit()
+    assert (len(refit.train), len(refit.valid), len(refit.test)) == (9, 0, 1)
+    assert refit.valid_start == refit.test_start == split.test_start
+    np.testing.assert_array_equal(split.part, before)
