@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,8 @@ class BaselineTask:
     """What every baseline is given.
 
     tune_on: tuned with its training part on `valid`; fit_on: the split it is fitted on in the end (the same,
-    or `tune_on.refit()`); text_vectors: (N, D) of the catalog, for those that read text.
+    or `tune_on.refit()`); text_vectors: (N, D) of the catalog, for those that read text; seeds: a trained
+    baseline is fitted once for each.
     """
 
     tune_on: Split
@@ -51,6 +52,7 @@ class BaselineTask:
     valid: Queries
     text_vectors: NDArray[np.float32] | None = None
     tuning: Tuning = field(default_factory=Tuning)
+    seeds: tuple[int, ...] = (0,)
 
     @property
     def watched(self) -> Queries:
@@ -60,9 +62,9 @@ class BaselineTask:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A baseline ready to rank, and the record of its search for the report (empty: nothing to tune)."""
+    """A baseline ready to rank: a scorer for each seed (one where nothing is random), and the record of its search."""
 
-    scorer: Scorer
+    scorers: tuple[Scorer, ...]
     record: dict[str, Any]
 
 
@@ -82,7 +84,7 @@ def fit_baselines(names: Sequence[str], task: BaselineTask) -> dict[str, Fitted]
 
 
 def _popularity(task: BaselineTask) -> dict[str, Fitted]:
-    return {"popularity": Fitted(Popularity.fit(task.fit_on), {})}
+    return {"popularity": Fitted((Popularity.fit(task.fit_on),), {})}
 
 
 def _recent_popularity(task: BaselineTask) -> dict[str, Fitted]:
@@ -90,14 +92,14 @@ def _recent_popularity(task: BaselineTask) -> dict[str, Fitted]:
     streaming = RecentPopularity.fit(task.fit_on, found.chosen)
     frozen = RecentPopularity.frozen(task.fit_on, found.chosen)
     return {
-        "recent_popularity": Fitted(streaming, found.record()),
-        "recent_popularity_frozen": Fitted(frozen, found.record()),
+        "recent_popularity": Fitted((streaming,), found.record()),
+        "recent_popularity_frozen": Fitted((frozen,), found.record()),
     }
 
 
 def _item_knn(task: BaselineTask) -> dict[str, Fitted]:
     found = ItemKNN.tune(task.tune_on, task.watched, task.tuning)
-    return {"item_knn": Fitted(ItemKNN.fit(task.fit_on, found.chosen), found.record())}
+    return {"item_knn": Fitted((ItemKNN.fit(task.fit_on, found.chosen),), found.record())}
 
 
 def _matrix(task: BaselineTask) -> dict[str, Fitted]:
@@ -105,7 +107,8 @@ def _matrix(task: BaselineTask) -> dict[str, Fitted]:
     fitted = {}
     for name, form in forms:
         found = Matrix.tune(task.tune_on, task.watched, form, task.tuning)
-        fitted[name] = Fitted(Matrix.fit(task.fit_on, found.chosen), found.record())
+        scorers = tuple(Matrix.fit(task.fit_on, replace(found.chosen, seed=seed)) for seed in task.seeds)
+        fitted[name] = Fitted(scorers, found.record())
     return fitted
 
 
@@ -113,7 +116,7 @@ def _nearest_text(task: BaselineTask) -> dict[str, Fitted]:
     if task.text_vectors is None:
         raise ConfigError("baseline 'nearest_text' needs the catalog's text vectors; give a backbone or leave it out")
     found = NearestText.tune(task.text_vectors, task.watched, task.tuning)
-    return {"nearest_text": Fitted(NearestText.fit(task.text_vectors, found.chosen), found.record())}
+    return {"nearest_text": Fitted((NearestText.fit(task.text_vectors, found.chosen),), found.record())}
 
 
 BASELINES: dict[str, Callable[[BaselineTask], dict[str, Fitted]]] = {

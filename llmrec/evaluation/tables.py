@@ -1,0 +1,198 @@
+"""A report for people: Markdown for the run's folder, plain columns for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from llmrec.evaluation.results import Comparison, Report, Row
+
+_OWN_KEYS = {"main", "primary", "bootstrap_samples", "protocol", "settings", "seeds", "comparisons"}
+_FITTED = {
+    "train": "fitted on the training part alone",
+    "train+validation": "refitted on training and validation together, with settings chosen before",
+}
+_QUERY_TIME = {
+    "known": "the model is told when the target happens",
+    "last_event": "the model is told the time of the last event only, not when the target happens",
+}
+_TIES = {
+    "strict": "histories hold the events strictly before the query's time, so that events of the same time are in none "
+    "of each other's",
+    "file_order": "histories hold the events before the target in the file's order, those of the same time included "
+    "(the papers' habit)",
+}
+
+
+def render_table(report: Report, split: str) -> str:
+    """All models on all queries of a split, best first, in aligned plain columns."""
+    rows, metrics = _overall(report, split)
+    primary = report.run["primary"]
+    head = ["model", primary, "95% interval", *(metric for metric in metrics if metric != primary)]
+    lines = [head]
+    for model in ranked_models(report, split):
+        best = rows[model, primary]
+        rest = [f"{rows[model, metric].value:.4f}" for metric in metrics if metric != primary]
+        lines.append([model, f"{best.value:.4f}", _interval(best.low, best.high), *rest])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    text = [
+        "  ".join(_pad(cell, width, n == 0) for n, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        for line in lines
+    ]
+    n = rows[report.run["main"], primary].n
+    return "\n".join([f"{split}: {n:,} queries, ranked among {_protocol(report, split)['n_items']:,} items", *text])
+
+
+def render_markdown(report: Report) -> str:
+    """The whole report; sections by split."""
+    notes = [f"* {key}: {_short(value)}" for key, value in report.run.items() if key not in _OWN_KEYS]
+    blocks = [f"# Evaluation of {report.run['main']}", "\n".join(notes)]
+    for split in report.splits:
+        blocks += [f"## {split}", protocol_sentence(report, split), _overall_table(report, split)]
+        blocks += [_verdict(report, split), "### By slice", _slice_table(report, split)]
+        blocks += ["### Paired comparisons", _comparison_table(report, split)]
+        blocks += ["### Settings", _settings(report, split)]
+    if report.run["seeds"]:
+        blocks += ["## Seeds", _seed_table(report)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def ranked_models(report: Report, split: str) -> list[str]:
+    """The models of a split, best first by the primary metric over all queries."""
+    rows, _ = _overall(report, split)
+    primary = report.run["primary"]
+    return sorted({model for model, _ in rows}, key=lambda model: -rows[model, primary].value)
+
+
+def protocol_sentence(report: Report, split: str) -> str:
+    """How the numbers of a split came about, in words."""
+    protocol = _protocol(report, split)
+    masked = "seen items are masked" if protocol["mask_seen"] else "seen items stay in (repeat consumption)"
+    released = "; items are masked before their release date" if protocol["release_dates"] else ""
+    return (
+        f"Every target is ranked among all {protocol['n_items']:,} items; {masked}{released}; "
+        f"ties count at their mean rank. {_capital(_TIES[protocol['ties']])}; {_QUERY_TIME[protocol['query_time']]}. "
+        f"Models are {_FITTED[protocol['fitted_on']]}. Intervals are 95%, from {report.run['bootstrap_samples']:,} "
+        "bootstrap draws of users."
+    )
+
+
+def _overall(report: Report, split: str) -> tuple[dict[tuple[str, str], Row], list[str]]:
+    """Rows over all queries by (model, metric), and the metrics in order."""
+    rows = {(row.model, row.metric): row for row in report.rows if row.split == split and row.slice == "overall"}
+    return rows, list(dict.fromkeys(metric for _, metric in rows))
+
+
+def _overall_table(report: Report, split: str) -> str:
+    rows, metrics = _overall(report, split)
+    body = [
+        [_emphasis(report, model), *(_cell(rows[model, metric]) for metric in metrics)]
+        for model in ranked_models(report, split)
+    ]
+    return _markdown_table(["model", *metrics], body)
+
+
+def _slice_table(report: Report, split: str) -> str:
+    primary = report.run["primary"]
+    rows = {(row.model, row.slice): row for row in report.rows if row.split == split and row.metric == primary}
+    models = ranked_models(report, split)
+    slices = dict.fromkeys(name for _, name in rows)
+    body = [[name, f"{rows[models[0], name].n:,}", *(_cell(rows[model, name]) for model in models)] for name in slices]
+    return f"{primary}:\n\n" + _markdown_table(["slice", "queries", *models], body)
+
+
+def _comparison_table(report: Report, split: str) -> str:
+    main = report.run["main"]
+    body = [
+        [found.against, found.slice, found.metric, f"{found.difference:+.4f}", _interval(found.low, found.high, "+"),
+         "" if found.p is None else f"{found.p:.3f}", f"{found.n:,}", found.verdict]
+        for found in _by_opponent(report, split)
+    ]  # fmt: skip
+    head = ["against", "slice", "metric", "difference", "95% interval", "p", "queries", f"{main} is"]
+    note = "\n\nThe p-values are not corrected for the number of comparisons."
+    return _markdown_table(head, body) + note if body else ""
+
+
+def _by_opponent(report: Report, split: str) -> list[Comparison]:
+    order = {model: place for place, model in enumerate(ranked_models(report, split))}
+    return sorted((c for c in report.comparisons if c.split == split), key=lambda c: order[c.against])
+
+
+def _verdict(report: Report, split: str) -> str:
+    """Plain words on the primary metric: against whom the main model wins, loses, or neither."""
+    main, primary = report.run["main"], report.run["primary"]
+    found = [c for c in _by_opponent(report, split) if c.metric == primary]
+    overall = [c for c in found if c.slice == "overall"]
+    lines = []
+    for word in ("better", "no clear difference", "worse"):
+        against = [
+            f"{c.against} ({c.difference:+.4f} {_interval(c.low, c.high, '+')})" for c in overall if c.verdict == word
+        ]
+        if against:
+            start = (
+                f"{main} shows no clear difference from" if word == "no clear difference" else f"{main} is {word} than"
+            )
+            lines.append(f"* {start} {', '.join(against)}.")
+    lost = [f"{c.against} on {c.slice} ({-c.difference:+.4f}, {c.n:,} queries)" for c in found if c.verdict == "worse"]
+    ahead = [c.against for c in overall if c.difference < 0 and c.verdict != "worse"]
+    if lost:
+        lines.append(f"* **A baseline wins** in {primary}: {'; '.join(lost)}.")
+    else:
+        lines.append(f"* No other model wins clearly in {primary}, overall or in any slice.")
+    if ahead:
+        lines.append(f"* Nominally ahead of {main}, within the interval: {', '.join(ahead)}.")
+    return "\n".join(lines)
+
+
+def _settings(report: Report, split: str) -> str:
+    lines = []
+    for model, record in report.run["settings"][split].items():
+        chosen = _short(record["chosen"]) if "chosen" in record else _short(record) or "nothing to tune"
+        tried = f" (best of {record['n_tried']} on validation)" if "n_tried" in record else ""
+        lines.append(f"* {model}: {chosen}{tried}")
+    return "\n".join(lines) or "No model recorded its settings."
+
+
+def _seed_table(report: Report) -> str:
+    body = [
+        [spread["model"], spread["split"], spread["metric"], f"{spread['std']:.4f}",
+         ", ".join(f"{value:.4f}" for value in spread["values"])]
+        for spread in report.run["seeds"]
+    ]  # fmt: skip
+    return _markdown_table(["model", "split", "metric", "standard deviation", "each seed"], body)
+
+
+def _markdown_table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _protocol(report: Report, split: str) -> dict[str, Any]:
+    protocol: dict[str, Any] = report.run["protocol"][split]
+    return protocol
+
+
+def _emphasis(report: Report, model: str) -> str:
+    return f"**{model}**" if model == report.run["main"] else model
+
+
+def _cell(row: Row) -> str:
+    return f"{row.value:.4f} {_interval(row.low, row.high)}".strip()
+
+
+def _interval(low: float | None, high: float | None, sign: str = "") -> str:
+    return "" if low is None or high is None else f"[{low:{sign}.4f}, {high:{sign}.4f}]"
+
+
+def _pad(cell: str, width: int, left: bool) -> str:
+    return cell.ljust(width) if left else cell.rjust(width)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_short(inner)}" for key, inner in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
