@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from llmrec.errors import ConfigError
+
 Baseline = Literal[
     "popularity", "recent_popularity", "item_knn", "matrix", "nearest_text", "sasrec", "sasrec_sampled"
 ]
+SplitName = Literal["by_time", "leave_one_out"]
 Strategy = Literal["none", "frozen", "last_k", "lora", "full"]
 
 
@@ -47,12 +50,26 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """names: every split the model is trained and reported on; the first one's model goes into the bundle."""
+    """How the log is cut.
 
-    names: tuple[Literal["by_time", "leave_one_out"], ...] = ("by_time",)
+    names: every split the model is trained and reported on; the first one's model goes into the bundle.
+    valid_fraction, test_fraction: of `by_time`'s events.
+    ties, leave_one_out_ties: whether events of one moment are in each other's histories (`file_order`, the papers'
+        habit) or not (`strict`), by split.
+    """
+
+    names: tuple[SplitName, ...] = ("by_time",)
     valid_fraction: float = 0.1
     test_fraction: float = 0.1
     ties: Literal["strict", "file_order"] = "strict"
+    leave_one_out_ties: Literal["strict", "file_order"] = "strict"
+
+    def __post_init__(self) -> None:
+        if "by_time" not in self.names:
+            raise ConfigError(
+                f"split.names={list(self.names)}: leave_one_out lets training see the future, so it is reported only "
+                "beside by_time; add by_time"
+            )
 
 
 @dataclass(frozen=True)
@@ -128,9 +145,8 @@ class TrainConfig:
     weight_decay: float = 0.0
     warmup_share: float = 0.02
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    clip_norm: float = 1.0
+    clip_norm: float = 5.0
     accumulate: int = 1
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     negatives: Literal["full"] | int = "full"
     evals_per_epoch: int = 1
     live_items: int = 256
@@ -148,10 +164,15 @@ class SasrecConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Full ranking over the whole catalog. max_queries: a seeded sample where a part has more."""
+    """Full ranking over the whole catalog.
+
+    max_queries, max_valid_queries: a seeded sample where the test or validation part has more.
+    mask_seen: leave what the history holds out of the ranking; not for repeat consumption.
+    """
 
     cutoffs: tuple[int, ...] = (10, 20)
     max_queries: int = 50_000
+    max_valid_queries: int = 10_000
     mask_seen: bool = True
     bootstrap_samples: int = 1000
     baselines: tuple[Baseline, ...] = (
@@ -169,9 +190,11 @@ class EvaluationConfig:
 class FinetuneConfig:
     """recipes/finetune.py: from a log to an evaluated recommender.
 
+    sasrec: the id-only baseline, by the same trainer, with its own size and training.
     train: the feature-transfer fit, on stored text vectors. adapt: the fit through the backbone that follows where
-    the strategy trains it. sasrec: the id-only baseline, by the same trainer. output: the run's folder.
-    seeds: the model and every trained baseline is fitted once for each; the first one goes into the bundle.
+    the strategy trains it. output: the run's folder.
+    seeds: the model and SASRec are fitted once for each; the first one's model goes into the bundle.
+    mixed_precision: None leaves it to `accelerate launch`. resume: go on from the output folder's checkpoints.
     """
 
     data: DataConfig
@@ -184,5 +207,6 @@ class FinetuneConfig:
     sasrec: SasrecConfig = field(default_factory=SasrecConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seeds: tuple[int, ...] = (0,)
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     resume: bool = False
     trackers: tuple[Literal["tensorboard", "trackio"], ...] = ()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.data.interactions import Interactions, Mask
+from llmrec.config import SplitConfig, SplitName
+from llmrec.data.interactions import Interactions, Mask, Ties
 from llmrec.errors import ConfigError, DataError
 
 TRAIN, VALID, TEST = 0, 1, 2
-SplitName = Literal["by_time", "leave_one_out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,16 @@ class Split:
     def cold_users(self) -> Mask:
         """(U,) True for users without a training event."""
         return _absent(self.train.user, self.n_users)
+
+
+def make_split(
+    name: SplitName, interactions: Interactions, n_users: int, n_items: int, config: SplitConfig
+) -> tuple[Split, Ties]:
+    """The split `name` as configured, and the rule for ties that goes with it."""
+    if name == "leave_one_out":
+        return leave_one_out(interactions, n_users, n_items), config.leave_one_out_ties
+    fractions = config.valid_fraction, config.test_fraction
+    return split_by_time(interactions, n_users, n_items, *fractions), config.ties
 
 
 def split_by_time(

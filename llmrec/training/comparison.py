@@ -1,0 +1,150 @@
+"""One split, every model: our own by its transfer strategy, SASRec, and the baselines, on the same queries."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from llmrec.config import FinetuneConfig, ModelConfig, TrainConfig
+from llmrec.data.histories import Queries, make_queries
+from llmrec.data.log import Log
+from llmrec.data.splits import TEST, VALID, make_split
+from llmrec.evaluation.baselines import BASELINES, BaselineTask, Tuning, fit_baselines
+from llmrec.evaluation.ranking import Ranking, Scorer, sample_queries
+from llmrec.evaluation.results import Evaluated, Protocol, evaluate_split
+from llmrec.evaluation.slices import make_slices
+from llmrec.models.recommender_model import RecommenderModel
+from llmrec.training.checkpoints import Progress
+from llmrec.training.fit import Reader, Task, adapt_backbone, fit_model, rank_sharded
+from llmrec.training.scorer import ModelScorer
+
+SAMPLED_NEGATIVES = 256  # of the `sasrec_sampled` row, as in the published re-runs
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A split's numbers, the model of the first seed with the backbone it was trained with, and how training went."""
+
+    evaluated: Evaluated
+    model: RecommenderModel
+    reader: Reader | None
+    training: list[dict[str, Any]]
+
+
+class Comparison:
+    """Fits and ranks models on one split, keeping every seed's ranking, settings and training record."""
+
+    def __init__(self, task: Task, config: FinetuneConfig, test: Queries) -> None:
+        self.task, self.config, self.test = task, config, test
+        self.rankings: dict[str, list[Ranking]] = defaultdict(list)
+        self.settings: dict[str, Any] = {}
+        self.training: list[dict[str, Any]] = []
+
+    def rank(self, name: str, scorer: Scorer) -> None:
+        n_top = max(self.config.evaluation.cutoffs)
+        self.rankings[name].append(rank_sharded(self.task, scorer, self.test, n_top, f"ranking {name}"))
+
+    def fit(self, name: str, model: ModelConfig, train: TrainConfig, text: Tensor | None, seed: int) -> RecommenderModel:
+        """Feature transfer, or ids alone: fit, rank, record."""
+        fitted, progress = fit_model(name, self.task, model, train, text, seed)
+        self.rank(name, ModelScorer(fitted))
+        self._record(name, seed, progress, {"model": dataclasses.asdict(model), "train": dataclasses.asdict(train)})
+        return fitted
+
+    def adapt(self, name: str, model: RecommenderModel, reader: Reader, seed: int) -> None:
+        """Parameter transfer on top of a fitted model: train the backbone too, rank, record."""
+        progress = adapt_backbone(name, self.task, model, self.config.adapt, reader, seed)
+        self.rank(name, ModelScorer(model))
+        self._record(name, seed, progress, {"adapt": dataclasses.asdict(self.config.adapt)})
+
+    def baselines(self, text: Tensor | None) -> None:
+        """The baselines that are not trained by this trainer, each tuned with the same budget."""
+        names = [name for name in self.config.evaluation.baselines if name in BASELINES]
+        refit = self.config.train.refit
+        baseline_task = BaselineTask(
+            tune_on=self.task.split,
+            fit_on=self.task.split.refit() if refit else self.task.split,
+            valid=self.task.valid,
+            text_vectors=None if text is None else text.numpy(),
+            tuning=Tuning(mask_seen=self.task.mask_seen),
+        )
+        if text is None:
+            names = [name for name in names if name != "nearest_text"]
+        for name, fitted in fit_baselines(names, baseline_task).items():
+            self.rank(name, fitted.scorer)
+            self.settings[name] = fitted.record
+
+    def evaluate(self, main: str) -> Evaluated:
+        config, split = self.config, self.task.split
+        protocol = Protocol(
+            n_items=split.n_items,
+            ties=self.task.ties,
+            query_time=config.model.query_time,
+            mask_seen=self.task.mask_seen,
+            fitted_on="train+validation" if config.train.refit else "train",
+        )
+        slices = make_slices(split.refit() if config.train.refit else split, self.test)
+        return evaluate_split(
+            split.name, self.test, slices, self.rankings, protocol, config.evaluation, main, self.settings
+        )
+
+    def _record(self, name: str, seed: int, progress: Progress, settings: dict[str, Any]) -> None:
+        self.training += [{"model": name, "seed": seed, **point} for point in progress.history]
+        self.settings[name] = settings
+
+
+def compare(
+    log: Log,
+    task: Task,
+    config: FinetuneConfig,
+    text: Tensor | None,
+    new_reader: Callable[[], Reader] | None,
+    main: str,
+) -> Compared:
+    """All rows of one split.
+
+    text: (N, D_text) frozen vectors, or None for ids alone. new_reader: makes a fresh trainable backbone where the
+    strategy trains one. main: the name of the row that the others are compared with.
+    """
+    test = sample_queries(make_queries(task.split, TEST, task.ties), config.evaluation.max_queries)
+    comparison = Comparison(task, config, test)
+    first: tuple[RecommenderModel, Reader | None] | None = None
+    for seed in config.seeds:
+        model = comparison.fit(main if new_reader is None else "llmrec frozen", config.model, config.train, text, seed)
+        reader = new_reader() if new_reader is not None else None
+        if reader is not None:
+            comparison.adapt(main, model, reader, seed)
+        first = first or (model, reader)
+        for name, train in _sasrecs(config).items():
+            comparison.fit(name, config.sasrec.model, train, None, seed)
+    comparison.baselines(text)
+    if first is None:
+        raise ValueError("no seeds")
+    return Compared(comparison.evaluate(main), *first, comparison.training)
+
+
+def make_task(name: Any, log: Log, config: FinetuneConfig, accelerator: Any) -> Task:
+    """The split `name` of the log with the queries that early stopping looks at."""
+    split, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
+    valid = sample_queries(make_queries(split, VALID, ties), config.evaluation.max_valid_queries)
+    return Task(
+        split,
+        valid,
+        ties,
+        config.evaluation.mask_seen,
+        accelerator,
+        config.output,
+        log.facts.fingerprint,
+        config.resume,
+    )
+
+
+def _sasrecs(config: FinetuneConfig) -> dict[str, TrainConfig]:
+    trains = {"sasrec": config.sasrec.train}
+    trains["sasrec_sampled"] = replace(config.sasrec.train, negatives=SAMPLED_NEGATIVES)
+    return {name: train for name, train in trains.items() if name in config.evaluation.baselines}

@@ -1,0 +1,78 @@
+"""From an interaction log to a fine-tuned, evaluated, usable recommender.
+
+    accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/finetune.py \
+        --config recipes/finetune/quickstart.yaml --train.learning_rate 2e-3
+
+Writes report.json, report.md, figures/ and bundle/ into the output folder, and prints the tables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import torch
+
+from llmrec.config import FinetuneConfig
+from llmrec.config_files import parse_config
+from llmrec.data.sources import load_log
+from llmrec.evaluation.figures import write_figures
+from llmrec.evaluation.report import write_report
+from llmrec.evaluation.results import make_report
+from llmrec.evaluation.tables import render_table
+from llmrec.hub.bundle import BundleContents, check_destination, save_bundle
+from llmrec.models.backbone import Backbone
+from llmrec.models.text_cache import TextCache
+from llmrec.models.transfer import apply_strategy
+from llmrec.training.comparison import compare, make_task
+from llmrec.training.fit import Reader
+from llmrec.training.launch import provenance, start
+
+
+def main(config: FinetuneConfig) -> None:
+    began = time.monotonic()
+    bundle_folder = config.output / "bundle"
+    check_destination(bundle_folder)
+    accelerator = start(config)
+    log = load_log(config.data)
+    accelerator.print("\n".join(log.facts.lines()))
+
+    strategy = config.backbone.strategy
+    text: torch.Tensor | None = None
+    if strategy != "none":
+        with accelerator.main_process_first():
+            frozen = Backbone.load(config.backbone).to(accelerator.device)
+            text = TextCache(frozen).vectors(log.catalog.texts())
+
+    def new_reader() -> Reader:
+        backbone = Backbone.load(config.backbone)
+        accelerator.print(apply_strategy(backbone, config.backbone))
+        return Reader(backbone.to(accelerator.device), backbone.tokens(log.catalog.texts()))
+
+    trains_backbone = strategy not in ("none", "frozen")
+    name = f"llmrec {strategy}" if strategy != "none" else "llmrec ids"
+    compared = [
+        compare(log, make_task(split, log, config, accelerator), config, text, new_reader if trains_backbone else None, name)
+        for split in config.split.names
+    ]
+    if not accelerator.is_main_process:
+        return
+
+    metadata = provenance(accelerator) | {
+        "minutes": round((time.monotonic() - began) / 60, 1),
+        "seeds_used": list(config.seeds),
+        "data": dataclasses.asdict(log.facts),
+    }
+    report = make_report([part.evaluated for part in compared], config.evaluation, name, metadata)
+    write_report(report, config.output)
+    training = [{**point, "model": f"{part.evaluated.split}: {point['model']}"} for part in compared for point in part.training]
+    write_figures(report, config.output / "figures", training)
+    first = compared[0]
+    save_bundle(bundle_folder, BundleContents.of(config, log, first.model, first.reader, report))
+    for split in config.split.names:
+        print("\n" + render_table(report, split))
+    print(f"\n{config.output}: report.md, report.json, figures/, bundle/ ({metadata['minutes']} minutes)")
+
+
+if __name__ == "__main__":
+    main(parse_config(FinetuneConfig))
