@@ -1,0 +1,50 @@
+"""Ids of every type become strings; what can be no id is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from llmrec.data.ids import encode_ids
+
+
+@pytest.mark.parametrize(
+    ("values", "ids", "codes"),
+    [
+        (["b", "a", "b"], ["b", "a"], [0, 1, 0]),
+        ([12, 7, 12], ["12", "7"], [0, 1, 0]),
+        ([12.0, 7.0], ["12", "7"], [0, 1]),
+        (["12.0", "7.0"], ["12", "7"], [0, 1]),
+        (["12.0", "7"], ["12.0", "7"], [0, 1]),
+        (["007", "7"], ["007", "7"], [0, 1]),
+        (pa.array(["b", None, "b"]).dictionary_encode(), ["b"], [0, -1, 0]),
+        (pa.array([], pa.string()), [], []),
+    ],
+)
+def test_ids_as_strings(values: object, ids: list[str], codes: list[int]) -> None:
+    encoded = encode_ids(pa.chunked_array([pa.array(values)]))
+    assert (encoded.ids.to_pylist(), encoded.codes.tolist()) == (ids, codes)
+
+
+@pytest.mark.parametrize(
+    ("values", "missing", "unusable"),
+    [
+        (["a", None, "", "nan", "NaN", "None", "<NA>"], [1, 2, 3, 4, 5, 6], []),
+        (["12.0", "", "7.0"], [1], []),
+        ([1, None], [1], []),
+        ([12.0, float("nan"), None, 2.5, float("inf")], [1, 2], [3, 4]),
+        ([None, None], [0, 1], []),
+        ([True], [], [0]),
+    ],
+)
+def test_what_is_no_id(values: list[object], missing: list[int], unusable: list[int]) -> None:
+    encoded = encode_ids(pa.chunked_array([pa.array(values)]))
+    found = [np.flatnonzero(fault.rows).tolist() for fault in encoded.faults]
+    assert found == [missing, unusable]
+    assert np.flatnonzero(encoded.codes < 0).tolist() == sorted(missing + unusable)
+
+
+def test_ids_across_chunks() -> None:
+    encoded = encode_ids(pa.chunked_array([["a", "b"], ["b", "c"]]))
+    assert (encoded.ids.to_pylist(), encoded.codes.tolist()) == (["a", "b", "c"], [0, 1, 1, 2])
