@@ -48,10 +48,10 @@ def load_log(config: DataConfig) -> Log:
     catalog = None if items is None else _catalog(items, config, problems)
     columns = None if events is None else _events(events, config, problems)
     rows = np.zeros(0, dtype=np.int64)
-    if events is not None and columns is not None and catalog is not None:
-        rows = _item_rows(events, columns, catalog, config, problems)
+    if events is not None and columns is not None and (known := _known_ids(items, catalog, config)) is not None:
+        rows = _item_rows(events, columns, known, config, problems)
     if problems or columns is None or catalog is None:
-        raise DataError(source, problems)
+        raise DataError(source, list(dict.fromkeys(problems)))
     return _filtered(source, columns, rows, catalog, config)
 
 
@@ -101,9 +101,20 @@ def _order(events: Source, name: str, problems: list[str]) -> Rows:
     return np.unique(np.asarray(column), return_inverse=True)[1].astype(np.int64)
 
 
-def _item_rows(events: Source, columns: _Events, catalog: ItemCatalog, config: DataConfig, problems: list[str]) -> Rows:
-    """(E,) catalog row of each event, -1 where the catalog lacks the item and such events are dropped."""
-    found = np.asarray(pc.index_in(columns.items.ids, value_set=catalog.ids).fill_null(-1)).astype(np.int64)
+def _known_ids(items: Source | None, catalog: ItemCatalog | None, config: DataConfig) -> pa.LargeStringArray | None:
+    """Item ids, also of a table too faulty to be a catalog: events are checked against it all the same."""
+    if catalog is not None:
+        return catalog.ids
+    if items is None or config.catalog_item_column not in items.table.column_names:
+        return None
+    return encode_ids(items.table[config.catalog_item_column]).ids
+
+
+def _item_rows(
+    events: Source, columns: _Events, known: pa.LargeStringArray, config: DataConfig, problems: list[str]
+) -> Rows:
+    """(E,) row in `known` of each event's item, -1 where there is none and such events are dropped."""
+    found = np.asarray(pc.index_in(columns.items.ids, value_set=known).fill_null(-1)).astype(np.int64)
     rows = np.append(found, -1)[columns.items.codes]
     if config.unknown_items == "error":
         unknown = (rows < 0) & (columns.items.codes >= 0)
