@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: one virtual environment, .venv in the repository root, made and brought up to date.
 #
 #   use_environment EXTRAS   installs `.[EXTRAS]` if pyproject.toml, the constraints or the place have changed since
@@ -49,7 +50,7 @@ checksum() {  # of all that decides what is installed: an editable install also 
 
 use_environment() {
     local extras="$1" stamp quiet=()
-    cd "$root"
+    cd "$root" || exit 1
     make_venv
     stamp="$venv/.installed-$extras"
     if [ "$(cat "$stamp" 2>/dev/null)" != "$(checksum)" ]; then
