@@ -15,7 +15,7 @@ import llmrec
 
 ROOT = Path(__file__).resolve().parents[1]
 # Top to bottom.
-LAYERS = "errors config data models evaluation training hub retrieval recommender service cli".split()
+LAYERS = "errors config config_files data models evaluation training hub retrieval recommender service cli".split()
 DATA = "interactions catalog sources splits histories batches negatives synthetic audit".split()
 HEAVY = {"torch", "transformers", "peft", "accelerate", "datasets", "pandas", "scipy", "matplotlib"}
 
