@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from llmrec.config import SplitName
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Interactions, Mask, Rows
 from llmrec.data.log import Log, LogFacts
-from llmrec.data.splits import Split, SplitName, leave_one_out
+from llmrec.data.splits import Split, leave_one_out
 from llmrec.data.timestamps import iso
 from llmrec.errors import DataError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.data.histories import Histories, Queries, make_queries
@@ -30,6 +30,7 @@ def histories_of(queries: Queries) -> list[list[int]]:
     return [queries.histories.item[s:e].tolist() for s, e in zip(queries.start, queries.end, strict=True)]
 
 
+@settings(deadline=None)
 @given(event_lists)
 def test_strict_histories_are_the_events_before_the_query_time(events: list[tuple[int, int, int]]) -> None:
     split = split_of(events, [TEST] * len(events))
@@ -41,6 +42,7 @@ def test_strict_histories_are_the_events_before_the_query_time(events: list[tupl
     np.testing.assert_array_equal(queries.target, log.item)
 
 
+@settings(deadline=None)
 @given(event_lists)
 def test_file_order_histories_are_the_events_before_in_the_log(events: list[tuple[int, int, int]]) -> None:
     split = split_of(events, [TEST] * len(events))
@@ -67,6 +69,7 @@ def test_ties_by_hand() -> None:
     assert histories.end_of_history("file_order").tolist() == [0, 1, 2, 3, 4]
 
 
+@settings(deadline=None)
 @given(event_lists, st.integers(1, 5))
 def test_last_and_seen_agree_with_loops(events: list[tuple[int, int, int]], n: int) -> None:
     queries = make_queries(split_of(events, [TEST] * len(events)), TEST)
@@ -96,6 +99,7 @@ def test_leave_one_out_queries_come_after_their_history(ties: str) -> None:
     assert [len(history) for history in histories_of(queries)] == [4 if ties == "strict" else 5] * N_USERS
 
 
+@settings(deadline=None)
 @given(event_lists)
 def test_nothing_is_mutated(events: list[tuple[int, int, int]]) -> None:
     log = log_of(events)

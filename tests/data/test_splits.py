@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmrec.config import SplitConfig
 from llmrec.data.interactions import Interactions
-from llmrec.data.splits import TEST, TRAIN, VALID, Split, leave_one_out, split_by_time
+from llmrec.data.splits import TEST, TRAIN, VALID, Split, leave_one_out, make_split, split_by_time
 from llmrec.errors import ConfigError, DataError
 
 N_USERS, N_ITEMS = 5, 7
@@ -32,6 +33,7 @@ def assert_partition(split: Split) -> None:
     assert len(split.train) + len(split.valid) + len(split.test) == len(split.interactions)
 
 
+@settings(deadline=None)
 @given(logs, st.floats(0.05, 0.4), st.floats(0.05, 0.4))
 def test_by_time_parts_follow_each_other(log: Interactions, valid: float, test: float) -> None:
     try:
@@ -67,6 +69,7 @@ def test_by_time_refuses_logs_that_cannot_have_three_parts(times: list[int]) -> 
         split_by_time(log_of([(0, 0, t) for t in times]), 1, 1)
 
 
+@settings(deadline=None)
 @given(logs)
 def test_leave_one_out_takes_the_last_two_of_each_user(log: Interactions) -> None:
     try:
@@ -105,3 +108,12 @@ def test_refit_gives_the_validation_part_to_training_and_leaves_the_split_alone(
     assert (len(refit.train), len(refit.valid), len(refit.test)) == (9, 0, 1)
     assert refit.valid_start == refit.test_start == split.test_start
     np.testing.assert_array_equal(split.part, before)
+
+
+def test_make_split_follows_the_configuration() -> None:
+    log = log_of([(0, t % 3, t) for t in range(20)])
+    config = SplitConfig(valid_fraction=0.2, test_fraction=0.3, ties="strict", leave_one_out_ties="file_order")
+    by_time, ties = make_split("by_time", log, 1, 3, config)
+    assert (by_time.name, len(by_time.valid), len(by_time.test), ties) == ("by_time", 4, 6, "strict")
+    left_out, ties = make_split("leave_one_out", log, 1, 3, config)
+    assert (left_out.name, len(left_out.test), ties) == ("leave_one_out", 1, "file_order")

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.data.timestamps import ParsedTimes, TimeUnit, iso, parse_times
@@ -96,6 +96,7 @@ def test_hours_that_a_clock_skips_or_shows_twice() -> None:
     assert [iso(int(s)) for s in times.seconds] == ["2020-03-29T01:00:00Z", "2020-10-25T00:30:00Z"]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1)), min_size=1),
     st.sampled_from(["UTC", "Asia/Tokyo"]),
