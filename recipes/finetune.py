@@ -11,8 +11,6 @@ from __future__ import annotations
 import dataclasses
 import time
 
-import torch
-
 from llmrec.config import FinetuneConfig
 from llmrec.config_files import parse_config
 from llmrec.data.sources import load_log
@@ -38,7 +36,7 @@ def main(config: FinetuneConfig) -> None:
     accelerator.print("\n".join(log.facts.lines()))
 
     strategy = config.backbone.strategy
-    text: torch.Tensor | None = None
+    text = None
     if strategy != "none":
         with accelerator.main_process_first():
             frozen = Backbone.load(config.backbone).to(accelerator.device)

@@ -19,6 +19,7 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     HF_HOME=_HF_HOME.name,
     MPLBACKEND="Agg",
+    TQDM_DISABLE="1",
 )
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,0 +1,92 @@
+"""LoRA is really trained through the backbone: its weights move, and reading improves where text needs adapting."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, LoraConfig, ModelConfig, TrainConfig
+from llmrec.data.log import Log
+from llmrec.data.synthetic import planted_world
+from llmrec.models.backbone import Backbone
+from llmrec.models.transfer import apply_strategy
+from llmrec.training.checkpoints import trainable_state
+from llmrec.training.comparison import make_task
+from llmrec.training.fit import Reader, Task, adapt_backbone, fit_model, mean_ndcg, renew_text
+from llmrec.training.scorer import ModelScorer
+
+MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=8, dropout=0.1, item_ids=False)  # text has to carry it all
+FROZEN = TrainConfig(epochs=25, patience=5, batch_targets=256, learning_rate=5e-3)
+ADAPT = replace(FROZEN, epochs=8, patience=8, live_items=90, backbone_learning_rate=1e-2)
+
+
+@pytest.fixture(scope="module")
+def world() -> Log:
+    return planted_world(n_users=400, n_items=90, n_topics=5, events_per_user=12, seed=1)[0]
+
+
+def reader_of(path: Path, log: Log, strategy: str = "lora") -> Reader:
+    lora = LoraConfig(rank=8, alpha=16)
+    config = BackboneConfig(name=str(path), hub_id="owner/tiny", max_tokens=40, strategy=strategy, lora=lora)  # type: ignore[arg-type]
+    backbone = Backbone.load(config)
+    apply_strategy(backbone, config)
+    return Reader(backbone, backbone.tokens(log.catalog.texts()))
+
+
+def task_of(log: Log, folder: Path) -> Task:
+    return make_task("by_time", log, FinetuneConfig(DataConfig(), output=folder), Accelerator(cpu=True))
+
+
+def test_lora_moves_and_reads_better_than_the_frozen_backbone(world: Log, tiny_bert: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    task, reader = task_of(world, tmp_path), reader_of(tiny_bert, world)
+    text = reader.backbone.encode(reader.tokens)
+    model, frozen = fit_model("frozen", task, MODEL, FROZEN, text, seed=0)
+    before = trainable_state(reader.backbone)
+    adapted = adapt_backbone("lora", task, model, ADAPT, reader, seed=0)
+
+    moved = [name for name, weight in trainable_state(reader.backbone).items() if not torch.equal(weight, before[name])]
+    assert moved == list(before)
+    assert all("lora_" in name for name in moved)
+    assert adapted.best > 1.2 * frozen.best
+    # what it learned is in the table, the table is the backbone's reading, and the score is the one reported
+    torch.testing.assert_close(model.items.text, reader.backbone.encode(reader.tokens), atol=1e-5, rtol=0)
+    assert mean_ndcg(task, ModelScorer(model)) == pytest.approx(adapted.best, abs=1e-3)
+
+
+def test_adapting_in_vain_leaves_the_fitted_model(world: Log, tiny_bert: Path, tmp_path: Path) -> None:
+    """Where no epoch improves validation, the backbone and the layers on it are what they were."""
+    task, reader = task_of(world, tmp_path), reader_of(tiny_bert, world)
+    text = reader.backbone.encode(reader.tokens)
+    model, _ = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=3), text, seed=0)
+    before = trainable_state(model) | trainable_state(reader.backbone)
+    hurt = replace(ADAPT, epochs=1, learning_rate=10.0, backbone_learning_rate=10.0)
+    adapt_backbone("lora", task, model, hurt, reader, seed=0)
+    after = trainable_state(model) | trainable_state(reader.backbone)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    torch.testing.assert_close(model.items.text, text, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("strategy", ["last_k", "full"])
+def test_other_strategies_train_through_decoders_too(
+    world: Log, tiny_gpt2: Path, tmp_path: Path, strategy: str
+) -> None:
+    task, reader = task_of(world, tmp_path), reader_of(tiny_gpt2, world, strategy)
+    model, _ = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=1), reader.backbone.encode(reader.tokens), seed=0)
+    before = trainable_state(reader.backbone)
+    gentle = replace(ADAPT, epochs=1, learning_rate=1e-3, backbone_learning_rate=1e-3)
+    adapt_backbone(strategy, task, model, gentle, reader, seed=0)
+    trained = load_file(tmp_path / "checkpoints" / f"by_time-{strategy}-0" / "weights.safetensors")
+    assert {f"backbone.{name}" for name in before} <= trained.keys()
+    for name, weight in before.items():
+        assert not torch.equal(trained[f"backbone.{name}"], weight), name
+
+
+def test_every_process_reads_its_share_of_the_catalog(world: Log, tiny_bert: Path, tmp_path: Path) -> None:
+    task, reader = task_of(world, tmp_path), reader_of(tiny_bert, world, "frozen")
+    model, _ = fit_model("m", task, MODEL, replace(FROZEN, epochs=0), torch.zeros(len(world.catalog), 32), seed=0)
+    renew_text(model, reader, task.accelerator)
+    torch.testing.assert_close(model.items.text, reader.backbone.encode(reader.tokens), atol=1e-5, rtol=0)

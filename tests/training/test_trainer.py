@@ -1,0 +1,111 @@
+"""The loop: it learns, stops when it should, weighs targets alike, and resumes to the same bits."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from llmrec.config import DataConfig, FinetuneConfig, ModelConfig, SplitConfig, TrainConfig
+from llmrec.data.synthetic import planted_world
+from llmrec.errors import ConfigError
+from llmrec.models.recommender_model import RecommenderModel
+from llmrec.training.checkpoints import Progress, load_trainable, trainable_state
+from llmrec.training.comparison import make_task
+from llmrec.training.fit import Task, fit_model
+from llmrec.training.trainer import Trainer
+
+MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=8, dropout=0.1)
+TRAIN = TrainConfig(epochs=3, patience=9, batch_targets=64, learning_rate=3e-3, evals_per_epoch=2)
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Task:
+    log, _ = planted_world(n_users=80, n_items=60, events_per_user=10)
+    config = FinetuneConfig(DataConfig(), output=tmp_path, split=SplitConfig())
+    return make_task("by_time", log, config, Accelerator(cpu=True))
+
+
+def weights(model: RecommenderModel) -> dict[str, torch.Tensor]:
+    return trainable_state(model)
+
+
+def fit(task: Task, **changes: object) -> tuple[RecommenderModel, Progress]:
+    return fit_model("model", task, MODEL, replace(TRAIN, **changes), None, seed=3)
+
+
+def test_it_learns_and_keeps_the_best_weights(task: Task) -> None:
+    _, progress = fit(task, epochs=6)
+    losses = [point["loss"] for point in progress.history]
+    assert losses[-1] < losses[0] - 0.15
+    assert progress.best == max(point["valid_ndcg"] for point in progress.history)
+
+
+def test_one_seed_gives_the_same_bits_and_another_does_not(task: Task) -> None:
+    first, second = weights(fit(task)[0]), weights(fit(task)[0])
+    other = weights(fit_model("model", task, MODEL, TRAIN, None, seed=4)[0])
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("measured", [1, 2, 3])
+def test_a_run_that_was_cut_off_resumes_to_the_same_bits(
+    task: Task, measured: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uninterrupted, progress = fit(replace(task, folder=task.folder / "whole"))
+    step = Trainer._step
+
+    def cut_off(self: Trainer, group: object, row: int) -> float:
+        if len(self.progress.history) == measured and row % 2 == 1:  # in the middle, after a checkpoint
+            raise Interrupted
+        return step(self, group, row)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Trainer, "_step", cut_off)
+        fit(task)
+    torch.manual_seed(99)  # whatever happened in between
+    resumed, resumed_progress = fit(replace(task, resume=True))
+    assert resumed_progress == progress
+    for name, weight in weights(uninterrupted).items():
+        assert torch.equal(weight, weights(resumed)[name])
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(task: Task) -> None:
+    fit(task)
+    with pytest.raises(ConfigError, match="another configuration"):
+        fit(replace(task, resume=True), learning_rate=1e-4)
+
+
+def test_accumulation_weighs_every_target_alike(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many small batches to a step and one large batch have the same gradient, hence the same step."""
+    monkeypatch.setattr(torch.optim, "AdamW", torch.optim.SGD)  # Adam would blow up rounding errors
+    still = replace(MODEL, dropout=0.0)
+    once = {"epochs": 1, "evals_per_epoch": 1, "clip_norm": 0.0, "learning_rate": 1.0, "warmup_share": 0.0}
+    whole = fit_model("whole", task, still, replace(TRAIN, batch_targets=10**6, **once), None, 0)[0]
+    parts = fit_model("parts", task, still, replace(TRAIN, batch_targets=100, accumulate=10**6, **once), None, 0)[0]
+    for name, weight in weights(whole).items():
+        torch.testing.assert_close(weights(parts)[name], weight, atol=1e-5, rtol=1e-4)
+
+
+def test_early_stopping_waits_for_its_patience(task: Task) -> None:
+    _, progress = fit(task, epochs=50, patience=2, learning_rate=0.0, evals_per_epoch=1)
+    assert len(progress.history) == 3  # the first is the best, two more without gain
+
+
+def test_refit_trains_anew_on_train_and_validation(task: Task) -> None:
+    plain, progress = fit(task)
+    refitted, same = fit(replace(task, folder=task.folder / "refit"), refit=True)
+    assert same.best_epoch == progress.best_epoch
+    assert refitted.items.known.sum() >= plain.items.known.sum()
+    assert not torch.equal(weights(plain)["items.ids.weight"], weights(refitted)["items.ids.weight"])
+
+
+def test_weights_of_another_model_are_refused() -> None:
+    model = RecommenderModel(MODEL, torch.ones(4, dtype=torch.bool), None)
+    with pytest.raises(ConfigError, match="train different weights"):
+        load_trainable(model, {"else": torch.zeros(1)})
