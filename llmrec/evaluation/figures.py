@@ -1,4 +1,4 @@
-"""Figures of a report: models, slices, and how training went. Colours are Okabe and Ito's, safe for the colour-blind."""
+"""Figures of a report: models, slices, and how training went; in Okabe and Ito's colour-blind-safe colours."""
 
 from __future__ import annotations
 
@@ -83,6 +83,8 @@ def ndcg_by_slice(report: Report) -> Figure:
 
 def training_curves(training: Sequence[Mapping[str, Any]]) -> Figure:
     """Loss and validation NDCG by epoch; a line for each model and seed, a colour for each model."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _panels(2, height=4.0)
     models = list(dict.fromkeys(record["model"] for record in training))
     looks = dict(zip(models, cycle(zip((_MAIN, *_COLOURS), ("o", *_MARKERS), strict=True)), strict=False))
@@ -94,7 +96,7 @@ def training_curves(training: Sequence[Mapping[str, Any]]) -> Figure:
             axis.plot(epochs, [record[value] for record in line], color=colour, marker=marker, markersize=4, alpha=0.8)
         axis.set_xlabel("epoch")
         axis.set_ylabel(label)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, looks)
     return figure
 
@@ -116,8 +118,8 @@ def _primary_rows(report: Report, split: str) -> dict[tuple[str, str], Row]:
 
 def _dot(axis: Axes, row: Row, height: float, colour: str, marker: str, size: float = 7) -> None:
     if row.low is not None and row.high is not None:
-        axis.plot([row.low, row.high], [height, height], color=colour, linewidth=1.6, zorder=2)
-    axis.plot([row.value], [height], marker=marker, color=colour, markersize=size, linestyle="none", zorder=3)
+        axis.plot([row.low, row.high], [height, height], color=colour, linewidth=1.6, zorder=2, clip_on=False)
+    axis.plot([row.value], [height], marker, color=colour, markersize=size, zorder=3, clip_on=False)
 
 
 def _panels(n: int, height: float) -> tuple[Figure, list[Axes]]:

@@ -22,23 +22,25 @@ _TIES = {
     "file_order": "histories hold the events before the target in the file's order, those of the same time included "
     "(the papers' habit)",
 }
+_VERDICTS = {
+    "better": "is better than",
+    "no clear difference": "shows no clear difference from",
+    "worse": "is worse than",
+}
 
 
 def render_table(report: Report, split: str) -> str:
     """All models on all queries of a split, best first, in aligned plain columns."""
     rows, metrics = _overall(report, split)
-    primary = report.run["primary"]
-    head = ["model", primary, "95% interval", *(metric for metric in metrics if metric != primary)]
+    primary = metrics[0]
+    head = ["model", primary, "95% interval", *metrics[1:]]
     lines = [head]
     for model in ranked_models(report, split):
         best = rows[model, primary]
-        rest = [f"{rows[model, metric].value:.4f}" for metric in metrics if metric != primary]
+        rest = [f"{rows[model, metric].value:.4f}" for metric in metrics[1:]]
         lines.append([model, f"{best.value:.4f}", _interval(best.low, best.high), *rest])
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    text = [
-        "  ".join(_pad(cell, width, n == 0) for n, (cell, width) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
-    ]
+    text = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
     n = rows[report.run["main"], primary].n
     return "\n".join([f"{split}: {n:,} queries, ranked among {_protocol(report, split)['n_items']:,} items", *text])
 
@@ -50,7 +52,7 @@ def render_markdown(report: Report) -> str:
     for split in report.splits:
         blocks += [f"## {split}", protocol_sentence(report, split), _overall_table(report, split)]
         blocks += [_verdict(report, split), "### By slice", _slice_table(report, split)]
-        blocks += ["### Paired comparisons", _comparison_table(report, split)]
+        blocks += ["### Paired comparisons", _comparison_tables(report, split)]
         blocks += ["### Settings", _settings(report, split)]
     if report.run["seeds"]:
         blocks += ["## Seeds", _seed_table(report)]
@@ -78,9 +80,9 @@ def protocol_sentence(report: Report, split: str) -> str:
 
 
 def _overall(report: Report, split: str) -> tuple[dict[tuple[str, str], Row], list[str]]:
-    """Rows over all queries by (model, metric), and the metrics in order."""
+    """Rows over all queries by (model, metric), and the metrics, the primary one first."""
     rows = {(row.model, row.metric): row for row in report.rows if row.split == split and row.slice == "overall"}
-    return rows, list(dict.fromkeys(metric for _, metric in rows))
+    return rows, list(dict.fromkeys([report.run["primary"], *(metric for _, metric in rows)]))
 
 
 def _overall_table(report: Report, split: str) -> str:
@@ -101,16 +103,31 @@ def _slice_table(report: Report, split: str) -> str:
     return f"{primary}:\n\n" + _markdown_table(["slice", "queries", *models], body)
 
 
-def _comparison_table(report: Report, split: str) -> str:
-    main = report.run["main"]
+def _comparison_tables(report: Report, split: str) -> str:
+    """Every metric over all queries, then the primary one in each slice."""
+    found = _by_opponent(report, split)
+    if not found:
+        return "No other model was ranked."
     body = [
-        [found.against, found.slice, found.metric, f"{found.difference:+.4f}", _interval(found.low, found.high, "+"),
-         "" if found.p is None else f"{found.p:.3f}", f"{found.n:,}", found.verdict]
-        for found in _by_opponent(report, split)
+        [c.against, c.metric, f"{c.difference:+.4f}", _interval(c.low, c.high, "+"), _p(c), c.verdict]
+        for c in found if c.slice == "overall"
     ]  # fmt: skip
-    head = ["against", "slice", "metric", "difference", "95% interval", "p", "queries", f"{main} is"]
-    note = "\n\nThe p-values are not corrected for the number of comparisons."
-    return _markdown_table(head, body) + note if body else ""
+    main = report.run["main"]
+    overall = _markdown_table(["against", "metric", "difference", "95% interval", "p", f"{main} is"], body)
+    slices = {c.slice: c.n for c in found if c.slice != "overall"}
+    against = list(dict.fromkeys(c.against for c in found))
+    cells = {
+        (c.slice, c.against): f"{c.difference:+.4f} {c.verdict}" for c in found if c.metric == report.run["primary"]
+    }
+    by_slice = [[name, f"{n:,}", *(cells[name, model] for model in against)] for name, n in slices.items()]
+    return "\n\n".join(
+        [
+            overall,
+            f"By slice, {report.run['primary']} of {main} minus that of",
+            _markdown_table(["slice", "queries", *against], by_slice),
+            "The p-values are not corrected for the number of comparisons.",
+        ]
+    )
 
 
 def _by_opponent(report: Report, split: str) -> list[Comparison]:
@@ -124,24 +141,28 @@ def _verdict(report: Report, split: str) -> str:
     found = [c for c in _by_opponent(report, split) if c.metric == primary]
     overall = [c for c in found if c.slice == "overall"]
     lines = []
-    for word in ("better", "no clear difference", "worse"):
+    for verdict, words in _VERDICTS.items():
         against = [
-            f"{c.against} ({c.difference:+.4f} {_interval(c.low, c.high, '+')})" for c in overall if c.verdict == word
+            f"{c.against} ({c.difference:+.4f} {_interval(c.low, c.high, '+')})"
+            for c in overall
+            if c.verdict == verdict
         ]
         if against:
-            start = (
-                f"{main} shows no clear difference from" if word == "no clear difference" else f"{main} is {word} than"
-            )
-            lines.append(f"* {start} {', '.join(against)}.")
-    lost = [f"{c.against} on {c.slice} ({-c.difference:+.4f}, {c.n:,} queries)" for c in found if c.verdict == "worse"]
-    ahead = [c.against for c in overall if c.difference < 0 and c.verdict != "worse"]
-    if lost:
-        lines.append(f"* **A baseline wins** in {primary}: {'; '.join(lost)}.")
-    else:
+            lines.append(f"* {main} {words} {', '.join(against)}.")
+    lost = [c for c in found if c.verdict == "worse"]
+    for model in dict.fromkeys(c.against for c in lost):
+        where = ", ".join(f"{c.slice} ({-c.difference:+.4f}, {c.n:,} queries)" for c in lost if c.against == model)
+        lines.append(f"* **{model} wins** in {primary} on {where}.")
+    if not lost:
         lines.append(f"* No other model wins clearly in {primary}, overall or in any slice.")
+    ahead = [c.against for c in overall if c.difference < 0 and c.verdict != "worse"]
     if ahead:
-        lines.append(f"* Nominally ahead of {main}, within the interval: {', '.join(ahead)}.")
+        lines.append(f"* Ahead of {main}, but within the interval: {', '.join(ahead)}.")
     return "\n".join(lines)
+
+
+def _p(comparison: Comparison) -> str:
+    return "" if comparison.p is None else f"{comparison.p:.3f}"
 
 
 def _settings(report: Report, split: str) -> str:
@@ -182,10 +203,6 @@ def _cell(row: Row) -> str:
 
 def _interval(low: float | None, high: float | None, sign: str = "") -> str:
     return "" if low is None or high is None else f"[{low:{sign}.4f}, {high:{sign}.4f}]"
-
-
-def _pad(cell: str, width: int, left: bool) -> str:
-    return cell.ljust(width) if left else cell.rjust(width)
 
 
 def _short(value: Any) -> str:

@@ -17,9 +17,7 @@ def test_slices_are_those_of_a_naive_loop(split: Split) -> None:
         assert slices.get("cold_item", empty)[q] == (queries.target[q] not in warm_items)
         assert slices.get("cold_user", empty)[q] == (queries.user[q] not in warm_users)
         length = queries.end[q] - queries.start[q]
-        name = (
-            "0" if length == 0 else "1-4" if length < 5 else "5-9" if length < 10 else "10-19" if length < 20 else "20+"
-        )
+        name = ["0", "1-4", "5-9", "10-19", "20+"][int(np.searchsorted([0, 4, 9, 19], length))]
         assert [n for n, mask in slices.items() if n.startswith("history_") and mask[q]] == [f"history_{name}"]
 
 

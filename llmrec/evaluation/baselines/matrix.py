@@ -28,10 +28,10 @@ from llmrec.evaluation.baselines.tuning import Search, Tuning, search
 from llmrec.evaluation.ranking import mean_ndcg, sample_queries
 
 MatrixForm = Literal["additive", "product"]
-_BATCH = 2048
-_MAX_EPOCHS = 40
-_PATIENCE = 3
-_STOPPING_QUERIES = 2000
+_BATCH = 4096
+_MAX_EPOCHS = 30
+_PATIENCE = 5
+_STOPPING_QUERIES = 1000
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class MatrixSettings:
 
     form: MatrixForm = "product"
     dim: int = 64
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.0
+    learning_rate: float = 1e-2
+    weight_decay: float = 1e-5
     negatives: int = 4
     epochs: int = 10
     seed: int = 0
@@ -71,7 +71,7 @@ class Matrix(nn.Module):
 
     @classmethod
     def fit_until_best(cls, split: Split, settings: MatrixSettings, valid: Queries, mask_seen: bool = True) -> Matrix:
-        """Train until validation NDCG@10 has not risen for three epochs; the best epoch is in `settings.epochs`."""
+        """Train until validation NDCG@10 has not risen for five epochs; the best epoch is in `settings.epochs`."""
         model = cls(split.n_users, split.n_items, settings)
         watched = sample_queries(valid, _STOPPING_QUERIES, settings.seed)
         best, best_ndcg, best_epoch = model, -1.0, 0
@@ -92,7 +92,7 @@ class Matrix(nn.Module):
             return model, model.settings
 
         default = MatrixSettings(form, seed=tuning.seed)
-        points = product((16, 64, 128), (1e-3, 3e-3, 1e-2), (0.0, 1e-6, 1e-5))
+        points = product((16, 64), (3e-3, 1e-2), (0.0, 3e-6, 1e-5))
         grid = (replace(default, dim=dim, learning_rate=rate, weight_decay=decay) for dim, rate, decay in points)
         return search(f"matrix ({form})", default, grid, build, valid, tuning)
 
