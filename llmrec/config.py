@@ -105,7 +105,11 @@ class BackboneConfig:
 class ModelConfig:
     """The recommender's own layers.
 
+    feedforward: width of the feed-forward layers, in `dim`s. max_history: events that a state looks back on.
     item_ids: add a gated id embedding to the text vector. id_dropout: share of items whose id is hidden in a step.
+    whiten: start the text adaptor as a PCA whitening. item_scale, id_scale: standard deviation of item vectors at the
+        start, and of id vectors in proportion to it.
+    similarity: of states and items; `cosine` is divided by a learned temperature.
     time_bias: attention also sees the time between events.
     query_time: whether the model is told when the target happens (`known`) or only the last event's time.
     """
@@ -114,6 +118,7 @@ class ModelConfig:
     layers: int = 1
     heads: int = 2
     block: Literal["sasrec", "ligr"] = "sasrec"
+    feedforward: int = 4
     max_history: int = 50
     dropout: float = 0.5
     item_ids: bool = True

@@ -45,7 +45,7 @@ class Backbone(nn.Module):
         self.causal = is_causal(model)
         self.pooling = _choose_pooling(config, path, self.causal)
         if getattr(model, "pooler", None) is not None:
-            model.pooler = None  # unused, and a parameter without gradient stops DDP
+            model.pooler = None  # type: ignore[assignment]  # unused, and a parameter without gradient stops DDP
 
     @classmethod
     def load(cls, config: BackboneConfig) -> Backbone:
@@ -58,7 +58,7 @@ class Backbone(nn.Module):
         from transformers.utils import logging as transformers_logging
 
         location = locate(config.name, config.hub_id)
-        transformers_logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             tokenizer = AutoTokenizer.from_pretrained(location.path, revision=config.revision)
             model = AutoModel.from_pretrained(location.path, revision=config.revision, dtype=torch.float32)

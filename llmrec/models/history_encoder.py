@@ -45,7 +45,8 @@ class Block(nn.Module):
         dim, self.heads, self.gated = config.dim, config.heads, config.block == "ligr"
         self.attention_norm, self.feed_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.up, self.down = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+        width = config.feedforward * dim
+        self.up, self.down = nn.Linear(dim, width), nn.Linear(width, dim)
         self.dropout = nn.Dropout(config.dropout)
         if self.gated:
             self.attention_gate, self.feed_gate = nn.Linear(dim, dim), nn.Linear(dim, dim)
@@ -63,7 +64,8 @@ class Block(nn.Module):
         attended = self.dropout(self.attend(self.attention_norm(x), bias))
         x = x + (torch.sigmoid(self.attention_gate(x)) * attended if self.gated else attended)
         fed = self.dropout(self.down(self.dropout(functional.gelu(self.up(self.feed_norm(x))))))
-        return x + (torch.sigmoid(self.feed_gate(x)) * fed if self.gated else fed)
+        result: Tensor = x + (torch.sigmoid(self.feed_gate(x)) * fed if self.gated else fed)
+        return result
 
 
 class SequenceEncoder(nn.Module):

@@ -65,14 +65,21 @@ class ItemEncoder(nn.Module):
         """The item table (N, D). Rows `live_rows` (R,) take their text vectors from `live_text` (R, D_text),
         which carry gradients to the backbone; all others come from the stored table.
         """
-        table: Tensor | None = None
-        if self.adaptor is not None and self.text is not None:
-            text = self.text if live_rows is None else self.text.index_copy(0, live_rows, live_text.to(self.text))
-            table = self.encode_text(text)
+        if self.text is None:
+            return self._residual(self.known)
+        text = self.text
+        if live_rows is not None and live_text is not None:
+            text = text.index_copy(0, live_rows, live_text.to(text))
+        table = self.encode_text(text)  # (N, D)
         if self.ids is None:
             return table
         shown = self.known
-        if self.training and self.adaptor is not None and self.id_dropout > 0:
+        if self.training and self.id_dropout > 0:
             shown = shown & (torch.rand(shown.shape, device=shown.device) >= self.id_dropout)
-        residual = self.gate * self.ids.weight * shown[:, None]  # (N, D)
-        return residual if table is None else table + residual
+        return table + self._residual(shown)
+
+    def _residual(self, shown: Tensor) -> Tensor:
+        """(N, D) id vectors behind their gate, 0 where `shown` (N,) is False."""
+        if self.ids is None:
+            raise ValueError("this model knows items by their text alone")
+        return self.gate * self.ids.weight * shown[:, None]

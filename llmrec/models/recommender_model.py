@@ -24,7 +24,6 @@ class RecommenderModel(nn.Module):
         self.config = config
         self.items = ItemEncoder(config, known, text)
         self.histories = SequenceEncoder(config)
-        self.item_dropout = nn.Dropout(config.dropout)
         self.cosine = config.similarity == "cosine"
         if self.cosine:
             self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
@@ -35,11 +34,12 @@ class RecommenderModel(nn.Module):
 
     def states(self, table: Tensor, batch: HistoryBatch) -> Tensor:
         """(M, D) states that are asked for, scaled so that their dot product with items is the score."""
-        states = self.histories(table[batch.history], batch).flatten(0, 1)[batch.source]
+        states: Tensor = self.histories(table[batch.history], batch).flatten(0, 1)[batch.source]
         if not self.cosine:
             return states
         temperature = self.log_temperature.exp().clamp(min=MIN_TEMPERATURE)
-        return functional.normalize(states, dim=-1) / temperature
+        scaled: Tensor = functional.normalize(states, dim=-1) / temperature
+        return scaled
 
     def forward(
         self, batch: HistoryBatch, live_rows: Tensor | None = None, live_text: Tensor | None = None

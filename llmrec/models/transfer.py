@@ -76,7 +76,7 @@ def add_lora(model: nn.Module, config: BackboneConfig) -> nn.Module:
         use_rslora=lora.rslora,
     )
     try:
-        adapted: Any = get_peft_model(model, settings)  # type: ignore[arg-type]
+        adapted: Any = get_peft_model(model, settings)
     except ValueError as error:
         kinds = sorted({name.rsplit(".", 1)[-1] for name, part in model.named_modules() if isinstance(part, nn.Linear)})
         raise BackboneError(f"lora.targets={lora.targets!r}: {error}. Linear layers here: {kinds}") from error

@@ -38,7 +38,7 @@ class _FullSoftmax(torch.autograd.Function):
         return total.to(states.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         grad_states, grad_items, grad_bias = ctx.saved_tensors
         return grad_states * grad, grad_items * grad, grad_bias * grad, None
 
