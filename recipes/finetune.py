@@ -14,9 +14,9 @@ import time
 from llmrec.config import FinetuneConfig
 from llmrec.config_files import parse_config
 from llmrec.data.sources import load_log
+from llmrec.evaluation.evaluate import make_report
 from llmrec.evaluation.figures import write_figures
 from llmrec.evaluation.report import write_report
-from llmrec.evaluation.results import make_report
 from llmrec.evaluation.tables import render_table
 from llmrec.hub.bundle import BundleContents, check_destination, save_bundle
 from llmrec.models.backbone import Backbone
@@ -49,10 +49,8 @@ def main(config: FinetuneConfig) -> None:
 
     trains_backbone = strategy not in ("none", "frozen")
     name = f"llmrec {strategy}" if strategy != "none" else "llmrec ids"
-    compared = [
-        compare(log, make_task(split, log, config, accelerator), config, text, new_reader if trains_backbone else None, name)
-        for split in config.split.names
-    ]
+    tasks = [make_task(split, log, config, accelerator) for split in config.split.names]
+    compared = [compare(task, config, text, new_reader if trains_backbone else None, name) for task in tasks]
     if not accelerator.is_main_process:
         return
 
@@ -63,8 +61,7 @@ def main(config: FinetuneConfig) -> None:
     }
     report = make_report([part.evaluated for part in compared], config.evaluation, name, metadata)
     write_report(report, config.output)
-    training = [{**point, "model": f"{part.evaluated.split}: {point['model']}"} for part in compared for point in part.training]
-    write_figures(report, config.output / "figures", training)
+    write_figures(report, config.output / "figures", [point for part in compared for point in part.training])
     first = compared[0]
     save_bundle(bundle_folder, BundleContents.of(config, log, first.model, first.reader, report))
     for split in config.split.names:

@@ -38,6 +38,20 @@ class LogFacts:
     n_dropped_by_k_core: int
     fingerprint: str
 
+    def lines(self) -> list[str]:
+        """For people: what was read, and what was dropped from it."""
+        dropped = {
+            "repeats of a (user, item) pair": self.n_repeats_dropped,
+            "events on unknown items": self.n_unknown_items_dropped,
+            "events of rare users and items": self.n_dropped_by_k_core,
+        }
+        return [
+            f"{self.source}: {self.n_events:,} events by {self.n_users:,} users on {self.n_items_with_events:,} of "
+            f"{self.n_items:,} items",
+            f"from {self.first_time} to {self.last_time}, times to the {self.resolution}",
+            *(f"dropped {count:,} {what}" for what, count in dropped.items() if count),
+        ]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Log:

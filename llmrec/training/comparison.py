@@ -15,8 +15,9 @@ from llmrec.data.histories import Queries, make_queries
 from llmrec.data.log import Log
 from llmrec.data.splits import TEST, VALID, make_split
 from llmrec.evaluation.baselines import BASELINES, BaselineTask, Tuning, fit_baselines
+from llmrec.evaluation.evaluate import evaluate_split
 from llmrec.evaluation.ranking import Ranking, Scorer, sample_queries
-from llmrec.evaluation.results import Evaluated, Protocol, evaluate_split
+from llmrec.evaluation.results import Evaluated, Protocol
 from llmrec.evaluation.slices import make_slices
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
@@ -72,11 +73,13 @@ class Comparison:
             valid=self.task.valid,
             text_vectors=None if text is None else text.numpy(),
             tuning=Tuning(mask_seen=self.task.mask_seen),
+            seeds=self.config.seeds,
         )
         if text is None:
             names = [name for name in names if name != "nearest_text"]
         for name, fitted in fit_baselines(names, baseline_task).items():
-            self.rank(name, fitted.scorer)
+            for scorer in fitted.scorers:
+                self.rank(name, scorer)
             self.settings[name] = fitted.record
 
     def evaluate(self, main: str) -> Evaluated:
@@ -94,12 +97,12 @@ class Comparison:
         )
 
     def _record(self, name: str, seed: int, progress: Progress, settings: dict[str, Any]) -> None:
-        self.training += [{"model": name, "seed": seed, **point} for point in progress.history]
+        name_and_split = f"{name}, {self.task.split.name}"
+        self.training += [{"model": name_and_split, "seed": seed, **point} for point in progress.history]
         self.settings[name] = settings
 
 
 def compare(
-    log: Log,
     task: Task,
     config: FinetuneConfig,
     text: Tensor | None,
