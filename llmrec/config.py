@@ -8,9 +8,7 @@ from typing import Literal
 
 from llmrec.errors import ConfigError
 
-Baseline = Literal[
-    "popularity", "recent_popularity", "item_knn", "matrix", "nearest_text", "sasrec", "sasrec_sampled"
-]
+Baseline = Literal["popularity", "recent_popularity", "item_knn", "matrix", "nearest_text", "sasrec", "sasrec_sampled"]
 SplitName = Literal["by_time", "leave_one_out"]
 Strategy = Literal["none", "frozen", "last_k", "lora", "full"]
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from llmrec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 Config = TypeVar("Config")
 
@@ -14,12 +19,33 @@ def parse_config(kind: type[Config], arguments: Sequence[str] | None = None, des
     arguments: of the command line by default. Later ones win; `--print_config` shows the result as YAML.
     Exits with usage and the reason where a key or a value is wrong.
     """
+    usage = "%(prog)s --config FILE.yaml [--section.key VALUE ...]"  # the full one would bury every error
+    parser = _parser(kind, description=description or kind.__doc__, usage=usage)
+    parser.add_argument("--config", action="config", help="a YAML file of settings; arguments after it override it")
+    return _instance(kind, parser, parser.parse_args(arguments))
+
+
+def config_from(kind: type[Config], settings: dict[str, Any]) -> Config:
+    """The dataclass `kind` of nested settings, as read from JSON.
+
+    Raises:
+        ConfigError: an unknown key or a wrong type, named.
+    """
+    parser = _parser(kind, exit_on_error=False)
+    try:
+        return _instance(kind, parser, parser.parse_object(settings))
+    except Exception as error:  # jsonargparse raises argparse's errors and its own
+        raise ConfigError(f"{kind.__name__}: {error}") from error
+
+
+def _parser(kind: type[Config], **options: Any) -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
-    usage = "%(prog)s --config FILE.yaml [--section.key VALUE ...]"  # the full one would bury every error
-    parser = ArgumentParser(description=description or kind.__doc__, usage=usage)
-    parser.add_argument("--config", action="config", help="a YAML file of settings; arguments after it override it")
+    parser = ArgumentParser(**options)
     parser.add_class_arguments(kind, as_group=False)
-    parsed: Any = parser.instantiate_classes(parser.parse_args(arguments))
-    settings = {key: value for key, value in vars(parsed).items() if key != "config"}
-    return kind(**settings)
+    return parser
+
+
+def _instance(kind: type[Config], parser: ArgumentParser, parsed: Any) -> Config:
+    settings = vars(parser.instantiate_classes(parsed))
+    return kind(**{key: value for key, value in settings.items() if key != "config"})

@@ -17,8 +17,9 @@ from llmrec.data.sources import load_log
 from llmrec.evaluation.evaluate import make_report
 from llmrec.evaluation.figures import write_figures
 from llmrec.evaluation.report import write_report
-from llmrec.evaluation.tables import render_table
-from llmrec.hub.bundle import BundleContents, check_destination, save_bundle
+from llmrec.evaluation.tables import render_table, summary
+from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
+from llmrec.hub.layout import check_destination
 from llmrec.models.backbone import Backbone
 from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy
@@ -36,11 +37,11 @@ def main(config: FinetuneConfig) -> None:
     accelerator.print("\n".join(log.facts.lines()))
 
     strategy = config.backbone.strategy
-    text = None
+    text, base = None, None
     if strategy != "none":
         with accelerator.main_process_first():
             frozen = Backbone.load(config.backbone).to(accelerator.device)
-            text = TextCache(frozen).vectors(log.catalog.texts())
+            text, base = TextCache(frozen).vectors(log.catalog.texts()), BaseModel.of(frozen)
 
     def new_reader() -> Reader:
         backbone = Backbone.load(config.backbone)
@@ -63,7 +64,9 @@ def main(config: FinetuneConfig) -> None:
     write_report(report, config.output)
     write_figures(report, config.output / "figures", [point for part in compared for point in part.training])
     first = compared[0]
-    save_bundle(bundle_folder, BundleContents.of(config, log, first.model, first.reader, report))
+    tuned = first.reader.backbone if first.reader else None
+    facts, evaluation = dataclasses.asdict(log.facts), summary(report)
+    save_bundle(bundle_folder, Bundle(config, log.catalog, first.model.cpu(), base, tuned, facts, evaluation))
     for split in config.split.names:
         print("\n" + render_table(report, split))
     print(f"\n{config.output}: report.md, report.json, figures/, bundle/ ({metadata['minutes']} minutes)")

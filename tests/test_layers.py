@@ -15,7 +15,9 @@ import llmrec
 
 ROOT = Path(__file__).resolve().parents[1]
 # Top to bottom.
-LAYERS = "errors config config_files data models evaluation training hub retrieval recommender service cli".split()
+LAYERS = (
+    "errors versions config config_files data models evaluation training hub retrieval recommender service verbs cli"
+).split()
 DATA = "interactions catalog sources splits histories batches negatives synthetic audit".split()
 HEAVY = {"torch", "transformers", "peft", "accelerate", "datasets", "pandas", "scipy", "matplotlib"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from llmrec.evaluation.results import Comparison, Report, Row
@@ -39,10 +40,22 @@ def render_table(report: Report, split: str) -> str:
         best = rows[model, primary]
         rest = [f"{rows[model, metric].value:.4f}" for metric in metrics[1:]]
         lines.append([model, f"{best.value:.4f}", _interval(best.low, best.high), *rest])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    text = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
     n = rows[report.run["main"], primary].n
-    return "\n".join([f"{split}: {n:,} queries, ranked among {_protocol(report, split)['n_items']:,} items", *text])
+    return "\n".join(
+        [f"{split}: {n:,} queries, ranked among {_protocol(report, split)['n_items']:,} items", *_aligned(lines)]
+    )
+
+
+def render_slices(report: Report, split: str) -> str:
+    """The main model in every slice, every metric with its interval, in aligned plain columns."""
+    main = report.run["main"]
+    rows = {(row.slice, row.metric): row for row in report.rows if row.split == split and row.model == main}
+    slices, metrics = (list(dict.fromkeys(key[place] for key in rows)) for place in (0, 1))
+    lines = [["slice", "queries", *metrics]]
+    for name in slices:
+        cells = [_cell(rows[name, metric]) if (name, metric) in rows else "" for metric in metrics]
+        lines.append([name, f"{rows[name, metrics[0]].n:,}", *cells])
+    return "\n".join([f"{main} on {split}", *_aligned(lines)])
 
 
 def render_markdown(report: Report) -> str:
@@ -57,6 +70,14 @@ def render_markdown(report: Report) -> str:
     if report.run["seeds"]:
         blocks += ["## Seeds", _seed_table(report)]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def summary(report: Report) -> dict[str, Any]:
+    """What a bundle keeps of a report: every model over all queries, the main one in every slice, and the protocol."""
+    main = report.run["main"]
+    rows = [asdict(row) for row in report.rows if row.slice == "overall" or row.model == main]
+    protocol = {split: protocol_sentence(report, split) for split in report.splits}
+    return {"main": main, "primary": report.run["primary"], "protocol": protocol, "rows": rows}
 
 
 def ranked_models(report: Report, split: str) -> list[str]:
@@ -203,6 +224,12 @@ def _cell(row: Row) -> str:
 
 def _interval(low: float | None, high: float | None, sign: str = "") -> str:
     return "" if low is None or high is None else f"[{low:{sign}.4f}, {high:{sign}.4f}]"
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """The first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
 
 
 def _short(value: Any) -> str:

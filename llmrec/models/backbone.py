@@ -44,6 +44,7 @@ class Backbone(nn.Module):
         self.hub_id, self.path = hub_id, path
         self.causal = is_causal(model)
         self.pooling = _choose_pooling(config, path, self.causal)
+        self.base_fingerprint = ""  # of the pretrained weights, before any of them is tuned
         if getattr(model, "pooler", None) is not None:
             model.pooler = None  # type: ignore[assignment]  # unused, and a parameter without gradient stops DDP
 
@@ -70,7 +71,9 @@ class Backbone(nn.Module):
         # PEFT records this name in the adapter; a local path would be of no use to whoever pulls it.
         model.name_or_path = location.hub_id
         model.config._name_or_path = location.hub_id
-        return cls(model, tokenizer, config, location.hub_id, location.path)
+        backbone = cls(model, tokenizer, config, location.hub_id, location.path)
+        backbone.base_fingerprint = backbone.fingerprint()
+        return backbone
 
     @property
     def dim(self) -> int:

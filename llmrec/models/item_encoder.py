@@ -78,6 +78,17 @@ class ItemEncoder(nn.Module):
             shown = shown & (torch.rand(shown.shape, device=shown.device) >= self.id_dropout)
         return table + self._residual(shown)
 
+    @torch.no_grad()
+    def extend(self, text: Tensor) -> None:
+        """Append items (R, D_text) without training events: they are known by their text alone."""
+        if self.text is None:
+            raise ValueError("this model knows items by id alone and cannot read text")
+        self.text = torch.cat([self.text, text.to(self.text)])
+        self.known = torch.cat([self.known, self.known.new_zeros(len(text))])
+        if self.ids is not None:
+            unused = self.ids.weight.new_zeros(len(text), self.ids.embedding_dim)
+            self.ids.weight = nn.Parameter(torch.cat([self.ids.weight, unused]))
+
     def _residual(self, shown: Tensor) -> Tensor:
         """(N, D) id vectors behind their gate, 0 where `shown` (N,) is False."""
         if self.ids is None:

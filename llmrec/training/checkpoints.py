@@ -37,7 +37,9 @@ class Progress:
 def trainable_state(module: nn.Module) -> dict[str, Tensor]:
     """Copies (CPU) of the parameters that train, by name."""
     return {
-        name: parameter.detach().cpu().clone() for name, parameter in module.named_parameters() if parameter.requires_grad
+        name: parameter.detach().cpu().clone()
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad
     }
 
 
@@ -96,7 +98,9 @@ def load_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
     Raises:
         ConfigError: the checkpoint belongs to another configuration or log.
     """
-    source = next((at for at in (folder, folder.with_name(f"{folder.name}.old")) if (at / "state.json").is_file()), None)
+    source = next(
+        (at for at in (folder, folder.with_name(f"{folder.name}.old")) if (at / "state.json").is_file()), None
+    )
     if source is None:
         return None
     facts = json.loads((source / "state.json").read_text())

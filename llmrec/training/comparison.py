@@ -12,8 +12,9 @@ from torch import Tensor
 
 from llmrec.config import FinetuneConfig, ModelConfig, TrainConfig
 from llmrec.data.histories import Queries, make_queries
+from llmrec.data.interactions import Ties
 from llmrec.data.log import Log
-from llmrec.data.splits import TEST, VALID, make_split
+from llmrec.data.splits import TEST, VALID, Split, make_split
 from llmrec.evaluation.baselines import BASELINES, BaselineTask, Tuning, fit_baselines
 from llmrec.evaluation.evaluate import evaluate_split
 from llmrec.evaluation.ranking import Ranking, Scorer, sample_queries
@@ -50,7 +51,9 @@ class Comparison:
         n_top = max(self.config.evaluation.cutoffs)
         self.rankings[name].append(rank_sharded(self.task, scorer, self.test, n_top, f"ranking {name}"))
 
-    def fit(self, name: str, model: ModelConfig, train: TrainConfig, text: Tensor | None, seed: int) -> RecommenderModel:
+    def fit(
+        self, name: str, model: ModelConfig, train: TrainConfig, text: Tensor | None, seed: int
+    ) -> RecommenderModel:
         """Feature transfer, or ids alone: fit, rank, record."""
         fitted, progress = fit_model(name, self.task, model, train, text, seed)
         self.rank(name, ModelScorer(fitted))
@@ -84,13 +87,7 @@ class Comparison:
 
     def evaluate(self, main: str) -> Evaluated:
         config, split = self.config, self.task.split
-        protocol = Protocol(
-            n_items=split.n_items,
-            ties=self.task.ties,
-            query_time=config.model.query_time,
-            mask_seen=self.task.mask_seen,
-            fitted_on="train+validation" if config.train.refit else "train",
-        )
+        protocol = protocol_of(split, self.task.ties, config)
         slices = make_slices(split.refit() if config.train.refit else split, self.test)
         return evaluate_split(
             split.name, self.test, slices, self.rankings, protocol, config.evaluation, main, self.settings
@@ -129,6 +126,16 @@ def compare(
     if first is None:
         raise ValueError("no seeds")
     return Compared(comparison.evaluate(main), *first, comparison.training)
+
+
+def protocol_of(split: Split, ties: Ties, config: FinetuneConfig) -> Protocol:
+    return Protocol(
+        n_items=split.n_items,
+        ties=ties,
+        query_time=config.model.query_time,
+        mask_seen=config.evaluation.mask_seen,
+        fitted_on="train+validation" if config.train.refit else "train",
+    )
 
 
 def make_task(name: Any, log: Log, config: FinetuneConfig, accelerator: Any) -> Task:

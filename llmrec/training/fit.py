@@ -104,9 +104,7 @@ def renew_text(model: RecommenderModel, reader: Reader, accelerator: Accelerator
     model.items.text.copy_(accelerator.reduce(table, "sum"))
 
 
-def rank_sharded(
-    task: Task, scorer: Scorer, queries: Queries, n_top: int, progress: str | None = None
-) -> Ranking:
+def rank_sharded(task: Task, scorer: Scorer, queries: Queries, n_top: int, progress: str | None = None) -> Ranking:
     """Rank all queries, each process its share; every process gets the whole ranking, in order."""
     rank, world = task.accelerator.process_index, task.accelerator.num_processes
     bounds = np.linspace(0, len(queries), world + 1).astype(int)

@@ -26,9 +26,7 @@ class RecommendationObjective(nn.Module):
 
     out: Tensor
 
-    def __init__(
-        self, model: RecommenderModel, backbone: Backbone | None = None, tokens: Tokens | None = None
-    ) -> None:
+    def __init__(self, model: RecommenderModel, backbone: Backbone | None = None, tokens: Tokens | None = None) -> None:
         super().__init__()
         self.model = model
         self.backbone = backbone
@@ -46,9 +44,7 @@ class RecommendationObjective(nn.Module):
             states, items = states.float(), items.float()
             if negatives is None:
                 return full_softmax(states, items, self.out, batch.target)
-            return sampled_softmax(
-                states, items[batch.target], items[negatives], batch.target, negatives, self.n_known
-            )
+            return sampled_softmax(states, items[batch.target], items[negatives], batch.target, negatives, self.n_known)
 
     def _read(self, live_rows: Tensor) -> Tensor:
         """Text vectors of `live_rows` with gradients; the stored table takes their new values as well."""
@@ -59,9 +55,7 @@ class RecommendationObjective(nn.Module):
         return vectors
 
 
-def choose_live_rows(
-    batch: HistoryBatch, known: NDArray[np.int64], n_live: int, rng: np.random.Generator
-) -> Tensor:
+def choose_live_rows(batch: HistoryBatch, known: NDArray[np.int64], n_live: int, rng: np.random.Generator) -> Tensor:
     """Catalog rows (R,) that a step reads through the backbone: its targets first, then what its histories
     hold, then random known items, so that positives and negatives both pull on the backbone.
     """

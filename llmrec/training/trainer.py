@@ -22,8 +22,15 @@ from tqdm.auto import tqdm
 from llmrec.config import TrainConfig
 from llmrec.data.batches import Windows, epoch_batches, window_batch
 from llmrec.data.interactions import Rows
-from llmrec.training.checkpoints import Progress, load_checkpoint, load_trainable, save_checkpoint, trainable_state
-from llmrec.training.checkpoints import random_state, set_random_state
+from llmrec.training.checkpoints import (
+    Progress,
+    load_checkpoint,
+    load_trainable,
+    random_state,
+    save_checkpoint,
+    set_random_state,
+    trainable_state,
+)
 from llmrec.training.objectives import RecommendationObjective, choose_live_rows
 
 

@@ -63,7 +63,15 @@ def test_shared_layers_are_refused() -> None:
 
     from llmrec.models.transfer import last_layers
 
-    shared = AlbertModel(AlbertConfig(vocab_size=20, embedding_size=8, hidden_size=8, num_attention_heads=2,
-                                      intermediate_size=16, num_hidden_layers=3))
+    shared = AlbertModel(
+        AlbertConfig(
+            vocab_size=20,
+            embedding_size=8,
+            hidden_size=8,
+            num_attention_heads=2,
+            intermediate_size=16,
+            num_hidden_layers=3,
+        )
+    )
     with pytest.raises(BackboneError, match="lora or full"):
         last_layers(shared, 1)

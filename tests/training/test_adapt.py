@@ -75,7 +75,9 @@ def test_other_strategies_train_through_decoders_too(
     world: Log, tiny_gpt2: Path, tmp_path: Path, strategy: str
 ) -> None:
     task, reader = task_of(world, tmp_path), reader_of(tiny_gpt2, world, strategy)
-    model, _ = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=1), reader.backbone.encode(reader.tokens), seed=0)
+    model, _ = fit_model(
+        "frozen", task, MODEL, replace(FROZEN, epochs=1), reader.backbone.encode(reader.tokens), seed=0
+    )
     before = trainable_state(reader.backbone)
     gentle = replace(ADAPT, epochs=1, learning_rate=1e-3, backbone_learning_rate=1e-3)
     adapt_backbone(strategy, task, model, gentle, reader, seed=0)

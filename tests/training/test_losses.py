@@ -36,7 +36,9 @@ def test_sampled_softmax_leaves_accidental_hits_out_and_corrects_for_sampling() 
     target, drawn = torch.tensor([0]), torch.tensor([0, 1, 2, 0])
     loss = losses.sampled_softmax(states, items[target], items[drawn], target, drawn, n_items=9)
     # positive logit 1.5; negatives 1 and 2, each standing for 8 / 4 items
-    expected = -1.5 + torch.logsumexp(torch.tensor([1.5, 1 + torch.log(torch.tensor(2.0)), 2 + torch.log(torch.tensor(2.0))]), 0)
+    expected = -1.5 + torch.logsumexp(
+        torch.tensor([1.5, 1 + torch.log(torch.tensor(2.0)), 2 + torch.log(torch.tensor(2.0))]), 0
+    )
     torch.testing.assert_close(loss, expected)
 
 

@@ -1,0 +1,44 @@
+"""The `llmrec` command. Heavy imports wait inside the verbs, so that help comes at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from llmrec.errors import LlmrecError
+
+VERBS: dict[str, str] = {
+    "recommend": "ten recommendations for a history, or for a user of the bundle's log",
+    "score": "how much a history calls for given items: of the catalog, or from their text alone",
+    "evaluate": "rank the test part of a log again with a saved bundle",
+    "audit": "what a log hides: ties, repeats, leakage, cold items, what leave-one-out would not show",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a verb; what the user can mend ends in one message and exit status 2."""
+    from jsonargparse import ArgumentParser
+
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = ArgumentParser(prog="llmrec", description="Pretrained language models as recommenders.")
+    verbs = parser.add_subcommands(required=True)
+    for name, purpose in VERBS.items():
+        verb = ArgumentParser(description=purpose[0].upper() + purpose[1:] + ".")
+        if name in arguments:  # reading signatures takes longer than all the rest
+            verb.add_function_arguments(_function(name), as_group=False)
+        verbs.add_subcommand(name, verb, help=purpose)
+    parsed: Any = parser.instantiate_classes(parser.parse_args(arguments))
+    chosen = vars(parsed[parsed.subcommand])
+    try:
+        _function(parsed.subcommand)(**chosen)
+    except LlmrecError as error:
+        print(f"llmrec {parsed.subcommand}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _function(name: str) -> Callable[..., None]:
+    from llmrec import verbs
+
+    function: Callable[..., None] = getattr(verbs, name)
+    return function

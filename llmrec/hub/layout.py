@@ -1,0 +1,85 @@
+"""What lies where in a bundle, and how a folder is replaced whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmrec.errors import BundleError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class BundleLayout:
+    """File names in a bundle. `adapter_config` and `adapter` are PEFT's own."""
+
+    settings: str = "llmrec.json"
+    heads: str = "heads.safetensors"
+    items: str = "items.safetensors"
+    catalog: str = "catalog.parquet"
+    backbone: str = "backbone.safetensors"
+    adapter: str = "adapter_model.safetensors"
+    adapter_config: str = "adapter_config.json"
+    card: str = "README.md"
+
+
+LAYOUT = BundleLayout()
+
+
+def check_destination(folder: Path) -> None:
+    """Refuse, before any work is done, to replace what is not a bundle.
+
+    Raises:
+        BundleError: `folder` is a file, or a folder with other things in it.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / LAYOUT.settings).is_file()):
+        raise BundleError(f"{folder} exists and is not a bundle; give another place, or move it away")
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A new folder to write to, which takes the place of `folder` when all went well and is removed otherwise."""
+    check_destination(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        if folder.exists():
+            folder.replace(old)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """sha256 of every file in a bundle but its settings, which hold these, and its card, which people may edit."""
+    files = [path for path in sorted(folder.iterdir()) if path.name not in (LAYOUT.settings, LAYOUT.card)]
+    return {path.name: _sha256(path) for path in files}
+
+
+def check_digests(folder: Path, expected: dict[str, str]) -> None:
+    """Raises BundleError for files that are missing or are not what was saved."""
+    for name, digest in expected.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise BundleError(f"{folder}: {name} is missing; copy or download the bundle again")
+        if _sha256(path) != digest:
+            raise BundleError(f"{path} is not the file that was saved (sha256 differs); copy or download it again")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,81 @@
+"""A few questions and their answers, kept in the bundle: a loaded model has to answer them alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from llmrec.data.histories import Histories, Queries
+from llmrec.errors import BundleError
+from llmrec.models.backbone import Backbone
+from llmrec.models.recommender_model import RecommenderModel
+from llmrec.training.scorer import ModelScorer
+
+DAY = 86_400
+LENGTHS = (0, 1, 3, 8)
+N_ITEMS = 5
+TOLERANCE = 1e-4  # relative to the largest score: other machines sum in other orders
+N_TEXTS = 4
+MIN_COSINE = 1 - 1e-4
+
+
+def make_probe(model: RecommenderModel) -> dict[str, Any]:
+    """Made-up histories (item rows, a day apart) and the scores of their best items. Nobody's real history."""
+    rng = np.random.default_rng(0)
+    histories = [rng.integers(0, len(model.items.known), length).tolist() for length in LENGTHS]
+    scores = _answers(model, histories)
+    best = scores.topk(min(N_ITEMS, scores.shape[1]))
+    return {"histories": histories, "items": best.indices.tolist(), "scores": best.values.tolist()}
+
+
+def check_probe(
+    model: RecommenderModel, probe: dict[str, Any], recorded: dict[str, str], present: dict[str, str]
+) -> None:
+    """Raises BundleError where the model's scores are not the recorded ones, and tells which versions differ."""
+    scores = _answers(model, probe["histories"]).gather(1, torch.tensor(probe["items"]))
+    expected = torch.tensor(probe["scores"])
+    worst = float((scores - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
+    if not worst <= TOLERANCE:
+        raise BundleError(
+            f"the bundle does not reproduce its own scores (they differ by {worst:.1e} of the largest, allowed "
+            f"{TOLERANCE:.0e}); {_differences(recorded, present)}"
+        )
+
+
+def check_reading(
+    model: RecommenderModel, backbone: Backbone, texts: list[str], recorded: dict[str, str], present: dict[str, str]
+) -> None:
+    """Raises BundleError where the backbone does not read the first items of the catalog as it did when saved."""
+    if model.items.text is None:
+        return
+    stored = model.items.text[: min(N_TEXTS, len(texts))].cpu()
+    read = backbone.encode(backbone.tokens(texts[: len(stored)]))
+    cosine = float(torch.nn.functional.cosine_similarity(stored, read).min())
+    if not cosine >= MIN_COSINE:
+        raise BundleError(
+            f"backbone {backbone.path!r} does not read the catalog as the bundle's did (cosine {cosine:.5f}); "
+            f"{_differences(recorded, present)}"
+        )
+
+
+def _answers(model: RecommenderModel, histories: list[list[int]]) -> torch.Tensor:
+    item = np.array([row for history in histories for row in history], dtype=np.int64)
+    lengths = np.array([len(history) for history in histories])
+    offset = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    time = (np.arange(len(item)) - np.repeat(offset[:-1], lengths)) * DAY
+    user = np.arange(len(histories))
+    asked = Queries(
+        Histories(item, time, offset, np.arange(len(item))), user, lengths * DAY, user * 0, offset[:-1], offset[1:]
+    )
+    return ModelScorer(model).scores(asked)
+
+
+def _differences(recorded: dict[str, str], present: dict[str, str]) -> str:
+    odd = [
+        f"{name} {recorded[name]} then, {present.get(name)} now"
+        for name in recorded
+        if recorded[name] != present.get(name)
+    ]
+    return "versions: " + "; ".join(odd) if odd else "package versions are the same, so weights or base model differ"

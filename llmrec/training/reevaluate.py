@@ -1,0 +1,27 @@
+"""A saved model ranked again on the test part of a split."""
+
+from __future__ import annotations
+
+from llmrec.config import FinetuneConfig
+from llmrec.data.histories import make_queries
+from llmrec.data.interactions import Ties
+from llmrec.data.splits import TEST, Split
+from llmrec.evaluation.evaluate import evaluate_split, make_report
+from llmrec.evaluation.ranking import rank_queries, sample_queries
+from llmrec.evaluation.slices import make_slices
+from llmrec.evaluation.tables import render_slices
+from llmrec.models.recommender_model import RecommenderModel
+from llmrec.training.comparison import protocol_of
+from llmrec.training.scorer import ModelScorer
+
+
+def reevaluate(model: RecommenderModel, split: Split, ties: Ties, config: FinetuneConfig, name: str) -> str:
+    """A table of every metric by slice, in plain columns."""
+    evaluation = config.evaluation
+    queries = sample_queries(make_queries(split, TEST, ties), evaluation.max_queries)
+    scorer, n_top = ModelScorer(model), max(evaluation.cutoffs)
+    ranking = rank_queries(scorer, queries, n_top, evaluation.mask_seen, progress="ranking")
+    slices = make_slices(split.refit() if config.train.refit else split, queries)
+    protocol = protocol_of(split, ties, config)
+    evaluated = evaluate_split(split.name, queries, slices, {name: [ranking]}, protocol, evaluation, name)
+    return render_slices(make_report([evaluated], evaluation, name, {}), split.name)

@@ -1,0 +1,165 @@
+"""What the verbs of the `llmrec` command do: print, in plain columns or JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmrec.config import DataConfig, SplitConfig, SplitName
+from llmrec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from llmrec.recommender import Event, Item, Recommender
+
+SHOWN_EVENTS = 5
+
+
+def recommend(
+    bundle: Path,
+    history: list[str] | None = None,
+    user: str | None = None,
+    k: int = 10,
+    at: str | None = None,
+    data: DataConfig | None = None,
+    backbone: str | None = None,
+    as_json: bool = False,
+) -> None:
+    """Print the items that score highest.
+
+    Args:
+        bundle: the folder of a saved recommender.
+        history: item ids, oldest first: '[id1,id2]'.
+        user: a user id of the log instead; the log is the one the bundle was trained on unless `data` names another.
+        k: how many items.
+        at: the query time, ISO; events at or after it are left out. Default: after the last event.
+        data: where the user's log is.
+        backbone: a local copy of the base model.
+        as_json: print JSON.
+    """
+    recommender = _load(bundle, backbone)
+    events = _history(recommender, history, user, data)
+    found = recommender.recommend(events, k, at)
+    if as_json:
+        print(json.dumps([asdict(item) for item in found], ensure_ascii=False))
+        return
+    _print_history(recommender, events)
+    for item in found:
+        print(f"{item.rank:>3}  {item.score:8.3f}  {item.label}  [{item.item}]")
+
+
+def score(
+    bundle: Path,
+    history: list[str] | None = None,
+    user: str | None = None,
+    items: list[str] | None = None,
+    text: list[str] | None = None,
+    at: str | None = None,
+    data: DataConfig | None = None,
+    backbone: str | None = None,
+    as_json: bool = False,
+) -> None:
+    """Print the score of items, and where it would place them in the catalog.
+
+    Args:
+        bundle: the folder of a saved recommender.
+        history: item ids, oldest first: '[id1,id2]'.
+        user: a user id of the log instead; the log is the one the bundle was trained on unless `data` names another.
+        items: ids of catalog items.
+        text: texts of items that are in no catalog.
+        at: the query time, ISO; events at or after it are left out. Default: after the last event.
+        data: where the user's log is.
+        backbone: a local copy of the base model.
+        as_json: print JSON.
+    """
+    if not items and not text:
+        raise ConfigError("nothing to score: give --items '[id, ...]' or --text '[\"...\", ...]'")
+    recommender = _load(bundle, backbone)
+    events = _history(recommender, history, user, data)
+    asked: list[Item] = [*(items or []), *({"text": words} for words in text or [])]
+    names = [*(items or []), *(text or [])]
+    ranked = [item.score for item in recommender.recommend(events, len(recommender.catalog), at, include_seen=True)]
+    rows = [
+        {"item": name, "score": value, "place": 1 + sum(other > value for other in ranked), "of": len(ranked)}
+        for name, value in zip(names, recommender.score(events, asked, at), strict=True)
+    ]
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))
+        return
+    _print_history(recommender, events)
+    for row in rows:
+        print(f"{row['score']:8.3f}  would be number {row['place']:,} of {row['of']:,}  {row['item']}")
+
+
+def evaluate(bundle: Path, data: DataConfig | None = None, split: SplitName | None = None) -> None:
+    """Print metrics of a bundle on the test part of its log, with intervals, overall and by slice.
+
+    Args:
+        bundle: the folder of a saved recommender.
+        data: the log; default: the one the bundle was trained on. Its items must be those of the bundle.
+        split: default: the one the bundle was trained on.
+    """
+    from llmrec.data.sources import load_log
+    from llmrec.data.splits import make_split
+    from llmrec.hub.bundle import load_bundle
+    from llmrec.training.reevaluate import reevaluate
+
+    loaded = load_bundle(bundle)
+    config = loaded.config
+    log = load_log(data or config.data)
+    if log.catalog.ids.to_pylist() != loaded.catalog.ids.to_pylist():
+        raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
+    name = split or config.split.names[0]
+    part, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
+    print(reevaluate(loaded.model, part, ties, config, loaded.evaluation["main"]))
+
+
+def audit(data: DataConfig, split: SplitConfig | None = None, as_json: bool = False) -> None:
+    """Print what is wrong, or merely surprising, with a log.
+
+    Args:
+        data: the log.
+        split: how its time split is cut.
+        as_json: print JSON.
+    """
+    from llmrec.data.audit import audit as audit_log
+    from llmrec.data.sources import load_log
+    from llmrec.data.splits import make_split
+
+    log = load_log(data)
+    part, _ = make_split("by_time", log.interactions, log.n_users, log.n_items, split or SplitConfig())
+    found = audit_log(log, part)
+    print(
+        json.dumps(found.to_dict(), ensure_ascii=False) if as_json else "\n".join([*log.facts.lines(), *found.lines()])
+    )
+
+
+def _load(bundle: Path, backbone: str | None) -> Recommender:
+    from llmrec.recommender import Recommender
+
+    return Recommender.from_pretrained(bundle, backbone)
+
+
+def _history(
+    recommender: Recommender, history: list[str] | None, user: str | None, data: DataConfig | None
+) -> list[Event]:
+    """The events asked for: given ids, or all of a user's in the log."""
+    if (history is None) == (user is None):
+        raise ConfigError("give either --history '[id, ...]' or --user ID")
+    if history is not None:
+        return list(history)
+    from llmrec.data.sources import load_log
+
+    log = load_log(data or recommender.config.data)
+    row = log.user_ids.index(str(user)).as_py()
+    if row < 0:
+        raise ConfigError(f"user {user!r} has no events in {log.facts.source}; ids there look like {log.user_ids[0]}")
+    mine = log.interactions.take(log.interactions.user == row)
+    return [(str(log.catalog.ids[item]), int(time)) for item, time in zip(mine.item, mine.time, strict=True)]
+
+
+def _print_history(recommender: Recommender, events: list[Event]) -> None:
+    last = [event if isinstance(event, str) else event[0] for event in events[-SHOWN_EVENTS:]]
+    labels = [recommender.catalog.label(row) for row in recommender.catalog.rows(last)]
+    print(f"after {len(events):,} events, the last: {'; '.join(labels) or 'none'}")
