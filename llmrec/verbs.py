@@ -53,8 +53,8 @@ def score(
     bundle: Path,
     history: list[str] | None = None,
     user: str | None = None,
-    items: list[str] | None = None,
-    text: list[str] | None = None,
+    item: list[str] | str | None = None,
+    text: list[str] | str | None = None,
     at: str | None = None,
     data: DataConfig | None = None,
     backbone: str | None = None,
@@ -66,23 +66,23 @@ def score(
         bundle: the folder of a saved recommender.
         history: item ids, oldest first: '[id1,id2]'.
         user: a user id of the log instead; the log is the one the bundle was trained on unless `data` names another.
-        items: ids of catalog items.
-        text: texts of items that are in no catalog.
+        item: id of a catalog item, or several: '[id1,id2]'.
+        text: text of an item that is in no catalog, or several.
         at: the query time, ISO; events at or after it are left out. Default: after the last event.
         data: where the user's log is.
         backbone: a local copy of the base model.
         as_json: print JSON.
     """
-    if not items and not text:
-        raise ConfigError("nothing to score: give --items '[id, ...]' or --text '[\"...\", ...]'")
+    known, texts = _several(item), _several(text)
+    if not known and not texts:
+        raise ConfigError("nothing to score: give --item ID, or --text '...' for an item that is in no catalog")
     recommender = _load(bundle, backbone)
     events = _history(recommender, history, user, data)
-    asked: list[Item] = [*(items or []), *({"text": words} for words in text or [])]
-    names = [*(items or []), *(text or [])]
+    asked: list[Item] = [*known, *({"text": words} for words in texts)]
     ranked = [item.score for item in recommender.recommend(events, len(recommender.catalog), at, include_seen=True)]
     rows = [
         {"item": name, "score": value, "place": 1 + sum(other > value for other in ranked), "of": len(ranked)}
-        for name, value in zip(names, recommender.score(events, asked, at), strict=True)
+        for name, value in zip([*known, *texts], recommender.score(events, asked, at), strict=True)
     ]
     if as_json:
         print(json.dumps(rows, ensure_ascii=False))
@@ -130,9 +130,11 @@ def audit(data: DataConfig, split: SplitConfig | None = None, as_json: bool = Fa
     log = load_log(data)
     part, _ = make_split("by_time", log.interactions, log.n_users, log.n_items, split or SplitConfig())
     found = audit_log(log, part)
-    print(
-        json.dumps(found.to_dict(), ensure_ascii=False) if as_json else "\n".join([*log.facts.lines(), *found.lines()])
-    )
+    print(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else "\n".join(found.lines()))
+
+
+def _several(given: list[str] | str | None) -> list[str]:
+    return [given] if isinstance(given, str) else given or []
 
 
 def _load(bundle: Path, backbone: str | None) -> Recommender:

@@ -117,13 +117,13 @@ def query_batch(queries: Queries, max_history: int, query_time_known: bool) -> H
     """The last `max_history` events of each query, asked of the state that has seen them all."""
     position, mask = queries.last(max_history)
     length = mask.sum(axis=1)
-    time = queries.histories.time[position]  # (B, T)
+    time = _at(queries.histories.time, position)  # (B, T)
     query_time = np.concatenate([time[:, :1], time], axis=1)  # (B, T + 1)
     row = np.arange(len(queries))
     if query_time_known:
         query_time[row, length] = queries.time
     return HistoryBatch(
-        history=torch.from_numpy(queries.histories.item[position]),
+        history=torch.from_numpy(_at(queries.histories.item, position)),
         history_mask=torch.from_numpy(mask),
         event_time=torch.from_numpy(time),
         query_time=torch.from_numpy(query_time),
@@ -143,6 +143,11 @@ def _ranges(start: Rows, end: Rows) -> tuple[Rows, np.typing.NDArray[np.bool_]]:
     steps = np.arange(max(int((end - start).max(initial=0)), 1))
     mask = steps < (end - start)[:, None]
     return np.where(mask, start[:, None] + steps, 0), mask
+
+
+def _at(values: Rows, position: Rows) -> Rows:
+    """values[position]; padding where there is not a single event to point at."""
+    return values[position] if len(values) else np.zeros_like(position)
 
 
 def _arange_of(counts: Rows) -> Rows:

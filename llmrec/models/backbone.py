@@ -103,7 +103,9 @@ class Backbone(nn.Module):
     def encode(self, tokens: Tokens, describe: str | None = None) -> Tensor:
         """(N, D_text) vectors on the CPU, in batches of similar length; `describe` names a progress bar."""
         vectors = torch.empty(len(tokens), self.dim)
-        bar = tqdm(total=len(tokens), desc=describe, unit="item", disable=describe is None, leave=False)
+        bar = tqdm(
+            total=len(tokens), desc=describe, unit="item", disable=True if describe is None else None, leave=False
+        )
         for rows in _length_batches(tokens.lengths):
             vectors[torch.from_numpy(rows)] = self(*tokens.batch(rows, self.device)).cpu()
             bar.update(len(rows))

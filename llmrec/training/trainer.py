@@ -84,7 +84,7 @@ class Trainer:
             initial=self.progress.step,
             desc=self.run.name,
             unit="step",
-            disable=not self.accelerator.is_main_process,
+            disable=None if self.accelerator.is_main_process else True,  # None: without a terminal
             leave=False,
         )
         while not self.progress.finished:
@@ -149,6 +149,8 @@ class Trainer:
         metric = self.validate()
         at = progress.epoch + share
         progress.history.append({"epoch": at, "loss": loss, "valid_ndcg": metric})
+        if bar.disable:
+            self.accelerator.print(f"{self.run.name} epoch {at:.2f}: loss {loss:.3f}, valid ndcg@10 {metric:.4f}")
         bar.set_postfix(loss=f"{loss:.3f}", valid=f"{metric:.4f}")
         self.accelerator.log({f"{self.run.name}/loss": loss, f"{self.run.name}/valid_ndcg": metric}, step=progress.step)
         if metric > progress.best:
