@@ -83,12 +83,13 @@ def _nearest(
     settings: ItemKNNSettings,
 ) -> sparse.csr_array:
     """Counts of pairs (rows, N) of the items from row `start` on -> their best similarities; equals by item row."""
-    pairs = together.tocoo()
+    together.sort_indices()
+    pairs = together.tocoo()  # by row, then by item
     row, item = pairs.coords
     other = row + start != item
     row, item, count = row[other], item[other], pairs.data[other]
     similarity = count / (norm[row + start] * norm[item] + settings.shrinkage)
-    best_first = np.lexsort((item, -similarity, row))
+    best_first = np.lexsort((-similarity, row))  # stable
     row, item, similarity = row[best_first], item[best_first], similarity[best_first]
     place = np.arange(len(row)) - np.searchsorted(row, row)  # 0 for the nearest of each row
     kept = place < settings.neighbours
