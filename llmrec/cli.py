@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
         if name in arguments:  # reading signatures takes longer than all the rest
             verb.add_function_arguments(_function(name), as_group=False)
         verbs.add_subcommand(name, verb, help=purpose)
-    parsed: Any = parser.instantiate_classes(parser.parse_args(arguments))
+    parsed: Any = parser.instantiate(parser.parse_args(arguments))
     chosen = vars(parsed[parsed.subcommand])
     try:
         _function(parsed.subcommand)(**chosen)

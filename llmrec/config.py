@@ -170,12 +170,15 @@ class EvaluationConfig:
     """Full ranking over the whole catalog.
 
     max_queries, max_valid_queries: a seeded sample where the test or validation part has more.
+    tuning_budget, tuning_queries: settings tried for each baseline, and validation queries looked at for each.
     mask_seen: leave what the history holds out of the ranking; not for repeat consumption.
     """
 
     cutoffs: tuple[int, ...] = (10, 20)
     max_queries: int = 50_000
     max_valid_queries: int = 10_000
+    tuning_budget: int = 12
+    tuning_queries: int = 5_000
     mask_seen: bool = True
     bootstrap_samples: int = 1000
     baselines: tuple[Baseline, ...] = (

@@ -47,5 +47,5 @@ def _parser(kind: type[Config], **options: Any) -> ArgumentParser:
 
 
 def _instance(kind: type[Config], parser: ArgumentParser, parsed: Any) -> Config:
-    settings = vars(parser.instantiate_classes(parsed))
+    settings = vars(parser.instantiate(parsed))
     return kind(**{key: value for key, value in settings.items() if key != "config"})

@@ -112,7 +112,7 @@ def evaluate(bundle: Path, data: DataConfig | None = None, split: SplitName | No
         raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
     name = split or config.split.names[0]
     part, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
-    print(reevaluate(loaded.model, part, ties, config, loaded.evaluation["main"]))
+    print(reevaluate(loaded.model, part, ties, log.catalog.release_time, config, loaded.evaluation["main"]))
 
 
 def audit(data: DataConfig, split: SplitConfig | None = None, as_json: bool = False) -> None:

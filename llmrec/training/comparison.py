@@ -68,14 +68,15 @@ class Comparison:
 
     def baselines(self, text: Tensor | None) -> None:
         """The baselines that are not trained by this trainer, each tuned with the same budget."""
-        names = [name for name in self.config.evaluation.baselines if name in BASELINES]
+        evaluation = self.config.evaluation
+        names = [name for name in evaluation.baselines if name in BASELINES]
         refit = self.config.train.refit
         baseline_task = BaselineTask(
             tune_on=self.task.split,
             fit_on=self.task.split.refit() if refit else self.task.split,
             valid=self.task.valid,
             text_vectors=None if text is None else text.numpy(),
-            tuning=Tuning(mask_seen=self.task.mask_seen),
+            tuning=Tuning(evaluation.tuning_budget, evaluation.tuning_queries, self.task.mask_seen),
             seeds=self.config.seeds,
         )
         if text is None:
@@ -87,7 +88,7 @@ class Comparison:
 
     def evaluate(self, main: str) -> Evaluated:
         config, split = self.config, self.task.split
-        protocol = protocol_of(split, self.task.ties, config)
+        protocol = protocol_of(split, self.task.ties, config, self.task.available is not None)
         slices = make_slices(split.refit() if config.train.refit else split, self.test)
         return evaluate_split(
             split.name, self.test, slices, self.rankings, protocol, config.evaluation, main, self.settings
@@ -128,13 +129,14 @@ def compare(
     return Compared(comparison.evaluate(main), *first, comparison.training)
 
 
-def protocol_of(split: Split, ties: Ties, config: FinetuneConfig) -> Protocol:
+def protocol_of(split: Split, ties: Ties, config: FinetuneConfig, release_dates: bool) -> Protocol:
     return Protocol(
         n_items=split.n_items,
         ties=ties,
         query_time=config.model.query_time,
         mask_seen=config.evaluation.mask_seen,
         fitted_on="train+validation" if config.train.refit else "train",
+        release_dates=release_dates,
     )
 
 
@@ -151,6 +153,7 @@ def make_task(name: Any, log: Log, config: FinetuneConfig, accelerator: Any) -> 
         config.output,
         log.facts.fingerprint,
         config.resume,
+        log.catalog.release_time,
     )
 
 

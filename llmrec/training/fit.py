@@ -20,7 +20,7 @@ from torch import Tensor
 from llmrec.config import ModelConfig, TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Ties
+from llmrec.data.interactions import Rows, Ties
 from llmrec.data.splits import Split
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import Ranking, Scorer, rank_queries
@@ -35,7 +35,10 @@ from llmrec.training.trainer import Run, Trainer
 
 @dataclass(frozen=True)
 class Task:
-    """What a fit is given besides its own configuration. valid: the queries that early stopping looks at."""
+    """What a fit is given besides its own configuration.
+
+    valid: the queries that early stopping looks at. available: (N,) release times, where the catalog gives them.
+    """
 
     split: Split
     valid: Queries
@@ -45,6 +48,7 @@ class Task:
     folder: Path
     data_fingerprint: str
     resume: bool = False
+    available: Rows | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def rank_sharded(task: Task, scorer: Scorer, queries: Queries, n_top: int, progr
     rank, world = task.accelerator.process_index, task.accelerator.num_processes
     bounds = np.linspace(0, len(queries), world + 1).astype(int)
     mine = queries.take(slice(bounds[rank], bounds[rank + 1]))
-    ranking = rank_queries(scorer, mine, n_top=n_top, mask_seen=task.mask_seen, progress=progress)
+    ranking = rank_queries(scorer, mine, n_top, mask_seen=task.mask_seen, available=task.available, progress=progress)
     if world == 1:
         return ranking
     parts = gather_object([(ranking.rank, ranking.top)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmrec.config import FinetuneConfig
 from llmrec.data.histories import make_queries
-from llmrec.data.interactions import Ties
+from llmrec.data.interactions import Rows, Ties
 from llmrec.data.splits import TEST, Split
 from llmrec.evaluation.evaluate import evaluate_split, make_report
 from llmrec.evaluation.ranking import rank_queries, sample_queries
@@ -15,13 +15,15 @@ from llmrec.training.comparison import protocol_of
 from llmrec.training.scorer import ModelScorer
 
 
-def reevaluate(model: RecommenderModel, split: Split, ties: Ties, config: FinetuneConfig, name: str) -> str:
-    """A table of every metric by slice, in plain columns."""
+def reevaluate(
+    model: RecommenderModel, split: Split, ties: Ties, available: Rows | None, config: FinetuneConfig, name: str
+) -> str:
+    """A table of every metric by slice, in plain columns. available: (N,) release times, where there are any."""
     evaluation = config.evaluation
     queries = sample_queries(make_queries(split, TEST, ties), evaluation.max_queries)
     scorer, n_top = ModelScorer(model), max(evaluation.cutoffs)
-    ranking = rank_queries(scorer, queries, n_top, evaluation.mask_seen, progress="ranking")
+    ranking = rank_queries(scorer, queries, n_top, evaluation.mask_seen, available=available, progress="ranking")
     slices = make_slices(split.refit() if config.train.refit else split, queries)
-    protocol = protocol_of(split, ties, config)
+    protocol = protocol_of(split, ties, config, available is not None)
     evaluated = evaluate_split(split.name, queries, slices, {name: [ranking]}, protocol, evaluation, name)
     return render_slices(make_report([evaluated], evaluation, name, {}), split.name)

