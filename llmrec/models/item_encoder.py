@@ -61,22 +61,27 @@ class ItemEncoder(nn.Module):
         vectors: Tensor = self.adaptor(text)
         return vectors
 
-    def forward(self, live_rows: Tensor | None = None, live_text: Tensor | None = None) -> Tensor:
-        """The item table (N, D). Rows `live_rows` (R,) take their text vectors from `live_text` (R, D_text),
+    def forward(
+        self, rows: Tensor | None = None, live_rows: Tensor | None = None, live_text: Tensor | None = None
+    ) -> Tensor:
+        """Item vectors (C, D) of `rows` (C,), increasing; of the whole catalog without them.
+
+        The items `live_rows` (R,), all of them among `rows`, take their text vectors from `live_text` (R, D_text),
         which carry gradients to the backbone; all others come from the stored table.
         """
+        shown = self.known if rows is None else self.known[rows]
         if self.text is None:
-            return self._residual(self.known)
-        text = self.text
+            return self._residual(shown, rows)
+        text = self.text if rows is None else self.text[rows]
         if live_rows is not None and live_text is not None:
-            text = text.index_copy(0, live_rows, live_text.to(text))
-        table = self.encode_text(text)  # (N, D)
+            places = live_rows if rows is None else torch.searchsorted(rows, live_rows)
+            text = text.index_copy(0, places, live_text.to(text))
+        table = self.encode_text(text)  # (C, D)
         if self.ids is None:
             return table
-        shown = self.known
         if self.training and self.id_dropout > 0:
             shown = shown & (torch.rand(shown.shape, device=shown.device) >= self.id_dropout)
-        return table + self._residual(shown)
+        return table + self._residual(shown, rows)
 
     @torch.no_grad()
     def extend(self, text: Tensor) -> None:
@@ -89,8 +94,9 @@ class ItemEncoder(nn.Module):
             unused = self.ids.weight.new_zeros(len(text), self.ids.embedding_dim)
             self.ids.weight = nn.Parameter(torch.cat([self.ids.weight, unused]))
 
-    def _residual(self, shown: Tensor) -> Tensor:
-        """(N, D) id vectors behind their gate, 0 where `shown` (N,) is False."""
+    def _residual(self, shown: Tensor, rows: Tensor | None) -> Tensor:
+        """(C, D) id vectors behind their gate, 0 where `shown` (C,) is False."""
         if self.ids is None:
             raise ValueError("this model knows items by their text alone")
-        return self.gate * self.ids.weight * shown[:, None]
+        ids = self.ids.weight if rows is None else self.ids(rows)
+        return self.gate * ids * shown[:, None]

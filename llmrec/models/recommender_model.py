@@ -42,8 +42,15 @@ class RecommenderModel(nn.Module):
         return scaled
 
     def forward(
-        self, batch: HistoryBatch, live_rows: Tensor | None = None, live_text: Tensor | None = None
+        self,
+        batch: HistoryBatch,
+        rows: Tensor | None = None,
+        live_rows: Tensor | None = None,
+        live_text: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """States (M, D) of a batch's questions, and the items (N, D) to score them against."""
-        table = self.items(live_rows, live_text)
+        """States (M, D) of a batch's questions, and the items (C, D) at `rows` to score them against.
+
+        batch.history counts in `rows`, which is the whole catalog where it is None.
+        """
+        table = self.items(rows, live_rows, live_text)
         return self.states(table, batch), self.scoring_items(table)

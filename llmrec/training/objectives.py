@@ -39,12 +39,17 @@ class RecommendationObjective(nn.Module):
     def forward(self, batch: HistoryBatch, live_rows: Tensor | None, negatives: Tensor | None) -> Tensor:
         """negatives: (S,) catalog rows, or None for the softmax over all known items."""
         live_text = self._read(live_rows) if live_rows is not None else None
-        states, items = self.model(batch, live_rows, live_text)
-        with torch.autocast(states.device.type, enabled=False):  # sums over a whole catalog want fp32
+        if negatives is None:
+            states, items = self.model(batch, None, live_rows, live_text)
+            with torch.autocast(states.device.type, enabled=False):  # sums over a whole catalog want fp32
+                return full_softmax(states.float(), items.float(), self.out, batch.target)
+        rows = _distinct(batch, negatives, live_rows)
+        target, drawn = torch.searchsorted(rows, batch.target), torch.searchsorted(rows, negatives)
+        history = torch.searchsorted(rows, batch.history).clamp(max=len(rows) - 1)  # padding may lie beyond
+        states, items = self.model(batch._replace(history=history), rows, live_rows, live_text)
+        with torch.autocast(states.device.type, enabled=False):
             states, items = states.float(), items.float()
-            if negatives is None:
-                return full_softmax(states, items, self.out, batch.target)
-            return sampled_softmax(states, items[batch.target], items[negatives], batch.target, negatives, self.n_known)
+            return sampled_softmax(states, items[target], items[drawn], batch.target, negatives, self.n_known)
 
     def _read(self, live_rows: Tensor) -> Tensor:
         """Text vectors of `live_rows` with gradients; the stored table takes their new values as well."""
@@ -53,6 +58,13 @@ class RecommendationObjective(nn.Module):
         vectors: Tensor = self.backbone(*self.tokens.batch(live_rows.cpu().numpy(), self.out.device))
         self.model.items.text[live_rows] = vectors.detach().to(self.model.items.text)
         return vectors
+
+
+def _distinct(batch: HistoryBatch, negatives: Tensor, live_rows: Tensor | None) -> Tensor:
+    """(C,) increasing catalog rows of everything that a step with sampled negatives touches, and nothing else."""
+    parts = [batch.history[batch.history_mask], batch.target, negatives]
+    rows: Tensor = torch.unique(torch.cat(parts if live_rows is None else [*parts, live_rows]))  # type: ignore[no-untyped-call]
+    return rows
 
 
 def choose_live_rows(batch: HistoryBatch, known: NDArray[np.int64], n_live: int, rng: np.random.Generator) -> Tensor:

@@ -45,11 +45,18 @@ def test_live_rows_carry_gradients_and_the_others_come_from_the_table() -> None:
     text, known = torch.randn(5, 8), torch.ones(5, dtype=torch.bool)
     items = ItemEncoder(ModelConfig(dim=8), known, text).eval()
     live = torch.randn(2, 8, requires_grad=True)
-    table = items(torch.tensor([1, 3]), live)
+    table = items(None, torch.tensor([1, 3]), live)
     torch.testing.assert_close(table[[0, 2, 4]], items()[[0, 2, 4]])
     table.sum().backward()
     assert live.grad is not None
     assert torch.all(live.grad.abs().sum(1) > 0)
+
+
+def test_some_rows_are_those_rows_of_the_whole_table() -> None:
+    text, known = torch.randn(6, 8), torch.tensor([True, True, False, True, True, True])
+    items = ItemEncoder(ModelConfig(dim=8), known, text).eval()
+    rows, live_rows, live = torch.tensor([0, 2, 3, 5]), torch.tensor([3, 2]), torch.randn(2, 8)
+    torch.testing.assert_close(items(rows, live_rows, live), items(None, live_rows, live)[rows])
 
 
 def test_ids_alone_need_no_text() -> None:
