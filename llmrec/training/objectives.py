@@ -63,7 +63,7 @@ class RecommendationObjective(nn.Module):
 def _distinct(batch: HistoryBatch, negatives: Tensor, live_rows: Tensor | None) -> Tensor:
     """(C,) increasing catalog rows of everything that a step with sampled negatives touches, and nothing else."""
     parts = [batch.history[batch.history_mask], batch.target, negatives]
-    rows: Tensor = torch.unique(torch.cat(parts if live_rows is None else [*parts, live_rows]))  # type: ignore[no-untyped-call]
+    rows: Tensor = torch.unique(torch.cat(parts if live_rows is None else [*parts, live_rows]))
     return rows
 
 
