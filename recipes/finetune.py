@@ -52,6 +52,7 @@ def main(config: FinetuneConfig) -> None:
     name = f"llmrec {strategy}" if strategy != "none" else "llmrec ids"
     tasks = [make_task(split, log, config, accelerator) for split in config.split.names]
     compared = [compare(task, config, text, new_reader if trains_backbone else None, name) for task in tasks]
+    accelerator.end_training()
     if not accelerator.is_main_process:
         return
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from llmrec.config import Strategy
+    from llmrec.hub.bundle import Bundle
 
 # Before any test module imports torch or a Hugging Face library: they read these once.
 _HF_HOME = tempfile.TemporaryDirectory(prefix="llmrec-tests-")  # nobody's token, caches or accelerate configuration
@@ -123,3 +129,54 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return folder
+
+
+EVALUATION = {
+    "main": "llmrec",
+    "primary": "ndcg@10",
+    "protocol": {"by_time": "Every target is ranked among all items."},
+    "rows": [
+        {"model": "llmrec", "split": "by_time", "slice": "overall", "metric": "ndcg@10", "value": 0.1234,
+         "low": 0.1, "high": 0.15, "n": 1234},
+        {"model": "popularity", "split": "by_time", "slice": "overall", "metric": "ndcg@10", "value": 0.05,
+         "low": None, "high": None, "n": 1234},
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def make_bundle(tiny_bert: Path) -> Callable[[Strategy], Bundle]:
+    """make_bundle(strategy): heads drawn at random, and trained backbone weights moved away from where they began."""
+
+    import torch
+
+    from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, LoraConfig, ModelConfig
+    from llmrec.data.synthetic import planted_world
+    from llmrec.hub.bundle import BaseModel, Bundle
+    from llmrec.models.backbone import Backbone
+    from llmrec.models.recommender_model import RecommenderModel
+    from llmrec.models.transfer import apply_strategy
+
+    def make(strategy: Strategy) -> Bundle:
+        torch.manual_seed(0)
+        log, _ = planted_world(n_users=30, n_items=40, events_per_user=6)
+        backbone_config = BackboneConfig(
+            name=str(tiny_bert), hub_id="owner/tiny", strategy=strategy, last_k=1, lora=LoraConfig(rank=2)
+        )
+        config = FinetuneConfig(DataConfig(source="nowhere"), backbone=backbone_config, model=ModelConfig(dim=8))
+        backbone = None if strategy == "none" else Backbone.load(backbone_config)
+        base, text, tuned = None, None, None
+        if backbone is not None:
+            base = BaseModel.of(backbone)
+            apply_strategy(backbone, backbone_config)
+            with torch.no_grad():
+                for parameter in backbone.parameters():
+                    if parameter.requires_grad:
+                        parameter.add_(0.1 * torch.randn_like(parameter))
+            text = backbone.encode(backbone.tokens(log.catalog.texts()))
+            tuned = None if strategy == "frozen" else backbone
+        known = torch.arange(len(log.catalog)) % 5 != 0
+        model = RecommenderModel(config.model, known, text).eval()
+        return Bundle(config, log.catalog, model, base, tuned, dataclasses.asdict(log.facts), EVALUATION)
+
+    return make

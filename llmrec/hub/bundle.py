@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError
@@ -27,6 +28,7 @@ from llmrec.hub.probe import check_probe, check_reading, make_probe
 from llmrec.models.backbone import Backbone
 from llmrec.models.locate import packaged_copy_of
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.models.transfer import load_lora
 from llmrec.training.checkpoints import load_trainable, trainable_state
 from llmrec.versions import package_versions
 
@@ -96,7 +98,7 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         check_digests(folder, record["files"])
         config = config_from(FinetuneConfig, record["config"])
-        catalog = ItemCatalog(pq.read_table(folder / LAYOUT.catalog), **record["catalog"])
+        catalog = _load_catalog(folder, record["catalog"])
         model = _load_model(folder, config)
         base = None if record["base"] is None else BaseModel(**record["base"])
         check_probe(model, record["probe"], record["versions"], package_versions())
@@ -142,7 +144,7 @@ def load_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> 
         )
     record = read_record(folder)
     if config.strategy == "lora":
-        loaded.model = _with_adapter(loaded, folder)
+        loaded.model = load_lora(loaded.model, folder)
     elif (folder / LAYOUT.backbone).is_file():
         state = load_file(folder / LAYOUT.backbone)
         for parameter_name, parameter in loaded.model.named_parameters():
@@ -170,17 +172,16 @@ def _save_tensors(folder: Path, bundle: Bundle) -> None:
         save_file(trainable_state(bundle.tuned.model), folder / LAYOUT.backbone)
 
 
+def _load_catalog(folder: Path, settings: dict[str, Any]) -> ItemCatalog:
+    fields, released = pq.read_table(folder / LAYOUT.catalog), settings["release_column"]
+    if released is not None:  # parquet has no seconds and gives milliseconds back
+        place = fields.column_names.index(released)
+        fields = fields.set_column(place, released, fields[released].cast(pa.timestamp("s", "UTC")))
+    return ItemCatalog(fields, **settings)
+
+
 def _load_model(folder: Path, config: FinetuneConfig) -> RecommenderModel:
     items = load_file(folder / LAYOUT.items)
     model = RecommenderModel(replace(config.model, whiten=False), items["known"].bool(), items.get("text"))
     model.load_state_dict(load_file(folder / LAYOUT.heads), strict=True)
     return model.eval()
-
-
-def _with_adapter(backbone: Backbone, folder: Path) -> torch.nn.Module:
-    """The base with the bundle's LoRA layers; PEFT reads only its own two files."""
-    from peft import PeftModel
-
-    base: Any = backbone.model
-    adapted: torch.nn.Module = PeftModel.from_pretrained(base, str(folder)).eval()
-    return adapted

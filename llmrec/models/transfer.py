@@ -7,7 +7,11 @@ arXiv:2312.03732; all by PEFT.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -76,11 +80,29 @@ def add_lora(model: nn.Module, config: BackboneConfig) -> nn.Module:
         use_rslora=lora.rslora,
     )
     try:
-        adapted: Any = get_peft_model(model, settings)
+        with _quietly():
+            adapted: Any = get_peft_model(model, settings)
     except ValueError as error:
         kinds = sorted({name.rsplit(".", 1)[-1] for name, part in model.named_modules() if isinstance(part, nn.Linear)})
         raise BackboneError(f"lora.targets={lora.targets!r}: {error}. Linear layers here: {kinds}") from error
     return adapted.eval()  # type: ignore[no-any-return]
+
+
+def load_lora(model: nn.Module, folder: Path) -> nn.Module:
+    """The model with the LoRA layers that PEFT saved in `folder`."""
+    from peft import PeftModel
+
+    with _quietly():
+        adapted: Any = PeftModel.from_pretrained(model, str(folder))
+    return adapted.eval()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what PEFT and transformers say about each other's deprecated names."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def last_layers(model: nn.Module, k: int) -> list[nn.Module]:

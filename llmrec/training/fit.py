@@ -147,7 +147,8 @@ def _train(
     objective = RecommendationObjective(model, *((reader.backbone, reader.tokens) if reader else (None, None)))
     torch.manual_seed(seed + 1_000_003 * task.accelerator.process_index)  # dropout differs between processes
     identity = _identity(name, task, model.config, config, seed)
-    run = Run(name, task.folder / "checkpoints" / f"{task.split.name}-{name}-{seed}", seed, task.resume, identity)
+    place = f"{task.split.name}-{name}-{seed}".replace(" ", "-")
+    run = Run(name, task.folder / "checkpoints" / place, seed, task.resume, identity)
     trainer = Trainer(objective, windows, validate, config, task.accelerator, run)
     if start is not None:
         trainer.progress.best = start

@@ -1,0 +1,158 @@
+"""A bundle gives the scores it was saved with, or says why not; what is saved is whole and holds no person."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from llmrec.config import BackboneConfig, Strategy
+from llmrec.errors import BundleError
+from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle
+from llmrec.hub.layout import LAYOUT, digests, replacing
+from llmrec.models.backbone import Backbone
+from llmrec.training.scorer import ModelScorer
+
+Make = Callable[[Strategy], Bundle]
+TEXTS = ["new red shoes", "old hat"]
+
+
+def rewrite_record(folder: Path, **changes: object) -> None:
+    path = folder / LAYOUT.settings
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("strategy", ["none", "frozen", "last_k", "lora", "full"])
+def test_a_round_trip_changes_no_bit(make_bundle: Make, tmp_path: Path, tiny_bert: Path, strategy: Strategy) -> None:
+    saved = make_bundle(strategy)
+    save_bundle(tmp_path / "bundle", saved)
+    loaded = load_bundle(tmp_path / "bundle")
+    assert loaded.config == saved.config
+    assert loaded.catalog.fields.equals(saved.catalog.fields)
+    assert torch.equal(ModelScorer(loaded.model).scoring_items, ModelScorer(saved.model).scoring_items)
+    if strategy == "none":
+        with pytest.raises(BundleError, match="by id alone"):
+            load_backbone(tmp_path / "bundle", loaded)
+        return
+    backbone = load_backbone(tmp_path / "bundle", loaded, str(tiny_bert))
+    reference = saved.tuned or Backbone.load(saved.config.backbone)
+    tokens = backbone.tokens(TEXTS)
+    assert torch.equal(backbone.encode(tokens), reference.encode(tokens))
+
+
+def test_peft_loads_the_adapter_alone(make_bundle: Make, tmp_path: Path, tiny_bert: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModel
+
+    saved = make_bundle("lora")
+    save_bundle(tmp_path / "bundle", saved)
+    assert (
+        json.loads((tmp_path / "bundle" / LAYOUT.adapter_config).read_text())["base_model_name_or_path"] == "owner/tiny"
+    )
+    model = PeftModel.from_pretrained(AutoModel.from_pretrained(tiny_bert), str(tmp_path / "bundle")).eval()
+    assert saved.tuned is not None
+    ids, mask = saved.tuned.tokens(TEXTS).batch(torch.arange(2).numpy(), torch.device("cpu"))
+    with torch.no_grad():
+        hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state * mask[..., None]
+    vectors = torch.nn.functional.normalize(hidden.sum(1) / mask.sum(1, keepdim=True), dim=-1)
+    torch.testing.assert_close(vectors, saved.tuned.encode(saved.tuned.tokens(TEXTS)))
+
+
+def test_altered_weights_do_not_pass_for_the_saved_ones(make_bundle: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    save_bundle(folder, make_bundle("frozen"))
+    weights = load_file(folder / LAYOUT.heads)
+    save_file({name: weight * 1.01 for name, weight in weights.items()}, folder / LAYOUT.heads)
+    with pytest.raises(BundleError, match=r"heads\.safetensors is not the file that was saved"):
+        load_bundle(folder)
+    rewrite_record(folder, files=digests(folder))  # even where the hash was altered with it
+    with pytest.raises(BundleError, match="does not reproduce its own scores"):
+        load_bundle(folder)
+
+
+def test_other_versions_are_named_where_scores_differ(make_bundle: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    save_bundle(folder, make_bundle("none"))
+    probe = json.loads((folder / LAYOUT.settings).read_text())["probe"]
+    probe["scores"][0][0] += 1
+    versions = json.loads((folder / LAYOUT.settings).read_text())["versions"] | {"torch": "1.0"}
+    rewrite_record(folder, probe=probe, versions=versions)
+    with pytest.raises(BundleError, match=r"torch 1\.0 then"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("name", [LAYOUT.items, LAYOUT.catalog, LAYOUT.settings])
+def test_a_missing_file_is_named(make_bundle: Make, tmp_path: Path, name: str) -> None:
+    save_bundle(tmp_path / "bundle", make_bundle("none"))
+    (tmp_path / "bundle" / name).unlink()
+    with pytest.raises(BundleError, match=name.replace(".", r"\.")):
+        load_bundle(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("record", ["{", '{"format": 99}', '{"format": 1}'])
+def test_a_damaged_record_is_no_traceback(make_bundle: Make, tmp_path: Path, record: str) -> None:
+    save_bundle(tmp_path / "bundle", make_bundle("none"))
+    (tmp_path / "bundle" / LAYOUT.settings).write_text(record)
+    with pytest.raises(BundleError):
+        load_bundle(tmp_path / "bundle")
+
+
+def test_another_base_model_is_refused(make_bundle: Make, tmp_path: Path, tiny_gpt2: Path) -> None:
+    save_bundle(tmp_path / "bundle", make_bundle("lora"))
+    with pytest.raises(BundleError, match="not the bundle's base owner/tiny"):
+        load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), str(tiny_gpt2))
+
+
+def test_a_backbone_that_reads_otherwise_is_refused(make_bundle: Make, tmp_path: Path, tiny_bert: Path) -> None:
+    folder = tmp_path / "bundle"
+    save_bundle(folder, make_bundle("lora"))
+    adapter = load_file(folder / LAYOUT.adapter)
+    save_file({name: weight * -3 for name, weight in adapter.items()}, folder / LAYOUT.adapter)
+    rewrite_record(folder, files=digests(folder))
+    with pytest.raises(BundleError, match="does not read the catalog as the bundle's did"):
+        load_backbone(folder, load_bundle(folder), str(tiny_bert))
+
+
+def test_nothing_but_a_bundle_is_replaced(make_bundle: Make, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("keep")
+    with pytest.raises(BundleError, match="is not a bundle"):
+        save_bundle(tmp_path / "notes", make_bundle("none"))
+    assert [path.name for path in (tmp_path / "notes").iterdir()] == ["mine.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_a_save_that_fails_leaves_the_old_bundle(make_bundle: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    save_bundle(folder, make_bundle("none"))
+
+    def half() -> None:
+        with replacing(folder) as partial:
+            (partial / LAYOUT.heads).write_bytes(b"half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk"):
+        half()
+    load_bundle(folder)
+    save_bundle(folder, make_bundle("frozen"))
+    assert load_bundle(folder).base is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_only_plain_formats_and_no_one_s_history(make_bundle: Make, tmp_path: Path) -> None:
+    save_bundle(tmp_path / "bundle", make_bundle("lora"))
+    files = list((tmp_path / "bundle").iterdir())
+    assert {path.suffix for path in files} == {".safetensors", ".json", ".parquet", ".md"}
+    assert not [path.name for path in files if b'"u1"' in path.read_bytes()]  # the planted users are u0, u1, ...
+
+
+def test_the_backbone_is_named_by_the_hub_and_not_by_a_path(make_bundle: Make, tmp_path: Path) -> None:
+    save_bundle(tmp_path / "bundle", make_bundle("frozen"))
+    base = load_bundle(tmp_path / "bundle").base
+    assert base is not None
+    assert base.hub_id == "owner/tiny"
+    assert (
+        base.fingerprint == Backbone.load(BackboneConfig(name=make_bundle("frozen").config.backbone.name)).fingerprint()
+    )
