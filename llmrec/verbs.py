@@ -1,19 +1,16 @@
-"""What the verbs of the `llmrec` command do: print, in plain columns or JSON."""
+"""What the verbs of the `llmrec` command do: print, in plain columns or JSON.
+
+What is heavy is imported inside: the command line reads these signatures, types included, for every help.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llmrec.config import DataConfig, SplitConfig, SplitName
 from llmrec.errors import ConfigError
-
-if TYPE_CHECKING:
-    from llmrec.recommender import Event, Item, Recommender
-
-SHOWN_EVENTS = 5
 
 
 def recommend(
@@ -38,13 +35,15 @@ def recommend(
         backbone: a local copy of the base model.
         as_json: print JSON.
     """
-    recommender = _load(bundle, backbone)
-    events = _history(recommender, history, user, data)
+    from llmrec.asked import history_of, load
+
+    recommender = load(bundle, backbone)
+    events = history_of(recommender, history, user, data)
     found = recommender.recommend(events, k, at)
     if as_json:
         print(json.dumps([asdict(item) for item in found], ensure_ascii=False))
         return
-    _print_history(recommender, events)
+    print_history(recommender, events)
     for item in found:
         print(f"{item.rank:>3}  {item.score:8.3f}  {item.label}  [{item.item}]")
 
@@ -73,21 +72,23 @@ def score(
         backbone: a local copy of the base model.
         as_json: print JSON.
     """
-    known, texts = _several(item), _several(text)
+    from llmrec.asked import history_of, load, several
+
+    known, texts = several(item), several(text)
     if not known and not texts:
         raise ConfigError("nothing to score: give --item ID, or --text '...' for an item that is in no catalog")
-    recommender = _load(bundle, backbone)
-    events = _history(recommender, history, user, data)
-    asked: list[Item] = [*known, *({"text": words} for words in texts)]
-    ranked = [item.score for item in recommender.recommend(events, len(recommender.catalog), at, include_seen=True)]
+    recommender = load(bundle, backbone)
+    events = history_of(recommender, history, user, data)
+    scores = recommender.score(events, [*known, *({"text": words} for words in texts)], at)
+    ranked = [found.score for found in recommender.recommend(events, len(recommender.catalog), at, include_seen=True)]
     rows = [
         {"item": name, "score": value, "place": 1 + sum(other > value for other in ranked), "of": len(ranked)}
-        for name, value in zip([*known, *texts], recommender.score(events, asked, at), strict=True)
+        for name, value in zip([*known, *texts], scores, strict=True)
     ]
     if as_json:
         print(json.dumps(rows, ensure_ascii=False))
         return
-    _print_history(recommender, events)
+    print_history(recommender, events)
     for row in rows:
         print(f"{row['score']:8.3f}  would be number {row['place']:,} of {row['of']:,}  {row['item']}")
 
@@ -131,37 +132,3 @@ def audit(data: DataConfig, split: SplitConfig | None = None, as_json: bool = Fa
     part, _ = make_split("by_time", log.interactions, log.n_users, log.n_items, split or SplitConfig())
     found = audit_log(log, part)
     print(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else "\n".join(found.lines()))
-
-
-def _several(given: list[str] | str | None) -> list[str]:
-    return [given] if isinstance(given, str) else given or []
-
-
-def _load(bundle: Path, backbone: str | None) -> Recommender:
-    from llmrec.recommender import Recommender
-
-    return Recommender.from_pretrained(bundle, backbone)
-
-
-def _history(
-    recommender: Recommender, history: list[str] | None, user: str | None, data: DataConfig | None
-) -> list[Event]:
-    """The events asked for: given ids, or all of a user's in the log."""
-    if (history is None) == (user is None):
-        raise ConfigError("give either --history '[id, ...]' or --user ID")
-    if history is not None:
-        return list(history)
-    from llmrec.data.sources import load_log
-
-    log = load_log(data or recommender.config.data)
-    row = log.user_ids.index(str(user)).as_py()
-    if row < 0:
-        raise ConfigError(f"user {user!r} has no events in {log.facts.source}; ids there look like {log.user_ids[0]}")
-    mine = log.interactions.take(log.interactions.user == row)
-    return [(str(log.catalog.ids[item]), int(time)) for item, time in zip(mine.item, mine.time, strict=True)]
-
-
-def _print_history(recommender: Recommender, events: list[Event]) -> None:
-    last = [event if isinstance(event, str) else event[0] for event in events[-SHOWN_EVENTS:]]
-    labels = [recommender.catalog.label(row) for row in recommender.catalog.rows(last)]
-    print(f"after {len(events):,} events, the last: {'; '.join(labels) or 'none'}")
