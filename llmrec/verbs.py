@@ -35,7 +35,7 @@ def recommend(
         backbone: a local copy of the base model.
         as_json: print JSON.
     """
-    from llmrec.asked import history_of, load
+    from llmrec.asked import history_of, load, print_history
 
     recommender = load(bundle, backbone)
     events = history_of(recommender, history, user, data)
@@ -72,7 +72,7 @@ def score(
         backbone: a local copy of the base model.
         as_json: print JSON.
     """
-    from llmrec.asked import history_of, load, several
+    from llmrec.asked import history_of, load, print_history, several
 
     known, texts = several(item), several(text)
     if not known and not texts:
