@@ -1,0 +1,152 @@
+"""The recipe: every YAML loads, a whole run leaves what it promises, and two processes give what one gives."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llmrec import Recommender
+from llmrec.config import (
+    BackboneConfig,
+    DataConfig,
+    EvaluationConfig,
+    FinetuneConfig,
+    LoraConfig,
+    ModelConfig,
+    SasrecConfig,
+    SplitConfig,
+    TrainConfig,
+)
+from llmrec.config_files import parse_config
+from llmrec.data.synthetic import planted_world
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+YAMLS = sorted((RECIPES / "finetune").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def main() -> Callable[[FinetuneConfig], None]:
+    spec = importlib.util.spec_from_file_location("finetune", RECIPES / "finetune.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function: Callable[[FinetuneConfig], None] = module.main
+    return function
+
+
+@pytest.fixture(scope="module")
+def log_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    log = planted_world(n_users=60, n_items=50, events_per_user=8)[0]
+    folder, events = tmp_path_factory.mktemp("planted"), log.interactions
+    users, items = log.user_ids.take(pa.array(events.user)), log.catalog.ids.take(pa.array(events.item))
+    table = pa.table({"user_id": users, "item_id": items, "timestamp": events.time})
+    pq.write_table(table, folder / "interactions.parquet")
+    pq.write_table(log.catalog.fields.select(["item_id", "title"]), folder / "items.parquet")
+    return folder
+
+
+@pytest.fixture
+def config(log_folder: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FinetuneConfig:
+    monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
+    model = ModelConfig(dim=8, max_history=6, dropout=0.0, id_dropout=0.0)
+    train = TrainConfig(epochs=2, batch_targets=64, learning_rate=5e-3)
+    return FinetuneConfig(
+        DataConfig(source=str(log_folder)),
+        output=tmp_path / "run",
+        split=SplitConfig(names=("by_time", "leave_one_out"), leave_one_out_ties="file_order"),
+        backbone=BackboneConfig(name=str(tiny_bert), hub_id="owner/tiny", strategy="lora", lora=LoraConfig(rank=2)),
+        model=model,
+        train=train,
+        adapt=replace(train, epochs=1, live_items=16, backbone_learning_rate=1e-2),
+        sasrec=SasrecConfig(model, train),
+        evaluation=EvaluationConfig(
+            baselines=("popularity", "item_knn", "nearest_text", "sasrec", "sasrec_sampled"),
+            bootstrap_samples=50,
+            tuning_budget=2,
+        ),
+        seeds=(0, 1),
+    )
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_every_yaml_loads_and_opens_with_its_launch_line(path: Path) -> None:
+    assert parse_config(FinetuneConfig, ["--config", str(path)]).output.parts[0] == "runs"
+    assert path.read_text().startswith(f"# accelerate launch recipes/finetune.py --config recipes/finetune/{path.name}")
+
+
+WRONG = [
+    ("--train.lr=1", "train.lr"),
+    ("--train.epochs=many", "train.epochs"),
+    ("--split.names=[leave_one_out]", "by_time"),
+]
+
+
+@pytest.mark.parametrize(("argument", "named"), WRONG)
+def test_wrong_settings_are_named(argument: str, named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises((SystemExit, ValueError)) as stopped:
+        parse_config(FinetuneConfig, ["--config", str(YAMLS[0]), argument])
+    assert named in capsys.readouterr().err + str(stopped.value)
+
+
+def test_a_whole_run_leaves_report_figures_and_bundle(
+    main: Callable[[FinetuneConfig], None], config: FinetuneConfig, tiny_bert: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(config)
+    out = config.output
+    report = json.loads((out / "report.json").read_text())
+    assert set(report) == {"rows", "run"}
+    assert set(report["rows"][0]) == {"model", "split", "slice", "metric", "value", "low", "high", "n"}
+    models = {"llmrec lora", "llmrec frozen", "popularity", "item_knn", "nearest_text", "sasrec", "sasrec_sampled"}
+    for split in config.split.names:
+        assert {row["model"] for row in report["rows"] if row["split"] == split} == models
+    assert {"overall", "warm_item", "history_5-9"} <= {row["slice"] for row in report["rows"]}
+    assert {spread["model"] for spread in report["run"]["seeds"]} == {m for m in models if "llmrec" in m or "sas" in m}
+    assert "llmrec lora" in capsys.readouterr().out
+    assert "in the file's order" in (out / "report.md").read_text()
+    assert {path.name for path in (out / "figures").iterdir()} == {
+        "ndcg_by_model.png",
+        "ndcg_by_slice.png",
+        "training.png",
+    }
+    recommender = Recommender.from_pretrained(out / "bundle", backbone=str(tiny_bert))
+    assert len(recommender.recommend([str(recommender.catalog.ids[0])], k=3)) == 3
+    assert len(recommender.score([], [{"title": "new red hat"}])) == 1
+
+    main(replace(config, resume=True))  # everything is there: nothing is trained again, and nothing changes
+    assert json.loads((out / "report.json").read_text())["rows"] == report["rows"]
+
+
+def test_two_processes_give_what_one_gives(
+    main: Callable[[FinetuneConfig], None], config: FinetuneConfig, tmp_path: Path, tiny_bert: Path
+) -> None:
+    one = replace(config, backbone=replace(config.backbone, strategy="frozen"), seeds=(0,), output=tmp_path / "one")
+    main(one)
+    arguments = {
+        "data.source": one.data.source, "output": tmp_path / "two", "backbone.name": tiny_bert, "model.dim": 8,
+        "model.max_history": 6, "model.dropout": 0, "model.id_dropout": 0, "train.epochs": 2, "train.batch_targets": 64,
+        "train.learning_rate": 5e-3, "split.names": "[by_time,leave_one_out]", "split.leave_one_out_ties": "file_order",
+        "evaluation.baselines": "[popularity]", "evaluation.bootstrap_samples": 50,
+    }  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(RECIPES / "finetune.py"), *(f"--{key}={value}" for key, value in arguments.items())]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert (tmp_path / "two" / "report.json").is_file(), done.stderr[-2000:]
+    two = json.loads((tmp_path / "two" / "report.json").read_text())
+    assert two["run"]["processes"] == 2
+    expected = {
+        (row["model"], row["split"], row["slice"], row["metric"]): row["value"]
+        for row in json.loads((tmp_path / "one" / "report.json").read_text())["rows"]
+    }
+    for row in two["rows"]:
+        key = (row["model"], row["split"], row["slice"], row["metric"])
+        assert row["value"] == pytest.approx(expected[key], abs=2e-3), key
