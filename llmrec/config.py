@@ -9,6 +9,7 @@ from typing import Literal
 from llmrec.errors import ConfigError
 
 Baseline = Literal["popularity", "recent_popularity", "item_knn", "matrix", "nearest_text", "sasrec", "sasrec_sampled"]
+Resume = bool | Literal["matching"]
 SplitName = Literal["by_time", "leave_one_out"]
 Strategy = Literal["none", "frozen", "last_k", "lora", "full"]
 
@@ -200,7 +201,8 @@ class FinetuneConfig:
     train: the feature-transfer fit, on stored text vectors. adapt: the fit through the backbone that follows where
     the strategy trains it. output: the run's folder.
     seeds: the model and SASRec are fitted once for each; the first one's model goes into the bundle.
-    mixed_precision: None leaves it to `accelerate launch`. resume: go on from the output folder's checkpoints.
+    mixed_precision: None leaves it to `accelerate launch`. resume: go on from the output folder's checkpoints;
+        where they belong to another configuration or log, `true` stops and `matching` starts anew.
     """
 
     data: DataConfig
@@ -214,5 +216,5 @@ class FinetuneConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seeds: tuple[int, ...] = (0,)
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
-    resume: bool = False
+    resume: Resume = False
     trackers: tuple[Literal["tensorboard", "trackio"], ...] = ()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, LlmrecError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -23,6 +25,15 @@ def parse_config(kind: type[Config], arguments: Sequence[str] | None = None, des
     parser = _parser(kind, description=description or kind.__doc__, usage=usage)
     parser.add_argument("--config", action="config", help="a YAML file of settings; arguments after it override it")
     return _instance(kind, parser, parser.parse_args(arguments))
+
+
+def run_recipe(main: Callable[[Config], None], kind: type[Config]) -> None:
+    """Run a recipe with the configuration of the command line; what the user can mend ends in one message."""
+    try:
+        main(parse_config(kind, description=sys.modules[main.__module__].__doc__))
+    except LlmrecError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def config_from(kind: type[Config], settings: dict[str, Any]) -> Config:

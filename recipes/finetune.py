@@ -12,7 +12,7 @@ import dataclasses
 import time
 
 from llmrec.config import FinetuneConfig
-from llmrec.config_files import parse_config
+from llmrec.config_files import run_recipe
 from llmrec.data.sources import load_log
 from llmrec.evaluation.evaluate import make_report
 from llmrec.evaluation.figures import write_figures
@@ -74,4 +74,4 @@ def main(config: FinetuneConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_config(FinetuneConfig))
+    run_recipe(main, FinetuneConfig)

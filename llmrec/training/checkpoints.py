@@ -92,11 +92,11 @@ class Checkpoint:
     random_states: list[Tensor]
 
 
-def load_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
+def load_checkpoint(folder: Path, identity: str, strict: bool = True) -> Checkpoint | None:
     """The checkpoint in `folder`, or the one before it where a write was cut off; None where there is none.
 
     Raises:
-        ConfigError: the checkpoint belongs to another configuration or log.
+        ConfigError: `strict`, and the checkpoint belongs to another configuration or log; else that counts as none.
     """
     source = next(
         (at for at in (folder, folder.with_name(f"{folder.name}.old")) if (at / "state.json").is_file()), None
@@ -104,6 +104,8 @@ def load_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
     if source is None:
         return None
     facts = json.loads((source / "state.json").read_text())
+    if facts["identity"] != identity and not strict:
+        return None
     if facts["identity"] != identity:
         raise ConfigError(f"{source}: made with another configuration or log; remove it, or give another output folder")
     random = load_file(source / "random.safetensors")

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from llmrec.config import ModelConfig, TrainConfig
+from llmrec.config import ModelConfig, Resume, TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Rows, Ties
@@ -37,7 +37,8 @@ from llmrec.training.trainer import Run, Trainer
 class Task:
     """What a fit is given besides its own configuration.
 
-    valid: the queries that early stopping looks at. available: (N,) release times, where the catalog gives them.
+    valid: the queries that early stopping looks at. inputs: what else a fit depends on (log, split, backbone), by which
+    a checkpoint is known to belong to it. available: (N,) release times, where the catalog gives them.
     """
 
     split: Split
@@ -46,8 +47,8 @@ class Task:
     mask_seen: bool
     accelerator: Accelerator
     folder: Path
-    data_fingerprint: str
-    resume: bool = False
+    inputs: str
+    resume: Resume = False
     available: Rows | None = None
 
 
@@ -164,6 +165,6 @@ def _always_better() -> Callable[[], float]:
 
 
 def _identity(name: str, task: Task, model: ModelConfig, train: TrainConfig, seed: int) -> str:
-    facts = [name, task.split.name, task.ties, task.mask_seen, task.data_fingerprint, seed]
+    facts = [name, task.split.name, task.ties, task.mask_seen, task.inputs, seed]
     facts += [dataclasses.asdict(model), dataclasses.asdict(train)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from llmrec.config import TrainConfig
+from llmrec.config import Resume, TrainConfig
 from llmrec.data.batches import Windows, epoch_batches, window_batch
 from llmrec.data.interactions import Rows
 from llmrec.training.checkpoints import (
@@ -44,7 +44,7 @@ class Run:
     name: str
     folder: Path
     seed: int
-    resume: bool
+    resume: Resume
     identity: str
 
 
@@ -179,7 +179,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
-        saved = load_checkpoint(self.run.folder, self.run.identity)
+        saved = load_checkpoint(self.run.folder, self.run.identity, strict=self.run.resume is True)
         if saved is None:
             return
         load_trainable(self.objective, saved.weights)

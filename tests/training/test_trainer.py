@@ -80,6 +80,9 @@ def test_a_checkpoint_of_another_configuration_is_refused(task: Task) -> None:
     fit(task)
     with pytest.raises(ConfigError, match="another configuration"):
         fit(replace(task, resume=True), learning_rate=1e-4)
+    anew, _ = fit(replace(task, resume="matching"), learning_rate=1e-4)
+    expected, _ = fit(replace(task, folder=task.folder / "elsewhere"), learning_rate=1e-4)
+    assert all(torch.equal(weight, weights(expected)[name]) for name, weight in weights(anew).items())
 
 
 def test_accumulation_weighs_every_target_alike(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
