@@ -200,7 +200,8 @@ class FinetuneConfig:
     sasrec: the id-only baseline, by the same trainer, with its own size and training.
     train: the feature-transfer fit, on stored text vectors. adapt: the fit through the backbone that follows where
     the strategy trains it. output: the run's folder.
-    seeds: the model and SASRec are fitted once for each; the first one's model goes into the bundle.
+    seeds, leave_one_out_seeds: the model and SASRec are fitted once for each (`leave_one_out`, where its own are given,
+        for each of those); the first one's model goes into the bundle.
     mixed_precision: None leaves it to `accelerate launch`. resume: go on from the output folder's checkpoints;
         where they belong to another configuration or log, `true` stops and `matching` starts anew.
     """
@@ -215,6 +216,15 @@ class FinetuneConfig:
     sasrec: SasrecConfig = field(default_factory=SasrecConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seeds: tuple[int, ...] = (0,)
+    leave_one_out_seeds: tuple[int, ...] | None = None
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     resume: Resume = False
     trackers: tuple[Literal["tensorboard", "trackio"], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.seeds or self.leave_one_out_seeds == ():
+            raise ConfigError("seeds is empty; give at least one, such as [0]")
+
+    def seeds_of(self, split: SplitName) -> tuple[int, ...]:
+        own = self.leave_one_out_seeds if split == "leave_one_out" else None
+        return own or self.seeds

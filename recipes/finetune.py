@@ -58,7 +58,7 @@ def main(config: FinetuneConfig) -> None:
 
     metadata = provenance(accelerator) | {
         "minutes": round((time.monotonic() - began) / 60, 1),
-        "seeds_used": list(config.seeds),
+        "seeds_used": {split: list(config.seeds_of(split)) for split in config.split.names},
         "data": dataclasses.asdict(log.facts),
     }
     report = make_report([part.evaluated for part in compared], config.evaluation, name, metadata)

@@ -19,4 +19,9 @@ def render_card(record: dict[str, Any]) -> str:
     template = environment.from_string(files("llmrec.hub").joinpath("card.md.jinja").read_text(encoding="utf-8"))
     fields = list(dict.fromkeys(FIELD.findall(record["catalog"]["template"])))
     example = dict.fromkeys(fields, "...")
-    return template.render(**record, example_history='["item id", "another id"]', example_item=json.dumps(example))
+    config = record["config"]
+    own = config.get("leave_one_out_seeds") if config["split"]["names"][0] == "leave_one_out" else None
+    seed = (own or config["seeds"])[0]
+    return template.render(
+        **record, seed=seed, example_history='["item id", "another id"]', example_item=json.dumps(example)
+    )

@@ -77,7 +77,7 @@ class Comparison:
             valid=self.task.valid,
             text_vectors=None if text is None else text.numpy(),
             tuning=Tuning(evaluation.tuning_budget, evaluation.tuning_queries, self.task.mask_seen),
-            seeds=self.config.seeds,
+            seeds=self.config.seeds_of(self.task.split.name),
         )
         if text is None:
             names = [name for name in names if name != "nearest_text"]
@@ -114,19 +114,17 @@ def compare(
     """
     test = sample_queries(make_queries(task.split, TEST, task.ties), config.evaluation.max_queries)
     comparison = Comparison(task, config, test)
-    first: tuple[RecommenderModel, Reader | None] | None = None
-    for seed in config.seeds:
+    fitted: list[tuple[RecommenderModel, Reader | None]] = []
+    for seed in config.seeds_of(task.split.name):
         model = comparison.fit(main if new_reader is None else "llmrec frozen", config.model, config.train, text, seed)
         reader = new_reader() if new_reader is not None else None
         if reader is not None:
             comparison.adapt(main, model, reader, seed)
-        first = first or (model, reader)
+        fitted.append((model, reader))
         for name, train in _sasrecs(config).items():
             comparison.fit(name, config.sasrec.model, train, None, seed)
     comparison.baselines(text)
-    if first is None:
-        raise ValueError("no seeds")
-    return Compared(comparison.evaluate(main), *first, comparison.training)
+    return Compared(comparison.evaluate(main), *fitted[0], comparison.training)
 
 
 def protocol_of(split: Split, ties: Ties, config: FinetuneConfig, release_dates: bool) -> Protocol:

@@ -73,7 +73,7 @@ def config(log_folder: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytes
             bootstrap_samples=50,
             tuning_budget=2,
         ),
-        seeds=(0, 1),
+        leave_one_out_seeds=(0, 1),
     )
 
 
@@ -128,7 +128,9 @@ def test_a_whole_run_leaves_report_figures_and_bundle(
 def test_two_processes_give_what_one_gives(
     main: Callable[[FinetuneConfig], None], config: FinetuneConfig, tmp_path: Path, tiny_bert: Path
 ) -> None:
-    one = replace(config, backbone=replace(config.backbone, strategy="frozen"), seeds=(0,), output=tmp_path / "one")
+    one = replace(
+        config, backbone=replace(config.backbone, strategy="frozen"), leave_one_out_seeds=None, output=tmp_path / "one"
+    )
     main(one)
     arguments = {
         "data.source": one.data.source, "output": tmp_path / "two", "backbone.name": tiny_bert, "model.dim": 8,
