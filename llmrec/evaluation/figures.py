@@ -87,7 +87,8 @@ def training_curves(training: Sequence[Mapping[str, Any]]) -> Figure:
 
     figure, axes = _panels(2, height=4.0)
     models = list(dict.fromkeys(record["model"] for record in training))
-    looks = dict(zip(models, cycle(zip((_MAIN, *_COLOURS), ("o", *_MARKERS), strict=True)), strict=False))
+    # Seven colours and six markers: a pair comes again only after 42 models.
+    looks = dict(zip(models, zip(cycle((_MAIN, *_COLOURS)), cycle(_MARKERS), strict=False), strict=False))
     for axis, value, label in zip(axes, ("loss", "valid_ndcg"), ("training loss", "validation NDCG"), strict=True):
         for model, seed in dict.fromkeys((record["model"], record["seed"]) for record in training):
             line = [r for r in training if r["model"] == model and r["seed"] == seed and r[value] is not None]
