@@ -142,7 +142,8 @@ def make_task(name: Any, log: Log, config: FinetuneConfig, accelerator: Any) -> 
     """The split `name` of the log with the queries that early stopping looks at."""
     split, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
     valid = sample_queries(make_queries(split, VALID, ties), config.evaluation.max_valid_queries)
-    inputs = f"{log.facts.fingerprint} {config.split} {config.evaluation.max_valid_queries} {config.backbone}"
+    fractions = config.split.valid_fraction, config.split.test_fraction
+    inputs = f"{log.facts.fingerprint} {fractions} {config.evaluation.max_valid_queries} {config.backbone}"
     return Task(
         split,
         valid,
