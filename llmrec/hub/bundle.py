@@ -32,6 +32,10 @@ from llmrec.models.transfer import load_lora
 from llmrec.training.checkpoints import load_trainable, trainable_state
 from llmrec.versions import package_versions
 
+UNREADABLE = (
+    AttributeError, LookupError, RuntimeError, TypeError, ConfigError, SafetensorError, pa.ArrowException
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class BaseModel:
@@ -103,7 +107,7 @@ def load_bundle(folder: Path) -> Bundle:
         base = None if record["base"] is None else BaseModel(**record["base"])
         check_probe(model, record["probe"], record["versions"], package_versions())
         return Bundle(config, catalog, model, base, None, record["facts"], record["evaluation"])
-    except (KeyError, TypeError, ConfigError, SafetensorError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise BundleError(f"{folder}: not readable as a bundle ({error}); save or download it again") from error
 
 
@@ -114,12 +118,11 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{folder} is not a bundle (no {LAYOUT.settings}); give the folder that finetune.py wrote")
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no UTF-8
         raise BundleError(f"{path} is damaged ({error}); copy or download the bundle again") from error
-    if record.get("format") != FORMAT:
-        raise BundleError(
-            f"{path}: format {record.get('format')}, this llmrec reads {FORMAT}; install a matching llmrec"
-        )
+    found = record.get("format") if isinstance(record, dict) else None
+    if found != FORMAT:
+        raise BundleError(f"{path}: format {found}, this llmrec reads {FORMAT}; install a matching llmrec")
     return record
 
 

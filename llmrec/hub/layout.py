@@ -57,6 +57,8 @@ def replacing(folder: Path) -> Iterator[Path]:
             folder.replace(old)
         partial.replace(folder)
     finally:
+        if old.exists() and not folder.exists():
+            old.replace(folder)  # the swap itself went wrong, half way
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 

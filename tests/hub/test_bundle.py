@@ -1,6 +1,7 @@
 """A bundle gives the scores it was saved with, or says why not; what is saved is whole and holds no person."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.hub.layout import LAYOUT, digests, replacing
 from llmrec.models.backbone import Backbone
+from llmrec.recommender import Recommender
 from llmrec.training.scorer import ModelScorer
 
 Make = Callable[[Strategy], Bundle]
 TEXTS = ["new red shoes", "old hat"]
+HISTORIES = [[], ["i1"], ["i3", "i2", "i9", "i3"]]
 
 
 def rewrite_record(folder: Path, **changes: object) -> None:
@@ -32,6 +35,8 @@ def test_a_round_trip_changes_no_bit(make_bundle: Make, tmp_path: Path, tiny_ber
     assert loaded.config == saved.config
     assert loaded.catalog.fields.equals(saved.catalog.fields)
     assert torch.equal(ModelScorer(loaded.model).scoring_items, ModelScorer(saved.model).scoring_items)
+    before, after = (Recommender(bundle, tmp_path / "bundle") for bundle in (saved, loaded))
+    assert after.recommend_many(HISTORIES, k=40) == before.recommend_many(HISTORIES, k=40)
     if strategy == "none":
         with pytest.raises(BundleError, match="by id alone"):
             load_backbone(tmp_path / "bundle", loaded)
@@ -39,7 +44,11 @@ def test_a_round_trip_changes_no_bit(make_bundle: Make, tmp_path: Path, tiny_ber
     backbone = load_backbone(tmp_path / "bundle", loaded, str(tiny_bert))
     reference = saved.tuned or Backbone.load(saved.config.backbone)
     tokens = backbone.tokens(TEXTS)
-    assert torch.equal(backbone.encode(tokens), reference.encode(tokens))
+    vectors = backbone.encode(tokens)
+    assert torch.equal(vectors, reference.encode(tokens))
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+    untuned = Backbone.load(saved.config.backbone).encode(tokens)
+    assert torch.equal(vectors, untuned) is (strategy == "frozen")
 
 
 def test_peft_loads_the_adapter_alone(make_bundle: Make, tmp_path: Path, tiny_bert: Path) -> None:
@@ -83,26 +92,56 @@ def test_other_versions_are_named_where_scores_differ(make_bundle: Make, tmp_pat
         load_bundle(folder)
 
 
-@pytest.mark.parametrize("name", [LAYOUT.items, LAYOUT.catalog, LAYOUT.settings])
+@pytest.mark.parametrize("name", [LAYOUT.items, LAYOUT.catalog, LAYOUT.adapter, LAYOUT.settings])
 def test_a_missing_file_is_named(make_bundle: Make, tmp_path: Path, name: str) -> None:
-    save_bundle(tmp_path / "bundle", make_bundle("none"))
+    save_bundle(tmp_path / "bundle", make_bundle("lora"))
     (tmp_path / "bundle" / name).unlink()
     with pytest.raises(BundleError, match=name.replace(".", r"\.")):
         load_bundle(tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("record", ["{", '{"format": 99}', '{"format": 1}'])
-def test_a_damaged_record_is_no_traceback(make_bundle: Make, tmp_path: Path, record: str) -> None:
+@pytest.mark.parametrize(
+    "record", [b"{", b'{"format": 99}', b'{"format": 1}', b'{"format": 1, "files": 3}', b"[]", b"\xff"]
+)
+def test_a_damaged_record_is_no_traceback(make_bundle: Make, tmp_path: Path, record: bytes) -> None:
     save_bundle(tmp_path / "bundle", make_bundle("none"))
-    (tmp_path / "bundle" / LAYOUT.settings).write_text(record)
+    (tmp_path / "bundle" / LAYOUT.settings).write_bytes(record)
     with pytest.raises(BundleError):
         load_bundle(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("name", [LAYOUT.heads, LAYOUT.items, LAYOUT.catalog])
+def test_a_damaged_file_is_no_traceback(make_bundle: Make, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "bundle"
+    save_bundle(folder, make_bundle("none"))
+    (folder / name).write_bytes(b"half")
+    rewrite_record(folder, files=digests(folder))
+    with pytest.raises(BundleError, match="not readable as a bundle"):
+        load_bundle(folder)
+
+
+def test_a_folder_of_something_else_is_no_bundle(tmp_path: Path, tiny_bert: Path) -> None:
+    for folder in (tmp_path, tiny_bert, tmp_path / "nowhere"):
+        with pytest.raises(BundleError, match="is not a bundle"):
+            load_bundle(folder)
 
 
 def test_another_base_model_is_refused(make_bundle: Make, tmp_path: Path, tiny_gpt2: Path) -> None:
     save_bundle(tmp_path / "bundle", make_bundle("lora"))
     with pytest.raises(BundleError, match="not the bundle's base owner/tiny"):
         load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), str(tiny_gpt2))
+
+
+def test_the_same_architecture_with_other_weights_is_refused(
+    make_bundle: Make, tmp_path: Path, tiny_bert: Path
+) -> None:
+    save_bundle(tmp_path / "bundle", make_bundle("frozen"))
+    other = Path(shutil.copytree(tiny_bert, tmp_path / "other"))
+    weights = load_file(other / "model.safetensors")
+    weights["embeddings.word_embeddings.weight"][7, 0] += 1e-3
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BundleError, match="weights or tokenizer differ"):
+        load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), str(other))
 
 
 def test_a_backbone_that_reads_otherwise_is_refused(make_bundle: Make, tmp_path: Path, tiny_bert: Path) -> None:
@@ -138,6 +177,15 @@ def test_a_save_that_fails_leaves_the_old_bundle(make_bundle: Make, tmp_path: Pa
     load_bundle(folder)
     save_bundle(folder, make_bundle("frozen"))
     assert load_bundle(folder).base is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_swap_that_fails_leaves_the_old_bundle(make_bundle: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    save_bundle(folder, make_bundle("none"))
+    with pytest.raises(OSError, match="partial"), replacing(folder) as partial:
+        shutil.rmtree(partial)  # nothing is there to take the old one's place
+    load_bundle(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 

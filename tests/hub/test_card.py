@@ -2,23 +2,32 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard
 
-from llmrec.config import Strategy
+from llmrec.config import SplitConfig, Strategy
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.hub.layout import LAYOUT
+
+Make = Callable[[Strategy], Bundle]
+
+
+def card_and_record(folder: Path, bundle: Bundle) -> tuple[str, dict[str, Any]]:
+    save_bundle(folder, bundle)
+    record: dict[str, Any] = json.loads((folder / LAYOUT.settings).read_text(encoding="utf-8"))
+    return (folder / LAYOUT.card).read_text(encoding="utf-8"), record
 
 
 @pytest.mark.parametrize("strategy", ["none", "frozen", "lora"])
 def test_the_hub_reads_the_card_and_it_repeats_the_record(
-    make_bundle: Callable[[Strategy], Bundle], tmp_path: Path, strategy: Strategy
+    make_bundle: Make, tmp_path: Path, strategy: Strategy
 ) -> None:
-    save_bundle(tmp_path / "bundle", make_bundle(strategy))
-    text = (tmp_path / "bundle" / LAYOUT.card).read_text(encoding="utf-8")
-    record = json.loads((tmp_path / "bundle" / LAYOUT.settings).read_text(encoding="utf-8"))
+    text, record = card_and_record(tmp_path / "bundle", make_bundle(strategy))
     data = ModelCard(text).data
     assert data.library_name == "llmrec"
     assert data.base_model == (None if strategy == "none" else "owner/tiny")
@@ -27,4 +36,39 @@ def test_the_hub_reads_the_card_and_it_repeats_the_record(
     assert "| popularity | 0.0500 |  | 1,234 |" in text
     assert record["facts"]["fingerprint"] in text
     assert "Recommender.from_pretrained" in text
+    assert ("recommender.score(" in text) is (strategy != "none")
     assert "None" not in text
+
+
+@pytest.mark.parametrize(("strategy", "relation"), [("none", None), ("full", "finetune"), ("lora", "adapter")])
+def test_the_front_matter_is_yaml(make_bundle: Make, tmp_path: Path, strategy: Strategy, relation: str | None) -> None:
+    text, _ = card_and_record(tmp_path / "bundle", make_bundle(strategy))
+    opening, front, _ = text.split("---\n", 2)
+    assert opening == ""
+    metadata = yaml.safe_load(front)
+    assert metadata == ModelCard(text).data.to_dict()
+    assert metadata.get("base_model_relation") == relation
+
+
+def test_every_split_has_its_table_and_the_seed_is_the_one_in_the_bundle(make_bundle: Make, tmp_path: Path) -> None:
+    bundle = make_bundle("frozen")
+    evaluation = bundle.evaluation
+    second = [row | {"split": "leave_one_out", "value": row["value"] / 2} for row in evaluation["rows"]]
+    sliced = [row | {"slice": "cold_item", "value": 0.9876} for row in evaluation["rows"]]
+    both = evaluation | {
+        "rows": [*evaluation["rows"], *second, *sliced],
+        "protocol": evaluation["protocol"] | {"leave_one_out": "The last event of each user is ranked."},
+    }
+    config = replace(
+        bundle.config,
+        split=SplitConfig(names=("leave_one_out", "by_time")),
+        seeds=(3, 4),
+        leave_one_out_seeds=(7, 8),
+    )
+    text, _ = card_and_record(tmp_path / "bundle", replace(bundle, config=config, evaluation=both))
+    by_time, leave_one_out = text.split("### leave_one_out")
+    assert "| **llmrec** | 0.1234 |" in by_time
+    assert "| **llmrec** | 0.0617 |" in leave_one_out
+    assert "The last event of each user is ranked." in leave_one_out
+    assert "0.9876" not in text  # a slice is not the whole
+    assert "of the split `leave_one_out`, seed 7." in text
