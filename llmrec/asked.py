@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from llmrec.config import DataConfig
 from llmrec.data.sources import load_log
 from llmrec.errors import ConfigError
@@ -13,7 +15,16 @@ SHOWN_EVENTS = 5
 
 
 def several(given: list[str] | str | None) -> list[str]:
-    return [given] if isinstance(given, str) else given or []
+    """One or many. Ids such as 0205616461 are left as they were written: the command line's YAML takes a list with
+    numbers for no list of text, and passes it on whole.
+    """
+    if not isinstance(given, str):
+        return given or []
+    try:
+        listed = yaml.load(given, Loader=yaml.BaseLoader) if given.startswith("[") else given
+    except yaml.YAMLError:
+        return [given]
+    return listed if isinstance(listed, list) and all(isinstance(one, str) for one in listed) else [given]
 
 
 def load(bundle: Path, backbone: str | None) -> Recommender:
@@ -21,13 +32,13 @@ def load(bundle: Path, backbone: str | None) -> Recommender:
 
 
 def history_of(
-    recommender: Recommender, history: list[str] | None, user: str | None, data: DataConfig | None
+    recommender: Recommender, history: list[str] | str | None, user: str | None, data: DataConfig | None
 ) -> list[Event]:
     """The events asked for: given ids, or all of a user's in the log."""
     if (history is None) == (user is None):
         raise ConfigError("give either --history '[id, ...]' or --user ID")
     if history is not None:
-        return list(history)
+        return list(several(history))
     log = load_log(data or recommender.config.data)
     row = log.user_ids.index(str(user)).as_py()
     if row < 0:

@@ -28,7 +28,10 @@ def main(arguments: list[str] | None = None) -> None:
         if name in arguments:  # reading signatures takes longer than all the rest
             verb.add_function_arguments(_function(name), as_group=False)
         verbs.add_subcommand(name, verb, help=purpose)
-    parsed: Any = parser.instantiate(parser.parse_args(arguments))
+    try:
+        parsed: Any = parser.instantiate(parser.parse_args(arguments))
+    except ValueError as error:  # of a configuration that contradicts itself
+        parser.error(str(error))
     chosen = vars(parsed[parsed.subcommand])
     try:
         _function(parsed.subcommand)(**chosen)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from llmrec.errors import ConfigError, LlmrecError
 
@@ -58,5 +59,16 @@ def _parser(kind: type[Config], **options: Any) -> ArgumentParser:
 
 
 def _instance(kind: type[Config], parser: ArgumentParser, parsed: Any) -> Config:
+    _check_sections(kind, parsed)
     settings = vars(parser.instantiate(parsed))
     return kind(**{key: value for key, value in settings.items() if key != "config"})
+
+
+def _check_sections(kind: type[Any], parsed: Any, prefix: str = "") -> None:
+    """Raises ConfigError for `train: 5` or an empty `train:`, of which jsonargparse does not tell the name."""
+    for name, hint in get_type_hints(kind).items():
+        if not isinstance(hint, type) or not is_dataclass(hint):
+            continue
+        if not hasattr(parsed[name], "__dict__"):
+            raise ConfigError(f"{prefix}{name}={parsed[name]!r}: it is a section; give its settings, or leave it out")
+        _check_sections(hint, parsed[name], f"{prefix}{name}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from numbers import Real
 from pathlib import Path
 from typing import TypeAlias
 
@@ -150,7 +151,13 @@ class Recommender:
         return torch.stack(vectors) if vectors else self._scorer.scoring_items[:0]
 
     def _text(self, item: Mapping[str, object]) -> str:
-        return str(item[VERBATIM]) if set(item) == {VERBATIM} else self.catalog.text_of(item)
+        if not isinstance(item, Mapping):
+            raise DataError("items", [f"{item!r} is no item; give an id as text, or the fields of a new item"])
+        if set(item) != {VERBATIM}:
+            return self.catalog.text_of(item)
+        if not item[VERBATIM]:
+            raise DataError("items", ["empty text; give what there is to read about the item"])
+        return str(item[VERBATIM])
 
     def _read(self, texts: list[str]) -> Tensor:
         return self.backbone.encode(self.backbone.tokens(texts)).to(self._scorer.table)
@@ -170,10 +177,13 @@ class Recommender:
 
     def _events(self, history: Sequence[Event], at: Time | None) -> tuple[Rows, Rows]:
         """Rows and times of the events of one history that lie before `at`, oldest first."""
+        odd = [event for event in history if not isinstance(event, str) and not _is_pair(event)]
+        if odd:
+            raise DataError("history", [f"{odd[0]!r} is no event; give item ids as text, or (id, time) pairs"])
         rows = self.catalog.rows([event if isinstance(event, str) else event[0] for event in history])
         timed = [event[1] for event in history if not isinstance(event, str)]
         if not timed:
-            return rows, np.zeros(len(rows), dtype=np.int64)
+            return rows, np.full(len(rows), 0 if at is None else _seconds(at), dtype=np.int64)
         if len(timed) < len(history):
             raise DataError("history", ["some events have a time and some have none; give all of them one, or none"])
         times = np.array([_seconds(time) for time in timed], dtype=np.int64)
@@ -183,12 +193,16 @@ class Recommender:
         return rows[order], times[order]
 
 
+def _is_pair(event: object) -> bool:
+    return isinstance(event, (tuple, list)) and len(event) == 2
+
+
 def _seconds(time: Time) -> int:
     """Seconds since the epoch; UTC where the time does not say."""
-    if isinstance(time, (int, float)):
-        return int(time)
     try:
-        moment = datetime.fromisoformat(time.replace("Z", "+00:00")) if isinstance(time, str) else time
-    except ValueError as error:
+        if isinstance(time, Real):  # NumPy's numbers too
+            return int(time)
+        moment = time if isinstance(time, datetime) else datetime.fromisoformat(str(time).replace("Z", "+00:00"))
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp())
+    except (ValueError, OverflowError) as error:
         raise DataError("time", [f"{time!r} is not an ISO date or time such as 2024-05-01T12:00:00+02:00"]) from error
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp())

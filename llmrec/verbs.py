@@ -15,7 +15,7 @@ from llmrec.errors import ConfigError
 
 def recommend(
     bundle: Path,
-    history: list[str] | None = None,
+    history: list[str] | str | None = None,
     user: str | None = None,
     k: int = 10,
     at: str | None = None,
@@ -50,7 +50,7 @@ def recommend(
 
 def score(
     bundle: Path,
-    history: list[str] | None = None,
+    history: list[str] | str | None = None,
     user: str | None = None,
     item: list[str] | str | None = None,
     text: list[str] | str | None = None,

@@ -1,32 +1,48 @@
 """The recommender in use: ranks as it scores, respects time, and knows new items by their text."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from llmrec.config import Strategy
 from llmrec.errors import BundleError, ConfigError, DataError
 from llmrec.hub.bundle import Bundle, save_bundle
+from llmrec.models.recommender_model import RecommenderModel
 from llmrec.recommender import Recommender
 
 DAY = 86_400
 NEW = {"item_id": "new", "title": "pro red palozo mini", "released": None}
 
 
+Make = Callable[..., Recommender]
+
+
 @pytest.fixture
-def make(
-    make_bundle: Callable[[Strategy], Bundle], tmp_path: Path, tiny_bert: Path
-) -> Callable[[Strategy], Recommender]:
-    def load(strategy: Strategy) -> Recommender:
-        save_bundle(tmp_path / "bundle", make_bundle(strategy))
+def make(make_bundle: Callable[[Strategy], Bundle], tmp_path: Path, tiny_bert: Path) -> Make:
+    """make(strategy, **changes): a loaded bundle, its model drawn anew where its settings change."""
+
+    def load(strategy: Strategy, **changes: object) -> Recommender:
+        bundle = make_bundle(strategy)
+        if changes:
+            torch.manual_seed(1)
+            config, items = replace(bundle.config.model, **changes), bundle.model.items
+            model = RecommenderModel(config, items.known, items.text).eval()
+            assert model.histories.time_bias is not None
+            torch.nn.init.normal_(model.histories.time_bias.bias.weight)  # they start at zero, deaf to time
+            bundle = replace(bundle, config=replace(bundle.config, model=config), model=model)
+        save_bundle(tmp_path / "bundle", bundle)
         return Recommender.from_pretrained(tmp_path / "bundle", backbone=str(tiny_bert))
 
     return load
 
 
 @pytest.fixture
-def recommender(make: Callable[[Strategy], Recommender]) -> Recommender:
+def recommender(make: Make) -> Recommender:
     return make("lora")
 
 
@@ -34,7 +50,12 @@ def ids(recommender: Recommender) -> list[str]:
     return [str(item) for item in recommender.catalog.ids.to_pylist()]
 
 
-def test_the_best_are_those_that_score_best(recommender: Recommender) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "changes"),
+    [("none", {}), ("lora", {}), ("frozen", {"similarity": "cosine", "block": "ligr"}), ("full", {"item_ids": False})],
+)
+def test_the_best_are_those_that_score_best(make: Make, strategy: Strategy, changes: dict[str, object]) -> None:
+    recommender = make(strategy, **changes)
     history = ids(recommender)[:3]
     others = [item for item in ids(recommender) if item not in history]
     scores = dict(zip(others, recommender.score(history, others), strict=True))
@@ -52,12 +73,59 @@ def test_seen_items_come_only_when_asked_for(recommender: Recommender) -> None:
     assert len(recommender.recommend(history, everything + 9, include_seen=True)) == everything
 
 
+def test_what_a_state_no_longer_looks_back_on_is_seen_all_the_same(make: Make) -> None:
+    recommender = make("frozen", max_history=2)
+    first, *rest = ids(recommender)[:5]
+    found = recommender.recommend([first, *rest], k=40)
+    assert first not in {item.item for item in found}
+    shorter = [item for item in recommender.recommend(rest[-2:], k=40) if item.item not in [first, *rest]]
+    assert [(item.item, item.score) for item in found] == [(item.item, item.score) for item in shorter]
+
+
 def test_events_at_or_after_the_query_time_are_not_known(recommender: Recommender) -> None:
     first, second, third = ids(recommender)[:3]
     known = recommender.recommend([(first, "2024-01-01"), (second, "2024-01-02")], at="2024-01-03T00:00:00Z")
     more = [(third, "2024-01-03"), (first, 1704067200), (second, "2024-01-02T01:00:00+01:00")]  # in any order
     assert recommender.recommend(more, at="2024-01-03") == known
     assert recommender.recommend(more, at="2024-01-04") != known
+
+
+def test_an_event_at_the_query_time_is_not_known_and_one_a_second_before_is(recommender: Recommender) -> None:
+    item, noon = ids(recommender)[0], 1704110400
+    assert recommender.recommend([(item, noon)], at=noon) == recommender.recommend([])
+    assert recommender.recommend([(item, noon - 1)], at=noon) == recommender.recommend([item])
+
+
+def test_order_is_by_time_where_there_is_time_and_as_given_where_there_is_none(recommender: Recommender) -> None:
+    first, second, third = ids(recommender)[:3]
+    in_order = recommender.score([(first, 10), (second, 20), (third, 30)], ["i7", "i8"])
+    assert recommender.score([(third, 30), (first, 10), (second, 20)], ["i7", "i8"]) == in_order
+    untimed = recommender.score([first, second, third], ["i7", "i8"])
+    assert untimed != recommender.score([third, first, second], ["i7", "i8"])
+    ties = recommender.score([(first, 0), (second, 0), (third, 0)], ["i7", "i8"])  # as given, too
+    assert ties == untimed
+
+
+def test_a_time_may_be_written_in_many_ways(recommender: Recommender) -> None:
+    first, second = ids(recommender)[:2]
+    zone = timezone(timedelta(hours=2))
+    same = [1704153600, 1704153600.0, np.int64(1704153600), "2024-01-02", "2024-01-02T00:00:00Z", date(2024, 1, 2),
+            "2024-01-02T02:00:00+02:00", datetime(2024, 1, 2), datetime(2024, 1, 2, 2, tzinfo=zone),
+            np.datetime64("2024-01-02")]  # fmt: skip
+    expected = recommender.recommend([(first, 1704153600), (second, 1704153000)], at=1704153601)
+    for time in same:
+        assert recommender.recommend([(first, time), (second, 1704153000)], at=1704153601) == expected
+        assert recommender.recommend([(first, 1704153599), (second, time)], at=time) == recommender.recommend([first])
+
+
+def test_a_model_that_is_told_the_time_hears_of_it(make: Make) -> None:
+    recommender = make("frozen", query_time="known", layers=2)
+    first, second = ids(recommender)[:2]
+    timed = [(first, "2024-01-01"), (second, "2024-01-02")]
+    soon, late = (recommender.score(timed, ["i7", "i8"], at=at) for at in ("2024-01-03", "2025-06-01"))
+    assert soon != late
+    told = recommender.score([first, second], ["i7", "i8"], at="2024-01-03")
+    assert told == recommender.score([first, second], ["i7", "i8"])  # events without a time are no decades old
 
 
 def test_an_empty_history_has_recommendations(recommender: Recommender) -> None:
@@ -67,7 +135,7 @@ def test_an_empty_history_has_recommendations(recommender: Recommender) -> None:
 
 
 def test_many_are_as_one_by_one(recommender: Recommender) -> None:
-    histories = [ids(recommender)[:3], [], ids(recommender)[5:6]]
+    histories = [ids(recommender)[:3], [], ids(recommender)[5:6], ids(recommender) + ids(recommender)[:30]]
     for together, history in zip(recommender.recommend_many(histories, k=3), histories, strict=True):
         alone = recommender.recommend(history, k=3)
         assert [item.item for item in together] == [item.item for item in alone]
@@ -75,7 +143,9 @@ def test_many_are_as_one_by_one(recommender: Recommender) -> None:
     assert recommender.recommend_many([]) == []
 
 
-def test_a_new_item_scores_by_its_text_before_and_after_it_joins(recommender: Recommender) -> None:
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_a_new_item_scores_by_its_text_before_and_after_it_joins(make: Make, similarity: str) -> None:
+    recommender = make("lora", similarity=similarity)
     history, before = ids(recommender)[:3], ids(recommender)
     cold, verbatim = recommender.score(history, [{"title": NEW["title"]}, {"text": NEW["title"]}])
     assert cold == verbatim
@@ -85,12 +155,30 @@ def test_a_new_item_scores_by_its_text_before_and_after_it_joins(recommender: Re
     assert recommender.score(history, before) == pytest.approx(others, abs=1e-6)
     found = {item.item: item for item in recommender.recommend(history, k=len(before))}
     assert found["new"].label == NEW["title"]
+    assert found["new"].score == pytest.approx(cold, abs=1e-6)
+    assert "new" not in {item.item for item in recommender.recommend([*history, "new"], k=len(before))}
+
+
+def test_items_can_join_one_after_the_other(recommender: Recommender) -> None:
+    texts = ["pro red mini", "old hat", "the best garden kit"]
+    cold = recommender.score(["i1"], [{"text": text} for text in texts])
+    recommender.add_items([{"item_id": "n0", "title": texts[0]}])
+    recommender.add_items([])
+    recommender.add_items([{"item_id": f"n{row}", "title": texts[row]} for row in (1, 2)])
+    assert recommender.score(["i1"], ["n0", "n1", "n2"]) == pytest.approx(cold, abs=1e-6)
+    assert ids(recommender)[-3:] == ["n0", "n1", "n2"]
 
 
 def test_a_taken_id_adds_nothing(recommender: Recommender) -> None:
+    before = recommender.recommend(["i1"], k=50)
     with pytest.raises(DataError, match="already"):
         recommender.add_items([NEW, {"item_id": ids(recommender)[0], "title": "x"}])
+    with pytest.raises(DataError, match="new"):
+        recommender.add_items([NEW, NEW])
+    with pytest.raises(DataError, match="missing id"):
+        recommender.add_items([NEW, {"title": "no id"}])
     assert "new" not in ids(recommender)
+    assert recommender.recommend(["i1"], k=50) == before
 
 
 def test_a_grown_catalog_can_be_saved(recommender: Recommender, tmp_path: Path, tiny_bert: Path) -> None:
@@ -100,11 +188,18 @@ def test_a_grown_catalog_can_be_saved(recommender: Recommender, tmp_path: Path, 
     again = Recommender.from_pretrained(tmp_path / "grown", backbone=str(tiny_bert))
     assert again.recommend(history, k=41) == recommender.recommend(history, k=41)
     assert again.score(history, [{"title": "hat"}]) == pytest.approx(recommender.score(history, [{"title": "hat"}]))
+    again.add_items([{"item_id": "newer", "title": "hat"}])
+    again.save_pretrained(tmp_path / "grown")  # over the folder that it came from
+    third = Recommender.from_pretrained(tmp_path / "grown", backbone=str(tiny_bert))
+    assert third.recommend(history, k=42) == again.recommend(history, k=42)
+    assert third.score(history, [{"title": "hat"}]) == pytest.approx(third.score(history, ["newer"]), abs=1e-6)
 
 
 def test_a_model_on_ids_alone_says_that_it_cannot_read(make: Callable[[Strategy], Recommender]) -> None:
     with pytest.raises(BundleError, match="by id alone"):
         make("none").score([], [{"title": "hat"}])
+    with pytest.raises(BundleError, match="by id alone"):
+        make("none").add_items([NEW])
 
 
 def test_mistakes_are_named(recommender: Recommender) -> None:
@@ -113,6 +208,19 @@ def test_mistakes_are_named(recommender: Recommender) -> None:
         recommender.score([known], ["nope"])
     with pytest.raises(DataError, match="unknown item id"):
         recommender.recommend(["nope"])
+    with pytest.raises(DataError, match="titel"):
+        recommender.score([known], [{"titel": "hat"}])
+    for empty in ({"title": ""}, {"text": ""}, {"text": None}):
+        with pytest.raises(DataError, match="empty text"):
+            recommender.score([known], [empty])
+    for odd in (3, (known, 1, 2), (known,)):
+        with pytest.raises(DataError, match="is no event"):
+            recommender.recommend([known, odd])
+    with pytest.raises(DataError, match="3 is no item"):
+        recommender.score([known], [3])
+    for never in (None, float("nan"), float("inf")):
+        with pytest.raises(DataError, match="is not an ISO date"):
+            recommender.recommend([(known, never)])
     with pytest.raises(DataError, match="'soon' is not an ISO date"):
         recommender.recommend([(known, "soon")])
     with pytest.raises(DataError, match="some events have a time"):

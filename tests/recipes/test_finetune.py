@@ -100,8 +100,9 @@ def test_wrong_settings_are_named(argument: str, named: str, capsys: pytest.Capt
 def test_a_whole_run_leaves_report_figures_and_bundle(
     main: Callable[[FinetuneConfig], None], config: FinetuneConfig, tiny_bert: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(config)
+    main(replace(config, trackers=("tensorboard",)))
     out = config.output
+    assert list(out.rglob("events.out.tfevents.*"))
     report = json.loads((out / "report.json").read_text())
     assert set(report) == {"rows", "run"}
     assert set(report["rows"][0]) == {"model", "split", "slice", "metric", "value", "low", "high", "n"}
