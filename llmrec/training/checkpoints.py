@@ -92,11 +92,12 @@ class Checkpoint:
     random_states: list[Tensor]
 
 
-def load_checkpoint(folder: Path, identity: str, strict: bool = True) -> Checkpoint | None:
+def load_checkpoint(folder: Path, identity: str, n_processes: int, strict: bool = True) -> Checkpoint | None:
     """The checkpoint in `folder`, or the one before it where a write was cut off; None where there is none.
 
     Raises:
-        ConfigError: `strict`, and the checkpoint belongs to another configuration or log; else that counts as none.
+        ConfigError: `strict`, and the checkpoint belongs to another configuration or log, or to another number of
+            processes; else that counts as none.
     """
     source = next(
         (at for at in (folder, folder.with_name(f"{folder.name}.old")) if (at / "state.json").is_file()), None
@@ -109,6 +110,10 @@ def load_checkpoint(folder: Path, identity: str, strict: bool = True) -> Checkpo
     if facts["identity"] != identity:
         raise ConfigError(f"{source}: made with another configuration or log; remove it, or give another output folder")
     random = load_file(source / "random.safetensors")
+    if len(random) != n_processes and not strict:
+        return None
+    if len(random) != n_processes:
+        raise ConfigError(f"{source}: made by {len(random)} processes, not {n_processes}; start as many, or remove it")
     return Checkpoint(
         Progress(**facts["progress"]),
         load_file(source / "weights.safetensors"),

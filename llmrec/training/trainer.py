@@ -179,7 +179,8 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
-        saved = load_checkpoint(self.run.folder, self.run.identity, strict=self.run.resume is True)
+        strict = self.run.resume is True
+        saved = load_checkpoint(self.run.folder, self.run.identity, self.accelerator.num_processes, strict)
         if saved is None:
             return
         load_trainable(self.objective, saved.weights)

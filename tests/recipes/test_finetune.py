@@ -6,14 +6,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from llmrec import Recommender
+from llmrec.cli import main as command_line
 from llmrec.config import (
     BackboneConfig,
     DataConfig,
@@ -27,6 +30,9 @@ from llmrec.config import (
 )
 from llmrec.config_files import parse_config
 from llmrec.data.synthetic import planted_world
+from llmrec.errors import ConfigError
+from llmrec.hub.bundle import load_backbone, load_bundle
+from llmrec.models.backbone import Backbone
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 YAMLS = sorted((RECIPES / "finetune").glob("*.yaml"))
@@ -48,7 +54,8 @@ def log_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     log = planted_world(n_users=60, n_items=50, events_per_user=8)[0]
     folder, events = tmp_path_factory.mktemp("planted"), log.interactions
     users, items = log.user_ids.take(pa.array(events.user)), log.catalog.ids.take(pa.array(events.item))
-    table = pa.table({"user_id": users, "item_id": items, "timestamp": events.time})
+    readers = [f"reader-{user}" for user in users.to_pylist()]  # a word that is nowhere else
+    table = pa.table({"user_id": readers, "item_id": items, "timestamp": events.time})
     pq.write_table(table, folder / "interactions.parquet")
     pq.write_table(log.catalog.fields.select(["item_id", "title"]), folder / "items.parquet")
     return folder
@@ -121,35 +128,62 @@ def test_a_whole_run_leaves_report_figures_and_bundle(
     recommender = Recommender.from_pretrained(out / "bundle", backbone=str(tiny_bert))
     assert len(recommender.recommend([str(recommender.catalog.ids[0])], k=3)) == 3
     assert len(recommender.score([], [{"title": "new red hat"}])) == 1
+    assert not [path for path in out.rglob("*") if path.is_file() and b"reader-" in path.read_bytes()]
+    card = (out / "bundle" / "README.md").read_text()
+    assert "None" not in card
+    overall = [row for row in report["rows"] if (row["slice"], row["metric"]) == ("overall", "ndcg@10")]
+    assert len(overall) == len(models) * 2
+    for row in overall:
+        name = f"**{row['model']}**" if row["model"] == "llmrec lora" else row["model"]
+        assert f"| {name} | {row['value']:.4f} |" in card
+
+    capsys.readouterr()
+    command_line(["evaluate", "--bundle", str(out / "bundle")])
+    again = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    for (model, split, part, _), value in values(report).items():
+        if (model, split) == ("llmrec lora", "by_time"):
+            assert f" {value:.4f}" in again[part]
 
     main(replace(config, resume=True))  # everything is there: nothing is trained again, and nothing changes
     assert json.loads((out / "report.json").read_text())["rows"] == report["rows"]
 
 
+def values(report: dict[str, Any]) -> dict[tuple[str, ...], float]:
+    names = ("model", "split", "slice", "metric")
+    return {tuple(row[name] for name in names): row["value"] for row in report["rows"]}
+
+
 def test_two_processes_give_what_one_gives(
     main: Callable[[FinetuneConfig], None], config: FinetuneConfig, tmp_path: Path, tiny_bert: Path
 ) -> None:
-    one = replace(
-        config, backbone=replace(config.backbone, strategy="frozen"), leave_one_out_seeds=None, output=tmp_path / "one"
-    )
-    main(one)
-    arguments = {
-        "data.source": one.data.source, "output": tmp_path / "two", "backbone.name": tiny_bert, "model.dim": 8,
-        "model.max_history": 6, "model.dropout": 0, "model.id_dropout": 0, "train.epochs": 2, "train.batch_targets": 64,
-        "train.learning_rate": 5e-3, "split.names": "[by_time,leave_one_out]", "split.leave_one_out_ties": "file_order",
-        "evaluation.baselines": "[popularity]", "evaluation.bootstrap_samples": 50,
-    }  # fmt: skip
+    few = replace(config.evaluation, baselines=("popularity",))
+    two = replace(config, split=SplitConfig(), evaluation=few, leave_one_out_seeds=None, output=tmp_path / "two")
+    settings = tmp_path / "two.yaml"
+    settings.write_text(json.dumps(asdict(two), default=str))  # JSON is YAML
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [str(RECIPES / "finetune.py"), *(f"--{key}={value}" for key, value in arguments.items())]
+    command += [str(RECIPES / "finetune.py"), "--config", str(settings)]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
-    assert (tmp_path / "two" / "report.json").is_file(), done.stderr[-2000:]
-    two = json.loads((tmp_path / "two" / "report.json").read_text())
-    assert two["run"]["processes"] == 2
-    expected = {
-        (row["model"], row["split"], row["slice"], row["metric"]): row["value"]
-        for row in json.loads((tmp_path / "one" / "report.json").read_text())["rows"]
-    }
-    for row in two["rows"]:
-        key = (row["model"], row["split"], row["slice"], row["metric"])
-        assert row["value"] == pytest.approx(expected[key], abs=2e-3), key
+    assert (two.output / "report.json").is_file(), done.stderr[-2000:]
+    report = json.loads((two.output / "report.json").read_text())
+    assert report["run"]["processes"] == 2
+
+    main(replace(two, backbone=replace(two.backbone, strategy="frozen"), output=tmp_path / "one"))
+    expected = values(json.loads((tmp_path / "one" / "report.json").read_text()))
+    found = values(report)
+    assert {key[0] for key in found} == {"llmrec lora", "llmrec frozen", "popularity"}
+    for key, value in found.items():  # what the processes draw differs where the backbone trains
+        if key[0] != "llmrec lora":
+            assert value == pytest.approx(expected[key], abs=2e-3), key
+
+    # Each process read half of the catalog with its own backbone: they agree only if the backbones do.
+    bundle = load_bundle(two.output / "bundle")
+    backbone = load_backbone(two.output / "bundle", bundle, str(tiny_bert))
+    read = backbone.encode(backbone.tokens(bundle.catalog.texts()))
+    torch.testing.assert_close(bundle.model.items.text, read, atol=1e-5, rtol=0)
+    assert not torch.allclose(read, Backbone.load(two.backbone).encode(backbone.tokens(bundle.catalog.texts())))
+
+    with pytest.raises(ConfigError, match="2 processes"):
+        main(replace(two, resume=True))
+    main(replace(two, resume="matching"))
+    assert json.loads((two.output / "report.json").read_text())["run"]["processes"] == 1
