@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +17,7 @@ from llmrec.config import Strategy
 from llmrec.data.log import Log
 from llmrec.data.synthetic import planted_world
 from llmrec.hub.bundle import Bundle, save_bundle
+from llmrec.recommender import Recommender
 
 
 @pytest.fixture
@@ -24,9 +27,14 @@ def bundle(make_bundle: Callable[[Strategy], Bundle], tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def log_folder(tmp_path: Path) -> str:
-    """The planted log of `make_bundle`, as csv."""
-    log: Log = planted_world(n_users=30, n_items=40, events_per_user=6)[0]
+def log() -> Log:
+    """The planted log of `make_bundle`."""
+    return planted_world(n_users=30, n_items=40, events_per_user=6)[0]
+
+
+@pytest.fixture
+def log_folder(log: Log, tmp_path: Path) -> str:
+    """The log as csv."""
     events = log.interactions
     users, items = log.user_ids.take(pa.array(events.user)), log.catalog.ids.take(pa.array(events.item))
     folder = tmp_path / "log"
@@ -69,6 +77,49 @@ def test_recommend_prints_a_table_or_json(bundle: str, log_folder: str, capsys: 
     assert len(json.loads(capsys.readouterr().out)) == 10
 
 
+def test_a_user_s_history_is_that_of_the_log(
+    bundle: str, log: Log, log_folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = log.interactions.take(log.interactions.user == log.user_ids.index("u3").as_py())
+    events = [(f"i{item}", int(time)) for item, time in zip(mine.item, mine.time, strict=True)]
+    assert len(events) == 6
+    asked = ["recommend", "--bundle", bundle, "--user", "u3", "--data.source", log_folder, "--as_json", "true"]
+    recommender = Recommender.from_pretrained(bundle)
+    for at in (None, int(mine.time[3])):
+        day = [] if at is None else ["--at", f"{datetime.fromtimestamp(at, timezone.utc).isoformat()}"]
+        main([*asked, *day, "--k", "4"])
+        found = json.loads(capsys.readouterr().out)
+        assert found == [asdict(item) for item in recommender.recommend(events, 4, at)]
+    assert [item["rank"] for item in found] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("history", ["[0205616461,0000000012]", '["0205616461", "0000000012"]', "[1e5,0205616461]"])
+def test_ids_of_digits_are_ids_and_not_numbers(
+    make_bundle: Callable[[Strategy], Bundle], tmp_path: Path, capsys: pytest.CaptureFixture[str], history: str
+) -> None:
+    given = make_bundle("none")
+    ids = ["0205616461", "0000000012", "1e5", "7", *(f"i{row}" for row in range(36))]
+    fields = given.catalog.fields.set_column(0, "item_id", pa.array(ids, pa.large_string()))
+    save_bundle(tmp_path / "digits", replace(given, catalog=replace(given.catalog, fields=fields)))
+    asked = ["--bundle", str(tmp_path / "digits"), "--as_json", "true", "--history", history]
+    main(["score", *asked, "--item", "[0000000012,7]"])
+    assert [row["item"] for row in json.loads(capsys.readouterr().out)] == ["0000000012", "7"]
+    main(["score", *asked, "--item", "7"])
+    (row,) = json.loads(capsys.readouterr().out)
+    wanted = [word.strip('" ') for word in history.strip("[]").split(",")]
+    recommender = Recommender.from_pretrained(tmp_path / "digits")
+    assert row["score"] == pytest.approx(recommender.score(wanted, ["7"])[0])
+
+
+def test_one_id_is_a_history_and_one_text_may_hold_brackets(
+    bundle: str, tiny_bert: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["recommend", "--bundle", bundle, "--history", "i3"])
+    assert capsys.readouterr().out.startswith("after 1 events")
+    main(["score", "--bundle", bundle, "--history", "i3", "--backbone", str(tiny_bert), "--text", "[new] hat: red"])
+    assert capsys.readouterr().out.splitlines()[-1].endswith("of 40  [new] hat: red")
+
+
 def test_score_tells_the_place_in_the_catalog(bundle: str, tiny_bert: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["score", "--bundle", bundle, "--history", '["i1"]', "--backbone", str(tiny_bert), "--as_json", "true"]
     main([*given, "--item", "i2", "--text", '["new red hat", "old shoe"]'])
@@ -84,6 +135,8 @@ def test_evaluate_ranks_the_test_part(bundle: str, log_folder: str, capsys: pyte
     out = capsys.readouterr().out
     assert "overall" in out
     assert "ndcg@10" in out
+    main(["evaluate", "--bundle", bundle, "--data.source", log_folder, "--split", "leave_one_out"])
+    assert capsys.readouterr().out.startswith("llmrec on leave_one_out")
 
 
 def test_audit_speaks_of_ties_and_cold_items(log_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,6 +144,8 @@ def test_audit_speaks_of_ties_and_cold_items(log_folder: str, capsys: pytest.Cap
     out = capsys.readouterr().out
     assert "ties" in out
     assert "cold" in out
+    main(["audit", "--data.source", log_folder, "--as_json", "true", "--split.test_fraction", "0.3"])
+    assert isinstance(json.loads(capsys.readouterr().out), dict)
 
 
 def test_mistakes_end_in_one_message(bundle: str, log_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,3 +156,30 @@ def test_mistakes_end_in_one_message(bundle: str, log_folder: str, capsys: pytes
     unknown = failure(capsys, "recommend", "--bundle", bundle, "--user", "x", "--data.source", log_folder)
     assert "ids there look like u" in unknown
     assert "sorce" in failure(capsys, "audit", "--data.sorce", log_folder)
+    assert "by_time" in failure(capsys, "audit", "--data.source", log_folder, "--split.names=[leave_one_out]")
+    assert "/nowhere" in failure(capsys, "audit", "--data.source", "/nowhere")
+    assert "recommend.bundle" in failure(capsys, "recommend", "--history", "[i1]")
+    assert "never" in failure(capsys, "evaluate", "--bundle", bundle, "--split", "never")
+    for given, named in [("--at=soon", "'soon'"), ("--k=0", "k=0"), ("--k=many", "many")]:
+        assert named in failure(capsys, "recommend", "--bundle", bundle, "--history", "[i1]", given)
+    assert "recommend,score" in failure(capsys)
+    assert "'recomend'" in failure(capsys, "recomend")
+
+
+def test_without_its_base_model_new_text_is_refused_and_known_items_are_not(
+    bundle: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["score", "--bundle", bundle, "--history", "[i1]", "--item", "i2"])
+    assert "i2" in capsys.readouterr().out
+    asked = ["score", "--bundle", bundle, "--history", "[i1]", "--text", "red hat"]
+    assert "'owner/tiny'" in failure(capsys, *asked)
+    assert "no such folder" in failure(capsys, *asked, "--backbone", "/nowhere")
+
+
+def test_a_bundle_is_evaluated_on_its_own_items_only(
+    bundle: str, log_folder: str, tiny_bert: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grown = Recommender.from_pretrained(bundle, backbone=str(tiny_bert))
+    grown.add_items([{"item_id": "new", "title": "red hat"}])
+    grown.save_pretrained(bundle)
+    assert "not those of the bundle" in failure(capsys, "evaluate", "--bundle", bundle, "--data.source", log_folder)
