@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +15,14 @@ VERBS: dict[str, str] = {
     "evaluate": "rank the test part of a log again with a saved bundle",
     "audit": "what a log hides: ties, repeats, leakage, cold items, what leave-one-out would not show",
 }
+MANY = ("--history", "--item", "--text")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a verb; what the user can mend ends in one message and exit status 2."""
     from jsonargparse import ArgumentParser
 
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = _written_out(sys.argv[1:] if arguments is None else arguments)
     parser = ArgumentParser(prog="llmrec", description="Pretrained language models as recommenders.")
     verbs = parser.add_subcommands(required=True)
     for name, purpose in VERBS.items():
@@ -38,6 +40,21 @@ def main(arguments: list[str] | None = None) -> None:
     except LlmrecError as error:
         print(f"llmrec {parsed.subcommand}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _written_out(arguments: list[str]) -> list[str]:
+    """`--history a b` as the one JSON list that the parser takes; `-k` and `--json` by their long names."""
+    written, rest = list[str](), list(arguments)
+    while rest:
+        flag, values = rest.pop(0), list[str]()
+        written += {"-k": ["--k"], "--json": ["--as_json", "true"]}.get(flag, [flag])
+        if flag not in MANY:
+            continue
+        while rest and not rest[0].startswith("-"):
+            values.append(rest.pop(0))
+        one_list = len(values) == 1 and values[0].startswith("[")
+        written.append(values[0] if one_list else json.dumps(values))
+    return written
 
 
 def _function(name: str) -> Callable[..., None]:

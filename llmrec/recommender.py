@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from numbers import Real
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 from llmrec.config import FinetuneConfig
 from llmrec.data.histories import Histories, Queries
 from llmrec.data.interactions import Rows
+from llmrec.data.timestamps import END_OF_TIME
 from llmrec.errors import ConfigError, DataError
 from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.models.backbone import Backbone
@@ -43,31 +44,35 @@ class Recommender:
     A history is a sequence of item ids, oldest first, or of (id, time) pairs; a time is seconds since the epoch, a
     datetime or an ISO string, UTC where it does not say. Scores are the model's logits: they order items for one
     history, and their differences are log-odds. `at` is the query time: events at or after it are left out.
+    Without it the moment of the last event is asked about.
     """
 
-    def __init__(self, bundle: Bundle, folder: Path, backbone: str | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, folder: Path, backbone: str | None = None, device: str | torch.device | None = None
+    ) -> None:
+        if device is not None:
+            bundle.model.to(device)
         self._bundle, self._folder, self._backbone_name = bundle, folder, backbone
         self._backbone: Backbone | None = None
         self.catalog = bundle.catalog
         self._scorer = ModelScorer(bundle.model)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, backbone: str | None = None) -> Recommender:
-        """Load and verify a bundle. backbone: a local copy of the base model, for new text where no hub is at hand.
+    def from_pretrained(
+        cls, folder: str | Path, backbone: str | None = None, device: str | torch.device | None = None
+    ) -> Recommender:
+        """Load and verify a bundle.
+
+        backbone: a local copy of the base model, for new text where no hub is at hand. device: the CPU unless given.
 
         Raises:
             BundleError: a folder that is no bundle, was altered, or does not reproduce its own scores.
         """
-        return cls(load_bundle(Path(folder)), Path(folder), backbone)
+        return cls(load_bundle(Path(folder)), Path(folder), backbone, device)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the bundle with the catalog as it is now, added items included."""
-        base = self._bundle.base
-        tuned = None if base is None or self._bundle.config.backbone.strategy == "frozen" else self.backbone
-        model = self._bundle.model
-        save_bundle(Path(folder), Bundle(
-            self._bundle.config, self.catalog, model, base, tuned, self._bundle.facts, self._bundle.evaluation
-        ))  # fmt: skip
+        save_bundle(Path(folder), replace(self._bundle, catalog=self.catalog))
 
     @property
     def config(self) -> FinetuneConfig:
@@ -78,13 +83,16 @@ class Recommender:
     def backbone(self) -> Backbone:
         """The language model that reads new text; loaded when it is first needed."""
         if self._backbone is None:
-            self._backbone = load_backbone(self._folder, self._bundle, self._backbone_name)
+            loaded = load_backbone(self._folder, self._bundle, self._backbone_name)
+            self._backbone = loaded.to(self._scorer.table.device)
         return self._backbone
 
     def recommend(
         self, history: Sequence[Event], k: int = 10, at: Time | None = None, include_seen: bool = False
     ) -> list[Recommendation]:
         """The k items that score highest, those of the history left out unless `include_seen`.
+
+        Where the catalog has release dates and `at` is given, items of a later date are left out.
 
         Raises:
             DataError: an unknown id or an unreadable time. ConfigError: k below 1.
@@ -102,6 +110,8 @@ class Recommender:
         scores = self._scorer.scores(queries)  # (B, N)
         if not include_seen:
             scores[tuple(torch.from_numpy(rows) for rows in queries.seen())] = -torch.inf
+        if at is not None and self.catalog.release_time is not None:
+            scores[:, torch.from_numpy(self.catalog.release_time > seconds_of(at))] = -torch.inf
         best, rows = scores.topk(min(k, scores.shape[1]))
         return [self._named(*pair) for pair in zip(best.tolist(), rows.tolist(), strict=True)]
 
@@ -124,6 +134,8 @@ class Recommender:
         Raises:
             DataError: an id that is missing, given twice or taken; nothing is added then.
         """
+        if not items:
+            return
         catalog = self.catalog.extend(items)
         text = self._read([str(text) for text in catalog.text_array[len(self.catalog) :].to_pylist()])
         self._bundle.model.items.extend(text)
@@ -138,6 +150,8 @@ class Recommender:
 
     def _vectors(self, items: Sequence[Item]) -> Tensor:
         """(C, D) item vectors as the scores see them."""
+        if isinstance(items, (str, Mapping)):
+            raise DataError("items", [f"{items!r} is one item; give a list of items"])
         known = [item for item in items if isinstance(item, str)]
         try:
             rows = iter(self._scorer.scoring_items[torch.from_numpy(self.catalog.rows(known))])
@@ -170,26 +184,28 @@ class Recommender:
         item = np.concatenate([np.zeros(0, np.int64), *rows])
         time = np.concatenate([np.zeros(0, np.int64), *times])
         last = np.array([of_one[-1] if len(of_one) else 0 for of_one in times], dtype=np.int64)
-        asked = last if at is None else np.full(len(lengths), _seconds(at), dtype=np.int64)
+        asked = last if at is None else np.full(len(lengths), seconds_of(at), dtype=np.int64)
         user = np.arange(len(lengths))
         past = Histories(item, time, offset, np.arange(len(item)))
         return Queries(past, user, asked, np.zeros_like(user), offset[:-1], offset[1:])
 
     def _events(self, history: Sequence[Event], at: Time | None) -> tuple[Rows, Rows]:
         """Rows and times of the events of one history that lie before `at`, oldest first."""
+        if isinstance(history, str):
+            raise DataError("history", [f"{history!r} is one id; give a list of ids"])
         odd = [event for event in history if not isinstance(event, str) and not _is_pair(event)]
         if odd:
             raise DataError("history", [f"{odd[0]!r} is no event; give item ids as text, or (id, time) pairs"])
         rows = self.catalog.rows([event if isinstance(event, str) else event[0] for event in history])
         timed = [event[1] for event in history if not isinstance(event, str)]
         if not timed:
-            return rows, np.full(len(rows), 0 if at is None else _seconds(at), dtype=np.int64)
+            return rows, np.full(len(rows), 0 if at is None else seconds_of(at), dtype=np.int64)
         if len(timed) < len(history):
             raise DataError("history", ["some events have a time and some have none; give all of them one, or none"])
-        times = np.array([_seconds(time) for time in timed], dtype=np.int64)
+        times = np.array([seconds_of(time) for time in timed], dtype=np.int64)
         order = np.argsort(times, kind="stable")
         if at is not None:
-            order = order[times[order] < _seconds(at)]
+            order = order[times[order] < seconds_of(at)]
         return rows[order], times[order]
 
 
@@ -197,12 +213,20 @@ def _is_pair(event: object) -> bool:
     return isinstance(event, (tuple, list)) and len(event) == 2
 
 
-def _seconds(time: Time) -> int:
-    """Seconds since the epoch; UTC where the time does not say."""
+def seconds_of(time: Time) -> int:
+    """Seconds since the epoch; UTC where the time does not say.
+
+    Raises:
+        DataError: not a time, or one beyond the year 9999, as milliseconds are.
+    """
     try:
         if isinstance(time, Real):  # NumPy's numbers too
-            return int(time)
-        moment = time if isinstance(time, datetime) else datetime.fromisoformat(str(time).replace("Z", "+00:00"))
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp())
+            seconds = int(time)
+        else:
+            moment = time if isinstance(time, datetime) else datetime.fromisoformat(str(time).replace("Z", "+00:00"))
+            seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp())
     except (ValueError, OverflowError) as error:
         raise DataError("time", [f"{time!r} is not an ISO date or time such as 2024-05-01T12:00:00+02:00"]) from error
+    if abs(seconds) >= END_OF_TIME:
+        raise DataError("time", [f"{time!r} is too far from 1970 for seconds; give seconds, not milliseconds"])
+    return seconds

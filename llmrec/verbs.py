@@ -6,6 +6,7 @@ What is heavy is imported inside: the command line reads these signatures, types
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,18 +28,18 @@ def recommend(
 
     Args:
         bundle: the folder of a saved recommender.
-        history: item ids, oldest first: '[id1,id2]'.
+        history: item ids, oldest first: --history ID ID ...; none for a user without history.
         user: a user id of the log instead; the log is the one the bundle was trained on unless `data` names another.
-        k: how many items.
+        k: how many items; -k for short.
         at: the query time, ISO; events at or after it are left out. Default: after the last event.
-        data: where the user's log is.
+        data: where the user's log is; settings that are not given are the bundle's.
         backbone: a local copy of the base model.
-        as_json: print JSON.
+        as_json: print JSON; --json for short.
     """
     from llmrec.asked import history_of, load, print_history
 
     recommender = load(bundle, backbone)
-    events = history_of(recommender, history, user, data)
+    events = history_of(recommender, history, user, data, at)
     found = recommender.recommend(events, k, at)
     if as_json:
         print(json.dumps([asdict(item) for item in found], ensure_ascii=False))
@@ -63,14 +64,14 @@ def score(
 
     Args:
         bundle: the folder of a saved recommender.
-        history: item ids, oldest first: '[id1,id2]'.
+        history: item ids, oldest first: --history ID ID ...; none for a user without history.
         user: a user id of the log instead; the log is the one the bundle was trained on unless `data` names another.
-        item: id of a catalog item, or several: '[id1,id2]'.
+        item: id of a catalog item, or several.
         text: text of an item that is in no catalog, or several.
         at: the query time, ISO; events at or after it are left out. Default: after the last event.
-        data: where the user's log is.
+        data: where the user's log is; settings that are not given are the bundle's.
         backbone: a local copy of the base model.
-        as_json: print JSON.
+        as_json: print JSON; --json for short.
     """
     from llmrec.asked import history_of, load, print_history, several
 
@@ -78,7 +79,7 @@ def score(
     if not known and not texts:
         raise ConfigError("nothing to score: give --item ID, or --text '...' for an item that is in no catalog")
     recommender = load(bundle, backbone)
-    events = history_of(recommender, history, user, data)
+    events = history_of(recommender, history, user, data, at)
     scores = recommender.score(events, [*known, *({"text": words} for words in texts)], at)
     ranked = [found.score for found in recommender.recommend(events, len(recommender.catalog), at, include_seen=True)]
     rows = [
@@ -89,8 +90,10 @@ def score(
         print(json.dumps(rows, ensure_ascii=False))
         return
     print_history(recommender, events)
-    for row in rows:
-        print(f"{row['score']:8.3f}  would be number {row['place']:,} of {row['of']:,}  {row['item']}")
+    places = recommender.catalog.rows(known)
+    labels = [f"{recommender.catalog.label(row)}  [{id_}]" for id_, row in zip(known, places, strict=True)]
+    for row, name in zip(rows, [*labels, *texts], strict=True):
+        print(f"{row['score']:8.3f}  would be number {row['place']:,} of {row['of']:,}  {name}")
 
 
 def evaluate(bundle: Path, data: DataConfig | None = None, split: SplitName | None = None) -> None:
@@ -98,9 +101,10 @@ def evaluate(bundle: Path, data: DataConfig | None = None, split: SplitName | No
 
     Args:
         bundle: the folder of a saved recommender.
-        data: the log; default: the one the bundle was trained on. Its items must be those of the bundle.
+        data: the log; settings that are not given are the bundle's. Its items must be those of the bundle.
         split: default: the one the bundle was trained on.
     """
+    from llmrec.asked import log_config
     from llmrec.data.sources import load_log
     from llmrec.data.splits import make_split
     from llmrec.hub.bundle import load_bundle
@@ -108,10 +112,13 @@ def evaluate(bundle: Path, data: DataConfig | None = None, split: SplitName | No
 
     loaded = load_bundle(bundle)
     config = loaded.config
-    log = load_log(data or config.data)
+    log = load_log(log_config(config.data, data))
     if log.catalog.ids.to_pylist() != loaded.catalog.ids.to_pylist():
         raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
     name = split or config.split.names[0]
+    if name != config.split.names[0] or log.facts.fingerprint != loaded.facts["fingerprint"]:
+        note = "another log or split than this recommender was trained on: training may have seen the test part"
+        print(f"note: {note}", file=sys.stderr)
     part, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
     print(reevaluate(loaded.model, part, ties, log.catalog.release_time, config, loaded.evaluation["main"]))
 
@@ -122,7 +129,7 @@ def audit(data: DataConfig, split: SplitConfig | None = None, as_json: bool = Fa
     Args:
         data: the log.
         split: how its time split is cut.
-        as_json: print JSON.
+        as_json: print JSON; --json for short.
     """
     from llmrec.data.audit import audit as audit_log
     from llmrec.data.sources import load_log

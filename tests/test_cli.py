@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
+from llmrec.asked import log_config
 from llmrec.cli import VERBS, main
-from llmrec.config import Strategy
+from llmrec.config import DataConfig, Strategy
 from llmrec.data.log import Log
 from llmrec.data.synthetic import planted_world
 from llmrec.hub.bundle import Bundle, save_bundle
@@ -183,3 +184,39 @@ def test_a_bundle_is_evaluated_on_its_own_items_only(
     grown.add_items([{"item_id": "new", "title": "red hat"}])
     grown.save_pretrained(bundle)
     assert "not those of the bundle" in failure(capsys, "evaluate", "--bundle", bundle, "--data.source", log_folder)
+
+
+def test_several_values_follow_a_flag(bundle: str, tiny_bert: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--bundle", bundle, "--history", "i1", "i2"]
+    main(["recommend", *given, "-k", "2", "--json"])
+    spaced = capsys.readouterr().out
+    main(["recommend", "--bundle", bundle, "--history", '["i1", "i2"]', "--k", "2", "--as_json", "true"])
+    assert spaced == capsys.readouterr().out
+    main(["score", *given, "--item", "i3", "i4", "--text", "null", "old shoe", "--backbone", str(tiny_bert), "--json"])
+    assert [row["item"] for row in json.loads(capsys.readouterr().out)] == ["i3", "i4", "null", "old shoe"]
+    main(["recommend", "--bundle", bundle, "--history", "-k", "2"])
+    assert capsys.readouterr().out.startswith("after 0 events")
+
+
+def test_a_user_s_later_events_are_not_shown(bundle: str, log_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["recommend", "--bundle", bundle, "--user", "u3", "--data.source", log_folder]
+    main(given)
+    assert capsys.readouterr().out.startswith("after 6 events")
+    main([*given, "--at", "1980-01-01"])
+    assert capsys.readouterr().out.startswith("after 0 events")
+
+
+def test_a_log_keeps_the_bundle_s_settings_unless_they_are_given() -> None:
+    trained = DataConfig(source="a", items="x.csv", user_column="who", k_core=5)
+    assert log_config(trained, None) == trained
+    moved = log_config(trained, DataConfig(source="b", time_unit="ms"))
+    assert moved == DataConfig(source="b", user_column="who", k_core=5, time_unit="ms")
+
+
+def test_evaluate_says_where_training_may_have_seen_the_test(
+    bundle: str, log_folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["evaluate", "--bundle", bundle, "--data.source", log_folder])
+    assert "note:" not in capsys.readouterr().err
+    main(["evaluate", "--bundle", bundle, "--data.source", log_folder, "--split", "leave_one_out"])
+    assert "note: another log or split" in capsys.readouterr().err

@@ -227,3 +227,35 @@ def test_mistakes_are_named(recommender: Recommender) -> None:
         recommender.recommend([known, (known, 1)])
     with pytest.raises(ConfigError, match="k=0"):
         recommender.recommend([known], k=0)
+
+
+def test_what_is_not_out_yet_is_not_recommended(recommender: Recommender) -> None:
+    recommender.add_items([NEW | {"released": "2030-01-01"}])
+    everything = len(ids(recommender))
+    for at, expected in (("2029-12-31", False), ("2030-01-01", True), (None, True)):
+        found = {item.item for item in recommender.recommend([], k=everything, at=at)}
+        assert ("new" in found) is expected
+
+
+def test_one_where_a_list_belongs_is_a_mistake(recommender: Recommender) -> None:
+    with pytest.raises(DataError, match="'i1' is one id"):
+        recommender.recommend("i1")
+    for one in ("i1", {"title": "hat"}):
+        with pytest.raises(DataError, match="is one item; give a list"):
+            recommender.score(["i2"], one)
+
+
+def test_milliseconds_are_no_seconds(recommender: Recommender) -> None:
+    with pytest.raises(DataError, match="not milliseconds"):
+        recommender.recommend([("i1", 1_704_153_600_000)])
+
+
+def test_the_device_is_a_choice(recommender: Recommender, tmp_path: Path, tiny_bert: Path) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    there = Recommender.from_pretrained(tmp_path / "bundle", backbone=str(tiny_bert), device=device)
+    items = ["i5", {"title": "old hat"}]
+    assert there.score(["i1"], items) == pytest.approx(recommender.score(["i1"], items), rel=1e-4)
+    there.add_items([NEW])
+    there.save_pretrained(tmp_path / "again")
+    again = Recommender.from_pretrained(tmp_path / "again")
+    assert again.score(["i1"], ["new"]) == pytest.approx(there.score(["i1"], ["new"]), rel=1e-4)

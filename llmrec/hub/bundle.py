@@ -5,8 +5,10 @@ safetensors, JSON and parquet only. Users' histories are not in it.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from llmrec.config_files import config_from
 from llmrec.data.catalog import ItemCatalog
 from llmrec.errors import BundleError, ConfigError
 from llmrec.hub.card import render_card
-from llmrec.hub.layout import FORMAT, LAYOUT, check_digests, digests, replacing
+from llmrec.hub.layout import FORMAT, LAYOUT, TUNED, check_digests, digests, replacing
 from llmrec.hub.probe import check_probe, check_reading, make_probe
 from llmrec.models.backbone import Backbone
 from llmrec.models.locate import packaged_copy_of
@@ -33,7 +35,7 @@ from llmrec.training.checkpoints import load_trainable, trainable_state
 from llmrec.versions import package_versions
 
 UNREADABLE = (
-    AttributeError, LookupError, RuntimeError, TypeError, ConfigError, SafetensorError, pa.ArrowException
+    AttributeError, LookupError, OSError, RuntimeError, TypeError, ConfigError, SafetensorError, pa.ArrowException
 )  # fmt: skip
 
 
@@ -47,14 +49,24 @@ class BaseModel:
 
     @classmethod
     def of(cls, backbone: Backbone) -> BaseModel:
-        return cls(backbone.hub_id, backbone.config.revision, backbone.base_fingerprint)
+        loaded: Any = backbone.model.config
+        revision = backbone.config.revision or getattr(loaded, "_commit_hash", None)  # what the hub gave as its newest
+        return cls(backbone.hub_id, revision, backbone.base_fingerprint)
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """Trained backbone weights in a bundle on disk: names of the files, with the sha256 that they were read with."""
+
+    folder: Path
+    files: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Bundle:
     """What a bundle holds.
 
-    tuned: the backbone with its trained weights, None where it stayed frozen (or is not loaded: see `load_backbone`).
+    tuned: the backbone with its trained weights, or the files that hold them; None where it stayed frozen.
     base: None for a model on ids alone. facts: of the log. evaluation: rows, protocol and main model of the report.
     """
 
@@ -62,7 +74,7 @@ class Bundle:
     catalog: ItemCatalog
     model: RecommenderModel
     base: BaseModel | None
-    tuned: Backbone | None
+    tuned: Backbone | StoredWeights | None
     facts: dict[str, Any]
     evaluation: dict[str, Any]
 
@@ -105,8 +117,10 @@ def load_bundle(folder: Path) -> Bundle:
         catalog = _load_catalog(folder, record["catalog"])
         model = _load_model(folder, config)
         base = None if record["base"] is None else BaseModel(**record["base"])
+        tuned = {name: record["files"][name] for name in TUNED[config.backbone.strategy]}
+        weights = StoredWeights(folder, tuned) if tuned else None
         check_probe(model, record["probe"], record["versions"], package_versions())
-        return Bundle(config, catalog, model, base, None, record["facts"], record["evaluation"])
+        return Bundle(config, catalog, model, base, weights, record["facts"], record["evaluation"])
     except UNREADABLE as error:
         raise BundleError(f"{folder}: not readable as a bundle ({error}); save or download it again") from error
 
@@ -138,7 +152,8 @@ def load_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> 
     if bundle.base is None:
         raise BundleError(f"{folder}: this recommender knows items by id alone and cannot read text")
     name = backbone or str(packaged_copy_of(bundle.base.hub_id) or bundle.base.hub_id)
-    config = replace(bundle.config.backbone, name=name, hub_id=bundle.base.hub_id)
+    revision = bundle.base.revision if name == bundle.base.hub_id else None
+    config = replace(bundle.config.backbone, name=name, hub_id=bundle.base.hub_id, revision=revision)
     loaded = Backbone.load(config)
     if loaded.base_fingerprint != bundle.base.fingerprint:
         raise BundleError(
@@ -146,15 +161,21 @@ def load_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> 
             f"{bundle.base.revision or 'default'}): weights or tokenizer differ; give the right one as backbone="
         )
     record = read_record(folder)
-    if config.strategy == "lora":
-        loaded.model = load_lora(loaded.model, folder)
-    elif (folder / LAYOUT.backbone).is_file():
-        state = load_file(folder / LAYOUT.backbone)
-        for parameter_name, parameter in loaded.model.named_parameters():
-            parameter.requires_grad_(parameter_name in state)
-        load_trainable(loaded.model, state)
+    if isinstance(bundle.tuned, StoredWeights):
+        _load_tuned(loaded, bundle.tuned)
     check_reading(bundle.model, loaded, bundle.catalog.texts()[:8], record["versions"], package_versions())
     return loaded.requires_grad_(False)
+
+
+def _load_tuned(backbone: Backbone, weights: StoredWeights) -> None:
+    check_digests(weights.folder, weights.files)
+    if LAYOUT.adapter in weights.files:
+        backbone.model = load_lora(backbone.model, weights.folder)
+        return
+    state = load_file(weights.folder / LAYOUT.backbone)
+    for name, parameter in backbone.model.named_parameters():
+        parameter.requires_grad_(name in state)
+    load_trainable(backbone.model, state)
 
 
 def _save_tensors(folder: Path, bundle: Bundle) -> None:
@@ -165,22 +186,23 @@ def _save_tensors(folder: Path, bundle: Bundle) -> None:
     if model.items.text is not None:
         items["text"] = model.items.text.cpu().contiguous()
     save_file(items, folder / LAYOUT.items)
-    if bundle.tuned is None:
-        return
-    if bundle.config.backbone.strategy == "lora":
+    if isinstance(bundle.tuned, StoredWeights):
+        check_digests(bundle.tuned.folder, bundle.tuned.files)
+        for name in bundle.tuned.files:
+            shutil.copyfile(bundle.tuned.folder / name, folder / name)
+    elif bundle.tuned is not None and bundle.config.backbone.strategy == "lora":
         tuned: Any = bundle.tuned.model
         tuned.save_pretrained(folder, save_embedding_layers=False)
         (folder / LAYOUT.card).unlink(missing_ok=True)  # PEFT's own; ours takes its place
-    else:
+    elif bundle.tuned is not None:
         save_file(trainable_state(bundle.tuned.model), folder / LAYOUT.backbone)
 
 
 def _load_catalog(folder: Path, settings: dict[str, Any]) -> ItemCatalog:
-    fields, released = pq.read_table(folder / LAYOUT.catalog), settings["release_column"]
-    if released is not None:  # parquet has no seconds and gives milliseconds back
-        place = fields.column_names.index(released)
-        fields = fields.set_column(place, released, fields[released].cast(pa.timestamp("s", "UTC")))
-    return ItemCatalog(fields, **settings)
+    fields = pq.read_table(folder / LAYOUT.catalog)
+    # Parquet has no seconds and gives milliseconds back; beside the data it keeps the schema that was saved.
+    saved = base64.b64decode(pq.read_metadata(folder / LAYOUT.catalog).metadata[b"ARROW:schema"])
+    return ItemCatalog(fields.cast(pa.ipc.read_schema(pa.py_buffer(saved))), **settings)
 
 
 def _load_model(folder: Path, config: FinetuneConfig) -> RecommenderModel:

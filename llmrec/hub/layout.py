@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmrec.config import Strategy
 from llmrec.errors import BundleError
 
 FORMAT = 1
@@ -30,6 +31,13 @@ class BundleLayout:
 
 
 LAYOUT = BundleLayout()
+TUNED: dict[Strategy, tuple[str, ...]] = {  # where a strategy's trained backbone weights are
+    "none": (),
+    "frozen": (),
+    "last_k": (LAYOUT.backbone,),
+    "lora": (LAYOUT.adapter_config, LAYOUT.adapter),
+    "full": (LAYOUT.backbone,),
+}
 
 
 def check_destination(folder: Path) -> None:
@@ -46,6 +54,7 @@ def check_destination(folder: Path) -> None:
 def replacing(folder: Path) -> Iterator[Path]:
     """A new folder to write to, which takes the place of `folder` when all went well and is removed otherwise."""
     check_destination(folder)
+    folder = folder.resolve()  # "." has no name to put another beside, and a link stays a link
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")

@@ -3,15 +3,17 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from llmrec.config import BackboneConfig, Strategy
 from llmrec.errors import BundleError
-from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle
+from llmrec.hub.bundle import BaseModel, Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.hub.layout import LAYOUT, digests, replacing
 from llmrec.models.backbone import Backbone
 from llmrec.recommender import Recommender
@@ -204,3 +206,69 @@ def test_the_backbone_is_named_by_the_hub_and_not_by_a_path(make_bundle: Make, t
     assert (
         base.fingerprint == Backbone.load(BackboneConfig(name=make_bundle("frozen").config.backbone.name)).fingerprint()
     )
+
+
+@pytest.mark.parametrize("strategy", ["last_k", "lora", "full"])
+def test_a_loaded_bundle_is_saved_whole_without_its_base(
+    make_bundle: Make, tmp_path: Path, tiny_bert: Path, strategy: Strategy
+) -> None:
+    saved = make_bundle(strategy)
+    save_bundle(tmp_path / "bundle", saved)
+    save_bundle(tmp_path / "copy", load_bundle(tmp_path / "bundle"))  # the hub's owner/tiny is out of reach
+    backbone = load_backbone(tmp_path / "copy", load_bundle(tmp_path / "copy"), str(tiny_bert))
+    tokens = backbone.tokens(TEXTS)
+    assert isinstance(saved.tuned, Backbone)
+    assert torch.equal(backbone.encode(tokens), saved.tuned.encode(tokens))
+
+
+def test_weights_that_changed_after_loading_are_refused(make_bundle: Make, tmp_path: Path, tiny_bert: Path) -> None:
+    folder = tmp_path / "bundle"
+    save_bundle(folder, make_bundle("lora"))
+    bundle = load_bundle(folder)
+    (folder / LAYOUT.adapter).write_bytes(b"other")
+    with pytest.raises(BundleError, match="sha256 differs"):
+        load_backbone(folder, bundle, str(tiny_bert))
+    with pytest.raises(BundleError, match="sha256 differs"):
+        save_bundle(tmp_path / "copy", bundle)
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("name", [LAYOUT.heads, LAYOUT.adapter])
+def test_a_file_that_the_record_hides_is_missed(make_bundle: Make, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "bundle"
+    save_bundle(folder, make_bundle("lora"))
+    (folder / name).unlink()
+    rewrite_record(folder, files=digests(folder))
+    with pytest.raises(BundleError, match=name.replace(".", r"\.")):
+        load_bundle(folder)
+
+
+def test_columns_keep_their_types(make_bundle: Make, tmp_path: Path) -> None:
+    bundle = make_bundle("none")
+    seen = pa.array([0] * len(bundle.catalog)).cast(pa.timestamp("s"))  # of which parquet has none
+    catalog = replace(bundle.catalog, fields=bundle.catalog.fields.append_column("seen", seen), template="{seen}")
+    save_bundle(tmp_path / "bundle", replace(bundle, catalog=catalog))
+    loaded = load_bundle(tmp_path / "bundle").catalog
+    assert loaded.fields.equals(catalog.fields)
+    assert loaded.texts() == catalog.texts()
+
+
+def test_a_bundle_goes_through_a_link_and_into_the_working_folder(
+    make_bundle: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    save_bundle(tmp_path / "link", make_bundle("none"))
+    assert (tmp_path / "link").is_symlink()
+    monkeypatch.chdir(tmp_path / "real")
+    save_bundle(Path(), make_bundle("none"))
+    load_bundle(tmp_path / "real")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
+def test_the_revision_is_the_one_that_was_loaded(make_bundle: Make) -> None:
+    config = make_bundle("frozen").config.backbone
+    named, newest = Backbone.load(config), Backbone.load(config)
+    named.config = replace(config, revision="v2")
+    newest.model.config._commit_hash = "abc"  # as transformers notes it of a hub's default branch
+    assert [BaseModel.of(one).revision for one in (named, newest)] == ["v2", "abc"]

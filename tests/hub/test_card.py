@@ -72,3 +72,13 @@ def test_every_split_has_its_table_and_the_seed_is_the_one_in_the_bundle(make_bu
     assert "The last event of each user is ranked." in leave_one_out
     assert "0.9876" not in text  # a slice is not the whole
     assert "of the split `leave_one_out`, seed 7." in text
+
+
+def test_a_base_without_a_public_name_is_no_link(make_bundle: Make, tmp_path: Path) -> None:
+    bundle = make_bundle("frozen")
+    assert bundle.base is not None
+    local = replace(bundle.base, hub_id="/home/me/model")
+    text, _ = card_and_record(tmp_path / "bundle", replace(bundle, base=local))
+    assert ModelCard(text).data.base_model is None
+    assert "/home/me" not in text
+    assert "a model without a public name" in text
