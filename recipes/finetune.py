@@ -33,6 +33,7 @@ def main(config: FinetuneConfig) -> None:
     bundle_folder = config.output / "bundle"
     check_destination(bundle_folder)
     accelerator = start(config)
+    metadata = provenance(accelerator)  # now: the source tree may be another one when the run ends
     log = load_log(config.data)
     accelerator.print("\n".join(log.facts.lines()))
 
@@ -56,7 +57,7 @@ def main(config: FinetuneConfig) -> None:
     if not accelerator.is_main_process:
         return
 
-    metadata = provenance(accelerator) | {
+    metadata |= {
         "minutes": round((time.monotonic() - began) / 60, 1),
         "seeds_used": {split: list(config.seeds_of(split)) for split in config.split.names},
         "data": dataclasses.asdict(log.facts),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.data.histories import Histories, Queries
+from llmrec.data.histories import Histories, Queries, aranges, ranges
 from llmrec.data.interactions import Interactions, Rows, Ties
 
 POOL_BATCHES = 32  # windows are sorted by length within pools of this many batches, which keeps order random
@@ -94,10 +93,10 @@ def epoch_batches(windows: Windows, batch_targets: int, rng: np.random.Generator
 def window_batch(windows: Windows, rows: Rows, query_time_known: bool) -> HistoryBatch:
     """The windows at `rows` as one batch, every target included."""
     start, end = windows.start[rows], windows.end[rows]
-    position, mask = _ranges(start, end)
+    position, mask = ranges(start, end)
     counts = windows.n_targets[rows]
     row = np.repeat(np.arange(len(rows)), counts)
-    target = windows.target[np.repeat(windows.first_target[rows], counts) + _arange_of(counts)]
+    target = windows.target[np.repeat(windows.first_target[rows], counts) + aranges(counts)]
     state = windows.state[target]
     time = windows.histories.time[position]  # (B, T)
     query_time = np.concatenate([time[:, :1], time], axis=1)  # (B, T + 1)
@@ -132,24 +131,6 @@ def query_batch(queries: Queries, max_history: int, query_time_known: bool) -> H
     )
 
 
-def query_batches(queries: Queries, size: int) -> Iterator[Queries]:
-    """Consecutive pieces of at most `size` queries."""
-    for start in range(0, len(queries), size):
-        yield queries.take(slice(start, start + size))
-
-
-def _ranges(start: Rows, end: Rows) -> tuple[Rows, np.typing.NDArray[np.bool_]]:
-    """Positions (B, T) start, start + 1, ... of each range, padded right with 0, and their mask."""
-    steps = np.arange(max(int((end - start).max(initial=0)), 1))
-    mask = steps < (end - start)[:, None]
-    return np.where(mask, start[:, None] + steps, 0), mask
-
-
 def _at(values: Rows, position: Rows) -> Rows:
     """values[position]; padding where there is not a single event to point at."""
     return values[position] if len(values) else np.zeros_like(position)
-
-
-def _arange_of(counts: Rows) -> Rows:
-    """0 .. counts[0] - 1, 0 .. counts[1] - 1, ... in one array."""
-    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

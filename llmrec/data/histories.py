@@ -78,16 +78,13 @@ class Queries:
     def last(self, n: int) -> tuple[Rows, Mask]:
         """Positions (Q, T) of each history's last T <= n events, oldest first, padded right; and their mask."""
         lengths = np.minimum(self.end - self.start, n)
-        steps = np.arange(max(int(lengths.max(initial=0)), 1))
-        mask = steps < lengths[:, None]
-        return np.where(mask, (self.end - lengths)[:, None] + steps, 0), mask
+        return ranges(self.end - lengths, self.end)
 
     def seen(self) -> tuple[Rows, Rows]:
         """(query row, item row) pairs of everything in the histories: what a ranking masks."""
         lengths = self.end - self.start
         query = np.repeat(np.arange(len(self)), lengths)
-        within = np.arange(len(query)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return query, self.histories.item[np.repeat(self.start, lengths) + within]
+        return query, self.histories.item[np.repeat(self.start, lengths) + aranges(lengths)]
 
 
 def make_queries(split: Split, part: int, ties: Ties = "strict") -> Queries:
@@ -99,3 +96,15 @@ def make_queries(split: Split, part: int, ties: Ties = "strict") -> Queries:
     at, chosen = position[event], split.interactions.take(event)
     start, end = histories.offset[chosen.user], histories.end_of_history(ties)[at]
     return Queries(histories, chosen.user, chosen.time, chosen.item, start, end)
+
+
+def ranges(start: Rows, end: Rows) -> tuple[Rows, Mask]:
+    """Positions (B, T) start, start + 1, ... of each range, padded right with 0, and their mask."""
+    steps = np.arange(max(int((end - start).max(initial=0)), 1))
+    mask = steps < (end - start)[:, None]
+    return np.where(mask, start[:, None] + steps, 0), mask
+
+
+def aranges(counts: Rows) -> Rows:
+    """0 .. counts[0] - 1, 0 .. counts[1] - 1, ... in one array."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

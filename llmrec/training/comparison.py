@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from accelerate import Accelerator
 from torch import Tensor
 
-from llmrec.config import FinetuneConfig, ModelConfig, TrainConfig
+from llmrec.config import FinetuneConfig, ModelConfig, SplitName, TrainConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Ties
 from llmrec.data.log import Log
@@ -138,7 +139,7 @@ def protocol_of(split: Split, ties: Ties, config: FinetuneConfig, release_dates:
     )
 
 
-def make_task(name: Any, log: Log, config: FinetuneConfig, accelerator: Any) -> Task:
+def make_task(name: SplitName, log: Log, config: FinetuneConfig, accelerator: Accelerator) -> Task:
     """The split `name` of the log with the queries that early stopping looks at."""
     split, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
     valid = sample_queries(make_queries(split, VALID, ties), config.evaluation.max_valid_queries)
