@@ -109,6 +109,8 @@ class ModelConfig:
     whiten: start the text adaptor as a PCA whitening. item_scale, id_scale: standard deviation of item vectors at the
         start, and of id vectors in proportion to it.
     similarity: of states and items; `cosine` is divided by a learned temperature.
+    affinity: how strongly, to start with, the history's items speak for items like them, beside the transformer; 0: not
+        at all.
     time_bias: attention also sees the time between events.
     query_time: whether the model is told when the target happens (`known`) or only the last event's time.
     """
@@ -127,6 +129,7 @@ class ModelConfig:
     temperature: float = 0.05
     item_scale: float = 0.1
     id_scale: float = 1.0
+    affinity: float = 10.0
     time_bias: bool = True
     query_time: Literal["known", "last_event"] = "last_event"
 
@@ -162,7 +165,7 @@ class TrainConfig:
 class SasrecConfig:
     """The id-only baseline: its own size and its own training, so that it can be tuned with the same care."""
 
-    model: ModelConfig = field(default_factory=lambda: ModelConfig(time_bias=False))
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(affinity=0.0, time_bias=False))
     train: TrainConfig = field(default_factory=TrainConfig)
 
 

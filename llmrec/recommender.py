@@ -125,7 +125,8 @@ class Recommender:
             DataError: an unknown id. BundleError: new text, and a recommender on ids alone.
         """
         state = self._scorer.states(self._queries([history], at))  # (1, D)
-        return (state @ self._vectors(items).T)[0].tolist()
+        scores: list[float] = self._bundle.model.scores(state, *self._vectors(items))[0].tolist()
+        return scores
 
     @torch.no_grad()
     def add_items(self, items: Sequence[Mapping[str, object]]) -> None:
@@ -148,21 +149,25 @@ class Recommender:
             for rank, (score, row) in enumerate(pairs, start=1)
         ]
 
-    def _vectors(self, items: Sequence[Item]) -> Tensor:
-        """(C, D) item vectors as the scores see them."""
+    def _vectors(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+        """(C, D) item vectors as the scores see them, and (C,) whether training saw them."""
         if isinstance(items, (str, Mapping)):
             raise DataError("items", [f"{items!r} is one item; give a list of items"])
-        known = [item for item in items if isinstance(item, str)]
+        model = self._bundle.model
         try:
-            rows = iter(self._scorer.scoring_items[torch.from_numpy(self.catalog.rows(known))])
+            rows = torch.from_numpy(self.catalog.rows([item for item in items if isinstance(item, str)]))
         except DataError as error:
             hint = 'for an item in no catalog give its fields: {"title": ...}, or {"text": ...}'
             raise DataError("items", [*error.problems, hint]) from error
         texts = [self._text(item) for item in items if not isinstance(item, str)]
-        model = self._bundle.model
-        read = iter(model.scoring_items(model.items.encode_text(self._read(texts)))) if texts else iter(())
-        vectors = [next(rows) if isinstance(item, str) else next(read) for item in items]
-        return torch.stack(vectors) if vectors else self._scorer.scoring_items[:0]
+        listed = torch.tensor([isinstance(item, str) for item in items], dtype=torch.bool, device=rows.device)
+        vectors = self._scorer.scoring_items.new_empty(len(items), self._scorer.scoring_items.shape[1])
+        vectors[listed] = self._scorer.scoring_items[rows]
+        known = torch.zeros(len(items), dtype=torch.bool, device=vectors.device)
+        known[listed] = model.items.known[rows]
+        if texts:
+            vectors[~listed] = model.scoring_items(model.items.encode_text(self._read(texts)))
+        return vectors, known
 
     def _text(self, item: Mapping[str, object]) -> str:
         if not isinstance(item, Mapping):

@@ -177,6 +177,7 @@ def make_bundle(tiny_bert: Path) -> Callable[[Strategy], Bundle]:
             tuned = None if strategy == "frozen" else backbone
         known = torch.arange(len(log.catalog)) % 5 != 0
         model = RecommenderModel(config.model, known, text).eval()
+        model.novelty.fill_(0.7)  # as calibration does
         return Bundle(config, log.catalog, model, base, tuned, dataclasses.asdict(log.facts), EVALUATION)
 
     return make

@@ -180,7 +180,7 @@ def _load_tuned(backbone: Backbone, weights: StoredWeights) -> None:
 
 def _save_tensors(folder: Path, bundle: Bundle) -> None:
     model = bundle.model
-    heads = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
+    heads = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
     save_file(heads, folder / LAYOUT.heads)
     items: dict[str, Tensor] = {"known": model.items.known.cpu().to(torch.uint8)}
     if model.items.text is not None:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from llmrec.config import ModelConfig
 
 
-def whitening(vectors: Tensor, dim: int, scale: float) -> tuple[Tensor, Tensor]:
+def whitening(vectors: Tensor, dim: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """Weight (D_out, D_in) and bias (D_out,) that send `vectors` (N, D_in) to their top principal
-    components with zero mean and standard deviation `scale`: PCA whitening in closed form.
+    components with zero mean and standard deviation `scale`: PCA whitening in closed form. And each one's
+    share (D_out,) of the variance of them all.
     """
     mean = vectors.mean(0)
     centred = (vectors - mean).double()
@@ -24,13 +25,17 @@ def whitening(vectors: Tensor, dim: int, scale: float) -> tuple[Tensor, Tensor]:
     floor = values.max() * 1e-6  # directions without variance would otherwise be blown up
     weight = vectors.new_zeros(dim, vectors.shape[1])
     weight[:kept] = (scale * directions / values.clamp(min=floor).sqrt()).T.to(weight)
-    return weight, -weight @ mean
+    share = vectors.new_zeros(dim)
+    share[:kept] = (values / values.sum().clamp(min=1e-30)).to(share)
+    return weight, -weight @ mean, share
 
 
 class ItemEncoder(nn.Module):
     """Item vectors of a catalog of N items.
 
     text: (N, D_text) vectors of the backbone, or None for ids alone. known: (N,) bool, items with training events.
+    cosine_weights: (D,) under which the dot product of two item vectors is about the cosine of their texts, or of
+        their ids, to start with.
     """
 
     text: Tensor | None
@@ -42,12 +47,14 @@ class ItemEncoder(nn.Module):
         self.register_buffer("known", known, persistent=False)
         self.register_buffer("text", text, persistent=False)
         scale = config.item_scale
+        self.cosine_weights = torch.full((config.dim,), 1 / (config.dim * scale**2))
         self.adaptor: nn.Linear | None = None
         if text is not None:
             self.adaptor = nn.Linear(text.shape[1], config.dim)
             if config.whiten:
-                weight, bias = whitening(text[known] if bool(known.any()) else text, config.dim, scale)
+                weight, bias, share = whitening(text[known] if bool(known.any()) else text, config.dim, scale)
                 self.adaptor.weight.data, self.adaptor.bias.data = weight, bias
+                self.cosine_weights = share / scale**2
         self.ids: nn.Embedding | None = None
         if config.item_ids or text is None:
             self.ids = nn.Embedding(len(known), config.dim)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from llmrec.config import ModelConfig
 from llmrec.data.batches import HistoryBatch
+from llmrec.models.affinity import Affinity
 from llmrec.models.history_encoder import SequenceEncoder
 from llmrec.models.item_encoder import ItemEncoder
 
@@ -17,13 +18,22 @@ MIN_TEMPERATURE = 0.01
 
 
 class RecommenderModel(nn.Module):
-    """Scores are state . item, on unit vectors divided by a learned temperature if `similarity` is cosine."""
+    """Scores are state . item, on unit vectors divided by a learned temperature if `similarity` is cosine.
+
+    novelty: () what items without a training event gain beside; set by calibration, after training.
+    """
+
+    novelty: Tensor
 
     def __init__(self, config: ModelConfig, known: Tensor, text: Tensor | None) -> None:
         super().__init__()
         self.config = config
         self.items = ItemEncoder(config, known, text)
         self.histories = SequenceEncoder(config)
+        self.affinity: Affinity | None = None
+        if config.affinity > 0:
+            self.affinity = Affinity(config.affinity * self.items.cosine_weights, config.dropout)
+        self.register_buffer("novelty", torch.zeros(()))
         self.cosine = config.similarity == "cosine"
         if self.cosine:
             self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
@@ -32,9 +42,17 @@ class RecommenderModel(nn.Module):
         """(C, D) item vectors as the scores see them."""
         return functional.normalize(table, dim=-1) if self.cosine else table
 
+    def scores(self, states: Tensor, items: Tensor, known: Tensor) -> Tensor:
+        """(M, C) scores of items (C, D) as `scoring_items` gives them; known: (C,) whether training saw them."""
+        return states @ items.T + self.novelty * ~known
+
     def states(self, table: Tensor, batch: HistoryBatch) -> Tensor:
         """(M, D) states that are asked for, scaled so that their dot product with items is the score."""
-        states: Tensor = self.histories(table[batch.history], batch).flatten(0, 1)[batch.source]
+        vectors = table[batch.history]  # (B, T, D)
+        every: Tensor = self.histories(vectors, batch)  # (B, T + 1, D)
+        if self.affinity is not None:
+            every = every + self.affinity(vectors)
+        states = every.flatten(0, 1)[batch.source]
         if not self.cosine:
             return states
         temperature = self.log_temperature.exp().clamp(min=MIN_TEMPERATURE)

@@ -27,6 +27,7 @@ from llmrec.evaluation.ranking import Ranking, Scorer, rank_queries
 from llmrec.models.backbone import Backbone
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.tokens import Tokens
+from llmrec.training.calibration import new_item_logits, novelty_of
 from llmrec.training.checkpoints import Progress
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.scorer import ModelScorer
@@ -70,12 +71,15 @@ def fit_model(
     """
     model = _new_model(task.split, model_config, text, seed)
     progress = _train(name, task, model, config, seed, lambda: mean_ndcg(task, ModelScorer(model)))
+    calibrate(task, model)
     if not config.refit:
         return model, progress
+    novelty = model.novelty  # of the model that has not seen the validation targets
     longest = replace(config, epochs=max(math.ceil(progress.best_epoch), 1), patience=config.epochs + 1)
     refit = replace(task, split=task.split.refit())
     model = _new_model(refit.split, model_config, text, seed)
     _train(f"{name}-refit", refit, model, longest, seed, _always_better())
+    model.novelty.copy_(novelty)
     return model, progress
 
 
@@ -94,6 +98,7 @@ def adapt_backbone(
     before = mean_ndcg(task, ModelScorer(model))
     progress = _train(name, task, model, config, seed, validate, reader, start=before)
     renew_text(model, reader, task.accelerator)
+    calibrate(task, model)
     return progress
 
 
@@ -111,19 +116,36 @@ def renew_text(model: RecommenderModel, reader: Reader, accelerator: Accelerator
 
 def rank_sharded(task: Task, scorer: Scorer, queries: Queries, n_top: int, progress: str | None = None) -> Ranking:
     """Rank all queries, each process its share; every process gets the whole ranking, in order."""
-    rank, world = task.accelerator.process_index, task.accelerator.num_processes
-    bounds = np.linspace(0, len(queries), world + 1).astype(int)
-    mine = queries.take(slice(bounds[rank], bounds[rank + 1]))
-    ranking = rank_queries(scorer, mine, n_top, mask_seen=task.mask_seen, available=task.available, progress=progress)
-    if world == 1:
+    ranking = rank_queries(
+        scorer, _own_share(task, queries), n_top, mask_seen=task.mask_seen, available=task.available, progress=progress
+    )
+    if task.accelerator.num_processes == 1:
         return ranking
     parts = gather_object([(ranking.rank, ranking.top)])
     return Ranking(np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]))
 
 
+def calibrate(task: Task, model: RecommenderModel) -> None:
+    """Put items without training events on the scale of the others, by the validation queries; each process its share.
+
+    A model on ids alone knows nothing of such items, and is left as it is.
+    """
+    if model.items.text is not None:
+        logits = new_item_logits(model, _own_share(task, task.valid), task.available)
+        if task.accelerator.num_processes > 1:
+            logits = torch.cat(gather_object([logits]))
+        model.novelty.fill_(novelty_of(logits, task.split.cold_items()[task.valid.target]))
+
+
 def mean_ndcg(task: Task, scorer: Scorer) -> float:
     """NDCG@10 over the validation queries, the same number in every process."""
     return float(ndcg_at(rank_sharded(task, scorer, task.valid, n_top=1).rank, 10).mean())
+
+
+def _own_share(task: Task, queries: Queries) -> Queries:
+    rank, world = task.accelerator.process_index, task.accelerator.num_processes
+    bounds = np.linspace(0, len(queries), world + 1).astype(int)
+    return queries.take(slice(bounds[rank], bounds[rank + 1]))
 
 
 def _new_model(split: Split, config: ModelConfig, text: Tensor | None, seed: int) -> RecommenderModel:

@@ -34,4 +34,5 @@ class ModelScorer:
 
     def scores(self, queries: Queries) -> Tensor:
         """(B, N) scores of every catalog item, on the CPU."""
-        return (self.states(queries) @ self.scoring_items.T).float().cpu()
+        scores = self.model.scores(self.states(queries), self.scoring_items, self.model.items.known)
+        return scores.float().cpu()

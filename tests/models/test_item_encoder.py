@@ -10,16 +10,19 @@ from llmrec.models.item_encoder import ItemEncoder, whitening
 def test_whitening_gives_uncorrelated_unit_directions() -> None:
     torch.manual_seed(0)
     vectors = torch.randn(500, 6) @ torch.randn(6, 6) + 3
-    weight, bias = whitening(vectors, dim=4, scale=0.5)
+    weight, bias, share = whitening(vectors, dim=4, scale=0.5)
     white = vectors @ weight.T + bias
     torch.testing.assert_close(white.mean(0), torch.zeros(4), atol=1e-4, rtol=0)
     torch.testing.assert_close(white.T @ white / 500, 0.25 * torch.eye(4), atol=1e-3, rtol=0)
+    variance = torch.linalg.svdvals(vectors - vectors.mean(0))[:4].square()
+    torch.testing.assert_close(share, variance / variance.sum())
 
 
 def test_whitening_pads_when_text_is_narrower_than_the_model() -> None:
-    weight, bias = whitening(torch.randn(50, 3), dim=5, scale=1.0)
+    weight, bias, share = whitening(torch.randn(50, 3), dim=5, scale=1.0)
     assert weight.shape == (5, 3)
     assert torch.all(weight[3:] == 0)
+    assert torch.all(share[3:] == 0)
     assert torch.isfinite(bias).all()
 
 

@@ -1,0 +1,67 @@
+"""Items that training saw and items it did not, on one scale of probability.
+
+Training cannot tell how often people take an item that nobody has touched: such an item is never its target. The
+validation window can. With P(q) the probability that the model gives to all new items together in query q,
+
+    novelty = the b for which  mean_q sigmoid(logit P(q) + b) = share of queries whose target is new,
+
+which is where the likelihood of the validation targets is highest: one number, added to the scores of new items.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from llmrec.data.histories import Queries
+from llmrec.data.interactions import Mask, Rows
+from llmrec.models.recommender_model import RecommenderModel
+from llmrec.training.scorer import ModelScorer
+
+BATCH = 256
+WIDEST = 30.0  # log-odds beyond which nothing changes any more
+
+
+def novelty_of(logits: Tensor, is_new: Mask) -> float:
+    """The b of the formula above. logits: (Q,) log-odds of `new_item_logits`; is_new: (Q,) of the queries' targets.
+
+    Queries that could be answered with one kind only say nothing; 0 where that is all of them. Half an event is added
+    to both counts, since a share of 0 or 1 would ask for infinite odds (Krichevsky & Trofimov 1981,
+    doi:10.1109/TIT.1981.1056331).
+    """
+    either = torch.isfinite(logits)
+    n_new = float(is_new[either.numpy()].sum())
+    return shift_to_mean(logits[either], (n_new + 0.5) / (int(either.sum()) + 1)) if bool(either.any()) else 0.0
+
+
+@torch.no_grad()
+def new_item_logits(model: RecommenderModel, queries: Queries, available: Rows | None = None) -> Tensor:
+    """(Q,) float64 log-odds that the model gives to all items without a training event, against all others.
+
+    available: (N,) release times; items of a later date than the query are left out.
+    """
+    scorer, known = ModelScorer(model), model.items.known.cpu()
+    parts = [torch.zeros(0, dtype=torch.float64)]
+    for start in range(0, len(queries), BATCH):
+        batch = queries.take(slice(start, start + BATCH))
+        scores = scorer.scores(batch).double()  # (B, N)
+        if available is not None:
+            scores[torch.from_numpy(available > batch.time[:, None])] = -torch.inf
+        parts.append(scores[:, ~known].logsumexp(1) - scores[:, known].logsumexp(1))
+    return torch.cat(parts)
+
+
+def shift_to_mean(logits: Tensor, mean: float) -> float:
+    """The b for which sigmoid(logits + b) has this mean, by bisection: the mean rises with b.
+
+    >>> round(shift_to_mean(torch.tensor([0.0, 0.0], dtype=torch.float64), 0.2), 4)  # log(0.2 / 0.8)
+    -1.3863
+    """
+    low, high = -WIDEST - float(logits.max()), WIDEST - float(logits.min())
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        if float(torch.sigmoid(logits + middle).mean()) < mean:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2

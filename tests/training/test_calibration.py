@@ -1,0 +1,78 @@
+"""New items get the share of probability that validation gives them."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmrec.config import DataConfig, FinetuneConfig, ModelConfig, TrainConfig
+from llmrec.data.histories import Queries, make_queries
+from llmrec.data.interactions import Rows
+from llmrec.data.splits import VALID, Split, split_by_time
+from llmrec.data.synthetic import planted_world
+from llmrec.models.recommender_model import RecommenderModel
+from llmrec.training.calibration import new_item_logits, novelty_of, shift_to_mean
+from llmrec.training.comparison import make_task
+from llmrec.training.fit import fit_model
+from llmrec.training.scorer import ModelScorer
+
+Logits = st.lists(st.floats(-20, 20), min_size=1, max_size=20)
+
+
+@given(Logits, st.floats(0.01, 0.99))
+def test_the_shifted_mean_is_the_one_asked_for(logits: list[float], mean: float) -> None:
+    given_logits = torch.tensor(logits, dtype=torch.float64)
+    shifted = torch.sigmoid(given_logits + shift_to_mean(given_logits, mean))
+    assert float(shifted.mean()) == pytest.approx(mean, abs=1e-5)
+
+
+def test_half_an_event_keeps_the_odds_finite() -> None:
+    even = torch.zeros(9, dtype=torch.float64)
+    assert novelty_of(even, np.zeros(9, dtype=bool)) == pytest.approx(math.log(0.5 / 9.5), abs=1e-5)
+    assert novelty_of(even, np.ones(9, dtype=bool)) == pytest.approx(math.log(9.5 / 0.5), abs=1e-5)
+
+
+def test_queries_with_one_kind_of_item_say_nothing() -> None:
+    logits = torch.tensor([0.0, -torch.inf, torch.inf], dtype=torch.float64)
+    is_new = np.array([True, False, True])
+    assert novelty_of(logits, is_new) == pytest.approx(math.log(1.5 / 0.5), abs=1e-5)  # one of one, and its half events
+    assert novelty_of(logits[1:], is_new[1:]) == 0.0
+
+
+def world() -> tuple[Split, RecommenderModel, Queries, Rows]:
+    torch.manual_seed(0)
+    log = planted_world(n_users=150, n_items=80, seed=3)[0]
+    split = split_by_time(log.interactions, log.n_users, log.n_items)
+    known = torch.from_numpy(~split.cold_items())
+    model = RecommenderModel(ModelConfig(dim=16, max_history=8), known, torch.randn(log.n_items, 12))
+    assert log.catalog.release_time is not None
+    return split, model, make_queries(split, VALID), log.catalog.release_time
+
+
+def test_new_items_get_their_share_of_the_validation_targets() -> None:
+    split, model, valid, released = world()
+    logits = new_item_logits(model, valid, released)
+    is_new = split.cold_items()[valid.target]
+    assert 0 < is_new.mean() < 1
+    model.novelty.fill_(novelty_of(logits, is_new))
+
+    scores = ModelScorer(model).scores(valid)
+    scores[torch.from_numpy(released > valid.time[:, None])] = -torch.inf
+    chance = scores.softmax(1)[:, ~model.items.known].sum(1)[torch.isfinite(logits)]
+    counted = is_new[torch.isfinite(logits).numpy()]
+    assert float(chance.mean()) == pytest.approx((counted.sum() + 0.5) / (len(counted) + 1), abs=1e-4)
+
+
+def test_a_fit_calibrates_a_model_that_reads_and_leaves_ids_alone(tmp_path: Path) -> None:
+    log = planted_world(n_users=150, n_items=80, seed=3)[0]
+    task = make_task("by_time", log, FinetuneConfig(DataConfig(), output=tmp_path), Accelerator(cpu=True))
+    config, train = ModelConfig(dim=16, max_history=8), TrainConfig(epochs=1, refit=True)
+    reads, _ = fit_model("reads", task, config, train, torch.randn(log.n_items, 12), seed=0)
+    ids, _ = fit_model("ids", task, config, train, None, seed=0)
+    assert float(reads.novelty) != 0
+    assert float(ids.novelty) == 0
