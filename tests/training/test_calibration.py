@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.config import DataConfig, FinetuneConfig, ModelConfig, TrainConfig
@@ -24,6 +24,7 @@ from llmrec.training.scorer import ModelScorer
 Logits = st.lists(st.floats(-20, 20), min_size=1, max_size=20)
 
 
+@settings(deadline=None)
 @given(Logits, st.floats(0.01, 0.99))
 def test_the_shifted_mean_is_the_one_asked_for(logits: list[float], mean: float) -> None:
     given_logits = torch.tensor(logits, dtype=torch.float64)
