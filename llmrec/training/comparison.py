@@ -58,14 +58,15 @@ class Comparison:
         """Feature transfer, or ids alone: fit, rank, record."""
         fitted, progress = fit_model(name, self.task, model, train, text, seed)
         self.rank(name, ModelScorer(fitted))
-        self._record(name, seed, progress, {"model": dataclasses.asdict(model), "train": dataclasses.asdict(train)})
+        settings = {"model": dataclasses.asdict(model), "train": dataclasses.asdict(train)}
+        self._record(name, seed, progress, settings, fitted)
         return fitted
 
     def adapt(self, name: str, model: RecommenderModel, reader: Reader, seed: int) -> None:
         """Parameter transfer on top of a fitted model: train the backbone too, rank, record."""
         progress = adapt_backbone(name, self.task, model, self.config.adapt, reader, seed)
         self.rank(name, ModelScorer(model))
-        self._record(name, seed, progress, {"adapt": dataclasses.asdict(self.config.adapt)})
+        self._record(name, seed, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
 
     def baselines(self, text: Tensor | None) -> None:
         """The baselines that are not trained by this trainer, each tuned with the same budget."""
@@ -95,10 +96,13 @@ class Comparison:
             split.name, self.test, slices, self.rankings, protocol, config.evaluation, main, self.settings
         )
 
-    def _record(self, name: str, seed: int, progress: Progress, settings: dict[str, Any]) -> None:
+    def _record(
+        self, name: str, seed: int, progress: Progress, settings: dict[str, Any], model: RecommenderModel
+    ) -> None:
         name_and_split = f"{name}, {self.task.split.name}"
         self.training += [{"model": name_and_split, "seed": seed, **point} for point in progress.history]
-        self.settings[name] = settings
+        novelty = self.settings.get(name, {}).get("novelty", {})  # of the seeds before
+        self.settings[name] = settings | {"novelty": novelty | {str(seed): round(float(model.novelty), 4)}}
 
 
 def compare(
