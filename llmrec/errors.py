@@ -23,7 +23,7 @@ class DataError(LlmrecError, ValueError):
         self.source = source
         self.problems = tuple(problems)
         listed = "\n".join(f"  - {problem}" for problem in self.problems)
-        super().__init__(f"{source}: {len(self.problems)} problem(s), nothing was written\n{listed}")
+        super().__init__(f"{source}: {len(self.problems)} problem(s)\n{listed}")
 
 
 class BackboneError(LlmrecError, ValueError):

@@ -101,8 +101,11 @@ class Comparison:
     ) -> None:
         name_and_split = f"{name}, {self.task.split.name}"
         self.training += [{"model": name_and_split, "seed": seed, **point} for point in progress.history]
-        novelty = self.settings.get(name, {}).get("novelty", {})  # of the seeds before
-        self.settings[name] = settings | {"novelty": novelty | {str(seed): round(float(model.novelty), 4)}}
+        self.settings.setdefault(name, settings | {"seeds": {}})["seeds"][str(seed)] = {
+            "valid_ndcg": [round(point["valid_ndcg"], 4) for point in progress.history],
+            "best_epoch": progress.best_epoch,
+            "novelty": round(float(model.novelty), 4),
+        }
 
 
 def compare(
