@@ -1,0 +1,64 @@
+"""What everyone is interested in just now: counts of events that fade, at several half-lives at once.
+
+    c_h,i(t) = sum over events e of item i with time_e < t of 2^(-(t - time_e) / h)
+
+The sums are kept as of a reference time, as 2^((time_e - reference) / h), so that an event costs O(H) and nothing else
+has to be touched; they move to a later reference before a number grows too large.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrec.data.interactions import Rows
+from llmrec.errors import DataError
+
+DAY = 86_400
+HALF_LIVES_DAYS = (7.0, 30.0, 120.0, 480.0, float("inf"))  # the last counts all events alike
+LARGEST_EXPONENT = 500.0  # of 2; float64 holds up to 1023
+
+
+class Environment:
+    """Fading counts of N items at H half-lives, updated event by event; events may arrive late or out of order."""
+
+    def __init__(self, n_items: int, half_lives_days: tuple[float, ...] = HALF_LIVES_DAYS) -> None:
+        self.half_lives_days = half_lives_days
+        self.rate = np.array([1 / (days * DAY) for days in half_lives_days])  # (H,) halvings per second
+        self.sums: NDArray[np.float64] = np.zeros((len(half_lives_days), n_items))  # as of `reference`
+        self.reference: int | None = None
+        self.newest: int | None = None
+
+    def observe(self, item: Rows, time: Rows) -> None:
+        """Count events (E,) of `item` rows at `time` seconds; an event given twice counts twice."""
+        if not len(time):
+            return
+        newest = int(time.max())
+        self.newest = newest if self.newest is None else max(self.newest, newest)
+        self.reference = self._reference(newest)
+        for half_life, rate in enumerate(self.rate):
+            np.add.at(self.sums[half_life], item, np.exp2((time - self.reference) * rate))
+
+    def _reference(self, newest: int) -> int:
+        """The time that sums are kept as of: `newest` to start with, and where numbers would grow too large."""
+        if self.reference is None:
+            return newest
+        if (newest - self.reference) * self.rate.max() <= LARGEST_EXPONENT:
+            return self.reference
+        self.sums *= np.exp2(-(newest - self.reference) * self.rate)[:, None]
+        return newest
+
+    def counts(self, time: int) -> NDArray[np.float64]:
+        """(H, N) as of `time`, which must lie after every event that was counted.
+
+        Raises:
+            DataError: an event at or after `time` was counted: the answer would know the future.
+        """
+        if self.newest is None or self.reference is None:
+            return self.sums.copy()
+        if time <= self.newest:
+            raise DataError(
+                "environment", [f"asked for {time}, but events up to {self.newest} are counted; ask for a later time"]
+            )
+        faded: NDArray[np.float64] = self.sums * np.exp2(-(time - self.reference) * self.rate)[:, None]
+        return faded

@@ -1,0 +1,117 @@
+"""What people went on to lately: counts of item pairs within a few steps of a user, which fade with time.
+
+An event of item i at time t adds to C[j, i], for each of the user's last W events (j at time t_j),
+
+    steps^-1/2 * exp(-(t - t_j) / gap_days),        and `backward` times that to C[i, j],
+
+and C fades with a half-life. C is sparse: memory grows with the pairs that occur, never with N x N. As in
+`Environment`, sums are kept as of a reference time, so that fading costs nothing until they are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from llmrec.data.histories import aranges
+from llmrec.data.interactions import Rows, Ties
+from llmrec.models.drift.environment import DAY, LARGEST_EXPONENT
+
+NOBODY = -1  # an empty place in a user's last events
+
+
+@dataclass(frozen=True)
+class TransitionSettings:
+    """window: events of a user that a new one is paired with. backward: weight of a pair against its order.
+
+    ties: under `strict` the events of one moment have no order: their pairs count half each way, and steps are
+    counted from moment to moment; under `file_order` in the log's order.
+    """
+
+    window: int = 5
+    gap_days: float = 180.0
+    backward: float = 0.5
+    half_life_days: float = 60.0
+    ties: Ties = "strict"
+
+
+class Transitions:
+    """Fading pair counts of N items. Users are rows; their last W events are kept to pair new ones with.
+
+    A late event, older than the newest of its user, makes no pairs. An event given twice counts twice.
+    """
+
+    def __init__(self, n_items: int, n_users: int, settings: TransitionSettings = TransitionSettings()) -> None:
+        self.settings = settings
+        self.rate = 1 / (settings.half_life_days * DAY)  # halvings per second
+        self.reference: int | None = None
+        self.sums = sparse.csr_array((n_items, n_items), dtype=np.float64)  # C as of `reference`
+        self.row_sums: NDArray[np.float64] = np.zeros(n_items)
+        self.last_item: Rows = np.full((n_users, settings.window), NOBODY, dtype=np.int64)  # oldest first
+        self.last_time: Rows = np.full((n_users, settings.window), np.iinfo(np.int64).min, dtype=np.int64)
+
+    def observe(self, user: Rows, item: Rows, time: Rows) -> None:
+        """Pair new events (E,), in any order, with what their users did before them."""
+        fresh = time >= self.last_time[user, -1]
+        user, item, time = user[fresh], item[fresh], time[fresh]
+        if not len(user):
+            return
+        by_user = np.lexsort((time, user))  # stable
+        source, target, weight, when = self._pairs(user[by_user], item[by_user], time[by_user])
+        if len(source):
+            self._add(source, target, weight, when)
+
+    def fading(self, time: int) -> float:
+        """What every sum has faded to by `time`."""
+        return 1.0 if self.reference is None else float(np.exp2(-(time - self.reference) * self.rate))
+
+    def _pairs(self, user: Rows, item: Rows, time: Rows) -> tuple[Rows, Rows, NDArray[np.float64], Rows]:
+        """(P,) source, target, weight and time of the pairs of new events, sorted by user and time."""
+        window = self.settings.window
+        users, counts = np.unique(user, return_counts=True)
+        # Each user's last W events, then the new ones, one user after the other.
+        first = np.concatenate([[0], np.cumsum(counts + window)[:-1]])
+        new = np.repeat(first + window, counts) + aranges(counts)
+        old = (first[:, None] + np.arange(window)).ravel()
+        items, times = np.empty(len(new) + len(old), np.int64), np.empty(len(new) + len(old), np.int64)
+        items[old], times[old] = self.last_item[users].ravel(), self.last_time[users].ravel()
+        items[new], times[new] = item, time
+        last = (first + window + counts)[:, None] + np.arange(-window, 0)
+        self.last_item[users], self.last_time[users] = items[last], times[last]
+        moment = np.concatenate([[0], np.cumsum(np.diff(times) != 0)])
+
+        parts = [self._pairs_back(steps, new, items, times, moment) for steps in range(1, window + 1)]
+        source, target, weight, when = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return source, target, weight, when
+
+    def _pairs_back(
+        self, places: int, new: Rows, items: Rows, times: Rows, moment: Rows
+    ) -> tuple[Rows, Rows, NDArray[np.float64], Rows]:
+        """Pairs of each new event with the one that many places before it, in both directions."""
+        settings = self.settings
+        here = new[(items[new - places] != NOBODY) & (items[new - places] != items[new])]
+        before = here - places
+        strict = settings.ties == "strict"
+        steps = np.maximum(moment[here] - moment[before], 1) if strict else np.full(len(here), places)
+        gap = (times[here] - times[before]) / DAY
+        weight = steps**-0.5 * np.exp(-gap / settings.gap_days)
+        unordered = (gap == 0) & strict
+        onward = np.where(unordered, (1 + settings.backward) / 2, 1.0) * weight
+        back = np.where(unordered, (1 + settings.backward) / 2, settings.backward) * weight
+        source = np.concatenate([items[before], items[here]])
+        target = np.concatenate([items[here], items[before]])
+        return source, target, np.concatenate([onward, back]), np.tile(times[here], 2)
+
+    def _add(self, source: Rows, target: Rows, weight: NDArray[np.float64], when: Rows) -> None:
+        newest = int(when.max())
+        if self.reference is None:
+            self.reference = newest
+        if (newest - self.reference) * self.rate > LARGEST_EXPONENT:
+            faded = self.fading(newest)
+            self.sums, self.row_sums, self.reference = self.sums * faded, self.row_sums * faded, newest
+        weight = weight * np.exp2((when - self.reference) * self.rate)
+        self.sums = self.sums + sparse.csr_array((weight, (source, target)), shape=self.sums.shape)
+        np.add.at(self.row_sums, source, weight)

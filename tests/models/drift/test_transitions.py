@@ -1,0 +1,89 @@
+"""Pairs are counted, fade, and come out the same however the events arrive."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from llmrec.models.drift.environment import DAY
+from llmrec.models.drift.transitions import Transitions, TransitionSettings
+
+N_ITEMS, N_USERS = 8, 3
+Event = tuple[int, int, int]  # user, item, day
+
+
+def by_hand(events: list[Event], now: int, settings: TransitionSettings) -> NDArray[np.float64]:
+    """Straight from the definition, pair by pair. events in the order of arrival, which is the order of time."""
+    counts = np.zeros((N_ITEMS, N_ITEMS))
+    for user in range(N_USERS):
+        own = [(item, day) for who, item, day in events if who == user]
+        for k, (item, day) in enumerate(own):
+            for back in range(1, min(settings.window, k) + 1):
+                other, other_day = own[k - back]
+                if other == item:
+                    continue
+                moments = len({d for _, d in own[k - back : k + 1]}) - 1
+                steps = max(moments, 1) if settings.ties == "strict" else back
+                weight = steps**-0.5 * np.exp(-(day - other_day) / settings.gap_days)
+                weight *= 2 ** (-(now - day) / settings.half_life_days)
+                tied = day == other_day and settings.ties == "strict"
+                counts[other, item] += weight * ((1 + settings.backward) / 2 if tied else 1)
+                counts[item, other] += weight * ((1 + settings.backward) / 2 if tied else settings.backward)
+    return counts
+
+
+def observed(events: list[Event], settings: TransitionSettings, cuts: list[int]) -> Transitions:
+    transitions = Transitions(N_ITEMS, N_USERS, settings)
+    for batch in np.split(np.array(events, dtype=np.int64).reshape(-1, 3), sorted(cuts)):
+        transitions.observe(batch[:, 0], batch[:, 1], batch[:, 2] * DAY)
+    return transitions
+
+
+Events = st.lists(
+    st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1), st.integers(0, 400)), max_size=40
+).map(lambda events: sorted(events, key=lambda event: event[2]))
+
+
+@settings(deadline=None)
+@given(Events, st.lists(st.integers(0, 40), max_size=4), st.sampled_from(["strict", "file_order"]), st.integers(1, 5))
+def test_however_events_arrive_the_sums_are_those_of_the_definition(
+    events: list[Event], cuts: list[int], ties: str, window: int
+) -> None:
+    chosen = TransitionSettings(window=window, ties=ties, half_life_days=30.0)  # type: ignore[arg-type]
+    transitions = observed(events, chosen, cuts)
+    expected = by_hand(events, 500, chosen)
+    faded = transitions.fading(500 * DAY)
+    np.testing.assert_allclose(transitions.sums.toarray() * faded, expected, atol=1e-12)
+    np.testing.assert_allclose(transitions.row_sums * faded, expected.sum(1), atol=1e-12)
+
+
+def test_pairs_by_hand() -> None:
+    transitions = observed([(0, 1, 0), (0, 2, 180)], TransitionSettings(half_life_days=float("inf")), [])
+    assert transitions.sums.toarray()[1, 2] == pytest.approx(np.exp(-1))
+    assert transitions.sums.toarray()[2, 1] == pytest.approx(0.5 * np.exp(-1))
+    assert transitions.fading(10**9) == 1.0
+
+
+def test_events_of_one_moment_have_no_order() -> None:
+    one, other = [(0, 1, 5), (0, 2, 5), (0, 3, 9)], [(0, 2, 5), (0, 1, 5), (0, 3, 9)]
+    first, second = (observed(events, TransitionSettings(), []).sums.toarray() for events in (one, other))
+    np.testing.assert_allclose(first, second)
+    assert first[1, 2] == first[2, 1] > 0
+    in_order = [observed(e, TransitionSettings(ties="file_order"), []).sums.toarray() for e in (one, other)]
+    assert not np.allclose(*in_order)
+
+
+def test_a_late_event_makes_no_pairs() -> None:
+    events = [(0, 1, 0), (0, 2, 10)]
+    transitions = observed(events, TransitionSettings(), [])
+    before = transitions.sums.toarray()
+    transitions.observe(np.array([0]), np.array([3]), np.array([5 * DAY]))
+    np.testing.assert_array_equal(transitions.sums.toarray(), before)
+
+
+def test_sums_survive_centuries() -> None:
+    quick = TransitionSettings(half_life_days=1.0)
+    transitions = observed([(0, 1, 0), (0, 2, 1), (0, 3, 100_000), (0, 4, 100_001)], quick, [2])
+    assert np.isfinite(transitions.sums.data).all()
+    assert transitions.sums.toarray()[3, 4] * transitions.fading(100_001 * DAY) == pytest.approx(np.exp(-1 / 180))
