@@ -10,6 +10,7 @@ from llmrec.errors import ConfigError
 
 Baseline = Literal["popularity", "recent_popularity", "item_knn", "matrix", "nearest_text", "sasrec", "sasrec_sampled"]
 Resume = bool | Literal["matching"]
+DriftTerm = Literal["environment", "transitions"]
 SplitName = Literal["by_time", "leave_one_out"]
 Strategy = Literal["none", "frozen", "last_k", "lora", "full"]
 
@@ -162,6 +163,38 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class DriftConfig:
+    """What moves with time beside a fitted model: a few weights, fitted on the validation window.
+
+    terms: `environment`, popularity that fades at `half_lives_days` (a century: all events alike); `transitions`,
+        what people went on to lately.
+    window, gap_days, backward: events of a user that a new one is paired with, how a pair counts less with the days
+        between, and how much it counts against its order.
+    transition_half_lives_days: how fast pairs fade; the one that suits the validation window best is kept.
+    text_neighbours: items of like text that an item without transitions leads to.
+    timed_gate: what is left to transitions depends on the history and the time since; otherwise one number.
+    refresh_days: how often counts are brought up to date during the test, each a row of the report beside `frozen`.
+    """
+
+    terms: tuple[DriftTerm, ...] = ("environment", "transitions")
+    half_lives_days: tuple[float, ...] = (7.0, 30.0, 120.0, 480.0, 36_500.0)
+    window: int = 5
+    gap_days: float = 180.0
+    backward: float = 0.5
+    transition_half_lives_days: tuple[float, ...] = (30.0, 120.0, 36_500.0)
+    text_neighbours: int = 30
+    timed_gate: bool = True
+    refresh_days: tuple[float, ...] = (1.0, 7.0, 30.0)
+
+    def __post_init__(self) -> None:
+        lengths = (*self.half_lives_days, self.gap_days, *self.transition_half_lives_days, *self.refresh_days)
+        if not self.terms or not self.transition_half_lives_days:
+            raise ConfigError("drift: name at least one term and one of transition_half_lives_days")
+        if min(*lengths, self.window, self.text_neighbours) <= 0:
+            raise ConfigError("drift: days, window and text_neighbours must be above 0")
+
+
+@dataclass(frozen=True)
 class SasrecConfig:
     """The id-only baseline: its own size and its own training, so that it can be tuned with the same care."""
 
@@ -202,7 +235,8 @@ class FinetuneConfig:
 
     sasrec: the id-only baseline, by the same trainer, with its own size and training.
     train: the feature-transfer fit, on stored text vectors. adapt: the fit through the backbone that follows where
-    the strategy trains it. output: the run's folder.
+    the strategy trains it. drift: rows for the model in the stream of events; null leaves them out. output: the run's
+        folder.
     seeds, leave_one_out_seeds: the model and SASRec are fitted once for each (`leave_one_out`, where its own are given,
         for each of those); the first one's model goes into the bundle.
     mixed_precision: None leaves it to `accelerate launch`. resume: go on from the output folder's checkpoints;
@@ -216,6 +250,7 @@ class FinetuneConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     adapt: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=2, patience=2))
+    drift: DriftConfig | None = None
     sasrec: SasrecConfig = field(default_factory=SasrecConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seeds: tuple[int, ...] = (0,)

@@ -19,10 +19,12 @@ from llmrec.data.splits import TEST, VALID, Split, make_split
 from llmrec.evaluation.baselines import BASELINES, BaselineTask, Tuning, fit_baselines
 from llmrec.evaluation.evaluate import evaluate_split
 from llmrec.evaluation.ranking import Ranking, Scorer, sample_queries
+from llmrec.evaluation.replay import DAILY, FROZEN, DriftScorer, Stream, TransitionScorer
 from llmrec.evaluation.results import Evaluated, Protocol
 from llmrec.evaluation.slices import make_slices
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
+from llmrec.training.drift import fit_drift
 from llmrec.training.fit import Reader, Task, adapt_backbone, fit_model, rank_sharded
 from llmrec.training.scorer import ModelScorer
 
@@ -67,6 +69,23 @@ class Comparison:
         progress = adapt_backbone(name, self.task, model, self.config.adapt, reader, seed)
         self.rank(name, ModelScorer(model))
         self._record(name, seed, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
+
+    def drift(self, model: RecommenderModel, seed: int, text: Tensor | None) -> None:
+        """The model in the stream of events: as it stood at the cut-off, kept up to date, and by its parts."""
+        config, base, task = self.config.drift, ModelScorer(model), self.task
+        if config is None:
+            return
+        valid = sample_queries(task.valid, self.config.evaluation.tuning_queries)
+        head, stream = fit_drift(base, Stream.of(config, task.split, task.ties, text), valid, task.mask_seen)
+        for days in (*config.refresh_days, FROZEN) if task.split.name == "by_time" else (DAILY,):
+            name = "drift frozen" if days == FROZEN else f"drift {days:g}d"
+            self.rank(name, DriftScorer(head, base, stream, days))
+            fitted = {"transition_half_life_days": stream.transition_half_life_days} | head.summary()
+            self.settings.setdefault(name, {})[f"seed {seed}"] = fitted
+        if len(config.terms) > 1:
+            without = replace(stream, config=replace(config, terms=("environment",)))
+            self.rank("environment", DriftScorer(fit_drift(base, without, valid, task.mask_seen)[0], base, without))
+            self.rank("transitions", TransitionScorer(head, base, stream))
 
     def baselines(self, text: Tensor | None) -> None:
         """The baselines that are not trained by this trainer, each tuned with the same budget."""
@@ -129,6 +148,7 @@ def compare(
         if reader is not None:
             comparison.adapt(main, model, reader, seed)
         fitted.append((model, reader))
+        comparison.drift(model, seed, text)
         for name, train in _sasrecs(config).items():
             comparison.fit(name, config.sasrec.model, train, None, seed)
     comparison.baselines(text)

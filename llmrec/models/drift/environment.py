@@ -11,18 +11,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.data.interactions import Rows
 from llmrec.errors import DataError
 
+Rows = NDArray[np.int64]
+
 DAY = 86_400
-HALF_LIVES_DAYS = (7.0, 30.0, 120.0, 480.0, float("inf"))  # the last counts all events alike
 LARGEST_EXPONENT = 500.0  # of 2; float64 holds up to 1023
 
 
 class Environment:
     """Fading counts of N items at H half-lives, updated event by event; events may arrive late or out of order."""
 
-    def __init__(self, n_items: int, half_lives_days: tuple[float, ...] = HALF_LIVES_DAYS) -> None:
+    def __init__(self, n_items: int, half_lives_days: tuple[float, ...]) -> None:
         self.half_lives_days = half_lives_days
         self.rate = np.array([1 / (days * DAY) for days in half_lives_days])  # (H,) halvings per second
         self.sums: NDArray[np.float64] = np.zeros((len(half_lives_days), n_items))  # as of `reference`

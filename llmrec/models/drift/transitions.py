@@ -5,20 +5,21 @@ An event of item i at time t adds to C[j, i], for each of the user's last W even
     steps^-1/2 * exp(-(t - t_j) / gap_days),        and `backward` times that to C[i, j],
 
 and C fades with a half-life. C is sparse: memory grows with the pairs that occur, never with N x N. As in
-`Environment`, sums are kept as of a reference time, so that fading costs nothing until they are read.
+`Environment`, sums are kept as of a reference time, so that fading costs nothing until they are read. They lie in a few
+tables of falling sizes, so that new pairs need not be written into the largest one each time (the logarithmic method of
+Bentley & Saxe 1980, doi:10.1016/0196-6774(80)90015-2).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from llmrec.data.histories import aranges
-from llmrec.data.interactions import Rows, Ties
-from llmrec.models.drift.environment import DAY, LARGEST_EXPONENT
+from llmrec.models.drift.environment import DAY, LARGEST_EXPONENT, Rows
 
 NOBODY = -1  # an empty place in a user's last events
 
@@ -35,7 +36,7 @@ class TransitionSettings:
     gap_days: float = 180.0
     backward: float = 0.5
     half_life_days: float = 60.0
-    ties: Ties = "strict"
+    ties: Literal["strict", "file_order"] = "strict"
 
 
 class Transitions:
@@ -48,7 +49,7 @@ class Transitions:
         self.settings = settings
         self.rate = 1 / (settings.half_life_days * DAY)  # halvings per second
         self.reference: int | None = None
-        self.sums = sparse.csr_array((n_items, n_items), dtype=np.float64)  # C as of `reference`
+        self.tables: list[sparse.csr_array] = []  # (N, N) each; their sum is C as of `reference`
         self.row_sums: NDArray[np.float64] = np.zeros(n_items)
         self.last_item: Rows = np.full((n_users, settings.window), NOBODY, dtype=np.int64)  # oldest first
         self.last_time: Rows = np.full((n_users, settings.window), np.iinfo(np.int64).min, dtype=np.int64)
@@ -74,9 +75,9 @@ class Transitions:
         users, counts = np.unique(user, return_counts=True)
         # Each user's last W events, then the new ones, one user after the other.
         first = np.concatenate([[0], np.cumsum(counts + window)[:-1]])
-        new = np.repeat(first + window, counts) + aranges(counts)
         old = (first[:, None] + np.arange(window)).ravel()
-        items, times = np.empty(len(new) + len(old), np.int64), np.empty(len(new) + len(old), np.int64)
+        items, times = np.empty((2, len(user) + len(old)), dtype=np.int64)
+        new = np.setdiff1d(np.arange(len(items)), old, assume_unique=True)
         items[old], times[old] = self.last_item[users].ravel(), self.last_time[users].ravel()
         items[new], times[new] = item, time
         last = (first + window + counts)[:, None] + np.arange(-window, 0)
@@ -111,7 +112,11 @@ class Transitions:
             self.reference = newest
         if (newest - self.reference) * self.rate > LARGEST_EXPONENT:
             faded = self.fading(newest)
-            self.sums, self.row_sums, self.reference = self.sums * faded, self.row_sums * faded, newest
+            self.tables, self.row_sums = [table * faded for table in self.tables], self.row_sums * faded
+            self.reference = newest
         weight = weight * np.exp2((when - self.reference) * self.rate)
-        self.sums = self.sums + sparse.csr_array((weight, (source, target)), shape=self.sums.shape)
+        n_items = len(self.row_sums)
+        self.tables.append(sparse.csr_array((weight, (source, target)), shape=(n_items, n_items)))
+        while len(self.tables) > 1 and self.tables[-2].nnz < 2 * self.tables[-1].nnz:
+            self.tables.append(self.tables.pop() + self.tables.pop())
         np.add.at(self.row_sums, source, weight)

@@ -37,7 +37,7 @@ def test_half_of_it_is_left_after_a_half_life() -> None:
 
 
 def test_the_present_is_not_the_past() -> None:
-    environment = Environment(2)
+    environment = Environment(2, (7.0,))
     assert not environment.counts(0).any()
     environment.observe(np.array([1]), np.array([100]))
     with pytest.raises(DataError, match="asked for 100, but events up to 100 are counted"):

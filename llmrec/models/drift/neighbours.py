@@ -1,0 +1,34 @@
+"""Where an item without transitions leads to: the items whose text is like its own."""
+
+from __future__ import annotations
+
+import torch
+from scipy import sparse
+from torch import Tensor
+from torch.nn import functional
+
+TEMPERATURE = 0.05  # of cosines
+ROWS_AT_ONCE = 1024
+
+
+def text_neighbours(vectors: Tensor, n_neighbours: int) -> sparse.csr_array:
+    """(N, N) p_text(i|j): softmax over the items whose text is nearest to j's, j itself left out.
+
+    vectors: (N, D) of the items' texts, centred here: those of language models share a large common part.
+    """
+    n_items = len(vectors)
+    kept = min(n_neighbours, n_items - 1)
+    unit = functional.normalize(vectors - vectors.mean(0), dim=1)
+    blocks = []
+    for start in range(0, n_items, ROWS_AT_ONCE):
+        cosine = unit[start : start + ROWS_AT_ONCE] @ unit.T
+        own = torch.arange(len(cosine))
+        cosine[own, start + own] = -torch.inf
+        best, column = cosine.topk(kept, dim=1)  # (R, kept)
+        chance = (best / TEMPERATURE).softmax(1).double()
+        ends = torch.arange(0, chance.numel() + 1, max(kept, 1)) if kept else torch.zeros(len(cosine) + 1)
+        shape = (len(cosine), n_items)
+        blocks.append(
+            sparse.csr_array((chance.flatten().numpy(), column.flatten().numpy(), ends.long().numpy()), shape=shape)
+        )
+    return sparse.vstack(blocks, format="csr")

@@ -1,0 +1,114 @@
+"""Fits the drift head of a trained model on the validation window.
+
+The head never sees the data its model was trained on, of which the model is too sure.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from llmrec.data.histories import Queries
+from llmrec.data.interactions import Rows
+from llmrec.evaluation.ranking import Scorer, mean_ndcg
+from llmrec.evaluation.replay import DAILY, FROZEN, DriftScorer, Stream, counts_of, moves_of, recent_of
+from llmrec.models.drift.head import DriftHead, Recent
+
+SCORES_AT_ONCE = 16 << 20  # elements of one chunk of scores: 64 MiB in fp32
+LBFGS_STEPS = 12
+GATE_PENALTY = 0.01  # L2 on the gate's weights but its constant, per query
+SHIFTS = (0.0, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Queries of one refresh moment, with everything of the world that their likelihood needs."""
+
+    rows: Rows
+    recent: Recent
+    counts: Tensor  # (H, N)
+    count: Tensor  # (B, T) of the target, by row of the history
+    row_sum: Tensor  # (B, T)
+    text: Tensor  # (B, T) chance of the target by text
+
+
+def fit_drift(base: Scorer, stream: Stream, valid: Queries, mask_seen: bool) -> tuple[DriftHead, Stream]:
+    """The head whose mixture makes the validation targets likeliest, its shift chosen by their NDCG@10; and the stream
+    with the half-life of transitions that goes with it.
+    """
+    if not len(valid):
+        return DriftHead(stream.config), stream
+    half_lives = stream.config.transition_half_lives_days if "transitions" in stream.config.terms else (FROZEN,)
+    tried = [replace(stream, transition_half_life_days=days) for days in half_lives]
+    fits = [_likeliest(base, candidate, valid) for candidate in tried]
+    best = min(range(len(fits)), key=lambda row: fits[row][1])
+    head, stream = fits[best][0], tried[best]
+    if "transitions" in head.terms:
+        head.shift.fill_(max(SHIFTS, key=lambda shift: _ndcg(head, shift, base, stream, valid, mask_seen)))
+    return head, stream
+
+
+def _likeliest(base: Scorer, stream: Stream, valid: Queries) -> tuple[DriftHead, float]:
+    """The fitted head, and minus log chance of a validation target under it."""
+    head, seen = DriftHead(stream.config), list(_watch(stream, valid))
+    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        total = torch.zeros(())
+        for part in seen:
+            surprise = _surprise(head, base, valid, part) / len(valid)
+            surprise.backward()  # type: ignore[no-untyped-call]
+            total += surprise.detach()
+        penalty = GATE_PENALTY * head.gate[1:].square().sum()
+        penalty.backward()  # type: ignore[no-untyped-call]
+        return total + penalty.detach()
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    at_last = float(loss())
+    head.zero_grad()
+    return head.requires_grad_(False), at_last
+
+
+def _surprise(head: DriftHead, base: Scorer, valid: Queries, part: _Seen) -> Tensor:
+    """Minus log chance of the targets, summed."""
+    queries = valid.take(part.rows)
+    chances = head.base(base.scores(queries), part.counts)  # (B, N)
+    wanted = chances.gather(1, torch.from_numpy(queries.target)[:, None])[:, 0]
+    if "transitions" in head.terms:
+        moved = head.moved_to(part.recent, part.count, part.row_sum, part.text)
+        wanted = head.mix(wanted, moved, head.share(part.recent))
+    return -wanted.sum()
+
+
+def _ndcg(head: DriftHead, shift: float, base: Scorer, stream: Stream, valid: Queries, mask_seen: bool) -> float:
+    shifted = copy.deepcopy(head)
+    shifted.shift.fill_(shift)
+    return mean_ndcg(DriftScorer(shifted, base, stream), valid, mask_seen=mask_seen)
+
+
+def _watch(stream: Stream, queries: Queries) -> Iterator[_Seen]:
+    at_once = max(SCORES_AT_ONCE // stream.n_items, 1)
+    for rows, world in stream.replay(stream.world(), queries, DAILY):
+        counts, moves = counts_of(world), moves_of(world, stream)
+        for start in range(0, len(rows), at_once):
+            part = rows[start : start + at_once]
+            asked = queries.take(part)
+            recent = recent_of(asked)
+            item = recent.item.numpy()
+            pairs = item.ravel(), np.repeat(asked.target, item.shape[1])
+            shape = torch.Size(item.shape)
+            count = sum((_at(table, pairs, shape) for table in moves.tables), torch.zeros(shape)) * moves.fading
+            row_sum = torch.from_numpy(moves.row_sums[item]).float() * moves.fading
+            text = _at(moves.text, pairs, shape)
+            yield _Seen(part, recent, counts, count, row_sum, text)
+
+
+def _at(table: sparse.csr_array, pairs: tuple[Rows, Rows], shape: torch.Size) -> Tensor:
+    return torch.from_numpy(np.asarray(table[pairs])).float().view(shape)

@@ -1,0 +1,93 @@
+"""A head over a log that goes by knows what is past at its refresh, and nothing else."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from llmrec.config import DriftConfig
+from llmrec.data.histories import Queries, make_queries
+from llmrec.data.interactions import Interactions
+from llmrec.data.splits import TEST, Split, split_by_time
+from llmrec.evaluation.replay import DAILY, FROZEN, DriftScorer, Stream, TransitionScorer, recent_of
+from llmrec.models.drift.environment import DAY
+from llmrec.models.drift.head import DriftHead
+
+N_USERS, N_ITEMS = 12, 9
+CONFIG = DriftConfig(transition_half_lives_days=(30.0,), text_neighbours=3)
+
+
+class Even:
+    """The same score for everything."""
+
+    def scores(self, queries: Queries) -> Tensor:
+        return torch.zeros(len(queries), N_ITEMS)
+
+
+def split() -> Split:
+    rng = np.random.default_rng(0)
+    time = np.sort(rng.integers(0, 100, 150)) * DAY + rng.integers(0, 2, 150) * 3600
+    log = Interactions.sort(rng.integers(0, N_USERS, 150), rng.integers(0, N_ITEMS, 150), time)
+    return split_by_time(log, N_USERS, N_ITEMS)
+
+
+def head() -> DriftHead:
+    module = DriftHead(CONFIG).requires_grad_(False)
+    module.eta.fill_(0.3)
+    return module
+
+
+def stream(parts: Split) -> Stream:
+    torch.manual_seed(0)
+    return Stream.of(CONFIG, parts, "strict", torch.randn(N_ITEMS, 4))
+
+
+@pytest.mark.parametrize("days", [DAILY, 7.0, FROZEN])
+def test_every_sweep_and_every_batch_size_gives_the_same(days: float) -> None:
+    parts = split()
+    queries, scorer = make_queries(parts, TEST), DriftScorer(head(), Even(), stream(parts), days)
+    at_once = scorer.scores(queries)
+    torch.testing.assert_close(at_once.exp().sum(1), torch.ones(len(queries)))
+    torch.testing.assert_close(scorer.scores(queries), at_once)
+    one_by_one = torch.cat([scorer.scores(queries.take(slice(row, row + 1))) for row in range(len(queries))])
+    torch.testing.assert_close(one_by_one, at_once)
+
+
+@pytest.mark.parametrize("scorer_type", [DriftScorer, TransitionScorer])
+@pytest.mark.parametrize("days", [DAILY, 7.0, FROZEN])
+def test_what_others_do_from_the_refresh_on_changes_nothing(scorer_type: type[DriftScorer], days: float) -> None:
+    parts = split()
+    queries = make_queries(parts, TEST)
+    query = queries.take(slice(len(queries) - 1, len(queries)))
+    moment = int(stream(parts).moments(query.time, days)[0])
+    assert moment <= query.time[0]
+    log = parts.interactions
+    later = np.where(log.time >= moment, (log.item + 1) % N_ITEMS, log.item)
+    before = np.where(log.time < moment, (log.item + 1) % N_ITEMS, log.item)
+    scores = [
+        scorer_type(head(), Even(), replace(stream(parts), log=replace(log, item=item)), days).scores(query)
+        for item in (log.item, later, before)
+    ]
+    torch.testing.assert_close(scores[1], scores[0])
+    assert not torch.allclose(scores[2], scores[0])
+
+
+def test_refreshes_are_counted_from_the_midnight_before_the_start() -> None:
+    at = replace(stream(split()), start=10 * DAY + 3600)
+    time = np.array([10 * DAY + 3600, 12 * DAY, 17 * DAY - 1, 17 * DAY, 9 * DAY])
+    assert at.moments(time, 1.0).tolist() == [10 * DAY, 12 * DAY, 16 * DAY, 17 * DAY, 9 * DAY]
+    assert at.moments(time, 7.0).tolist() == [10 * DAY, 10 * DAY, 10 * DAY, 17 * DAY, 3 * DAY]
+    assert set(at.moments(time, FROZEN)) == {10 * DAY + 3600}
+
+
+def test_what_the_head_sees_of_a_history() -> None:
+    log = Interactions(np.array([0, 0, 0]), np.array([5, 6, 7]), np.array([0, 2, 10]) * DAY)
+    parts = split()
+    parts = Split("by_time", log, np.array([0, 0, TEST], dtype=np.int8), 1, N_ITEMS, 9 * DAY, 10 * DAY)
+    recent = recent_of(make_queries(parts, TEST))
+    assert recent.item.tolist() == [[5, 6]]
+    assert recent.age_days.tolist() == [[10, 8]]
+    assert recent.steps_back.tolist() == [[1, 0]]
+    torch.testing.assert_close(recent.context, torch.tensor([[1.0, np.log(9), np.log(3), 0.0, np.log(3)]]).float())
