@@ -6,7 +6,7 @@ The head never sees the data its model was trained on, of which the model is too
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +21,8 @@ from llmrec.evaluation.replay import DAILY, FROZEN, DriftScorer, Stream, counts_
 from llmrec.models.drift.head import DriftHead, Recent
 
 SCORES_AT_ONCE = 16 << 20  # elements of one chunk of scores: 64 MiB in fp32
+KEPT_SCORES = 256 << 20  # elements of all scores up to which they are kept: 1 GiB
+QUERIES_AT_ONCE = 256
 LBFGS_STEPS = 12
 GATE_PENALTY = 0.01  # L2 on the gate's weights but its constant, per query
 SHIFTS = (0.0, 1.0, 2.0)
@@ -46,7 +48,8 @@ def fit_drift(base: Scorer, stream: Stream, valid: Queries, mask_seen: bool) -> 
         return DriftHead(stream.config), stream
     half_lives = stream.config.transition_half_lives_days if "transitions" in stream.config.terms else (FROZEN,)
     tried = [replace(stream, transition_half_life_days=days) for days in half_lives]
-    fits = [_likeliest(base, candidate, valid) for candidate in tried]
+    scored = _scored(base, valid, stream.n_items)
+    fits = [_likeliest(scored, candidate, valid) for candidate in tried]
     best = min(range(len(fits)), key=lambda row: fits[row][1])
     head, stream = fits[best][0], tried[best]
     if "transitions" in head.terms:
@@ -54,7 +57,20 @@ def fit_drift(base: Scorer, stream: Stream, valid: Queries, mask_seen: bool) -> 
     return head, stream
 
 
-def _likeliest(base: Scorer, stream: Stream, valid: Queries) -> tuple[DriftHead, float]:
+def _scored(base: Scorer, queries: Queries, n_items: int) -> Callable[[Rows], Tensor]:
+    """Scores (B, N) of some rows of the queries, made once where they fit into memory and anew each time where not."""
+
+    def anew(rows: Rows) -> Tensor:
+        return base.scores(queries.take(rows))
+
+    if len(queries) * n_items > KEPT_SCORES:
+        return anew
+    chunks = range(0, len(queries), QUERIES_AT_ONCE)
+    kept = torch.cat([anew(np.arange(start, min(start + QUERIES_AT_ONCE, len(queries)))) for start in chunks])
+    return lambda rows: kept[rows]
+
+
+def _likeliest(scored: Callable[[Rows], Tensor], stream: Stream, valid: Queries) -> tuple[DriftHead, float]:
     """The fitted head, and minus log chance of a validation target under it."""
     head, seen = DriftHead(stream.config), list(_watch(stream, valid))
     optimizer = torch.optim.LBFGS(head.parameters(), max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
@@ -63,7 +79,7 @@ def _likeliest(base: Scorer, stream: Stream, valid: Queries) -> tuple[DriftHead,
         optimizer.zero_grad()
         total = torch.zeros(())
         for part in seen:
-            surprise = _surprise(head, base, valid, part) / len(valid)
+            surprise = _surprise(head, scored(part.rows), valid.target[part.rows], part) / len(valid)
             surprise.backward()  # type: ignore[no-untyped-call]
             total += surprise.detach()
         penalty = GATE_PENALTY * head.gate[1:].square().sum()
@@ -76,11 +92,10 @@ def _likeliest(base: Scorer, stream: Stream, valid: Queries) -> tuple[DriftHead,
     return head.requires_grad_(False), at_last
 
 
-def _surprise(head: DriftHead, base: Scorer, valid: Queries, part: _Seen) -> Tensor:
-    """Minus log chance of the targets, summed."""
-    queries = valid.take(part.rows)
-    chances = head.base(base.scores(queries), part.counts)  # (B, N)
-    wanted = chances.gather(1, torch.from_numpy(queries.target)[:, None])[:, 0]
+def _surprise(head: DriftHead, scores: Tensor, target: Rows, part: _Seen) -> Tensor:
+    """Minus log chance of the targets (B,), summed. scores: (B, N)."""
+    chances = head.base(scores, part.counts)  # (B, N)
+    wanted = chances.gather(1, torch.from_numpy(target)[:, None])[:, 0]
     if "transitions" in head.terms:
         moved = head.moved_to(part.recent, part.count, part.row_sum, part.text)
         wanted = head.mix(wanted, moved, head.share(part.recent))

@@ -95,6 +95,8 @@ def adapt_backbone(
         renew_text(model, reader, task.accelerator)
         return mean_ndcg(task, ModelScorer(model))
 
+    if config.epochs == 0:
+        return Progress(finished=True)
     before = mean_ndcg(task, ModelScorer(model))
     progress = _train(name, task, model, config, seed, validate, reader, start=before)
     renew_text(model, reader, task.accelerator)
