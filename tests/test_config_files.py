@@ -10,6 +10,7 @@ import pytest
 from llmrec.config import (
     BackboneConfig,
     DataConfig,
+    DriftConfig,
     EvaluationConfig,
     FinetuneConfig,
     LoraConfig,
@@ -28,6 +29,7 @@ CUSTOM = FinetuneConfig(
     backbone=BackboneConfig(revision="abc", strategy="lora", lora=LoraConfig(targets=("query", "value"))),
     model=ModelConfig(similarity="cosine", item_ids=False),
     train=TrainConfig(negatives=7, learning_rate=2e-4),
+    drift=DriftConfig(terms=("transitions",), window=3),
     evaluation=EvaluationConfig(cutoffs=(5,), baselines=()),
     seeds=(1, 2),
     leave_one_out_seeds=(3,),
@@ -126,7 +128,15 @@ def test_a_section_without_settings_is_named(write: Write, text: str, named: str
         parse("--config", write(text))
 
 
-@pytest.mark.parametrize(("text", "named"), [("seeds: []\n", "seeds"), ("split:\n  names: [leave_one_out]\n", "names")])
+CONTRADICTIONS = [
+    ("seeds: []\n", "seeds"),
+    ("split:\n  names: [leave_one_out]\n", "names"),
+    ("drift:\n  window: 0\n", "drift: days, window"),
+    ("drift:\n  transition_half_lives_days: []\n", "transition_half_lives_days"),
+]
+
+
+@pytest.mark.parametrize(("text", "named"), CONTRADICTIONS)
 def test_settings_that_contradict_themselves_are_named(write: Write, text: str, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         parse("--config", write(text))

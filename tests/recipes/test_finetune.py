@@ -20,6 +20,7 @@ from llmrec.cli import main as command_line
 from llmrec.config import (
     BackboneConfig,
     DataConfig,
+    DriftConfig,
     EvaluationConfig,
     FinetuneConfig,
     LoraConfig,
@@ -74,6 +75,7 @@ def config(log_folder: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytes
         model=model,
         train=train,
         adapt=replace(train, epochs=1, live_items=16, backbone_learning_rate=1e-2),
+        drift=DriftConfig(refresh_days=(7.0,), transition_half_lives_days=(30.0,)),
         sasrec=SasrecConfig(model, train),
         evaluation=EvaluationConfig(
             baselines=("popularity", "item_knn", "nearest_text", "sasrec", "sasrec_sampled"),
@@ -114,10 +116,13 @@ def test_a_whole_run_leaves_report_figures_and_bundle(
     assert set(report) == {"rows", "run"}
     assert set(report["rows"][0]) == {"model", "split", "slice", "metric", "value", "low", "high", "n"}
     models = {"llmrec lora", "llmrec frozen", "popularity", "item_knn", "nearest_text", "sasrec", "sasrec_sampled"}
-    for split in config.split.names:
-        assert {row["model"] for row in report["rows"] if row["split"] == split} == models
+    streamed = {"environment", "transitions"}
+    in_split = {"by_time": {"drift 7d", "drift frozen"} | streamed, "leave_one_out": {"drift 1d"} | streamed}
+    for split, moving in in_split.items():
+        assert {row["model"] for row in report["rows"] if row["split"] == split} == models | moving
     assert {"overall", "warm_item", "history_5-9"} <= {row["slice"] for row in report["rows"]}
-    assert {spread["model"] for spread in report["run"]["seeds"]} == {m for m in models if "llmrec" in m or "sas" in m}
+    fitted = {m for m in models if "llmrec" in m or "sas" in m}
+    assert {spread["model"] for spread in report["run"]["seeds"]} == fitted | in_split["leave_one_out"]
     assert "llmrec lora" in capsys.readouterr().out
     assert "in the file's order" in (out / "report.md").read_text()
     assert {path.name for path in (out / "figures").iterdir()} == {
@@ -132,7 +137,7 @@ def test_a_whole_run_leaves_report_figures_and_bundle(
     card = (out / "bundle" / "README.md").read_text()
     assert "None" not in card
     overall = [row for row in report["rows"] if (row["slice"], row["metric"]) == ("overall", "ndcg@10")]
-    assert len(overall) == len(models) * 2
+    assert len(overall) == len(models) * 2 + 7
     for row in overall:
         name = f"**{row['model']}**" if row["model"] == "llmrec lora" else row["model"]
         assert f"| {name} | {row['value']:.4f} |" in card
@@ -157,7 +162,8 @@ def test_two_processes_give_what_one_gives(
     main: Callable[[FinetuneConfig], None], config: FinetuneConfig, tmp_path: Path, tiny_bert: Path
 ) -> None:
     few = replace(config.evaluation, baselines=("popularity",))
-    two = replace(config, split=SplitConfig(), evaluation=few, leave_one_out_seeds=None, output=tmp_path / "two")
+    two = replace(config, split=SplitConfig(), evaluation=few, leave_one_out_seeds=None, drift=None)
+    two = replace(two, output=tmp_path / "two")
     settings = tmp_path / "two.yaml"
     settings.write_text(json.dumps(asdict(two), default=str))  # JSON is YAML
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
