@@ -60,7 +60,12 @@ def _parser(kind: type[Config], **options: Any) -> ArgumentParser:
 
 def _instance(kind: type[Config], parser: ArgumentParser, parsed: Any) -> Config:
     _check_sections(kind, parsed)
-    settings = vars(parser.instantiate(parsed))
+    try:
+        settings = vars(parser.instantiate(parsed))
+    except ValueError as error:  # of an optional section jsonargparse tells only that no alternative fits
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from None
+        raise
     return kind(**{key: value for key, value in settings.items() if key != "config"})
 
 

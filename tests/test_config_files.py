@@ -83,8 +83,6 @@ def test_a_printed_configuration_can_be_run_again(write: Write, capsys: pytest.C
 
 
 WRONG = {
-    "drift:\n  window: 0\n": "window and text_neighbours must be above 0",
-    "drift:\n  transition_half_lives_days: []\n": "one of transition_half_lives_days",
     "drift:\n  windw: 1\n": "windw",
     "trian:\n  epochs: 1\n": "trian",
     "train:\n  lr: 1\n": "lr",
@@ -131,7 +129,15 @@ def test_a_section_without_settings_is_named(write: Write, text: str, named: str
         parse("--config", write(text))
 
 
-@pytest.mark.parametrize(("text", "named"), [("seeds: []\n", "seeds"), ("split:\n  names: [leave_one_out]\n", "names")])
+CONTRADICTIONS = [
+    ("seeds: []\n", "seeds"),
+    ("split:\n  names: [leave_one_out]\n", "names"),
+    ("drift:\n  window: 0\n", "window and text_neighbours must be above 0"),
+    ("drift:\n  transition_half_lives_days: []\n", "one of transition_half_lives_days"),
+]
+
+
+@pytest.mark.parametrize(("text", "named"), CONTRADICTIONS)
 def test_settings_that_contradict_themselves_are_named(write: Write, text: str, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         parse("--config", write(text))
