@@ -124,9 +124,8 @@ class DriftScorer:
         base = self.head.base(scores, counts_of(world))
         if "transitions" not in self.head.terms:
             return base
-        return self.head.mix(
-            base, self.head.moved(recent, moves_of(world, self.stream)), self.head.share(recent)[:, None]
-        )
+        moved = self.head.moved(recent, moves_of(world, self.stream))
+        return self.head.mix(base, moved, self.head.odds(recent)[:, None])
 
 
 class TransitionScorer(DriftScorer):

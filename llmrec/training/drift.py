@@ -71,11 +71,13 @@ def _scored(base: Scorer, queries: Queries, n_items: int) -> Callable[[Rows], Te
 
 
 def _likeliest(scored: Callable[[Rows], Tensor], stream: Stream, valid: Queries) -> tuple[DriftHead, float]:
-    """The fitted head, and minus log chance of a validation target under it."""
+    """The fitted head, and minus log chance of a validation target under it: the best that the search came across."""
     head, seen = DriftHead(stream.config), list(_watch(stream, valid))
+    best, lowest = copy.deepcopy(head.state_dict()), torch.inf
     optimizer = torch.optim.LBFGS(head.parameters(), max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
+        nonlocal best, lowest
         optimizer.zero_grad()
         total = torch.zeros(())
         for part in seen:
@@ -84,12 +86,14 @@ def _likeliest(scored: Callable[[Rows], Tensor], stream: Stream, valid: Queries)
             total += surprise.detach()
         penalty = GATE_PENALTY * head.gate[1:].square().sum()
         penalty.backward()  # type: ignore[no-untyped-call]
-        return total + penalty.detach()
+        total = total + penalty.detach()
+        if float(total) < lowest:
+            best, lowest = copy.deepcopy(head.state_dict()), float(total)
+        return total
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    at_last = float(loss())
-    head.zero_grad()
-    return head.requires_grad_(False), at_last
+    head.load_state_dict(best)
+    return head.requires_grad_(False), lowest
 
 
 def _surprise(head: DriftHead, scores: Tensor, target: Rows, part: _Seen) -> Tensor:
@@ -98,7 +102,7 @@ def _surprise(head: DriftHead, scores: Tensor, target: Rows, part: _Seen) -> Ten
     wanted = chances.gather(1, torch.from_numpy(target)[:, None])[:, 0]
     if "transitions" in head.terms:
         moved = head.moved_to(part.recent, part.count, part.row_sum, part.text)
-        wanted = head.mix(wanted, moved, head.share(part.recent))
+        wanted = head.mix(wanted, moved, head.odds(part.recent))
     return -wanted.sum()
 
 

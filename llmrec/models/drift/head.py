@@ -17,12 +17,14 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
+from torch.nn import functional
 
 from llmrec.config import DriftConfig
 from llmrec.models.drift.interest import Interest
 
 EPS = 0.1  # events; what an item counts that nobody touched
 START_KAPPA = 2.0
+SMALLEST_CHANCE = 1e-30  # whose logarithm is still a number
 N_CONTEXT = 5  # of x: 1, log1p days since the last event, log1p events, same moment, log1p days from first to last
 
 
@@ -70,12 +72,12 @@ class DriftHead(nn.Module):
             logits = logits + self.eta @ torch.log(counts + EPS)
         return logits.log_softmax(1)
 
-    def share(self, recent: Recent) -> Tensor:
-        """(B,) b: what is left to transitions; none without a history."""
+    def odds(self, recent: Recent) -> Tensor:
+        """(B,) v . x, the log-odds of transitions; -inf without a history."""
         if "transitions" not in self.terms:
-            return torch.zeros(len(recent.item))
-        logit = recent.context @ self.gate if self.timed_gate else self.gate[0].expand(len(recent.item))
-        return torch.sigmoid(logit + self.shift) * recent.mask.any(1)
+            return torch.full((len(recent.item),), -torch.inf)
+        odds = recent.context @ self.gate if self.timed_gate else self.gate[0].expand(len(recent.item))
+        return (odds + self.shift).masked_fill(~recent.mask.any(1), -torch.inf)
 
     def moved_to(self, recent: Recent, count: Tensor, row_sum: Tensor, text: Tensor) -> Tensor:
         """(B,) chance of one item each by transitions, from what the history's rows (B, T) say of that item."""
@@ -92,9 +94,10 @@ class DriftHead(nn.Module):
             moved = moved + _rows(recent.item, moves.fading * scaled, moves) @ table
         return torch.from_numpy(moved.toarray()).float()
 
-    def mix(self, base: Tensor, moved: Tensor, share: Tensor) -> Tensor:
-        """Log of the mixture. base: log chances, moved: chances, share: broadcastable to them."""
-        return torch.logaddexp(torch.log1p(-share) + base, (share * moved).clamp(min=1e-30).log())
+    def mix(self, base: Tensor, moved: Tensor, odds: Tensor) -> Tensor:
+        """Log of the mixture. base: log chances, moved: chances, odds: log-odds of the second; all broadcastable."""
+        onward = functional.logsigmoid(odds) + moved.clamp(min=SMALLEST_CHANCE).log()
+        return torch.logaddexp(functional.logsigmoid(-odds) + base, onward)
 
     def summary(self) -> dict[str, Any]:
         """What was learned, in words and units for a report."""

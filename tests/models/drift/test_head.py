@@ -58,12 +58,12 @@ def test_what_moves_is_what_the_formula_says() -> None:
 def test_the_mixture_is_a_distribution_and_its_base_is_tilted() -> None:
     module, asked = head(), recent()
     scores, counts = torch.randn(3, N_ITEMS), torch.rand(2, N_ITEMS)
-    base, share = module.base(scores, counts), module.share(asked)
+    base, odds = module.base(scores, counts), module.odds(asked)
     expected = (scores * module.log_sharpness.exp() + module.eta @ torch.log(counts + EPS)).log_softmax(1)
     torch.testing.assert_close(base, expected)
-    assert torch.all((share[:2] > 0) & (share[:2] < 1))
-    assert share[2] == 0
-    mixed = module.mix(base, module.moved(asked, moves()), share[:, None])
+    assert torch.isfinite(odds[:2]).all()
+    assert odds[2] == -torch.inf
+    mixed = module.mix(base, module.moved(asked, moves()), odds[:, None])
     torch.testing.assert_close(mixed.exp().sum(1), torch.ones(3))
     torch.testing.assert_close(mixed[2], base[2])
 
@@ -77,10 +77,10 @@ def test_stripped_to_its_core_it_is_the_founding_update() -> None:
     interest = torch.zeros(2, N_ITEMS, dtype=torch.float64)
     weight = module.interest(asked.age_days, asked.steps_back, asked.mask)[:2].double()
     interest.scatter_add_(1, asked.item[:2], weight)
-    beta = float(module.share(asked)[0])
+    beta = float(torch.sigmoid(module.odds(asked)[0]))
     own = torch.rand(2, N_ITEMS, dtype=torch.float64)
     own /= own.sum(1, keepdim=True)
-    mixed = module.mix(own.log(), module.moved(asked, world)[:2].double(), module.share(asked)[:2, None].double())
+    mixed = module.mix(own.log(), module.moved(asked, world)[:2].double(), module.odds(asked)[:2, None].double())
     founding = (1 - beta) * own + markov_update(interest, rows / rows.sum(1, keepdim=True), 0.0, beta)
     torch.testing.assert_close(mixed.exp(), founding, atol=1e-6, rtol=1e-5)
 
@@ -91,4 +91,15 @@ def test_terms_can_be_switched_off(terms: tuple[str, ...]) -> None:
     scores, counts = torch.randn(3, N_ITEMS), torch.rand(2, N_ITEMS)
     plain = (scores * module.log_sharpness.exp()).log_softmax(1)
     assert torch.equal(module.base(scores, counts), plain) is (terms == ("transitions",))
-    assert bool(module.share(asked).any()) is (terms == ("transitions",))
+    assert bool(torch.isfinite(module.odds(asked)).any()) is (terms == ("transitions",))
+
+
+def test_a_sure_gate_has_gradients() -> None:
+    module, asked = head().requires_grad_(True), recent()
+    module.gate.data[0] = 60.0  # its sigmoid is 1 in fp32
+    base = module.base(torch.randn(3, N_ITEMS), torch.rand(2, N_ITEMS))
+    chances = module.moved_to(asked, torch.rand(3, 3), torch.rand(3, 3) + 3, torch.rand(3, 3))
+    module.mix(base[:, 0], chances, module.odds(asked)).sum().backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
