@@ -262,6 +262,11 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         if not self.seeds or self.leave_one_out_seeds == ():
             raise ConfigError("seeds is empty; give at least one, such as [0]")
+        if self.drift is not None and self.train.refit:
+            raise ConfigError(
+                "drift is fitted on the validation window, which a refitted model has been trained on; "
+                "leave out drift or train.refit"
+            )
 
     def seeds_of(self, split: SplitName) -> tuple[int, ...]:
         own = self.leave_one_out_seeds if split == "leave_one_out" else None

@@ -132,6 +132,7 @@ def test_a_section_without_settings_is_named(write: Write, text: str, named: str
 CONTRADICTIONS = [
     ("seeds: []\n", "seeds"),
     ("split:\n  names: [leave_one_out]\n", "names"),
+    ("drift: {}\ntrain:\n  refit: true\n", "leave out drift or train.refit"),
     ("drift:\n  window: 0\n", "window and text_neighbours must be above 0"),
     ("drift:\n  transition_half_lives_days: []\n", "one of transition_half_lives_days"),
 ]

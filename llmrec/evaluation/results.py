@@ -52,7 +52,10 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """The rules that the numbers of a split depend on."""
+    """The rules that the numbers of a split depend on.
+
+    streaming: models that go on counting everyone's events during the test; the others stand still.
+    """
 
     n_items: int
     ties: Ties
@@ -60,6 +63,7 @@ class Protocol:
     mask_seen: bool
     fitted_on: Literal["train", "train+validation"] = "train"
     release_dates: bool = False
+    streaming: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

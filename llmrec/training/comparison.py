@@ -49,8 +49,12 @@ class Comparison:
         self.rankings: dict[str, list[Ranking]] = defaultdict(list)
         self.settings: dict[str, Any] = {}
         self.training: list[dict[str, Any]] = []
+        self.streaming: dict[str, None] = {}  # names, once each, in order
 
-    def rank(self, name: str, scorer: Scorer) -> None:
+    def rank(self, name: str, scorer: Scorer, streams: bool = False) -> None:
+        """streams: whether it goes on counting everyone's events during the test."""
+        if streams:
+            self.streaming[name] = None
         n_top = max(self.config.evaluation.cutoffs)
         self.rankings[name].append(rank_sharded(self.task, scorer, self.test, n_top, f"ranking {name}"))
 
@@ -79,13 +83,14 @@ class Comparison:
         head, stream = fit_drift(base, Stream.of(config, task.split, task.ties, text), valid, task.mask_seen)
         for days in (*config.refresh_days, FROZEN) if task.split.name == "by_time" else (DAILY,):
             name = "drift frozen" if days == FROZEN else f"drift {days:g}d"
-            self.rank(name, DriftScorer(head, base, stream, days))
+            self.rank(name, DriftScorer(head, base, stream, days), streams=days != FROZEN)
             fitted = {"transition_half_life_days": stream.transition_half_life_days} | head.summary()
             self.settings.setdefault(name, {})[f"seed {seed}"] = fitted
         if len(config.terms) > 1:
             without = replace(stream, config=replace(config, terms=("environment",)))
-            self.rank("environment", DriftScorer(fit_drift(base, without, valid, task.mask_seen)[0], base, without))
-            self.rank("transitions", TransitionScorer(head, base, stream))
+            alone = DriftScorer(fit_drift(base, without, valid, task.mask_seen)[0], base, without)
+            self.rank("environment", alone, streams=True)
+            self.rank("transitions", TransitionScorer(head, base, stream), streams=True)
 
     def baselines(self, text: Tensor | None) -> None:
         """The baselines that are not trained by this trainer, each tuned with the same budget."""
@@ -104,12 +109,13 @@ class Comparison:
             names = [name for name in names if name != "nearest_text"]
         for name, fitted in fit_baselines(names, baseline_task).items():
             for scorer in fitted.scorers:
-                self.rank(name, scorer)
+                self.rank(name, scorer, streams=name == "recent_popularity")
             self.settings[name] = fitted.record
 
     def evaluate(self, main: str) -> Evaluated:
         config, split = self.config, self.task.split
         protocol = protocol_of(split, self.task.ties, config, self.task.available is not None)
+        protocol = replace(protocol, streaming=tuple(self.streaming))
         slices = make_slices(split.refit() if config.train.refit else split, self.test)
         return evaluate_split(
             split.name, self.test, slices, self.rankings, protocol, config.evaluation, main, self.settings

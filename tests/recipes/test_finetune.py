@@ -124,7 +124,9 @@ def test_a_whole_run_leaves_report_figures_and_bundle(
     fitted = {m for m in models if "llmrec" in m or "sas" in m}
     assert {spread["model"] for spread in report["run"]["seeds"]} == fitted | in_split["leave_one_out"]
     assert "llmrec lora" in capsys.readouterr().out
-    assert "in the file's order" in (out / "report.md").read_text()
+    told = (out / "report.md").read_text()
+    assert "in the file's order" in told
+    assert "During the test drift 7d, environment, transitions go on counting everyone's events" in told
     assert {path.name for path in (out / "figures").iterdir()} == {
         "ndcg_by_model.png",
         "ndcg_by_slice.png",
