@@ -133,6 +133,7 @@ def calibrate(task: Task, model: RecommenderModel) -> None:
     A model on ids alone knows nothing of such items, and is left as it is.
     """
     if model.items.text is not None:
+        model.novelty.zero_()  # of an earlier calibration
         logits = new_item_logits(model, _own_share(task, task.valid), task.available)
         if task.accelerator.num_processes > 1:
             logits = torch.cat(gather_object([logits]))

@@ -18,7 +18,7 @@ from llmrec.data.synthetic import planted_world
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.calibration import new_item_logits, novelty_of, shift_to_mean
 from llmrec.training.comparison import make_task
-from llmrec.training.fit import fit_model
+from llmrec.training.fit import calibrate, fit_model
 from llmrec.training.scorer import ModelScorer
 
 Logits = st.lists(st.floats(-20, 20), min_size=1, max_size=20)
@@ -77,3 +77,16 @@ def test_a_fit_calibrates_a_model_that_reads_and_leaves_ids_alone(tmp_path: Path
     ids, _ = fit_model("ids", task, config, train, None, seed=0)
     assert float(reads.novelty) != 0
     assert float(ids.novelty) == 0
+
+
+def test_calibrating_again_changes_nothing(tmp_path: Path) -> None:
+    log = planted_world(n_users=150, n_items=80, seed=3)[0]
+    task = make_task("by_time", log, FinetuneConfig(DataConfig(), output=tmp_path), Accelerator(cpu=True))
+    model = RecommenderModel(
+        ModelConfig(dim=16, max_history=8), torch.from_numpy(~task.split.cold_items()), torch.randn(log.n_items, 12)
+    )
+    calibrate(task, model)
+    once = float(model.novelty)
+    assert once != 0
+    calibrate(task, model)
+    assert float(model.novelty) == pytest.approx(once)
