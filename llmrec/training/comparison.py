@@ -74,13 +74,11 @@ class Comparison:
         self.rank(name, ModelScorer(model))
         self._record(name, seed, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
 
-    def drift(self, model: RecommenderModel, seed: int, text: Tensor | None) -> None:
+    def drift(self, model: RecommenderModel, seed: int, stream: Stream) -> None:
         """The model in the stream of events: as it stood at the cut-off, kept up to date, and by its parts."""
-        config, base, task = self.config.drift, ModelScorer(model), self.task
-        if config is None:
-            return
+        config, base, task = stream.config, ModelScorer(model), self.task
         valid = sample_queries(task.valid, self.config.evaluation.tuning_queries)
-        head, stream = fit_drift(base, Stream.of(config, task.split, task.ties, text), valid, task.mask_seen)
+        head, stream = fit_drift(base, stream, valid, task.mask_seen)
         for days in (*config.refresh_days, FROZEN) if task.split.name == "by_time" else (DAILY,):
             name = "drift frozen" if days == FROZEN else f"drift {days:g}d"
             self.rank(name, DriftScorer(head, base, stream, days), streams=days != FROZEN)
@@ -147,6 +145,7 @@ def compare(
     """
     test = sample_queries(make_queries(task.split, TEST, task.ties), config.evaluation.max_queries)
     comparison = Comparison(task, config, test)
+    stream = Stream.of(config.drift, task.split, task.ties, text) if config.drift is not None else None
     fitted: list[tuple[RecommenderModel, Reader | None]] = []
     for seed in config.seeds_of(task.split.name):
         model = comparison.fit(main if new_reader is None else "llmrec frozen", config.model, config.train, text, seed)
@@ -154,7 +153,8 @@ def compare(
         if reader is not None:
             comparison.adapt(main, model, reader, seed)
         fitted.append((model, reader))
-        comparison.drift(model, seed, text)
+        if stream is not None:
+            comparison.drift(model, seed, stream)
         for name, train in _sasrecs(config).items():
             comparison.fit(name, config.sasrec.model, train, None, seed)
     comparison.baselines(text)

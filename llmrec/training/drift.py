@@ -17,7 +17,7 @@ from torch import Tensor
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Rows
 from llmrec.evaluation.ranking import Scorer, mean_ndcg
-from llmrec.evaluation.replay import DAILY, FROZEN, DriftScorer, Stream, counts_of, moves_of, recent_of
+from llmrec.evaluation.replay import DAILY, DriftScorer, Stream, counts_of, moves_of, recent_of
 from llmrec.models.drift.head import DriftHead, Recent
 
 SCORES_AT_ONCE = 16 << 20  # elements of one chunk of scores: 64 MiB in fp32
@@ -46,8 +46,8 @@ def fit_drift(base: Scorer, stream: Stream, valid: Queries, mask_seen: bool) -> 
     """
     if not len(valid):
         return DriftHead(stream.config), stream
-    half_lives = stream.config.transition_half_lives_days if "transitions" in stream.config.terms else (FROZEN,)
-    tried = [replace(stream, transition_half_life_days=days) for days in half_lives]
+    half_lives = stream.config.transition_half_lives_days if "transitions" in stream.config.terms else ()
+    tried = [replace(stream, transition_half_life_days=days) for days in half_lives] or [stream]
     scored = _scored(base, valid, stream.n_items)
     fits = [_likeliest(scored, candidate, valid) for candidate in tried]
     best = min(range(len(fits)), key=lambda row: fits[row][1])

@@ -89,9 +89,10 @@ class DriftHead(nn.Module):
         weight, kappa = self._weight(recent).double(), self.log_kappa.exp().double()
         row_sum = torch.from_numpy(moves.row_sums)[recent.item] * moves.fading  # (B, T)
         scaled = weight / (row_sum + kappa)
-        moved: Any = _rows(recent.item, kappa * scaled, moves) @ moves.text
+        moved: Any = _rows(recent.item, kappa * scaled, len(moves.row_sums)) @ moves.text
+        counted = _rows(recent.item, moves.fading * scaled, len(moves.row_sums))
         for table in moves.tables:
-            moved = moved + _rows(recent.item, moves.fading * scaled, moves) @ table
+            moved = moved + counted @ table
         return torch.from_numpy(moved.toarray()).float()
 
     def mix(self, base: Tensor, moved: Tensor, odds: Tensor) -> Tensor:
@@ -117,9 +118,8 @@ class DriftHead(nn.Module):
         return weight
 
 
-def _rows(item: Tensor, weight: Tensor, moves: Moves) -> sparse.csr_array:
+def _rows(item: Tensor, weight: Tensor, n_items: int) -> sparse.csr_array:
     """(B, N) sparse rows with `weight` (B, T) at the columns `item` (B, T)."""
     size, steps = item.shape
     ends = np.arange(0, size * steps + 1, steps)
-    shape = (size, len(moves.row_sums))
-    return sparse.csr_array((weight.flatten().numpy(), item.flatten().numpy(), ends), shape=shape)
+    return sparse.csr_array((weight.flatten().numpy(), item.flatten().numpy(), ends), shape=(size, n_items))

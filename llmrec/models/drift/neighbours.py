@@ -26,9 +26,7 @@ def text_neighbours(vectors: Tensor, n_neighbours: int) -> sparse.csr_array:
         cosine[own, start + own] = -torch.inf
         best, column = cosine.topk(kept, dim=1)  # (R, kept)
         chance = (best / TEMPERATURE).softmax(1).double()
-        ends = torch.arange(0, chance.numel() + 1, max(kept, 1)) if kept else torch.zeros(len(cosine) + 1)
-        shape = (len(cosine), n_items)
-        blocks.append(
-            sparse.csr_array((chance.flatten().numpy(), column.flatten().numpy(), ends.long().numpy()), shape=shape)
-        )
+        ends = kept * torch.arange(len(cosine) + 1)
+        parts = chance.flatten().numpy(), column.flatten().numpy(), ends.numpy()
+        blocks.append(sparse.csr_array(parts, shape=(len(cosine), n_items)))
     return sparse.vstack(blocks, format="csr")

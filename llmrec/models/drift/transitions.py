@@ -28,8 +28,8 @@ NOBODY = -1  # an empty place in a user's last events
 class TransitionSettings:
     """window: events of a user that a new one is paired with. backward: weight of a pair against its order.
 
-    ties: under `strict` the events of one moment have no order: their pairs count half each way, and steps are
-    counted from moment to moment; under `file_order` in the log's order.
+    ties: under `strict` the events of one moment have no order: their pairs count the mean of both weights each way,
+    and steps are counted from moment to moment; under `file_order` in the log's order.
     """
 
     window: int = 5
