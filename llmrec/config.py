@@ -8,7 +8,16 @@ from typing import Literal
 
 from llmrec.errors import ConfigError
 
-Baseline = Literal["popularity", "recent_popularity", "item_knn", "matrix", "nearest_text", "sasrec", "sasrec_sampled"]
+Baseline = Literal[
+    "popularity",
+    "recent_popularity",
+    "item_knn",
+    "item_knn_streaming",
+    "matrix",
+    "nearest_text",
+    "sasrec",
+    "sasrec_sampled",
+]
 Resume = bool | Literal["matching"]
 DriftTerm = Literal["environment", "transitions"]
 SplitName = Literal["by_time", "leave_one_out"]
@@ -222,6 +231,7 @@ class EvaluationConfig:
         "popularity",
         "recent_popularity",
         "item_knn",
+        "item_knn_streaming",
         "matrix",
         "nearest_text",
         "sasrec",

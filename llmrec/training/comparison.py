@@ -107,14 +107,14 @@ class Comparison:
             names = [name for name in names if name != "nearest_text"]
         for name, fitted in fit_baselines(names, baseline_task).items():
             for scorer in fitted.scorers:
-                self.rank(name, scorer, streams=name == "recent_popularity")
+                self.rank(name, scorer, streams=fitted.streams)
             self.settings[name] = fitted.record
 
-    def evaluate(self, main: str) -> Evaluated:
+    def evaluate(self, main: str, text: Tensor | None) -> Evaluated:
         config, split = self.config, self.task.split
         protocol = protocol_of(split, self.task.ties, config, self.task.available is not None)
         protocol = replace(protocol, streaming=tuple(self.streaming))
-        slices = make_slices(split.refit() if config.train.refit else split, self.test)
+        slices = make_slices(split.refit() if config.train.refit else split, self.test, text)
         return evaluate_split(
             split.name, self.test, slices, self.rankings, protocol, config.evaluation, main, self.settings
         )
@@ -158,7 +158,7 @@ def compare(
         for name, train in _sasrecs(config).items():
             comparison.fit(name, config.sasrec.model, train, None, seed)
     comparison.baselines(text)
-    return Compared(comparison.evaluate(main), *fitted[0], comparison.training)
+    return Compared(comparison.evaluate(main, text), *fitted[0], comparison.training)
 
 
 def protocol_of(split: Split, ties: Ties, config: FinetuneConfig, release_dates: bool) -> Protocol:

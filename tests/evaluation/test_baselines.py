@@ -15,6 +15,8 @@ from llmrec.errors import ConfigError
 from llmrec.evaluation.baselines import BASELINES, BaselineTask, Fitted, Tuning, fit_baselines
 from llmrec.evaluation.ranking import rank_queries
 
+STREAMING = {"recent_popularity", "item_knn_streaming", "item_knn_decayed", "recency_decay"}
+
 
 def fit_all(split: Split) -> dict[str, Fitted]:
     vectors = np.random.default_rng(1).normal(size=(split.n_items, 8)).astype(np.float32)
@@ -30,12 +32,16 @@ def test_every_baseline_ranks_both_splits(split: Split) -> None:
         "recent_popularity",
         "recent_popularity_frozen",
         "item_knn",
+        "item_knn_streaming",
+        "item_knn_decayed",
+        "recency_decay",
         "matrix",
         "matrix_product",
         "nearest_text",
     ]
     for name, baseline in fitted.items():
         assert len(baseline.scorers) == (2 if name.startswith("matrix") else 1)
+        assert baseline.streams == (name in STREAMING)
         assert (not baseline.record) == (name == "popularity")
         for scorer in baseline.scorers:
             scores = scorer.scores(queries)

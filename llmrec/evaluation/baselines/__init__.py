@@ -13,6 +13,7 @@ from llmrec.data.histories import Queries
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.baselines.item_knn import ItemKNN, ItemKNNSettings
+from llmrec.evaluation.baselines.item_knn_streaming import StreamingItemKNN, StreamingRow, StreamingSettings
 from llmrec.evaluation.baselines.matrix import Matrix, MatrixForm, MatrixSettings
 from llmrec.evaluation.baselines.nearest_text import NearestText, NearestTextSettings
 from llmrec.evaluation.baselines.popularity import Popularity, RecentPopularity, RecentSettings
@@ -33,6 +34,8 @@ __all__ = [
     "RecentPopularity",
     "RecentSettings",
     "Search",
+    "StreamingItemKNN",
+    "StreamingSettings",
     "Tuning",
     "fit_baselines",
 ]
@@ -62,10 +65,14 @@ class BaselineTask:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A baseline ready to rank: a scorer for each seed (one where nothing is random), and the record of its search."""
+    """A baseline ready to rank: a scorer for each seed (one where nothing is random), and the record of its search.
+
+    streams: whether it goes on counting everyone's events during the test.
+    """
 
     scorers: tuple[Scorer, ...]
     record: dict[str, Any]
+    streams: bool = False
 
 
 def fit_baselines(names: Sequence[str], task: BaselineTask) -> dict[str, Fitted]:
@@ -92,7 +99,7 @@ def _recent_popularity(task: BaselineTask) -> dict[str, Fitted]:
     streaming = RecentPopularity.fit(task.fit_on, found.chosen)
     frozen = RecentPopularity.frozen(task.fit_on, found.chosen)
     return {
-        "recent_popularity": Fitted((streaming,), found.record()),
+        "recent_popularity": Fitted((streaming,), found.record(), streams=True),
         "recent_popularity_frozen": Fitted((frozen,), found.record()),
     }
 
@@ -100,6 +107,17 @@ def _recent_popularity(task: BaselineTask) -> dict[str, Fitted]:
 def _item_knn(task: BaselineTask) -> dict[str, Fitted]:
     found = ItemKNN.tune(task.tune_on, task.watched, task.tuning)
     return {"item_knn": Fitted((ItemKNN.fit(task.fit_on, found.chosen),), found.record())}
+
+
+def _item_knn_streaming(task: BaselineTask) -> dict[str, Fitted]:
+    """Whatever part an event is in, it is counted the day after: there is nothing to refit."""
+    rows: tuple[StreamingRow, ...] = ("item_knn_streaming", "item_knn_decayed", "recency_decay")
+    fitted: dict[str, Fitted] = {}
+    for row in rows:
+        found = StreamingItemKNN.tune(task.tune_on, task.watched, row, task.tuning)
+        scorer = StreamingItemKNN.fit(task.fit_on, found.chosen)
+        fitted[row] = Fitted((scorer,), found.record(), streams=True)
+    return fitted
 
 
 def _matrix(task: BaselineTask) -> dict[str, Fitted]:
@@ -123,6 +141,7 @@ BASELINES: dict[str, Callable[[BaselineTask], dict[str, Fitted]]] = {
     "popularity": _popularity,
     "recent_popularity": _recent_popularity,
     "item_knn": _item_knn,
+    "item_knn_streaming": _item_knn_streaming,
     "matrix": _matrix,
     "nearest_text": _nearest_text,
 }

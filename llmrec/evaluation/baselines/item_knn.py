@@ -7,10 +7,12 @@ from itertools import product
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from llmrec.data.histories import Queries
+from llmrec.data.histories import Queries, aranges
+from llmrec.data.interactions import Mask, Rows
 from llmrec.data.splits import Split
 from llmrec.evaluation.baselines.tuning import Search, Tuning, search
 
@@ -50,9 +52,10 @@ class ItemKNN:
         users = sparse.csr_array((ones, (train.item, train.user)), shape=(split.n_items, split.n_users))  # (N, U)
         users.data[:] = 1.0  # a repeated event counts once
         norm = np.sqrt(np.asarray(users.sum(axis=1)))  # (N,)
+        every = np.arange(split.n_items)
         blocks = [
-            _nearest(users[start : start + _ROWS_AT_ONCE] @ users.T, start, norm, settings)
-            for start in range(0, split.n_items, _ROWS_AT_ONCE)
+            nearest(users[rows] @ users.T, rows, norm, settings)
+            for rows in np.split(every, range(_ROWS_AT_ONCE, split.n_items, _ROWS_AT_ONCE))
         ]
         return cls(sparse.vstack(blocks, format="csr"), settings)
 
@@ -68,29 +71,44 @@ class ItemKNN:
 
     def scores(self, queries: Queries) -> Tensor:
         query, item = queries.seen()
-        lengths = queries.end - queries.start
-        steps_back = np.repeat(np.cumsum(lengths), lengths) - 1 - np.arange(len(query))
-        weight = (self.settings.gamma**steps_back).astype(np.float32)
+        weight = (self.settings.gamma ** steps_back(queries)).astype(np.float32)
         shape = (len(queries), self.similarity.shape[0])
         history = sparse.csr_array((weight, (query, item)), shape=shape)  # (B, N)
         return torch.from_numpy((history @ self.similarity).toarray())  # (B, N)
 
 
-def _nearest(
-    together: sparse.csr_array,
-    start: int,
-    norm: np.ndarray[tuple[int], np.dtype[np.float32]],
-    settings: ItemKNNSettings,
+def steps_back(queries: Queries) -> Rows:
+    """(S,) events of the history after each one of it, in the order of `queries.seen()`: 0 for the last."""
+    lengths = queries.end - queries.start
+    return np.repeat(lengths, lengths) - 1 - aranges(lengths)
+
+
+def nearest(
+    together: sparse.csr_array, rows: Rows, norm: NDArray[np.float32], settings: ItemKNNSettings
 ) -> sparse.csr_array:
-    """Counts of pairs (rows, N) of the items from row `start` on -> their best similarities; equals by item row."""
+    """Counts of pairs (R, N) of the items `rows` (R,) -> their best similarities (R, N); equals by item row."""
     together.sort_indices()
     pairs = together.tocoo()  # by row, then by item
     row, item = pairs.coords
-    other = row + start != item
+    other = rows[row] != item
     row, item, count = row[other], item[other], pairs.data[other]
-    similarity = count / (norm[row + start] * norm[item] + settings.shrinkage)
+    similarity = count / (norm[rows[row]] * norm[item] + settings.shrinkage)
+    close = _close(similarity, row.searchsorted(np.arange(len(rows) + 1)), settings.neighbours)
+    row, item, similarity = row[close], item[close], similarity[close]
     best_first = np.lexsort((-similarity, row))  # stable
     row, item, similarity = row[best_first], item[best_first], similarity[best_first]
     place = np.arange(len(row)) - np.searchsorted(row, row)  # 0 for the nearest of each row
     kept = place < settings.neighbours
     return sparse.csr_array((similarity[kept], (row[kept], item[kept])), shape=together.shape)
+
+
+def _close(similarity: NDArray[np.float32], starts: Rows, most: int) -> Mask:
+    """(P,) as similar as the `most`-th of its row: nothing else needs to be sorted, which is what takes the time.
+
+    starts: (R + 1,) of the rows in `similarity`.
+    """
+    close: Mask = np.ones(len(similarity), dtype=np.bool_)
+    for row in np.flatnonzero(np.diff(starts) > most):
+        own = slice(starts[row], starts[row + 1])
+        close[own] = similarity[own] >= np.partition(similarity[own], -most)[-most]
+    return close

@@ -1,0 +1,136 @@
+"""ItemKNN that goes on counting: the similarities of a query's day know every event of the days before it.
+
+Three questions, each a row of its own: what fresh counts are worth (`item_knn_streaming`), what it is worth that old
+pairs fade (`item_knn_decayed`), and that a user's own old events do (`recency_decay`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+from llmrec.data.histories import Queries, aranges
+from llmrec.data.splits import Split
+from llmrec.errors import ConfigError
+from llmrec.evaluation.baselines.item_knn import ItemKNNSettings, nearest, steps_back
+from llmrec.evaluation.baselines.pair_counts import FirstTouches, PairCounts
+from llmrec.evaluation.baselines.tuning import Search, Tuning, search
+from llmrec.models.drift.environment import DAY
+
+StreamingRow = Literal["item_knn_streaming", "item_knn_decayed", "recency_decay"]
+
+
+@dataclass(frozen=True)
+class StreamingSettings(ItemKNNSettings):
+    """ItemKNN's, with a user's events all alike to start with, and
+
+    half_life_days: of the counts, see `pair_counts`; None: they never fade.
+    history_half_life_days: of the weight of a user's own events; None: only their order counts, by gamma.
+
+    Raises:
+        ConfigError: a half-life that is not above 0.
+    """
+
+    gamma: float = 1.0
+    half_life_days: float | None = None
+    history_half_life_days: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("half_life_days", "history_half_life_days"):
+            days = getattr(self, name)
+            if days is not None and not days > 0:
+                raise ConfigError(f"{name}={days:g} must be above 0; None for no fading")
+
+
+class StreamingItemKNN:
+    """score(u, i) = sum over j in the history of w_j * n_ij / (sqrt(n_i n_j) + shrinkage), over j's neighbours.
+
+    n holds every event before midnight (UTC) of the query's day, whatever part of the split it is in; the history is
+    as of the query; w_j = gamma^(steps back) * 2^(-days before the user's last event / history_half_life). Counting
+    from the last event instead of the query multiplies all scores of a query alike, and keeps them from vanishing.
+
+    Queries come in order of time. Where it goes back, another sweep has begun, and counting starts anew.
+    """
+
+    def __init__(self, touches: FirstTouches, n_items: int, settings: StreamingSettings) -> None:
+        self.touches, self.n_items, self.settings = touches, n_items, settings
+        self._counts = self._nothing_counted()
+
+    @classmethod
+    def fit(cls, split: Split, settings: StreamingSettings = StreamingSettings()) -> StreamingItemKNN:
+        """Nothing is counted yet: that happens as queries come."""
+        return cls(FirstTouches.of(split.interactions, split.n_users, split.n_items), split.n_items, settings)
+
+    @staticmethod
+    def tune(split: Split, valid: Queries, row: StreamingRow, tuning: Tuning) -> Search[StreamingSettings]:
+        touches = FirstTouches.of(split.interactions, split.n_users, split.n_items)
+
+        def build(settings: StreamingSettings) -> tuple[StreamingItemKNN, StreamingSettings]:
+            return StreamingItemKNN(touches, split.n_items, settings), settings
+
+        return search(row, *_GRIDS[row], build, valid, tuning)
+
+    def scores(self, queries: Queries) -> Tensor:
+        scores = torch.zeros(len(queries), self.n_items)  # (B, N)
+        midnight = queries.time // DAY * DAY
+        for moment in np.unique(midnight):
+            today = np.flatnonzero(midnight == moment)
+            scores[today] = self._scores_of_day(queries.take(today), self._counts_at(int(moment)))
+        return scores
+
+    def _counts_at(self, moment: int) -> PairCounts:
+        if self._counts.moment is not None and moment < self._counts.moment:
+            self._counts = self._nothing_counted()
+        self._counts.advance(moment)
+        return self._counts
+
+    def _nothing_counted(self) -> PairCounts:
+        return PairCounts(self.touches, self.n_items, self.settings.half_life_days)
+
+    def _scores_of_day(self, queries: Queries, counts: PairCounts) -> Tensor:
+        query, item = queries.seen()
+        items, column = np.unique(item, return_inverse=True)  # (R,): similarities of no others are needed
+        similarity = nearest(counts.rows(items), items, np.sqrt(counts.items()), self.settings)  # (R, N)
+        weight = _history_weights(queries, self.settings)
+        history = sparse.csr_array((weight, (query, column)), shape=(len(queries), len(items)))  # (B, R)
+        return torch.from_numpy((history @ similarity).toarray())  # (B, N)
+
+
+def _history_weights(queries: Queries, settings: StreamingSettings) -> NDArray[np.float32]:
+    """(S,) of the events in the histories, in the order of `queries.seen()`."""
+    weight = settings.gamma ** steps_back(queries)
+    if settings.history_half_life_days is not None:
+        lengths, time = queries.end - queries.start, queries.histories.time
+        last = np.repeat(queries.end - 1, lengths)
+        event = np.repeat(queries.start, lengths) + aranges(lengths)
+        weight = weight * np.exp2(-(time[last] - time[event]) / (settings.history_half_life_days * DAY))
+    return weight.astype(np.float32)
+
+
+def _grid(default: StreamingSettings, **axes: tuple[float, ...]) -> list[StreamingSettings]:
+    """Every combination of the values given by name."""
+    points: Iterable[dict[str, Any]] = (dict(zip(axes, point, strict=True)) for point in product(*axes.values()))
+    return [replace(default, **point) for point in points]
+
+
+_FRESH, _DECAYED = StreamingSettings(), StreamingSettings(half_life_days=30.0)
+_RECENT = StreamingSettings(history_half_life_days=30.0)
+_GRIDS = {
+    "item_knn_streaming": (_FRESH, _grid(_FRESH, neighbours=(50, 100, 1000), shrinkage=(0.0, 10.0, 30.0, 100.0))),
+    "item_knn_decayed": (
+        _DECAYED,
+        _grid(_DECAYED, shrinkage=(1.0, 10.0, 30.0, 100.0), half_life_days=(7.0, 30.0, 90.0, 180.0, 365.0)),
+    ),
+    "recency_decay": (
+        _RECENT,
+        _grid(_RECENT, shrinkage=(0.0, 10.0, 30.0), history_half_life_days=(1.0, 7.0, 30.0, 90.0, 365.0)),
+    ),
+}
