@@ -18,8 +18,9 @@ Baseline = Literal[
     "sasrec",
     "sasrec_sampled",
 ]
+FOREVER = 36_500.0  # days
 Resume = bool | Literal["matching"]
-DriftTerm = Literal["environment", "transitions"]
+DriftTerm = Literal["interest", "environment", "transitions", "chain", "gate"]
 SplitName = Literal["by_time", "leave_one_out"]
 Strategy = Literal["none", "frozen", "last_k", "lora", "full"]
 
@@ -175,30 +176,38 @@ class TrainConfig:
 class DriftConfig:
     """What moves with time beside a fitted model: a few weights, fitted on the validation window.
 
-    terms: `environment`, popularity that fades at `half_lives_days` (a century: all events alike); `transitions`,
-        what people went on to lately.
+    terms: `interest`, how much each of a user's last events still says (without it all say the same); `environment`,
+        popularity that fades at `half_lives_days` (a century: all events alike); `transitions`, what people went on to
+        lately; `chain`, interest in `n_states` latent states that moves on between events; `gate`, what is left to
+        each depends on the history and the time since (without it: one number each).
     window, gap_days, backward: events of a user that a new one is paired with, how a pair counts less with the days
         between, and how much it counts against its order.
     transition_half_lives_days: how fast pairs fade; the one that suits the validation window best is kept.
     text_neighbours: items of like text that an item without transitions leads to.
-    timed_gate: what is left to transitions depends on the history and the time since; otherwise one number.
     refresh_days: how often counts are brought up to date during the test, each a row of the report beside `frozen`.
+    ablate: also a row for each term alone, for each term left out, and for a control that is as fresh but learns no
+        drift: environment and transitions that never fade, and a constant gate.
     """
 
-    terms: tuple[DriftTerm, ...] = ("environment", "transitions")
-    half_lives_days: tuple[float, ...] = (7.0, 30.0, 120.0, 480.0, 36_500.0)
+    terms: tuple[DriftTerm, ...] = ("interest", "environment", "transitions", "chain", "gate")
+    half_lives_days: tuple[float, ...] = (7.0, 30.0, 120.0, 480.0, FOREVER)
     window: int = 5
     gap_days: float = 180.0
     backward: float = 0.5
-    transition_half_lives_days: tuple[float, ...] = (30.0, 120.0, 36_500.0)
+    transition_half_lives_days: tuple[float, ...] = (30.0, 120.0, FOREVER)
     text_neighbours: int = 30
-    timed_gate: bool = True
+    n_states: int = 32
     refresh_days: tuple[float, ...] = (1.0, 7.0, 30.0)
+    ablate: bool = True
 
     def __post_init__(self) -> None:
         lengths = (*self.half_lives_days, self.gap_days, *self.transition_half_lives_days, *self.refresh_days)
-        if not self.terms or not self.transition_half_lives_days:
-            raise ConfigError("drift: name at least one term and one of transition_half_lives_days")
+        if not {"environment", "transitions", "chain"} & set(self.terms) or not self.transition_half_lives_days:
+            raise ConfigError(
+                "drift: name one of environment, transitions, chain, and one of transition_half_lives_days"
+            )
+        if self.n_states < 2:
+            raise ConfigError(f"drift.n_states={self.n_states}: a chain needs at least 2 states")
         if min(*lengths, self.window, self.text_neighbours) <= 0:
             raise ConfigError("drift: days, window and text_neighbours must be above 0")
 
@@ -272,10 +281,15 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         if not self.seeds or self.leave_one_out_seeds == ():
             raise ConfigError("seeds is empty; give at least one, such as [0]")
-        if self.drift is not None and self.train.refit:
+        if self.drift is not None and self.train.refit and self.backbone.strategy not in ("none", "frozen"):
             raise ConfigError(
-                "drift is fitted on the validation window, which a refitted model has been trained on; "
-                "leave out drift or train.refit"
+                "drift is fitted on the validation window, which a refitted model has seen before its backbone; "
+                f"leave out drift, train.refit, or backbone.strategy {self.backbone.strategy}"
+            )
+        if self.drift is not None and "chain" in self.drift.terms and self.backbone.strategy == "none":
+            raise ConfigError(
+                "drift.terms: the chain's states are read off item texts, which backbone.strategy none does not have; "
+                "leave chain out"
             )
 
     def seeds_of(self, split: SplitName) -> tuple[int, ...]:

@@ -78,6 +78,12 @@ def rank_queries(
     return Ranking(np.concatenate(ranks), np.concatenate(tops))
 
 
+def rank_scores(scores: Tensor, queries: Queries, mask_seen: bool = True) -> Values:
+    """(B,) rank of each query's target by scores (B, N) on the CPU."""
+    masked = _masked(queries, scores.shape[1], mask_seen, None)
+    return _rank_batch(scores, masked, torch.from_numpy(queries.target), 1)[0].numpy()
+
+
 def mean_ndcg(scorer: Scorer, queries: Queries, k: int = 10, mask_seen: bool = True, batch_size: int = 256) -> float:
     """Mean NDCG@k over the queries: what tuning and early stopping look at."""
     ranking = rank_queries(scorer, queries, n_top=1, mask_seen=mask_seen, batch_size=batch_size)

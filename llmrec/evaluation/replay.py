@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
+from torch.nn import functional
 
 from llmrec.config import DriftConfig
 from llmrec.data.histories import Queries
@@ -21,6 +23,7 @@ from llmrec.data.splits import Split
 from llmrec.evaluation.ranking import Scorer
 from llmrec.models.drift.environment import DAY, Environment
 from llmrec.models.drift.head import DriftHead, Moves, Recent
+from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_neighbours
 from llmrec.models.drift.transitions import Transitions, TransitionSettings
 
@@ -48,12 +51,32 @@ class World:
         self._n_observed, self.moment = end, moment
 
 
+class ChainTables(NamedTuple):
+    """What a fitted chain says of every item, made once: evidence (N, K), emission (K, N), powers (R, J, K, K)."""
+
+    chain: LatentChain
+    evidence: Tensor
+    emission: Tensor
+    powers: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, chain: LatentChain, vectors: Tensor) -> ChainTables:
+        """vectors: (N, D) as the chain was fitted on."""
+        return cls(chain, chain.evidence(vectors), chain.emission(vectors), chain.chain.powers())
+
+    def interest(self, recent: Recent) -> Tensor:
+        """(B, K) of users with these last events."""
+        belief = self.chain.now(self.evidence[recent.item], recent.age_days, recent.mask, self.powers)
+        return self.chain.interest(belief)
+
+
 @dataclass(frozen=True)
 class Stream:
     """What the head is replayed on.
 
     log: every event, in order of time. start: seconds; a frozen world knows the events before it. text: (N, N) chances
-    by text. transition_half_life_days: one of the configured ones.
+    by text. transition_half_life_days: one of the configured ones. chain: None without that term.
     """
 
     config: DriftConfig
@@ -63,12 +86,13 @@ class Stream:
     start: int
     text: sparse.csr_array
     transition_half_life_days: float
+    chain: ChainTables | None = None
 
     @classmethod
-    def of(cls, config: DriftConfig, split: Split, ties: Ties, text: Tensor | None) -> Stream:
-        """text: (N, D_text) vectors, or None: items without transitions then lead nowhere."""
+    def of(cls, config: DriftConfig, split: Split, ties: Ties, vectors: Tensor | None) -> Stream:
+        """vectors: (N, D) of `text_vectors`, or None: items without transitions then lead nowhere."""
         shape = split.n_items, split.n_items
-        near = sparse.csr_array(shape) if text is None else text_neighbours(text, config.text_neighbours)
+        near = sparse.csr_array(shape) if vectors is None else text_neighbours(vectors, config.text_neighbours)
         half_life = config.transition_half_lives_days[0]
         return cls(config, split.interactions, ties, split.n_users, split.test_start, near, half_life)
 
@@ -99,40 +123,89 @@ class Stream:
             yield np.flatnonzero(moments == moment), world
 
 
-class DriftScorer:
-    """Log chances of all items, from a world that follows the queries; queries come in order of time.
+class Parts(NamedTuple):
+    """The three parts of the mixture for B queries: log_shares (B, 3), base (B, N) log chances, the others chances."""
+
+    log_shares: Tensor
+    base: Tensor
+    moved: Tensor | float
+    chained: Tensor | float
+
+
+def parts_of(head: DriftHead, stream: Stream, scores: Tensor, recent: Recent, world: World) -> Parts:
+    """scores: (B, N) of the model that the head sits on."""
+    base = head.base(scores, counts_of(world)).log_softmax(1)
+    moved = moved_of(head, stream, recent, world) if "transitions" in head.terms else 0.0
+    chained = chained_of(head, stream, recent, world) if "chain" in head.terms else 0.0
+    return Parts(head.log_shares(recent), base, moved, chained)
+
+
+def moved_of(head: DriftHead, stream: Stream, recent: Recent, world: World) -> Tensor:
+    """(B, N) chances by transitions alone."""
+    return head.moved(recent, moves_of(world, stream))
+
+
+def chained_of(head: DriftHead, stream: Stream, recent: Recent, world: World) -> Tensor:
+    """(B, N) chances by the chain alone."""
+    if stream.chain is None:
+        raise ValueError("the stream has no chain; fit one, or leave the term out")
+    return stream.chain.interest(recent) @ head.taken(stream.chain.emission, counts_of(world)).softmax(1)
+
+
+class _Following:
+    """A scorer whose world follows the queries, which come in order of time.
 
     Where time goes back, another sweep has begun, and the world starts anew.
     """
 
-    def __init__(self, head: DriftHead, base: Scorer, stream: Stream, refresh_days: float = DAILY) -> None:
-        self.head, self.base, self.stream, self.refresh_days = head, base, stream, refresh_days
+    def __init__(self, stream: Stream, refresh_days: float) -> None:
+        self.stream, self.refresh_days = stream, refresh_days
         self._world = stream.world()
+
+    def moments(self, queries: Queries) -> Iterator[tuple[Rows, Recent, World]]:
+        """Rows of the queries that share a refresh moment, their histories, and the world as of it."""
+        moments = self.stream.moments(queries.time, self.refresh_days)
+        if self._world.moment is not None and len(moments) and moments.min() < self._world.moment:
+            self._world = self.stream.world()
+        for rows, world in self.stream.replay(self._world, queries, self.refresh_days):
+            yield rows, recent_of(queries.take(rows)), world
+
+
+class DriftScorer(_Following):
+    """Log chances of all items."""
+
+    def __init__(self, head: DriftHead, base: Scorer, stream: Stream, refresh_days: float = DAILY) -> None:
+        super().__init__(stream, refresh_days)
+        self.head, self.base = head, base
 
     @torch.no_grad()
     def scores(self, queries: Queries) -> Tensor:
         """(B, N)"""
         scores = self.base.scores(queries)
-        moments = self.stream.moments(queries.time, self.refresh_days)
-        if self._world.moment is not None and len(moments) and moments.min() < self._world.moment:
-            self._world = self.stream.world()
-        for rows, world in self.stream.replay(self._world, queries, self.refresh_days):
-            scores[rows] = self._chances(scores[rows], recent_of(queries.take(rows)), world)
+        for rows, recent, world in self.moments(queries):
+            scores[rows] = self.head.mix(*parts_of(self.head, self.stream, scores[rows], recent, world))
         return scores
 
-    def _chances(self, scores: Tensor, recent: Recent, world: World) -> Tensor:
-        base = self.head.base(scores, counts_of(world))
-        if "transitions" not in self.head.terms:
-            return base
-        moved = self.head.moved(recent, moves_of(world, self.stream))
-        return self.head.mix(base, moved, self.head.odds(recent)[:, None])
+
+class TermScorer(_Following):
+    """Chances by one part of the mixture that needs no model."""
+
+    def __init__(self, term: Literal["transitions", "chain"], head: DriftHead, stream: Stream) -> None:
+        super().__init__(stream, DAILY)
+        self.head, self.chances = head, moved_of if term == "transitions" else chained_of
+
+    @torch.no_grad()
+    def scores(self, queries: Queries) -> Tensor:
+        """(B, N)"""
+        scores = torch.zeros(len(queries), self.stream.n_items)
+        for rows, recent, world in self.moments(queries):
+            scores[rows] = self.chances(self.head, self.stream, recent, world)
+        return scores
 
 
-class TransitionScorer(DriftScorer):
-    """The second part of the mixture alone."""
-
-    def _chances(self, scores: Tensor, recent: Recent, world: World) -> Tensor:
-        return self.head.moved(recent, moves_of(world, self.stream))
+def text_vectors(vectors: Tensor) -> Tensor:
+    """(N, D) unit vectors around their mean: those of language models share a large common part."""
+    return functional.normalize(vectors - vectors.mean(0), dim=1)
 
 
 def counts_of(world: World) -> Tensor:

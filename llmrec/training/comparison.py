@@ -19,13 +19,13 @@ from llmrec.data.splits import TEST, VALID, Split, make_split
 from llmrec.evaluation.baselines import BASELINES, BaselineTask, Tuning, fit_baselines
 from llmrec.evaluation.evaluate import evaluate_split
 from llmrec.evaluation.ranking import Ranking, Scorer, sample_queries
-from llmrec.evaluation.replay import DAILY, FROZEN, DriftScorer, Stream, TransitionScorer
 from llmrec.evaluation.results import Evaluated, Protocol
 from llmrec.evaluation.slices import make_slices
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
-from llmrec.training.drift import fit_drift
-from llmrec.training.fit import Reader, Task, adapt_backbone, fit_model, rank_sharded
+from llmrec.training.drift import Fit
+from llmrec.training.drift_rows import DriftTask, drift_rows
+from llmrec.training.fit import Fitted, Reader, Task, adapt_backbone, fit_model, rank_sharded
 from llmrec.training.scorer import ModelScorer
 
 SAMPLED_NEGATIVES = 256  # of the `sasrec_sampled` row, as in the published re-runs
@@ -33,11 +33,12 @@ SAMPLED_NEGATIVES = 256  # of the `sasrec_sampled` row, as in the published re-r
 
 @dataclass(frozen=True)
 class Compared:
-    """A split's numbers, the model of the first seed with the backbone it was trained with, and how training went."""
+    """A split's numbers, the model of the first seed with its backbone and drift head, and how training went."""
 
     evaluated: Evaluated
     model: RecommenderModel
     reader: Reader | None
+    drift: Fit | None
     training: list[dict[str, Any]]
 
 
@@ -58,14 +59,12 @@ class Comparison:
         n_top = max(self.config.evaluation.cutoffs)
         self.rankings[name].append(rank_sharded(self.task, scorer, self.test, n_top, f"ranking {name}"))
 
-    def fit(
-        self, name: str, model: ModelConfig, train: TrainConfig, text: Tensor | None, seed: int
-    ) -> RecommenderModel:
+    def fit(self, name: str, model: ModelConfig, train: TrainConfig, text: Tensor | None, seed: int) -> Fitted:
         """Feature transfer, or ids alone: fit, rank, record."""
-        fitted, progress = fit_model(name, self.task, model, train, text, seed)
-        self.rank(name, ModelScorer(fitted))
+        fitted = fit_model(name, self.task, model, train, text, seed)
+        self.rank(name, ModelScorer(fitted.model))
         settings = {"model": dataclasses.asdict(model), "train": dataclasses.asdict(train)}
-        self._record(name, seed, progress, settings, fitted)
+        self._record(name, seed, fitted.progress, settings, fitted.model)
         return fitted
 
     def adapt(self, name: str, model: RecommenderModel, reader: Reader, seed: int) -> None:
@@ -74,21 +73,13 @@ class Comparison:
         self.rank(name, ModelScorer(model))
         self._record(name, seed, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
 
-    def drift(self, model: RecommenderModel, seed: int, stream: Stream) -> None:
+    def drift(self, fitted: Fitted, seed: int, task: DriftTask) -> Fit:
         """The model in the stream of events: as it stood at the cut-off, kept up to date, and by its parts."""
-        config, base, task = stream.config, ModelScorer(model), self.task
-        valid = sample_queries(task.valid, self.config.evaluation.tuning_queries)
-        head, stream = fit_drift(base, stream, valid, task.mask_seen)
-        for days in (*config.refresh_days, FROZEN) if task.split.name == "by_time" else (DAILY,):
-            name = "drift frozen" if days == FROZEN else f"drift {days:g}d"
-            self.rank(name, DriftScorer(head, base, stream, days), streams=days != FROZEN)
-            fitted = {"transition_half_life_days": stream.transition_half_life_days} | head.summary()
-            self.settings.setdefault(name, {})[f"seed {seed}"] = fitted
-        if len(config.terms) > 1:
-            without = replace(stream, config=replace(config, terms=("environment",)))
-            alone = DriftScorer(fit_drift(base, without, valid, task.mask_seen)[0], base, without)
-            self.rank("environment", alone, streams=True)
-            self.rank("transitions", TransitionScorer(head, base, stream), streams=True)
+        full, judged = task.fit(ModelScorer(fitted.watched), seed)
+        for row in drift_rows(task, judged, full, ModelScorer(fitted.model)):
+            self.rank(row.name, row.scorer, row.streams)
+            self.settings.setdefault(row.name, {})[f"seed {seed}"] = row.settings
+        return full
 
     def baselines(self, text: Tensor | None) -> None:
         """The baselines that are not trained by this trainer, each tuned with the same budget."""
@@ -145,16 +136,14 @@ def compare(
     """
     test = sample_queries(make_queries(task.split, TEST, task.ties), config.evaluation.max_queries)
     comparison = Comparison(task, config, test)
-    stream = Stream.of(config.drift, task.split, task.ties, text) if config.drift is not None else None
-    fitted: list[tuple[RecommenderModel, Reader | None]] = []
+    drift = DriftTask.of(config.drift, task, text) if config.drift is not None else None
+    fitted: list[tuple[RecommenderModel, Reader | None, Fit | None]] = []
     for seed in config.seeds_of(task.split.name):
-        model = comparison.fit(main if new_reader is None else "llmrec frozen", config.model, config.train, text, seed)
+        fit = comparison.fit(main if new_reader is None else "llmrec frozen", config.model, config.train, text, seed)
         reader = new_reader() if new_reader is not None else None
         if reader is not None:
-            comparison.adapt(main, model, reader, seed)
-        fitted.append((model, reader))
-        if stream is not None:
-            comparison.drift(model, seed, stream)
+            comparison.adapt(main, fit.model, reader, seed)
+        fitted.append((fit.model, reader, None if drift is None else comparison.drift(fit, seed, drift)))
         for name, train in _sasrecs(config).items():
             comparison.fit(name, config.sasrec.model, train, None, seed)
     comparison.baselines(text)

@@ -1,92 +1,166 @@
 """Fits the drift head of a trained model on the validation window.
 
-The head never sees the data its model was trained on, of which the model is too sure.
+The head never sees the data its model was trained on, of which the model is too sure. Its weights make the validation
+targets likeliest; how much is left to transitions and chain is then set by NDCG.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
 
+from llmrec.config import DriftTerm
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Rows
-from llmrec.evaluation.ranking import Scorer, mean_ndcg
-from llmrec.evaluation.replay import DAILY, DriftScorer, Stream, counts_of, moves_of, recent_of
+from llmrec.evaluation.metrics import ndcg_at
+from llmrec.evaluation.ranking import Scorer, rank_scores, sample_queries
+from llmrec.evaluation.replay import DAILY, Stream, World, counts_of, moves_of, parts_of, recent_of
 from llmrec.models.drift.head import DriftHead, Recent
+from llmrec.training.losses import columns_of
 
-SCORES_AT_ONCE = 16 << 20  # elements of one chunk of scores: 64 MiB in fp32
-KEPT_SCORES = 256 << 20  # elements of all scores up to which they are kept: 1 GiB
+MOST_DAYS, MOST_QUERIES = 128, 8000  # of the validation window that are looked at
+MOST_SCORES = 512 << 20  # of these queries, for all items: 2 GiB in fp32
 QUERIES_AT_ONCE = 256
-LBFGS_STEPS = 12
-GATE_PENALTY = 0.01  # L2 on the gate's weights but its constant, per query
-SHIFTS = (0.0, 1.0, 2.0)
+LBFGS_STEPS = 15
+GATE_PENALTY = 0.01  # L2 on the gate's weights but its constants, per query
+SHIFTS: dict[DriftTerm, tuple[float, ...]] = {
+    "transitions": (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
+    "chain": (-torch.inf, -1.0, 0.0, 1.0),
+}
+
+
+class Seen(NamedTuple):
+    """Queries of one refresh moment, with everything of the world that their targets' likelihood needs."""
+
+    recent: Recent
+    scores: Tensor  # (B, C) of the columns that the softmax is normalised over
+    log_weight: Tensor  # (C,)
+    own_score: Tensor  # (B,) of the target
+    counts: Tensor  # (H, C)
+    own_counts: Tensor  # (H, B)
+    pairs: Tensor  # (B, T) C of the target, by row of the history
+    row_sum: Tensor  # (B, T)
+    text: Tensor  # (B, T) chance of the target by text
+    interest: Tensor  # (B, K) in the chain's states
+    emission: Tensor  # (K, C)
+    own_emission: Tensor  # (K, B)
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """Queries of one refresh moment, with everything of the world that their likelihood needs."""
+class Judged:
+    """Queries of the validation window, in order of time, and the model's scores (Q, N), made once for all heads."""
 
-    rows: Rows
-    recent: Recent
-    counts: Tensor  # (H, N)
-    count: Tensor  # (B, T) of the target, by row of the history
-    row_sum: Tensor  # (B, T)
-    text: Tensor  # (B, T) chance of the target by text
+    queries: Queries
+    scores: Tensor
+
+    @classmethod
+    def of(cls, base: Scorer, stream: Stream, valid: Queries) -> Judged:
+        """The queries of at most MOST_DAYS days, evenly spread over the window, and of these a sample."""
+        moments, day = np.unique(stream.moments(valid.time, DAILY), return_inverse=True)
+        days = np.linspace(0, len(moments) - 1, min(MOST_DAYS, len(moments))).astype(int)
+        most = min(MOST_QUERIES, max(MOST_SCORES // stream.n_items, 1))
+        queries = sample_queries(valid.take(np.isin(day, days)), most)
+        scores = torch.zeros(len(queries), stream.n_items)
+        for start in range(0, len(queries), QUERIES_AT_ONCE):
+            part = slice(start, start + QUERIES_AT_ONCE)
+            scores[part] = base.scores(queries.take(part))
+        return cls(queries, scores)
+
+    def replay(self, stream: Stream) -> Iterator[tuple[Queries, Tensor, World]]:
+        """Queries of one day with their scores, and the world as of it."""
+        for rows, world in stream.replay(stream.world(), self.queries, DAILY):
+            for start in range(0, len(rows), QUERIES_AT_ONCE):
+                part = rows[start : start + QUERIES_AT_ONCE]
+                yield self.queries.take(part), self.scores[torch.from_numpy(part)], world
 
 
-def fit_drift(base: Scorer, stream: Stream, valid: Queries, mask_seen: bool) -> tuple[DriftHead, Stream]:
-    """The head whose mixture makes the validation targets likeliest, its shift chosen by their NDCG@10; and the stream
-    with the half-life of transitions that goes with it.
-    """
-    if not len(valid):
-        return DriftHead(stream.config), stream
+@dataclass(frozen=True)
+class Fit:
+    """A head, and the stream with the half-life of transitions that goes with it."""
+
+    head: DriftHead
+    stream: Stream
+
+
+def fit_drift(judged: Judged, stream: Stream, mask_seen: bool) -> Fit:
+    """The head whose mixture makes the validation targets likeliest, at the best half-life of transitions."""
+    chain = None if stream.chain is None else stream.chain.chain
+    if not len(judged.queries):
+        return Fit(DriftHead(stream.config, chain), stream)
     half_lives = stream.config.transition_half_lives_days if "transitions" in stream.config.terms else ()
     tried = [replace(stream, transition_half_life_days=days) for days in half_lives] or [stream]
-    scored = _scored(base, valid, stream.n_items)
-    fits = [_likeliest(scored, candidate, valid) for candidate in tried]
+    fits = [_likeliest(DriftHead(stream.config, chain), list(watch(judged, each))) for each in tried]
     best = min(range(len(fits)), key=lambda row: fits[row][1])
     head, stream = fits[best][0], tried[best]
-    if "transitions" in head.terms:
-        head.shift.fill_(max(SHIFTS, key=lambda shift: _ndcg(head, shift, base, stream, valid, mask_seen)))
-    return head, stream
+    head.shift.copy_(_best_shift(head, judged, stream, mask_seen))
+    return Fit(head, stream)
 
 
-def _scored(base: Scorer, queries: Queries, n_items: int) -> Callable[[Rows], Tensor]:
-    """Scores (B, N) of some rows of the queries, made once where they fit into memory and anew each time where not."""
+def watch(judged: Judged, stream: Stream) -> Iterator[Seen]:
+    """The queries with all that their likelihood needs of the world as of their day."""
+    rng, everything = np.random.default_rng(0), np.bincount(stream.log.item, minlength=stream.n_items)
+    columns, log_weight = columns_of(torch.from_numpy(everything), rng)
+    for asked, scores, world in judged.replay(stream):
+        counts, moves, recent = counts_of(world), moves_of(world, stream), recent_of(asked)
+        target = torch.from_numpy(asked.target)
+        pairs = recent.item.numpy().ravel(), np.repeat(asked.target, recent.item.shape[1])
+        count = sum((_at(table, pairs, recent) for table in moves.tables), torch.zeros(recent.item.shape))
+        interest, emission = torch.zeros(len(target), 0), torch.zeros(0, stream.n_items)
+        if stream.chain is not None:
+            interest, emission = stream.chain.interest(recent), stream.chain.emission
+        yield Seen(
+            recent,
+            scores[:, columns],
+            log_weight,
+            scores.gather(1, target[:, None])[:, 0],
+            counts[:, columns],
+            counts[:, target],
+            count * moves.fading,
+            torch.from_numpy(moves.row_sums)[recent.item].float() * moves.fading,
+            _at(moves.text, pairs, recent),
+            interest,
+            emission[:, columns],
+            emission[:, target],
+        )
 
-    def anew(rows: Rows) -> Tensor:
-        return base.scores(queries.take(rows))
 
-    if len(queries) * n_items > KEPT_SCORES:
-        return anew
-    chunks = range(0, len(queries), QUERIES_AT_ONCE)
-    kept = torch.cat([anew(np.arange(start, min(start + QUERIES_AT_ONCE, len(queries)))) for start in chunks])
-    return lambda rows: kept[rows]
+def surprise(head: DriftHead, seen: Seen) -> Tensor:
+    """Minus log chance of the targets (B,), summed."""
+    total = (head.base(seen.scores, seen.counts) + seen.log_weight).logsumexp(1)  # (B,)
+    base = head.base(seen.own_score, seen.own_counts) - total
+    moved = head.moved_to(seen.recent, seen.pairs, seen.row_sum, seen.text) if "transitions" in head.terms else 0.0
+    chained: Tensor | float = 0.0
+    if "chain" in head.terms:
+        totals = (head.taken(seen.emission, seen.counts) + seen.log_weight).logsumexp(1)  # (K,)
+        chained = (seen.interest.T * (head.taken(seen.own_emission, seen.own_counts) - totals[:, None]).exp()).sum(0)
+    return -head.mix(head.log_shares(seen.recent), base, moved, chained).sum()
 
 
-def _likeliest(scored: Callable[[Rows], Tensor], stream: Stream, valid: Queries) -> tuple[DriftHead, float]:
-    """The fitted head, and minus log chance of a validation target under it: the best that the search came across."""
-    head, seen = DriftHead(stream.config), list(_watch(stream, valid))
+def _likeliest(head: DriftHead, seen: Sequence[Seen]) -> tuple[DriftHead, float]:
+    """The fitted head, and minus log chance of a target under it: the best that the search came across."""
+    n_queries = sum(len(part.own_score) for part in seen)
     best, lowest = copy.deepcopy(head.state_dict()), torch.inf
-    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
+    weights = [weight for name, weight in head.named_parameters() if not name.startswith("chain.")]
+    optimizer = torch.optim.LBFGS(weights, max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         nonlocal best, lowest
         optimizer.zero_grad()
-        total = torch.zeros(())
+        total = GATE_PENALTY * head.gate[:, 1:].square().sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        total = total.detach()
         for part in seen:
-            surprise = _surprise(head, scored(part.rows), valid.target[part.rows], part) / len(valid)
-            surprise.backward()  # type: ignore[no-untyped-call]
-            total += surprise.detach()
-        penalty = GATE_PENALTY * head.gate[1:].square().sum()
-        penalty.backward()  # type: ignore[no-untyped-call]
-        total = total + penalty.detach()
+            share = surprise(head, part) / n_queries
+            share.backward()  # type: ignore[no-untyped-call]
+            total = total + share.detach()
         if float(total) < lowest:
             best, lowest = copy.deepcopy(head.state_dict()), float(total)
         return total
@@ -96,38 +170,21 @@ def _likeliest(scored: Callable[[Rows], Tensor], stream: Stream, valid: Queries)
     return head.requires_grad_(False), lowest
 
 
-def _surprise(head: DriftHead, scores: Tensor, target: Rows, part: _Seen) -> Tensor:
-    """Minus log chance of the targets (B,), summed. scores: (B, N)."""
-    chances = head.base(scores, part.counts)  # (B, N)
-    wanted = chances.gather(1, torch.from_numpy(target)[:, None])[:, 0]
-    if "transitions" in head.terms:
-        moved = head.moved_to(part.recent, part.count, part.row_sum, part.text)
-        wanted = head.mix(wanted, moved, head.odds(part.recent))
-    return -wanted.sum()
+@torch.no_grad()
+def _best_shift(head: DriftHead, judged: Judged, stream: Stream, mask_seen: bool) -> Tensor:
+    """(2,) the shift of transitions and chain with the highest NDCG@10, the smallest of equals, in one replay."""
+    choices = [SHIFTS[term] if term in head.terms else (0.0,) for term in ("transitions", "chain")]
+    grid = torch.tensor(list(product(*choices)))  # (G, 2)
+    grid = grid[grid.abs().clamp(max=max(map(max, choices)) + 1).sum(1).argsort(stable=True)]
+    gains = torch.zeros(len(grid), dtype=torch.float64)
+    for asked, scores, world in judged.replay(stream):
+        recent = recent_of(asked)
+        parts = parts_of(head, stream, scores, recent, world)
+        for place, shift in enumerate(grid):
+            mixed = head.mix(head.log_shares(recent, shift), *parts[1:])
+            gains[place] += float(ndcg_at(rank_scores(mixed, asked, mask_seen), 10).sum())
+    return grid[int(gains.argmax())]
 
 
-def _ndcg(head: DriftHead, shift: float, base: Scorer, stream: Stream, valid: Queries, mask_seen: bool) -> float:
-    shifted = copy.deepcopy(head)
-    shifted.shift.fill_(shift)
-    return mean_ndcg(DriftScorer(shifted, base, stream), valid, mask_seen=mask_seen)
-
-
-def _watch(stream: Stream, queries: Queries) -> Iterator[_Seen]:
-    at_once = max(SCORES_AT_ONCE // stream.n_items, 1)
-    for rows, world in stream.replay(stream.world(), queries, DAILY):
-        counts, moves = counts_of(world), moves_of(world, stream)
-        for start in range(0, len(rows), at_once):
-            part = rows[start : start + at_once]
-            asked = queries.take(part)
-            recent = recent_of(asked)
-            item = recent.item.numpy()
-            pairs = item.ravel(), np.repeat(asked.target, item.shape[1])
-            shape = torch.Size(item.shape)
-            count = sum((_at(table, pairs, shape) for table in moves.tables), torch.zeros(shape)) * moves.fading
-            row_sum = torch.from_numpy(moves.row_sums[item]).float() * moves.fading
-            text = _at(moves.text, pairs, shape)
-            yield _Seen(part, recent, counts, count, row_sum, text)
-
-
-def _at(table: sparse.csr_array, pairs: tuple[Rows, Rows], shape: torch.Size) -> Tensor:
-    return torch.from_numpy(np.asarray(table[pairs])).float().view(shape)
+def _at(table: sparse.csr_array, pairs: tuple[Rows, Rows], recent: Recent) -> Tensor:
+    return torch.from_numpy(np.asarray(table[pairs])).float().view(recent.item.shape)

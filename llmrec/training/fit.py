@@ -61,26 +61,35 @@ class Reader:
     tokens: Tokens
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """watched: fitted on the training part alone, and so one that the validation window can judge. model: the same, or
+    fitted anew on train + validation. progress: of the watched one.
+    """
+
+    watched: RecommenderModel
+    model: RecommenderModel
+    progress: Progress
+
+
 def fit_model(
     name: str, task: Task, model_config: ModelConfig, config: TrainConfig, text: Tensor | None, seed: int
-) -> tuple[RecommenderModel, Progress]:
+) -> Fitted:
     """Feature transfer: fit the recommender's own layers on frozen text vectors (N, D_text), or on ids alone.
 
-    With `config.refit` the model returned has then been trained anew, for as long as the best epoch took, on
-    train + validation.
+    With `config.refit` the model has then been trained anew, for as long as the best epoch took, on train + validation.
     """
-    model = _new_model(task.split, model_config, text, seed)
-    progress = _train(name, task, model, config, seed, lambda: mean_ndcg(task, ModelScorer(model)))
-    calibrate(task, model)
+    watched = _new_model(task.split, model_config, text, seed)
+    progress = _train(name, task, watched, config, seed, lambda: mean_ndcg(task, ModelScorer(watched)))
+    calibrate(task, watched)
     if not config.refit:
-        return model, progress
-    novelty = model.novelty  # of the model that has not seen the validation targets
+        return Fitted(watched, watched, progress)
     longest = replace(config, epochs=max(math.ceil(progress.best_epoch), 1), patience=config.epochs + 1)
     refit = replace(task, split=task.split.refit())
     model = _new_model(refit.split, model_config, text, seed)
     _train(f"{name}-refit", refit, model, longest, seed, _always_better())
-    model.novelty.copy_(novelty)
-    return model, progress
+    model.novelty.copy_(watched.novelty)  # this one has seen the validation targets
+    return Fitted(watched, model, progress)
 
 
 def adapt_backbone(
@@ -191,5 +200,5 @@ def _always_better() -> Callable[[], float]:
 
 def _identity(name: str, task: Task, model: ModelConfig, train: TrainConfig, seed: int) -> str:
     facts = [name, task.split.name, task.ties, task.mask_seen, task.inputs, seed]
-    facts += [dataclasses.asdict(model), dataclasses.asdict(train)]
+    facts += [dataclasses.asdict(model), dataclasses.asdict(replace(train, refit=False))]  # which comes after the fit
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+FULL_ITEMS, SAMPLED_ITEMS = 16_384, 8_192  # catalogs that `columns_of` leaves whole, and its sample of larger ones
 LOGITS_AT_ONCE = 4 << 20  # elements of one chunk of logits: 16 MiB in fp32, small enough to stay in cache and heap
 
 
@@ -69,3 +71,20 @@ def sampled_softmax(
     logits = logits.masked_fill(target[:, None] == negative_rows, float("-inf"))
     everything = torch.cat([positive, logits], dim=1)  # (M, 1 + S)
     return functional.cross_entropy(everything, torch.zeros_like(target), reduction="sum")
+
+
+def columns_of(counts: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """(C,) item rows over which a softmax is normalised, and (C,) log of how many items each stands for.
+
+    All N items where that fits; else those with the highest counts (N,), for themselves, and a uniform sample of the
+    rest, so that the sum is unbiased and its largest terms are exact.
+    """
+    n_items = len(counts)
+    if n_items <= FULL_ITEMS:
+        return torch.arange(n_items), torch.zeros(n_items)
+    ranked, n_certain = torch.argsort(counts, descending=True, stable=True), SAMPLED_ITEMS // 2
+    n_drawn = SAMPLED_ITEMS - n_certain
+    drawn = rng.choice(n_items - n_certain, n_drawn, replace=False)
+    weight = torch.zeros(SAMPLED_ITEMS)
+    weight[n_certain:] = float(np.log((n_items - n_certain) / n_drawn))
+    return torch.cat([ranked[:n_certain], ranked[n_certain:][torch.from_numpy(drawn)]]), weight

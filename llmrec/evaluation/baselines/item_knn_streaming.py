@@ -30,7 +30,7 @@ StreamingRow = Literal["item_knn_streaming", "item_knn_decayed", "recency_decay"
 
 @dataclass(frozen=True)
 class StreamingSettings(ItemKNNSettings):
-    """ItemKNN's, with a user's events all alike to start with, and
+    """ItemKNN's, and
 
     half_life_days: of the counts, see `pair_counts`; None: they never fade.
     history_half_life_days: of the weight of a user's own events; None: only their order counts, by gamma.
@@ -39,7 +39,7 @@ class StreamingSettings(ItemKNNSettings):
         ConfigError: a half-life that is not above 0.
     """
 
-    gamma: float = 1.0
+    gamma: float = 0.5
     half_life_days: float | None = None
     history_half_life_days: float | None = None
 
@@ -122,12 +122,20 @@ def _grid(default: StreamingSettings, **axes: tuple[float, ...]) -> list[Streami
 
 
 _FRESH, _DECAYED = StreamingSettings(), StreamingSettings(half_life_days=30.0)
-_RECENT = StreamingSettings(history_half_life_days=30.0)
+_RECENT = StreamingSettings(gamma=1.0, history_half_life_days=30.0)
 _GRIDS = {
-    "item_knn_streaming": (_FRESH, _grid(_FRESH, neighbours=(50, 100, 1000), shrinkage=(0.0, 10.0, 30.0, 100.0))),
+    "item_knn_streaming": (
+        _FRESH,
+        _grid(_FRESH, gamma=(1.0, 0.8, 0.5), neighbours=(50, 100, 1000), shrinkage=(0.0, 10.0, 30.0, 100.0)),
+    ),
     "item_knn_decayed": (
         _DECAYED,
-        _grid(_DECAYED, shrinkage=(1.0, 10.0, 30.0, 100.0), half_life_days=(7.0, 30.0, 90.0, 180.0, 365.0)),
+        _grid(
+            _DECAYED,
+            gamma=(1.0, 0.8, 0.5),
+            shrinkage=(1.0, 10.0, 30.0, 100.0),
+            half_life_days=(7.0, 30.0, 90.0, 180.0, 365.0),
+        ),
     ),
     "recency_decay": (
         _RECENT,

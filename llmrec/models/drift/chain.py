@@ -6,11 +6,10 @@ Between two events a share of interest moves on along the transitions of the cro
 
 Over a gap dt the same moves happen at random moments, lambda of them per day. Their number is Poisson, which gives
 
-    P(dt) = exp(lambda dt (M - I)) = sum_n e^(-lambda dt) (lambda dt)^n / n! M^n                          (2)
+    P(dt) = sum_n e^(-lambda dt) (lambda dt)^n / n! M^n = exp(lambda dt (M - I))                          (2)
 
-(uniformization, Jensen 1953, doi:10.1080/03461238.1953.10419459). Up to its first move (2) is (1) with
-alpha = e^(-lambda dt); other than (1) with that alpha it composes, P(a + b) = P(a) P(b), so that it does not matter
-how often a belief is brought up to date.
+Up to its first move (2) is (1) with alpha = e^(-lambda dt); other than (1) with that alpha it composes,
+P(a + b) = P(a) P(b), so that it does not matter how often a belief is brought up to date.
 """
 
 from __future__ import annotations
@@ -19,10 +18,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-MOST_MOVES = 256.0  # expected moves in a gap beyond which the chain is taken to have settled
-TAIL_DEVIATIONS, TAIL_TERMS = 8, 12  # terms of (2) beyond the mean: what is left out is below fp32's resolution
+TICKS_PER_DAY = 1024  # what gaps are counted in: 84 seconds
+N_POWERS = 25  # of two, in ticks: gaps up to 90 years
 
 
 def markov_update(interest: Tensor, transition: Tensor, alpha: float | Tensor, beta: float | Tensor) -> Tensor:
@@ -53,36 +51,56 @@ def markov_update(interest: Tensor, transition: Tensor, alpha: float | Tensor, b
 
 
 class MarkovChain(nn.Module):
-    """K latent states of interest that follow (2), with M and lambda learned.
+    """K latent states of interest that follow (2), with M and lambda learned; R beliefs may each have their own lambda.
 
-    stay: share of each row of M that starts on the diagonal; the rest is spread evenly. moves_per_day: lambda to start.
+    M's diagonal is zero: a move leads elsewhere, so that lambda is what it seems, the moves per day. Gaps are counted
+    in ticks of a thousandth of a day, and P of a gap is the product of P of the powers of two that it is made of.
+    moves_per_day: lambda to start with, one for each belief.
     """
 
-    def __init__(self, n_states: int, stay: float = 0.5, moves_per_day: float = 1 / 60) -> None:
+    def __init__(self, n_states: int, moves_per_day: tuple[float, ...] = (1 / 60,)) -> None:
         super().__init__()
-        start = torch.full((n_states, n_states), (1 - stay) / n_states) + stay * torch.eye(n_states)
-        self.logits = nn.Parameter(start.log())
-        self.log_rate = nn.Parameter(torch.tensor(math.log(moves_per_day)))
+        if n_states < 2:
+            raise ValueError(f"a chain of {n_states} state(s) has nowhere to move; give at least 2")
+        self.logits = nn.Parameter(torch.zeros(n_states, n_states))
+        self.log_rate = nn.Parameter(torch.tensor(moves_per_day).log())  # (R,)
 
     @property
     def transition(self) -> Tensor:
         """(K, K) M, rows summing to one."""
-        return self.logits.softmax(1)
+        here = torch.eye(len(self.logits), dtype=torch.bool, device=self.logits.device)
+        return self.logits.masked_fill(here, -torch.inf).softmax(1)
 
     @property
     def half_life_days(self) -> Tensor:
-        """() days after which half of a belief has moved at least once."""
+        """(R,) days after which half of a belief has moved at least once."""
         return math.log(2) / self.log_rate.exp()
 
+    def powers(self) -> Tensor:
+        """(R, J, K, K) P of 1, 2, 4, ... ticks: all that `carry` needs, to be made once where weights stand still."""
+        transition = self.transition.double()
+        rate = (self.log_rate.double().exp() / TICKS_PER_DAY)[:, None, None]  # (R, 1, 1)
+        step = torch.matrix_exp(rate * (transition - torch.eye(len(transition), device=rate.device)))
+        steps = [step]
+        for _ in range(N_POWERS - 1):
+            steps.append(steps[-1] @ steps[-1])
+        return torch.stack(steps, dim=1).to(self.logits.dtype)
+
     def forward(self, belief: Tensor, days: Tensor) -> Tensor:
-        """Beliefs (B, K) carried over gaps of `days` (B,) >= 0: belief P(days), in O(K^2) a term of (2)."""
-        moves = (self.log_rate.exp() * days).clamp(max=MOST_MOVES)[:, None]  # (B, 1)
-        most = float(moves.detach().max()) if len(days) else 0.0
-        transition, carried = self.transition, belief
-        log_weight = -moves  # of n = 0
-        total = log_weight.exp() * belief
-        for n in range(1, int(most + TAIL_DEVIATIONS * math.sqrt(most)) + TAIL_TERMS):
-            carried = carried @ transition
-            log_weight = log_weight + moves.clamp(min=1e-30).log() - math.log(n)
-            total = total + log_weight.exp() * carried
-        return functional.normalize(total, p=1, dim=1) * belief.sum(1, keepdim=True)  # what rounding and the tail took
+        """Beliefs (B, R, K) carried over gaps of `days` (B,) >= 0."""
+        return carry(belief, ticks(days), self.powers())
+
+
+def ticks(days: Tensor) -> Tensor:
+    """(B,) int64 whole ticks of `days`, no more than the longest gap that is told apart (about 90 years)."""
+    return (days * TICKS_PER_DAY).round().long().clamp(0, 2**N_POWERS - 1)
+
+
+def carry(belief: Tensor, gap: Tensor, powers: Tensor) -> Tensor:
+    """Beliefs (B, R, K) after gaps (B,) of ticks, by the `powers` (R, J, K, K) of a chain: O(K^2) a bit of a gap."""
+    for place in range(powers.shape[1]):
+        moves = (gap >> place) & 1 == 1  # (B,)
+        if bool(moves.any()):
+            moved = torch.einsum("brk,rkl->brl", belief, powers[:, place])
+            belief = torch.where(moves[:, None, None], moved, belief)
+    return belief

@@ -16,6 +16,7 @@ from llmrec.errors import DataError
 Rows = NDArray[np.int64]
 
 DAY = 86_400
+EPS = 0.1  # events; what an item counts that nobody touched
 LARGEST_EXPONENT = 500.0  # of 2; float64 holds up to 1023
 
 

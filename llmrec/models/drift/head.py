@@ -1,10 +1,12 @@
-"""What a user will want at a moment: the model's own answer in the light of the day, mixed with where interest moves.
+"""What a user will want at a moment: the model's answer in the light of the day, and where interest moves from there.
 
-    p(i|u,t) = (1 - b) * softmax_i(s * score(u, i) + sum_h eta_h log(c_h,i(t) + eps))                     environment
-             +    b    * sum_j w_uj(t) * (C_t[j,i] + kappa p_text(i|j)) / (sum_i C_t[j,i] + kappa)         transitions
+    p(i|u,t) = a * softmax_i(s * score(u, i) + sum_h eta_h log(c_h,i(t) + eps))                    environment
+             + b * sum_j w_uj(t) * (C_t[j,i] + kappa p_text(i|j)) / (sum_i C_t[j,i] + kappa)       transitions
+             + c * sum_k s_uk(t) * softmax_i(w_k . x_i + sum_h theta_h log(c_h,i(t) + eps))        chain
 
-with w of `interest`, c of `environment`, C of `transitions`, and b = sigmoid(v . x) by what the history is like, x.
-It is a distribution. With b fixed, eta = 0, s = 1 and kappa = 0 the second part is one step of the founding chain.
+with w_uj of `interest`, c_h of `environment`, C of `transitions`, s and x of `latent`, and (a, b, c) = softmax(0, v_b .
+z, v_c . z) by what the history is like, z. It is a distribution. With c = 0, b fixed, eta = 0, s = 1 and kappa = 0 the
+rest is one step of the founding chain.
 """
 
 from __future__ import annotations
@@ -17,15 +19,15 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
-from torch.nn import functional
 
 from llmrec.config import DriftConfig
+from llmrec.models.drift.environment import EPS
 from llmrec.models.drift.interest import Interest
+from llmrec.models.drift.latent import LatentChain
 
-EPS = 0.1  # events; what an item counts that nobody touched
 START_KAPPA = 2.0
 SMALLEST_CHANCE = 1e-30  # whose logarithm is still a number
-N_CONTEXT = 5  # of x: 1, log1p days since the last event, log1p events, same moment, log1p days from first to last
+N_CONTEXT = 5  # of z: 1, log1p days since the last event, log1p events, same moment, log1p days from first to last
 
 
 class Recent(NamedTuple):
@@ -48,36 +50,46 @@ class Moves(NamedTuple):
 
 
 class DriftHead(nn.Module):
-    """The few weights of the mixture: s, eta, lambda and gamma of `interest`, kappa, v; and which terms are on.
+    """The few weights of the mixture: s, eta, lambda and gamma of `interest`, kappa, theta, v; and its terms.
 
-    shift: () added to v . x after the fit, by validation NDCG: likelihood undervalues the sparse second part.
+    shift: (2,) added to v_b . z and v_c . z after the fit, by validation NDCG: likelihood undervalues the sparse second
+    part. chain: with weights of its own, fitted before.
     """
 
     shift: Tensor
 
-    def __init__(self, config: DriftConfig) -> None:
+    def __init__(self, config: DriftConfig, chain: LatentChain | None = None) -> None:
         super().__init__()
-        self.terms, self.timed_gate = config.terms, config.timed_gate
+        self.terms = frozenset(config.terms)
         self.log_sharpness = nn.Parameter(torch.zeros(()))
         self.eta = nn.Parameter(torch.zeros(len(config.half_lives_days)))
+        self.theta = nn.Parameter(torch.zeros(len(config.half_lives_days)))
+        self.theta.data[-1] = 1.0  # the longest: as the chain was fitted
         self.interest = Interest()
         self.log_kappa = nn.Parameter(torch.tensor(START_KAPPA).log())
-        self.gate = nn.Parameter(torch.zeros(N_CONTEXT))
-        self.register_buffer("shift", torch.zeros(()))
+        self.gate = nn.Parameter(torch.zeros(2, N_CONTEXT))
+        self.register_buffer("shift", torch.zeros(2))
+        self.chain = chain
 
     def base(self, scores: Tensor, counts: Tensor) -> Tensor:
-        """(B, N) scores and (H, N) counts -> (B, N) log of the first softmax."""
+        """(B, C) scores and (H, C) counts -> (B, C) logits of the first softmax."""
         logits = scores * self.log_sharpness.exp()
-        if "environment" in self.terms:
-            logits = logits + self.eta @ torch.log(counts + EPS)
-        return logits.log_softmax(1)
+        return logits + self.eta @ torch.log(counts + EPS) if "environment" in self.terms else logits
 
-    def odds(self, recent: Recent) -> Tensor:
-        """(B,) v . x, the log-odds of transitions; -inf without a history."""
-        if "transitions" not in self.terms:
-            return torch.full((len(recent.item),), -torch.inf)
-        odds = recent.context @ self.gate if self.timed_gate else self.gate[0].expand(len(recent.item))
-        return (odds + self.shift).masked_fill(~recent.mask.any(1), -torch.inf)
+    def taken(self, emission: Tensor, counts: Tensor) -> Tensor:
+        """(K, C) w_k . x_i and (H, C) counts -> (K, C) logits of the third part's softmax."""
+        return emission + self.theta @ torch.log(counts + EPS) if "environment" in self.terms else emission
+
+    def log_shares(self, recent: Recent, shift: Tensor | None = None) -> Tensor:
+        """(B, 3) log of a, b, c; nothing is left to transitions without a history. shift: (2,) instead of its own."""
+        odds = recent.context @ self.gate.T if "gate" in self.terms else self.gate[:, 0].expand(len(recent.item), 2)
+        odds = odds + (self.shift if shift is None else shift)
+        off = torch.ones_like(odds, dtype=torch.bool)
+        if "transitions" in self.terms:
+            off[:, 0] = ~recent.mask.any(1)
+        if "chain" in self.terms:
+            off[:, 1] = False
+        return torch.cat([torch.zeros(len(odds), 1), odds.masked_fill(off, -torch.inf)], dim=1).log_softmax(1)
 
     def moved_to(self, recent: Recent, count: Tensor, row_sum: Tensor, text: Tensor) -> Tensor:
         """(B,) chance of one item each by transitions, from what the history's rows (B, T) say of that item."""
@@ -93,27 +105,39 @@ class DriftHead(nn.Module):
         counted = _rows(recent.item, moves.fading * scaled, len(moves.row_sums))
         for table in moves.tables:
             moved = moved + counted @ table
-        return torch.from_numpy(moved.toarray()).float()
+        return torch.from_numpy(moved.astype(np.float32).toarray())
 
-    def mix(self, base: Tensor, moved: Tensor, odds: Tensor) -> Tensor:
-        """Log of the mixture. base: log chances, moved: chances, odds: log-odds of the second; all broadcastable."""
-        onward = functional.logsigmoid(odds) + moved.clamp(min=SMALLEST_CHANCE).log()
-        return torch.logaddexp(functional.logsigmoid(-odds) + base, onward)
+    def mix(self, log_shares: Tensor, base: Tensor, moved: Tensor | float, chained: Tensor | float) -> Tensor:
+        """Log of the mixture. log_shares: (B, 3). base: log chances; moved, chained: chances; (B,) or (B, C) each."""
+        own, onward, latent = (share.view(-1, *[1] * (base.ndim - 1)) for share in log_shares.unbind(1))
+        # Chances far below fp32's range still have a logarithm in `own`, which keeps its gradient.
+        others = onward.exp() * moved + latent.exp() * chained
+        return torch.logaddexp(own + base, torch.as_tensor(others).clamp(min=SMALLEST_CHANCE).log())
 
     def summary(self) -> dict[str, Any]:
         """What was learned, in words and units for a report."""
         with torch.no_grad():
-            return {
+            learnt: dict[str, Any] = {
                 "sharpness": round(float(self.log_sharpness.exp()), 3),
                 "eta": [round(eta, 3) for eta in self.eta.tolist()],
                 "interest_half_life_days": round(math.log(2) / float(self.interest.log_forget.exp()), 1),
                 "step_back": round(float(torch.sigmoid(self.interest.step_back)), 3),
                 "kappa": round(float(self.log_kappa.exp()), 3),
-                "gate": [round(weight, 3) for weight in self.gate.tolist()],
-                "shift": float(self.shift),
+                "gate": [[round(weight, 3) for weight in row] for row in self.gate.tolist()],
+                "shift": self.shift.tolist(),
             }
+            if self.chain is not None:
+                learnt |= {
+                    "theta": [round(theta, 3) for theta in self.theta.tolist()],
+                    "chain_half_lives_days": [round(days, 1) for days in self.chain.chain.half_life_days.tolist()],
+                    "chain_gain": [round(gain, 3) for gain in torch.sigmoid(self.chain.gain).tolist()],
+                    "chain_fast_share": round(float(torch.sigmoid(self.chain.blend)), 3),
+                }
+            return learnt
 
     def _weight(self, recent: Recent) -> Tensor:
+        if "interest" not in self.terms:
+            return recent.mask.float() / recent.mask.sum(1, keepdim=True).clamp(min=1)
         weight: Tensor = self.interest(recent.age_days, recent.steps_back, recent.mask)
         return weight
 

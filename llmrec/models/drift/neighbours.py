@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from scipy import sparse
 from torch import Tensor
-from torch.nn import functional
 
 TEMPERATURE = 0.05  # of cosines
 ROWS_AT_ONCE = 1024
@@ -14,14 +13,13 @@ ROWS_AT_ONCE = 1024
 def text_neighbours(vectors: Tensor, n_neighbours: int) -> sparse.csr_array:
     """(N, N) p_text(i|j): softmax over the items whose text is nearest to j's, j itself left out.
 
-    vectors: (N, D) of the items' texts, centred here: those of language models share a large common part.
+    vectors: (N, D) unit vectors of the items' texts.
     """
     n_items = len(vectors)
     kept = min(n_neighbours, n_items - 1)
-    unit = functional.normalize(vectors - vectors.mean(0), dim=1)
     blocks = []
     for start in range(0, n_items, ROWS_AT_ONCE):
-        cosine = unit[start : start + ROWS_AT_ONCE] @ unit.T
+        cosine = vectors[start : start + ROWS_AT_ONCE] @ vectors.T
         own = torch.arange(len(cosine))
         cosine[own, start + own] = -torch.inf
         best, column = cosine.topk(kept, dim=1)  # (R, kept)

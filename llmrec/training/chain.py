@@ -1,0 +1,101 @@
+"""Fits the latent chain on the training events: each event's item as likely as can be, given its user's beliefs before.
+
+It starts from the text's own clusters (spherical k-means) and takes a few passes of Adam over all users. What everyone
+takes is the training counts here, since the chain is to learn what a state takes beyond that; the head puts the
+environment of the day in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from scipy.cluster.vq import kmeans2
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from llmrec.data.histories import Histories, ranges
+from llmrec.data.interactions import Mask, Rows, Ties
+from llmrec.data.splits import Split
+from llmrec.models.drift.environment import DAY, EPS
+from llmrec.models.drift.latent import LatentChain
+from llmrec.training.losses import columns_of
+
+EPOCHS, LEARNING_RATE, USERS_AT_ONCE = 4, 0.03, 256
+MOST_EVENTS = 50  # of a user, the last ones
+CLUSTERED_ITEMS = 20_000  # k-means looks at no more
+
+
+def fit_chain(split: Split, ties: Ties, text: Tensor, n_states: int, seed: int = 0) -> LatentChain:
+    """A chain of K states over items with unit text vectors (N, D), fitted on the training part and then left alone."""
+    rng = np.random.default_rng(seed)
+    chain = LatentChain(cluster_centres(text, n_states, rng))
+    histories = Histories.of(split.train, split.n_users)
+    counts = torch.from_numpy(np.bincount(split.train.item, minlength=split.n_items))
+    prior = torch.log(counts.float() + EPS)  # (N,)
+    optimizer = torch.optim.Adam(chain.parameters(), LEARNING_RATE)
+    batches = list(_batches(histories))
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, EPOCHS * len(batches))
+    progress = tqdm(total=EPOCHS * len(batches), desc="fitting the chain", unit="batch", disable=None)
+    for _ in range(EPOCHS):
+        for batch in rng.permutation(len(batches)):
+            position, mask = batches[batch]
+            columns, log_weight = columns_of(counts, rng)
+            loss = surprise(chain, histories, position, mask, text, prior, ties, columns, log_weight)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            progress.update()
+    progress.close()
+    return chain.requires_grad_(False)
+
+
+def surprise(
+    chain: LatentChain,
+    histories: Histories,
+    position: Rows,
+    mask: Mask,
+    text: Tensor,
+    prior: Tensor,
+    ties: Ties,
+    columns: Tensor,
+    log_weight: Tensor,
+) -> Tensor:
+    """() minus log chance of the events at `position` (B, T), by their users' beliefs before them, per event.
+
+    prior: (N,) what everyone takes. columns, log_weight: (C,) of `columns_of`.
+    """
+    item = torch.from_numpy(histories.item[position])  # (B, T)
+    time = torch.from_numpy(histories.time[position])
+    there = torch.from_numpy(mask)
+    gap = functional.pad((time[:, 1:] - time[:, :-1]) / DAY, (1, 0)).clamp(min=0)  # 0 into the padding
+    vectors = text[item]
+    interest = chain.follow(
+        chain.evidence(vectors), gap.float(), there, ties == "file_order", chain.chain.powers()
+    )  # (B, T, K)
+    total = (chain.emission(text[columns]) + prior[columns] + log_weight).logsumexp(1)  # (K,)
+    own = vectors @ chain.direction.T + prior[item][..., None] - total  # (B, T, K)
+    chance = (interest.clamp(min=1e-12).log() + own).logsumexp(2)
+    return -chance[there].mean()
+
+
+def cluster_centres(text: Tensor, n_states: int, rng: np.random.Generator) -> Tensor:
+    """(K, D) unit vectors along the centres of the clusters of unit vectors (N, D)."""
+    rows = rng.choice(len(text), min(len(text), CLUSTERED_ITEMS), replace=False)
+    points = text[torch.from_numpy(np.sort(rows))].double().numpy()
+    centres, _ = kmeans2(points, min(n_states, len(points)), minit="++", seed=rng)
+    return functional.normalize(torch.from_numpy(centres).float(), dim=1)
+
+
+def _batches(histories: Histories) -> Iterator[tuple[Rows, Mask]]:
+    """Positions (B, T) of users' last events and their mask; users of like length together."""
+    counts = np.diff(histories.offset)
+    users = np.argsort(counts, kind="stable")
+    users = users[counts[users] > 1]
+    for first in range(0, len(users), USERS_AT_ONCE):
+        chosen = users[first : first + USERS_AT_ONCE]
+        end = histories.offset[chosen + 1]
+        yield ranges(end - np.minimum(counts[chosen], MOST_EVENTS), end)

@@ -1,0 +1,102 @@
+"""The rows of a report that show what moves with time: the head kept up to date, frozen, term by term, and controlled.
+
+All of them are fitted on the same validation queries with the same care; the model below is the one that the validation
+window can judge while they are fitted, and the final one for the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from llmrec.config import FOREVER, DriftConfig, DriftTerm
+from llmrec.data.histories import Queries, make_queries
+from llmrec.data.splits import VALID
+from llmrec.evaluation.ranking import Scorer
+from llmrec.evaluation.replay import DAILY, FROZEN, ChainTables, DriftScorer, Stream, TermScorer, text_vectors
+from llmrec.training.chain import fit_chain
+from llmrec.training.drift import Fit, Judged, fit_drift
+from llmrec.training.fit import Task
+
+CONTROL: tuple[DriftTerm, ...] = ("interest", "environment", "transitions")
+
+
+@dataclass(frozen=True)
+class DriftRow:
+    """streams: whether it goes on counting everyone's events during the test. settings: what was learned."""
+
+    name: str
+    scorer: Scorer
+    streams: bool
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DriftTask:
+    """What every seed's head is fitted on. vectors: (N, D) unit vectors of texts, or None for ids alone."""
+
+    task: Task
+    stream: Stream
+    vectors: Tensor | None
+    valid: Queries
+
+    @classmethod
+    def of(cls, config: DriftConfig, task: Task, text: Tensor | None) -> DriftTask:
+        """text: (N, D) of the backbone."""
+        vectors = None if text is None else text_vectors(text)
+        stream = Stream.of(config, task.split, task.ties, vectors)
+        return cls(task, stream, vectors, make_queries(task.split, VALID, task.ties))
+
+    def fit(self, watched: Scorer, seed: int) -> tuple[Fit, Judged]:
+        """The head with all its terms, and what it was fitted on. watched: the model on the training part alone."""
+        judged = Judged.of(watched, self.stream, self.valid)
+        return fit_drift(judged, self._chained(seed), self.task.mask_seen), judged
+
+    def _chained(self, seed: int) -> Stream:
+        """The stream with a chain fitted to the training part, where that term is on."""
+        if "chain" not in self.stream.config.terms or self.vectors is None:
+            return self.stream
+        chain = fit_chain(self.task.split, self.task.ties, self.vectors, self.stream.config.n_states, seed)
+        return replace(self.stream, chain=ChainTables.of(chain, self.vectors))
+
+
+def drift_rows(task: DriftTask, judged: Judged, full: Fit, base: Scorer) -> Iterator[DriftRow]:
+    """judged: what heads are fitted on, of the model on the training part alone. full: the head with all its terms.
+
+    base: the model that heads sit on in the test.
+    """
+    config, mask_seen = full.stream.config, task.task.mask_seen
+    for days in (*config.refresh_days, FROZEN) if task.task.split.name == "by_time" else (DAILY,):
+        name = "drift frozen" if days == FROZEN else f"drift {days:g}d"
+        yield DriftRow(name, DriftScorer(full.head, base, full.stream, days), days != FROZEN, learnt(full))
+    if not config.ablate:
+        return
+    for term in ("transitions", "chain"):
+        if term in config.terms:
+            yield DriftRow(f"{term} alone", TermScorer(term, full.head, full.stream), True, {})
+    for name, changed in _variants(config, full.stream.transition_half_life_days).items():
+        fit = fit_drift(judged, replace(full.stream, config=changed), mask_seen)
+        yield DriftRow(name, DriftScorer(fit.head, base, fit.stream), True, learnt(fit))
+
+
+def learnt(fit: Fit) -> dict[str, Any]:
+    """What a fit found, for a report."""
+    return {"transition_half_life_days": fit.stream.transition_half_life_days} | fit.head.summary()
+
+
+def _variants(config: DriftConfig, half_life_days: float) -> dict[str, DriftConfig]:
+    """Heads with other terms, each to be fitted by itself; the half-life of transitions is the full head's."""
+    kept = replace(config, transition_half_lives_days=(half_life_days,))
+    variants: dict[str, DriftConfig] = {}
+    for term in config.terms:
+        rest = tuple(other for other in config.terms if other != term)
+        if {"environment", "transitions", "chain"} & set(rest):
+            variants[f"drift without {term}"] = replace(kept, terms=rest)
+    if "environment" in config.terms and len(config.terms) > 1:
+        variants["environment alone"] = replace(kept, terms=("environment",))
+    if set(CONTROL) <= set(config.terms):
+        variants["freshness control"] = replace(kept, terms=CONTROL, transition_half_lives_days=(FOREVER,))
+    return variants
