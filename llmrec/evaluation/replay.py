@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
-from torch.nn import functional
 
 from llmrec.config import DriftConfig
 from llmrec.data.histories import Queries
@@ -201,11 +200,6 @@ class TermScorer(_Following):
         for rows, recent, world in self.moments(queries):
             scores[rows] = self.chances(self.head, self.stream, recent, world)
         return scores
-
-
-def text_vectors(vectors: Tensor) -> Tensor:
-    """(N, D) unit vectors around their mean: those of language models share a large common part."""
-    return functional.normalize(vectors - vectors.mean(0), dim=1)
 
 
 def counts_of(world: World) -> Tensor:

@@ -16,7 +16,8 @@ from llmrec.config import FOREVER, DriftConfig, DriftTerm
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import VALID
 from llmrec.evaluation.ranking import Scorer
-from llmrec.evaluation.replay import DAILY, FROZEN, ChainTables, DriftScorer, Stream, TermScorer, text_vectors
+from llmrec.evaluation.replay import DAILY, FROZEN, ChainTables, DriftScorer, Stream, TermScorer
+from llmrec.models.drift.neighbours import text_vectors
 from llmrec.training.chain import fit_chain
 from llmrec.training.drift import Fit, Judged, fit_drift
 from llmrec.training.fit import Task

@@ -11,9 +11,20 @@ from llmrec.config import DriftConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, Split, split_by_time
-from llmrec.evaluation.replay import DAILY, FROZEN, DriftScorer, Stream, TransitionScorer, recent_of
+from llmrec.evaluation.ranking import Scorer
+from llmrec.evaluation.replay import (
+    DAILY,
+    FROZEN,
+    ChainTables,
+    DriftScorer,
+    Stream,
+    TermScorer,
+    recent_of,
+)
 from llmrec.models.drift.environment import DAY
 from llmrec.models.drift.head import DriftHead
+from llmrec.models.drift.latent import LatentChain
+from llmrec.models.drift.neighbours import text_vectors
 
 N_USERS, N_ITEMS = 12, 9
 CONFIG = DriftConfig(transition_half_lives_days=(30.0,), text_neighbours=3)
@@ -41,7 +52,15 @@ def head() -> DriftHead:
 
 def stream(parts: Split) -> Stream:
     torch.manual_seed(0)
-    return Stream.of(CONFIG, parts, "strict", torch.randn(N_ITEMS, 4))
+    vectors = text_vectors(torch.randn(N_ITEMS, 4))
+    chain = LatentChain(torch.eye(4)[:3]).requires_grad_(False)
+    return replace(Stream.of(CONFIG, parts, "strict", vectors), chain=ChainTables.of(chain, vectors))
+
+
+def scorer_of(name: str, on: Stream, days: float) -> Scorer:
+    if name == "drift":
+        return DriftScorer(head(), Even(), on, days)
+    return TermScorer("chain" if name == "chain" else "transitions", head(), on)
 
 
 @pytest.mark.parametrize("days", [DAILY, 7.0, FROZEN])
@@ -55,9 +74,11 @@ def test_every_sweep_and_every_batch_size_gives_the_same(days: float) -> None:
     torch.testing.assert_close(one_by_one, at_once)
 
 
-@pytest.mark.parametrize("scorer_type", [DriftScorer, TransitionScorer])
-@pytest.mark.parametrize("days", [DAILY, 7.0, FROZEN])
-def test_what_others_do_from_the_refresh_on_changes_nothing(scorer_type: type[DriftScorer], days: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "days"),
+    [("drift", DAILY), ("drift", 7.0), ("drift", FROZEN), ("transitions", DAILY), ("chain", DAILY)],
+)
+def test_what_others_do_from_the_refresh_on_changes_nothing(name: str, days: float) -> None:
     parts = split()
     queries = make_queries(parts, TEST)
     query = queries.take(slice(len(queries) - 1, len(queries)))
@@ -67,7 +88,7 @@ def test_what_others_do_from_the_refresh_on_changes_nothing(scorer_type: type[Dr
     later = np.where(log.time >= moment, (log.item + 1) % N_ITEMS, log.item)
     before = np.where(log.time < moment, (log.item + 1) % N_ITEMS, log.item)
     scores = [
-        scorer_type(head(), Even(), replace(stream(parts), log=replace(log, item=item)), days).scores(query)
+        scorer_of(name, replace(stream(parts), log=replace(log, item=item)), days).scores(query)
         for item in (log.item, later, before)
     ]
     torch.testing.assert_close(scores[1], scores[0])

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -11,12 +12,20 @@ from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, VALID, Split, split_by_time
 from llmrec.evaluation.ranking import mean_ndcg
-from llmrec.evaluation.replay import DriftScorer, Stream
+from llmrec.evaluation.replay import ChainTables, DriftScorer, Stream
 from llmrec.models.drift.environment import DAY
-from llmrec.training.drift import fit_drift
+from llmrec.models.drift.neighbours import text_vectors
+from llmrec.training import drift
+from llmrec.training.chain import fit_chain
+from llmrec.training.drift import Fit, Judged, fit_drift, surprise, watch
 
 N_ITEMS, N_USERS = 60, 300
-CONFIG = DriftConfig(transition_half_lives_days=(20.0, 36_500.0), half_lives_days=(7.0, 36_500.0), text_neighbours=5)
+CONFIG = DriftConfig(
+    terms=("interest", "environment", "transitions", "gate"),
+    transition_half_lives_days=(20.0, 36_500.0),
+    half_lives_days=(7.0, 36_500.0),
+    text_neighbours=5,
+)
 
 
 class Known:
@@ -45,16 +54,16 @@ def world(follows: bool) -> Split:
     return split_by_time(Interactions.sort(user, item, time), N_USERS, N_ITEMS)
 
 
+def fitted(split: Split, base: Known, stream: Stream) -> Fit:
+    return fit_drift(Judged.of(base, stream, make_queries(split, VALID)), stream, mask_seen=False)
+
+
 def compared(split: Split) -> tuple[float, float, Stream]:
     """NDCG@10 on the test of the static model and of the head on top of it."""
-    base, valid, test = Known(split), make_queries(split, VALID), make_queries(split, TEST)
-    stream = Stream.of(CONFIG, split, "strict", None)
-    head, stream = fit_drift(base, stream, valid, mask_seen=False)
-    return (
-        mean_ndcg(base, test, mask_seen=False),
-        mean_ndcg(DriftScorer(head, base, stream), test, mask_seen=False),
-        stream,
-    )
+    base, test = Known(split), make_queries(split, TEST)
+    fit = fitted(split, base, Stream.of(CONFIG, split, "strict", None))
+    drifting = mean_ndcg(DriftScorer(fit.head, base, fit.stream), test, mask_seen=False)
+    return mean_ndcg(base, test, mask_seen=False), drifting, fit.stream
 
 
 def test_it_follows_what_people_go_on_to_now() -> None:
@@ -70,9 +79,9 @@ def test_without_anything_to_follow_it_costs_next_to_nothing() -> None:
 
 def test_without_validation_queries_the_head_is_left_as_it_starts() -> None:
     split = world(follows=False)
-    none = make_queries(split, VALID).take(slice(0, 0))
-    head, _ = fit_drift(Known(split), Stream.of(CONFIG, split, "strict", None), none, mask_seen=True)
-    assert float(head.shift) == 0
+    none, stream = make_queries(split, VALID).take(slice(0, 0)), Stream.of(CONFIG, split, "strict", None)
+    head = fit_drift(Judged.of(Known(split), stream, none), stream, mask_seen=True).head
+    assert not head.shift.any()
     assert not head.eta.any()
 
 
@@ -80,8 +89,34 @@ def test_the_fit_makes_validation_likelier() -> None:
     split = world(follows=True)
     valid, base = make_queries(split, VALID), Known(split)
     stream = replace(Stream.of(CONFIG, split, "strict", None), transition_half_life_days=20.0)
-    head, stream = fit_drift(base, stream, valid, mask_seen=False)
+    fit = fitted(split, base, stream)
     target = torch.from_numpy(valid.target)[:, None]
-    fitted = DriftScorer(head, base, stream).scores(valid).gather(1, target).mean()
+    likelier = DriftScorer(fit.head, base, fit.stream).scores(valid).gather(1, target).mean()
     plain = base.scores(valid).log_softmax(1).gather(1, target).mean()
-    assert float(fitted) > float(plain) + 0.5
+    assert float(likelier) > float(plain) + 0.5
+
+
+def test_what_is_watched_is_what_is_ranked() -> None:
+    """The likelihood that is maximised is that of the mixture which ranks, chain and all."""
+    split = world(follows=True)
+    base, vectors = Known(split), text_vectors(torch.randn(N_ITEMS, 8, generator=torch.Generator().manual_seed(0)))
+    config = replace(CONFIG, terms=("interest", "environment", "transitions", "chain", "gate"), n_states=4)
+    chain = ChainTables.of(fit_chain(split, "strict", vectors, 4), vectors)
+    stream = replace(Stream.of(config, split, "strict", vectors), chain=chain)
+    valid = make_queries(split, VALID)
+    judged = Judged.of(base, stream, valid)
+    fit = fit_drift(judged, stream, mask_seen=False)
+    watched = sum(float(surprise(fit.head, seen)) for seen in watch(judged, fit.stream))
+    ranked = DriftScorer(fit.head, base, fit.stream).scores(valid).gather(1, torch.from_numpy(valid.target)[:, None])
+    assert watched == pytest.approx(-float(ranked.sum()), rel=1e-4)
+
+
+def test_only_some_days_of_a_long_window_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drift, "MOST_DAYS", 5)
+    monkeypatch.setattr(drift, "MOST_SCORES", 20 * N_ITEMS)
+    split = world(follows=False)
+    valid, stream = make_queries(split, VALID), Stream.of(CONFIG, split, "strict", None)
+    judged = Judged.of(Known(split), stream, valid)
+    assert len(np.unique(judged.queries.time // DAY)) <= 5
+    assert 0 < len(judged.queries) <= 20
+    torch.testing.assert_close(judged.scores, Known(split).scores(judged.queries))

@@ -5,15 +5,21 @@ from __future__ import annotations
 import torch
 from scipy import sparse
 from torch import Tensor
+from torch.nn import functional
 
 TEMPERATURE = 0.05  # of cosines
 ROWS_AT_ONCE = 1024
 
 
+def text_vectors(vectors: Tensor) -> Tensor:
+    """(N, D) unit vectors around their mean: those of language models share a large common part."""
+    return functional.normalize(vectors - vectors.mean(0), dim=1)
+
+
 def text_neighbours(vectors: Tensor, n_neighbours: int) -> sparse.csr_array:
     """(N, N) p_text(i|j): softmax over the items whose text is nearest to j's, j itself left out.
 
-    vectors: (N, D) unit vectors of the items' texts.
+    vectors: (N, D) of `text_vectors`.
     """
     n_items = len(vectors)
     kept = min(n_neighbours, n_items - 1)

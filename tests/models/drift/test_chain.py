@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from llmrec.models.drift.chain import MOST_MOVES, MarkovChain, markov_update
+from llmrec.models.drift.chain import TICKS_PER_DAY, MarkovChain, markov_update
 
 Seeds = st.integers(0, 10_000)
 Layouts = st.sampled_from([torch.strided, torch.sparse_coo, torch.sparse_csr])
@@ -84,50 +84,66 @@ def test_a_transition_over_other_items_is_refused() -> None:
         markov_update(torch.rand(2, 6), torch.rand(7, 7), 0.5, 0.5)
 
 
-def chain(seed: int, per_day: float) -> MarkovChain:
-    module = MarkovChain(6, moves_per_day=per_day).double()
+def chain(seed: int, *per_day: float) -> MarkovChain:
+    module = MarkovChain(6, per_day).double()
     generator = torch.Generator().manual_seed(seed)
     module.logits.data += torch.randn(6, 6, generator=generator, dtype=torch.float64)
-    return module
+    return module.requires_grad_(False)
 
 
 @settings(deadline=None)
-@given(Seeds, st.floats(1e-3, 0.5), st.floats(0, 400), st.floats(0, 400))
-def test_gaps_compose(seed: int, per_day: float, first: float, second: float) -> None:
-    module, belief = chain(seed, per_day), drawn(seed, 6)[0]
-    with torch.no_grad():
-        at_once = module(belief, torch.full((3,), first + second, dtype=torch.float64))
-        in_two = module(module(belief, torch.full((3,), first).double()), torch.full((3,), second).double())
-        exact = belief @ torch.linalg.matrix_exp(
-            (first + second) * module.log_rate.exp() * (module.transition - torch.eye(6))
-        )
-    if (first + second) * per_day <= MOST_MOVES:
-        torch.testing.assert_close(at_once, exact, atol=1e-7, rtol=1e-6)
-    torch.testing.assert_close(in_two, at_once, atol=1e-7, rtol=1e-6)
+@given(Seeds, st.floats(1e-3, 0.5), st.integers(0, 400_000), st.integers(0, 400_000))
+def test_gaps_compose(seed: int, per_day: float, first: int, second: int) -> None:
+    module, belief = chain(seed, per_day), drawn(seed, 6)[0][:, None]
+    first_days, second_days = (torch.full((3,), count / TICKS_PER_DAY).double() for count in (first, second))
+    at_once = module(belief, first_days + second_days)
+    in_two = module(module(belief, first_days), second_days)
+    rate = module.log_rate.exp() * (module.transition - torch.eye(6))
+    exact = belief @ torch.linalg.matrix_exp((first + second) / TICKS_PER_DAY * rate)
+    torch.testing.assert_close(at_once, exact)
+    torch.testing.assert_close(in_two, at_once)
+
+
+def test_a_move_leads_elsewhere() -> None:
+    transition = chain(0, 0.1).transition
+    assert not transition.diagonal().any()
+    torch.testing.assert_close(transition.sum(1), torch.ones(6).double())
 
 
 def test_no_time_is_no_move_and_a_long_time_forgets_the_start() -> None:
-    module, belief = chain(0, 1 / 60), drawn(0, 6)[0]
-    days = torch.tensor([0.0, 1e6, 1e6], dtype=torch.float64)
-    after = module(belief, days)
+    module, belief = chain(0, 1 / 60), drawn(0, 6)[0][:, None]
+    after = module(belief, torch.tensor([0.0, 1e6, 1e6], dtype=torch.float64))
     torch.testing.assert_close(after[0], belief[0])
     torch.testing.assert_close(after[1], after[2])
     torch.testing.assert_close(after[1:] @ module.transition, after[1:])
 
 
 def test_up_to_the_first_move_it_is_the_founding_update() -> None:
-    module, belief = chain(0, 1 / 60), drawn(0, 6)[0]
-    days = torch.full((3,), 0.06, dtype=torch.float64)  # a thousandth of a move
-    alpha = float(torch.exp(-module.log_rate.detach().exp() * 0.06))
+    module, belief = chain(0, 1 / 60), drawn(0, 6)[0][:, None]
+    days = torch.full((3,), 62 / TICKS_PER_DAY, dtype=torch.float64)  # a thousandth of a move
+    alpha = float(torch.exp(-module.log_rate.exp() * days[0]))
     founding = markov_update(belief, module.transition, alpha, 1 - alpha)
     torch.testing.assert_close(module(belief, days), founding, atol=1e-6, rtol=0)
 
 
+def test_each_belief_moves_at_its_own_rate() -> None:
+    module, belief = chain(0, 1 / 60, 1 / 5), drawn(0, 6)[0]
+    days = torch.tensor([3.0, 40.0, 0.0], dtype=torch.float64)
+    both = module(torch.stack([belief, belief], 1), days)
+    for place, per_day in enumerate((1 / 60, 1 / 5)):
+        torch.testing.assert_close(both[:, place], chain(0, per_day)(belief[:, None], days)[:, 0])
+
+
 def test_half_life_and_gradients() -> None:
-    module = MarkovChain(4, moves_per_day=1 / 30)
-    assert float(module.half_life_days.detach()) == pytest.approx(30 * 0.693147, rel=1e-4)
-    module(torch.rand(2, 4), torch.tensor([5.0, 100.0]))[:, 0].sum().backward()
+    module = MarkovChain(4, (1 / 30,))
+    assert module.half_life_days.tolist() == pytest.approx([30 * 0.693147], rel=1e-4)
+    module(torch.rand(2, 1, 4), torch.tensor([5.0, 100.0]))[:, 0, 0].sum().backward()
     for parameter in module.parameters():
         assert parameter.grad is not None
         assert torch.isfinite(parameter.grad).all()
         assert parameter.grad.abs().sum() > 0
+
+
+def test_one_state_is_refused() -> None:
+    with pytest.raises(ValueError, match="1 state"):
+        MarkovChain(1)

@@ -7,9 +7,10 @@ from scipy import sparse
 
 from llmrec.config import DriftConfig
 from llmrec.models.drift.chain import markov_update
-from llmrec.models.drift.head import EPS, N_CONTEXT, DriftHead, Moves, Recent
+from llmrec.models.drift.environment import EPS
+from llmrec.models.drift.head import N_CONTEXT, DriftHead, Moves, Recent
 
-N_ITEMS = 5
+N_ITEMS, N_STATES = 5, 3
 
 
 def recent() -> Recent:
@@ -55,51 +56,87 @@ def test_what_moves_is_what_the_formula_says() -> None:
     torch.testing.assert_close(chance, moved.gather(1, wanted[:, None])[:, 0])
 
 
-def test_the_mixture_is_a_distribution_and_its_base_is_tilted() -> None:
+def chained(module: DriftHead) -> torch.Tensor:
+    """(3, N) chances by a chain with some interest and emission."""
+    generator = torch.Generator().manual_seed(1)
+    emission, counts = torch.randn(N_STATES, N_ITEMS, generator=generator), torch.rand(2, N_ITEMS, generator=generator)
+    interest = torch.rand(3, N_STATES, generator=generator)
+    return interest / interest.sum(1, keepdim=True) @ module.taken(emission, counts).softmax(1)
+
+
+def test_the_mixture_is_a_distribution_and_its_parts_are_tilted() -> None:
     module, asked = head(), recent()
-    scores, counts = torch.randn(3, N_ITEMS), torch.rand(2, N_ITEMS)
-    base, odds = module.base(scores, counts), module.odds(asked)
-    expected = (scores * module.log_sharpness.exp() + module.eta @ torch.log(counts + EPS)).log_softmax(1)
-    torch.testing.assert_close(base, expected)
-    assert torch.isfinite(odds[:2]).all()
-    assert odds[2] == -torch.inf
-    mixed = module.mix(base, module.moved(asked, moves()), odds[:, None])
+    scores, emission, counts = torch.randn(3, N_ITEMS), torch.randn(N_STATES, N_ITEMS), torch.rand(2, N_ITEMS)
+    torch.testing.assert_close(
+        module.base(scores, counts), scores * module.log_sharpness.exp() + module.eta @ torch.log(counts + EPS)
+    )
+    torch.testing.assert_close(module.taken(emission, counts), emission + module.theta @ torch.log(counts + EPS))
+    base, moved, latent = module.base(scores, counts).log_softmax(1), module.moved(asked, moves()), chained(module)
+    shares = module.log_shares(asked)
+    torch.testing.assert_close(shares.exp().sum(1), torch.ones(3))
+    mixed = module.mix(shares, base, moved, latent)
     torch.testing.assert_close(mixed.exp().sum(1), torch.ones(3))
-    torch.testing.assert_close(mixed[2], base[2])
+    a, b, c = shares.exp().T[..., None]
+    torch.testing.assert_close(mixed.exp(), a * base.exp() + b * moved + c * latent)
+    assert shares[2, 1] == -torch.inf  # no history to move on from
+
+    one_each = module.mix(shares, base[:, 0], moved[:, 0], latent[:, 0])
+    torch.testing.assert_close(one_each, mixed[:, 0])
+
+
+def test_shares_are_a_softmax_of_what_the_history_is_like() -> None:
+    module, asked = head(), recent()
+    module.shift.copy_(torch.tensor([0.5, -0.5]))
+    odds = (asked.context @ module.gate.T + module.shift)[:2]
+    expected = torch.cat([torch.zeros(2, 1), odds], 1).log_softmax(1)
+    torch.testing.assert_close(module.log_shares(asked)[:2], expected)
+    constant = head(terms=("transitions", "chain"))
+    torch.testing.assert_close(constant.log_shares(asked)[0], constant.log_shares(asked)[1])
+    assert torch.equal(module.log_shares(asked, torch.tensor([0.0, -torch.inf]))[:, 2], torch.full((3,), -torch.inf))
 
 
 def test_stripped_to_its_core_it_is_the_founding_update() -> None:
-    module, asked, world = head(timed_gate=False), recent(), moves()
-    module.eta.zero_()
-    module.log_sharpness.zero_()
+    module, asked, world = head(terms=("interest", "transitions")), recent(), moves()
     module.log_kappa.fill_(-30.0)
     rows = 0.25 * sum(torch.from_numpy(table.toarray()) for table in world.tables)
     interest = torch.zeros(2, N_ITEMS, dtype=torch.float64)
     weight = module.interest(asked.age_days, asked.steps_back, asked.mask)[:2].double()
     interest.scatter_add_(1, asked.item[:2], weight)
-    beta = float(torch.sigmoid(module.odds(asked)[0]))
     own = torch.rand(2, N_ITEMS, dtype=torch.float64)
     own /= own.sum(1, keepdim=True)
-    mixed = module.mix(own.log(), module.moved(asked, world)[:2].double(), module.odds(asked)[:2, None].double())
+    shares = module.log_shares(asked)[:2].double()
+    beta = float(shares[0, 1].exp())
+    mixed = module.mix(shares, own.log(), module.moved(asked, world)[:2].double(), 0.0)
     founding = (1 - beta) * own + markov_update(interest, rows / rows.sum(1, keepdim=True), 0.0, beta)
     torch.testing.assert_close(mixed.exp(), founding, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("terms", [("environment",), ("transitions",)])
-def test_terms_can_be_switched_off(terms: tuple[str, ...]) -> None:
-    module, asked = head(terms=terms), recent()
+@pytest.mark.parametrize("term", ["environment", "transitions", "chain", "interest"])
+def test_terms_can_be_switched_off(term: str) -> None:
+    terms = tuple(other for other in ("interest", "environment", "transitions", "chain", "gate") if other != term)
+    full, module, asked = head(), head(terms=terms), recent()
     scores, counts = torch.randn(3, N_ITEMS), torch.rand(2, N_ITEMS)
-    plain = (scores * module.log_sharpness.exp()).log_softmax(1)
-    assert torch.equal(module.base(scores, counts), plain) is (terms == ("transitions",))
-    assert bool(torch.isfinite(module.odds(asked)).any()) is (terms == ("transitions",))
+    assert torch.equal(module.base(scores, counts), full.base(scores, counts)) is (term != "environment")
+    assert torch.equal(module.taken(scores, counts), full.taken(scores, counts)) is (term != "environment")
+    assert torch.equal(module.moved(asked, moves()), full.moved(asked, moves())) is (term != "interest")
+    off = torch.isinf(module.log_shares(asked)[:2])
+    assert off.any(0).tolist() == [False, term == "transitions", term == "chain"]
+
+
+def test_without_interest_all_events_say_the_same() -> None:
+    module, asked = head(terms=("transitions",)), recent()
+    one, other = (
+        module.moved(asked._replace(item=asked.item[:, places]), moves())[0] for places in ([0, 1, 2], [1, 0, 2])
+    )
+    torch.testing.assert_close(one, other)
 
 
 def test_a_sure_gate_has_gradients() -> None:
     module, asked = head().requires_grad_(True), recent()
-    module.gate.data[0] = 60.0  # its sigmoid is 1 in fp32
-    base = module.base(torch.randn(3, N_ITEMS), torch.rand(2, N_ITEMS))
+    module.gate.data[0, 0] = 60.0  # its share is 1 in fp32
+    base = module.base(torch.randn(3, N_ITEMS), torch.rand(2, N_ITEMS)).log_softmax(1)
     chances = module.moved_to(asked, torch.rand(3, 3), torch.rand(3, 3) + 3, torch.rand(3, 3))
-    module.mix(base[:, 0], chances, module.odds(asked)).sum().backward()
+    module.mix(module.log_shares(asked), base[:, 0], chances, chained(module)[:, 0]).sum().backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name

@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
-from llmrec.models.drift.neighbours import TEMPERATURE, text_neighbours
+from llmrec.models.drift.neighbours import TEMPERATURE, text_neighbours, text_vectors
 
 
 def test_rows_are_the_softmax_over_the_nearest() -> None:
     torch.manual_seed(0)
     vectors = torch.randn(9, 4) + 5
-    near = text_neighbours(vectors, 3).toarray()
+    near = text_neighbours(text_vectors(vectors), 3).toarray()
     centred = (vectors - vectors.mean(0)).double().numpy()
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     for row in range(9):
