@@ -19,6 +19,7 @@ from llmrec.evaluation.figures import write_figures
 from llmrec.evaluation.report import write_report
 from llmrec.evaluation.tables import render_table, summary
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
+from llmrec.hub.drift import FittedDrift
 from llmrec.hub.layout import check_destination
 from llmrec.models.backbone import Backbone
 from llmrec.models.text_cache import TextCache
@@ -68,7 +69,8 @@ def main(config: FinetuneConfig) -> None:
     first = compared[0]
     tuned = first.reader.backbone if first.reader else None
     facts, evaluation = dataclasses.asdict(log.facts), summary(report)
-    save_bundle(bundle_folder, Bundle(config, log.catalog, first.model.cpu(), base, tuned, facts, evaluation))
+    drift = FittedDrift.of(first.drift, text) if first.drift else None
+    save_bundle(bundle_folder, Bundle(config, log.catalog, first.model.cpu(), base, tuned, facts, evaluation, drift))
     for split in config.split.names:
         print("\n" + render_table(report, split))
     print(f"\n{config.output}: report.md, report.json, figures/, bundle/ ({metadata['minutes']} minutes)")

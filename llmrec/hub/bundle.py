@@ -25,6 +25,7 @@ from llmrec.config_files import config_from
 from llmrec.data.catalog import ItemCatalog
 from llmrec.errors import BundleError, ConfigError
 from llmrec.hub.card import render_card
+from llmrec.hub.drift import FittedDrift, load_drift, save_drift
 from llmrec.hub.layout import FORMAT, LAYOUT, TUNED, check_digests, digests, replacing
 from llmrec.hub.probe import check_probe, check_reading, make_probe
 from llmrec.models.backbone import Backbone
@@ -68,6 +69,7 @@ class Bundle:
 
     tuned: the backbone with its trained weights, or the files that hold them; None where it stayed frozen.
     base: None for a model on ids alone. facts: of the log. evaluation: rows, protocol and main model of the report.
+    drift: the head that was fitted on top, None without one; `model` answers without it.
     """
 
     config: FinetuneConfig
@@ -77,6 +79,7 @@ class Bundle:
     tuned: Backbone | StoredWeights | None
     facts: dict[str, Any]
     evaluation: dict[str, Any]
+    drift: FittedDrift | None = None
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
@@ -96,6 +99,8 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
             "base": None if bundle.base is None else dataclasses.asdict(bundle.base),
             "facts": bundle.facts,
             "evaluation": bundle.evaluation,
+            "drift": None if bundle.drift is None
+            else {"transition_half_life_days": bundle.drift.transition_half_life_days},
             "versions": package_versions(),
             "probe": make_probe(bundle.model),
             "files": digests(partial),
@@ -120,7 +125,8 @@ def load_bundle(folder: Path) -> Bundle:
         tuned = {name: record["files"][name] for name in TUNED[config.backbone.strategy]}
         weights = StoredWeights(folder, tuned) if tuned else None
         check_probe(model, record["probe"], record["versions"], package_versions())
-        return Bundle(config, catalog, model, base, weights, record["facts"], record["evaluation"])
+        drift = _load_drift(folder, record, config, model)
+        return Bundle(config, catalog, model, base, weights, record["facts"], record["evaluation"], drift)
     except UNREADABLE as error:
         raise BundleError(f"{folder}: not readable as a bundle ({error}); save or download it again") from error
 
@@ -186,6 +192,8 @@ def _save_tensors(folder: Path, bundle: Bundle) -> None:
     if model.items.text is not None:
         items["text"] = model.items.text.cpu().contiguous()
     save_file(items, folder / LAYOUT.items)
+    if bundle.drift is not None:
+        save_drift(folder, bundle.drift, model.items.text)
     if isinstance(bundle.tuned, StoredWeights):
         check_digests(bundle.tuned.folder, bundle.tuned.files)
         for name in bundle.tuned.files:
@@ -210,3 +218,13 @@ def _load_model(folder: Path, config: FinetuneConfig) -> RecommenderModel:
     model = RecommenderModel(replace(config.model, whiten=False), items["known"].bool(), items.get("text"))
     model.load_state_dict(load_file(folder / LAYOUT.heads), strict=True)
     return model.eval()
+
+
+def _load_drift(
+    folder: Path, record: dict[str, Any], config: FinetuneConfig, model: RecommenderModel
+) -> FittedDrift | None:
+    """None for a bundle without a drift head, as all were before it was kept."""
+    kept = record.get("drift")
+    if kept is None or config.drift is None:
+        return None
+    return load_drift(folder, config.drift, kept["transition_half_life_days"], model.items.text)

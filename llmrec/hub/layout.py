@@ -23,6 +23,7 @@ class BundleLayout:
     settings: str = "llmrec.json"
     heads: str = "heads.safetensors"
     items: str = "items.safetensors"
+    drift: str = "drift.safetensors"
     catalog: str = "catalog.parquet"
     backbone: str = "backbone.safetensors"
     adapter: str = "adapter_model.safetensors"
