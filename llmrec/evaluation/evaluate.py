@@ -32,12 +32,13 @@ def evaluate_split(
     config: EvaluationConfig,
     main: str,
     settings: Mapping[str, Any] | None = None,
+    also: str | None = None,
 ) -> Evaluated:
     """Numbers of all models on one split's queries.
 
     slices: of `make_slices`, each a mask (Q,). rankings: by model, one for each seed; `main` is compared with every
-    other, in all metrics overall and in the primary one in each slice. settings: by model, how it was chosen
-    (`Search.record()`).
+    other, in all metrics overall and in the primary one in each slice; so is `also`, where it was ranked. settings: by
+    model, how it was chosen (`Search.record()`).
 
     Raises:
         ConfigError: `main` was not ranked, or a ranking is of other queries.
@@ -46,13 +47,15 @@ def evaluate_split(
     names, values = _values(rankings, config.cutoffs)  # M names of metrics; model -> (Q, M)
     rows: list[Row] = []
     comparisons: list[Comparison] = []
+    subjects = [main, also] if also is not None and also in rankings else [main]
     for slice_name, mask in slices.items():
         part = _Part.of(split, slice_name, queries.user[mask], values, mask, config.bootstrap_samples)
         compared = names if slice_name == "overall" else [primary_metric(config)]
         for model in values:
             rows += part.rows(model, names)
-            if model != main:
-                comparisons += part.comparisons(main, model, names, compared)
+            for subject in subjects:
+                if model != subject:
+                    comparisons += part.comparisons(subject, model, names, compared)
     rows += _coverage_rows(split, rankings, protocol.n_items, config.cutoffs)
     spread = tuple(_spread(split, rankings, names, config.cutoffs))
     return Evaluated(split, protocol, tuple(rows), tuple(comparisons), spread, dict(settings or {}))

@@ -65,7 +65,8 @@ def render_markdown(report: Report) -> str:
     for split in report.splits:
         blocks += [f"## {split}", protocol_sentence(report, split), _overall_table(report, split)]
         blocks += [_verdict(report, split), "### By slice", _slice_table(report, split)]
-        blocks += ["### Paired comparisons", _comparison_tables(report, split)]
+        for subject in dict.fromkeys([report.run["main"], *(c.model for c in report.comparisons if c.split == split)]):
+            blocks += [f"### Paired comparisons of {subject}", _comparison_tables(report, split, subject)]
         blocks += ["### Settings", _settings(report, split)]
     if report.run["seeds"]:
         blocks += ["## Seeds", _seed_table(report)]
@@ -126,17 +127,16 @@ def _slice_table(report: Report, split: str) -> str:
     return f"{primary}:\n\n" + _markdown_table(["slice", "queries", *models], body)
 
 
-def _comparison_tables(report: Report, split: str) -> str:
+def _comparison_tables(report: Report, split: str, subject: str) -> str:
     """Every metric over all queries, then the primary one in each slice."""
-    found = _by_opponent(report, split)
+    found = _by_opponent(report, split, subject)
     if not found:
         return "No other model was ranked."
     body = [
         [c.against, c.metric, f"{c.difference:+.4f}", _interval(c.low, c.high, "+"), _p(c), c.verdict]
         for c in found if c.slice == "overall"
     ]  # fmt: skip
-    main = report.run["main"]
-    overall = _markdown_table(["against", "metric", "difference", "95% interval", "p", f"{main} is"], body)
+    overall = _markdown_table(["against", "metric", "difference", "95% interval", "p", f"{subject} is"], body)
     slices = {c.slice: c.n for c in found if c.slice != "overall"}
     against = list(dict.fromkeys(c.against for c in found))
     cells = {
@@ -146,22 +146,23 @@ def _comparison_tables(report: Report, split: str) -> str:
     return "\n\n".join(
         [
             overall,
-            f"By slice, {report.run['primary']} of {main} minus that of",
+            f"By slice, {report.run['primary']} of {subject} minus that of",
             _markdown_table(["slice", "queries", *against], by_slice),
             "The p-values are not corrected for the number of comparisons.",
         ]
     )
 
 
-def _by_opponent(report: Report, split: str) -> list[Comparison]:
+def _by_opponent(report: Report, split: str, subject: str) -> list[Comparison]:
     order = {model: place for place, model in enumerate(ranked_models(report, split))}
-    return sorted((c for c in report.comparisons if c.split == split), key=lambda c: order[c.against])
+    found = (c for c in report.comparisons if (c.split, c.model) == (split, subject))
+    return sorted(found, key=lambda c: order[c.against])
 
 
 def _verdict(report: Report, split: str) -> str:
     """Plain words on the primary metric: against whom the main model wins, loses, or neither."""
     main, primary = report.run["main"], report.run["primary"]
-    found = [c for c in _by_opponent(report, split) if c.metric == primary]
+    found = [c for c in _by_opponent(report, split, main) if c.metric == primary]
     overall = [c for c in found if c.slice == "overall"]
     lines = []
     for verdict, words in _VERDICTS.items():

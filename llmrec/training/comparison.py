@@ -107,7 +107,15 @@ class Comparison:
         protocol = replace(protocol, streaming=tuple(self.streaming))
         slices = make_slices(split.refit() if config.train.refit else split, self.test, text)
         return evaluate_split(
-            split.name, self.test, slices, self.rankings, protocol, config.evaluation, main, self.settings
+            split.name,
+            self.test,
+            slices,
+            self.rankings,
+            protocol,
+            config.evaluation,
+            main,
+            self.settings,
+            also=next((name for name in self.streaming if name.startswith("drift ")), None),
         )
 
     def _record(

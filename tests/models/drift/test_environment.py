@@ -43,3 +43,16 @@ def test_the_present_is_not_the_past() -> None:
     with pytest.raises(DataError, match="asked for 100, but events up to 100 are counted"):
         environment.counts(100)
     assert environment.counts(101).any()
+
+
+@settings(deadline=None)
+@given(Events, Events)
+def test_a_restored_environment_goes_on_exactly(before: list[tuple[int, int]], after: list[tuple[int, int]]) -> None:
+    first, second = Environment(5, (1.0, 40.0)), Environment(5, (1.0, 40.0))
+    second.restore(first.state())
+    np.testing.assert_array_equal(first.counts(1), second.counts(1))
+    first.observe(*np.array(before).T * np.array([[1], [DAY]]))
+    second.restore(first.state())
+    for environment in (first, second):
+        environment.observe(*np.array(after).T * np.array([[1], [DAY]]))
+    np.testing.assert_array_equal(first.counts(3001 * DAY), second.counts(3001 * DAY))

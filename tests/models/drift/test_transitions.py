@@ -94,3 +94,32 @@ def test_sums_survive_centuries() -> None:
     transitions = observed([(0, 1, 0), (0, 2, 1), (0, 3, 100_000), (0, 4, 100_001)], quick, [2])
     assert np.isfinite(sums(transitions)).all()
     assert sums(transitions)[3, 4] * transitions.fading(100_001 * DAY) == pytest.approx(np.exp(-1 / 180))
+
+
+@settings(deadline=None)
+@given(Events, Events)
+def test_restored_transitions_go_on_exactly(before: list[Event], after: list[Event]) -> None:
+    first = observed(before, TransitionSettings(), [3, 9])
+    second = Transitions(N_ITEMS, 0)
+    second.restore(first.state())
+    for transitions in (first, second):
+        transitions.observe(*np.array(after, dtype=np.int64).reshape(-1, 3).T * np.array([[1], [1], [DAY]]))
+    np.testing.assert_array_equal(sums(first), sums(second))
+    np.testing.assert_array_equal(first.row_sums, second.row_sums)
+    assert first.fading(500 * DAY) == second.fading(500 * DAY)
+
+
+def test_a_table_of_other_items_is_refused() -> None:
+    state = observed([(0, 1, 0), (0, 7, 1)], TransitionSettings(), []).state()
+    state["table0.indices"] = state["table0.indices"] + 2
+    with pytest.raises(ValueError, match="indices must be < 8"):
+        Transitions(N_ITEMS, N_USERS).restore(state)
+
+
+def test_users_who_come_later_pair_their_events() -> None:
+    events: list[Event] = [(0, 1, 0), (1, 2, 1), (1, 3, 2), (0, 4, 3)]
+    transitions = Transitions(N_ITEMS, 1)
+    transitions.observe(np.array([0]), np.array([1]), np.array([0]))
+    transitions.grow(N_USERS)
+    transitions.observe(*np.array(events[1:]).T * np.array([[1], [1], [DAY]]))
+    np.testing.assert_allclose(sums(transitions), sums(observed(events, TransitionSettings(), [1])))
