@@ -8,16 +8,21 @@ has to be touched; they move to a later reference before a number grows too larg
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.errors import DataError
 
 Rows = NDArray[np.int64]
+Arrays = dict[str, NDArray[Any]]
 
 DAY = 86_400
 EPS = 0.1  # events; what an item counts that nobody touched
 LARGEST_EXPONENT = 500.0  # of 2; float64 holds up to 1023
+NEVER = int(np.iinfo(np.int64).min)  # stands for a time that is not known, where a number has to stand
 
 
 class Environment:
@@ -63,3 +68,13 @@ class Environment:
             )
         faded: NDArray[np.float64] = self.sums * np.exp2(-(time - self.reference) * self.rate)[:, None]
         return faded
+
+    def state(self) -> Arrays:
+        """What `restore` goes on from, bit for bit; no copies."""
+        times = [NEVER if time is None else time for time in (self.reference, self.newest)]
+        return {"sums": self.sums, "times": np.array(times, dtype=np.int64)}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `state` gave, for as many items and the same half-lives."""
+        self.sums = state["sums"].copy()
+        self.reference, self.newest = (None if time == NEVER else int(time) for time in state["times"])

@@ -12,16 +12,18 @@ Bentley & Saxe 1980, doi:10.1016/0196-6774(80)90015-2).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from llmrec.models.drift.environment import DAY, LARGEST_EXPONENT, Rows
+from llmrec.models.drift.environment import DAY, LARGEST_EXPONENT, NEVER, Arrays, Rows
 
 NOBODY = -1  # an empty place in a user's last events
+TABLE_PARTS = "data", "indices", "indptr"  # of a sparse table
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Transitions:
         self.tables: list[sparse.csr_array] = []  # (N, N) each; their sum is C as of `reference`
         self.row_sums: NDArray[np.float64] = np.zeros(n_items)
         self.last_item: Rows = np.full((n_users, settings.window), NOBODY, dtype=np.int64)  # oldest first
-        self.last_time: Rows = np.full((n_users, settings.window), np.iinfo(np.int64).min, dtype=np.int64)
+        self.last_time: Rows = np.full((n_users, settings.window), NEVER, dtype=np.int64)
 
     def observe(self, user: Rows, item: Rows, time: Rows) -> None:
         """Pair new events (E,), in any order, with what their users did before them."""
@@ -68,6 +70,38 @@ class Transitions:
     def fading(self, time: int) -> float:
         """What every sum has faded to by `time`."""
         return 1.0 if self.reference is None else float(np.exp2(-(time - self.reference) * self.rate))
+
+    def grow(self, n_users: int) -> None:
+        """Make room for `n_users` users, those there are among them."""
+        more = (0, n_users - len(self.last_item)), (0, 0)
+        self.last_item = np.pad(self.last_item, more, constant_values=NOBODY)
+        self.last_time = np.pad(self.last_time, more, constant_values=NEVER)
+
+    def state(self) -> Arrays:
+        """What `restore` goes on from, bit for bit; no copies."""
+        reference = NEVER if self.reference is None else self.reference
+        arrays: Arrays = {"reference": np.array([reference], dtype=np.int64), "row_sums": self.row_sums}
+        arrays |= {"last_item": self.last_item, "last_time": self.last_time}
+        for place, table in enumerate(self.tables):
+            arrays |= {f"table{place}.{part}": getattr(table, part) for part in TABLE_PARTS}
+        return arrays
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `state` gave, for as many items and the same settings.
+
+        Raises:
+            ValueError: a table names items that there are not.
+        """
+        shape = len(self.row_sums), len(self.row_sums)
+        n_tables = sum(name.endswith(".indptr") for name in state)
+        parts = [tuple(state[f"table{place}.{part}"] for part in TABLE_PARTS) for place in range(n_tables)]
+        self.tables = [sparse.csr_array(part, shape=shape, copy=True) for part in parts]
+        for table in self.tables:
+            table.check_format(full_check=True)  # products with it would read beyond its ends
+        self.row_sums = state["row_sums"].copy()
+        self.last_item, self.last_time = state["last_item"].copy(), state["last_time"].copy()
+        reference = int(state["reference"][0])
+        self.reference = None if reference == NEVER else reference
 
     def _pairs(self, user: Rows, item: Rows, time: Rows) -> tuple[Rows, Rows, NDArray[np.float64], Rows]:
         """(P,) source, target, weight and time of the pairs of new events, sorted by user and time."""

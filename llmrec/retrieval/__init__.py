@@ -1,0 +1,1 @@
+"""A fitted recommender at work: what moves while it serves."""
