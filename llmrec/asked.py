@@ -9,8 +9,13 @@ from typing import Any
 import yaml
 
 from llmrec.config import DataConfig
+from llmrec.data.log import Log
 from llmrec.data.sources import load_log
+from llmrec.data.splits import make_split
+from llmrec.data.timestamps import iso
 from llmrec.errors import ConfigError
+from llmrec.evaluation.drift_user import UserDrift, user_drift
+from llmrec.hub.bundle import load_bundle
 from llmrec.recommender import Event, Recommender, seconds_of
 
 SHOWN_EVENTS = 5
@@ -57,16 +62,49 @@ def history_of(
     if history is not None:
         return list(several(history))
     log = load_log(log_config(recommender.config.data, data))
-    row = log.user_ids.index(str(user)).as_py()
-    if row < 0:
-        raise ConfigError(f"user {user!r} has no events in {log.facts.source}; ids there look like {log.user_ids[0]}")
+    row = user_row(log, user)
     mine = log.interactions.take(log.interactions.user == row)
     if at is not None:
         mine = mine.take(mine.time < seconds_of(at))
     return [(str(log.catalog.ids[item]), int(time)) for item, time in zip(mine.item, mine.time, strict=True)]
 
 
+def user_row(log: Log, user: str | None) -> int:
+    """The row of a user's id.
+
+    Raises:
+        ConfigError: the log does not have it.
+    """
+    row: int = log.user_ids.index(str(user)).as_py()
+    if row < 0:
+        raise ConfigError(f"user {user!r} has no events in {log.facts.source}; ids there look like {log.user_ids[0]}")
+    return row
+
+
 def print_history(recommender: Recommender, events: list[Event]) -> None:
     last = [event if isinstance(event, str) else event[0] for event in events[-SHOWN_EVENTS:]]
     labels = [recommender.catalog.label(row) for row in recommender.catalog.rows(last)]
     print(f"after {len(events):,} events, the last: {'; '.join(labels) or 'none'}")
+
+
+def drift_of(bundle: Path, user: str, at: str | None, data: DataConfig | None) -> UserDrift:
+    """A user's interest as of `at`, by the drift head of a bundle.
+
+    Raises:
+        ConfigError: no drift head, a log of other items, an unknown user, or one without events before `at`.
+    """
+    loaded = load_bundle(bundle)
+    if loaded.drift is None or loaded.config.drift is None:
+        raise ConfigError(f"{bundle} holds no drift head; train it with drift: {{}} in the recipe, or --drift '{{}}'")
+    log = load_log(log_config(loaded.config.data, data))
+    if log.catalog.ids.to_pylist() != loaded.catalog.ids[: len(log.catalog)].to_pylist():
+        raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
+    row = user_row(log, user)
+    times = log.interactions.time[log.interactions.user == row]
+    moment = int(times[-1]) + 1 if at is None else seconds_of(at)
+    if times[0] >= moment:
+        raise ConfigError(f"user {user!r} has no events before {at}; the first is at {iso(int(times[0]))}")
+    config = loaded.config
+    split, ties = make_split(config.split.names[0], log.interactions, log.n_users, log.n_items, config.split)
+    stream = loaded.drift.stream(loaded.config.drift, split, ties, text_neighbours=False)
+    return user_drift(loaded.drift.head, stream, (row, str(user)), moment, log.catalog.label)

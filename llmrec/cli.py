@@ -12,6 +12,7 @@ from llmrec.errors import LlmrecError
 VERBS: dict[str, str] = {
     "recommend": "ten recommendations for a history, or for a user of the bundle's log",
     "score": "how much a history calls for given items: of the catalog, or from their text alone",
+    "drift": "how a user's interest moved, where it is going, and what the crowd went on to from there",
     "evaluate": "rank the test part of a log again with a saved bundle",
     "audit": "what a log hides: ties, repeats, leakage, cold items, what leave-one-out would not show",
 }

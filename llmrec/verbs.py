@@ -96,6 +96,35 @@ def score(
         print(f"{row['score']:8.3f}  would be number {row['place']:,} of {row['of']:,}  {name}")
 
 
+def drift(
+    bundle: Path,
+    user: str,
+    at: str | None = None,
+    data: DataConfig | None = None,
+    output: Path | None = None,
+    as_json: bool = False,
+) -> None:
+    """Print a user's interest over time, where it is going, and what the crowd went on to, by the bundle's drift head.
+
+    Args:
+        bundle: the folder of a saved recommender that was trained with `drift`.
+        user: a user id of the log; the log is the one the bundle was trained on unless `data` names another.
+        at: the query time, ISO; events of anybody at or after it are left out. Default: after the user's last event.
+        data: where the log is; settings that are not given are the bundle's. Its items must be those of the bundle.
+        output: a folder for pictures.
+        as_json: print JSON; --json for short.
+    """
+    from llmrec.asked import drift_of
+    from llmrec.evaluation.drift_words import user_lines
+    from llmrec.evaluation.figures_drift import write_user_figures
+
+    found = drift_of(bundle, user, at, data)
+    print(json.dumps(asdict(found), ensure_ascii=False) if as_json else "\n".join(user_lines(found)))
+    if output is not None:
+        for path in write_user_figures(found, output):
+            print(f"wrote {path}", file=sys.stderr)
+
+
 def evaluate(bundle: Path, data: DataConfig | None = None, split: SplitName | None = None) -> None:
     """Print metrics of a bundle on the test part of its log, with intervals, overall and by slice.
 

@@ -14,6 +14,7 @@ import time
 from llmrec.config import FinetuneConfig
 from llmrec.config_files import run_recipe
 from llmrec.data.sources import load_log
+from llmrec.evaluation.drift import portrait
 from llmrec.evaluation.evaluate import make_report
 from llmrec.evaluation.figures import write_figures
 from llmrec.evaluation.report import write_report
@@ -63,10 +64,12 @@ def main(config: FinetuneConfig) -> None:
         "seeds_used": {split: list(config.seeds_of(split)) for split in config.split.names},
         "data": dataclasses.asdict(log.facts),
     }
+    first = compared[0]
+    if first.drift:
+        metadata["drift"] = dataclasses.asdict(portrait(first.drift.head, first.drift.stream, log.catalog.label))
     report = make_report([part.evaluated for part in compared], config.evaluation, name, metadata)
     write_report(report, config.output)
     write_figures(report, config.output / "figures", [point for part in compared for point in part.training])
-    first = compared[0]
     tuned = first.reader.backbone if first.reader else None
     facts, evaluation = dataclasses.asdict(log.facts), summary(report)
     drift = FittedDrift.of(first.drift, text) if first.drift else None

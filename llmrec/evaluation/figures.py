@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmrec.evaluation.drift import Portrait
+from llmrec.evaluation.figures_drift import draw_portrait
 from llmrec.evaluation.results import Report, Row
 from llmrec.evaluation.tables import ranked_models
 
@@ -23,7 +25,8 @@ _MODELS_BY_SLICE = 5  # more would not be told apart
 
 
 def write_figures(report: Report, folder: Path, training: Sequence[Mapping[str, Any]] = ()) -> list[Path]:
-    """Writes ndcg_by_model.png, ndcg_by_slice.png and, of a training record, training.png; returns their paths.
+    """Writes ndcg_by_model.png, ndcg_by_slice.png, training.png of a training record and, where the run has a portrait of
+    its drift, the figures of `draw_portrait`; returns their paths.
 
     training: one mapping for each epoch, with `model`, `seed`, `epoch`, `loss` and `valid_ndcg`.
     """
@@ -31,6 +34,8 @@ def write_figures(report: Report, folder: Path, training: Sequence[Mapping[str, 
     figures = {"ndcg_by_model.png": ndcg_by_model(report), "ndcg_by_slice.png": ndcg_by_slice(report)}
     if training:
         figures["training.png"] = training_curves(training)
+    if "drift" in report.run:
+        figures |= draw_portrait(Portrait.read(report.run["drift"]))
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=150)
     return [folder / name for name in figures]

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from llmrec.evaluation.drift import Portrait
+from llmrec.evaluation.drift_words import drift_section
 from llmrec.evaluation.results import Comparison, Report, Row
 
-_OWN_KEYS = {"main", "primary", "bootstrap_samples", "protocol", "settings", "seeds", "comparisons"}
+_OWN_KEYS = {"main", "primary", "bootstrap_samples", "protocol", "settings", "seeds", "comparisons", "drift"}
 _FITTED = {
     "train": "fitted on the training part alone",
     "train+validation": "refitted on training and validation together, with settings chosen before",
@@ -68,6 +70,8 @@ def render_markdown(report: Report) -> str:
         for subject in dict.fromkeys([report.run["main"], *(c.model for c in report.comparisons if c.split == split)]):
             blocks += [f"### Paired comparisons of {subject}", _comparison_tables(report, split, subject)]
         blocks += ["### Settings", _settings(report, split)]
+    if "drift" in report.run:
+        blocks.append(drift_section(Portrait.read(report.run["drift"])))
     if report.run["seeds"]:
         blocks += ["## Seeds", _seed_table(report)]
     return "\n\n".join(block for block in blocks if block) + "\n"

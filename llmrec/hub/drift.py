@@ -8,7 +8,7 @@ later is placed like all others: its vector by the untrained backbone, less the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from llmrec.config import DriftConfig
+from llmrec.data.interactions import Ties
+from llmrec.data.splits import Split
+from llmrec.evaluation.replay import ChainTables, Stream
 from llmrec.hub.layout import LAYOUT
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
@@ -50,6 +53,17 @@ class FittedDrift:
         """
         text = self.text if text is None else text
         return None if text is None or self.centre is None else functional.normalize(text - self.centre, dim=1)
+
+    def stream(self, config: DriftConfig, split: Split, ties: Ties, text_neighbours: bool = True) -> Stream:
+        """What the head is replayed on, over a log of the bundle's items. text_neighbours: where only counted moves and
+        the chain are looked at, there is no need for them.
+        """
+        vectors = None if self.text is None else self.vectors(self.text[: split.n_items])
+        stream = Stream.of(config, split, ties, vectors if text_neighbours else None)
+        stream = replace(stream, transition_half_life_days=self.transition_half_life_days)
+        if self.head.chain is None or vectors is None:
+            return stream
+        return replace(stream, chain=ChainTables.of(self.head.chain, vectors))
 
 
 def save_drift(folder: Path, drift: FittedDrift, table: Tensor | None) -> None:

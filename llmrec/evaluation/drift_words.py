@@ -1,0 +1,180 @@
+"""Preferences that move, in words and plain columns: a report's section, and what the command line tells of a user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from llmrec.evaluation.drift import Decay, Periods, Portrait, Shares, States
+from llmrec.evaluation.drift_user import AHEAD_DAYS, Interest, UserDrift
+from llmrec.evaluation.figures_drift import cut, spoken
+from llmrec.models.drift.environment import DAY
+
+TOLD_STATES, TOLD_MOVES, TOLD_GAPS = 8, 5, (0.0, 1.0, 7.0, 30.0, 365.0)
+NAME_WIDTH = 48
+PARTS = {"base": "model and popularity of the day", "transitions": "what people went on to", "chain": "chain"}
+PERIODS = {1: "months", 3: "quarters", 12: "years"}
+
+
+def drift_section(portrait: Portrait) -> str:
+    """Markdown, with the pictures of `draw_portrait`."""
+    blocks = ["## Preferences that move", "\n".join(f"* {line}" for line in _learnt(portrait))]
+    blocks += [_shares_table(portrait.shares), _picture("shares of the mixture by gap", "drift_shares.png")]
+    if portrait.decay is not None:
+        blocks += ["### How long interest lasts", _decay(portrait.decay)]
+    if portrait.states is not None and portrait.periods is not None:
+        blocks += ["### What people were interested in", *_periods(portrait.states, portrait.periods)]
+    if portrait.states is not None:
+        blocks += ["### Where interest moves on to", _moves(portrait.states)]
+        blocks += [_picture("moves between states", "drift_moves.png")]
+    return "\n\n".join(blocks)
+
+
+def user_lines(user: UserDrift) -> list[str]:
+    """What `llmrec drift` prints."""
+    lines = [f"user {user.user}: {len(user.event_times):,} events before {user.at}"]
+    lines.append(f"what an event says of this user's next one halves in {spoken(user.half_life_days)}")
+    if user.chain_half_lives_days:
+        slow, fast = map(spoken, user.chain_half_lives_days)
+        lines.append(f"half of a lasting interest has moved on after {slow}, half of a passing one after {fast}")
+    if user.interest is not None:
+        lines += ["", *_interest_columns(user.interest)]
+    lines += ["", *_share_columns(user.shares), ""]
+    for move in user.moves:
+        people = "1 person" if move.n_people == 1 else f"{move.n_people:,} people"
+        source, target = cut(move.source, NAME_WIDTH), cut(move.target, NAME_WIDTH)
+        lines.append(f"because of {source} -> {target}: {people} in the last {move.lately_days} days")
+    return lines if user.moves else [*lines, "nobody went on to anything new from this user's last items of late"]
+
+
+def _learnt(portrait: Portrait) -> Iterator[str]:
+    learnt, terms = portrait.learnt, portrait.learnt["terms"]
+    if "interest" in terms:
+        yield (
+            f"What an event says of its user's next one halves in {spoken(learnt['interest_half_life_days'])}, and "
+            f"falls to {learnt['step_back']:.2f} with each event after it."
+        )
+    if "transitions" in terms:
+        yield (
+            f"What people went on to counts half after {spoken(learnt['transition_half_life_days'])}; the text "
+            f"neighbours of an item weigh as much as {learnt['kappa']:.3g} moves from it."
+        )
+    if "environment" in terms:
+        pairs = zip(learnt["half_lives_days"], learnt["eta"], strict=True)
+        yield (
+            "Popularity that fades moves the model's scores by its logarithm times "
+            + ", ".join(f"{eta:+.2f} (half after {spoken(days)})" for days, eta in pairs)
+            + f"; the scores themselves count {learnt['sharpness']:.2f} times."
+        )
+    if portrait.states is not None:
+        (slow, fast), gains = map(spoken, learnt["chain_half_lives_days"]), learnt["chain_gain"]
+        yield (
+            f"Interest in the chain's {len(portrait.states.titles)} states is {1 - learnt['chain_fast_share']:.0%} a "
+            f"slow belief, half of which has moved on after {slow} and which an event renews by {gains[0]:.0%}, and "
+            f"{learnt['chain_fast_share']:.0%} a fast one ({fast}, {gains[1]:.0%})."
+        )
+    shares = portrait.shares
+    yield (
+        f"What the gate leaves to each part, after {shares.n_events} events over {spoken(shares.span_days)} as the "
+        "median user has them, by the time since the last event:"
+    )
+
+
+def _shares_table(shares: Shares) -> str:
+    rows = [shares.gap_days.index(gap) for gap in TOLD_GAPS]
+    lines = ["| part | " + " | ".join(_gap(gap) for gap in TOLD_GAPS) + " |", "| --- |" + " --- |" * len(rows)]
+    for part, name in PARTS.items():
+        lines.append(f"| {name} | " + " | ".join(f"{getattr(shares, part)[row]:.0%}" for row in rows) + " |")
+    return "\n".join(lines)
+
+
+def _decay(decay: Decay) -> str:
+    fell = "does not fall to half of that within this log"
+    if decay.half_life_days is not None:
+        fell = f"is half of that after {spoken(decay.half_life_days)}"
+    if not decay.excess:
+        return "Too few users have more than one event to tell."
+    told = (
+        f"The chance that two events a short time apart speak for the same state is {decay.excess[0]:.3f} greater for "
+        f"one user than for two; this {fell}. It is measured on the log, and no weight of the head."
+    )
+    return (
+        f"{told}\n\n{_picture('similarity of events by lag', 'drift_decay.png')}" if len(decay.lag_days) > 1 else told
+    )
+
+
+def _periods(states: States, periods: Periods) -> Iterator[str]:
+    first, last = (np.array(periods.interest)[rows].mean(0) for rows in (slice(0, 4), slice(-4, None)))
+    lines = ["| state, by the items whose text speaks most for it | all events | first 4 | last 4 |"]
+    lines.append("| --- | --- | --- | --- |")
+    for state in np.argsort(-np.array(states.share), kind="stable")[:TOLD_STATES]:
+        name = "; ".join(cut(title, NAME_WIDTH) for title in states.titles[state]).replace("|", "/")
+        lines.append(f"| {name} | {states.share[state]:.1%} | {first[state]:.1%} | {last[state]:.1%} |")
+    unit = PERIODS[periods.months]
+    yield "\n".join(lines)
+    yield f"First and last: the first and last four {unit} with events enough."
+    if len(periods.start) < 2:
+        return
+    moved, chance = np.array(periods.divergence), np.array(periods.by_chance)
+    beyond = int((moved > np.array(periods.by_chance_high)).sum())
+    yield (
+        f"Successive {unit} lie {moved.mean():.4f} bits apart (Jensen-Shannon), {(moved - chance).mean():+.4f} beyond "
+        f"what shuffled events give; {beyond} of {len(moved)} lie beyond the 95th percentile of that. It tells that the "
+        "events differ, be it that people changed or that other people came."
+    )
+    yield _picture("interest over time", "drift_interest.png")
+    yield _picture("change between periods", "drift_change.png")
+
+
+def _moves(states: States) -> str:
+    table = np.array(states.lift)
+    lines = ["A state's moves against those from all other states to the same one; the strongest:", ""]
+    for place in np.argsort(-table, axis=None, kind="stable")[:TOLD_MOVES]:
+        source, target = divmod(int(place), len(table))
+        names = [cut(states.titles[state][0], NAME_WIDTH) for state in (source, target)]
+        lines.append(
+            f"* from {names[0]} ({source + 1}) to {names[1]} ({target + 1}): {table[source, target]:.1f} times"
+        )
+    return "\n".join(lines)
+
+
+def _picture(what: str, name: str) -> str:
+    return f"![{what}](figures/{name})"
+
+
+def _interest_columns(interest: Interest) -> list[str]:
+    """Top states by now, ahead and before; columns at five moments, now, and in 30 days."""
+    first, now = interest.moments[0], interest.moments[-1]
+    asked = np.linspace(first, now, 5).astype(np.int64)
+    rows = np.searchsorted(interest.moments, asked, side="right") - 1
+    course = np.array(interest.course)
+    columns = [*course[rows], np.array(interest.ahead)]
+    days = (now - first) / DAY
+    heads = [f"-{spoken((now - moment) / DAY)}" for moment in asked[:-1]] if days > 0 else []
+    heads = [*heads, "now", f"in {AHEAD_DAYS} days"] if days > 0 else ["now"] * 5 + [f"in {AHEAD_DAYS} days"]
+    best = np.argsort(-np.maximum(columns[-2], course.mean(0)), kind="stable")[:TOLD_STATES]
+    best = best[np.argsort(-columns[-2][best], kind="stable")]
+    table = [["interest in", *heads]]
+    table += [[_state_name(interest.titles[state]), *(f"{of[state]:.0%}" for of in columns)] for state in best]
+    return _columns(table)
+
+
+def _state_name(titles: Sequence[str]) -> str:
+    return " / ".join(cut(title, NAME_WIDTH // 2) for title in titles[:2])
+
+
+def _share_columns(shares: Shares) -> list[str]:
+    rows = [shares.gap_days.index(gap) for gap in TOLD_GAPS]
+    table = [["left to, after a gap of", *(_gap(gap) for gap in TOLD_GAPS)]]
+    return _columns(table + [[name, *(f"{getattr(shares, p)[row]:.0%}" for row in rows)] for p, name in PARTS.items()])
+
+
+def _gap(days: float) -> str:
+    return spoken(days) if days else "none"
+
+
+def _columns(lines: Sequence[Sequence[str]]) -> list[str]:
+    """The first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
