@@ -112,3 +112,17 @@ def test_what_the_head_sees_of_a_history() -> None:
     assert recent.age_days.tolist() == [[10, 8]]
     assert recent.steps_back.tolist() == [[1, 0]]
     torch.testing.assert_close(recent.context, torch.tensor([[1.0, np.log(9), np.log(3), 0.0, np.log(3)]]).float())
+
+
+def test_a_million_items_fit() -> None:
+    n_items = 1_000_000
+    rng = np.random.default_rng(0)
+    log = Interactions.sort(rng.integers(0, 50, 500), rng.integers(0, n_items, 500), rng.integers(0, 90, 500) * DAY)
+    parts = split_by_time(log, 50, n_items)
+    vectors = torch.nn.functional.normalize(torch.randn(n_items, 4), dim=1)
+    chain = ChainTables.of(LatentChain(torch.eye(4)).requires_grad_(False), vectors)
+    on = replace(Stream.of(CONFIG, parts, "strict", None), chain=chain)
+    scores = TermScorer("chain", head(), on).scores(make_queries(parts, TEST).take(slice(0, 4)))
+    torch.testing.assert_close(scores.double().sum(1), torch.ones(4).double(), atol=1e-3, rtol=0)
+    moved = TermScorer("transitions", head(), on).scores(make_queries(parts, TEST).take(slice(0, 4)))
+    assert moved.shape == (4, n_items)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 TEMPERATURE = 0.05  # of cosines
-ROWS_AT_ONCE = 1024
+COSINES_AT_ONCE = 32 << 20  # 128 MiB in fp32
 
 
 def text_vectors(vectors: Tensor) -> Tensor:
@@ -23,9 +23,9 @@ def text_neighbours(vectors: Tensor, n_neighbours: int) -> sparse.csr_array:
     """
     n_items = len(vectors)
     kept = min(n_neighbours, n_items - 1)
-    blocks = []
-    for start in range(0, n_items, ROWS_AT_ONCE):
-        cosine = vectors[start : start + ROWS_AT_ONCE] @ vectors.T
+    blocks, rows = [], max(COSINES_AT_ONCE // n_items, 1)
+    for start in range(0, n_items, rows):
+        cosine = vectors[start : start + rows] @ vectors.T
         own = torch.arange(len(cosine))
         cosine[own, start + own] = -torch.inf
         best, column = cosine.topk(kept, dim=1)  # (R, kept)
