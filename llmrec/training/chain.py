@@ -23,7 +23,8 @@ from llmrec.models.drift.environment import DAY, EPS
 from llmrec.models.drift.latent import LatentChain
 from llmrec.training.losses import columns_of
 
-EPOCHS, LEARNING_RATE, USERS_AT_ONCE = 4, 0.03, 256
+EPOCHS, LEARNING_RATE, USERS_AT_ONCE = 4, 0.06, 256
+FEWEST_STEPS = 100  # a small log is gone through more often: in fewer, lambda and M stay near where they start
 MOST_EVENTS = 50  # of a user, the last ones
 CLUSTERED_ITEMS = 20_000  # k-means looks at no more
 
@@ -37,9 +38,10 @@ def fit_chain(split: Split, ties: Ties, text: Tensor, n_states: int, seed: int =
     prior = torch.log(counts.float() + EPS)  # (N,)
     optimizer = torch.optim.Adam(chain.parameters(), LEARNING_RATE)
     batches = list(_batches(histories))
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, EPOCHS * len(batches))
-    progress = tqdm(total=EPOCHS * len(batches), desc="fitting the chain", unit="batch", disable=None)
-    for _ in range(EPOCHS):
+    epochs = max(EPOCHS, -(-FEWEST_STEPS // max(len(batches), 1)))
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, epochs * len(batches))
+    progress = tqdm(total=epochs * len(batches), desc="fitting the chain", unit="batch", disable=None)
+    for _ in range(epochs):
         for batch in rng.permutation(len(batches)):
             position, mask = batches[batch]
             columns, log_weight = columns_of(counts, rng)
