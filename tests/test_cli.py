@@ -14,10 +14,14 @@ import pytest
 
 from llmrec.asked import log_config
 from llmrec.cli import VERBS, main
-from llmrec.config import DataConfig, Strategy
+from llmrec.config import DataConfig, DriftConfig, Strategy
 from llmrec.data.log import Log
 from llmrec.data.synthetic import planted_world
 from llmrec.hub.bundle import Bundle, save_bundle
+from llmrec.hub.drift import FittedDrift
+from llmrec.models.drift.head import DriftHead
+from llmrec.models.drift.latent import LatentChain
+from llmrec.models.drift.neighbours import text_vectors
 from llmrec.recommender import Recommender
 
 
@@ -25,6 +29,19 @@ from llmrec.recommender import Recommender
 def bundle(make_bundle: Callable[[Strategy], Bundle], tmp_path: Path) -> str:
     save_bundle(tmp_path / "bundle", make_bundle("frozen"))
     return str(tmp_path / "bundle")
+
+
+@pytest.fixture
+def drifting(make_bundle: Callable[[Strategy], Bundle], tmp_path: Path) -> str:
+    """A bundle with a drift head that has learned nothing."""
+    plain = make_bundle("frozen")
+    text = plain.model.items.text
+    assert text is not None
+    settings = DriftConfig(n_states=4)
+    head = DriftHead(settings, LatentChain(text_vectors(text)[:4])).requires_grad_(False)
+    drift = FittedDrift(head, 120.0, text, text.mean(0))
+    save_bundle(tmp_path / "drifting", replace(plain, config=replace(plain.config, drift=settings), drift=drift))
+    return str(tmp_path / "drifting")
 
 
 @pytest.fixture
@@ -220,3 +237,39 @@ def test_evaluate_says_where_training_may_have_seen_the_test(
     assert "note:" not in capsys.readouterr().err
     main(["evaluate", "--bundle", bundle, "--data.source", log_folder, "--split", "leave_one_out"])
     assert "note: another log or split" in capsys.readouterr().err
+
+
+def test_drift_tells_of_a_user_and_draws(
+    drifting: str, log: Log, log_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["drift", "--bundle", drifting, "--user", "u3", "--data.source", log_folder]
+    main([*asked, "--output", str(tmp_path / "pictures")])
+    out, err = capsys.readouterr()
+    assert out.startswith("user u3: 6 events before ")
+    for told in ("halves in", "interest in", "in 30 days", "left to, after a gap of"):
+        assert told in out
+    assert "interest.png" in err
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"interest.png", "shares.png"}
+    mine = log.interactions.take(log.interactions.user == log.user_ids.index("u3").as_py())
+    at = datetime.fromtimestamp(int(mine.time[3]), timezone.utc).isoformat()
+    main([*asked, "--at", at, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["event_times"] == mine.time[:3].tolist()
+    assert sum(found["interest"]["ahead"]) == pytest.approx(1, abs=1e-3)
+    shares = [found["shares"][part][0] for part in ("base", "transitions", "chain")]
+    assert sum(shares) == pytest.approx(1, abs=1e-3)
+
+
+def test_drift_says_what_it_lacks(
+    bundle: str, drifting: str, log: Log, log_folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = ["--data.source", log_folder]
+    assert "holds no drift head" in failure(capsys, "drift", "--bundle", bundle, "--user", "u3", *here)
+    asked = ["drift", "--bundle", drifting, *here, "--user"]
+    assert "ids there look like u" in failure(capsys, *asked, "x")
+    assert "no events before 1980" in failure(capsys, *asked, "u3", "--at", "1980-01-01")
+    assert "'soon'" in failure(capsys, *asked, "u3", "--at", "soon")
+    assert "drift.user" in failure(capsys, "drift", "--bundle", drifting)
+    items = log.catalog.fields.select(["item_id", "title"])
+    pyarrow.csv.write_csv(items.take(list(range(len(items)))[::-1]), Path(log_folder) / "items.csv")
+    assert "not those of the bundle" in failure(capsys, *asked, "u3")

@@ -99,9 +99,8 @@ def _decay(decay: Decay) -> str:
         f"The chance that two events a short time apart speak for the same state is {decay.excess[0]:.3f} greater for "
         f"one user than for two; this {fell}. It is measured on the log, and no weight of the head."
     )
-    return (
-        f"{told}\n\n{_picture('similarity of events by lag', 'drift_decay.png')}" if len(decay.lag_days) > 1 else told
-    )
+    drawn = ["", _picture("similarity of events by lag", "drift_decay.png")] if len(decay.lag_days) > 1 else []
+    return "\n".join([told, *drawn])
 
 
 def _periods(states: States, periods: Periods) -> Iterator[str]:
@@ -120,8 +119,8 @@ def _periods(states: States, periods: Periods) -> Iterator[str]:
     beyond = int((moved > np.array(periods.by_chance_high)).sum())
     yield (
         f"Successive {unit} lie {moved.mean():.4f} bits apart (Jensen-Shannon), {(moved - chance).mean():+.4f} beyond "
-        f"what shuffled events give; {beyond} of {len(moved)} lie beyond the 95th percentile of that. It tells that the "
-        "events differ, be it that people changed or that other people came."
+        f"what shuffled events give; {beyond} of {len(moved)} lie beyond the 95th percentile of that. It tells that "
+        "the events differ, be it that people changed or that other people came."
     )
     yield _picture("interest over time", "drift_interest.png")
     yield _picture("change between periods", "drift_change.png")

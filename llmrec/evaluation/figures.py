@@ -25,8 +25,8 @@ _MODELS_BY_SLICE = 5  # more would not be told apart
 
 
 def write_figures(report: Report, folder: Path, training: Sequence[Mapping[str, Any]] = ()) -> list[Path]:
-    """Writes ndcg_by_model.png, ndcg_by_slice.png, training.png of a training record and, where the run has a portrait of
-    its drift, the figures of `draw_portrait`; returns their paths.
+    """Writes ndcg_by_model.png, ndcg_by_slice.png, training.png of a training record and, of a run with a
+    drift head, the figures of `draw_portrait`; returns their paths.
 
     training: one mapping for each epoch, with `model`, `seed`, `epoch`, `loss` and `valid_ndcg`.
     """
