@@ -132,7 +132,13 @@ def test_a_whole_run_leaves_report_figures_and_bundle(
         "ndcg_by_model.png",
         "ndcg_by_slice.png",
         "training.png",
+        *(f"drift_{name}.png" for name in ("shares", "moves", "interest", "change", "decay")),
     }
+    assert "## Preferences that move" in told
+    assert report["run"]["drift"]["learnt"]["transition_half_life_days"] == 30.0
+    kept = load_bundle(out / "bundle").drift
+    assert kept is not None
+    assert kept.head.summary().items() <= report["run"]["drift"]["learnt"].items()
     recommender = Recommender.from_pretrained(out / "bundle", backbone=str(tiny_bert))
     assert len(recommender.recommend([str(recommender.catalog.ids[0])], k=3)) == 3
     assert len(recommender.score([], [{"title": "new red hat"}])) == 1
