@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from llmrec.config import FOREVER
 from llmrec.evaluation.drift import Decay, Periods, Portrait, Shares, States
 from llmrec.evaluation.drift_user import AHEAD_DAYS, Interest, UserDrift
 from llmrec.evaluation.figures_drift import cut, spoken
@@ -57,14 +58,14 @@ def _learnt(portrait: Portrait) -> Iterator[str]:
         )
     if "transitions" in terms:
         yield (
-            f"What people went on to counts half after {spoken(learnt['transition_half_life_days'])}; the text "
+            f"What people went on to counts {_fading(learnt['transition_half_life_days'])}; the text "
             f"neighbours of an item weigh as much as {learnt['kappa']:.3g} moves from it."
         )
     if "environment" in terms:
         pairs = zip(learnt["half_lives_days"], learnt["eta"], strict=True)
         yield (
             "Popularity that fades moves the model's scores by its logarithm times "
-            + ", ".join(f"{eta:+.2f} (half after {spoken(days)})" for days, eta in pairs)
+            + ", ".join(f"{eta:+.2f} ({_fading(days)})" for days, eta in pairs)
             + f"; the scores themselves count {learnt['sharpness']:.2f} times."
         )
     if portrait.states is not None:
@@ -79,6 +80,10 @@ def _learnt(portrait: Portrait) -> Iterator[str]:
         f"What the gate leaves to each part, after {shares.n_events} events over {spoken(shares.span_days)} as the "
         "median user has them, by the time since the last event:"
     )
+
+
+def _fading(half_life_days: float) -> str:
+    return "for ever" if half_life_days >= FOREVER else f"half after {spoken(half_life_days)}"
 
 
 def _shares_table(shares: Shares) -> str:
@@ -97,7 +102,7 @@ def _decay(decay: Decay) -> str:
         return "Too few users have more than one event to tell."
     told = (
         f"The chance that two events a short time apart speak for the same state is {decay.excess[0]:.3f} greater for "
-        f"one user than for two; this {fell}. It is measured on the log, and no weight of the head."
+        f"one user than for two; it {fell}. This is measured on the log, and no weight of the head."
     )
     drawn = ["", _picture("similarity of events by lag", "drift_decay.png")] if len(decay.lag_days) > 1 else []
     return "\n".join([told, *drawn])

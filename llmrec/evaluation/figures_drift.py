@@ -91,6 +91,7 @@ def moves(states: States) -> Figure:
     axis.set_yticks(range(n_states), names, fontsize=8)
     axis.set_xticks(range(n_states), [str(row + 1) for row in range(n_states)], fontsize=6.5)
     axis.set_xlabel("to")
+    axis.set_ylabel("from")
     axis.grid(visible=False)
     axis.set_title("Where interest moves on to", loc="left")
     bar = figure.colorbar(image, ax=axis, shrink=0.8, ticks=[1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8])
