@@ -69,19 +69,13 @@ def rank_queries(
         for start in starts:
             batch = queries.take(slice(start, start + batch_size))
             scores = _checked(scorer.scores(batch), batch)
-            masked = _masked(batch, scores.shape[1], mask_seen, available).to(scores.device)
+            masked = masked_items(batch, scores.shape[1], mask_seen, available).to(scores.device)
             rank, top = _rank_batch(scores, masked, torch.from_numpy(batch.target).to(scores.device), n_top)
             ranks.append(rank.cpu().numpy())
             tops.append(top.cpu().numpy())
     if not ranks:
         return Ranking(np.zeros(0), np.zeros((0, n_top), dtype=np.int64))
     return Ranking(np.concatenate(ranks), np.concatenate(tops))
-
-
-def rank_scores(scores: Tensor, queries: Queries, mask_seen: bool = True) -> Values:
-    """(B,) rank of each query's target by scores (B, N) on the CPU."""
-    masked = _masked(queries, scores.shape[1], mask_seen, None)
-    return _rank_batch(scores, masked, torch.from_numpy(queries.target), 1)[0].numpy()
 
 
 def mean_ndcg(scorer: Scorer, queries: Queries, k: int = 10, mask_seen: bool = True, batch_size: int = 256) -> float:
@@ -98,17 +92,7 @@ def sample_queries(queries: Queries, most: int, seed: int = 0) -> Queries:
     return queries.take(np.sort(chosen))
 
 
-def _rank_batch(scores: Tensor, masked: Tensor, target: Tensor, n_top: int) -> tuple[Tensor, Tensor]:
-    """Ranks (B,) float64 and top items (B, n_top) of scores (B, N)."""
-    scores = scores.masked_fill(masked, -torch.inf)
-    own = scores.gather(1, target[:, None])  # (B, 1)
-    higher = (scores > own).sum(dim=1)  # (B,)
-    tied = ((scores == own) & ~masked).sum(dim=1) - 1  # (B,) without the target itself
-    best, top = scores.topk(min(n_top, scores.shape[1]), dim=1)  # (B, n_top)
-    return 1 + higher.double() + 0.5 * tied.double(), top.masked_fill(best == -torch.inf, -1)
-
-
-def _masked(queries: Queries, n_items: int, mask_seen: bool, available: Rows | None) -> Tensor:
+def masked_items(queries: Queries, n_items: int, mask_seen: bool, available: Rows | None) -> Tensor:
     """(B, N) True where an item cannot be recommended."""
     masked: Mask = np.zeros((len(queries), n_items), dtype=np.bool_)
     if mask_seen:
@@ -117,6 +101,16 @@ def _masked(queries: Queries, n_items: int, mask_seen: bool, available: Rows | N
         masked |= available[None, :] > queries.time[:, None]
     masked[np.arange(len(queries)), queries.target] = False
     return torch.from_numpy(masked)
+
+
+def _rank_batch(scores: Tensor, masked: Tensor, target: Tensor, n_top: int) -> tuple[Tensor, Tensor]:
+    """Ranks (B,) float64 and top items (B, n_top) of scores (B, N)."""
+    scores = scores.masked_fill(masked, -torch.inf)
+    own = scores.gather(1, target[:, None])  # (B, 1)
+    higher = (scores > own).sum(dim=1)  # (B,)
+    tied = ((scores == own) & ~masked).sum(dim=1) - 1  # (B,) without the target itself
+    best, top = scores.topk(min(n_top, scores.shape[1]), dim=1)  # (B, n_top)
+    return 1 + higher.double() + 0.5 * tied.double(), top.masked_fill(best == -torch.inf, -1)
 
 
 def _checked(scores: Tensor, queries: Queries) -> Tensor:

@@ -21,7 +21,7 @@ from llmrec.config import DriftTerm
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Rows
 from llmrec.evaluation.metrics import ndcg_at
-from llmrec.evaluation.ranking import Scorer, rank_scores, sample_queries
+from llmrec.evaluation.ranking import Scorer, masked_items, sample_queries
 from llmrec.evaluation.replay import DAILY, Stream, World, counts_of, moves_of, parts_of, recent_of
 from llmrec.models.drift.head import DriftHead, Recent
 from llmrec.training.losses import columns_of
@@ -178,11 +178,14 @@ def _best_shift(head: DriftHead, judged: Judged, stream: Stream, mask_seen: bool
     grid = grid[grid.abs().clamp(max=max(map(max, choices)) + 1).sum(1).argsort(stable=True)]
     gains = torch.zeros(len(grid), dtype=torch.float64)
     for asked, scores, world in judged.replay(stream):
-        recent = recent_of(asked)
-        parts = parts_of(head, stream, scores, recent, world)
+        recent, target = recent_of(asked), torch.from_numpy(asked.target)[:, None]
+        _, base, moved, chained = parts_of(head, stream, scores, recent, world)
+        chances = torch.stack([torch.as_tensor(part).expand_as(base) for part in (base.exp(), moved, chained)], dim=1)
+        chances[masked_items(asked, stream.n_items, mask_seen, None)[:, None].expand_as(chances)] = 0.0  # (B, 3, N)
         for place, shift in enumerate(grid):
-            mixed = head.mix(head.log_shares(recent, shift), *parts[1:])
-            gains[place] += float(ndcg_at(rank_scores(mixed, asked, mask_seen), 10).sum())
+            mixed = (head.log_shares(recent, shift).exp()[:, None] @ chances)[:, 0]  # (B, N)
+            higher = (mixed > mixed.gather(1, target)).sum(1)
+            gains[place] += float(ndcg_at(1 + higher.double().numpy(), 10).sum())
     return grid[int(gains.argmax())]
 
 
