@@ -27,6 +27,7 @@ EPOCHS, LEARNING_RATE, USERS_AT_ONCE = 4, 0.06, 256
 FEWEST_STEPS = 100  # a small log is gone through more often: in fewer, lambda and M stay near where they start
 MOST_EVENTS = 50  # of a user, the last ones
 CLUSTERED_ITEMS = 20_000  # k-means looks at no more
+CLUSTERINGS = 3  # of which the tightest is kept: a single one at times takes two topics for one
 
 
 def fit_chain(split: Split, ties: Ties, text: Tensor, n_states: int, seed: int = 0) -> LatentChain:
@@ -85,10 +86,11 @@ def surprise(
 
 
 def cluster_centres(text: Tensor, n_states: int, rng: np.random.Generator) -> Tensor:
-    """(K, D) unit vectors along the centres of the clusters of unit vectors (N, D)."""
+    """(K, D) unit vectors along the centres of the clusters of unit vectors (N, D), the tightest of a few attempts."""
     rows = rng.choice(len(text), min(len(text), CLUSTERED_ITEMS), replace=False)
     points = text[torch.from_numpy(np.sort(rows))].double().numpy()
-    centres, _ = kmeans2(points, min(n_states, len(points)), minit="++", seed=rng)
+    attempts = [kmeans2(points, min(n_states, len(points)), minit="++", seed=rng) for _ in range(CLUSTERINGS)]
+    centres, _ = min(attempts, key=lambda found: np.square(points - found[0][found[1]]).sum())
     return functional.normalize(torch.from_numpy(centres).float(), dim=1)
 
 
