@@ -156,7 +156,10 @@ def median_history(stream: Stream) -> tuple[int, float]:
 def shares_by_gap(head: DriftHead, n_events: int, span_days: float, gap_days: Sequence[float] = GAPS_DAYS) -> Shares:
     """What is left to the parts after a history of n_events > 0 over span_days, by days since its last event."""
     one = torch.zeros(len(gap_days), 1)
-    context = [[1.0, math.log1p(gap), math.log1p(n_events), float(gap == 0), math.log1p(span_days)] for gap in gap_days]
+    stale = 0.0  # the model as it was just trained
+    context = [
+        [1.0, math.log1p(gap), math.log1p(n_events), float(gap == 0), math.log1p(span_days), stale] for gap in gap_days
+    ]
     recent = Recent(one.long(), one == 0, one, one, torch.tensor(context).view(-1, N_CONTEXT))
     base, transitions, chain = head.log_shares(recent).exp().T.double().numpy().round(4).tolist()
     return Shares(n_events, round(span_days, 2), list(gap_days), base, transitions, chain)

@@ -75,7 +75,8 @@ class Stream:
     """What the head is replayed on.
 
     log: every event, in order of time. start: seconds; a frozen world knows the events before it. text: (N, N) chances
-    by text. transition_half_life_days: one of the configured ones. chain: None without that term.
+    by text. transition_half_life_days: one of the configured ones. chain: None without that term. trained_until:
+    seconds, where the data ends that the model below was trained on; None where no time separates the two.
     """
 
     config: DriftConfig
@@ -86,6 +87,7 @@ class Stream:
     text: sparse.csr_array
     transition_half_life_days: float
     chain: ChainTables | None = None
+    trained_until: int | None = None
 
     @classmethod
     def of(cls, config: DriftConfig, split: Split, ties: Ties, vectors: Tensor | None) -> Stream:
@@ -167,7 +169,7 @@ class _Following:
         if self._world.moment is not None and len(moments) and moments.min() < self._world.moment:
             self._world = self.stream.world()
         for rows, world in self.stream.replay(self._world, queries, self.refresh_days):
-            yield rows, recent_of(queries.take(rows)), world
+            yield rows, recent_of(queries.take(rows), self.stream.trained_until), world
 
 
 class DriftScorer(_Following):
@@ -218,8 +220,8 @@ def _moment(world: World) -> int:
     return world.moment
 
 
-def recent_of(queries: Queries) -> Recent:
-    """The last events of each history, and the state of the history that the gate looks at."""
+def recent_of(queries: Queries, trained_until: int | None = None) -> Recent:
+    """The last events of each history, and the state of things that the gate looks at."""
     position, mask = queries.last(MAX_HISTORY)  # (B, T)
     time, length = queries.histories.time, mask.sum(1)
     asked = queries.time[:, None]
@@ -227,7 +229,9 @@ def recent_of(queries: Queries) -> Recent:
     age = (asked - event) / DAY
     gap, span = age.min(1, where=mask, initial=np.inf), age.max(1)
     gap = np.where(length > 0, gap, 0.0)
-    context = np.stack([np.ones_like(gap), np.log1p(gap), np.log1p(length), gap == 0, np.log1p(span - gap)], axis=1)
+    stale = np.zeros_like(gap) if trained_until is None else np.maximum(queries.time - trained_until, 0) / DAY
+    columns = np.ones_like(gap), np.log1p(gap), np.log1p(length), gap == 0, np.log1p(span - gap), np.log1p(stale)
+    context = np.stack(columns, axis=1)
     back = np.maximum(length[:, None] - 1 - np.arange(mask.shape[1]), 0)
     item = np.where(mask, queries.histories.item[position] if len(time) else 0, 0)
     return Recent(

@@ -99,7 +99,7 @@ class LiveState:
 
     def recent(self, users: Rows, at: int) -> Recent:
         """Last events of B users; raises as `queries` does."""
-        return recent_of(self.queries(users, at))
+        return recent_of(self.queries(users, at), self.stream.trained_until)
 
     def world(self, at: int) -> World:
         """Environment and transitions with every event counted, as of `at` or just after the newest event."""

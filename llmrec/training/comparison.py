@@ -76,7 +76,9 @@ class Comparison:
     def drift(self, fitted: Fitted, seed: int, task: DriftTask) -> Fit:
         """The model in the stream of events: as it stood at the cut-off, kept up to date, and by its parts."""
         full, judged = task.fit(ModelScorer(fitted.watched), seed)
-        for row in drift_rows(task, judged, full, ModelScorer(fitted.model)):
+        split = self.task.split.refit() if self.config.train.refit else self.task.split
+        until = split.valid_start if split.name == "by_time" else None
+        for row in drift_rows(task, judged, full, ModelScorer(fitted.model), until):
             self.rank(row.name, row.scorer, row.streams)
             self.settings.setdefault(row.name, {})[f"seed {seed}"] = row.settings
         return full

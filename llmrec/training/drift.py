@@ -32,7 +32,7 @@ QUERIES_AT_ONCE = 256
 LBFGS_STEPS = 15
 GATE_PENALTY = 0.01  # L2 on the gate's weights but its constants, per query
 SHIFTS: dict[DriftTerm, tuple[float, ...]] = {
-    "transitions": (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
+    "transitions": (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0),
     "chain": (-torch.inf, -1.0, 0.0, 1.0),
 }
 
@@ -109,7 +109,7 @@ def watch(judged: Judged, stream: Stream) -> Iterator[Seen]:
     rng, everything = np.random.default_rng(0), np.bincount(stream.log.item, minlength=stream.n_items)
     columns, log_weight = columns_of(torch.from_numpy(everything), rng)
     for asked, scores, world in judged.replay(stream):
-        counts, moves, recent = counts_of(world), moves_of(world, stream), recent_of(asked)
+        counts, moves, recent = counts_of(world), moves_of(world, stream), recent_of(asked, stream.trained_until)
         target = torch.from_numpy(asked.target)
         pairs = recent.item.numpy().ravel(), np.repeat(asked.target, recent.item.shape[1])
         count = sum((_at(table, pairs, recent) for table in moves.tables), torch.zeros(recent.item.shape))
@@ -178,7 +178,7 @@ def _best_shift(head: DriftHead, judged: Judged, stream: Stream, mask_seen: bool
     grid = grid[grid.abs().clamp(max=max(map(max, choices)) + 1).sum(1).argsort(stable=True)]
     gains = torch.zeros(len(grid), dtype=torch.float64)
     for asked, scores, world in judged.replay(stream):
-        recent, target = recent_of(asked), torch.from_numpy(asked.target)[:, None]
+        recent, target = recent_of(asked, stream.trained_until), torch.from_numpy(asked.target)[:, None]
         _, base, moved, chained = parts_of(head, stream, scores, recent, world)
         chances = torch.stack([torch.as_tensor(part).expand_as(base) for part in (base.exp(), moved, chained)], dim=1)
         chances[masked_items(asked, stream.n_items, mask_seen, None)[:, None].expand_as(chances)] = 0.0  # (B, 3, N)

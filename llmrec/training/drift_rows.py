@@ -47,8 +47,10 @@ class DriftTask:
     @classmethod
     def of(cls, config: DriftConfig, task: Task, text: Tensor | None) -> DriftTask:
         """text: (N, D) of the backbone."""
-        vectors = None if text is None else text_vectors(text)
-        stream = Stream.of(config, task.split, task.ties, vectors)
+        vectors, split = None if text is None else text_vectors(text), task.split
+        stream = Stream.of(config, split, task.ties, vectors)
+        if split.name == "by_time":
+            stream = replace(stream, trained_until=split.valid_start)
         return cls(task, stream, vectors, make_queries(task.split, VALID, task.ties))
 
     def fit(self, watched: Scorer, seed: int) -> tuple[Fit, Judged]:
@@ -64,23 +66,29 @@ class DriftTask:
         return replace(self.stream, chain=ChainTables.of(chain, self.vectors))
 
 
-def drift_rows(task: DriftTask, judged: Judged, full: Fit, base: Scorer) -> Iterator[DriftRow]:
+def drift_rows(
+    task: DriftTask, judged: Judged, full: Fit, base: Scorer, trained_until: int | None
+) -> Iterator[DriftRow]:
     """judged: what heads are fitted on, of the model on the training part alone. full: the head with all its terms.
 
-    base: the model that heads sit on in the test.
+    base: the model that heads sit on in the test; trained_until: seconds, where its training data ends.
     """
     config, mask_seen = full.stream.config, task.task.mask_seen
+
+    def tested(fit: Fit) -> Stream:
+        return replace(fit.stream, trained_until=trained_until)
+
     for days in (*config.refresh_days, FROZEN) if task.task.split.name == "by_time" else (DAILY,):
         name = "drift frozen" if days == FROZEN else f"drift {days:g}d"
-        yield DriftRow(name, DriftScorer(full.head, base, full.stream, days), days != FROZEN, learnt(full))
+        yield DriftRow(name, DriftScorer(full.head, base, tested(full), days), days != FROZEN, learnt(full))
     if not config.ablate:
         return
     for term in ("transitions", "chain"):
         if term in config.terms:
-            yield DriftRow(f"{term} alone", TermScorer(term, full.head, full.stream), True, {})
+            yield DriftRow(f"{term} alone", TermScorer(term, full.head, tested(full)), True, {})
     for name, changed in _variants(config, full.stream.transition_half_life_days).items():
         fit = fit_drift(judged, replace(full.stream, config=changed), mask_seen)
-        yield DriftRow(name, DriftScorer(fit.head, base, fit.stream), True, learnt(fit))
+        yield DriftRow(name, DriftScorer(fit.head, base, tested(fit)), True, learnt(fit))
 
 
 def learnt(fit: Fit) -> dict[str, Any]:

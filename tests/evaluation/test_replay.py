@@ -111,7 +111,10 @@ def test_what_the_head_sees_of_a_history() -> None:
     assert recent.item.tolist() == [[5, 6]]
     assert recent.age_days.tolist() == [[10, 8]]
     assert recent.steps_back.tolist() == [[1, 0]]
-    torch.testing.assert_close(recent.context, torch.tensor([[1.0, np.log(9), np.log(3), 0.0, np.log(3)]]).float())
+    context = [1.0, np.log(9), np.log(3), 0.0, np.log(3), 0.0]
+    torch.testing.assert_close(recent.context, torch.tensor([context]).float())
+    stale = recent_of(make_queries(parts, TEST), trained_until=6 * DAY)
+    torch.testing.assert_close(stale.context, torch.tensor([[*context[:5], np.log(5)]]).float())
 
 
 def test_a_million_items_fit() -> None:

@@ -38,7 +38,7 @@ def rows(split: Split, config: DriftConfig, tmp_path_factory: pytest.TempPathFac
     task = Task(split, queries, "strict", True, Accelerator(cpu=True), folder, "")
     drift = DriftTask.of(config, task, torch.randn(N_ITEMS, 6, generator=torch.Generator().manual_seed(0)))
     full, judged = drift.fit(Even(), seed=0)
-    return list(drift_rows(drift, judged, full, Even()))
+    return list(drift_rows(drift, judged, full, Even(), split.test_start))
 
 
 TERMS: tuple[DriftTerm, ...] = ("interest", "environment", "transitions", "chain", "gate")

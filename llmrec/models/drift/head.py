@@ -27,7 +27,9 @@ from llmrec.models.drift.latent import LatentChain
 
 START_KAPPA = 2.0
 SMALLEST_CHANCE = 1e-30  # whose logarithm is still a number
-N_CONTEXT = 5  # of z: 1, log1p days since the last event, log1p events, same moment, log1p days from first to last
+# Of z: 1, log1p days since the last event, log1p events, same moment, log1p days from first to last event, and log1p
+# days since the end of what the model below was trained on: the staler it is, the less it should be asked.
+N_CONTEXT = 6
 
 
 class Recent(NamedTuple):
