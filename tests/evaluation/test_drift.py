@@ -161,7 +161,7 @@ def test_states_are_named_by_their_own_items_without_repeats() -> None:
 
 def test_shares_are_those_of_the_gate() -> None:
     head, _ = head_and_stream(wandering_log(100.0))
-    head.gate.copy_(torch.tensor([[0.0, 1.0, 0.0, 0.0, 0.0], [-1e9, 0.0, 0.0, 0.0, 0.0]]))
+    head.gate.copy_(torch.tensor([[0.0, 1.0, 0.0, 0.0, 0.0, 0.0], [-1e9, 0.0, 0.0, 0.0, 0.0, 0.0]]))
     shares = shares_by_gap(head, 5, 100.0, [0.0, 3.0])
     assert shares.base == pytest.approx([0.5, 0.2])  # 1 against 1 + gap days
     assert shares.transitions == pytest.approx([0.5, 0.8])
