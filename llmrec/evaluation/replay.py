@@ -133,11 +133,13 @@ class Parts(NamedTuple):
     chained: Tensor | float
 
 
-def parts_of(head: DriftHead, stream: Stream, scores: Tensor, recent: Recent, world: World) -> Parts:
-    """scores: (B, N) of the model that the head sits on."""
+def parts_of(
+    head: DriftHead, stream: Stream, scores: Tensor, recent: Recent, world: World, interest: Tensor | None = None
+) -> Parts:
+    """scores: (B, N) of the model that the head sits on. interest: (B, K), if not as `recent` has it."""
     base = head.base(scores, counts_of(world)).log_softmax(1)
     moved = moved_of(head, stream, recent, world) if "transitions" in head.terms else 0.0
-    chained = chained_of(head, stream, recent, world) if "chain" in head.terms else 0.0
+    chained = chained_of(head, stream, recent, world, interest) if "chain" in head.terms else 0.0
     return Parts(head.log_shares(recent), base, moved, chained)
 
 
@@ -146,11 +148,12 @@ def moved_of(head: DriftHead, stream: Stream, recent: Recent, world: World) -> T
     return head.moved(recent, moves_of(world, stream))
 
 
-def chained_of(head: DriftHead, stream: Stream, recent: Recent, world: World) -> Tensor:
+def chained_of(head: DriftHead, stream: Stream, recent: Recent, world: World, interest: Tensor | None = None) -> Tensor:
     """(B, N) chances by the chain alone."""
     if stream.chain is None:
         raise ValueError("the stream has no chain; fit one, or leave the term out")
-    return stream.chain.interest(recent) @ head.taken(stream.chain.emission, counts_of(world)).softmax(1)
+    taken = head.taken(stream.chain.emission, counts_of(world)).softmax(1)  # (K, N)
+    return (stream.chain.interest(recent) if interest is None else interest) @ taken
 
 
 class _Following:

@@ -18,7 +18,7 @@ from llmrec.data.interactions import Interactions, Mask, Rows
 DAY = 86_400
 Buckets = Mapping[str, tuple[float, float]]  # name -> least and most, both inside
 
-CUTOFF_BUCKETS: Buckets = {"0-13": (0, 13), "14-29": (14, 29), "30-89": (30, 89), "90+": (90, np.inf)}
+CUTOFF_BUCKETS: Buckets = {"14-29": (14, 29), "30-89": (30, 89), "90+": (90, np.inf)}
 GAP_BUCKETS: Buckets = {"same_day": (0, 0), "1-6": (1, 6), "7-29": (7, 29), "30-89": (30, 89), "90+": (90, np.inf)}
 AGE_BUCKETS: Buckets = {"new": (-1, -1), "0-29": (0, 29), "30-179": (30, 179), "180+": (180, np.inf)}
 MIN_EVENTS = 4  # of a history that has two halves to compare

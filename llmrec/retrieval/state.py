@@ -16,7 +16,7 @@ from torch import Tensor
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Rows
 from llmrec.errors import DataError
-from llmrec.evaluation.replay import MAX_HISTORY, Stream, World, counts_of, moved_of, recent_of
+from llmrec.evaluation.replay import MAX_HISTORY, Stream, World, parts_of, recent_of
 from llmrec.models.drift.environment import NEVER, Arrays, Environment
 from llmrec.models.drift.head import DriftHead, Recent
 from llmrec.models.drift.transitions import NOBODY, Transitions
@@ -111,15 +111,9 @@ class LiveState:
     @torch.no_grad()
     def scores(self, base_scores: Tensor, users: Rows, at: int) -> Tensor:
         """(B, N) log chances of all items by base_scores (B, N), of the model under the head; raises as `queries`."""
+        interest = None if self.beliefs is None else self._interests(users, at)
         recent, world = self.recent(users, at), self.world(at)
-        counts = counts_of(world)
-        moved = moved_of(self.head, self.stream, recent, world) if "transitions" in self.head.terms else 0.0
-        chained: Tensor | float = 0.0
-        if self.beliefs is not None:
-            taken = self.head.taken(self.beliefs.tables.emission, counts).softmax(1)  # (K, N)
-            chained = self._interests(users, at) @ taken
-        base = self.head.base(base_scores, counts).log_softmax(1)
-        return self.head.mix(self.head.log_shares(recent), base, moved, chained)
+        return self.head.mix(*parts_of(self.head, self.stream, base_scores, recent, world, interest))
 
     def save(self, path: Path) -> None:
         """Write all of it to one file, whole or not at all."""

@@ -68,7 +68,6 @@ def test_days_since_the_cutoff_by_hand() -> None:
     split = tiny(CUTOFF)
     assert members(split, "first_14_days") == {"first_14_days": [0, 1]}
     assert members(split, "days_since_cutoff") == {
-        "days_since_cutoff_0-13": [0, 1],
         "days_since_cutoff_14-29": [2],
         "days_since_cutoff_30-89": [3],
         "days_since_cutoff_90+": [4],
