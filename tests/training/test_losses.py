@@ -1,5 +1,6 @@
 """The chunked softmax equals torch's own; the sampled one estimates it."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -48,3 +49,25 @@ def test_sampled_softmax_over_everything_else_is_the_full_one() -> None:
     others = torch.arange(1, 8)
     sampled = losses.sampled_softmax(states, items[:1], items[others], torch.tensor([0]), others, n_items=8)
     torch.testing.assert_close(sampled, losses.full_softmax(states, items, torch.zeros(8), torch.tensor([0])))
+
+
+def test_columns_are_all_items_of_a_small_catalog() -> None:
+    columns, log_weight = losses.columns_of(torch.rand(50), np.random.default_rng(0))
+    assert torch.equal(columns, torch.arange(50))
+    assert not log_weight.any()
+
+
+def test_columns_of_a_large_catalog_stand_for_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "FULL_ITEMS", 100)
+    monkeypatch.setattr(losses, "SAMPLED_ITEMS", 80)
+    counts = torch.arange(1000) % 997  # the highest: 996, 995, ...
+    columns, log_weight = losses.columns_of(counts, np.random.default_rng(0))
+    assert len(columns) == len(columns.unique()) == 80
+    assert set(counts[columns[:40]].tolist()) == set(range(957, 997))
+    assert float(log_weight.exp().sum()) == pytest.approx(1000)
+    logits = counts / 50.0  # the frequent items are the likely ones
+    totals = []
+    for seed in range(200):
+        columns, log_weight = losses.columns_of(counts, np.random.default_rng(seed))
+        totals.append(float((logits[columns] + log_weight).exp().sum()))
+    assert np.mean(totals) == pytest.approx(float(logits.exp().sum()), rel=0.02)
