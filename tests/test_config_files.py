@@ -132,7 +132,10 @@ def test_a_section_without_settings_is_named(write: Write, text: str, named: str
 CONTRADICTIONS = [
     ("seeds: []\n", "seeds"),
     ("split:\n  names: [leave_one_out]\n", "names"),
-    ("drift: {}\ntrain:\n  refit: true\n", "leave out drift or train.refit"),
+    ("drift: {}\ntrain:\n  refit: true\nbackbone:\n  strategy: lora\n", "leave out drift, train.refit, or"),
+    ("drift: {}\nbackbone:\n  strategy: none\n", "leave chain out"),
+    ("drift:\n  terms: [interest, gate]\n", "name one of environment, transitions, chain"),
+    ("drift:\n  n_states: 1\n", "at least 2 states"),
     ("drift:\n  window: 0\n", "window and text_neighbours must be above 0"),
     ("drift:\n  transition_half_lives_days: []\n", "one of transition_half_lives_days"),
 ]

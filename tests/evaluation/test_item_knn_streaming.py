@@ -102,7 +102,7 @@ def test_a_query_knows_what_happened_the_day_before() -> None:
     """Users 0 and 1 touch items 0 and 1 in the test window; the similarity is there the day after, not at once."""
     split = tiny([0, 0, 1, 1, 2, 2, 2], [0, 1, 0, 1, 0, 2, 2], [5.0, 5.1, 5.2, 5.3, 5.4, 5.5, 6.0], 3)
     queries = make_queries(split, TEST)
-    model = StreamingItemKNN.fit(split, StreamingSettings(shrinkage=0.0))
+    model = StreamingItemKNN.fit(split, StreamingSettings(shrinkage=0.0, gamma=1.0))
     assert np.allclose(model.scores(queries)[0, 1], 2 / np.sqrt(3 * 2))
     same_day = make_queries(split, VALID)
     assert not model.scores(same_day).any()
@@ -124,7 +124,7 @@ def test_fading_by_hand() -> None:
 def test_fading_survives_many_half_lives() -> None:
     """Sums move to a later reference; what has faded to nothing is dropped, and divides nothing by nothing."""
     split = tiny([0, 0, 1, 1, 1, 1], [0, 1, 0, 1, 0, 2], [0, 0, 2000, 2000, 2001, 2002], 3)
-    settings = StreamingSettings(shrinkage=0.0, half_life_days=1.0)
+    settings = StreamingSettings(shrinkage=0.0, gamma=1.0, half_life_days=1.0)
     scores = StreamingItemKNN.fit(split, settings).scores(make_queries(split, TEST))
     assert torch.isfinite(scores).all()
     assert np.allclose(scores[0, 1], 2.0, atol=1e-5)  # of item 0, touched twice, and both pairs are as old: cosine 1

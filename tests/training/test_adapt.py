@@ -44,7 +44,8 @@ def test_lora_moves_and_reads_better_than_the_frozen_backbone(world: Log, tiny_b
     torch.manual_seed(0)
     task, reader = task_of(world, tmp_path), reader_of(tiny_bert, world)
     text = reader.backbone.encode(reader.tokens)
-    model, frozen = fit_model("frozen", task, MODEL, FROZEN, text, seed=0)
+    fit = fit_model("frozen", task, MODEL, FROZEN, text, seed=0)
+    model, frozen = fit.model, fit.progress
     before, novelty = trainable_state(reader.backbone), model.novelty.clone()
     adapted = adapt_backbone("lora", task, model, ADAPT, reader, seed=0)
 
@@ -63,7 +64,7 @@ def test_adapting_in_vain_leaves_the_fitted_model(world: Log, tiny_bert: Path, t
     """Where no epoch improves validation, the backbone and the layers on it are what they were."""
     task, reader = task_of(world, tmp_path), reader_of(tiny_bert, world)
     text = reader.backbone.encode(reader.tokens)
-    model, _ = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=3), text, seed=0)
+    model = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=3), text, seed=0).model
     before = trainable_state(model) | trainable_state(reader.backbone)
     hurt = replace(ADAPT, epochs=1, learning_rate=10.0, backbone_learning_rate=10.0)
     adapt_backbone("lora", task, model, hurt, reader, seed=0)
@@ -77,9 +78,8 @@ def test_other_strategies_train_through_decoders_too(
     world: Log, tiny_gpt2: Path, tmp_path: Path, strategy: str
 ) -> None:
     task, reader = task_of(world, tmp_path), reader_of(tiny_gpt2, world, strategy)
-    model, _ = fit_model(
-        "frozen", task, MODEL, replace(FROZEN, epochs=1), reader.backbone.encode(reader.tokens), seed=0
-    )
+    text = reader.backbone.encode(reader.tokens)
+    model = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=1), text, seed=0).model
     before = trainable_state(reader.backbone)
     gentle = replace(ADAPT, epochs=1, learning_rate=1e-3, backbone_learning_rate=1e-3)
     adapt_backbone(strategy, task, model, gentle, reader, seed=0)
@@ -91,6 +91,6 @@ def test_other_strategies_train_through_decoders_too(
 
 def test_every_process_reads_its_share_of_the_catalog(world: Log, tiny_bert: Path, tmp_path: Path) -> None:
     task, reader = task_of(world, tmp_path), reader_of(tiny_bert, world, "frozen")
-    model, _ = fit_model("m", task, MODEL, replace(FROZEN, epochs=0), torch.zeros(len(world.catalog), 32), seed=0)
+    model = fit_model("m", task, MODEL, replace(FROZEN, epochs=0), torch.zeros(len(world.catalog), 32), seed=0).model
     renew_text(model, reader, task.accelerator)
     torch.testing.assert_close(model.items.text, reader.backbone.encode(reader.tokens), atol=1e-5, rtol=0)

@@ -73,8 +73,8 @@ def test_a_fit_calibrates_a_model_that_reads_and_leaves_ids_alone(tmp_path: Path
     log = planted_world(n_users=150, n_items=80, seed=3)[0]
     task = make_task("by_time", log, FinetuneConfig(DataConfig(), output=tmp_path), Accelerator(cpu=True))
     config, train = ModelConfig(dim=16, max_history=8), TrainConfig(epochs=1, refit=True)
-    reads, _ = fit_model("reads", task, config, train, torch.randn(log.n_items, 12), seed=0)
-    ids, _ = fit_model("ids", task, config, train, None, seed=0)
+    reads = fit_model("reads", task, config, train, torch.randn(log.n_items, 12), seed=0).model
+    ids = fit_model("ids", task, config, train, None, seed=0).model
     assert float(reads.novelty) != 0
     assert float(ids.novelty) == 0
 
