@@ -31,9 +31,10 @@ MOST_SCORES = 512 << 20  # of these queries, for all items: 2 GiB in fp32
 QUERIES_AT_ONCE = 256
 LBFGS_STEPS = 15
 GATE_PENALTY = 0.01  # L2 on the gate's weights but its constants, per query
+OFF = -30.0  # log-odds of a part that is left out: a number that JSON has
 SHIFTS: dict[DriftTerm, tuple[float, ...]] = {
     "transitions": (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0),
-    "chain": (-torch.inf, -1.0, 0.0, 1.0),
+    "chain": (OFF, -1.0, 0.0, 1.0),
 }
 
 
@@ -175,7 +176,7 @@ def _best_shift(head: DriftHead, judged: Judged, stream: Stream, mask_seen: bool
     """(2,) the shift of transitions and chain with the highest NDCG@10, the smallest of equals, in one replay."""
     choices = [SHIFTS[term] if term in head.terms else (0.0,) for term in ("transitions", "chain")]
     grid = torch.tensor(list(product(*choices)))  # (G, 2)
-    grid = grid[grid.abs().clamp(max=max(map(max, choices)) + 1).sum(1).argsort(stable=True)]
+    grid = grid[grid.abs().sum(1).argsort(stable=True)]
     gains = torch.zeros(len(grid), dtype=torch.float64)
     for asked, scores, world in judged.replay(stream):
         recent, target = recent_of(asked, stream.trained_until), torch.from_numpy(asked.target)[:, None]

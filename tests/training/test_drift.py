@@ -1,5 +1,6 @@
 """The head finds what moves, and costs nothing where nothing does."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from llmrec.data.splits import TEST, VALID, Split, split_by_time
 from llmrec.evaluation.ranking import mean_ndcg
 from llmrec.evaluation.replay import ChainTables, DriftScorer, Stream
 from llmrec.models.drift.environment import DAY
+from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.neighbours import text_vectors
 from llmrec.training import drift
 from llmrec.training.chain import fit_chain
@@ -109,6 +111,13 @@ def test_what_is_watched_is_what_is_ranked() -> None:
     watched = sum(float(surprise(fit.head, seen)) for seen in watch(judged, fit.stream))
     ranked = DriftScorer(fit.head, base, fit.stream).scores(valid).gather(1, torch.from_numpy(valid.target)[:, None])
     assert watched == pytest.approx(-float(ranked.sum()), rel=1e-4)
+
+
+def test_every_shift_can_be_told() -> None:
+    head = DriftHead(CONFIG)
+    for shift in drift.SHIFTS["chain"]:
+        head.shift.fill_(shift)
+        assert json.loads(json.dumps(head.summary(), allow_nan=False))["shift"] == [shift, shift]
 
 
 def test_only_some_days_of_a_long_window_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from llmrec.config import DriftConfig, DriftTerm
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, VALID, Split, leave_one_out, split_by_time
+from llmrec.training import drift_rows as module
 from llmrec.training.drift_rows import DriftRow, DriftTask, drift_rows
 from llmrec.training.fit import Task
 
@@ -43,6 +44,26 @@ def rows(split: Split, config: DriftConfig, tmp_path_factory: pytest.TempPathFac
 
 TERMS: tuple[DriftTerm, ...] = ("interest", "environment", "transitions", "chain", "gate")
 CONFIG = DriftConfig(n_states=3, transition_half_lives_days=(30.0,), refresh_days=(1.0, 7.0))
+
+
+def test_what_is_remembered_is_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counted(Even):
+        asked = 0
+
+        def scores(self, queries: Queries) -> Tensor:
+            self.asked += 1
+            return torch.from_numpy(queries.time + queries.user)[:, None].expand(-1, N_ITEMS).float()
+
+    queries = make_queries(split_by_time(log(), N_USERS, N_ITEMS), TEST)
+    monkeypatch.setattr(module, "MOST_SCORES", 5 * N_ITEMS)
+    scorer = Counted()
+    kept = module.Remembered(scorer)
+    for part, asked in ((queries.take(slice(0, 4)), 1), (queries.take(slice(4, 8)), 3)):  # room for the first only
+        first = kept.scores(part)
+        expected = first.clone()
+        first.zero_()  # whoever asks may write into the answer
+        torch.testing.assert_close(kept.scores(part), expected)
+        assert scorer.asked == asked
 
 
 def test_rows_of_a_split_by_time(tmp_path_factory: pytest.TempPathFactory) -> None:
