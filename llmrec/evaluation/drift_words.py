@@ -14,6 +14,7 @@ from llmrec.models.drift.environment import DAY
 
 TOLD_STATES, TOLD_MOVES, TOLD_GAPS = 8, 5, (0.0, 1.0, 7.0, 30.0, 365.0)
 NAME_WIDTH = 48
+SHORTEST_AGO = 60  # seconds; less is now
 PARTS = {"base": "model and popularity of the day", "transitions": "what people went on to", "chain": "chain"}
 PERIODS = {1: "months", 3: "quarters", 12: "years"}
 
@@ -148,20 +149,22 @@ def _picture(what: str, name: str) -> str:
 
 
 def _interest_columns(interest: Interest) -> list[str]:
-    """Top states by now, ahead and before; columns at five moments, now, and in 30 days."""
+    """Top states by now, ahead and before; columns at up to five moments with a name of their own, and in 30 days."""
     first, now = interest.moments[0], interest.moments[-1]
     asked = np.linspace(first, now, 5).astype(np.int64)
-    rows = np.searchsorted(interest.moments, asked, side="right") - 1
+    named = {_ago((now - moment) / DAY): moment for moment in asked.tolist()}  # a short history has fewer
     course = np.array(interest.course)
-    columns = [*course[rows], np.array(interest.ahead)]
-    days = (now - first) / DAY
-    heads = [f"-{spoken((now - moment) / DAY)}" for moment in asked[:-1]] if days > 0 else []
-    heads = [*heads, "now", f"in {AHEAD_DAYS} days"] if days > 0 else ["now"] * 5 + [f"in {AHEAD_DAYS} days"]
+    rows = np.searchsorted(interest.moments, list(named.values()), side="right") - 1
+    columns, heads = [*course[rows], np.array(interest.ahead)], [*named, f"in {AHEAD_DAYS} days"]
     best = np.argsort(-np.maximum(columns[-2], course.mean(0)), kind="stable")[:TOLD_STATES]
     best = best[np.argsort(-columns[-2][best], kind="stable")]
     table = [["interest in", *heads]]
     table += [[_state_name(interest.titles[state]), *(f"{of[state]:.0%}" for of in columns)] for state in best]
     return _columns(table)
+
+
+def _ago(days: float) -> str:
+    return "now" if days * DAY < SHORTEST_AGO else f"-{spoken(days)}"
 
 
 def _state_name(titles: Sequence[str]) -> str:
