@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from llmrec.errors import ConfigError
 
@@ -236,16 +236,7 @@ class EvaluationConfig:
     tuning_queries: int = 5_000
     mask_seen: bool = True
     bootstrap_samples: int = 1000
-    baselines: tuple[Baseline, ...] = (
-        "popularity",
-        "recent_popularity",
-        "item_knn",
-        "item_knn_streaming",
-        "matrix",
-        "nearest_text",
-        "sasrec",
-        "sasrec_sampled",
-    )
+    baselines: tuple[Baseline, ...] = get_args(Baseline)
 
 
 @dataclass(frozen=True)

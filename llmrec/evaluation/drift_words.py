@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from llmrec.config import FOREVER
+from llmrec.evaluation.columns import aligned
 from llmrec.evaluation.drift import Decay, Periods, Portrait, Shares, States
 from llmrec.evaluation.drift_user import AHEAD_DAYS, Interest, UserDrift
 from llmrec.evaluation.figures_drift import cut, spoken
@@ -160,7 +161,7 @@ def _interest_columns(interest: Interest) -> list[str]:
     best = best[np.argsort(-columns[-2][best], kind="stable")]
     table = [["interest in", *heads]]
     table += [[_state_name(interest.titles[state]), *(f"{of[state]:.0%}" for of in columns)] for state in best]
-    return _columns(table)
+    return aligned(table)
 
 
 def _ago(days: float) -> str:
@@ -174,14 +175,8 @@ def _state_name(titles: Sequence[str]) -> str:
 def _share_columns(shares: Shares) -> list[str]:
     rows = [shares.gap_days.index(gap) for gap in TOLD_GAPS]
     table = [["left to, after a gap of", *(_gap(gap) for gap in TOLD_GAPS)]]
-    return _columns(table + [[name, *(f"{getattr(shares, p)[row]:.0%}" for row in rows)] for p, name in PARTS.items()])
+    return aligned(table + [[name, *(f"{getattr(shares, p)[row]:.0%}" for row in rows)] for p, name in PARTS.items()])
 
 
 def _gap(days: float) -> str:
     return spoken(days) if days else "none"
-
-
-def _columns(lines: Sequence[Sequence[str]]) -> list[str]:
-    """The first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from llmrec.data.histories import Queries, aranges
 from llmrec.data.interactions import Interactions, Mask, Rows
+from llmrec.models.drift.environment import DAY
 
-DAY = 86_400
 Buckets = Mapping[str, tuple[float, float]]  # name -> least and most, both inside
 
 CUTOFF_BUCKETS: Buckets = {"14-29": (14, 29), "30-89": (30, 89), "90+": (90, np.inf)}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from llmrec.evaluation.columns import aligned
 from llmrec.evaluation.drift import Portrait
 from llmrec.evaluation.drift_words import drift_section
 from llmrec.evaluation.results import Comparison, Report, Row
@@ -44,7 +45,7 @@ def render_table(report: Report, split: str) -> str:
         lines.append([model, f"{best.value:.4f}", _interval(best.low, best.high), *rest])
     n = rows[report.run["main"], primary].n
     return "\n".join(
-        [f"{split}: {n:,} queries, ranked among {_protocol(report, split)['n_items']:,} items", *_aligned(lines)]
+        [f"{split}: {n:,} queries, ranked among {_protocol(report, split)['n_items']:,} items", *aligned(lines)]
     )
 
 
@@ -57,7 +58,7 @@ def render_slices(report: Report, split: str) -> str:
     for name in slices:
         cells = [_cell(rows[name, metric]) if (name, metric) in rows else "" for metric in metrics]
         lines.append([name, f"{rows[name, metrics[0]].n:,}", *cells])
-    return "\n".join([f"{main} on {split}", *_aligned(lines)])
+    return "\n".join([f"{main} on {split}", *aligned(lines)])
 
 
 def render_markdown(report: Report) -> str:
@@ -231,12 +232,6 @@ def _cell(row: Row) -> str:
 
 def _interval(low: float | None, high: float | None, sign: str = "") -> str:
     return "" if low is None or high is None else f"[{low:{sign}.4f}, {high:{sign}.4f}]"
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """The first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
 
 
 def _short(value: Any) -> str:

@@ -19,13 +19,13 @@ from tqdm import tqdm
 from llmrec.data.histories import Histories, ranges
 from llmrec.data.interactions import Mask, Rows, Ties
 from llmrec.data.splits import Split
+from llmrec.evaluation.replay import MAX_HISTORY
 from llmrec.models.drift.environment import DAY, EPS
 from llmrec.models.drift.latent import LatentChain
 from llmrec.training.losses import columns_of
 
 EPOCHS, LEARNING_RATE, USERS_AT_ONCE = 4, 0.06, 256
 FEWEST_STEPS = 100  # a small log is gone through more often: in fewer, lambda and M stay near where they start
-MOST_EVENTS = 50  # of a user, the last ones
 CLUSTERED_ITEMS = 20_000  # k-means looks at no more
 CLUSTERINGS = 3  # of which the tightest is kept: a single one at times takes two topics for one
 
@@ -102,4 +102,4 @@ def _batches(histories: Histories) -> Iterator[tuple[Rows, Mask]]:
     for first in range(0, len(users), USERS_AT_ONCE):
         chosen = users[first : first + USERS_AT_ONCE]
         end = histories.offset[chosen + 1]
-        yield ranges(end - np.minimum(counts[chosen], MOST_EVENTS), end)
+        yield ranges(end - np.minimum(counts[chosen], MAX_HISTORY), end)

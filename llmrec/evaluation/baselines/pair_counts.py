@@ -22,6 +22,7 @@ from scipy import sparse
 from llmrec.data.histories import Histories, aranges
 from llmrec.data.interactions import Interactions, Rows
 from llmrec.models.drift.environment import DAY, LARGEST_EXPONENT
+from llmrec.models.drift.transitions import merge_small
 
 MAX_EARLIER = 200  # distinct items of a user that a new one is paired with: the work for a user stays linear
 _EVENTS_AT_ONCE = 20_000
@@ -106,8 +107,7 @@ class PairCounts:
         one, other = histories.item[later], histories.item[earlier]
         pair = np.concatenate([one, other]), np.concatenate([other, one])
         self._tables.append(sparse.csr_array((np.tile(np.exp2(age * self.rate), 2), pair), shape=(self.n_items,) * 2))
-        while len(self._tables) > 1 and self._tables[-2].nnz < 2 * self._tables[-1].nnz:
-            self._tables.append(self._tables.pop() + self._tables.pop())
+        merge_small(self._tables)
 
     def _refer_to(self, newest: int) -> int:
         """The time that sums are kept as of; it moves to the newest event where numbers would grow too large."""

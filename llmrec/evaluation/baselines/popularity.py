@@ -12,8 +12,7 @@ from llmrec.data.histories import Queries
 from llmrec.data.interactions import Interactions, Rows
 from llmrec.data.splits import Split
 from llmrec.evaluation.baselines.tuning import Search, Tuning, search
-
-DAY = 86_400
+from llmrec.models.drift.environment import DAY
 
 
 @dataclass(frozen=True)

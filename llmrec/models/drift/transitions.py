@@ -151,6 +151,11 @@ class Transitions:
         weight = weight * np.exp2((when - self.reference) * self.rate)
         n_items = len(self.row_sums)
         self.tables.append(sparse.csr_array((weight, (source, target)), shape=(n_items, n_items)))
-        while len(self.tables) > 1 and self.tables[-2].nnz < 2 * self.tables[-1].nnz:
-            self.tables.append(self.tables.pop() + self.tables.pop())
+        merge_small(self.tables)
         np.add.at(self.row_sums, source, weight)
+
+
+def merge_small(tables: list[sparse.csr_array]) -> None:
+    """Add up the last tables, in place, until each is at least twice as large as the next."""
+    while len(tables) > 1 and tables[-2].nnz < 2 * tables[-1].nnz:
+        tables.append(tables.pop() + tables.pop())
