@@ -37,10 +37,6 @@ class LatentChain(nn.Module):
         self.gain = nn.Parameter(torch.logit(torch.tensor(GAIN)))
         self.blend = nn.Parameter(torch.zeros(()))
 
-    @property
-    def n_states(self) -> int:
-        return len(self.bias)
-
     def evidence(self, vectors: Tensor) -> Tensor:
         """(..., K) p(k|j) of items by their text vectors (..., D)."""
         return (vectors @ self.direction.T + self.bias).softmax(-1)
