@@ -191,9 +191,9 @@ class DriftConfig:
 
     terms: tuple[DriftTerm, ...] = ("interest", "environment", "transitions", "chain", "gate")
     half_lives_days: tuple[float, ...] = (7.0, 30.0, 120.0, 480.0, FOREVER)
-    window: int = 5
+    window: int = 10
     gap_days: float = 180.0
-    backward: float = 0.5
+    backward: float = 0.1
     transition_half_lives_days: tuple[float, ...] = (30.0, 120.0, FOREVER)
     text_neighbours: int = 30
     n_states: int = 32
@@ -210,6 +210,8 @@ class DriftConfig:
             raise ConfigError(f"drift.n_states={self.n_states}: a chain needs at least 2 states")
         if min(*lengths, self.window, self.text_neighbours) <= 0:
             raise ConfigError("drift: days, window and text_neighbours must be above 0")
+        if not 0 <= self.backward <= 1:
+            raise ConfigError(f"drift.backward={self.backward}: a pair counts 0 to 1 times as much against its order")
 
 
 @dataclass(frozen=True)

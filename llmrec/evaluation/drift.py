@@ -27,6 +27,7 @@ from llmrec.models.drift.environment import DAY
 from llmrec.models.drift.head import N_CONTEXT, DriftHead, Recent
 
 TITLES = 3  # that name a state
+KNOWN_PAIRS = 10.0  # of the last item of the history whose shares are shown
 MOST_PERIODS, FEWEST_EVENTS = 60, 30  # of a log, and of a period that is shown
 GAPS_DAYS = (0.0, 0.25, 1.0, 2.0, 4.0, 7.0, 14.0, 30.0, 60.0, 90.0, 180.0, 365.0)
 
@@ -35,11 +36,12 @@ GAPS_DAYS = (0.0, 0.25, 1.0, 2.0, 4.0, 7.0, 14.0, 30.0, 60.0, 90.0, 180.0, 365.0
 class Shares:
     """What the mixture leaves to its three parts, by days since the last event: each (G,), summing to one.
 
-    n_events, span_days: of the history, events and days from the first to the last.
+    n_events, span_days: of the history, events and days from the first to the last. known_pairs: of its last item.
     """
 
     n_events: int
     span_days: float
+    known_pairs: float
     gap_days: list[float]
     base: list[float]
     transitions: list[float]
@@ -161,8 +163,9 @@ def shares_by_gap(head: DriftHead, n_events: int, span_days: float, gap_days: Se
         [1.0, math.log1p(gap), math.log1p(n_events), float(gap == 0), math.log1p(span_days), stale] for gap in gap_days
     ]
     recent = Recent(one.long(), one == 0, one, one, torch.tensor(context).view(-1, N_CONTEXT))
-    base, transitions, chain = head.log_shares(recent).exp().T.double().numpy().round(4).tolist()
-    return Shares(n_events, round(span_days, 2), list(gap_days), base, transitions, chain)
+    known = torch.full_like(one, KNOWN_PAIRS)
+    base, transitions, chain = head.log_shares(recent, known).exp().T.double().numpy().round(4).tolist()
+    return Shares(n_events, round(span_days, 2), KNOWN_PAIRS, list(gap_days), base, transitions, chain)
 
 
 def periods_of(time: Rows) -> tuple[Rows, list[str], int]:

@@ -80,7 +80,8 @@ def _learnt(portrait: Portrait) -> Iterator[str]:
     shares = portrait.shares
     yield (
         f"What the gate leaves to each part, after {shares.n_events} events over {spoken(shares.span_days)} as the "
-        "median user has them, by the time since the last event:"
+        f"median user has them, the last with an item of which {shares.known_pairs:.0f} pairs are known, by the time "
+        "since then:"
     )
 
 

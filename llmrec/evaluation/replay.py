@@ -138,9 +138,10 @@ def parts_of(
 ) -> Parts:
     """scores: (B, N) of the model that the head sits on. interest: (B, K), if not as `recent` has it."""
     base = head.base(scores, counts_of(world)).log_softmax(1)
-    moved = moved_of(head, stream, recent, world) if "transitions" in head.terms else 0.0
+    moves = moves_of(world, stream)
+    moved = head.moved(recent, moves) if "transitions" in head.terms else 0.0
     chained = chained_of(head, stream, recent, world, interest) if "chain" in head.terms else 0.0
-    return Parts(head.log_shares(recent), base, moved, chained)
+    return Parts(head.log_shares(recent, moves.row_sum(recent)), base, moved, chained)
 
 
 def moved_of(head: DriftHead, stream: Stream, recent: Recent, world: World) -> Tensor:

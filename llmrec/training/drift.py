@@ -125,7 +125,7 @@ def watch(judged: Judged, stream: Stream) -> Iterator[Seen]:
             counts[:, columns],
             counts[:, target],
             count * moves.fading,
-            torch.from_numpy(moves.row_sums)[recent.item].float() * moves.fading,
+            moves.row_sum(recent).float(),
             _at(moves.text, pairs, recent),
             interest,
             emission[:, columns],
@@ -142,7 +142,7 @@ def surprise(head: DriftHead, seen: Seen) -> Tensor:
     if "chain" in head.terms:
         totals = (head.taken(seen.emission, seen.counts) + seen.log_weight).logsumexp(1)  # (K,)
         chained = (seen.interest.T * (head.taken(seen.own_emission, seen.own_counts) - totals[:, None]).exp()).sum(0)
-    return -head.mix(head.log_shares(seen.recent), base, moved, chained).sum()
+    return -head.mix(head.log_shares(seen.recent, seen.row_sum), base, moved, chained).sum()
 
 
 def _likeliest(head: DriftHead, seen: Sequence[Seen]) -> tuple[DriftHead, float]:
@@ -180,11 +180,12 @@ def _best_shift(head: DriftHead, judged: Judged, stream: Stream, mask_seen: bool
     gains = torch.zeros(len(grid), dtype=torch.float64)
     for asked, scores, world in judged.replay(stream):
         recent, target = recent_of(asked, stream.trained_until), torch.from_numpy(asked.target)[:, None]
+        row_sum = moves_of(world, stream).row_sum(recent)
         _, base, moved, chained = parts_of(head, stream, scores, recent, world)
         chances = torch.stack([torch.as_tensor(part).expand_as(base) for part in (base.exp(), moved, chained)], dim=1)
         chances[masked_items(asked, stream.n_items, mask_seen, None)[:, None].expand_as(chances)] = 0.0  # (B, 3, N)
         for place, shift in enumerate(grid):
-            mixed = (head.log_shares(recent, shift).exp()[:, None] @ chances)[:, 0]  # (B, N)
+            mixed = (head.log_shares(recent, row_sum, shift).exp()[:, None] @ chances)[:, 0]  # (B, N)
             higher = (mixed > mixed.gather(1, target)).sum(1)
             gains[place] += float(ndcg_at(1 + higher.double().numpy(), 10).sum())
     return grid[int(gains.argmax())]

@@ -161,11 +161,14 @@ def test_states_are_named_by_their_own_items_without_repeats() -> None:
 
 def test_shares_are_those_of_the_gate() -> None:
     head, _ = head_and_stream(wandering_log(100.0))
-    head.gate.copy_(torch.tensor([[0.0, 1.0, 0.0, 0.0, 0.0, 0.0], [-1e9, 0.0, 0.0, 0.0, 0.0, 0.0]]))
+    head.gate.zero_()
+    head.gate[0, 1], head.gate[1, 0] = 1.0, -1e9
     shares = shares_by_gap(head, 5, 100.0, [0.0, 3.0])
     assert shares.base == pytest.approx([0.5, 0.2])  # 1 against 1 + gap days
     assert shares.transitions == pytest.approx([0.5, 0.8])
     assert shares.chain == [0.0, 0.0]
+    head.gate[0, -1] = 1.0
+    assert shares_by_gap(head, 5, 100.0, [0.0]).base == pytest.approx([1 / 12])  # and 1 + 10 pairs known
 
 
 def test_a_portrait_is_json_and_reads_back(drawn: Portrait) -> None:

@@ -43,6 +43,7 @@ def parts(seed: int = 0) -> tuple[DriftHead, Stream]:
     head = DriftHead(CONFIG, chain)
     for weight in head.parameters():
         weight.data += 0.3 * torch.randn_like(weight)
+    chain.gain.fill_(-2.0)  # an event renews little, so that the old ones still tell
     nothing = np.zeros(0, dtype=np.int64)
     log, near = Interactions(nothing, nothing, nothing), text_neighbours(vectors, 3)
     stream = Stream(CONFIG, log, "strict", N_USERS, 0, near, 30.0, ChainTables.of(chain, vectors))

@@ -19,7 +19,7 @@ from llmrec.data.splits import TEST, VALID
 from llmrec.evaluation.intervals import Difference, paired_difference
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import rank_queries
-from llmrec.evaluation.replay import ChainTables, DriftScorer, Stream, recent_of
+from llmrec.evaluation.replay import DAILY, ChainTables, DriftScorer, Stream, moves_of, recent_of
 from llmrec.models.drift.environment import EPS
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_vectors
@@ -174,7 +174,10 @@ def test_the_gate_leaves_to_transitions_what_was_planted() -> None:
     test = test.take(test.end > test.start)
     recent = recent_of(test)
     gap = np.expm1(recent.context[:, 1].double().numpy())
-    share = fit.head.log_shares(recent, torch.zeros(2)).exp()[:, 1].numpy()
+    row_sum = torch.zeros(recent.item.shape, dtype=torch.float64)
+    for rows, now in fit.stream.replay(fit.stream.world(), test, DAILY):
+        row_sum[rows] = moves_of(now, fit.stream).row_sum(recent)[rows]
+    share = fit.head.log_shares(recent, row_sum, torch.zeros(2)).exp()[:, 1].numpy()
     planted = FADES_WITH_THE_GAP.chance(gap)
     found = []
     for least, most in ((0.0, 0.1), (0.1, 2.0), (2.0, 5.0), (5.0, 20.0), (20.0, 60.0), (60.0, 730.0)):

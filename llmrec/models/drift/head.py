@@ -5,8 +5,8 @@
              + c * sum_k s_uk(t) * softmax_i(w_k . x_i + sum_h theta_h log(c_h,i(t) + eps))        chain
 
 with w_uj of `interest`, c_h of `environment`, C of `transitions`, s and x of `latent`, and (a, b, c) = softmax(0, v_b .
-z, v_c . z) by what the history is like, z. It is a distribution. With c = 0, b fixed, eta = 0, s = 1 and kappa = 0 the
-rest is one step of the founding chain.
+z, v_c . z) by what the history is like and how much is known of its last item, z. It is a distribution. With c = 0, b
+fixed, eta = 0, s = 1 and kappa = 0 the rest is one step of the founding chain.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from llmrec.models.drift.latent import LatentChain
 
 START_KAPPA = 2.0
 SMALLEST_CHANCE = 1e-30  # whose logarithm is still a number
-# Of z: 1, log1p days since the last event, log1p events, same moment, log1p days from first to last event, and log1p
-# days since the end of what the model below was trained on: the staler it is, the less it should be asked.
+# Of z, what the history is like: 1, log1p days since the last event, log1p events, same moment, log1p days from first
+# to last event, and log1p days since the end of what the model below was trained on: the staler, the less it is asked.
 N_CONTEXT = 6
 
 
@@ -50,6 +50,10 @@ class Moves(NamedTuple):
     fading: float
     text: sparse.csr_array
 
+    def row_sum(self, recent: Recent) -> Tensor:
+        """(B, T) sum_i C_t[j,i] of each event's item, as of the moment; fp64."""
+        return torch.from_numpy(self.row_sums)[recent.item] * self.fading
+
 
 class DriftHead(nn.Module):
     """The few weights of the mixture: s, eta, lambda and gamma of `interest`, kappa, theta, v; and its terms.
@@ -69,7 +73,7 @@ class DriftHead(nn.Module):
         self.theta.data[-1] = 1.0  # the longest: as the chain was fitted
         self.interest = Interest()
         self.log_kappa = nn.Parameter(torch.tensor(START_KAPPA).log())
-        self.gate = nn.Parameter(torch.zeros(2, N_CONTEXT))
+        self.gate = nn.Parameter(torch.zeros(2, N_CONTEXT + 1))
         self.register_buffer("shift", torch.zeros(2))
         self.chain = chain
 
@@ -82,9 +86,16 @@ class DriftHead(nn.Module):
         """(K, C) w_k . x_i and (H, C) counts -> (K, C) logits of the third part's softmax."""
         return emission + self.theta @ torch.log(counts + EPS) if "environment" in self.terms else emission
 
-    def log_shares(self, recent: Recent, shift: Tensor | None = None) -> Tensor:
-        """(B, 3) log of a, b, c; nothing is left to transitions without a history. shift: (2,) instead of its own."""
-        odds = recent.context @ self.gate.T if "gate" in self.terms else self.gate[:, 0].expand(len(recent.item), 2)
+    def log_shares(self, recent: Recent, row_sum: Tensor, shift: Tensor | None = None) -> Tensor:
+        """(B, 3) log of a, b, c; nothing is left to transitions without a history.
+
+        row_sum: (B, T) of `Moves`; what counts is how many pairs are known of the newest item. shift: (2,) instead of
+        its own.
+        """
+        odds = self.gate[:, 0].expand(len(recent.item), 2)
+        if "gate" in self.terms:
+            known = (row_sum * (recent.mask & (recent.steps_back == 0))).sum(1, keepdim=True).float()  # (B, 1)
+            odds = torch.cat([recent.context, known.log1p()], dim=1) @ self.gate.T
         odds = odds + (self.shift if shift is None else shift)
         off = torch.ones_like(odds, dtype=torch.bool)
         if "transitions" in self.terms:
@@ -101,8 +112,7 @@ class DriftHead(nn.Module):
     def moved(self, recent: Recent, moves: Moves) -> Tensor:
         """(B, N) chance of every item by transitions, by products of sparse matrices."""
         weight, kappa = self._weight(recent).double(), self.log_kappa.exp().double()
-        row_sum = torch.from_numpy(moves.row_sums)[recent.item] * moves.fading  # (B, T)
-        scaled = weight / (row_sum + kappa)
+        scaled = weight / (moves.row_sum(recent) + kappa)
         moved: Any = _rows(recent.item, kappa * scaled, len(moves.row_sums)) @ moves.text
         counted = _rows(recent.item, moves.fading * scaled, len(moves.row_sums))
         for table in moves.tables:

@@ -34,9 +34,9 @@ class TransitionSettings:
     and steps are counted from moment to moment; under `file_order` in the log's order.
     """
 
-    window: int = 5
+    window: int = 10
     gap_days: float = 180.0
-    backward: float = 0.5
+    backward: float = 0.1
     half_life_days: float = 60.0
     ties: Literal["strict", "file_order"] = "strict"
 

@@ -31,6 +31,10 @@ def moves() -> Moves:
     return Moves(tables, counts.sum((0, 2)), 0.25, sparse.csr_array(text / text.sum(1, keepdims=True)))
 
 
+def row_sum() -> torch.Tensor:
+    return moves().row_sum(recent())
+
+
 def head(**changes: object) -> DriftHead:
     torch.manual_seed(0)
     module = DriftHead(DriftConfig(half_lives_days=(7.0, 30.0), **changes))  # type: ignore[arg-type]
@@ -72,7 +76,7 @@ def test_the_mixture_is_a_distribution_and_its_parts_are_tilted() -> None:
     )
     torch.testing.assert_close(module.taken(emission, counts), emission + module.theta @ torch.log(counts + EPS))
     base, moved, latent = module.base(scores, counts).log_softmax(1), module.moved(asked, moves()), chained(module)
-    shares = module.log_shares(asked)
+    shares = module.log_shares(asked, row_sum())
     torch.testing.assert_close(shares.exp().sum(1), torch.ones(3))
     mixed = module.mix(shares, base, moved, latent)
     torch.testing.assert_close(mixed.exp().sum(1), torch.ones(3))
@@ -87,12 +91,16 @@ def test_the_mixture_is_a_distribution_and_its_parts_are_tilted() -> None:
 def test_shares_are_a_softmax_of_what_the_history_is_like() -> None:
     module, asked = head(), recent()
     module.shift.copy_(torch.tensor([0.5, -0.5]))
-    odds = (asked.context @ module.gate.T + module.shift)[:2]
+    known = np.log1p(0.25 * moves().row_sums[[3, 2]])  # of the newest items
+    looked_at = torch.cat([asked.context[:2], torch.from_numpy(known).float()[:, None]], dim=1)
+    odds = looked_at @ module.gate.T + module.shift
     expected = torch.cat([torch.zeros(2, 1), odds], 1).log_softmax(1)
-    torch.testing.assert_close(module.log_shares(asked)[:2], expected)
+    torch.testing.assert_close(module.log_shares(asked, row_sum())[:2], expected)
     constant = head(terms=("transitions", "chain"))
-    torch.testing.assert_close(constant.log_shares(asked)[0], constant.log_shares(asked)[1])
-    assert torch.equal(module.log_shares(asked, torch.tensor([0.0, -torch.inf]))[:, 2], torch.full((3,), -torch.inf))
+    torch.testing.assert_close(constant.log_shares(asked, row_sum())[0], constant.log_shares(asked, row_sum())[1])
+    assert torch.equal(
+        module.log_shares(asked, row_sum(), torch.tensor([0.0, -torch.inf]))[:, 2], torch.full((3,), -torch.inf)
+    )
 
 
 def test_stripped_to_its_core_it_is_the_founding_update() -> None:
@@ -104,7 +112,7 @@ def test_stripped_to_its_core_it_is_the_founding_update() -> None:
     interest.scatter_add_(1, asked.item[:2], weight)
     own = torch.rand(2, N_ITEMS, dtype=torch.float64)
     own /= own.sum(1, keepdim=True)
-    shares = module.log_shares(asked)[:2].double()
+    shares = module.log_shares(asked, row_sum())[:2].double()
     beta = float(shares[0, 1].exp())
     mixed = module.mix(shares, own.log(), module.moved(asked, world)[:2].double(), 0.0)
     founding = (1 - beta) * own + markov_update(interest, rows / rows.sum(1, keepdim=True), 0.0, beta)
@@ -119,7 +127,7 @@ def test_terms_can_be_switched_off(term: str) -> None:
     assert torch.equal(module.base(scores, counts), full.base(scores, counts)) is (term != "environment")
     assert torch.equal(module.taken(scores, counts), full.taken(scores, counts)) is (term != "environment")
     assert torch.equal(module.moved(asked, moves()), full.moved(asked, moves())) is (term != "interest")
-    off = torch.isinf(module.log_shares(asked)[:2])
+    off = torch.isinf(module.log_shares(asked, row_sum())[:2])
     assert off.any(0).tolist() == [False, term == "transitions", term == "chain"]
 
 
@@ -136,7 +144,7 @@ def test_a_sure_gate_has_gradients() -> None:
     module.gate.data[0, 0] = 60.0  # its share is 1 in fp32
     base = module.base(torch.randn(3, N_ITEMS), torch.rand(2, N_ITEMS)).log_softmax(1)
     chances = module.moved_to(asked, torch.rand(3, 3), torch.rand(3, 3) + 3, torch.rand(3, 3))
-    module.mix(module.log_shares(asked), base[:, 0], chances, chained(module)[:, 0]).sum().backward()
+    module.mix(module.log_shares(asked, row_sum()), base[:, 0], chances, chained(module)[:, 0]).sum().backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name

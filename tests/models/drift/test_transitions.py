@@ -68,7 +68,7 @@ def test_however_events_arrive_the_sums_are_those_of_the_definition(
 def test_pairs_by_hand() -> None:
     transitions = observed([(0, 1, 0), (0, 2, 180)], TransitionSettings(half_life_days=float("inf")), [])
     assert sums(transitions)[1, 2] == pytest.approx(np.exp(-1))
-    assert sums(transitions)[2, 1] == pytest.approx(0.5 * np.exp(-1))
+    assert sums(transitions)[2, 1] == pytest.approx(0.1 * np.exp(-1))
     assert transitions.fading(10**9) == 1.0
 
 
