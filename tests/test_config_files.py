@@ -137,6 +137,8 @@ CONTRADICTIONS = [
     ("drift:\n  terms: [interest, gate]\n", "name one of environment, transitions, chain"),
     ("drift:\n  n_states: 1\n", "at least 2 states"),
     ("drift:\n  window: 0\n", "window and text_neighbours must be above 0"),
+    ("drift:\n  backward: 1.5\n", "0 to 1 times as much against its order"),
+    ("evaluation:\n  first_days: 0\n", "evaluation.first_days=0"),
     ("drift:\n  transition_half_lives_days: []\n", "one of transition_half_lives_days"),
 ]
 

@@ -14,13 +14,23 @@ from typing import Any
 import numpy as np
 
 from llmrec.config import EvaluationConfig
-from llmrec.data.histories import Queries
-from llmrec.data.interactions import Mask, Rows
+from llmrec.data.histories import Queries, make_queries
+from llmrec.data.interactions import Mask, Rows, Ties
+from llmrec.data.splits import TEST, Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.intervals import bootstrap_means, difference_of, interval_of
 from llmrec.evaluation.metrics import Values, coverage, metric_values
-from llmrec.evaluation.ranking import Ranking
+from llmrec.evaluation.ranking import Ranking, sample_queries
 from llmrec.evaluation.results import Comparison, Evaluated, Protocol, Report, Row
+from llmrec.models.drift.environment import DAY
+
+
+def queries_of_test(split: Split, ties: Ties, config: EvaluationConfig) -> Queries:
+    """What the models of a split are asked: the test's targets, if so configured of its first days, or a sample."""
+    queries = make_queries(split, TEST, ties)
+    if config.first_days is not None and split.name == "by_time":
+        queries = queries.take(queries.time < split.test_start + config.first_days * DAY)
+    return sample_queries(queries, config.max_queries)
 
 
 def evaluate_split(

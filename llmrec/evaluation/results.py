@@ -54,7 +54,8 @@ class Comparison:
 class Protocol:
     """The rules that the numbers of a split depend on.
 
-    streaming: models that go on counting everyone's events during the test; the others stand still.
+    streaming: models that go on counting everyone's events during the test; the others stand still. first_days: of the
+    test, that are looked at; None: all.
     """
 
     n_items: int
@@ -64,6 +65,7 @@ class Protocol:
     fitted_on: Literal["train", "train+validation"] = "train"
     release_dates: bool = False
     streaming: tuple[str, ...] = ()
+    first_days: int | None = None
 
 
 @dataclass(frozen=True)

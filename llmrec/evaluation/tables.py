@@ -100,8 +100,9 @@ def protocol_sentence(report: Report, split: str) -> str:
     released = "; items are masked before their release date" if protocol["release_dates"] else ""
     counting = ", ".join(protocol["streaming"])
     streaming = f" During the test {counting} go on counting everyone's events; the other models stand still."
+    asked = f"target of the test's first {days} days" if (days := protocol["first_days"]) else "target"
     return (
-        f"Every target is ranked among all {protocol['n_items']:,} items; {masked}{released}; "
+        f"Every {asked} is ranked among all {protocol['n_items']:,} items; {masked}{released}; "
         f"ties count at their mean rank. {_capital(_TIES[protocol['ties']])}; {_QUERY_TIME[protocol['query_time']]}. "
         f"Models are {_FITTED[protocol['fitted_on']]}. Intervals are 95%, from {report.run['bootstrap_samples']:,} "
         f"bootstrap draws of users.{streaming if counting else ''}"

@@ -15,9 +15,9 @@ from llmrec.config import FinetuneConfig, ModelConfig, SplitName, TrainConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Ties
 from llmrec.data.log import Log
-from llmrec.data.splits import TEST, VALID, Split, make_split
+from llmrec.data.splits import VALID, Split, make_split
 from llmrec.evaluation.baselines import BASELINES, BaselineTask, Tuning, fit_baselines
-from llmrec.evaluation.evaluate import evaluate_split
+from llmrec.evaluation.evaluate import evaluate_split, queries_of_test
 from llmrec.evaluation.ranking import Ranking, Scorer, sample_queries
 from llmrec.evaluation.results import Evaluated, Protocol
 from llmrec.evaluation.slices import make_slices
@@ -144,7 +144,7 @@ def compare(
     text: (N, D_text) frozen vectors, or None for ids alone. new_reader: makes a fresh trainable backbone where the
     strategy trains one. main: the name of the row that the others are compared with.
     """
-    test = sample_queries(make_queries(task.split, TEST, task.ties), config.evaluation.max_queries)
+    test = queries_of_test(task.split, task.ties, config.evaluation)
     comparison = Comparison(task, config, test)
     drift = DriftTask.of(config.drift, task, text) if config.drift is not None else None
     fitted: list[tuple[RecommenderModel, Reader | None, Fit | None]] = []
@@ -168,6 +168,7 @@ def protocol_of(split: Split, ties: Ties, config: FinetuneConfig, release_dates:
         mask_seen=config.evaluation.mask_seen,
         fitted_on="train+validation" if config.train.refit else "train",
         release_dates=release_dates,
+        first_days=config.evaluation.first_days if split.name == "by_time" else None,
     )
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from llmrec.config import FinetuneConfig
-from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Rows, Ties
-from llmrec.data.splits import TEST, Split
-from llmrec.evaluation.evaluate import evaluate_split, make_report
-from llmrec.evaluation.ranking import rank_queries, sample_queries
+from llmrec.data.splits import Split
+from llmrec.evaluation.evaluate import evaluate_split, make_report, queries_of_test
+from llmrec.evaluation.ranking import rank_queries
 from llmrec.evaluation.slices import make_slices
 from llmrec.evaluation.tables import render_slices
 from llmrec.models.recommender_model import RecommenderModel
@@ -20,7 +19,7 @@ def reevaluate(
 ) -> str:
     """A table of every metric by slice, in plain columns. available: (N,) release times, where there are any."""
     evaluation = config.evaluation
-    queries = sample_queries(make_queries(split, TEST, ties), evaluation.max_queries)
+    queries = queries_of_test(split, ties, evaluation)
     scorer, n_top = ModelScorer(model), max(evaluation.cutoffs)
     ranking = rank_queries(scorer, queries, n_top, evaluation.mask_seen, available=available, progress="ranking")
     slices = make_slices(split.refit() if config.train.refit else split, queries)

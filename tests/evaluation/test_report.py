@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from llmrec.config import EvaluationConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import TEST, Split
 from llmrec.errors import ConfigError, DataError
-from llmrec.evaluation.evaluate import evaluate_split, make_report
+from llmrec.evaluation.evaluate import evaluate_split, make_report, queries_of_test
 from llmrec.evaluation.intervals import mean_interval, paired_difference
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import Ranking
@@ -180,6 +180,22 @@ def test_a_single_user_has_no_interval_in_json(split: Split, tmp_path: Path) -> 
     text = (tmp_path / "report.md").read_text()
     assert "seen items stay in" in text
     assert "refitted on training and validation" in text
+
+
+def test_a_test_of_its_first_days(split: Split, tmp_path: Path) -> None:
+    split, config = replace(split, name="by_time"), replace(CONFIG, first_days=3)
+    everything = make_queries(split, TEST)
+    queries = queries_of_test(split, "strict", config)
+    soon = everything.time < split.test_start + 3 * 86_400
+    assert 0 < soon.sum() < len(soon)
+    np.testing.assert_array_equal(queries.target, everything.target[soon])
+    assert len(queries_of_test(replace(split, name="leave_one_out"), "strict", config)) == len(everything)
+    assert len(queries_of_test(split, "strict", replace(config, max_queries=1))) == 1
+    protocol = Protocol(split.n_items, "strict", "known", mask_seen=True, first_days=3)
+    slices, rankings = make_slices(split, queries), {"llmrec": [ranking(queries, 1, 5)]}
+    found = evaluate_split(split.name, queries, slices, rankings, protocol, CONFIG, "llmrec")
+    write_report(make_report([found], CONFIG, "llmrec", {}), tmp_path)
+    assert "Every target of the test's first 3 days is ranked" in (tmp_path / "report.md").read_text()
 
 
 def test_rows_say_what_they_are(report: Report) -> None:
