@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,14 @@ from llmrec.data.interactions import Interactions, Mask, Ties
 from llmrec.errors import ConfigError, DataError
 
 TRAIN, VALID, TEST = 0, 1, 2
+UNUSED = 3  # neither learned from nor asked for, and in the histories all the same
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
     """A log whose events each belong to one part.
 
-    part: (E,) int8, TRAIN, VALID or TEST for each event of `interactions`.
+    part: (E,) int8, TRAIN, VALID, TEST or UNUSED for each event of `interactions`.
     valid_start, test_start: seconds; the first time of each window (`by_time`), or of each part's earliest event.
     """
 
@@ -46,6 +47,12 @@ class Split:
         """The same split with the validation part given to training: for a last fit before the test."""
         part = np.where(self.part == VALID, TRAIN, self.part).astype(np.int8)
         return Split(self.name, self.interactions, part, self.n_users, self.n_items, self.test_start, self.test_start)
+
+    def thinned(self, share: float, seed: int = 0) -> Split:
+        """The same split with the training events of this share of the users, drawn at random; the rest UNUSED."""
+        kept = np.random.default_rng(seed).random(self.n_users) < share
+        dropped = (self.part == TRAIN) & ~kept[self.interactions.user]
+        return replace(self, part=np.where(dropped, UNUSED, self.part).astype(np.int8))
 
     def cold_items(self) -> Mask:
         """(N,) True for items without a training event."""

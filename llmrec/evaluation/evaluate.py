@@ -42,12 +42,12 @@ def evaluate_split(
     config: EvaluationConfig,
     main: str,
     settings: Mapping[str, Any] | None = None,
-    also: str | None = None,
+    also: Sequence[str] = (),
 ) -> Evaluated:
     """Numbers of all models on one split's queries.
 
     slices: of `make_slices`, each a mask (Q,). rankings: by model, one for each seed; `main` is compared with every
-    other, in all metrics overall and in the primary one in each slice; so is `also`, where it was ranked. settings: by
+    other, in all metrics overall and in the primary one in each slice; so are those of `also`. settings: by
     model, how it was chosen (`Search.record()`).
 
     Raises:
@@ -57,7 +57,7 @@ def evaluate_split(
     names, values = _values(rankings, config.cutoffs)  # M names of metrics; model -> (Q, M)
     rows: list[Row] = []
     comparisons: list[Comparison] = []
-    subjects = [main, also] if also is not None and also in rankings else [main]
+    subjects = list(dict.fromkeys([main, *also]))
     for slice_name, mask in slices.items():
         part = _Part.of(split, slice_name, queries.user[mask], values, mask, config.bootstrap_samples)
         compared = names if slice_name == "overall" else [primary_metric(config)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -103,7 +103,8 @@ class Comparison:
                 self.rank(name, scorer, streams=fitted.streams)
             self.settings[name] = fitted.record
 
-    def evaluate(self, main: str, text: Tensor | None) -> Evaluated:
+    def evaluate(self, main: str, text: Tensor | None, also: Sequence[str] = ()) -> Evaluated:
+        """also: rows that are compared with every other, as `main` is."""
         config, split = self.config, self.task.split
         protocol = protocol_of(split, self.task.ties, config, self.task.available is not None)
         protocol = replace(protocol, streaming=tuple(self.streaming))
@@ -117,7 +118,7 @@ class Comparison:
             config.evaluation,
             main,
             self.settings,
-            also=next((name for name in self.streaming if name.startswith("drift ")), None),
+            also,
         )
 
     def _record(
@@ -157,7 +158,8 @@ def compare(
         for name, train in _sasrecs(config).items():
             comparison.fit(name, config.sasrec.model, train, None, seed)
     comparison.baselines(text)
-    return Compared(comparison.evaluate(main, text), *fitted[0], comparison.training)
+    fresh = [name for name in comparison.streaming if name.startswith("drift ")][:1]
+    return Compared(comparison.evaluate(main, text, fresh), *fitted[0], comparison.training)
 
 
 def protocol_of(split: Split, ties: Ties, config: FinetuneConfig, release_dates: bool) -> Protocol:

@@ -25,6 +25,7 @@ from llmrec.data.splits import Split
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import Ranking, Scorer, rank_queries
 from llmrec.models.backbone import Backbone
+from llmrec.models.knowledge import Knowledge, take_over
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.tokens import Tokens
 from llmrec.training.calibration import new_item_logits, novelty_of
@@ -73,23 +74,42 @@ class Fitted:
 
 
 def fit_model(
-    name: str, task: Task, model_config: ModelConfig, config: TrainConfig, text: Tensor | None, seed: int
+    name: str,
+    task: Task,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    text: Tensor | None,
+    seed: int,
+    start: Knowledge | None = None,
 ) -> Fitted:
     """Feature transfer: fit the recommender's own layers on frozen text vectors (N, D_text), or on ids alone.
 
+    start: weights of another domain to begin with.
     With `config.refit` the model has then been trained anew, for as long as the best epoch took, on train + validation.
     """
-    watched = _new_model(task.split, model_config, text, seed)
+    watched = new_model(task.split, model_config, text, seed, start)
     progress = _train(name, task, watched, config, seed, lambda: mean_ndcg(task, ModelScorer(watched)))
     calibrate(task, watched)
     if not config.refit:
         return Fitted(watched, watched, progress)
     longest = replace(config, epochs=max(math.ceil(progress.best_epoch), 1), patience=config.epochs + 1)
     refit = replace(task, split=task.split.refit())
-    model = _new_model(refit.split, model_config, text, seed)
+    model = new_model(refit.split, model_config, text, seed, start)
     _train(f"{name}-refit", refit, model, longest, seed, _always_better())
     model.novelty.copy_(watched.novelty)  # this one has seen the validation targets
     return Fitted(watched, model, progress)
+
+
+def new_model(
+    split: Split, config: ModelConfig, text: Tensor | None, seed: int, start: Knowledge | None = None
+) -> RecommenderModel:
+    """Untrained, on a text table of its own."""
+    torch.manual_seed(seed)
+    known = torch.from_numpy(~split.cold_items())
+    model = RecommenderModel(config, known, None if text is None else text.clone())
+    if start is not None:
+        take_over(model, start)
+    return model
 
 
 def adapt_backbone(
@@ -158,12 +178,6 @@ def _own_share(task: Task, queries: Queries) -> Queries:
     rank, world = task.accelerator.process_index, task.accelerator.num_processes
     bounds = np.linspace(0, len(queries), world + 1).astype(int)
     return queries.take(slice(bounds[rank], bounds[rank + 1]))
-
-
-def _new_model(split: Split, config: ModelConfig, text: Tensor | None, seed: int) -> RecommenderModel:
-    torch.manual_seed(seed)
-    known = torch.from_numpy(~split.cold_items())
-    return RecommenderModel(config, known, None if text is None else text.clone())
 
 
 def _train(

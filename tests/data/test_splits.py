@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.config import SplitConfig
+from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions
-from llmrec.data.splits import TEST, TRAIN, VALID, Split, leave_one_out, make_split, split_by_time
+from llmrec.data.splits import TEST, TRAIN, UNUSED, VALID, Split, leave_one_out, make_split, split_by_time
 from llmrec.errors import ConfigError, DataError
 
 N_USERS, N_ITEMS = 5, 7
@@ -108,6 +109,22 @@ def test_refit_gives_the_validation_part_to_training_and_leaves_the_split_alone(
     assert (len(refit.train), len(refit.valid), len(refit.test)) == (9, 0, 1)
     assert refit.valid_start == refit.test_start == split.test_start
     np.testing.assert_array_equal(split.part, before)
+
+
+def test_a_thinned_split_learns_from_some_users_and_changes_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    log = log_of([(int(u), int(i), int(t)) for u, i, t in rng.integers(0, [200, N_ITEMS, 1000], (3000, 3))])
+    split = split_by_time(log, 200, N_ITEMS)
+    thin = split.thinned(0.3)
+    kept = np.unique(thin.train.user)
+    assert 0.2 < len(kept) / 200 < 0.4
+    dropped = thin.part == UNUSED
+    assert not np.isin(log.user[dropped], kept).any()
+    assert (split.part[dropped] == TRAIN).all()
+    np.testing.assert_array_equal(thin.part[~dropped], split.part[~dropped])
+    np.testing.assert_array_equal(split.thinned(1.0).part, split.part)
+    asked, fewer = make_queries(split, TEST), make_queries(thin, TEST)
+    np.testing.assert_array_equal(asked.end - asked.start, fewer.end - fewer.start)  # histories are as long as before
 
 
 def test_make_split_follows_the_configuration() -> None:

@@ -1,0 +1,159 @@
+"""From other domains to this one: what they are worth to a target that has no user and no item in common with them.
+
+Four models answer the target's test. `zero-shot` is the sources' model on the target's texts; `features` keeps how the
+sources made text into item vectors and learns the rest anew; `initialised` goes on from everything they know; `scratch`
+knows nothing of them. Sources can do harm (negative transfer: Rosenstein et al. 2005, NIPS workshop), so validation
+chooses between the four, and the test tells whether they helped.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from llmrec.config import FinetuneConfig
+from llmrec.data.histories import make_queries
+from llmrec.data.interactions import Interactions
+from llmrec.data.log import Log
+from llmrec.data.splits import TEST, TRAIN, VALID, split_by_time
+from llmrec.errors import DataError
+from llmrec.evaluation.ranking import sample_queries
+from llmrec.evaluation.results import Evaluated
+from llmrec.models.backbone import Backbone
+from llmrec.models.knowledge import Knowledge
+from llmrec.models.recommender_model import RecommenderModel
+from llmrec.training.fit import Reader, Task, adapt_backbone, fit_model, mean_ndcg, new_model
+from llmrec.training.scorer import ModelScorer
+
+Way = Literal["zero-shot", "features", "initialised", "scratch"]
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A model, the backbone that was trained with it, if any, and the NDCG@10 on validation that it was kept for."""
+
+    model: RecommenderModel
+    backbone: Backbone | None
+    valid_ndcg: float
+
+
+@dataclass(frozen=True)
+class Domain:
+    """task: with its split. texts: of the N items. vectors: (N, D_text) of them by the pretrained backbone."""
+
+    task: Task
+    texts: Sequence[str]
+    vectors: Tensor
+
+
+@dataclass(frozen=True)
+class Schooling:
+    """How every model here is trained. new_backbone: a fresh one, where the strategy trains it."""
+
+    config: FinetuneConfig
+    new_backbone: Callable[[], Backbone] | None
+
+    def learn(
+        self, name: str, domain: Domain, seed: int, start: Knowledge | None = None, backbone: Backbone | None = None
+    ) -> Learnt:
+        """On stored vectors first, then, where a backbone is given, together with it.
+
+        start: weights to begin with. backbone: domain.vectors are its own; it is trained in place.
+        """
+        task = (
+            domain.task if start is None else replace(domain.task, inputs=f"{domain.task.inputs} {start.fingerprint()}")
+        )
+        fitted = fit_model(name, task, self.config.model, self.config.train, domain.vectors, seed, start)
+        best = fitted.progress.best
+        if backbone is not None:
+            reader = Reader(backbone, backbone.tokens(domain.texts))
+            adapted = adapt_backbone(f"{name} backbone", task, fitted.model, self.config.adapt, reader, seed)
+            best = max(best, adapted.best)
+        return Learnt(fitted.model, backbone, best)
+
+    def four_ways(self, source: Domain, target: Domain, seed: int) -> dict[Way, Learnt]:
+        """What each of the four models learns, the sources' own before them."""
+        fresh = self.new_backbone
+        taught = self.learn("sources", source, seed, backbone=fresh() if fresh else None)
+        knowledge, seen = Knowledge.of(taught.model), target
+        if taught.backbone is not None:
+            seen = replace(target, vectors=taught.backbone.encode(taught.backbone.tokens(target.texts), "reading"))
+        return {
+            "zero-shot": self._zero_shot(seen, knowledge, taught.backbone, seed),
+            "features": replace(self.learn("features", seen, seed, knowledge.features()), backbone=taught.backbone),
+            "initialised": self.learn("initialised", seen, seed, knowledge, copy.deepcopy(taught.backbone)),
+            "scratch": self.learn("scratch", target, seed, backbone=fresh() if fresh else None),
+        }
+
+    def _zero_shot(self, target: Domain, knowledge: Knowledge, backbone: Backbone | None, seed: int) -> Learnt:
+        """Every item of the target is new to this model, so that no item gains anything over another by being known."""
+        model = new_model(target.task.split, self.config.model, target.vectors, seed, knowledge)
+        model.items.known.fill_(False)
+        return Learnt(model, backbone, mean_ndcg(target.task, ModelScorer(model)))
+
+
+def joined(logs: Sequence[Log], until: int) -> tuple[Interactions, int, list[str]]:
+    """The events of all logs before `until` (seconds), with users and items of their own: events, users, item texts.
+
+    Raises:
+        DataError: no log has an event before then.
+    """
+    users = np.cumsum([0, *(log.n_users for log in logs)])
+    items = np.cumsum([0, *(log.n_items for log in logs)])
+    parts = []
+    for place, log in enumerate(logs):
+        events = log.interactions
+        early = events.take(events.time < until)
+        parts.append((early.user + users[place], early.item + items[place], early.time))
+    user, item, time = (np.concatenate(column) for column in zip(*parts, strict=True))
+    if not len(time):
+        names = ", ".join(log.facts.source for log in logs)
+        raise DataError(
+            names, [f"no event lies before {np.datetime64(until, 's')}, where the target's validation begins"]
+        )
+    texts = [text for log in logs for text in log.catalog.texts()]
+    return Interactions.sort(user, item, time), int(users[-1]), texts
+
+
+def source_domain(
+    logs: Sequence[Log], target: Task, config: FinetuneConfig, read: Callable[[Sequence[str]], Tensor]
+) -> Domain:
+    """The sources as one domain whose last events are its validation window; all of it lies before the target's."""
+    events, n_users, texts = joined(logs, target.split.valid_start)
+    cut = split_by_time(events, n_users, len(texts), config.split.valid_fraction, config.split.valid_fraction)
+    part = np.where(cut.part == TEST, VALID, TRAIN).astype(np.int8)
+    split = replace(cut, part=part, valid_start=cut.test_start, test_start=target.split.valid_start)
+    valid = sample_queries(make_queries(split, VALID, target.ties), config.evaluation.max_valid_queries)
+    facts = [log.facts.fingerprint for log in logs], split.valid_start, split.test_start, len(valid), config.backbone
+    return Domain(replace(target, split=split, valid=valid, inputs=str(facts), available=None), texts, read(texts))
+
+
+def chosen(learnt: Sequence[Mapping[Way, Learnt]]) -> tuple[Way, dict[Way, float]]:
+    """The way with the highest mean over seeds of the NDCG@10 on validation, and that mean by way."""
+    means = {way: float(np.mean([ways[way].valid_ndcg for ways in learnt])) for way in learnt[0]}
+    return max(means, key=lambda way: means[way]), means
+
+
+def verdict(evaluated: Evaluated, metric: str, way: Way, means: Mapping[Way, float]) -> str:
+    """What the sources were worth, in words: by `initialised` minus `scratch` on the test."""
+    pair = next(
+        pair
+        for pair in evaluated.comparisons
+        if (pair.model, pair.against, pair.slice, pair.metric) == ("initialised", "scratch", "overall", metric)
+    )
+    found = {
+        "better": "the sources helped",
+        "worse": "negative transfer: the sources did harm",
+        "no clear difference": "the sources made no clear difference",
+    }[pair.verdict]
+    interval = "" if pair.low is None or pair.high is None else f" [{pair.low:+.4f}, {pair.high:+.4f}]"
+    measured = ", ".join(f"{way} {mean:.4f}" for way, mean in means.items())
+    return (
+        f"{found}: {pair.metric} of initialised minus scratch {pair.difference:+.4f}{interval} on the test. "
+        f"Validation ({measured}) chose {way}, which is in the bundle."
+    )

@@ -1,0 +1,83 @@
+"""The recipe: its YAML loads, and a whole run leaves a verdict and a bundle of the way that validation chose."""
+
+import json
+import re
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llmrec import Recommender
+from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, ModelConfig, SplitConfig, TrainConfig
+from llmrec.config_files import parse_config
+from llmrec.data.synthetic import planted_world
+from llmrec.errors import ConfigError
+from llmrec.transfer_config import TransferConfig
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+
+
+def written(folder: Path, seed: int) -> DataConfig:
+    log = planted_world(n_users=60, n_items=50, events_per_user=8, seed=seed)[0]
+    folder.mkdir()
+    events = log.interactions
+    users, items = log.user_ids.take(pa.array(events.user)), log.catalog.ids.take(pa.array(events.item))
+    pq.write_table(
+        pa.table({"user_id": users, "item_id": items, "timestamp": events.time}), folder / "interactions.parquet"
+    )
+    pq.write_table(log.catalog.fields.select(["item_id", "title"]), folder / "items.parquet")
+    return DataConfig(source=str(folder))
+
+
+@pytest.fixture
+def config(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TransferConfig:
+    monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
+    return TransferConfig(
+        written(tmp_path / "target", 0),
+        output=tmp_path / "run",
+        backbone=BackboneConfig(name=str(tiny_bert), hub_id="owner/tiny"),
+        model=ModelConfig(dim=8, max_history=6, dropout=0.0),
+        train=TrainConfig(epochs=2, batch_targets=64, learning_rate=5e-3),
+        evaluation=EvaluationConfig(baselines=("popularity", "nearest_text"), bootstrap_samples=50, tuning_budget=1),
+        sources=(written(tmp_path / "one", 1), written(tmp_path / "other", 2)),
+        share=0.5,
+    )
+
+
+def test_the_yaml_loads_and_opens_with_its_launch_line() -> None:
+    path = RECIPES / "transfer.yaml"
+    assert parse_config(TransferConfig, ["--config", str(path)]).output == Path("runs/transfer")
+    assert path.read_text().startswith("# accelerate launch recipes/transfer.py --config recipes/transfer.yaml")
+
+
+def test_a_whole_run_leaves_a_verdict_and_what_validation_chose(
+    config: TransferConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runpy.run_path(str(RECIPES / "transfer.py"))["main"](config)
+    report = json.loads((config.output / "report.json").read_text())
+    ways = {"zero-shot", "features", "initialised", "scratch"}
+    assert {row["model"] for row in report["rows"]} == ways | {"popularity", "nearest_text"}
+    assert report["run"]["share"] == 0.5
+    assert [source["n_users"] for source in report["run"]["sources"]] == [60, 60]
+    told = report["run"]["transfer"]
+    assert told in capsys.readouterr().out
+    assert told in (config.output / "report.md").read_text()
+    chosen = re.search(r"chose ([\w-]+)", told)
+    assert chosen is not None
+    assert report["run"]["main"] == chosen[1]
+    recommender = Recommender.from_pretrained(config.output / "bundle")
+    assert len(recommender.recommend(["i1", "i2"], k=3)) == 3
+
+
+def test_what_cannot_be_compared_is_refused(config: TransferConfig) -> None:
+    for changes, named in (
+        ({"sources": ()}, "sources is empty"),
+        ({"share": 0.0}, "share=0.0"),
+        ({"split": SplitConfig(names=("by_time", "leave_one_out"))}, "by_time alone"),
+        ({"backbone": BackboneConfig(strategy="none")}, "only text can be transferred"),
+    ):
+        with pytest.raises(ConfigError, match=named):
+            replace(config, **changes)  # type: ignore[arg-type]
