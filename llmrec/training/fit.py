@@ -30,7 +30,7 @@ from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.tokens import Tokens
 from llmrec.training.calibration import new_item_logits, novelty_of
 from llmrec.training.checkpoints import Progress
-from llmrec.training.objectives import RecommendationObjective
+from llmrec.training.objectives import Objective, RecommendationObjective
 from llmrec.training.scorer import ModelScorer
 from llmrec.training.trainer import Run, Trainer
 
@@ -88,14 +88,15 @@ def fit_model(
     With `config.refit` the model has then been trained anew, for as long as the best epoch took, on train + validation.
     """
     watched = new_model(task.split, model_config, text, seed, start)
-    progress = _train(name, task, watched, config, seed, lambda: mean_ndcg(task, ModelScorer(watched)))
+    objective = RecommendationObjective(watched)
+    progress = train(name, task, objective, config, seed, lambda: mean_ndcg(task, ModelScorer(watched)))
     calibrate(task, watched)
     if not config.refit:
         return Fitted(watched, watched, progress)
     longest = replace(config, epochs=max(math.ceil(progress.best_epoch), 1), patience=config.epochs + 1)
     refit = replace(task, split=task.split.refit())
     model = new_model(refit.split, model_config, text, seed, start)
-    _train(f"{name}-refit", refit, model, longest, seed, _always_better())
+    train(f"{name}-refit", refit, RecommendationObjective(model), longest, seed, _always_better())
     model.novelty.copy_(watched.novelty)  # this one has seen the validation targets
     return Fitted(watched, model, progress)
 
@@ -126,8 +127,9 @@ def adapt_backbone(
 
     if config.epochs == 0:
         return Progress(finished=True)
+    objective = RecommendationObjective(model, reader.backbone, reader.tokens)
     before = mean_ndcg(task, ModelScorer(model))
-    progress = _train(name, task, model, config, seed, validate, reader, start=before)
+    progress = train(name, task, objective, config, seed, validate, start=before)
     renew_text(model, reader, task.accelerator)
     calibrate(task, model)
     return progress
@@ -180,20 +182,23 @@ def _own_share(task: Task, queries: Queries) -> Queries:
     return queries.take(slice(bounds[rank], bounds[rank + 1]))
 
 
-def _train(
+def train(
     name: str,
     task: Task,
-    model: RecommenderModel,
+    objective: Objective,
     config: TrainConfig,
     seed: int,
     validate: Callable[[], float],
-    reader: Reader | None = None,
     start: float | None = None,
 ) -> Progress:
+    """Train what trains in `objective` on the task's windows; the best weights by `validate` stay in it.
+
+    start: what validation gives as it is, if that is to be beaten.
+    """
     if config.epochs == 0:
         return Progress(finished=True)
+    model = objective.model
     windows = training_windows(task.split.train, task.split.n_users, model.config.max_history, task.ties)
-    objective = RecommendationObjective(model, *((reader.backbone, reader.tokens) if reader else (None, None)))
     torch.manual_seed(seed + 1_000_003 * task.accelerator.process_index)  # dropout differs between processes
     identity = _identity(name, task, model.config, config, seed)
     place = f"{task.split.name}-{name}-{seed}".replace(" ", "-")

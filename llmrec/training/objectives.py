@@ -17,11 +17,21 @@ from llmrec.models.tokens import Tokens
 from llmrec.training.losses import full_softmax, sampled_softmax
 
 
-class RecommendationObjective(nn.Module):
+class Objective(nn.Module):
+    """What the training loop minimises: the loss of a batch, summed over its targets.
+
+    backbone, tokens: given when the backbone itself trains; a step then reads `live_rows` through it.
+    """
+
+    model: RecommenderModel
+    backbone: Backbone | None
+    tokens: Tokens | None
+
+
+class RecommendationObjective(Objective):
     """Sum over a batch's targets of the softmax cross-entropy over the items known in training.
 
     Items without a training event are not yet born for the model: they are no one's negatives.
-    backbone, tokens: given when the backbone itself trains; a step then reads `live_rows` through it.
     """
 
     out: Tensor
@@ -52,12 +62,18 @@ class RecommendationObjective(nn.Module):
             return sampled_softmax(states, items[target], items[drawn], batch.target, negatives, self.n_known)
 
     def _read(self, live_rows: Tensor) -> Tensor:
-        """Text vectors of `live_rows` with gradients; the stored table takes their new values as well."""
-        if self.backbone is None or self.tokens is None or self.model.items.text is None:
-            raise ValueError("live rows need a backbone, its tokens and a model with text")
-        vectors: Tensor = self.backbone(*self.tokens.batch(live_rows.cpu().numpy(), self.out.device))
-        self.model.items.text[live_rows] = vectors.detach().to(self.model.items.text)
-        return vectors
+        if self.backbone is None or self.tokens is None:
+            raise ValueError("live rows need a backbone and its tokens")
+        return read_live(self.model, self.backbone, self.tokens, live_rows)
+
+
+def read_live(model: RecommenderModel, backbone: Backbone, tokens: Tokens, live_rows: Tensor) -> Tensor:
+    """Text vectors (R, D_text) of `live_rows` with gradients; the stored table takes their new values as well."""
+    if model.items.text is None:
+        raise ValueError("live rows need a model with text")
+    vectors: Tensor = backbone(*tokens.batch(live_rows.cpu().numpy(), live_rows.device))
+    model.items.text[live_rows] = vectors.detach().to(model.items.text)
+    return vectors
 
 
 def _distinct(batch: HistoryBatch, negatives: Tensor, live_rows: Tensor | None) -> Tensor:

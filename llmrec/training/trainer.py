@@ -31,7 +31,7 @@ from llmrec.training.checkpoints import (
     set_random_state,
     trainable_state,
 )
-from llmrec.training.objectives import RecommendationObjective, choose_live_rows
+from llmrec.training.objectives import Objective, choose_live_rows
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Trainer:
 
     def __init__(
         self,
-        objective: RecommendationObjective,
+        objective: Objective,
         windows: Windows,
         validate: Callable[[], float],
         config: TrainConfig,

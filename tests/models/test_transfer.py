@@ -73,5 +73,5 @@ def test_shared_layers_are_refused() -> None:
             num_hidden_layers=3,
         )
     )
-    with pytest.raises(BackboneError, match="lora or full"):
+    with pytest.raises(BackboneError, match=r"\(lora, full\)"):
         last_layers(shared, 1)

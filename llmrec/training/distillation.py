@@ -1,0 +1,174 @@
+"""Knowledge transfer: a smaller backbone learns to read, and to rank, as a trained recommender does.
+
+The student begins with the teacher's own layers above the backbone. A step reads some items through the student's
+backbone; their vectors, and what the histories of the batch say of these items, are held against the teacher's.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from llmrec.config import FinetuneConfig
+from llmrec.data.batches import HistoryBatch
+from llmrec.distill_config import DistillationLosses
+from llmrec.evaluation.results import Evaluated
+from llmrec.models.backbone import Backbone
+from llmrec.models.knowledge import FEATURES, Knowledge, take_over
+from llmrec.models.recommender_model import RecommenderModel
+from llmrec.training.checkpoints import Progress
+from llmrec.training.fit import Reader, Task, calibrate, mean_ndcg, new_model, renew_text, train
+from llmrec.training.objectives import Objective, read_live
+from llmrec.training.scorer import ModelScorer
+
+COST_TEXTS, COST_ROUNDS = 256, 3
+
+
+class DistillationObjective(Objective):
+    """Sum over a batch's targets of what the student does otherwise than the teacher, on the items that a step reads.
+
+    taught_text, taught_items: (N, D_text) and (N, D) of the teacher.
+    """
+
+    taught_text: Tensor
+    taught_items: Tensor
+
+    def __init__(
+        self, model: RecommenderModel, reader: Reader, teacher: RecommenderModel, losses: DistillationLosses
+    ) -> None:
+        super().__init__()
+        self.model, self.backbone, self.tokens, self.losses = model, reader.backbone, reader.tokens, losses
+        self.teacher = teacher.requires_grad_(False).eval()
+        text = teacher.items.text
+        if text is None:
+            raise ValueError("a teacher on ids alone has no vectors of texts to learn from")
+        self.register_buffer("taught_text", text, persistent=False)
+        with torch.no_grad():
+            self.register_buffer("taught_items", self.teacher.items(), persistent=False)
+        width = reader.backbone.dim
+        self.project = nn.Linear(width, text.shape[1], bias=False) if width != text.shape[1] else nn.Identity()
+
+    def train(self, mode: bool = True) -> DistillationObjective:
+        super().train(mode)
+        self.teacher.eval()  # it answers without dropout
+        return self
+
+    def forward(self, batch: HistoryBatch, live_rows: Tensor | None, negatives: Tensor | None) -> Tensor:
+        """live_rows: (R,) catalog rows that are read. negatives: not looked at; the other items read stand for them."""
+        if live_rows is None or self.backbone is None or self.tokens is None:
+            raise ValueError("distillation needs rows to read, and a backbone to read them")
+        losses, n_targets = self.losses, len(batch.target)
+        text = read_live(self.model, self.backbone, self.tokens, live_rows)  # (R, D_text)
+        known = self.model.items.known[live_rows]
+        states, items = self.model(batch, None, live_rows, text)
+        ours = self.model.scores(states, items[live_rows], known)  # (M, R)
+        with torch.no_grad():
+            teacher, wanted = self.teacher, self.taught_items
+            theirs = teacher.scores(teacher.states(wanted, batch), teacher.scoring_items(wanted)[live_rows], known)
+        total = losses.embedding * embedding_loss(self.project(text), self.taught_text[live_rows])
+        if losses.scores:
+            total = total + losses.scores * score_loss(ours, theirs, losses.temperature)
+        if losses.ranking:
+            total = total + losses.ranking * ranking_loss(ours, theirs, losses.top)
+        if losses.targets:
+            total = total + losses.targets * target_loss(ours, live_rows, batch.target)
+        return total * n_targets
+
+
+def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """(R, D) each -> mean of 1 - cosine."""
+    return (1 - functional.cosine_similarity(student, teacher.to(student), dim=1)).mean()
+
+
+def score_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Scores (M, R) each -> mean over M of KL(teacher || student) of their softmax at `temperature`, times its square.
+
+    >>> one = torch.tensor([[0.0, 0.0]])
+    >>> round(float(score_loss(one, torch.tensor([[1.0986, 0.0]]), 1.0)), 4)  # .75 log(.75 / .5) + .25 log(.25 / .5)
+    0.1308
+    """
+    ours, theirs = (scores / temperature for scores in (student, teacher))
+    divergence = functional.kl_div(ours.log_softmax(1), theirs.log_softmax(1), reduction="batchmean", log_target=True)
+    return divergence * temperature**2
+
+
+def ranking_loss(student: Tensor, teacher: Tensor, top: int) -> Tensor:
+    """Scores (M, R) each -> mean over M and the teacher's `top` items, in its order, of minus log chance to come next.
+
+    Plackett and Luce's model: the next item is drawn in proportion to exp(score) among those that are left.
+
+    >>> student, teacher = torch.tensor([[0.0, 0.0, 0.0]]), torch.tensor([[3.0, 2.0, 1.0]])
+    >>> round(float(ranking_loss(student, teacher, 2)), 4)  # (log 3 + log 2) / 2
+    0.8959
+    """
+    order = teacher.argsort(dim=1, descending=True)
+    scores = student.gather(1, order)  # (M, R) in the teacher's order
+    left = scores.flip(1).logcumsumexp(1).flip(1)  # of the items from each place on
+    return (left - scores)[:, :top].mean()
+
+
+def target_loss(student: Tensor, live_rows: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of the targets (M,) that are among the R items read, mean over them; 0 where none is."""
+    hit = live_rows == target[:, None]  # (M, R)
+    asked = hit.any(1)
+    if not bool(asked.any()):
+        return student.new_zeros(())
+    return functional.cross_entropy(student[asked], hit[asked].long().argmax(1))
+
+
+def distil(
+    task: Task, config: FinetuneConfig, teacher: RecommenderModel, reader: Reader, losses: DistillationLosses, seed: int
+) -> tuple[RecommenderModel, Progress]:
+    """The student's model with its text table by the reader's backbone, which is trained in place.
+
+    Validation NDCG@10 chooses between the measurements.
+    """
+    text = reader.backbone.encode(reader.tokens, "reading the catalog")
+    model = new_model(task.split, config.model, text, seed)
+    known = Knowledge.of(teacher)
+    same_width = teacher.items.text is not None and teacher.items.text.shape[1] == text.shape[1]
+    weights = {n: weight for n, weight in known.weights.items() if same_width or not n.startswith(FEATURES)}
+    take_over(model, Knowledge(weights))
+    if model.items.ids is not None and teacher.items.ids is not None:
+        model.items.ids.load_state_dict(teacher.items.ids.state_dict())  # the same items
+    objective = DistillationObjective(model, reader, teacher, losses)
+    inputs = f"{task.inputs} {known.fingerprint()} {losses}"
+
+    def validate() -> float:
+        renew_text(model, reader, task.accelerator)
+        return mean_ndcg(task, ModelScorer(model))
+
+    before = mean_ndcg(task, ModelScorer(model))
+    progress = train("student", replace(task, inputs=inputs), objective, config.adapt, seed, validate, start=before)
+    renew_text(model, reader, task.accelerator)
+    calibrate(task, model)
+    return model, progress
+
+
+def encode_cost(student: Backbone, teacher: Backbone, texts: Sequence[str]) -> float:
+    """CPU seconds that the student takes to read texts, in proportion to the teacher's: the median of some rounds."""
+    texts = texts[:: max(len(texts) // COST_TEXTS, 1)][:COST_TEXTS]
+    ratios = []
+    for _ in range(COST_ROUNDS + 1):  # the first one warms up
+        spent = []
+        for backbone in (student, teacher):
+            tokens, began = backbone.tokens(texts), time.process_time()
+            backbone.encode(tokens)
+            spent.append(time.process_time() - began)
+        ratios.append(spent[0] / max(spent[1], 1e-9))
+    return statistics.median(ratios[1:])
+
+
+def told(evaluated: Evaluated, metric: str, cost: float) -> str:
+    """What the student is worth, in words. cost: of reading, in proportion to the teacher's."""
+    values = {row.model: row.value for row in evaluated.rows if (row.slice, row.metric) == ("overall", metric)}
+    kept = values["student"] / max(values["teacher"], 1e-12)
+    return (
+        f"the student keeps {kept:.1%} of the teacher's {metric} on the test, and reads at {cost:.2f} of its CPU time"
+    )

@@ -1,0 +1,79 @@
+"""From a trained bundle to a smaller one that recommends nearly as well and reads text at a fraction of the cost.
+
+    accelerate launch recipes/distill.py --config recipes/distill.yaml --teacher runs/quickstart/bundle
+
+Writes report.json, report.md, figures/ and bundle/ into the output folder, and prints the table, what the student keeps
+of the teacher's quality, and what reading costs it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from llmrec.config_files import run_recipe
+from llmrec.data.sources import load_log
+from llmrec.distill_config import DistillConfig
+from llmrec.errors import ConfigError
+from llmrec.evaluation.evaluate import make_report, primary_metric, queries_of_test
+from llmrec.evaluation.figures import write_figures
+from llmrec.evaluation.report import write_report
+from llmrec.evaluation.tables import render_table, summary
+from llmrec.hub.bundle import BaseModel, Bundle, load_backbone, load_bundle, save_bundle
+from llmrec.hub.layout import check_destination
+from llmrec.models.backbone import Backbone
+from llmrec.models.transfer import apply_strategy
+from llmrec.training.comparison import Comparison, make_task
+from llmrec.training.distillation import distil, encode_cost, told
+from llmrec.training.fit import Reader
+from llmrec.training.launch import provenance, start
+from llmrec.training.scorer import ModelScorer
+
+
+def main(config: DistillConfig) -> None:
+    began = time.monotonic()
+    bundle_folder = config.output / "bundle"
+    check_destination(bundle_folder)
+    teacher = load_bundle(config.teacher)
+    student = config.student_of(teacher.config)
+    accelerator = start(student)
+    metadata = provenance(accelerator)
+    log = load_log(student.data)
+    if log.facts.fingerprint != teacher.facts["fingerprint"]:
+        raise ConfigError(f"{log.facts.source}: not the log that {config.teacher} was trained on; name it by --source")
+    accelerator.print("\n".join(log.facts.lines()))
+
+    backbone = Backbone.load(config.backbone)
+    base, texts = BaseModel.of(backbone), log.catalog.texts()
+    untaught = backbone.encode(backbone.tokens(texts), "reading the catalog")
+    accelerator.print(apply_strategy(backbone, config.backbone))
+    reader = Reader(backbone.to(accelerator.device), backbone.tokens(texts))
+    task = make_task("by_time", log, student, accelerator)
+    comparison = Comparison(task, student, queries_of_test(task.split, task.ties, config.evaluation))
+    comparison.rank("teacher", ModelScorer(teacher.model.to(accelerator.device)))
+    comparison.fit("untaught", student.model, dataclasses.replace(student.train, refit=False), untaught, config.seed)
+    model, _ = distil(task, student, teacher.model, reader, config.losses, config.seed)
+    comparison.rank("student", ModelScorer(model))
+    comparison.baselines(untaught)
+    evaluated = comparison.evaluate("student", untaught)
+    accelerator.end_training()
+    if not accelerator.is_main_process:
+        return
+
+    cost = encode_cost(backbone.cpu(), load_backbone(config.teacher, teacher), texts)
+    metadata |= {
+        "minutes": round((time.monotonic() - began) / 60, 1),
+        "data": dataclasses.asdict(log.facts),
+        "distillation": told(evaluated, primary_metric(config.evaluation), cost),
+    }
+    report = make_report([evaluated], config.evaluation, "student", metadata)
+    write_report(report, config.output)
+    write_figures(report, config.output / "figures", comparison.training)
+    facts, evaluation = dataclasses.asdict(log.facts), summary(report)
+    save_bundle(bundle_folder, Bundle(student, log.catalog, model.cpu(), base, backbone, facts, evaluation))
+    print("\n" + render_table(report, "by_time"))
+    print(f"\n{metadata['distillation']}\n{config.output}: report.md, report.json, figures/, bundle/")
+
+
+if __name__ == "__main__":
+    run_recipe(main, DistillConfig)

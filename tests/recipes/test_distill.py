@@ -1,0 +1,77 @@
+"""The recipe: its YAML loads, and a student of a quickly trained bundle is a bundle that reads by itself."""
+
+import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llmrec import Recommender
+from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, TrainConfig
+from llmrec.config_files import parse_config
+from llmrec.data.synthetic import planted_world
+from llmrec.distill_config import DistillConfig
+from llmrec.errors import ConfigError
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+
+
+@pytest.fixture
+def config(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DistillConfig:
+    """Of a student, with its teacher already there."""
+    monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
+    log = planted_world(n_users=60, n_items=50, events_per_user=8)[0]
+    folder, events = tmp_path / "log", log.interactions
+    folder.mkdir()
+    users, items = log.user_ids.take(pa.array(events.user)), log.catalog.ids.take(pa.array(events.item))
+    pq.write_table(
+        pa.table({"user_id": users, "item_id": items, "timestamp": events.time}), folder / "interactions.parquet"
+    )
+    pq.write_table(log.catalog.fields.select(["item_id", "title"]), folder / "items.parquet")
+    evaluation = EvaluationConfig(baselines=("popularity",), bootstrap_samples=50, tuning_budget=1)
+    train = TrainConfig(epochs=1, batch_targets=64, learning_rate=5e-3, live_items=16)
+    backbone = BackboneConfig(name=str(tiny_bert), hub_id="owner/tiny")
+    teacher = FinetuneConfig(
+        DataConfig(source=str(folder)), tmp_path / "teacher", backbone=backbone,
+        model=ModelConfig(dim=8, max_history=6), train=train, evaluation=evaluation,
+    )  # fmt: skip
+    runpy.run_path(str(RECIPES / "finetune.py"))["main"](teacher)
+    student = replace(backbone, layers=1, strategy="full")
+    return DistillConfig(
+        tmp_path / "teacher" / "bundle", None, tmp_path / "student", student, train=train, evaluation=evaluation
+    )
+
+
+def test_the_yaml_loads_and_opens_with_its_launch_line() -> None:
+    path = RECIPES / "distill.yaml"
+    found = parse_config(DistillConfig, ["--config", str(path), "--teacher", "somewhere"])
+    assert found.output == Path("runs/distill")
+    assert path.read_text().startswith("# accelerate launch recipes/distill.py --config recipes/distill.yaml")
+
+
+def test_a_student_is_a_bundle_that_reads_by_itself(
+    config: DistillConfig, tiny_bert: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = runpy.run_path(str(RECIPES / "distill.py"))["main"]
+    monkeypatch.setattr("llmrec.hub.bundle.packaged_copy_of", lambda hub_id: tiny_bert)  # owner/tiny is on no hub
+    main(config)
+    report = json.loads((config.output / "report.json").read_text())
+    assert {row["model"] for row in report["rows"]} == {"teacher", "untaught", "student", "popularity"}
+    told = report["run"]["distillation"]
+    assert told in capsys.readouterr().out
+    assert "of the teacher's ndcg@10 on the test, and reads at" in told
+    student = Recommender.from_pretrained(config.output / "bundle", backbone=str(tiny_bert))
+    assert student.config.backbone.layers == 1
+    assert len(student.score(["i1"], [{"text": "new big pack"}])) == 1  # the reading was checked when it was loaded
+    events = config.teacher.parents[1] / "log" / "interactions.parquet"
+    pq.write_table(pq.read_table(events).slice(0, 300), events)
+    with pytest.raises(ConfigError, match="not the log that"):
+        main(config)
+
+
+def test_a_student_that_cannot_learn_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a student's backbone trains"):
+        DistillConfig(Path("teacher"), backbone=BackboneConfig(strategy="frozen"))
