@@ -23,7 +23,7 @@ from llmrec.models.backbone import Backbone
 from llmrec.models.knowledge import FEATURES, Knowledge, take_over
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
-from llmrec.training.fit import Reader, Task, calibrate, mean_ndcg, new_model, renew_text, train
+from llmrec.training.fit import Reader, Task, mean_ndcg, new_model, renew_text, train
 from llmrec.training.objectives import Objective, read_live
 from llmrec.training.scorer import ModelScorer
 
@@ -127,10 +127,11 @@ def distil(
 ) -> tuple[RecommenderModel, Progress]:
     """The student's model with its text table by the reader's backbone, which is trained in place.
 
-    Validation NDCG@10 chooses between the measurements.
+    It knows the items that its teacher knew, and learns from the histories of the training part. Validation NDCG@10 chooses between the measurements.
     """
     text = reader.backbone.encode(reader.tokens, "reading the catalog")
-    model = new_model(task.split, config.model, text, seed)
+    model = new_model(task.split.refit() if config.train.refit else task.split, config.model, text, seed)
+    model.novelty.copy_(teacher.novelty)
     known = Knowledge.of(teacher)
     same_width = teacher.items.text is not None and teacher.items.text.shape[1] == text.shape[1]
     weights = {n: weight for n, weight in known.weights.items() if same_width or not n.startswith(FEATURES)}
@@ -147,7 +148,6 @@ def distil(
     before = mean_ndcg(task, ModelScorer(model))
     progress = train("student", replace(task, inputs=inputs), objective, config.adapt, seed, validate, start=before)
     renew_text(model, reader, task.accelerator)
-    calibrate(task, model)
     return model, progress
 
 
