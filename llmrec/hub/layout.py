@@ -41,20 +41,20 @@ TUNED: dict[Strategy, tuple[str, ...]] = {  # where a strategy's trained backbon
 }
 
 
-def check_destination(folder: Path) -> None:
-    """Refuse, before any work is done, to replace what is not a bundle.
+def check_destination(folder: Path, marker: str = LAYOUT.settings, kind: str = "a bundle") -> None:
+    """Refuse, before any work is done, to replace what is not a bundle, or not a `kind`, which has a file `marker`.
 
     Raises:
         BundleError: `folder` is a file, or a folder with other things in it.
     """
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / LAYOUT.settings).is_file()):
-        raise BundleError(f"{folder} exists and is not a bundle; give another place, or move it away")
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / marker).is_file()):
+        raise BundleError(f"{folder} exists and is not {kind}; give another place, or move it away")
 
 
 @contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
+def replacing(folder: Path, marker: str = LAYOUT.settings, kind: str = "a bundle") -> Iterator[Path]:
     """A new folder to write to, which takes the place of `folder` when all went well and is removed otherwise."""
-    check_destination(folder)
+    check_destination(folder, marker, kind)
     folder = folder.resolve()  # "." has no name to put another beside, and a link stays a link
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")

@@ -1,0 +1,73 @@
+"""Continued pretraining: a backbone reads a domain's texts, and what its users touch together, before fine-tuning.
+
+    accelerate launch recipes/pretrain.py --config recipes/pretrain/amazon14_beauty_contrast.yaml --data.source FOLDER
+    accelerate launch recipes/finetune.py --config recipes/finetune/amazon14_beauty.yaml --data.source FOLDER \
+        --backbone.name runs/pretrain_amazon14_beauty_contrast/backbone --backbone.hub_id OWNER/NAME
+
+Only events in the training part of every split that is named are looked at, and only texts of items that have such
+events, unless `all_items` is set. Give fine-tuning the same split, or its test is no test.
+
+Writes backbone/ into the output folder, with pretraining.json in it, and prints held-out losses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from llmrec.config_files import run_recipe
+from llmrec.data.sources import load_log
+from llmrec.hub.bundle import BaseModel
+from llmrec.hub.layout import check_destination
+from llmrec.hub.pretrained import RECORD, save_pretrained
+from llmrec.models.backbone import Backbone
+from llmrec.models.lm_head import make_head
+from llmrec.models.transfer import apply_strategy
+from llmrec.pretrain_config import PretrainConfig
+from llmrec.training.corpus import make_corpus
+from llmrec.training.launch import provenance, start
+from llmrec.training.pretrain import Pretrainer, make_readings, run_of
+from llmrec.training.pretrain_objectives import PretrainObjective
+
+
+def main(config: PretrainConfig) -> None:
+    began = time.monotonic()
+    folder = config.output / "backbone"
+    check_destination(folder, RECORD, "a pretrained backbone")
+    accelerator = start(config)
+    metadata = provenance(accelerator)  # now: the source tree may be another one when the run ends
+    log = load_log(config.data)
+    corpus = make_corpus(log, config)
+    accelerator.print("\n".join([*log.facts.lines(), *corpus.lines()]))
+
+    with accelerator.main_process_first():
+        backbone = Backbone.load(config.backbone)
+        base = BaseModel.of(backbone)
+        head = make_head(backbone, config.objectives)
+    accelerator.print(apply_strategy(backbone, config.backbone))
+    if head is not None:
+        accelerator.print(head.told())
+
+    objective = PretrainObjective(backbone, head, config.contrast.temperature, accelerator.num_processes)
+    readings = make_readings(corpus, backbone.tokens(log.catalog.texts()), backbone.tokenizer, config)
+    run = run_of(config, log.facts.fingerprint + base.fingerprint)
+    progress = Pretrainer(objective, readings, config.train, accelerator, run).fit()
+    accelerator.end_training()
+    if not accelerator.is_main_process:
+        return
+
+    record = {
+        "config": dataclasses.asdict(config),
+        "base": dataclasses.asdict(base),
+        "data": dataclasses.asdict(log.facts),
+        "corpus": corpus.facts(),
+        "best_step": progress.best_epoch,
+        "history": progress.history,
+        "run": metadata | {"minutes": round((time.monotonic() - began) / 60, 1)},
+    }
+    save_pretrained(folder, backbone.cpu(), record)
+    print(f"{folder}: step {progress.best_epoch:g} of {progress.step}, held-out loss {-progress.best:.4f}")
+
+
+if __name__ == "__main__":
+    run_recipe(main, PretrainConfig)
