@@ -127,7 +127,8 @@ def distil(
 ) -> tuple[RecommenderModel, Progress]:
     """The student's model with its text table by the reader's backbone, which is trained in place.
 
-    It knows the items that its teacher knew, and learns from the histories of the training part. Validation NDCG@10 chooses between the measurements.
+    It knows the items that its teacher knew, and learns from the histories of the training part. Validation NDCG@10
+    chooses between the measurements.
     """
     text = reader.backbone.encode(reader.tokens, "reading the catalog")
     model = new_model(task.split.refit() if config.train.refit else task.split, config.model, text, seed)
