@@ -121,7 +121,7 @@ def _overall_table(report: Report, split: str) -> str:
         [_emphasis(report, model), *(_cell(rows[model, metric]) for metric in metrics)]
         for model in ranked_models(report, split)
     ]
-    return _markdown_table(["model", *metrics], body)
+    return markdown_table(["model", *metrics], body)
 
 
 def _slice_table(report: Report, split: str) -> str:
@@ -130,7 +130,7 @@ def _slice_table(report: Report, split: str) -> str:
     models = ranked_models(report, split)
     slices = dict.fromkeys(name for _, name in rows)
     body = [[name, f"{rows[models[0], name].n:,}", *(_cell(rows[model, name]) for model in models)] for name in slices]
-    return f"{primary}:\n\n" + _markdown_table(["slice", "queries", *models], body)
+    return f"{primary}:\n\n" + markdown_table(["slice", "queries", *models], body)
 
 
 def _comparison_tables(report: Report, split: str, subject: str) -> str:
@@ -142,7 +142,7 @@ def _comparison_tables(report: Report, split: str, subject: str) -> str:
         [c.against, c.metric, f"{c.difference:+.4f}", _interval(c.low, c.high, "+"), _p(c), c.verdict]
         for c in found if c.slice == "overall"
     ]  # fmt: skip
-    overall = _markdown_table(["against", "metric", "difference", "95% interval", "p", f"{subject} is"], body)
+    overall = markdown_table(["against", "metric", "difference", "95% interval", "p", f"{subject} is"], body)
     slices = {c.slice: c.n for c in found if c.slice != "overall"}
     against = list(dict.fromkeys(c.against for c in found))
     cells = {
@@ -153,7 +153,7 @@ def _comparison_tables(report: Report, split: str, subject: str) -> str:
         [
             overall,
             f"By slice, {report.run['primary']} of {subject} minus that of",
-            _markdown_table(["slice", "queries", *against], by_slice),
+            markdown_table(["slice", "queries", *against], by_slice),
             "The p-values are not corrected for the number of comparisons.",
         ]
     )
@@ -210,10 +210,10 @@ def _seed_table(report: Report) -> str:
          ", ".join(f"{value:.4f}" for value in spread["values"])]
         for spread in report.run["seeds"]
     ]  # fmt: skip
-    return _markdown_table(["model", "split", "metric", "standard deviation", "each seed"], body)
+    return markdown_table(["model", "split", "metric", "standard deviation", "each seed"], body)
 
 
-def _markdown_table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
