@@ -8,8 +8,6 @@ vectors are random: they cost what fitted ones cost.
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +18,7 @@ from typing import NamedTuple
 import jsonargparse
 import numpy as np
 import torch
+from machine import describe
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -156,15 +155,6 @@ def ranking_seconds(scorer: Scorer, queries: Queries) -> float:
     began = time.process_time()
     rank_queries(scorer, queries)
     return time.process_time() - began
-
-
-def describe() -> dict[str, str]:
-    info = Path("/proc/cpuinfo")  # of Linux, which knows the name
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cpu = names[0] if names else platform.processor()
-    return {"cpu": cpu, "cores": str(os.cpu_count()), "threads": "1", "python": platform.python_version(),
-            "torch": torch.__version__, "numpy": np.__version__}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,0 +1,109 @@
+"""What each transfer strategy costs on a catalog: weights that train, memory, time of an epoch, time of reading.
+
+    OMP_NUM_THREADS=1 python scripts/bench/strategies.py --data.source FOLDER [--data.order_column NAME]
+        [--backbones '[packaged:all-MiniLM-L6-v2]'] [--steps 8] [--live_items 256] [--json PATH]
+
+Each strategy trains for some steps in a process of its own, whose peak memory is its own too. Times are CPU time of one
+thread; an epoch's is its number of steps times a step's. Stored text vectors are random: they cost what real ones cost.
+"""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from json import dumps
+from multiprocessing import get_context
+from pathlib import Path
+
+import jsonargparse
+import torch
+from accelerate import Accelerator
+from machine import describe
+
+from llmrec.config import BackboneConfig, DataConfig, ModelConfig, Strategy, TrainConfig
+from llmrec.data.batches import training_windows
+from llmrec.data.histories import make_queries
+from llmrec.data.sources import load_log
+from llmrec.data.splits import VALID, split_by_time
+from llmrec.evaluation.columns import aligned
+from llmrec.models.backbone import Backbone
+from llmrec.models.transfer import apply_strategy
+from llmrec.training.fit import Reader, Task, new_model, train
+from llmrec.training.objectives import RecommendationObjective
+
+READ_TEXTS = 512  # that are read to tell what reading the catalog takes
+
+
+@dataclass(frozen=True)
+class Cost:
+    """trains: parameters of the backbone. peak_mib: of the whole process, log and catalog included."""
+
+    backbone: str
+    strategy: str
+    trains: int
+    peak_mib: float
+    step_s: float
+    epoch_min: float
+    read_catalog_min: float
+
+
+def main(
+    data: DataConfig,
+    backbones: tuple[str, ...] = ("packaged:all-MiniLM-L6-v2",),
+    strategies: tuple[Strategy, ...] = ("frozen", "last_k", "lora", "full"),
+    steps: int = 8,
+    live_items: int = 256,
+    batch_targets: int = 1024,
+    dim: int = 128,
+    json: Path | None = None,
+) -> None:
+    config = TrainConfig(epochs=1, batch_targets=batch_targets, live_items=live_items)
+    asked = [BackboneConfig(name=name, strategy=strategy) for name in backbones for strategy in strategies]
+    costs = []
+    for backbone in asked:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+            costs.append(process.submit(measure, data, backbone, ModelConfig(dim=dim), config, steps).result())
+    machine = describe()
+    print(f"{data.source}: {machine['cpu']}, one thread, torch {machine['torch']}\n")
+    head = ["backbone", "strategy", "trains", "peak MiB", "CPU s a step", "CPU min an epoch", "CPU min the catalog"]
+    body = [[c.backbone.removeprefix("packaged:"), c.strategy, f"{c.trains:,}", f"{c.peak_mib:,.0f}", f"{c.step_s:.2f}",
+             f"{c.epoch_min:.1f}", f"{c.read_catalog_min:.1f}"] for c in costs]  # fmt: skip
+    print("\n".join(aligned([head, *body])))
+    if json is not None:
+        record = {"rows": [asdict(cost) for cost in costs], "machine": machine}
+        json.write_text(dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def measure(data: DataConfig, config: BackboneConfig, model: ModelConfig, training: TrainConfig, steps: int) -> Cost:
+    """`steps` steps on a part of the users that holds about as many."""
+    torch.set_num_threads(1)
+    log = load_log(data)
+    split = split_by_time(log.interactions, log.n_users, log.n_items)
+    windows = training_windows(split.train, split.n_users, model.max_history, "strict")
+    epoch = int(windows.n_targets.sum()) / training.batch_targets
+    few = split.thinned(steps / epoch)
+    backbone = Backbone.load(config)
+    trains = apply_strategy(backbone, config).trainable
+    texts = log.catalog.texts()
+    read = backbone.tokens(texts[:: max(len(texts) // READ_TEXTS, 1)])
+    began = time.process_time()
+    backbone.encode(read)
+    reading = (time.process_time() - began) / len(read) * len(texts)
+
+    recommender = new_model(few, model, torch.randn(split.n_items, backbone.dim) / backbone.dim**0.5, 0)
+    reader = Reader(backbone, backbone.tokens(texts)) if trains else None
+    objective = RecommendationObjective(recommender, *((reader.backbone, reader.tokens) if reader else ()))
+    with tempfile.TemporaryDirectory() as folder:
+        task = Task(few, make_queries(few, VALID, "strict"), "strict", True, Accelerator(cpu=True), Path(folder), "")
+        began = time.process_time()
+        progress = train(config.strategy, task, objective, training, 0, lambda: 0.0)
+        spent = (time.process_time() - began) / progress.step
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
+    return Cost(config.name, config.strategy, trains, peak, spent, spent * epoch / 60, reading / 60)
+
+
+if __name__ == "__main__":
+    jsonargparse.auto_cli(main, as_positional=False)
