@@ -16,7 +16,9 @@ from llmrec.data.timestamps import iso
 from llmrec.errors import ConfigError
 from llmrec.evaluation.drift_user import UserDrift, user_drift
 from llmrec.hub.bundle import load_bundle
-from llmrec.recommender import Event, Recommender, seconds_of
+from llmrec.recommender import Recommender
+from llmrec.retrieval.events import VERBATIM, Event, Item, item_of, seconds_of
+from llmrec.retrieval.ranked import Recommendation
 
 SHOWN_EVENTS = 5
 PLACES = {"source", "interactions", "items"}  # another place is another place as a whole
@@ -55,18 +57,36 @@ def history_of(
     user: str | None,
     data: DataConfig | None,
     at: str | None,
+    domain: Path | None = None,
 ) -> list[Event]:
-    """The events asked for: given ids, or a user's in the log before `at`."""
+    """The events asked for: given ids, or a user's in the log before `at`. domain: the bundle whose items or log these
+    are, where it is another than the recommender's; its items are then told by their text.
+    """
+    if domain is not None:
+        other = load(domain, None)
+        return other.described(history_of(other, history, user, data, at))
     if (history is None) == (user is None):
         raise ConfigError("give either --history ID ... or --user ID")
     if history is not None:
         return list(several(history))
-    log = load_log(log_config(recommender.config.data, data))
+    log = log_of(recommender, data)
     row = user_row(log, user)
     mine = log.interactions.take(log.interactions.user == row)
     if at is not None:
         mine = mine.take(mine.time < seconds_of(at))
     return [(str(log.catalog.ids[item]), int(time)) for item, time in zip(mine.item, mine.time, strict=True)]
+
+
+def log_of(recommender: Recommender, data: DataConfig | None) -> Log:
+    return load_log(log_config(recommender.config.data, data))
+
+
+def one_item(item: list[str] | str | None, text: list[str] | str | None) -> Item:
+    """The item asked about: of the catalog, or by its text."""
+    given: list[Item] = [*several(item), *({VERBATIM: words} for words in several(text))]
+    if len(given) != 1:
+        raise ConfigError("give one item: --item ID, or --text '...' for an item that is in no catalog")
+    return given[0]
 
 
 def user_row(log: Log, user: str | None) -> int:
@@ -81,10 +101,16 @@ def user_row(log: Log, user: str | None) -> int:
     return row
 
 
-def print_history(recommender: Recommender, events: list[Event]) -> None:
-    last = [event if isinstance(event, str) else event[0] for event in events[-SHOWN_EVENTS:]]
-    labels = [recommender.catalog.label(row) for row in recommender.catalog.rows(last)]
+def print_history(recommender: Recommender, events: list[Event], looking_for: str | None = None) -> None:
+    labels = [recommender.label(item_of(event)) for event in events[-SHOWN_EVENTS:]]
     print(f"after {len(events):,} events, the last: {'; '.join(labels) or 'none'}")
+    if looking_for is not None:
+        print(f"looking for: {looking_for}")
+
+
+def print_ranked(found: list[Recommendation]) -> None:
+    for item in found:
+        print(f"{item.rank:>3}  {item.score:8.3f}  {item.label}  [{item.item}]")
 
 
 def drift_of(bundle: Path, user: str, at: str | None, data: DataConfig | None) -> UserDrift:
