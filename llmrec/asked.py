@@ -67,11 +67,10 @@ def history_of(
         return other.described(history_of(other, history, user, data, at))
     if (history is None) == (user is None):
         raise ConfigError("give either --history ID ... or --user ID")
-    if history is not None:
+    if user is None:
         return list(several(history))
     log = log_of(recommender, data)
-    row = user_row(log, user)
-    mine = log.interactions.take(log.interactions.user == row)
+    mine = log.interactions.take(log.interactions.user == log.user_row(user))
     if at is not None:
         mine = mine.take(mine.time < seconds_of(at))
     return [(str(log.catalog.ids[item]), int(time)) for item, time in zip(mine.item, mine.time, strict=True)]
@@ -87,18 +86,6 @@ def one_item(item: list[str] | str | None, text: list[str] | str | None) -> Item
     if len(given) != 1:
         raise ConfigError("give one item: --item ID, or --text '...' for an item that is in no catalog")
     return given[0]
-
-
-def user_row(log: Log, user: str | None) -> int:
-    """The row of a user's id.
-
-    Raises:
-        ConfigError: the log does not have it.
-    """
-    row: int = log.user_ids.index(str(user)).as_py()
-    if row < 0:
-        raise ConfigError(f"user {user!r} has no events in {log.facts.source}; ids there look like {log.user_ids[0]}")
-    return row
 
 
 def print_history(recommender: Recommender, events: list[Event], looking_for: str | None = None) -> None:
@@ -125,7 +112,7 @@ def drift_of(bundle: Path, user: str, at: str | None, data: DataConfig | None) -
     log = load_log(log_config(loaded.config.data, data))
     if log.catalog.ids.to_pylist() != loaded.catalog.ids[: len(log.catalog)].to_pylist():
         raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
-    row = user_row(log, user)
+    row = log.user_row(user)
     times = log.interactions.time[log.interactions.user == row]
     moment = int(times[-1]) + 1 if at is None else seconds_of(at)
     if times[0] >= moment:

@@ -8,35 +8,31 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from llmrec.config import FinetuneConfig
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.interactions import Mask
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
-from llmrec.errors import ConfigError
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.models.backbone import Backbone
-from llmrec.retrieval.conditions import Where, allowed
-from llmrec.retrieval.events import Asked, Event, Item, Time, read_histories, rows_of, seconds_of
+from llmrec.retrieval.events import Event, Item, Time, read_histories, rows_of, seconds_of
 from llmrec.retrieval.friends import SimilarUser, friends
 from llmrec.retrieval.item_vectors import ItemVectors
-from llmrec.retrieval.launch import AudienceMember, audience
-from llmrec.retrieval.looking import evidence
-from llmrec.retrieval.ranked import Recommendation, best, check_k
+from llmrec.retrieval.ranked import Recommendation, Where, allowed, best, check_k
 from llmrec.retrieval.similar import Space, similarities
-from llmrec.retrieval.topics import (
+from llmrec.retrieval.users import AudienceMember, Users, audience
+from llmrec.retrieval.words import (
     HALF_LIFE_EVENTS,
     SHARE,
     TEMPLATE,
     TopicShare,
+    evidence,
     interest,
     items_about,
-    ranked,
+    ordered,
     topic_shares,
 )
-from llmrec.retrieval.users import Users
 
 
 class Recommender:
@@ -106,14 +102,17 @@ class Recommender:
     ) -> list[Recommendation]:
         """The k items that score highest, those of the history left out unless `include_seen`.
 
-        looking_for: what the user says to want, in words, on top of a history or without one: it stands as the newest
-        event, and items gain by how near their text is to it. where: which items there are to choose from, a mask (N,) or conditions on fields such as
-        "category=Soap" or "genres~drama". topic: choose from the tenth of the catalog that is nearest to it in words;
-        for another part give `items_about` as `where`. Where the catalog has release dates and `at` is given, items of
-        a later date are left out.
+        A user without any history is met with what the model expects of anybody, or with what is `looking_for`.
+
+        looking_for: what the user says to want, in words, beside a history or in place of one: it stands as the newest
+        event, and scores gain by how near an item's text is to it. where: which items there are to choose from, a mask
+        (N,) or conditions on fields such as "category=Soap" or "genres~drama". topic: choose from the tenth of the
+        catalog that is nearest to it in words; for another part give `items_about` as `where`. Where the catalog has
+        release dates and `at` is given, items of a later date are left out.
 
         Raises:
-            DataError: an unknown id or an unreadable time. ConfigError: k below 1, or `where` that no item meets.
+            DataError: an unknown id or an unreadable time. ConfigError: k below 1, `where` that no item meets, or empty
+            words.
             BundleError: text to read, and a recommender on ids alone.
         """
         return self.recommend_many([history], k, at, include_seen, looking_for, where, topic)[0]
@@ -131,10 +130,9 @@ class Recommender:
     ) -> list[list[Recommendation]]:
         """`recommend` for several histories in one pass."""
         check_k(k)
+        gain = 0 if looking_for is None else evidence(self._items, looking_for)  # (N,)
         asked = read_histories(self.catalog, histories, at, looking_for)
-        scores = self._items.scorer.scores(asked.queries, self._items.cold(asked.texts))  # (B, N)
-        if looking_for is not None:
-            scores += evidence(self._items, looking_for)
+        scores = self._items.scorer.scores(asked.queries, self._items.cold(asked.texts)) + gain  # (B, N)
         if not include_seen:
             query, item = (torch.from_numpy(rows) for rows in asked.queries.seen())
             listed = item < len(self.catalog)
@@ -156,7 +154,8 @@ class Recommender:
         Raises:
             DataError: an unknown id. BundleError: new text, and a recommender on ids alone.
         """
-        state = self._states(read_histories(self.catalog, [history], at))  # (1, D)
+        asked = read_histories(self.catalog, [history], at)
+        state = self._items.scorer.states(asked.queries, self._items.cold(asked.texts))  # (1, D)
         scores: list[float] = self._bundle.model.scores(state, *self._items.scoring(items))[0].tolist()
         return scores
 
@@ -219,9 +218,11 @@ class Recommender:
         template: what the backbone reads in a label's place, such as "a {label} film".
 
         Raises:
-            ConfigError: no label, or a template without `{label}`. BundleError: a bundle on ids alone.
+            ConfigError: fewer than two labels, or a template without `{label}`. DataError: an unknown id.
+            BundleError: a bundle on ids alone.
         """
-        return [ranked(labels, of_item) for of_item in topic_shares(self._items, items, labels, template)]
+        shares = topic_shares(self._items, self._items.texts(items), labels, template)  # (C, L)
+        return [ordered(labels, of_item) for of_item in shares]
 
     def topics(
         self,
@@ -237,10 +238,8 @@ class Recommender:
         Raises:
             ConfigError: no events before `at`, and as `item_topics` does.
         """
-        items = self._items.items_of(read_histories(self.catalog, [history], at))
-        if not items:
-            raise ConfigError("topics: there are no events (before `at`) to take an interest from")
-        return ranked(labels, interest(topic_shares(self._items, items, labels, template), half_life_events))
+        texts = self._items.texts_of(read_histories(self.catalog, [history], at))
+        return ordered(labels, interest(topic_shares(self._items, texts, labels, template), half_life_events))
 
     def items_about(self, topic: str, share: float = SHARE) -> Mask:
         """(N,) the `share` of the catalog whose text is nearest to a topic in words; a mask for `recommend`'s where.
@@ -250,7 +249,6 @@ class Recommender:
         """
         return items_about(self._items, topic, share)
 
-    @torch.no_grad()
     def audience(self, item: Item, k: int = 10, at: Time | None = None, log: Log | None = None) -> list[AudienceMember]:
         """The k users of a log to show an item to (a new one is given by its fields): those whose next event it is
         likeliest to be, among all that the catalog has for them. Who has it already is left out.
@@ -261,12 +259,7 @@ class Recommender:
             DataError: an unknown id, or a log with other items. ConfigError: nobody has events before `at`.
         """
         check_k(k)
-        users = self._users(log, at)
-        holders = users.holders(int(rows_of(self.catalog, [item])[0]) if isinstance(item, str) else -1)
-        return audience(self._items.scorer, users, *self._items.scoring([item]), k, holders)
-
-    def _states(self, asked: Asked) -> Tensor:
-        return self._items.scorer.states(asked.queries, self._items.cold(asked.texts))
+        return audience(self._items, self._users(log, at), item, k)
 
     def _users(self, log: Log | None, at: Time | None) -> Users:
-        return Users.of(log or self.log, self.catalog, None if at is None else seconds_of(at))
+        return Users.of(self.log if log is None else log, self.catalog, None if at is None else seconds_of(at))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from llmrec.data.interactions import Rows
+from llmrec.errors import ConfigError
 from llmrec.retrieval.events import Event, Time, read_histories
 from llmrec.retrieval.item_vectors import ItemVectors
 from llmrec.retrieval.similar import cosines, nearest_pairs
@@ -37,6 +38,7 @@ class SimilarUser:
 
     similarity: cosine of the users' states. n_events: of the user. n_shared: items that both have; shared: ids of the
     up to five of them that come last in the history asked about. alike: the most similar items that they do not share.
+    An item that was asked about by its text is told by it.
     """
 
     rank: int
@@ -73,14 +75,20 @@ def in_common(mine: Rows, theirs: Rows, vectors: Tensor, names: Sequence[str]) -
 def friends(
     own: ItemVectors, users: Users, who: str | Sequence[Event], k: int, at: Time | None = None
 ) -> list[SimilarUser]:
-    """The k of `users` most like one of them (an id), who is left out, or like a history's user."""
-    states, names = users.all_states(own.scorer), list[str](own.catalog.ids.to_pylist())
+    """The k of `users` most like one of them (an id), who is left out, or like a history's user.
+
+    Raises:
+        ConfigError: a user or history without events before `at`.
+    """
+    states, names = torch.cat(list(users.states(own.scorer))), list[str](own.catalog.ids.to_pylist())
     vectors, itself = own.scorer.scoring_items, users.place(who) if isinstance(who, str) else -1
     if isinstance(who, str):
         state, mine = states[[itself]], users.items(itself)
     else:
         asked = read_histories(own.catalog, [who], at)
         cold, mine = own.cold(asked.texts), asked.queries.histories.item
+        if not len(mine):
+            raise ConfigError("the history has no events (before `at`): there is nothing to be like")
         state, names = own.scorer.states(asked.queries, cold), [*names, *asked.texts]
         if cold is not None:
             vectors = torch.cat([vectors, own.scorer.model.scoring_items(cold)])

@@ -82,10 +82,16 @@ class ItemVectors:
             vectors[~listed] = self.read(texts).to(vectors)
         return vectors
 
-    def items_of(self, asked: Asked) -> list[Item]:
-        """The items of all histories that were read."""
-        n_items, rows = len(self.catalog), asked.queries.histories.item.tolist()
-        return [str(self.catalog.ids[row]) if row < n_items else {VERBATIM: asked.texts[row - n_items]} for row in rows]
+    def texts_of(self, asked: Asked) -> Tensor:
+        """(E, D_text) of the events of all histories that were read."""
+        table = torch.cat([self.text, self.read(asked.texts)]) if asked.texts else self.text
+        return table[torch.from_numpy(asked.queries.histories.item)]
+
+    def centred(self, texts: Tensor) -> Tensor:
+        """(C, D_text) less the mean of the catalog: what all its items say alike (that they are films) tells none from
+        another, and with it the cosines of any two texts lie close together (Mu & Viswanath 2018, arXiv:1702.01417).
+        """
+        return texts - self.text.mean(0)
 
     def name(self, item: Item) -> str:
         """What to call an item before people."""

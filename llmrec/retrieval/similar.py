@@ -1,8 +1,7 @@
 """Items that lie near to each other: by what is written of them, or by how a model has learned to see them.
 
-Text vectors are compared less the mean of their own catalog: what all its items say alike (that they are films) tells
-none from another, and between two catalogs it would be most of what tells them apart. Without it the cosines of any two
-texts lie close together (Mu & Viswanath 2018, arXiv:1702.01417).
+Text vectors are compared less the mean of their own catalog (`ItemVectors.centred`): between two catalogs it would be
+most of what tells their items apart.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def similarities(of: Space, item: Item, own: ItemVectors, others: ItemVectors) -
         return cosines(own.scoring([item])[0], own.scorer.scoring_items)[0]
     if others is not own:
         check_same_reader(own.bundle, others.bundle)
-    return cosines(own.texts([item]) - own.text.mean(0), others.text - others.text.mean(0))[0]
+    return cosines(own.centred(own.texts([item])), others.centred(others.text))[0]
 
 
 def check_same_reader(one: Bundle, other: Bundle) -> None:

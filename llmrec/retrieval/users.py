@@ -1,7 +1,14 @@
-"""The users of a log as of a time, as a model sees them."""
+"""The users of a log as of a time, as a model sees them, and whom of them to show an item.
+
+Users are ranked by the log-probability that the item is their next, under their own softmax over the catalog:
+log p(i|u) = s_ui - log sum_j exp(s_uj). Scores of different users are not comparable as they are: a user with a long
+and clear history has large logits for everything, and only differences within one user are log-odds. The share of the
+softmax asks how well the item does against all that this user could have instead.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +22,8 @@ from llmrec.data.histories import Histories, Queries
 from llmrec.data.interactions import Interactions, Rows
 from llmrec.data.log import Log
 from llmrec.errors import ConfigError, DataError
+from llmrec.retrieval.events import Item, rows_of
+from llmrec.retrieval.item_vectors import ItemVectors
 from llmrec.training.scorer import ModelScorer
 
 AT_ONCE = 1024  # users whose scores of a whole catalog are held together
@@ -37,14 +46,12 @@ class Users:
         events = log.interactions if at is None else log.interactions.take(log.interactions.time < at)
         if not len(events):
             raise ConfigError(f"at: {log.facts.source} has no events before it; the first is at {log.facts.first_time}")
-        events = Interactions(events.user, _rows_in(catalog, log)[events.item], events.time)
-        if (events.item < 0).any():
-            n_lost = int((events.item < 0).sum())
-            raise DataError(
-                log.facts.source,
-                [f"{n_lost:,} events on items that the bundle lacks; give the bundle's log, or add them"],
-            )
-        past = Histories.of(events, log.n_users)
+        row = np.asarray(pc.index_in(log.catalog.ids, value_set=catalog.ids).fill_null(-1)).astype(np.int64)
+        item = row[events.item]  # the log's rows -> the catalog's
+        if (item < 0).any():
+            lost = f"{int((item < 0).sum()):,} events on items that the bundle lacks"
+            raise DataError(log.facts.source, [f"{lost}; give the bundle's log, or add them"])
+        past = Histories.of(Interactions(events.user, item, events.time), log.n_users)
         user = np.flatnonzero(np.diff(past.offset))
         start, end = past.offset[user], past.offset[user + 1]
         time = past.time[end - 1] if at is None else np.full(len(user), at)
@@ -62,11 +69,9 @@ class Users:
         Raises:
             ConfigError: the log does not have it, or not before the time.
         """
-        row = self.log.user_ids.index(user).as_py()
-        places = np.flatnonzero(self.queries.user == row)
+        places = np.flatnonzero(self.queries.user == self.log.user_row(user))
         if not len(places):
-            shown = f"ids there look like {self.log.user_ids[0]}"
-            raise ConfigError(f"user {user!r} has no events in {self.log.facts.source} by then; {shown}")
+            raise ConfigError(f"user {user!r} has no events before `at` in {self.log.facts.source}")
         return int(places[0])
 
     def items(self, place: int) -> Rows:
@@ -84,11 +89,48 @@ class Users:
         for start in range(0, len(self), AT_ONCE):
             yield scorer.states(self.queries.take(slice(start, start + AT_ONCE)))
 
-    def all_states(self, scorer: ModelScorer) -> Tensor:
-        """(U, D)"""
-        return torch.cat(list(self.states(scorer)))
+
+@dataclass(frozen=True, slots=True)
+class AudienceMember:
+    """One user of a ranked list.
+
+    log_probability: of the item being the user's next. lift: that probability in multiples of the mean over all users.
+    place: where the item would stand in the user's own ranking of the catalog, from 1.
+    """
+
+    rank: int
+    user: str
+    log_probability: float
+    lift: float
+    place: int
+    n_events: int
 
 
-def _rows_in(catalog: ItemCatalog, log: Log) -> Rows:
-    """(N of the log,) row in the catalog of each of a log's items, -1 where it is not there."""
-    return np.asarray(pc.index_in(log.catalog.ids, value_set=catalog.ids).fill_null(-1)).astype(np.int64)
+@torch.no_grad()
+def chances(own: ItemVectors, users: Users, item: Item) -> tuple[Tensor, Tensor]:
+    """(U,) log-probability that an item is the next, and (U,) its place in the catalog, for each user; on the CPU."""
+    model, (vector, known) = own.bundle.model, own.scoring([item])
+    chance, place = list[Tensor](), list[Tensor]()
+    for states in users.states(own.scorer):
+        others = model.scores(states, own.scorer.scoring_items, model.items.known)  # (B, N)
+        score = model.scores(states, vector, known)  # (B, 1)
+        total = others.logsumexp(1, keepdim=True)
+        if not isinstance(item, str):  # it is one more that there is
+            total = torch.logaddexp(total, score)
+        chance.append((score - total)[:, 0].float().cpu())
+        place.append(1 + (others > score).sum(1).cpu())
+    return torch.cat(chance), torch.cat(place)
+
+
+def audience(own: ItemVectors, users: Users, item: Item, k: int) -> list[AudienceMember]:
+    """The k users likeliest to want an item; those who have it already are left out."""
+    chance, place = chances(own, users, item)
+    mean = float(chance.logsumexp(0)) - math.log(len(chance))
+    holders = users.holders(int(rows_of(own.catalog, [item])[0])) if isinstance(item, str) else np.zeros(0, np.int64)
+    chance[torch.from_numpy(holders)] = -torch.inf
+    best = chance.topk(min(k, len(users) - len(holders)))
+    lengths = users.queries.end - users.queries.start
+    return [
+        AudienceMember(rank, users.id(row), value, math.exp(value - mean), int(place[row]), int(lengths[row]))
+        for rank, (value, row) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True), start=1)
+    ]

@@ -1,4 +1,4 @@
-"""Topics by name alone: how much of what is written of an item speaks of a label, without an example of either.
+"""What plain words say of items: how much an item speaks of a topic, and how near it is to what a user looks for.
 
 An item's share of a label is a softmax over the cosines of its text vector with those of the labels. Both sides are
 centred first: items less the mean of the catalog, labels less the mean of the labels. Without it a label that lies near
@@ -19,11 +19,11 @@ from torch import Tensor
 
 from llmrec.data.interactions import Mask
 from llmrec.errors import ConfigError
-from llmrec.retrieval.events import Item
 from llmrec.retrieval.item_vectors import ItemVectors
 from llmrec.retrieval.similar import cosines
 
 TEMPERATURE = 0.1  # the likeliest on MovieLens's genres and Amazon Beauty's categories was .07 to .15
+QUERY_TEMPERATURE = 0.1  # of .05 to .3, best on the validation part of Amazon Beauty and near the best on MovieLens's
 TEMPLATE = "{label}"
 HALF_LIFE_EVENTS = 10.0
 SHARE = 0.1
@@ -37,31 +37,21 @@ class TopicShare:
     share: float
 
 
-def prompts(labels: Sequence[str], template: str = TEMPLATE) -> list[str]:
-    """The labels as the backbone reads them.
+@torch.no_grad()
+def topic_shares(own: ItemVectors, texts: Tensor, labels: Sequence[str], template: str) -> Tensor:
+    """(C, D_text) text vectors -> (C, L) shares of the labels, which are 1 in each row.
 
     Raises:
-        ConfigError: no label, an empty one, one given twice, or a template without `{label}`.
+        ConfigError: fewer than two labels, an empty one, one given twice, or a template without `{label}`.
     """
-    if isinstance(labels, str) or not labels or not all(label.strip() for label in labels):
-        raise ConfigError(f"labels={labels!r}: give a list of at least one word or phrase each")
+    if isinstance(labels, str) or len(labels) < 2 or not all(label.strip() for label in labels):
+        raise ConfigError(f"labels={labels!r}: give at least two to divide among, a word or phrase each")
     if len(set(labels)) < len(labels):
         raise ConfigError(f"labels={list(labels)!r}: one is given twice")
     if "{label}" not in template:
         raise ConfigError(f"template={template!r} lacks {{label}}; write for instance 'a {{label}} film'")
-    return [template.replace("{label}", label) for label in labels]
-
-
-def label_cosines(items: Tensor, centre: Tensor, labels: Tensor) -> Tensor:
-    """(C, D) items less `centre` (D,), (L, D) labels less their mean -> (C, L). One label alone stays as it is."""
-    return cosines(items - centre, labels - labels.mean(0) if len(labels) > 1 else labels)
-
-
-@torch.no_grad()
-def topic_shares(own: ItemVectors, items: Sequence[Item], labels: Sequence[str], template: str) -> Tensor:
-    """(C, L) shares of items, which are 1 in each row."""
-    read = own.read(prompts(labels, template))
-    return (label_cosines(own.texts(items), own.text.mean(0), read) / TEMPERATURE).softmax(1)
+    read = own.read([template.replace("{label}", label) for label in labels])
+    return (cosines(own.centred(texts), read - read.mean(0)) / TEMPERATURE).softmax(1)
 
 
 def interest(of_events: Tensor, half_life_events: float = HALF_LIFE_EVENTS) -> Tensor:
@@ -69,34 +59,57 @@ def interest(of_events: Tensor, half_life_events: float = HALF_LIFE_EVENTS) -> T
     one that is `half_life_events` later.
 
     Raises:
-        ConfigError: a half-life that is not above 0.
+        ConfigError: no event, or a half-life that is not above 0.
     """
     if not half_life_events > 0:
         raise ConfigError(f"half_life_events={half_life_events}: give a number of events above 0")
+    if not len(of_events):
+        raise ConfigError("there are no events (before `at`) to take an interest from; give a longer history")
     back = torch.arange(len(of_events) - 1, -1, -1, device=of_events.device)
     weight = torch.exp(-math.log(2) * back / half_life_events)
     mean: Tensor = weight @ of_events / weight.sum()
     return mean
 
 
-def ranked(labels: Sequence[str], of_labels: Tensor) -> list[TopicShare]:
+def ordered(labels: Sequence[str], shares: Tensor) -> list[TopicShare]:
     """Labels with their shares (L,), largest first."""
-    order = of_labels.argsort(descending=True, stable=True).tolist()
-    return [TopicShare(labels[row], float(of_labels[row])) for row in order]
+    order = shares.argsort(descending=True, stable=True).tolist()
+    return [TopicShare(labels[row], float(shares[row])) for row in order]
 
 
 @torch.no_grad()
 def items_about(own: ItemVectors, topic: str, share: float) -> Mask:
-    """(N,) the `share` of the catalog that is nearest to a label.
+    """(N,) the `share` of the catalog that is nearest to a topic.
 
-    A share and no threshold on the cosine: how high cosines are depends on backbone and label.
+    A share and no threshold on the cosine: how high cosines are depends on backbone and topic.
 
     Raises:
         ConfigError: a share that is not above 0 and at most 1, or an empty topic.
     """
     if not 0 < share <= 1:
         raise ConfigError(f"share={share}: give the part of the catalog to keep, above 0 and at most 1")
-    near = label_cosines(own.text, own.text.mean(0), own.read(prompts([topic])))[:, 0].cpu()
+    near = _nearness(own, "topic", topic)
     mask = np.zeros(len(near), dtype=np.bool_)
     mask[near.topk(math.ceil(share * len(near))).indices.numpy()] = True
     return mask
+
+
+@torch.no_grad()
+def evidence(own: ItemVectors, looking_for: str) -> Tensor:
+    """(N,) what each item's logit gains, on the CPU, by what a user says to want.
+
+    p(i | history, words) ~ p(i | history) p(i | words), where p(i | words) is a softmax over the cosines of words and
+    item texts (a product of experts, Hinton 2002, doi:10.1162/089976602760128018). As one event among many the words
+    would be a hint; who asks for shampoo wants to see shampoo, and those first that suit the history.
+
+    Raises:
+        ConfigError: no words.
+    """
+    return _nearness(own, "looking_for", looking_for) / QUERY_TEMPERATURE
+
+
+def _nearness(own: ItemVectors, name: str, words: str) -> Tensor:
+    """(N,) cosines of words with the catalog's texts, on the CPU."""
+    if not words.strip():
+        raise ConfigError(f"{name} is empty; say in words what it is")
+    return cosines(own.read([words]), own.centred(own.text))[0].float().cpu()
