@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -65,8 +67,7 @@ def history_of(
     if domain is not None:
         other = load(domain, None)
         return other.described(history_of(other, history, user, data, at))
-    if (history is None) == (user is None):
-        raise ConfigError("give either --history ID ... or --user ID")
+    check_one_given(history, user)
     if user is None:
         return list(several(history))
     log = log_of(recommender, data)
@@ -74,6 +75,12 @@ def history_of(
     if at is not None:
         mine = mine.take(mine.time < seconds_of(at))
     return [(str(log.catalog.ids[item]), int(time)) for item, time in zip(mine.item, mine.time, strict=True)]
+
+
+def check_one_given(history: object, user: object) -> None:
+    """Raises ConfigError unless one of the two is there to be asked about."""
+    if (history is None) == (user is None):
+        raise ConfigError("give either --history ID ... or --user ID")
 
 
 def log_of(recommender: Recommender, data: DataConfig | None) -> Log:
@@ -93,6 +100,11 @@ def print_history(recommender: Recommender, events: list[Event], looking_for: st
     print(f"after {len(events):,} events, the last: {'; '.join(labels) or 'none'}")
     if looking_for is not None:
         print(f"looking for: {looking_for}")
+
+
+def print_json(found: Sequence[Any]) -> None:
+    """Dataclasses, as one JSON list."""
+    print(json.dumps([asdict(one) for one in found], ensure_ascii=False))
 
 
 def print_ranked(found: list[Recommendation]) -> None:

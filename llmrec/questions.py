@@ -38,14 +38,14 @@ def similar(
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.asked import load, one_item, print_ranked
+    from llmrec.asked import load, one_item, print_json, print_ranked
 
     recommender = load(bundle, backbone)
     there = None if other is None else load(other, backbone)
     asked = one_item(item, text)
     found = recommender.similar_items(asked, k, of, there)
     if as_json:
-        print(json.dumps([asdict(one) for one in found], ensure_ascii=False))
+        print_json(found)
         return
     print(f"like {recommender.label(asked)}, by {of}{'' if other is None else f', in {other}'}")
     print_ranked(found)
@@ -73,15 +73,14 @@ def friends(
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.asked import load, log_of, several
+    from llmrec.asked import check_one_given, load, log_of, print_json, several
 
-    if (history is None) == (user is None):
-        raise ConfigError("give either --history ID ... or --user ID")
+    check_one_given(history, user)
     recommender = load(bundle, backbone)
     who = user if user is not None else list(several(history))
     found = recommender.similar_users(who, k, at, log_of(recommender, data))
     if as_json:
-        print(json.dumps([asdict(one) for one in found], ensure_ascii=False))
+        print_json(found)
         return
     print(f"like {f'user {user}' if user is not None else 'this history'}")
     width = max([len(one.user) for one in found], default=0)
@@ -119,8 +118,10 @@ def topics(
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.asked import history_of, load, print_history, several
+    from llmrec.asked import history_of, load, print_history, print_json, several
 
+    if item is not None and (history is not None or user is not None):
+        raise ConfigError("give either --item ID ..., or one of --history ID ... and --user ID")
     recommender = load(bundle, backbone)
     labels, items = several(label), several(item)
     if items:
@@ -136,7 +137,7 @@ def topics(
     events = history_of(recommender, history, user, data, at)
     of_user = recommender.topics(events, labels, at, template)
     if as_json:
-        print(json.dumps([asdict(share) for share in of_user], ensure_ascii=False))
+        print_json(of_user)
         return
     print_history(recommender, events)
     for share in of_user:
@@ -165,14 +166,14 @@ def audience(
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.asked import load, log_of, one_item
+    from llmrec.asked import load, log_of, one_item, print_json
     from llmrec.evaluation.columns import aligned
 
     recommender = load(bundle, backbone)
     asked = one_item(item, text)
     found = recommender.audience(asked, k, at, log_of(recommender, data))
     if as_json:
-        print(json.dumps([asdict(one) for one in found], ensure_ascii=False))
+        print_json(found)
         return
     print(f"for {recommender.label(asked)}")
     heads = ["user", "times the mean chance", f"place among {len(recommender.catalog):,}", "events"]

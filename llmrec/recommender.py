@@ -102,13 +102,13 @@ class Recommender:
     ) -> list[Recommendation]:
         """The k items that score highest, those of the history left out unless `include_seen`.
 
-        A user without any history is met with what the model expects of anybody, or with what is `looking_for`.
+        A user without any history is met with what the model expects of anybody: what is popular.
 
-        looking_for: what the user says to want, in words, beside a history or in place of one: it stands as the newest
-        event, and scores gain by how near an item's text is to it. where: which items there are to choose from, a mask
-        (N,) or conditions on fields such as "category=Soap" or "genres~drama". topic: choose from the tenth of the
-        catalog that is nearest to it in words; for another part give `items_about` as `where`. Where the catalog has
-        release dates and `at` is given, items of a later date are left out.
+        looking_for: what the user says to want, in words, beside a history or in place of one: scores gain by how near
+        an item's text is to it. where: which items there are to choose from, a mask (N,) or conditions on fields such
+        as "category=Soap" or "genres~drama". topic: choose from the tenth of the catalog that is nearest to it in
+        words; for another part give `items_about` as `where`. Where the catalog has release dates and `at` is given,
+        items of a later date are left out.
 
         Raises:
             DataError: an unknown id or an unreadable time. ConfigError: k below 1, `where` that no item meets, or empty
@@ -131,7 +131,7 @@ class Recommender:
         """`recommend` for several histories in one pass."""
         check_k(k)
         gain = 0 if looking_for is None else evidence(self._items, looking_for)  # (N,)
-        asked = read_histories(self.catalog, histories, at, looking_for)
+        asked = read_histories(self.catalog, histories, at)
         scores = self._items.scorer.scores(asked.queries, self._items.cold(asked.texts)) + gain  # (B, N)
         if not include_seen:
             query, item = (torch.from_numpy(rows) for rows in asked.queries.seen())

@@ -44,7 +44,7 @@ def recommend(
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.asked import history_of, load, print_history, print_ranked, several
+    from llmrec.asked import history_of, load, print_history, print_json, print_ranked, several
 
     recommender = load(bundle, backbone)
     newcomer = looking_for is not None and history is None and user is None
@@ -52,7 +52,7 @@ def recommend(
     conditions = None if where is None else several(where)
     found = recommender.recommend(events, k, at, looking_for=looking_for, where=conditions, topic=topic)
     if as_json:
-        print(json.dumps([asdict(item) for item in found], ensure_ascii=False))
+        print_json(found)
         return
     print_history(recommender, events, looking_for)
     print_ranked(found)

@@ -34,24 +34,20 @@ class Asked:
     texts: list[str]
 
 
-def read_histories(
-    catalog: ItemCatalog, histories: Sequence[Sequence[Event]], at: Time | None = None, looking_for: str | None = None
-) -> Asked:
-    """One query for each history, its events before `at` in time order, and what is looked for as its newest.
+def read_histories(catalog: ItemCatalog, histories: Sequence[Sequence[Event]], at: Time | None = None) -> Asked:
+    """One query for each history, its events before `at` in time order.
 
     Raises:
         DataError: an unknown id, an unreadable event or time, or an empty text.
     """
     moment, texts = None if at is None else seconds_of(at), dict[str, int]()
     read = [_events(catalog, history, moment, texts) for history in histories]
-    if looking_for is not None:
-        row = _row(catalog, {VERBATIM: looking_for}, texts)
-        read = [(np.append(rows, row), np.append(times, _asked(times, moment))) for rows, times in read]
     lengths = np.array([len(rows) for rows, _ in read], dtype=np.int64)
     offset = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     item = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in read)])
     time = np.concatenate([np.zeros(0, np.int64), *(times for _, times in read)])
-    asked = np.array([_asked(times, moment) for _, times in read], dtype=np.int64)
+    last = np.array([times[-1] if len(times) else 0 for _, times in read], dtype=np.int64)
+    asked = last if moment is None else np.full(len(read), moment)
     user = np.arange(len(lengths))
     past = Histories(item, time, offset, np.arange(len(item)))
     return Asked(Queries(past, user, asked, np.zeros_like(user), offset[:-1], offset[1:]), list(texts))
@@ -116,7 +112,8 @@ def _events(catalog: ItemCatalog, history: Sequence[Event], at: int | None, text
     rows = np.zeros(len(items), dtype=np.int64)
     listed = np.array([not isinstance(item, Mapping) for item in items], dtype=np.bool_)
     rows[listed] = rows_of(catalog, [item for item in items if not isinstance(item, Mapping)])
-    rows[~listed] = [_row(catalog, item, texts) for item in items if isinstance(item, Mapping)]
+    new = [text_of(catalog, item) for item in items if isinstance(item, Mapping)]
+    rows[~listed] = [texts.setdefault(text, len(catalog) + len(texts)) for text in new]
     timed = [event[1] for event in history if not isinstance(event, (str, Mapping))]
     if not timed:
         return rows, np.full(len(rows), at or 0, dtype=np.int64)
@@ -127,15 +124,6 @@ def _events(catalog: ItemCatalog, history: Sequence[Event], at: int | None, text
     if at is not None:
         order = order[times[order] < at]
     return rows[order], times[order]
-
-
-def _row(catalog: ItemCatalog, item: Mapping[str, object], texts: dict[str, int]) -> int:
-    return texts.setdefault(text_of(catalog, item), len(catalog) + len(texts))
-
-
-def _asked(times: Rows, at: int | None) -> int:
-    """The query time: `at`, or that of the last event."""
-    return at if at is not None else int(times[-1]) if len(times) else 0
 
 
 def _is_pair(event: object) -> bool:

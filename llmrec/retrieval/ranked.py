@@ -64,7 +64,7 @@ def allowed(catalog: ItemCatalog, where: Where) -> Mask:
     conditions = [where] if isinstance(where, str) else where
     if not conditions:
         raise ConfigError("where: no condition; write field=value, or field~part of it")
-    mask = np.logical_and.reduce([_meets(catalog, condition) for condition in conditions])
+    mask: Mask = np.logical_and.reduce([_meets(catalog, condition) for condition in conditions])
     if not mask.any():
         raise ConfigError(f"where={where!r}: each condition is met by some items, and no item meets them all")
     return mask

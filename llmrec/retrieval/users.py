@@ -109,16 +109,17 @@ class AudienceMember:
 @torch.no_grad()
 def chances(own: ItemVectors, users: Users, item: Item) -> tuple[Tensor, Tensor]:
     """(U,) log-probability that an item is the next, and (U,) its place in the catalog, for each user; on the CPU."""
-    model, (vector, known) = own.bundle.model, own.scoring([item])
-    chance, place = list[Tensor](), list[Tensor]()
+    model, chance, place = own.bundle.model, list[Tensor](), list[Tensor]()
+    items, known, row = own.scorer.scoring_items, model.items.known, len(own.catalog)
+    if isinstance(item, str):
+        row = int(rows_of(own.catalog, [item])[0])
+    else:  # one more that there is
+        new, unknown = own.scoring([item])
+        items, known = torch.cat([items, new]), torch.cat([known, unknown])
     for states in users.states(own.scorer):
-        others = model.scores(states, own.scorer.scoring_items, model.items.known)  # (B, N)
-        score = model.scores(states, vector, known)  # (B, 1)
-        total = others.logsumexp(1, keepdim=True)
-        if not isinstance(item, str):  # it is one more that there is
-            total = torch.logaddexp(total, score)
-        chance.append((score - total)[:, 0].float().cpu())
-        place.append(1 + (others > score).sum(1).cpu())
+        scores = model.scores(states, items, known)  # (B, N) or (B, N + 1)
+        chance.append(scores.log_softmax(1)[:, row].float().cpu())
+        place.append(1 + (scores > scores[:, [row]]).sum(1).cpu())
     return torch.cat(chance), torch.cat(place)
 
 
