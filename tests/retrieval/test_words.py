@@ -97,7 +97,7 @@ def test_mistakes_are_named(recommender: Recommender) -> None:
             recommender.item_topics(["i1"], labels)
     with pytest.raises(ConfigError, match="given twice"):
         recommender.item_topics(["i1"], ["love", "love"])
-    with pytest.raises(ConfigError, match="lacks {label}"):
+    with pytest.raises(ConfigError, match=r"lacks \{label\}"):
         recommender.topics(["i1"], LABELS, template="film")
     with pytest.raises(ConfigError, match="no events"):
         recommender.topics([("i1", 10)], LABELS, at=10)
