@@ -5,15 +5,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from llmrec.cli import main
-from llmrec.config import DataConfig, Strategy
+from llmrec.config import Strategy
 from llmrec.data.log import Log
-from llmrec.data.sources import load_log
-from llmrec.data.synthetic import planted_world
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.recommender import Recommender
 
@@ -22,16 +18,9 @@ Ask = Callable[..., str]
 
 @pytest.fixture
 def folder(make_bundle: Callable[[Strategy], Bundle], tmp_path: Path) -> Path:
-    """bundle/ with its log in log/, and tuned/, whose backbone has moved away."""
+    """bundle/, and tuned/, whose backbone has moved away."""
     save_bundle(tmp_path / "bundle", make_bundle("frozen"))
     save_bundle(tmp_path / "tuned", make_bundle("lora"))
-    log = planted_world(n_users=30, n_items=40, events_per_user=6)[0]
-    events = log.interactions
-    users, items = log.user_ids.take(pa.array(events.user)), log.catalog.ids.take(pa.array(events.item))
-    (tmp_path / "log").mkdir()
-    pq.write_table(pa.table({"user_id": users, "item_id": items, "timestamp": events.time}),
-                   tmp_path / "log" / "interactions.parquet")  # fmt: skip
-    pq.write_table(log.catalog.fields.select(["item_id", "title"]), tmp_path / "log" / "items.parquet")
     return tmp_path
 
 
@@ -41,16 +30,11 @@ def recommender(folder: Path, tiny_bert: Path) -> Recommender:
 
 
 @pytest.fixture
-def log(folder: Path) -> Log:
-    return load_log(DataConfig(source=str(folder / "log")))
-
-
-@pytest.fixture
-def ask(folder: Path, tiny_bert: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
+def ask(folder: Path, log_folder: str, tiny_bert: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
     """ask(verb, argument, ...): what is printed; LOG stands for where the log is."""
 
     def asked(verb: str, *arguments: str) -> str:
-        given = [one for a in arguments for one in (["--data.source", str(folder / "log")] if a == "LOG" else [a])]
+        given = [one for a in arguments for one in (["--data.source", log_folder] if a == "LOG" else [a])]
         main([verb, "--bundle", str(folder / "bundle"), "--backbone", str(tiny_bert), *given])
         return capsys.readouterr().out
 
@@ -156,7 +140,7 @@ def test_mistakes_are_told_in_words(refused: Ask, folder: Path) -> None:
         assert one in refused("audience", *arguments)
     assert "of" in refused("similar", "--item", "i1", "--of", "colour")
     assert "trained apart" in refused("similar", "--item", "i1", "--other", str(folder / "tuned"))
-    assert "is not a bundle" in refused("similar", "--item", "i1", "--other", str(folder / "log"))
+    assert "is not a bundle" in refused("similar", "--item", "i1", "--other", str(folder))
     for given in ([], ["--user", "u3", "--history", "i1"]):
         assert "either --history" in refused("friends", *given, "LOG")
     assert "ids there look like u" in refused("friends", "--user", "x", "LOG")
@@ -169,4 +153,4 @@ def test_mistakes_are_told_in_words(refused: Ask, folder: Path) -> None:
     assert "no events (before `at`)" in refused("topics", "--history", *labels)
     assert "is no condition" in refused("recommend", "--history", "--where", "Soap")
     assert "looking_for is empty" in refused("recommend", "--looking-for", "")
-    assert "is not a bundle" in refused("recommend", "--history", "i1", "--domain", str(folder / "log"))
+    assert "is not a bundle" in refused("recommend", "--history", "i1", "--domain", str(folder))

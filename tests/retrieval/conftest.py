@@ -1,4 +1,4 @@
-"""A small recommender with heads drawn at random, and the planted log of its items."""
+"""A small recommender with heads drawn at random."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from llmrec.config import Strategy
-from llmrec.data.log import Log
-from llmrec.data.synthetic import planted_world
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.recommender import Recommender
 
@@ -30,9 +28,3 @@ def load(make_bundle: Callable[[Strategy], Bundle], tmp_path: Path, tiny_bert: P
 @pytest.fixture
 def recommender(load: Load) -> Recommender:
     return load()
-
-
-@pytest.fixture
-def log() -> Log:
-    """The planted log of `make_bundle`."""
-    return planted_world(n_users=30, n_items=40, events_per_user=6)[0]

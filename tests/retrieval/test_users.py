@@ -48,7 +48,7 @@ def test_the_audience_are_those_whose_next_it_is_likeliest_to_be(
         scores = np.array(recommender.score(history, [*recommender.catalog.ids.to_pylist(), item], at))
         others = scores[:-1] if isinstance(item, str) else scores  # a new item is one more
         log_probability = -np.log(np.exp(others - scores[-1]).sum())
-        expected[user] = (log_probability, 1 + int((scores[:-1] > scores[-1]).sum()), len(history))
+        expected[user] = (log_probability, 1 + int((scores[:-1] > scores[-1] + 1e-5).sum()), len(history))
     mean = np.mean([np.exp(value) for value, *_ in expected.values()])
     held = {user for user, history in before.items() if item in [event[0] for event in history]}
     assert bool(held) is isinstance(item, str)
