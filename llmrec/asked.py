@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ from llmrec.data.timestamps import iso
 from llmrec.errors import ConfigError
 from llmrec.evaluation.drift_user import UserDrift, user_drift
 from llmrec.hub.bundle import load_bundle
-from llmrec.recommender import Event, Recommender, seconds_of
+from llmrec.recommender import Recommender
+from llmrec.retrieval.events import VERBATIM, Event, Item, item_of, seconds_of
+from llmrec.retrieval.ranked import Recommendation
 
 SHOWN_EVENTS = 5
 PLACES = {"source", "interactions", "items"}  # another place is another place as a whole
@@ -55,36 +59,57 @@ def history_of(
     user: str | None,
     data: DataConfig | None,
     at: str | None,
+    domain: Path | None = None,
 ) -> list[Event]:
-    """The events asked for: given ids, or a user's in the log before `at`."""
-    if (history is None) == (user is None):
-        raise ConfigError("give either --history ID ... or --user ID")
-    if history is not None:
+    """The events asked for: given ids, or a user's in the log before `at`. domain: the bundle whose items or log these
+    are, where it is another than the recommender's; its items are then told by their text.
+    """
+    if domain is not None:
+        other = load(domain, None)
+        return other.described(history_of(other, history, user, data, at))
+    check_one_given(history, user)
+    if user is None:
         return list(several(history))
-    log = load_log(log_config(recommender.config.data, data))
-    row = user_row(log, user)
-    mine = log.interactions.take(log.interactions.user == row)
+    log = log_of(recommender, data)
+    mine = log.interactions.take(log.interactions.user == log.user_row(user))
     if at is not None:
         mine = mine.take(mine.time < seconds_of(at))
     return [(str(log.catalog.ids[item]), int(time)) for item, time in zip(mine.item, mine.time, strict=True)]
 
 
-def user_row(log: Log, user: str | None) -> int:
-    """The row of a user's id.
-
-    Raises:
-        ConfigError: the log does not have it.
-    """
-    row: int = log.user_ids.index(str(user)).as_py()
-    if row < 0:
-        raise ConfigError(f"user {user!r} has no events in {log.facts.source}; ids there look like {log.user_ids[0]}")
-    return row
+def check_one_given(history: object, user: object) -> None:
+    """Raises ConfigError unless one of the two is there to be asked about."""
+    if (history is None) == (user is None):
+        raise ConfigError("give either --history ID ... or --user ID")
 
 
-def print_history(recommender: Recommender, events: list[Event]) -> None:
-    last = [event if isinstance(event, str) else event[0] for event in events[-SHOWN_EVENTS:]]
-    labels = [recommender.catalog.label(row) for row in recommender.catalog.rows(last)]
+def log_of(recommender: Recommender, data: DataConfig | None) -> Log:
+    return load_log(log_config(recommender.config.data, data))
+
+
+def one_item(item: list[str] | str | None, text: list[str] | str | None) -> Item:
+    """The item asked about: of the catalog, or by its text."""
+    given: list[Item] = [*several(item), *({VERBATIM: words} for words in several(text))]
+    if len(given) != 1:
+        raise ConfigError("give one item: --item ID, or --text '...' for an item that is in no catalog")
+    return given[0]
+
+
+def print_history(recommender: Recommender, events: list[Event], looking_for: str | None = None) -> None:
+    labels = [recommender.label(item_of(event)) for event in events[-SHOWN_EVENTS:]]
     print(f"after {len(events):,} events, the last: {'; '.join(labels) or 'none'}")
+    if looking_for is not None:
+        print(f"looking for: {looking_for}")
+
+
+def print_json(found: Sequence[Any]) -> None:
+    """Dataclasses, as one JSON list."""
+    print(json.dumps([asdict(one) for one in found], ensure_ascii=False))
+
+
+def print_ranked(found: list[Recommendation]) -> None:
+    for item in found:
+        print(f"{item.rank:>3}  {item.score:8.3f}  {item.label}  [{item.item}]")
 
 
 def drift_of(bundle: Path, user: str, at: str | None, data: DataConfig | None) -> UserDrift:
@@ -99,7 +124,7 @@ def drift_of(bundle: Path, user: str, at: str | None, data: DataConfig | None) -
     log = load_log(log_config(loaded.config.data, data))
     if log.catalog.ids.to_pylist() != loaded.catalog.ids[: len(log.catalog)].to_pylist():
         raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
-    row = user_row(log, user)
+    row = log.user_row(user)
     times = log.interactions.time[log.interactions.user == row]
     moment = int(times[-1]) + 1 if at is None else seconds_of(at)
     if times[0] >= moment:

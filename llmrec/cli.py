@@ -12,11 +12,15 @@ from llmrec.errors import LlmrecError
 VERBS: dict[str, str] = {
     "recommend": "ten recommendations for a history, or for a user of the bundle's log",
     "score": "how much a history calls for given items: of the catalog, or from their text alone",
+    "similar": "items like one: of the catalog or from its text, also in another bundle's catalog",
+    "friends": "users of the log who are like a user or a history, and what they have in common",
+    "topics": "how a user's interest, or an item, divides among topics that are given in words",
+    "audience": "which users to show an item to, a new one from its text",
     "drift": "how a user's interest moved, where it is going, and what the crowd went on to from there",
     "evaluate": "rank the test part of a log again with a saved bundle",
     "audit": "what a log hides: ties, repeats, leakage, cold items, what leave-one-out would not show",
 }
-MANY = ("--history", "--item", "--text")
+MANY = ("--history", "--item", "--text", "--label", "--where")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -44,10 +48,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _written_out(arguments: list[str]) -> list[str]:
-    """`--history a b` as the one JSON list that the parser takes; `-k` and `--json` by their long names."""
+    """`--history a b` as the one JSON list that the parser takes; `-k` and `--json` by their long names, and dashes in
+    names, as in `--looking-for`, as the parser has them.
+    """
     written, rest = list[str](), list(arguments)
     while rest:
         flag, values = rest.pop(0), list[str]()
+        if flag.startswith("--"):
+            name, *value = flag[2:].split("=", 1)
+            flag = "--" + "=".join([name.replace("-", "_"), *value])
         written += {"-k": ["--k"], "--json": ["--as_json", "true"]}.get(flag, [flag])
         if flag not in MANY:
             continue
@@ -59,7 +68,7 @@ def _written_out(arguments: list[str]) -> list[str]:
 
 
 def _function(name: str) -> Callable[..., None]:
-    from llmrec import verbs
+    from llmrec import questions, verbs
 
-    function: Callable[..., None] = getattr(verbs, name)
+    function: Callable[..., None] = getattr(questions if hasattr(questions, name) else verbs, name)
     return function

@@ -3,45 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
-from numbers import Real
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from llmrec.config import FinetuneConfig
-from llmrec.data.histories import Histories, Queries
-from llmrec.data.interactions import Rows
-from llmrec.data.timestamps import END_OF_TIME
-from llmrec.errors import ConfigError, DataError
-from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle
+from llmrec.data.catalog import ItemCatalog
+from llmrec.data.interactions import Mask
+from llmrec.data.log import Log
+from llmrec.data.sources import load_log
+from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.models.backbone import Backbone
-from llmrec.training.scorer import ModelScorer
-
-Time: TypeAlias = "int | float | str | datetime"
-Event: TypeAlias = "str | tuple[str, Time]"
-Item: TypeAlias = "str | Mapping[str, object]"
-VERBATIM = "text"
-
-
-@dataclass(frozen=True, slots=True)
-class Recommendation:
-    """One item of a ranked list: rank from 1, the item's id and label, and its score on the model's own scale."""
-
-    rank: int
-    item: str
-    label: str
-    score: float
+from llmrec.retrieval.events import Event, Item, Time, read_histories, rows_of, seconds_of
+from llmrec.retrieval.friends import SimilarUser, friends
+from llmrec.retrieval.item_vectors import ItemVectors
+from llmrec.retrieval.ranked import Recommendation, Where, allowed, best, check_k
+from llmrec.retrieval.similar import Space, similarities
+from llmrec.retrieval.users import AudienceMember, Users, audience
+from llmrec.retrieval.words import (
+    HALF_LIFE_EVENTS,
+    SHARE,
+    TEMPLATE,
+    TopicShare,
+    evidence,
+    interest,
+    items_about,
+    ordered,
+    topic_shares,
+)
 
 
 class Recommender:
     """Recommends from, and scores against, a catalog that can grow.
 
-    A history is a sequence of item ids, oldest first, or of (id, time) pairs; a time is seconds since the epoch, a
+    A history is a sequence of events, oldest first: item ids, fields of items that the catalog lacks (such as another
+    domain's, which are then read by their text), or (item, time) pairs of either. A time is seconds since the epoch, a
     datetime or an ISO string, UTC where it does not say. Scores are the model's logits: they order items for one
     history, and their differences are log-odds. `at` is the query time: events at or after it are left out.
     Without it the moment of the last event is asked about.
@@ -52,10 +50,8 @@ class Recommender:
     ) -> None:
         if device is not None:
             bundle.model.to(device)
-        self._bundle, self._folder, self._backbone_name = bundle, folder, backbone
-        self._backbone: Backbone | None = None
-        self.catalog = bundle.catalog
-        self._scorer = ModelScorer(bundle.model)
+        self._bundle = bundle
+        self._items = ItemVectors(bundle, folder, backbone)
 
     @classmethod
     def from_pretrained(
@@ -80,40 +76,74 @@ class Recommender:
         return self._bundle.config
 
     @property
+    def catalog(self) -> ItemCatalog:
+        """The items, added ones included."""
+        return self._items.catalog
+
+    @property
     def backbone(self) -> Backbone:
         """The language model that reads new text; loaded when it is first needed."""
-        if self._backbone is None:
-            loaded = load_backbone(self._folder, self._bundle, self._backbone_name)
-            self._backbone = loaded.to(self._scorer.table.device)
-        return self._backbone
+        return self._items.backbone
+
+    @cached_property
+    def log(self) -> Log:
+        """The log that the bundle was trained on, read again from where it was."""
+        return load_log(self.config.data)
 
     def recommend(
-        self, history: Sequence[Event], k: int = 10, at: Time | None = None, include_seen: bool = False
+        self,
+        history: Sequence[Event] = (),
+        k: int = 10,
+        at: Time | None = None,
+        include_seen: bool = False,
+        looking_for: str | None = None,
+        where: Where | None = None,
+        topic: str | None = None,
     ) -> list[Recommendation]:
         """The k items that score highest, those of the history left out unless `include_seen`.
 
-        Where the catalog has release dates and `at` is given, items of a later date are left out.
+        A user without any history is met with what the model expects of anybody: what is popular.
+
+        looking_for: what the user says to want, in words, beside a history or in place of one: scores gain by how near
+        an item's text is to it. where: which items there are to choose from, a mask (N,) or conditions on fields such
+        as "category=Soap" or "genres~drama". topic: choose from the tenth of the catalog that is nearest to it in
+        words; for another part give `items_about` as `where`. Where the catalog has release dates and `at` is given,
+        items of a later date are left out.
 
         Raises:
-            DataError: an unknown id or an unreadable time. ConfigError: k below 1.
+            DataError: an unknown id or an unreadable time. ConfigError: k below 1, `where` that no item meets, or empty
+            words.
+            BundleError: text to read, and a recommender on ids alone.
         """
-        return self.recommend_many([history], k, at, include_seen)[0]
+        return self.recommend_many([history], k, at, include_seen, looking_for, where, topic)[0]
 
     @torch.no_grad()
     def recommend_many(
-        self, histories: Sequence[Sequence[Event]], k: int = 10, at: Time | None = None, include_seen: bool = False
+        self,
+        histories: Sequence[Sequence[Event]],
+        k: int = 10,
+        at: Time | None = None,
+        include_seen: bool = False,
+        looking_for: str | None = None,
+        where: Where | None = None,
+        topic: str | None = None,
     ) -> list[list[Recommendation]]:
         """`recommend` for several histories in one pass."""
-        if k < 1:
-            raise ConfigError(f"k={k}: ask for at least one item")
-        queries = self._queries(histories, at)
-        scores = self._scorer.scores(queries)  # (B, N)
+        check_k(k)
+        gain = 0 if looking_for is None else evidence(self._items, looking_for)  # (N,)
+        asked = read_histories(self.catalog, histories, at)
+        scores = self._items.scorer.scores(asked.queries, self._items.cold(asked.texts)) + gain  # (B, N)
         if not include_seen:
-            scores[tuple(torch.from_numpy(rows) for rows in queries.seen())] = -torch.inf
+            query, item = (torch.from_numpy(rows) for rows in asked.queries.seen())
+            listed = item < len(self.catalog)
+            scores[query[listed], item[listed]] = -torch.inf
         if at is not None and self.catalog.release_time is not None:
             scores[:, torch.from_numpy(self.catalog.release_time > seconds_of(at))] = -torch.inf
-        best, rows = scores.topk(min(k, scores.shape[1]))
-        return [self._named(*pair) for pair in zip(best.tolist(), rows.tolist(), strict=True)]
+        if where is not None:
+            scores[:, torch.from_numpy(~allowed(self.catalog, where))] = -torch.inf
+        if topic is not None:
+            scores[:, torch.from_numpy(~self.items_about(topic))] = -torch.inf
+        return [best(self.catalog, row, k) for row in scores]
 
     @torch.no_grad()
     def score(self, history: Sequence[Event], items: Sequence[Item], at: Time | None = None) -> list[float]:
@@ -124,114 +154,112 @@ class Recommender:
         Raises:
             DataError: an unknown id. BundleError: new text, and a recommender on ids alone.
         """
-        state = self._scorer.states(self._queries([history], at))  # (1, D)
-        scores: list[float] = self._bundle.model.scores(state, *self._vectors(items))[0].tolist()
+        asked = read_histories(self.catalog, [history], at)
+        state = self._items.scorer.states(asked.queries, self._items.cold(asked.texts))  # (1, D)
+        scores: list[float] = self._bundle.model.scores(state, *self._items.scoring(items))[0].tolist()
         return scores
 
-    @torch.no_grad()
     def add_items(self, items: Sequence[Mapping[str, object]]) -> None:
         """Put new items (fields with their id) into the catalog: they can be recommended at once, by their text.
 
         Raises:
             DataError: an id that is missing, given twice or taken; nothing is added then.
         """
-        if not items:
-            return
-        catalog = self.catalog.extend(items)
-        text = self._read([str(text) for text in catalog.text_array[len(self.catalog) :].to_pylist()])
-        self._bundle.model.items.extend(text)
-        self.catalog, self._scorer = catalog, ModelScorer(self._bundle.model)
+        if items:
+            self._items.extend(items)
 
-    def _named(self, scores: list[float], rows: list[int]) -> list[Recommendation]:
-        pairs = [(score, row) for score, row in zip(scores, rows, strict=True) if score != -float("inf")]
-        return [
-            Recommendation(rank, str(self.catalog.ids[row]), self.catalog.label(row), score)
-            for rank, (score, row) in enumerate(pairs, start=1)
-        ]
+    def label(self, item: Item) -> str:
+        """What to call an item before people: its title, or the start of its text."""
+        return self._items.name(item)
 
-    def _vectors(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
-        """(C, D) item vectors as the scores see them, and (C,) whether training saw them."""
-        if isinstance(items, (str, Mapping)):
-            raise DataError("items", [f"{items!r} is one item; give a list of items"])
-        model = self._bundle.model
-        try:
-            rows = torch.from_numpy(self.catalog.rows([item for item in items if isinstance(item, str)]))
-        except DataError as error:
-            hint = 'for an item in no catalog give its fields: {"title": ...}, or {"text": ...}'
-            raise DataError("items", [*error.problems, hint]) from error
-        texts = [self._text(item) for item in items if not isinstance(item, str)]
-        listed = torch.tensor([isinstance(item, str) for item in items], dtype=torch.bool, device=rows.device)
-        vectors = self._scorer.scoring_items.new_empty(len(items), self._scorer.scoring_items.shape[1])
-        vectors[listed] = self._scorer.scoring_items[rows]
-        known = torch.zeros(len(items), dtype=torch.bool, device=vectors.device)
-        known[listed] = model.items.known[rows]
-        if texts:
-            vectors[~listed] = model.scoring_items(model.items.encode_text(self._read(texts)))
-        return vectors, known
+    def described(self, history: Sequence[Event]) -> list[Event]:
+        """The history with each item as its text: what a recommender of another domain can be asked about."""
+        return self._items.described(history)
 
-    def _text(self, item: Mapping[str, object]) -> str:
-        if not isinstance(item, Mapping):
-            raise DataError("items", [f"{item!r} is no item; give an id as text, or the fields of a new item"])
-        if set(item) != {VERBATIM}:
-            return self.catalog.text_of(item)
-        if not item[VERBATIM]:
-            raise DataError("items", ["empty text; give what there is to read about the item"])
-        return str(item[VERBATIM])
+    @torch.no_grad()
+    def similar_items(
+        self, item: Item, k: int = 10, of: Space = "text", other: Recommender | None = None
+    ) -> list[Recommendation]:
+        """The k items most like an item, by the cosine of their texts or of how the model sees them.
 
-    def _read(self, texts: list[str]) -> Tensor:
-        return self.backbone.encode(self.backbone.tokens(texts)).to(self._scorer.table)
+        other: whose catalog to look in, by text; the texts are compared less the mean of their own catalog.
 
-    def _queries(self, histories: Sequence[Sequence[Event]], at: Time | None) -> Queries:
-        """One query for each history, its events before `at` in time order."""
-        rows, times = zip(*(self._events(history, at) for history in histories), strict=True) if histories else ((), ())
-        lengths = np.array([len(of_one) for of_one in rows], dtype=np.int64)
-        offset = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        item = np.concatenate([np.zeros(0, np.int64), *rows])
-        time = np.concatenate([np.zeros(0, np.int64), *times])
-        last = np.array([of_one[-1] if len(of_one) else 0 for of_one in times], dtype=np.int64)
-        asked = last if at is None else np.full(len(lengths), seconds_of(at), dtype=np.int64)
-        user = np.arange(len(lengths))
-        past = Histories(item, time, offset, np.arange(len(item)))
-        return Queries(past, user, asked, np.zeros_like(user), offset[:-1], offset[1:])
+        Raises:
+            ConfigError: bundles whose texts different backbones have read, or of="model" between two bundles.
+            DataError: an unknown id. BundleError: text, and a bundle on ids alone.
+        """
+        check_k(k)
+        there = self if other is None else other
+        alike = similarities(of, item, self._items, there._items).cpu()
+        if there is self and isinstance(item, str):
+            alike[rows_of(self.catalog, [item])] = -torch.inf
+        return best(there.catalog, alike, k)
 
-    def _events(self, history: Sequence[Event], at: Time | None) -> tuple[Rows, Rows]:
-        """Rows and times of the events of one history that lie before `at`, oldest first."""
-        if isinstance(history, str):
-            raise DataError("history", [f"{history!r} is one id; give a list of ids"])
-        odd = [event for event in history if not isinstance(event, str) and not _is_pair(event)]
-        if odd:
-            raise DataError("history", [f"{odd[0]!r} is no event; give item ids as text, or (id, time) pairs"])
-        rows = self.catalog.rows([event if isinstance(event, str) else event[0] for event in history])
-        timed = [event[1] for event in history if not isinstance(event, str)]
-        if not timed:
-            return rows, np.full(len(rows), 0 if at is None else seconds_of(at), dtype=np.int64)
-        if len(timed) < len(history):
-            raise DataError("history", ["some events have a time and some have none; give all of them one, or none"])
-        times = np.array([seconds_of(time) for time in timed], dtype=np.int64)
-        order = np.argsort(times, kind="stable")
-        if at is not None:
-            order = order[times[order] < seconds_of(at)]
-        return rows[order], times[order]
+    @torch.no_grad()
+    def similar_users(
+        self, who: str | Sequence[Event], k: int = 10, at: Time | None = None, log: Log | None = None
+    ) -> list[SimilarUser]:
+        """The k users of a log whose interest is most like that of a user of it (an id), or of a history's.
 
+        log: the bundle's own unless given. Only events before `at` are known, of anyone.
 
-def _is_pair(event: object) -> bool:
-    return isinstance(event, (tuple, list)) and len(event) == 2
+        Raises:
+            ConfigError: a user without events before `at`, or k below 1. DataError: an unreadable history, or a log
+            with other items.
+        """
+        check_k(k)
+        return friends(self._items, self._users(log, at), who, k, at)
 
+    def item_topics(
+        self, items: Sequence[Item], labels: Sequence[str], template: str = TEMPLATE
+    ) -> list[list[TopicShare]]:
+        """For each item, how much of its text speaks of each label (shares, largest first), by names alone.
 
-def seconds_of(time: Time) -> int:
-    """Seconds since the epoch; UTC where the time does not say.
+        template: what the backbone reads in a label's place, such as "a {label} film".
 
-    Raises:
-        DataError: not a time, or one beyond the year 9999, as milliseconds are.
-    """
-    try:
-        if isinstance(time, Real):  # NumPy's numbers too
-            seconds = int(time)
-        else:
-            moment = time if isinstance(time, datetime) else datetime.fromisoformat(str(time).replace("Z", "+00:00"))
-            seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp())
-    except (ValueError, OverflowError) as error:
-        raise DataError("time", [f"{time!r} is not an ISO date or time such as 2024-05-01T12:00:00+02:00"]) from error
-    if abs(seconds) >= END_OF_TIME:
-        raise DataError("time", [f"{time!r} is too far from 1970 for seconds; give seconds, not milliseconds"])
-    return seconds
+        Raises:
+            ConfigError: fewer than two labels, or a template without `{label}`. DataError: an unknown id.
+            BundleError: a bundle on ids alone.
+        """
+        shares = topic_shares(self._items, self._items.texts(items), labels, template)  # (C, L)
+        return [ordered(labels, of_item) for of_item in shares]
+
+    def topics(
+        self,
+        history: Sequence[Event],
+        labels: Sequence[str],
+        at: Time | None = None,
+        template: str = TEMPLATE,
+        half_life_events: float = HALF_LIFE_EVENTS,
+    ) -> list[TopicShare]:
+        """How a history's interest divides among labels, largest first: the mean of its items' shares, in which an
+        event counts half as much as one that is `half_life_events` later.
+
+        Raises:
+            ConfigError: no events before `at`, and as `item_topics` does.
+        """
+        texts = self._items.texts_of(read_histories(self.catalog, [history], at))
+        return ordered(labels, interest(topic_shares(self._items, texts, labels, template), half_life_events))
+
+    def items_about(self, topic: str, share: float = SHARE) -> Mask:
+        """(N,) the `share` of the catalog whose text is nearest to a topic in words; a mask for `recommend`'s where.
+
+        Raises:
+            ConfigError: an empty topic, or a share out of range. BundleError: a bundle on ids alone.
+        """
+        return items_about(self._items, topic, share)
+
+    def audience(self, item: Item, k: int = 10, at: Time | None = None, log: Log | None = None) -> list[AudienceMember]:
+        """The k users of a log to show an item to (a new one is given by its fields): those whose next event it is
+        likeliest to be, among all that the catalog has for them. Who has it already is left out.
+
+        log, at: as in `similar_users`.
+
+        Raises:
+            DataError: an unknown id, or a log with other items. ConfigError: nobody has events before `at`.
+        """
+        check_k(k)
+        return audience(self._items, self._users(log, at), item, k)
+
+    def _users(self, log: Log | None, at: Time | None) -> Users:
+        return Users.of(self.log if log is None else log, self.catalog, None if at is None else seconds_of(at))

@@ -21,6 +21,10 @@ def recommend(
     k: int = 10,
     at: str | None = None,
     data: DataConfig | None = None,
+    domain: Path | None = None,
+    looking_for: str | None = None,
+    where: list[str] | str | None = None,
+    topic: str | None = None,
     backbone: str | None = None,
     as_json: bool = False,
 ) -> None:
@@ -33,20 +37,25 @@ def recommend(
         k: how many items; -k for short.
         at: the query time, ISO; events at or after it are left out. Default: after the last event.
         data: where the user's log is; settings that are not given are the bundle's.
+        domain: a bundle of another domain, whose items the history holds, or whose log the user is in.
+        looking_for: what the user says to want, in words, on top of the history or in place of one.
+        where: only items with this, such as category=Soap, or genres~drama for a part of the field; or several.
+        topic: only the tenth of the catalog that is nearest to these words.
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.asked import history_of, load, print_history
+    from llmrec.asked import history_of, load, print_history, print_json, print_ranked, several
 
     recommender = load(bundle, backbone)
-    events = history_of(recommender, history, user, data, at)
-    found = recommender.recommend(events, k, at)
+    newcomer = looking_for is not None and history is None and user is None
+    events = [] if newcomer else history_of(recommender, history, user, data, at, domain)
+    conditions = None if where is None else several(where)
+    found = recommender.recommend(events, k, at, looking_for=looking_for, where=conditions, topic=topic)
     if as_json:
-        print(json.dumps([asdict(item) for item in found], ensure_ascii=False))
+        print_json(found)
         return
-    print_history(recommender, events)
-    for item in found:
-        print(f"{item.rank:>3}  {item.score:8.3f}  {item.label}  [{item.item}]")
+    print_history(recommender, events, looking_for)
+    print_ranked(found)
 
 
 def score(
@@ -57,6 +66,7 @@ def score(
     text: list[str] | str | None = None,
     at: str | None = None,
     data: DataConfig | None = None,
+    domain: Path | None = None,
     backbone: str | None = None,
     as_json: bool = False,
 ) -> None:
@@ -70,6 +80,7 @@ def score(
         text: text of an item that is in no catalog, or several.
         at: the query time, ISO; events at or after it are left out. Default: after the last event.
         data: where the user's log is; settings that are not given are the bundle's.
+        domain: a bundle of another domain, whose items the history holds, or whose log the user is in.
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
@@ -79,7 +90,7 @@ def score(
     if not known and not texts:
         raise ConfigError("nothing to score: give --item ID, or --text '...' for an item that is in no catalog")
     recommender = load(bundle, backbone)
-    events = history_of(recommender, history, user, data, at)
+    events = history_of(recommender, history, user, data, at, domain)
     scores = recommender.score(events, [*known, *({"text": words} for words in texts)], at)
     ranked = [found.score for found in recommender.recommend(events, len(recommender.catalog), at, include_seen=True)]
     rows = [

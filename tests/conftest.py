@@ -14,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from llmrec.config import Strategy
+    from llmrec.data.log import Log
     from llmrec.hub.bundle import Bundle
 
 # Before any test module imports torch or a Hugging Face library: they read these once.
@@ -145,13 +146,36 @@ EVALUATION = {
 
 
 @pytest.fixture
-def make_bundle(tiny_bert: Path) -> Callable[[Strategy], Bundle]:
+def log() -> Log:
+    """The planted log of `make_bundle`."""
+    from llmrec.data.synthetic import planted_world
+
+    return planted_world(n_users=30, n_items=40, events_per_user=6)[0]
+
+
+@pytest.fixture
+def log_folder(log: Log, tmp_path: Path) -> str:
+    """The log as csv."""
+    import pyarrow as pa
+    import pyarrow.csv
+
+    events = log.interactions
+    users, items = log.user_ids.take(pa.array(events.user)), log.catalog.ids.take(pa.array(events.item))
+    folder = tmp_path / "log"
+    folder.mkdir()
+    table = pa.table({"user_id": users, "item_id": items, "timestamp": events.time})
+    pyarrow.csv.write_csv(table, folder / "interactions.csv")
+    pyarrow.csv.write_csv(log.catalog.fields.select(["item_id", "title"]), folder / "items.csv")
+    return str(folder)
+
+
+@pytest.fixture
+def make_bundle(tiny_bert: Path, log: Log) -> Callable[[Strategy], Bundle]:
     """make_bundle(strategy): heads drawn at random, and trained backbone weights moved away from where they began."""
 
     import torch
 
     from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, LoraConfig, ModelConfig
-    from llmrec.data.synthetic import planted_world
     from llmrec.hub.bundle import BaseModel, Bundle
     from llmrec.models.backbone import Backbone
     from llmrec.models.recommender_model import RecommenderModel
@@ -159,7 +183,6 @@ def make_bundle(tiny_bert: Path) -> Callable[[Strategy], Bundle]:
 
     def make(strategy: Strategy) -> Bundle:
         torch.manual_seed(0)
-        log, _ = planted_world(n_users=30, n_items=40, events_per_user=6)
         backbone_config = BackboneConfig(
             name=str(tiny_bert), hub_id="owner/tiny", strategy=strategy, last_k=1, lora=LoraConfig(rank=2)
         )

@@ -16,7 +16,6 @@ from llmrec.asked import log_config
 from llmrec.cli import VERBS, main
 from llmrec.config import DataConfig, DriftConfig, Strategy
 from llmrec.data.log import Log
-from llmrec.data.synthetic import planted_world
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.hub.drift import FittedDrift
 from llmrec.models.drift.head import DriftHead
@@ -42,25 +41,6 @@ def drifting(make_bundle: Callable[[Strategy], Bundle], tmp_path: Path) -> str:
     drift = FittedDrift(head, 120.0, text, text.mean(0))
     save_bundle(tmp_path / "drifting", replace(plain, config=replace(plain.config, drift=settings), drift=drift))
     return str(tmp_path / "drifting")
-
-
-@pytest.fixture
-def log() -> Log:
-    """The planted log of `make_bundle`."""
-    return planted_world(n_users=30, n_items=40, events_per_user=6)[0]
-
-
-@pytest.fixture
-def log_folder(log: Log, tmp_path: Path) -> str:
-    """The log as csv."""
-    events = log.interactions
-    users, items = log.user_ids.take(pa.array(events.user)), log.catalog.ids.take(pa.array(events.item))
-    folder = tmp_path / "log"
-    folder.mkdir()
-    table = pa.table({"user_id": users, "item_id": items, "timestamp": events.time})
-    pyarrow.csv.write_csv(table, folder / "interactions.csv")
-    pyarrow.csv.write_csv(log.catalog.fields.select(["item_id", "title"]), folder / "items.csv")
-    return str(folder)
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Top to bottom.
 LAYERS = (
     "errors versions config transfer_config distill_config pretrain_config config_files "
-    "data models evaluation training hub retrieval recommender service asked verbs cli"
+    "data models evaluation training hub retrieval recommender service asked questions verbs cli"
 ).split()
 DATA = "interactions catalog sources splits histories batches negatives synthetic audit".split()
 HEAVY = {"torch", "transformers", "peft", "accelerate", "datasets", "pandas", "scipy", "matplotlib"}

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.interactions import Interactions
 from llmrec.data.timestamps import Resolution, iso
+from llmrec.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,18 @@ class Log:
     @property
     def n_items(self) -> int:
         return len(self.catalog)
+
+    def user_row(self, user: str) -> int:
+        """The row of a user's id.
+
+        Raises:
+            ConfigError: the log does not have it.
+        """
+        row: int = self.user_ids.index(str(user)).as_py()
+        if row < 0:
+            shown = f"ids there look like {self.user_ids[0]}"
+            raise ConfigError(f"user {user!r} has no events in {self.facts.source}; {shown}")
+        return row
 
 
 def make_log(

@@ -106,7 +106,7 @@ def render(parts: Sequence[Part], table: pa.Table) -> pa.LargeStringArray:
     blank = pa.scalar("", pa.large_string())
     text = pa.array([""] * table.num_rows, pa.large_string())
     for part in parts:
-        value = _as_text(part.field, table)
+        value = field_texts(part.field, table)
         words = [pa.scalar(literal, pa.large_string()) for literal in (part.separator, part.prefix, part.suffix)]
         piece = pc.binary_join_element_wise(words[1], value, words[2], blank)
         joined = pc.binary_join_element_wise(text, words[0], piece, blank)
@@ -115,7 +115,7 @@ def render(parts: Sequence[Part], table: pa.Table) -> pa.LargeStringArray:
     return text
 
 
-def _as_text(field: str, table: pa.Table) -> pa.LargeStringArray:
+def field_texts(field: str, table: pa.Table) -> pa.LargeStringArray:
     """(N,) a field's values as text, null where there is none: null, NaN, empty or blank."""
     if field not in table.column_names:
         return pa.nulls(table.num_rows, pa.large_string())

@@ -23,16 +23,19 @@ class ModelScorer:
         model.train(training)
 
     @torch.no_grad()
-    def states(self, queries: Queries) -> Tensor:
-        """(B, D) user states, as the scores see them."""
+    def states(self, queries: Queries, others: Tensor | None = None) -> Tensor:
+        """(B, D) user states, as the scores see them. others: (R, D) vectors of items that histories hold beside those
+        of the catalog, as rows N on.
+        """
         config, training = self.model.config, self.model.training
         batch = query_batch(queries, config.max_history, config.query_time == "known").to(self.table.device)
         self.model.eval()
-        states = self.model.states(self.table, batch)
+        table = self.table if others is None else torch.cat([self.table, others.to(self.table)])
+        states = self.model.states(table, batch)
         self.model.train(training)
         return states
 
-    def scores(self, queries: Queries) -> Tensor:
-        """(B, N) scores of every catalog item, on the CPU."""
-        scores = self.model.scores(self.states(queries), self.scoring_items, self.model.items.known)
+    def scores(self, queries: Queries, others: Tensor | None = None) -> Tensor:
+        """(B, N) scores of every catalog item, on the CPU; `others` as in `states`."""
+        scores = self.model.scores(self.states(queries, others), self.scoring_items, self.model.items.known)
         return scores.float().cpu()

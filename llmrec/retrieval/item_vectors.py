@@ -1,0 +1,121 @@
+"""Items as vectors: those of a bundle's catalog, and those that are in none and are known by their text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from llmrec.data.catalog import LABEL_LENGTH, ItemCatalog
+from llmrec.errors import BundleError, DataError
+from llmrec.hub.bundle import Bundle, load_backbone
+from llmrec.models.backbone import Backbone
+from llmrec.retrieval.events import VERBATIM, Asked, Event, Item, item_of, rows_of, text_of
+from llmrec.training.scorer import ModelScorer
+
+
+class ItemVectors:
+    """A catalog that can grow, with the backbone that reads new text, loaded when it is first needed."""
+
+    def __init__(self, bundle: Bundle, folder: Path, backbone: str | None) -> None:
+        self.bundle, self.folder, self.backbone_name = bundle, folder, backbone
+        self.catalog: ItemCatalog = bundle.catalog
+        self.scorer = ModelScorer(bundle.model)
+        self._backbone: Backbone | None = None
+
+    @property
+    def backbone(self) -> Backbone:
+        if self._backbone is None:
+            loaded = load_backbone(self.folder, self.bundle, self.backbone_name)
+            self._backbone = loaded.to(self.scorer.table.device)
+        return self._backbone
+
+    @torch.no_grad()
+    def extend(self, items: Sequence[Mapping[str, object]]) -> None:
+        """Take in new items by their text; nothing changes where one of them cannot be."""
+        catalog = self.catalog.extend(items)
+        text = self.read([str(text) for text in catalog.text_array[len(self.catalog) :].to_pylist()])
+        self.bundle.model.items.extend(text)
+        self.catalog, self.scorer = catalog, ModelScorer(self.bundle.model)
+
+    def read(self, texts: list[str]) -> Tensor:
+        """(C, D_text)"""
+        return self.backbone.encode(self.backbone.tokens(texts)).to(self.scorer.table)
+
+    def cold(self, texts: list[str]) -> Tensor | None:
+        """(R, D) item vectors of texts, as histories hold them; None where there is no text."""
+        return self.bundle.model.items.encode_text(self.read(texts)) if texts else None
+
+    def scoring(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+        """(C, D) vectors as the scores see them, and (C,) whether training saw the item."""
+        model = self.bundle.model
+        rows, texts, listed = self._told_apart(items)
+        vectors = self.scorer.scoring_items.new_empty(len(items), self.scorer.scoring_items.shape[1])
+        vectors[listed] = self.scorer.scoring_items[rows]
+        known = torch.zeros(len(items), dtype=torch.bool, device=vectors.device)
+        known[listed] = model.items.known[rows]
+        new = self.cold(texts)
+        if new is not None:
+            vectors[~listed] = model.scoring_items(new)
+        return vectors, known
+
+    @property
+    def text(self) -> Tensor:
+        """(N, D_text) of the catalog.
+
+        Raises:
+            BundleError: a bundle on ids alone.
+        """
+        text = self.bundle.model.items.text
+        if text is None:
+            raise BundleError(f"{self.folder}: this recommender knows items by id alone and has no text to compare")
+        return text
+
+    def texts(self, items: Sequence[Item]) -> Tensor:
+        """(C, D_text)"""
+        rows, texts, listed = self._told_apart(items)
+        vectors = self.text.new_empty(len(items), self.text.shape[1])
+        vectors[listed] = self.text[rows]
+        if texts:
+            vectors[~listed] = self.read(texts).to(vectors)
+        return vectors
+
+    def texts_of(self, asked: Asked) -> Tensor:
+        """(E, D_text) of the events of all histories that were read."""
+        table = torch.cat([self.text, self.read(asked.texts)]) if asked.texts else self.text
+        return table[torch.from_numpy(asked.queries.histories.item)]
+
+    def centred(self, texts: Tensor) -> Tensor:
+        """(C, D_text) less the mean of the catalog: what all its items say alike (that they are films) tells none from
+        another, and with it the cosines of any two texts lie close together (Mu & Viswanath 2018, arXiv:1702.01417).
+        """
+        return texts - self.text.mean(0)
+
+    def name(self, item: Item) -> str:
+        """What to call an item before people."""
+        if isinstance(item, Mapping):
+            return text_of(self.catalog, item)[:LABEL_LENGTH]
+        return self.catalog.label(int(rows_of(self.catalog, [item])[0]))
+
+    def described(self, history: Sequence[Event]) -> list[Event]:
+        """A history with every item as its text."""
+        return [self._described(event) for event in history]
+
+    def _described(self, event: Event) -> Event:
+        item, catalog = item_of(event), self.catalog
+        if isinstance(item, str):
+            text = str(catalog.text_array[int(rows_of(catalog, [item])[0])])
+        else:
+            text = text_of(catalog, item)
+        return {VERBATIM: text} if isinstance(event, (str, Mapping)) else ({VERBATIM: text}, event[1])
+
+    def _told_apart(self, items: Sequence[Item]) -> tuple[Tensor, list[str], Tensor]:
+        """Rows of the catalog's items, the texts of the others, and (C,) which of `items` are the catalog's."""
+        if isinstance(items, (str, Mapping)):
+            raise DataError("items", [f"{items!r} is one item; give a list of items"])
+        rows = torch.from_numpy(rows_of(self.catalog, [item for item in items if isinstance(item, str)]))
+        texts = [text_of(self.catalog, item) for item in items if not isinstance(item, str)]
+        listed = torch.tensor([isinstance(item, str) for item in items], dtype=torch.bool)
+        return rows, texts, listed
