@@ -151,6 +151,16 @@ def minilm() -> Path:
 
 
 @pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder of the real SmolLM2-135M-Instruct, unpacked into the cache by whoever is first."""
+    from llmrec.models.locate import PACKAGED, packaged_path
+
+    if find_spec("gguf") is None or (path := packaged_path(PACKAGED["SmolLM2-135M-Instruct"])) is None:
+        pytest.skip("needs SmolLM2-135M-Instruct; scripts/fetch_smollm2 brings it")
+    return path
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
     """shared_data("amazon14_beauty") is the folder of that log, under $LLMREC_DATA or ../shared/data."""
 

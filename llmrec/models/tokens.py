@@ -26,7 +26,7 @@ class Tokens:
     def of(
         cls, texts: Sequence[str], tokenizer: Any, max_tokens: int, append_eos: bool = False, special: bool = True
     ) -> Tokens:
-        """Tokenise and cut to `max_tokens`; decoders get an EOS to end on. special: with the tokenizer's own BOS or CLS.
+        """Tokenise and cut to `max_tokens`; decoders get an EOS to end on. special: with the tokenizer's BOS or CLS.
 
         Raises:
             BackboneError: an EOS is asked for, and the tokenizer has none.

@@ -107,7 +107,7 @@ def load_lora(model: nn.Module, folder: Path) -> nn.Module:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what PEFT and transformers say about each other's deprecated names, and about GPT-2's transposed layers."""
+    """Without what PEFT says about deprecated names of transformers, and about GPT-2's transposed layers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.filterwarnings("ignore", "fan_in_fan_out", UserWarning)
