@@ -75,8 +75,8 @@ def best_of(name: str, scorer: Scorer, queries: Queries, pool: Pool, seed: int) 
     best = np.empty((len(queries), pool.n), dtype=np.int64)
     for rows, scores in _scores(scorer, queries):
         keys = np.where(pool.closed(queries.take(rows), scores.shape[1]), -np.inf, scores)
-        best[rows] = np.lexsort((rng.random(keys.shape), -keys))[:, : pool.n]
         pool.check(keys > -np.inf)
+        best[rows] = np.lexsort((rng.random(keys.shape), -keys))[:, : pool.n]
     told = f"the {pool.n} {pool.kind} that {name} puts first, equals in random order"
     return Candidates(best, f"{told}; a target that is not among them counts as a miss")
 
@@ -97,8 +97,8 @@ def target_and_sampled(split: Split, queries: Queries, pool: Pool, seed: int) ->
         keys = log_counts + rng.gumbel(size=(len(batch), split.n_items))  # the best of these are such a draw
         keys[pool.closed(batch, split.n_items)] = -np.inf
         keys[np.arange(len(batch)), batch.target] = np.inf
-        drawn[rows] = np.argsort(-keys, axis=1)[:, : pool.n]
         pool.check(keys > -np.inf)
+        drawn[rows] = np.argsort(-keys, axis=1)[:, : pool.n]
     told = f"{pool.n} candidates, the target itself and {pool.n - 1} {pool.kind} drawn by their popularity in training"
     return Candidates(drawn, f"{told} (easier than the whole catalog: rows compare with each other only)")
 
