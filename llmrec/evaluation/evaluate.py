@@ -25,11 +25,16 @@ from llmrec.evaluation.results import Comparison, Evaluated, Protocol, Report, R
 from llmrec.models.drift.environment import DAY
 
 
-def queries_of_test(split: Split, ties: Ties, config: EvaluationConfig) -> Queries:
-    """What the models of a split are asked: the test's targets, if so configured of its first days, or a sample."""
+def queries_of_test(split: Split, ties: Ties, config: EvaluationConfig, with_history: bool = False) -> Queries:
+    """What the models of a split are asked: the test's targets, if so configured of its first days, or a sample.
+
+    with_history: only targets before which their user has an event.
+    """
     queries = make_queries(split, TEST, ties)
     if config.first_days is not None and split.name == "by_time":
         queries = queries.take(queries.time < split.test_start + config.first_days * DAY)
+    if with_history:
+        queries = queries.take(queries.end > queries.start)
     return sample_queries(queries, config.max_queries)
 
 

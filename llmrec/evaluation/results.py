@@ -55,7 +55,7 @@ class Protocol:
     """The rules that the numbers of a split depend on.
 
     streaming: models that go on counting everyone's events during the test; the others stand still. first_days: of the
-    test, that are looked at; None: all.
+    test, that are looked at; None: all. candidates: what a target is ranked among, where that is not the whole catalog.
     """
 
     n_items: int
@@ -66,6 +66,7 @@ class Protocol:
     release_dates: bool = False
     streaming: tuple[str, ...] = ()
     first_days: int | None = None
+    candidates: str | None = None
 
 
 @dataclass(frozen=True)

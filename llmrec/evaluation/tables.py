@@ -44,9 +44,7 @@ def render_table(report: Report, split: str) -> str:
         rest = [f"{rows[model, metric].value:.4f}" for metric in metrics[1:]]
         lines.append([model, f"{best.value:.4f}", _interval(best.low, best.high), *rest])
     n = rows[report.run["main"], primary].n
-    return "\n".join(
-        [f"{split}: {n:,} queries, ranked among {_protocol(report, split)['n_items']:,} items", *aligned(lines)]
-    )
+    return "\n".join([f"{split}: {n:,} queries, ranked among {_ranked_among(report, split)}", *aligned(lines)])
 
 
 def render_slices(report: Report, split: str) -> str:
@@ -102,7 +100,7 @@ def protocol_sentence(report: Report, split: str) -> str:
     streaming = f" During the test {counting} go on counting everyone's events; the other models stand still."
     asked = f"target of the test's first {days} days" if (days := protocol["first_days"]) else "target"
     return (
-        f"Every {asked} is ranked among all {protocol['n_items']:,} items; {masked}{released}; "
+        f"Every {asked} is ranked among {_ranked_among(report, split)}; {masked}{released}; "
         f"ties count at their mean rank. {_capital(_TIES[protocol['ties']])}; {_QUERY_TIME[protocol['query_time']]}. "
         f"Models are {_FITTED[protocol['fitted_on']]}. Intervals are 95%, from {report.run['bootstrap_samples']:,} "
         f"bootstrap draws of users.{streaming if counting else ''}"
@@ -221,6 +219,11 @@ def markdown_table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
 def _protocol(report: Report, split: str) -> dict[str, Any]:
     protocol: dict[str, Any] = report.run["protocol"][split]
     return protocol
+
+
+def _ranked_among(report: Report, split: str) -> str:
+    protocol = _protocol(report, split)
+    return protocol.get("candidates") or f"all {protocol['n_items']:,} items"
 
 
 def _emphasis(report: Report, model: str) -> str:

@@ -109,7 +109,7 @@ class Backbone(nn.Module):
         bar = tqdm(
             total=len(tokens), desc=describe, unit="item", disable=True if describe is None else None, leave=False
         )
-        for rows in _length_batches(tokens.lengths):
+        for rows in length_batches(tokens.lengths, TOKENS_AT_ONCE):
             vectors[torch.from_numpy(rows)] = self(*tokens.batch(rows, self.device)).cpu()
             bar.update(len(rows))
         bar.close()
@@ -157,12 +157,12 @@ def _choose_pooling(config: BackboneConfig, path: str, causal: bool) -> Pooling:
     return "last" if causal else "mean"
 
 
-def _length_batches(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Rows sorted by length, cut so that a padded batch holds about TOKENS_AT_ONCE tokens."""
+def length_batches(lengths: NDArray[np.int64], tokens_at_once: int) -> list[NDArray[np.int64]]:
+    """Rows sorted by length, cut so that a padded batch holds about `tokens_at_once` tokens."""
     order = np.argsort(lengths, kind="stable")
     batches, start = [], 0
     while start < len(order):
-        size = max(TOKENS_AT_ONCE // max(int(lengths[order[start]]), 1), 1)
+        size = max(tokens_at_once // max(int(lengths[order[start]]), 1), 1)
         end = min(start + size, len(order))
         batches.append(order[start:end])
         start = end

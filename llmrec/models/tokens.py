@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmrec.errors import BackboneError
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
@@ -21,15 +23,28 @@ class Tokens:
     pad_id: int
 
     @classmethod
-    def of(cls, texts: Sequence[str], tokenizer: Any, max_tokens: int, append_eos: bool) -> Tokens:
-        """Tokenise with the tokenizer's own special tokens, cut to `max_tokens`; decoders get an EOS to end on."""
+    def of(
+        cls, texts: Sequence[str], tokenizer: Any, max_tokens: int, append_eos: bool = False, special: bool = True
+    ) -> Tokens:
+        """Tokenise and cut to `max_tokens`; decoders get an EOS to end on. special: with the tokenizer's BOS or CLS.
+
+        Raises:
+            BackboneError: an EOS is asked for, and the tokenizer has none.
+        """
+        eos = tokenizer.eos_token_id
+        if append_eos and eos is None:
+            raise BackboneError(
+                f"the tokenizer of {tokenizer.name_or_path!r} has no EOS token, on which a decoder's text ends; set "
+                "its eos_token and save it again"
+            )
         room = max_tokens - 1 if append_eos else max_tokens
-        ids = tokenizer(list(texts), truncation=True, max_length=room, padding=False)["input_ids"] if texts else []
+        options = {"truncation": True, "max_length": room, "padding": False, "add_special_tokens": special}
+        ids = tokenizer(list(texts), **options)["input_ids"] if texts else []
         if append_eos:
-            ids = [row if row and row[-1] == tokenizer.eos_token_id else [*row, tokenizer.eos_token_id] for row in ids]
+            ids = [row if row and row[-1] == eos else [*row, eos] for row in ids]
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
         flat = np.fromiter((token for row in ids for token in row), dtype=np.int32, count=int(lengths.sum()))
-        pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+        pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos or 0
         return cls(flat, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), pad_id)
 
     def __len__(self) -> int:

@@ -84,9 +84,16 @@ def add_lora(model: nn.Module, config: BackboneConfig) -> nn.Module:
         with _quietly():
             adapted: Any = get_peft_model(model, settings)
     except ValueError as error:
-        kinds = sorted({name.rsplit(".", 1)[-1] for name, part in model.named_modules() if isinstance(part, nn.Linear)})
-        raise BackboneError(f"lora.targets={lora.targets!r}: {error}. Linear layers here: {kinds}") from error
+        raise BackboneError(f"lora.targets={lora.targets!r}: {error}. Linear layers here: {_linear(model)}") from error
     return adapted.eval()  # type: ignore[no-any-return]
+
+
+def _linear(model: nn.Module) -> list[str]:
+    """The names by which LoRA can be put on a model's layers; GPT-2 has its own kind."""
+    from transformers.pytorch_utils import Conv1D
+
+    layers = ((name, part) for name, part in model.named_modules() if isinstance(part, (nn.Linear, Conv1D)))
+    return sorted({name.rsplit(".", 1)[-1] for name, _ in layers})
 
 
 def load_lora(model: nn.Module, folder: Path) -> nn.Module:
@@ -100,9 +107,10 @@ def load_lora(model: nn.Module, folder: Path) -> nn.Module:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what PEFT and transformers say about each other's deprecated names."""
+    """Without what PEFT says about deprecated names of transformers, and about GPT-2's transposed layers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out", UserWarning)
         yield
 
 

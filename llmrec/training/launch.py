@@ -16,10 +16,11 @@ from accelerate.utils import set_seed
 
 from llmrec.config import FinetuneConfig
 from llmrec.pretrain_config import PretrainConfig
+from llmrec.rerank_config import RerankConfig
 from llmrec.versions import package_versions
 
 
-def start(config: FinetuneConfig | PretrainConfig) -> Accelerator:
+def start(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Accelerator:
     """The accelerator of this process, its trackers open and everything seeded."""
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
@@ -28,7 +29,7 @@ def start(config: FinetuneConfig | PretrainConfig) -> Accelerator:
         # The text table is a buffer that each process renews by itself; sending it with each step would be slow.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
-    set_seed(config.seed if isinstance(config, PretrainConfig) else config.seeds[0])
+    set_seed(config.seeds[0] if isinstance(config, FinetuneConfig) else config.seed)
     if accelerator.is_main_process:
         config.output.mkdir(parents=True, exist_ok=True)
     if config.trackers:

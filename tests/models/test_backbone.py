@@ -26,14 +26,14 @@ def test_pooling_by_hand() -> None:
     assert pool(hidden, mask, "last").tolist() == [[3.0], [6.0]]
 
 
-def test_architecture_chooses_the_pooling(tiny_bert: Path, tiny_gpt2: Path) -> None:
+def test_architecture_chooses_the_pooling(tiny_bert: Path, tiny_gpt2: Path, tiny_llama: Path) -> None:
     assert load(tiny_bert).pooling == "mean"
-    assert load(tiny_gpt2).pooling == "last"
+    assert load(tiny_gpt2).pooling == load(tiny_llama).pooling == "last"
     assert load(tiny_bert, pooling="cls").pooling == "cls"
 
 
-def test_batching_and_padding_leave_vectors_alone(tiny_bert: Path, tiny_gpt2: Path) -> None:
-    for path in (tiny_bert, tiny_gpt2):
+def test_batching_and_padding_leave_vectors_alone(tiny_bert: Path, tiny_gpt2: Path, tiny_llama: Path) -> None:
+    for path in (tiny_bert, tiny_gpt2, tiny_llama):
         backbone = load(path)
         together = backbone.encode(backbone.tokens(TEXTS))
         alone = torch.cat([backbone.encode(backbone.tokens([text])) for text in TEXTS])
@@ -41,12 +41,15 @@ def test_batching_and_padding_leave_vectors_alone(tiny_bert: Path, tiny_gpt2: Pa
         torch.testing.assert_close(together.norm(dim=1), torch.ones(3))
 
 
-def test_decoders_end_on_their_eos(tiny_gpt2: Path) -> None:
-    backbone = load(tiny_gpt2, max_tokens=4)
-    tokens = backbone.tokens(TEXTS)
-    last = tokens.flat[tokens.offset[1:] - 1]
-    assert (last == backbone.tokenizer.eos_token_id).all()
-    assert tokens.lengths.max() <= 4
+def test_a_decoders_vector_is_the_state_at_its_eos(tiny_gpt2: Path, tiny_llama: Path) -> None:
+    for path in (tiny_gpt2, tiny_llama):
+        backbone = load(path)
+        eos = torch.tensor([backbone.tokenizer.eos_token_id])
+        for text, vector in zip(TEXTS, backbone.encode(backbone.tokens(TEXTS)), strict=True):
+            ids = torch.cat([torch.tensor(backbone.tokenizer(text)["input_ids"]), eos])
+            with torch.no_grad():
+                state = backbone.model(input_ids=ids[None]).last_hidden_state[0, -1]
+            torch.testing.assert_close(vector, torch.nn.functional.normalize(state, dim=0), atol=1e-5, rtol=0)
 
 
 def test_prompt_wraps_the_text(tiny_bert: Path) -> None:

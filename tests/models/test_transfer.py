@@ -9,7 +9,7 @@ import torch
 from llmrec.config import BackboneConfig, LoraConfig, Strategy
 from llmrec.errors import BackboneError
 from llmrec.models.backbone import Backbone
-from llmrec.models.transfer import apply_strategy
+from llmrec.models.transfer import apply_strategy, load_lora
 
 
 def adapted(path: Path, strategy: Strategy, **changes: object) -> tuple[Backbone, int, int]:
@@ -21,8 +21,10 @@ def adapted(path: Path, strategy: Strategy, **changes: object) -> tuple[Backbone
 
 
 @pytest.mark.parametrize("strategy", ["frozen", "last_k", "lora", "full"])
-def test_gradients_reach_what_trains_and_nothing_else(tiny_bert: Path, tiny_gpt2: Path, strategy: Strategy) -> None:
-    for path in (tiny_bert, tiny_gpt2):
+def test_gradients_reach_what_trains_and_nothing_else(
+    tiny_bert: Path, tiny_gpt2: Path, tiny_llama: Path, strategy: Strategy
+) -> None:
+    for path in (tiny_bert, tiny_gpt2, tiny_llama):
         backbone, trainable, total = adapted(path, strategy, last_k=1)
         if strategy == "frozen":
             assert trainable == 0
@@ -47,15 +49,59 @@ def test_lora_options(tiny_bert: Path, changes: dict[str, object]) -> None:
     assert adapted(tiny_bert, "lora", lora=replace(LoraConfig(rank=2), **changes))[1] > 0
 
 
-def test_unknown_targets_are_answered_with_the_known_ones(tiny_bert: Path) -> None:
-    with pytest.raises(BackboneError, match=r"Linear layers here: .*query"):
-        adapted(tiny_bert, "lora", lora=LoraConfig(targets=("q_proj",)))
+NAMES = {
+    "tiny_bert": {"query", "key", "value", "dense"},
+    "tiny_gpt2": {"c_attn", "c_fc", "c_proj"},
+    "tiny_llama": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
+}
 
 
-def test_last_k_counts_layers(tiny_bert: Path) -> None:
-    with pytest.raises(BackboneError, match="has 2 layers"):
-        adapted(tiny_bert, "last_k", last_k=3)
-    assert adapted(tiny_bert, "last_k", last_k=2)[1] > adapted(tiny_bert, "last_k", last_k=1)[1]
+@pytest.mark.parametrize("name", NAMES)
+def test_lora_goes_by_the_models_own_names(name: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(name)
+    everywhere, _, _ = adapted(path, "lora")
+    assert lora_names(everywhere) == NAMES[name]
+    one = sorted(NAMES[name])[0]
+    narrow, trainable, _ = adapted(path, "lora", lora=LoraConfig(rank=2, targets=(one,)))
+    assert lora_names(narrow) == {one}
+    assert trainable < everywhere.model.num_parameters(only_trainable=True)
+    with pytest.raises(BackboneError, match=f"Linear layers here: .*{one}"):
+        adapted(path, "lora", lora=LoraConfig(targets=("nothing_like_it",)))
+
+
+def test_a_decoders_adapter_comes_back_from_its_folder(tiny_gpt2: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    for path in (tiny_gpt2, tiny_llama):
+        tuned, _, _ = adapted(path, "lora")
+        before = tuned.encode(tuned.tokens(["hats"]))
+        with torch.no_grad():
+            for parameter in tuned.model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.1)
+        after = tuned.encode(tuned.tokens(["hats"]))
+        assert not torch.allclose(before, after, atol=1e-3)
+        tuned.model.save_pretrained(tmp_path / path.name, save_embedding_layers=False)
+        plain, _, _ = adapted(path, "frozen")
+        plain.model = load_lora(plain.model, tmp_path / path.name)
+        torch.testing.assert_close(plain.encode(plain.tokens(["hats"])), after)
+
+
+def lora_names(backbone: Backbone) -> set[str]:
+    """The layers that LoRA was put on, by the last part of their names."""
+    return {name.split(".lora_A")[0].rsplit(".", 1)[-1] for name in backbone.model.state_dict() if ".lora_A" in name}
+
+
+def test_last_k_counts_layers(tiny_bert: Path, tiny_gpt2: Path, tiny_llama: Path) -> None:
+    for path in (tiny_bert, tiny_gpt2, tiny_llama):
+        with pytest.raises(BackboneError, match="has 2 layers"):
+            adapted(path, "last_k", last_k=3)
+        assert adapted(path, "last_k", last_k=2)[1] > adapted(path, "last_k", last_k=1)[1]
+
+
+def test_last_k_of_a_decoder_is_its_top_layers_and_the_last_norm(tiny_gpt2: Path, tiny_llama: Path) -> None:
+    for path, expected in ((tiny_gpt2, {"h.1", "ln_f"}), (tiny_llama, {"layers.1", "norm"})):
+        backbone, _, _ = adapted(path, "last_k", last_k=1)
+        named = {name for name, parameter in backbone.model.named_parameters() if parameter.requires_grad}
+        assert {next(part for part in expected if name.startswith(f"{part}.")) for name in named} == expected
 
 
 def test_shared_layers_are_refused() -> None:

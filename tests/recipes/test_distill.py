@@ -2,17 +2,16 @@
 
 import json
 import runpy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from llmrec import Recommender
 from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, TrainConfig
 from llmrec.config_files import parse_config
-from llmrec.data.synthetic import planted_world
 from llmrec.distill_config import DistillConfig
 from llmrec.errors import ConfigError
 
@@ -20,22 +19,16 @@ RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 
 @pytest.fixture
-def config(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DistillConfig:
+def config(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted_log: Callable[..., DataConfig]
+) -> DistillConfig:
     """Of a student, with its teacher already there."""
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
-    log = planted_world(n_users=60, n_items=50, events_per_user=8)[0]
-    folder, events = tmp_path / "log", log.interactions
-    folder.mkdir()
-    users, items = log.user_ids.take(pa.array(events.user)), log.catalog.ids.take(pa.array(events.item))
-    pq.write_table(
-        pa.table({"user_id": users, "item_id": items, "timestamp": events.time}), folder / "interactions.parquet"
-    )
-    pq.write_table(log.catalog.fields.select(["item_id", "title"]), folder / "items.parquet")
     evaluation = EvaluationConfig(baselines=("popularity",), bootstrap_samples=50, tuning_budget=1)
     train = TrainConfig(epochs=1, batch_targets=64, learning_rate=5e-3, live_items=16)
     backbone = BackboneConfig(name=str(tiny_bert), hub_id="owner/tiny")
     teacher = FinetuneConfig(
-        DataConfig(source=str(folder)), tmp_path / "teacher", backbone=backbone,
+        planted_log(tmp_path / "log"), tmp_path / "teacher", backbone=backbone,
         model=ModelConfig(dim=8, max_history=6), train=train, evaluation=evaluation,
     )  # fmt: skip
     runpy.run_path(str(RECIPES / "finetune.py"))["main"](teacher)

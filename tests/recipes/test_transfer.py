@@ -3,46 +3,34 @@
 import json
 import re
 import runpy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from llmrec import Recommender
 from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, ModelConfig, SplitConfig, TrainConfig
 from llmrec.config_files import parse_config
-from llmrec.data.synthetic import planted_world
 from llmrec.errors import ConfigError
 from llmrec.transfer_config import TransferConfig
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 
-def written(folder: Path, seed: int) -> DataConfig:
-    log = planted_world(n_users=60, n_items=50, events_per_user=8, seed=seed)[0]
-    folder.mkdir()
-    events = log.interactions
-    users, items = log.user_ids.take(pa.array(events.user)), log.catalog.ids.take(pa.array(events.item))
-    pq.write_table(
-        pa.table({"user_id": users, "item_id": items, "timestamp": events.time}), folder / "interactions.parquet"
-    )
-    pq.write_table(log.catalog.fields.select(["item_id", "title"]), folder / "items.parquet")
-    return DataConfig(source=str(folder))
-
-
 @pytest.fixture
-def config(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TransferConfig:
+def config(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted_log: Callable[..., DataConfig]
+) -> TransferConfig:
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
     return TransferConfig(
-        written(tmp_path / "target", 0),
+        planted_log(tmp_path / "target", 0),
         output=tmp_path / "run",
         backbone=BackboneConfig(name=str(tiny_bert), hub_id="owner/tiny"),
         model=ModelConfig(dim=8, max_history=6, dropout=0.0),
         train=TrainConfig(epochs=2, batch_targets=64, learning_rate=5e-3),
         evaluation=EvaluationConfig(baselines=("popularity", "nearest_text"), bootstrap_samples=50, tuning_budget=1),
-        sources=(written(tmp_path / "one", 1), written(tmp_path / "other", 2)),
+        sources=(planted_log(tmp_path / "one", 1), planted_log(tmp_path / "other", 2)),
         share=0.5,
     )
 

@@ -1,0 +1,104 @@
+"""A pretrained decoder, without any training, re-ranks candidates by how likely it finds their text after the history.
+
+    accelerate launch recipes/rerank.py --config recipes/rerank.yaml --data.source FOLDER
+
+The control for everything that is trained: what a language model knows by itself. Writes report.json and report.md into
+the output folder, and prints the table and what it cost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from llmrec.config_files import run_recipe
+from llmrec.data.sources import load_log
+from llmrec.data.splits import make_split
+from llmrec.errors import ConfigError
+from llmrec.evaluation.evaluate import evaluate_split, make_report, queries_of_test
+from llmrec.evaluation.report import write_report
+from llmrec.evaluation.rerank import (
+    LikelihoodJudge,
+    Pool,
+    best_of,
+    random_scores,
+    rank_candidates,
+    scores_of,
+    target_and_sampled,
+)
+from llmrec.evaluation.results import Protocol
+from llmrec.evaluation.slices import make_slices
+from llmrec.evaluation.tables import render_table
+from llmrec.hub.first_stage import first_stages
+from llmrec.models.backbone import Backbone
+from llmrec.models.likelihood import Likelihood
+from llmrec.rerank_config import RerankConfig
+from llmrec.training.launch import provenance, start
+
+RANDOM_ORDERS = 5
+
+
+def main(config: RerankConfig) -> None:
+    began = time.monotonic()
+    accelerator = start(config)
+    if accelerator.num_processes > 1:
+        raise ConfigError("recipes/rerank.py runs in one process; launch it with --num_processes 1")
+    metadata = provenance(accelerator)
+    log = load_log(config.data)
+    print("\n".join(log.facts.lines()))
+
+    evaluation = config.evaluation
+    split, ties = make_split("by_time", log.interactions, log.n_users, log.n_items, config.split)
+    queries = queries_of_test(split, ties, evaluation, with_history=True)
+    stages = first_stages(config, log, split, ties)
+    first, pool = next(iter(stages)), Pool(config.n_candidates, evaluation.mask_seen, log.catalog.release_time)
+    if config.candidates == "first_stage":
+        candidates = best_of(first, stages[first].scorers[0], queries, pool, config.seed)
+    else:
+        candidates = target_and_sampled(split, queries, pool, config.seed)
+    print(f"{len(queries):,} queries, {candidates.told}; {candidates.share_of_targets(queries):.1%} hold their target")
+
+    likelihood = Likelihood(Backbone.load(config.backbone).to(accelerator.device))
+    judge = LikelihoodJudge(likelihood, likelihood.lines(log.catalog.texts()), config.prompt)
+    asked = time.process_time()
+    with accelerator.autocast():
+        judged = judge.scores(queries, candidates.items, config.scores, "reading candidates")
+    cost = time.process_time() - asked
+
+    scores = {f"lm {kind}": [of_kind] for kind, of_kind in judged.items()}
+    scores |= {name: [scores_of(stage.scorers[0], queries, candidates)] for name, stage in stages.items()}
+    scores["random"] = [random_scores(candidates.items.shape, config.seed + row) for row in range(RANDOM_ORDERS)]
+    n_top, main_row = max(evaluation.cutoffs), f"lm {config.scores[0]}"
+    rankings = {
+        name: [rank_candidates(candidates, each, queries, n_top) for each in orders] for name, orders in scores.items()
+    }
+    protocol = Protocol(
+        log.n_items,
+        ties,
+        "last_event",
+        evaluation.mask_seen,
+        release_dates=log.catalog.release_time is not None,
+        streaming=tuple(name for name, stage in stages.items() if stage.streams),
+        first_days=evaluation.first_days,
+        candidates=f"{candidates.told}; targets without a history are left out",
+    )
+    settings = {name: stage.record for name, stage in stages.items()}
+    settings[main_row] = {"max_tokens": config.backbone.max_tokens, **dataclasses.asdict(config.prompt)}
+    slices = make_slices(split, queries)
+    evaluated = evaluate_split("by_time", queries, slices, rankings, protocol, evaluation, main_row, settings, [first])
+    metadata |= {
+        "minutes": round((time.monotonic() - began) / 60, 1),
+        "data": dataclasses.asdict(log.facts),
+        "first_stage": first,
+        "targets_among_candidates": candidates.share_of_targets(queries),
+        "cpu_seconds_per_query": round(cost / len(queries), 2),
+    }
+    report = make_report([evaluated], evaluation, main_row, metadata)
+    write_report(report, config.output)
+    accelerator.end_training()
+    print("\n" + render_table(report, "by_time"))
+    print(f"\n{cost / len(queries):.2f} CPU seconds a query; {config.output}: report.md, report.json")
+
+
+if __name__ == "__main__":
+    run_recipe(main, RerankConfig)

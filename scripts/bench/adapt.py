@@ -1,0 +1,102 @@
+"""What tuning a backbone costs and does: seconds a step, peak memory, and the validation loss as training goes on.
+
+    python scripts/bench/adapt.py --config recipes/finetune/amazon14_beauty_smollm2_lora.yaml --data.source FOLDER
+
+The two fits of recipes/finetune.py (stored vectors first, then through the backbone) with the same configuration, but
+nothing is ranked on the test. The validation loss is the cross-entropy of validation targets that training knows, over
+all items that it knows.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from llmrec.config import FinetuneConfig
+from llmrec.config_files import run_recipe
+from llmrec.data.sources import load_log
+from llmrec.models.backbone import Backbone
+from llmrec.models.recommender_model import RecommenderModel
+from llmrec.models.text_cache import TextCache
+from llmrec.models.transfer import apply_strategy
+from llmrec.training.comparison import make_task
+from llmrec.training.fit import Reader, Task, fit_model, mean_ndcg, renew_text, train
+from llmrec.training.launch import start
+from llmrec.training.objectives import RecommendationObjective
+from llmrec.training.scorer import ModelScorer
+
+
+def main(config: FinetuneConfig) -> None:
+    accelerator = start(config)
+    log = load_log(config.data)
+    task = make_task("by_time", log, config, accelerator)
+    backbone = Backbone.load(config.backbone).to(accelerator.device)
+    text = TextCache(backbone).vectors(log.catalog.texts())
+    model = fit_model("frozen", task, config.model, config.train, text, config.seeds[0]).watched
+    print(apply_strategy(backbone, config.backbone))
+    reader = Reader(backbone, backbone.tokens(log.catalog.texts()))
+    steps = Steps(task, model, reader)
+    print(f"{len(log.catalog):,} items, {len(task.split.train):,} training events\nbefore: {steps.measured()}")
+    steps.begin()
+    objective = RecommendationObjective(model, reader.backbone, reader.tokens)
+    train("adapt", task, objective, config.adapt, config.seeds[0], steps.validate)
+    print(f"{steps.told()}; peak memory {peak_memory()}")
+
+
+class Steps:
+    """Measures between steps, and keeps the time that this takes out of theirs."""
+
+    def __init__(self, task: Task, model: RecommenderModel, reader: Reader) -> None:
+        self.task, self.model, self.reader = task, model, reader
+        self.wall = self.cpu = 0.0
+        self.counted = 0
+        self.hook = reader.backbone.register_forward_hook(lambda *_: self._count())
+
+    def begin(self) -> None:
+        self.since = time.monotonic(), time.process_time()
+
+    def _count(self) -> None:
+        self.counted += int(torch.is_grad_enabled())  # once a step; reading the catalog goes without gradients
+
+    def validate(self) -> float:
+        self.wall += time.monotonic() - self.since[0]
+        self.cpu += time.process_time() - self.since[1]
+        renew_text(self.model, self.reader, self.task.accelerator)
+        print(f"after {self.counted} steps: {self.measured()}", flush=True)
+        self.begin()
+        return mean_ndcg(self.task, ModelScorer(self.model))
+
+    def measured(self) -> str:
+        return f"validation loss {valid_loss(self.task, self.model):.4f}, NDCG@10 {self._ndcg():.4f}"
+
+    def _ndcg(self) -> float:
+        return mean_ndcg(self.task, ModelScorer(self.model))
+
+    def told(self) -> str:
+        return f"{self.wall / self.counted:.2f} s a step, {self.cpu / self.counted:.2f} CPU s"
+
+
+def valid_loss(task: Task, model: RecommenderModel) -> float:
+    known = model.items.known.cpu()
+    queries = task.valid.take(known.numpy()[task.valid.target])
+    scorer, losses = ModelScorer(model), []
+    for rows in np.array_split(np.arange(len(queries)), max(len(queries) // 256, 1)):
+        batch = queries.take(rows)
+        scores = scorer.scores(batch).masked_fill(~known, -torch.inf)
+        losses.append(functional.cross_entropy(scores, torch.from_numpy(batch.target), reduction="sum"))
+    return float(sum(losses)) / len(queries)
+
+
+def peak_memory() -> str:
+    ours = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"  # of Linux, which counts in KiB
+    if torch.cuda.is_available():
+        ours += f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB on the GPU"
+    return ours
+
+
+if __name__ == "__main__":
+    run_recipe(main, FinetuneConfig)

@@ -1,0 +1,28 @@
+"""A small planted log as a folder on disk, which is what recipes are given."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llmrec.config import DataConfig
+from llmrec.data.synthetic import planted_world
+
+
+@pytest.fixture(scope="session")
+def planted_log() -> Callable[..., DataConfig]:
+    """planted_log(folder, seed=0) writes 480 events by 60 users on 50 items."""
+
+    def write(folder: Path, seed: int = 0) -> DataConfig:
+        log = planted_world(n_users=60, n_items=50, events_per_user=8, seed=seed)[0]
+        folder.mkdir()
+        events = log.interactions
+        users, items = log.user_ids.take(pa.array(events.user)), log.catalog.ids.take(pa.array(events.item))
+        table = pa.table({"user_id": users, "item_id": items, "timestamp": events.time})
+        pq.write_table(table, folder / "interactions.parquet")
+        pq.write_table(log.catalog.fields.select(["item_id", "title"]), folder / "items.parquet")
+        return DataConfig(source=str(folder))
+
+    return write

@@ -1,0 +1,90 @@
+"""The recipe: its YAML loads, and its report tells how candidates came about, whoever proposes them."""
+
+import json
+import runpy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, TrainConfig
+from llmrec.config_files import parse_config
+from llmrec.errors import ConfigError
+from llmrec.rerank_config import PromptConfig, RerankConfig
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+
+
+@pytest.fixture
+def config(tiny_gpt2: Path, tmp_path: Path, planted_log: Callable[..., DataConfig]) -> RerankConfig:
+    evaluation = EvaluationConfig(
+        (10,), max_queries=8, bootstrap_samples=50, tuning_budget=1, baselines=("popularity",)
+    )
+    return RerankConfig(
+        planted_log(tmp_path / "log"), tmp_path / "run",
+        backbone=BackboneConfig(str(tiny_gpt2), "owner/tiny", max_tokens=16), n_candidates=12,
+        prompt=PromptConfig("Bought:", history=2), evaluation=evaluation,
+    )  # fmt: skip
+
+
+def run(config: RerankConfig) -> dict[str, object]:
+    runpy.run_path(str(RECIPES / "rerank.py"))["main"](config)
+    return json.loads((config.output / "report.json").read_text())
+
+
+def test_the_yaml_loads_and_opens_with_its_launch_line() -> None:
+    path = RECIPES / "rerank.yaml"
+    found = parse_config(RerankConfig, ["--config", str(path)])
+    assert found.output == Path("runs/rerank")
+    assert path.read_text().startswith("# accelerate launch recipes/rerank.py --config recipes/rerank.yaml")
+
+
+def test_every_order_is_reported_under_its_protocol(config: RerankConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    for candidates, told in (
+        ("first_stage", "the 12 unseen items that item_knn puts first, equals in random order; a target that is not"),
+        ("target_and_sampled", "12 candidates, the target itself and 11 unseen items drawn by their popularity"),
+    ):
+        report = run(replace(config, candidates=candidates))
+        assert {row["model"] for row in report["rows"]} == {
+            "lm mean", "lm sum", "lm gain", "item_knn", "popularity", "random",
+        }  # fmt: skip
+        for text in (capsys.readouterr().out, (config.output / "report.md").read_text()):
+            assert f"ranked among {told}" in text
+        share = report["run"]["targets_among_candidates"]
+        recalls = [row["value"] for row in report["rows"] if (row["slice"], row["metric"]) == ("overall", "recall@10")]
+        assert max(recalls) <= share <= 1
+        assert (share == 1) is (candidates == "target_and_sampled")
+
+
+def test_a_bundle_proposes_where_it_has_not_seen_the_test(config: RerankConfig, tmp_path: Path) -> None:
+    trained = FinetuneConfig(
+        config.data, tmp_path / "trained", backbone=BackboneConfig(strategy="none"),
+        model=ModelConfig(dim=8, max_history=6), train=TrainConfig(epochs=1, batch_targets=64),
+        evaluation=replace(config.evaluation, baselines=()),
+    )  # fmt: skip
+    runpy.run_path(str(RECIPES / "finetune.py"))["main"](trained)
+    ours = replace(config, first_stage=str(tmp_path / "trained" / "bundle"), scores=("mean",))
+    report = run(ours)
+    assert {row["model"] for row in report["rows"]} == {"lm mean", "bundle", "popularity", "random"}
+    with pytest.raises(ConfigError, match="may have seen this test"):
+        run(replace(ours, split=replace(ours.split, test_fraction=0.2)))
+    events = Path(str(config.data.source)) / "interactions.parquet"
+    pq.write_table(pq.read_table(events).slice(0, 300), events)
+    with pytest.raises(ConfigError, match="another log"):
+        run(ours)
+
+
+def test_what_cannot_be_asked_is_refused(config: RerankConfig) -> None:
+    with pytest.raises(ConfigError, match="no folder of a bundle, and none of the baselines"):
+        run(replace(config, first_stage="item_nn"))
+    for changes, named in (
+        ({"n_candidates": 1}, "n_candidates"),
+        ({"scores": ()}, "scores"),
+        ({"backbone": BackboneConfig(strategy="lora")}, "nothing trains here"),
+    ):
+        with pytest.raises(ConfigError, match=named):
+            replace(config, **changes)
+    with pytest.raises(ConfigError, match="header must not be empty"):
+        PromptConfig(" ")
