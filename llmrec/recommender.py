@@ -68,7 +68,7 @@ class Recommender:
         Raises:
             BundleError: a folder that is no bundle, was altered, or does not reproduce its own scores.
         """
-        return cls(load_bundle(Path(folder)), Path(folder), backbone, device)
+        return cls(load_bundle(Path(folder), backbone), Path(folder), backbone, device)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the bundle with the catalog as it is now, added items included."""
@@ -138,8 +138,9 @@ class Recommender:
         if not items:
             return
         catalog = self.catalog.extend(items)
-        text = self._read([str(text) for text in catalog.text_array[len(self.catalog) :].to_pylist()])
-        self._bundle.model.items.extend(text)
+        texts = [str(text) for text in catalog.text_array[len(self.catalog) :].to_pylist()]
+        self._bundle.model.items.extend(self._read(texts))
+        self._bundle.model.histories.extend(texts)
         self.catalog, self._scorer = catalog, ModelScorer(self._bundle.model)
 
     def _named(self, scores: list[float], rows: list[int]) -> list[Recommendation]:

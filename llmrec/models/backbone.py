@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -85,6 +86,14 @@ class Backbone(nn.Module):
         return int(config.hidden_size)
 
     @property
+    def positions(self) -> int:
+        """Tokens that a text may have: positions of the model, or what its tokenizer lets through, if that is less."""
+        config: Any = self.model.config
+        return int(
+            min(getattr(config, "max_position_embeddings", None) or sys.maxsize, self.tokenizer.model_max_length)
+        )
+
+    @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
@@ -109,7 +118,7 @@ class Backbone(nn.Module):
         bar = tqdm(
             total=len(tokens), desc=describe, unit="item", disable=True if describe is None else None, leave=False
         )
-        for rows in _length_batches(tokens.lengths):
+        for rows in length_batches(tokens.lengths):
             vectors[torch.from_numpy(rows)] = self(*tokens.batch(rows, self.device)).cpu()
             bar.update(len(rows))
         bar.close()
@@ -157,7 +166,7 @@ def _choose_pooling(config: BackboneConfig, path: str, causal: bool) -> Pooling:
     return "last" if causal else "mean"
 
 
-def _length_batches(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def length_batches(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Rows sorted by length, cut so that a padded batch holds about TOKENS_AT_ONCE tokens."""
     order = np.argsort(lengths, kind="stable")
     batches, start = [], 0
