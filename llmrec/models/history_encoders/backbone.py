@@ -48,11 +48,14 @@ class BackboneEncoder(BackboneReads):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """(B, T, D) -> states (B, T + 1, D). Padding lies right of every state that is asked for: no mask is needed."""
+        size = len(vectors)
+        if not size:  # a process without a share of the batch has its part in the gradients; decoders want a history
+            vectors = vectors.new_zeros(1, *vectors.shape[1:])
         entered = self.enter(self.dropout(vectors))
         words = torch.cat([self.start.expand(len(vectors), 1, -1), entered], dim=1)  # (B, T + 1, D_words)
         hidden = self.backbone.model(inputs_embeds=words, use_cache=False).last_hidden_state  # (B, T + 1, D_text)
         result: Tensor = self.norm(self.leave(self.dropout(hidden.float())))
-        return result
+        return result[:size]
 
 
 def _check(config: ModelConfig, reader: Reader) -> None:

@@ -75,6 +75,18 @@ def test_order_makes_a_difference(tiny: dict[str, Path], encoder: HistoryEncoder
     assert not torch.allclose(states(model, [3, 1])[-1], states(model, [1, 3])[-1], atol=1e-3)
 
 
+@pytest.mark.parametrize(("encoder", "family"), KINDS)
+def test_a_process_without_a_share_of_the_batch_goes_along(
+    tiny: dict[str, Path], encoder: HistoryEncoderName, family: str
+) -> None:
+    model = model_of(tiny[family], encoder)
+    empty = HistoryBatch(*(column[:0] for column in batch_of([1])))
+    states = model.states(model.items(), empty)
+    assert states.shape == (0, 8)
+    states.sum().backward()  # other processes wait for the gradients of all
+    assert all(weight.grad is not None for name, weight in model.named_parameters() if "histories" in name)
+
+
 def test_one_that_looks_ahead_is_refused(tiny_bert: Path) -> None:
     with pytest.raises(ConfigError, match=r"BertModel of backbone.name=.* looks at later events.* text or sequence"):
         model_of(tiny_bert, "backbone")
