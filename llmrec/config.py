@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from llmrec.errors import ConfigError
+from llmrec.model_config import ModelConfig
 
 Baseline = Literal[
     "popularity",
@@ -111,40 +112,6 @@ class BackboneConfig:
     strategy: Strategy = "frozen"
     last_k: int = 2
     lora: LoraConfig = field(default_factory=LoraConfig)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The recommender's own layers.
-
-    feedforward: width of the feed-forward layers, in `dim`s. max_history: events that a state looks back on.
-    item_ids: add a gated id embedding to the text vector. id_dropout: share of items whose id is hidden in a step.
-    whiten: start the text adaptor as a PCA whitening. item_scale, id_scale: standard deviation of item vectors at the
-        start, and of id vectors in proportion to it.
-    similarity: of states and items; `cosine` is divided by a learned temperature.
-    affinity: how strongly, to start with, the history's items speak for items like them, beside the transformer; 0: not
-        at all.
-    time_bias: attention also sees the time between events.
-    query_time: whether the model is told when the target happens (`known`) or only the last event's time.
-    """
-
-    dim: int = 64
-    layers: int = 1
-    heads: int = 2
-    block: Literal["sasrec", "ligr"] = "sasrec"
-    feedforward: int = 4
-    max_history: int = 50
-    dropout: float = 0.5
-    item_ids: bool = True
-    id_dropout: float = 0.1
-    whiten: bool = True
-    similarity: Literal["dot", "cosine"] = "dot"
-    temperature: float = 0.05
-    item_scale: float = 0.1
-    id_scale: float = 1.0
-    affinity: float = 10.0
-    time_bias: bool = True
-    query_time: Literal["known", "last_event"] = "last_event"
 
 
 @dataclass(frozen=True)
@@ -287,6 +254,16 @@ class FinetuneConfig:
             raise ConfigError(
                 "drift is fitted on the validation window, which a refitted model has seen before its backbone; "
                 f"leave out drift, train.refit, or backbone.strategy {self.backbone.strategy}"
+            )
+        if self.model.history_encoder != "sequence" and self.backbone.strategy == "none":
+            raise ConfigError(
+                f"model.history_encoder={self.model.history_encoder}: backbone.strategy none has no backbone to read "
+                "histories; give frozen, last_k, lora or full, or model.history_encoder sequence"
+            )
+        if self.sasrec.model.history_encoder != "sequence":
+            raise ConfigError(
+                f"sasrec.model.history_encoder={self.sasrec.model.history_encoder}: the baseline knows ids alone; give "
+                "sequence"
             )
         if self.drift is not None and "chain" in self.drift.terms and self.backbone.strategy == "none":
             raise ConfigError(

@@ -60,10 +60,16 @@ class DistillConfig:
         """What the student's bundle keeps: the teacher's settings but for what reads text.
 
         Raises:
-            ConfigError: the teacher was trained on another split, where it may have seen the test.
+            ConfigError: the teacher was trained on another split, where it may have seen the test, or its own backbone
+                reads histories.
         """
         if teacher.split.names[0] != "by_time":
             raise ConfigError(f"{self.teacher}: of the split {teacher.split.names[0]}; a student is judged by_time")
+        if teacher.model.history_encoder != "sequence":
+            raise ConfigError(
+                f"{self.teacher}: its histories are read by its own backbone (model.history_encoder="
+                f"{teacher.model.history_encoder}), which a student does not have; give a teacher trained with sequence"
+            )
         return replace(
             teacher,
             data=replace(teacher.data, source=self.source or teacher.data.source),

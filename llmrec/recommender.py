@@ -64,7 +64,7 @@ class Recommender:
         Raises:
             BundleError: a folder that is no bundle, was altered, or does not reproduce its own scores.
         """
-        return cls(load_bundle(Path(folder)), Path(folder), backbone, device)
+        return cls(load_bundle(Path(folder), backbone), Path(folder), backbone, device)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the bundle with the catalog as it is now, added items included."""

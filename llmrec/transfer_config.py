@@ -32,6 +32,11 @@ class TransferConfig(FinetuneConfig):
             raise ConfigError(f"split.names={list(self.split.names)}: domains are compared by_time alone")
         if self.backbone.strategy == "none":
             raise ConfigError("backbone.strategy none: two domains have no ids in common; only text can be transferred")
+        if self.model.history_encoder != "sequence":
+            raise ConfigError(
+                f"model.history_encoder={self.model.history_encoder}: the four ways are compared with one encoder that "
+                "no backbone belongs to; give sequence"
+            )
         if self.drift is not None:
             raise ConfigError("drift: a head is fitted by finetune.py; leave it out here")
 

@@ -136,13 +136,16 @@ def drift(
             print(f"wrote {path}", file=sys.stderr)
 
 
-def evaluate(bundle: Path, data: DataConfig | None = None, split: SplitName | None = None) -> None:
+def evaluate(
+    bundle: Path, data: DataConfig | None = None, split: SplitName | None = None, backbone: str | None = None
+) -> None:
     """Print metrics of a bundle on the test part of its log, with intervals, overall and by slice.
 
     Args:
         bundle: the folder of a saved recommender.
         data: the log; settings that are not given are the bundle's. Its items must be those of the bundle.
         split: default: the one the bundle was trained on.
+        backbone: a local copy of the base model, for bundles whose backbone encodes histories.
     """
     from llmrec.asked import log_config
     from llmrec.data.sources import load_log
@@ -150,7 +153,7 @@ def evaluate(bundle: Path, data: DataConfig | None = None, split: SplitName | No
     from llmrec.hub.bundle import load_bundle
     from llmrec.training.reevaluate import reevaluate
 
-    loaded = load_bundle(bundle)
+    loaded = load_bundle(bundle, backbone)
     config = loaded.config
     log = load_log(log_config(config.data, data))
     if log.catalog.ids.to_pylist() != loaded.catalog.ids.to_pylist():

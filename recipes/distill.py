@@ -22,10 +22,10 @@ from llmrec.evaluation.tables import render_table, summary
 from llmrec.hub.bundle import BaseModel, Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.hub.layout import check_destination
 from llmrec.models.backbone import Backbone
+from llmrec.models.reader import Reader
 from llmrec.models.transfer import apply_strategy
 from llmrec.training.comparison import Comparison, make_task
 from llmrec.training.distillation import distil, encode_cost, told
-from llmrec.training.fit import Reader
 from llmrec.training.launch import provenance, start
 from llmrec.training.scorer import ModelScorer
 
@@ -47,7 +47,7 @@ def main(config: DistillConfig) -> None:
     base, texts = BaseModel.of(backbone), log.catalog.texts()
     untaught = backbone.encode(backbone.tokens(texts), "reading the catalog")
     accelerator.print(apply_strategy(backbone, config.backbone))
-    reader = Reader(backbone.to(accelerator.device), backbone.tokens(texts))
+    reader = Reader.of(backbone.to(accelerator.device), texts)
     task = make_task("by_time", log, student, accelerator)
     comparison = Comparison(task, student, queries_of_test(task.split, task.ties, config.evaluation))
     comparison.rank("teacher", ModelScorer(teacher.model.to(accelerator.device)))

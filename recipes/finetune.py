@@ -23,10 +23,10 @@ from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
 from llmrec.hub.drift import FittedDrift
 from llmrec.hub.layout import check_destination
 from llmrec.models.backbone import Backbone
+from llmrec.models.reader import Reader
 from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy
 from llmrec.training.comparison import compare, make_task
-from llmrec.training.fit import Reader
 from llmrec.training.launch import provenance, start
 
 
@@ -40,20 +40,23 @@ def main(config: FinetuneConfig) -> None:
     accelerator.print("\n".join(log.facts.lines()))
 
     strategy = config.backbone.strategy
-    text, base = None, None
+    text, base, histories = None, None, None
     if strategy != "none":
         with accelerator.main_process_first():
-            frozen = Backbone.load(config.backbone).to(accelerator.device)
-            text, base = TextCache(frozen).vectors(log.catalog.texts()), BaseModel.of(frozen)
+            frozen = Backbone.load(config.backbone).requires_grad_(False).to(accelerator.device)
+            cache = TextCache(frozen)
+            text, base = cache.vectors(log.catalog.texts()), BaseModel.of(frozen)
+        if config.model.history_encoder != "sequence":
+            histories = Reader.of(frozen, log.catalog.texts(), cache)
 
     def new_reader() -> Reader:
         backbone = Backbone.load(config.backbone)
         accelerator.print(apply_strategy(backbone, config.backbone))
-        return Reader(backbone.to(accelerator.device), backbone.tokens(log.catalog.texts()))
+        return Reader.of(backbone.to(accelerator.device), log.catalog.texts())
 
     trains_backbone = strategy not in ("none", "frozen")
     name = f"llmrec {strategy}" if strategy != "none" else "llmrec ids"
-    tasks = [make_task(split, log, config, accelerator) for split in config.split.names]
+    tasks = [make_task(split, log, config, accelerator, histories) for split in config.split.names]
     compared = [compare(task, config, text, new_reader if trains_backbone else None, name) for task in tasks]
     accelerator.end_training()
     if not accelerator.is_main_process:

@@ -212,23 +212,28 @@ def log_folder(log: Log, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def make_bundle(tiny_bert: Path, log: Log) -> Callable[[Strategy], Bundle]:
-    """make_bundle(strategy): heads drawn at random, and trained backbone weights moved away from where they began."""
+def make_bundle(tiny_bert: Path, log: Log) -> Callable[..., Bundle]:
+    """make_bundle(strategy): heads drawn at random, and trained backbone weights moved away from where they began.
+
+    path: of the backbone. changes: to the model's settings.
+    """
 
     import torch
 
     from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, LoraConfig, ModelConfig
     from llmrec.hub.bundle import BaseModel, Bundle
     from llmrec.models.backbone import Backbone
+    from llmrec.models.reader import Reader
     from llmrec.models.recommender_model import RecommenderModel
     from llmrec.models.transfer import apply_strategy
 
-    def make(strategy: Strategy) -> Bundle:
+    def make(strategy: Strategy, path: Path = tiny_bert, **changes: object) -> Bundle:
         torch.manual_seed(0)
         backbone_config = BackboneConfig(
-            name=str(tiny_bert), hub_id="owner/tiny", strategy=strategy, last_k=1, lora=LoraConfig(rank=2)
+            name=str(path), hub_id="owner/tiny", strategy=strategy, last_k=1, lora=LoraConfig(rank=2)
         )
-        config = FinetuneConfig(DataConfig(source="nowhere"), backbone=backbone_config, model=ModelConfig(dim=8))
+        layers = ModelConfig(dim=8, **changes)
+        config = FinetuneConfig(DataConfig(source="nowhere"), backbone=backbone_config, model=layers)
         backbone = None if strategy == "none" else Backbone.load(backbone_config)
         base, text, tuned = None, None, None
         if backbone is not None:
@@ -241,7 +246,8 @@ def make_bundle(tiny_bert: Path, log: Log) -> Callable[[Strategy], Bundle]:
             text = backbone.encode(backbone.tokens(log.catalog.texts()))
             tuned = None if strategy == "frozen" else backbone
         known = torch.arange(len(log.catalog)) % 5 != 0
-        model = RecommenderModel(config.model, known, text).eval()
+        reader = None if backbone is None else Reader.of(backbone, log.catalog.texts())
+        model = RecommenderModel(config.model, known, text, reader).eval()
         model.novelty.fill_(0.7)  # as calibration does
         return Bundle(config, log.catalog, model, base, tuned, dataclasses.asdict(log.facts), EVALUATION)
 

@@ -140,6 +140,11 @@ CONTRADICTIONS = [
     ("drift:\n  backward: 1.5\n", "0 to 1 times as much against its order"),
     ("evaluation:\n  first_days: 0\n", "evaluation.first_days=0"),
     ("drift:\n  transition_half_lives_days: []\n", "one of transition_half_lives_days"),
+    ("model:\n  history_encoder: text\nbackbone:\n  strategy: none\n", "no backbone to read histories"),
+    ("model:\n  history_encoder: backbone\n  query_time: known\n", "histories by `backbone` see no times"),
+    ("model:\n  history_text:\n    prompt: all\n", "it has to hold {history} once"),
+    ("model:\n  history_text:\n    targets: 0\n", "model.history_text.targets=0"),
+    ("sasrec:\n  model:\n    history_encoder: text\n", "the baseline knows ids alone"),
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +54,13 @@ class Windows:
     def n_targets(self) -> Rows:
         """(W,) targets of each window."""
         return np.diff(self.first_target)
+
+    def thinned(self, most: int, rng: np.random.Generator) -> Windows:
+        """At most `most` of each window's targets, drawn at random; histories are what they were."""
+        window = np.repeat(np.arange(len(self)), self.n_targets)
+        drawn = np.lexsort((rng.random(len(window)), window))[aranges(self.n_targets) < most]
+        first = np.concatenate([[0], np.cumsum(np.minimum(self.n_targets, most))])
+        return replace(self, first_target=first, target=self.target[np.sort(drawn)])
 
 
 def training_windows(train: Interactions, n_users: int, max_history: int, ties: Ties) -> Windows:

@@ -29,7 +29,9 @@ from llmrec.hub.drift import FittedDrift, load_drift, save_drift
 from llmrec.hub.layout import FORMAT, LAYOUT, TUNED, check_digests, digests, replacing
 from llmrec.hub.probe import check_probe, check_reading, make_probe
 from llmrec.models.backbone import Backbone
+from llmrec.models.history_encoders.protocol import BackboneReads
 from llmrec.models.locate import packaged_copy_of
+from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.transfer import load_lora
 from llmrec.training.checkpoints import load_trainable, trainable_state
@@ -109,21 +111,29 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
         (partial / LAYOUT.card).write_text(render_card(record), encoding="utf-8")
 
 
-def load_bundle(folder: Path) -> Bundle:
-    """Read and verify a bundle, without its backbone: known items need none.
+def load_bundle(folder: Path, backbone: str | None = None) -> Bundle:
+    """Read and verify a bundle; without its backbone, which known items do not need, unless that encodes histories.
+
+    backbone: as in `load_backbone`.
 
     Raises:
         BundleError: not a bundle, a newer format, a file missing or altered, or scores that do not reproduce.
+        BackboneError: the base is needed and cannot be loaded.
     """
     record = read_record(folder)
     try:
         check_digests(folder, record["files"])
         config = config_from(FinetuneConfig, record["config"])
         catalog = _load_catalog(folder, record["catalog"])
-        model = _load_model(folder, config)
         base = None if record["base"] is None else BaseModel(**record["base"])
         tuned = {name: record["files"][name] for name in TUNED[config.backbone.strategy]}
         weights = StoredWeights(folder, tuned) if tuned else None
+        reader = None
+        if config.model.history_encoder != "sequence":
+            reader = Reader.of(_open_backbone(folder, config, base, weights, backbone), catalog.texts())
+        model = _load_model(folder, config, reader)
+        if reader is not None:
+            check_reading(model, reader.backbone, catalog.texts()[:8], record["versions"], package_versions())
         check_probe(model, record["probe"], record["versions"], package_versions())
         drift = _load_drift(folder, record, config, model)
         return Bundle(config, catalog, model, base, weights, record["facts"], record["evaluation"], drift)
@@ -155,21 +165,34 @@ def load_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> 
         BundleError: a bundle on ids alone, another base than the bundle's, or vectors that do not reproduce.
         BackboneError: the base cannot be loaded.
     """
-    if bundle.base is None:
-        raise BundleError(f"{folder}: this recommender knows items by id alone and cannot read text")
-    name = backbone or str(packaged_copy_of(bundle.base.hub_id) or bundle.base.hub_id)
-    revision = bundle.base.revision if name == bundle.base.hub_id else None
-    config = replace(bundle.config.backbone, name=name, hub_id=bundle.base.hub_id, revision=revision)
-    loaded = Backbone.load(config)
-    if loaded.base_fingerprint != bundle.base.fingerprint:
-        raise BundleError(
-            f"backbone {name!r} is not the bundle's base {bundle.base.hub_id} (revision "
-            f"{bundle.base.revision or 'default'}): weights or tokenizer differ; give the right one as backbone="
-        )
+    if isinstance(bundle.model.histories, BackboneReads):
+        return bundle.model.histories.backbone  # it came with the bundle
+    loaded = _open_backbone(folder, bundle.config, bundle.base, bundle.tuned, backbone)
     record = read_record(folder)
-    if isinstance(bundle.tuned, StoredWeights):
-        _load_tuned(loaded, bundle.tuned)
     check_reading(bundle.model, loaded, bundle.catalog.texts()[:8], record["versions"], package_versions())
+    return loaded
+
+
+def _open_backbone(
+    folder: Path,
+    config: FinetuneConfig,
+    base: BaseModel | None,
+    tuned: Backbone | StoredWeights | None,
+    backbone: str | None,
+) -> Backbone:
+    """The base, verified to be the bundle's, with its trained weights."""
+    if base is None:
+        raise BundleError(f"{folder}: this recommender knows items by id alone and cannot read text")
+    name = backbone or str(packaged_copy_of(base.hub_id) or base.hub_id)
+    revision = base.revision if name == base.hub_id else None
+    loaded = Backbone.load(replace(config.backbone, name=name, hub_id=base.hub_id, revision=revision))
+    if loaded.base_fingerprint != base.fingerprint:
+        raise BundleError(
+            f"backbone {name!r} is not the bundle's base {base.hub_id} (revision "
+            f"{base.revision or 'default'}): weights or tokenizer differ; give the right one as backbone="
+        )
+    if isinstance(tuned, StoredWeights):
+        _load_tuned(loaded, tuned)
     return loaded.requires_grad_(False)
 
 
@@ -213,9 +236,9 @@ def _load_catalog(folder: Path, settings: dict[str, Any]) -> ItemCatalog:
     return ItemCatalog(fields.cast(pa.ipc.read_schema(pa.py_buffer(saved))), **settings)
 
 
-def _load_model(folder: Path, config: FinetuneConfig) -> RecommenderModel:
+def _load_model(folder: Path, config: FinetuneConfig, reader: Reader | None) -> RecommenderModel:
     items = load_file(folder / LAYOUT.items)
-    model = RecommenderModel(replace(config.model, whiten=False), items["known"].bool(), items.get("text"))
+    model = RecommenderModel(replace(config.model, whiten=False), items["known"].bool(), items.get("text"), reader)
     model.load_state_dict(load_file(folder / LAYOUT.heads), strict=True)
     return model.eval()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -83,6 +84,14 @@ class Backbone(nn.Module):
         """D_text, the length of a text vector."""
         config: Any = self.model.config
         return int(config.hidden_size)
+
+    @property
+    def positions(self) -> int:
+        """Tokens that a text may have: positions of the model, or what its tokenizer lets through, if that is less."""
+        config: Any = self.model.config
+        return int(
+            min(getattr(config, "max_position_embeddings", None) or sys.maxsize, self.tokenizer.model_max_length)
+        )
 
     @property
     def device(self) -> torch.device:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from llmrec.config import ModelConfig
+from llmrec.model_config import ModelConfig
 
 
 def whitening(vectors: Tensor, dim: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,11 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmrec.config import ModelConfig
 from llmrec.data.batches import HistoryBatch
+from llmrec.model_config import ModelConfig
 from llmrec.models.affinity import Affinity
-from llmrec.models.history_encoder import SequenceEncoder
+from llmrec.models.history_encoders.backbone import BackboneEncoder
+from llmrec.models.history_encoders.protocol import HistoryEncoder
+from llmrec.models.history_encoders.sequence import SequenceEncoder
+from llmrec.models.history_encoders.text import TextEncoder
 from llmrec.models.item_encoder import ItemEncoder
+from llmrec.models.reader import Reader
 
 MIN_TEMPERATURE = 0.01
 
@@ -20,16 +24,17 @@ MIN_TEMPERATURE = 0.01
 class RecommenderModel(nn.Module):
     """Scores are state . item, on unit vectors divided by a learned temperature if `similarity` is cosine.
 
+    reader: needed where a backbone encodes histories. It is no part of this module: see `BackboneReads`.
     novelty: () what items without a training event gain beside; set by calibration, after training.
     """
 
     novelty: Tensor
 
-    def __init__(self, config: ModelConfig, known: Tensor, text: Tensor | None) -> None:
+    def __init__(self, config: ModelConfig, known: Tensor, text: Tensor | None, reader: Reader | None = None) -> None:
         super().__init__()
         self.config = config
         self.items = ItemEncoder(config, known, text)
-        self.histories = SequenceEncoder(config)
+        self.histories = _history_encoder(config, self.items, reader)
         self.affinity: Affinity | None = None
         if config.affinity > 0:
             self.affinity = Affinity(config.affinity * self.items.cosine_weights, config.dropout)
@@ -46,13 +51,17 @@ class RecommenderModel(nn.Module):
         """(M, C) scores of items (C, D) as `scoring_items` gives them; known: (C,) whether training saw them."""
         return states @ items.T + self.novelty * ~known
 
-    def states(self, table: Tensor, batch: HistoryBatch) -> Tensor:
-        """(M, D) states that are asked for, scaled so that their dot product with items is the score."""
+    def states(self, table: Tensor, batch: HistoryBatch, rows: Tensor | None = None) -> Tensor:
+        """(M, D) states that are asked for, scaled so that their dot product with items is the score.
+
+        table: (C, D) item vectors of catalog `rows` (C,), in which batch.history counts; without them of all.
+        """
         vectors = table[batch.history]  # (B, T, D)
-        every: Tensor = self.histories(vectors, batch)  # (B, T + 1, D)
+        if rows is not None:
+            batch = batch._replace(history=rows[batch.history])
+        states = self.histories.states(vectors, batch)
         if self.affinity is not None:
-            every = every + self.affinity(vectors)
-        states = every.flatten(0, 1)[batch.source]
+            states = states + self.affinity(vectors).flatten(0, 1)[batch.source]
         if not self.cosine:
             return states
         temperature = self.log_temperature.exp().clamp(min=MIN_TEMPERATURE)
@@ -71,4 +80,14 @@ class RecommenderModel(nn.Module):
         batch.history counts in `rows`, which is the whole catalog where it is None.
         """
         table = self.items(rows, live_rows, live_text)
-        return self.states(table, batch), self.scoring_items(table)
+        return self.states(table, batch, rows), self.scoring_items(table)
+
+
+def _history_encoder(config: ModelConfig, items: ItemEncoder, reader: Reader | None) -> HistoryEncoder:
+    if config.history_encoder == "sequence":
+        return SequenceEncoder(config)
+    if reader is None or items.adaptor is None:
+        raise ValueError(f"history_encoder={config.history_encoder} needs a reader and item texts")
+    if config.history_encoder == "backbone":
+        return BackboneEncoder(config, reader)
+    return TextEncoder(config, reader, items.adaptor)

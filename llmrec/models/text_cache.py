@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from torch import Tensor
 
 from llmrec.models.backbone import Backbone
 from llmrec.models.cache_dir import default_cache_dir
+from llmrec.models.tokens import Tokens
 
 KEY_BYTES = 32  # hexadecimal: numpy strips zero bytes from the ends of raw ones
+TOKENS = b"tokens:"  # before the ids of what is no text of its own
 
 
 class TextCache:
@@ -29,15 +32,27 @@ class TextCache:
     def __init__(self, backbone: Backbone, cache_dir: Path | None = None) -> None:
         self.backbone = backbone
         self.folder = (cache_dir or default_cache_dir()) / "text" / backbone.fingerprint()
+        self._loaded: dict[Path, tuple[NDArray[np.bytes_], Tensor]] = {}
 
     def vectors(self, texts: Sequence[str], describe: str | None = "encoding item text") -> Tensor:
         """(N, D_text) of `texts`; only texts that no shard holds are run through the backbone."""
-        keys = _keys(texts)
+        keys = _keys([text.encode() for text in texts])
+        return self._vectors(
+            keys, lambda rows: self.backbone.encode(self.backbone.tokens([texts[row] for row in rows]), describe)
+        )
+
+    def read(self, tokens: Tokens) -> Tensor:
+        """(U, D_text) of texts that are in tokens already, such as histories."""
+        keys = _keys([TOKENS + tokens.flat[start:end].tobytes() for start, end in pairwise(tokens.offset)])
+        return self._vectors(keys, lambda rows: self.backbone.encode(tokens.take(rows)))
+
+    def _vectors(self, keys: NDArray[np.bytes_], encode: Callable[[NDArray[np.int64]], Tensor]) -> Tensor:
+        """Vectors of `keys`, of which `encode` is asked for the rows that no shard holds."""
         distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         vectors = torch.empty(len(distinct), self.backbone.dim)
         missing = self._fill(distinct, vectors)
         if len(missing):
-            new = self.backbone.encode(self.backbone.tokens([texts[row] for row in first[missing]]), describe)
+            new = encode(first[missing])
             vectors[torch.from_numpy(missing)] = new
             self._write(distinct[missing], new)
         return vectors[torch.from_numpy(inverse)]
@@ -46,10 +61,13 @@ class TextCache:
         """Copy what the shards hold into `vectors`; returns the rows that none holds."""
         missing = np.ones(len(distinct), dtype=np.bool_)
         for shard in sorted(self.folder.glob("*.safetensors")) if self.folder.is_dir() else []:
-            stored = load_file(shard)
-            keys = np.ascontiguousarray(stored["keys"].numpy()).view(f"S{KEY_BYTES}").ravel()
+            if shard not in self._loaded:
+                stored = load_file(shard)
+                keys = np.ascontiguousarray(stored["keys"].numpy()).view(f"S{KEY_BYTES}").ravel()
+                self._loaded[shard] = keys, stored["vectors"]
+            keys, kept = self._loaded[shard]
             _, ours, theirs = np.intersect1d(distinct, keys, return_indices=True)
-            vectors[torch.from_numpy(ours)] = stored["vectors"][torch.from_numpy(theirs)]
+            vectors[torch.from_numpy(ours)] = kept[torch.from_numpy(theirs)]
             missing[ours] = False
         return np.flatnonzero(missing)
 
@@ -62,6 +80,6 @@ class TextCache:
         partial.replace(self.folder / f"{name}.safetensors")
 
 
-def _keys(texts: Sequence[str]) -> NDArray[np.bytes_]:
-    digests = [hashlib.blake2b(text.encode(), digest_size=KEY_BYTES // 2).hexdigest() for text in texts]
+def _keys(contents: Sequence[bytes]) -> NDArray[np.bytes_]:
+    digests = [hashlib.blake2b(content, digest_size=KEY_BYTES // 2).hexdigest() for content in contents]
     return np.array(digests, dtype=f"S{KEY_BYTES}")

@@ -44,8 +44,12 @@ class Tokens:
             ids = [row if row and row[-1] == eos else [*row, eos] for row in ids]
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
         flat = np.fromiter((token for row in ids for token in row), dtype=np.int32, count=int(lengths.sum()))
-        pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos or 0
-        return cls(flat, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), pad_id)
+        return cls(flat, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), cls.pad_of(tokenizer))
+
+    @staticmethod
+    def pad_of(tokenizer: Any) -> int:
+        """The id to pad with; no mask looks at it, so that any does where the tokenizer has none."""
+        return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
 
     def __len__(self) -> int:
         return len(self.offset) - 1

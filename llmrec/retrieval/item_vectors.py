@@ -36,8 +36,9 @@ class ItemVectors:
     def extend(self, items: Sequence[Mapping[str, object]]) -> None:
         """Take in new items by their text; nothing changes where one of them cannot be."""
         catalog = self.catalog.extend(items)
-        text = self.read([str(text) for text in catalog.text_array[len(self.catalog) :].to_pylist()])
-        self.bundle.model.items.extend(text)
+        texts = [str(text) for text in catalog.text_array[len(self.catalog) :].to_pylist()]
+        self.bundle.model.items.extend(self.read(texts))
+        self.bundle.model.histories.extend(texts)
         self.catalog, self.scorer = catalog, ModelScorer(self.bundle.model)
 
     def read(self, texts: list[str]) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 from accelerate import Accelerator
 from torch import Tensor
 
-from llmrec.config import FinetuneConfig, ModelConfig, SplitName, TrainConfig
+from llmrec.config import FinetuneConfig, SplitName, TrainConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Ties
 from llmrec.data.log import Log
@@ -21,11 +21,13 @@ from llmrec.evaluation.evaluate import evaluate_split, queries_of_test
 from llmrec.evaluation.ranking import Ranking, Scorer, sample_queries
 from llmrec.evaluation.results import Evaluated, Protocol
 from llmrec.evaluation.slices import make_slices
+from llmrec.model_config import ModelConfig
+from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
 from llmrec.training.drift import Fit
 from llmrec.training.drift_rows import DriftTask, drift_rows
-from llmrec.training.fit import Fitted, Reader, Task, adapt_backbone, fit_model, rank_sharded
+from llmrec.training.fit import Fitted, Task, adapt_backbone, fit_model, rank_sharded
 from llmrec.training.scorer import ModelScorer
 
 SAMPLED_NEGATIVES = 256  # of the `sasrec_sampled` row, as in the published re-runs
@@ -174,8 +176,10 @@ def protocol_of(split: Split, ties: Ties, config: FinetuneConfig, release_dates:
     )
 
 
-def make_task(name: SplitName, log: Log, config: FinetuneConfig, accelerator: Accelerator) -> Task:
-    """The split `name` of the log with the queries that early stopping looks at."""
+def make_task(
+    name: SplitName, log: Log, config: FinetuneConfig, accelerator: Accelerator, reader: Reader | None = None
+) -> Task:
+    """The split `name` of the log with the queries that early stopping looks at. reader: see `Task`."""
     split, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
     valid = sample_queries(make_queries(split, VALID, ties), config.evaluation.max_valid_queries)
     fractions = config.split.valid_fraction, config.split.test_fraction
@@ -190,6 +194,7 @@ def make_task(name: SplitName, log: Log, config: FinetuneConfig, accelerator: Ac
         inputs,
         config.resume,
         log.catalog.release_time,
+        reader,
     )
 
 

@@ -21,9 +21,10 @@ from llmrec.distill_config import DistillationLosses
 from llmrec.evaluation.results import Evaluated
 from llmrec.models.backbone import Backbone
 from llmrec.models.knowledge import FEATURES, Knowledge, take_over
+from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
-from llmrec.training.fit import Reader, Task, mean_ndcg, new_model, renew_text, train
+from llmrec.training.fit import Task, mean_ndcg, new_model, renew_text, train
 from llmrec.training.objectives import Objective, read_live
 from llmrec.training.scorer import ModelScorer
 

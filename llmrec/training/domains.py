@@ -26,8 +26,9 @@ from llmrec.evaluation.ranking import sample_queries
 from llmrec.evaluation.results import Evaluated
 from llmrec.models.backbone import Backbone
 from llmrec.models.knowledge import Knowledge
+from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.fit import Reader, Task, adapt_backbone, fit_model, mean_ndcg, new_model
+from llmrec.training.fit import Task, adapt_backbone, fit_model, mean_ndcg, new_model
 from llmrec.training.scorer import ModelScorer
 
 Way = Literal["zero-shot", "features", "initialised", "scratch"]
@@ -71,7 +72,7 @@ class Schooling:
         fitted = fit_model(name, task, self.config.model, self.config.train, domain.vectors, seed, start)
         best = fitted.progress.best
         if backbone is not None:
-            reader = Reader(backbone, backbone.tokens(domain.texts))
+            reader = Reader.of(backbone, domain.texts)
             adapted = adapt_backbone(f"{name} backbone", task, fitted.model, self.config.adapt, reader, seed)
             best = max(best, adapted.best)
         return Learnt(fitted.model, backbone, best)

@@ -17,17 +17,17 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from llmrec.config import ModelConfig, Resume, TrainConfig
+from llmrec.config import Resume, TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Rows, Ties
 from llmrec.data.splits import Split
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import Ranking, Scorer, rank_queries
-from llmrec.models.backbone import Backbone
+from llmrec.model_config import ModelConfig
 from llmrec.models.knowledge import Knowledge, take_over
+from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.tokens import Tokens
 from llmrec.training.calibration import new_item_logits, novelty_of
 from llmrec.training.checkpoints import Progress
 from llmrec.training.objectives import Objective, RecommendationObjective
@@ -40,7 +40,8 @@ class Task:
     """What a fit is given besides its own configuration.
 
     valid: the queries that early stopping looks at. inputs: what else a fit depends on (log, split, backbone), by which
-    a checkpoint is known to belong to it. available: (N,) release times, where the catalog gives them.
+    a checkpoint is known to belong to it. available: (N,) release times, where the catalog gives them. reader: the
+    frozen backbone, where it encodes histories.
     """
 
     split: Split
@@ -52,14 +53,7 @@ class Task:
     inputs: str
     resume: Resume = False
     available: Rows | None = None
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A backbone that trains, and the catalog in its tokens."""
-
-    backbone: Backbone
-    tokens: Tokens
+    reader: Reader | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,7 @@ def fit_model(
     start: weights of another domain to begin with.
     With `config.refit` the model has then been trained anew, for as long as the best epoch took, on train + validation.
     """
-    watched = new_model(task.split, model_config, text, seed, start)
+    watched = new_model(task.split, model_config, text, seed, start, task.reader)
     objective = RecommendationObjective(watched)
     progress = train(name, task, objective, config, seed, lambda: mean_ndcg(task, ModelScorer(watched)))
     calibrate(task, watched)
@@ -95,19 +89,24 @@ def fit_model(
         return Fitted(watched, watched, progress)
     longest = replace(config, epochs=max(math.ceil(progress.best_epoch), 1), patience=config.epochs + 1)
     refit = replace(task, split=task.split.refit())
-    model = new_model(refit.split, model_config, text, seed, start)
+    model = new_model(refit.split, model_config, text, seed, start, task.reader)
     train(f"{name}-refit", refit, RecommendationObjective(model), longest, seed, _always_better())
     model.novelty.copy_(watched.novelty)  # this one has seen the validation targets
     return Fitted(watched, model, progress)
 
 
 def new_model(
-    split: Split, config: ModelConfig, text: Tensor | None, seed: int, start: Knowledge | None = None
+    split: Split,
+    config: ModelConfig,
+    text: Tensor | None,
+    seed: int,
+    start: Knowledge | None = None,
+    reader: Reader | None = None,
 ) -> RecommenderModel:
     """Untrained, on a text table of its own."""
     torch.manual_seed(seed)
     known = torch.from_numpy(~split.cold_items())
-    model = RecommenderModel(config, known, None if text is None else text.clone())
+    model = RecommenderModel(config, known, None if text is None else text.clone(), reader)
     if start is not None:
         take_over(model, start)
     return model
@@ -118,13 +117,15 @@ def adapt_backbone(
 ) -> Progress:
     """Parameter transfer: go on training a fitted model together with its backbone, and renew its text table.
 
-    The table's rows that a step reads are renewed by that step, the rest before each validation.
+    A model whose histories a backbone encodes has the reader's encode them from now on. The table's rows that a step
+    reads are renewed by that step, the rest before each validation.
     """
 
     def validate() -> float:
         renew_text(model, reader, task.accelerator)
         return mean_ndcg(task, ModelScorer(model))
 
+    model.histories.attach(reader)
     if config.epochs == 0:
         return Progress(finished=True)
     objective = RecommendationObjective(model, reader.backbone, reader.tokens)

@@ -63,10 +63,11 @@ class Trainer:
         from transformers.optimization import get_scheduler
 
         self.config, self.accelerator, self.run = config, accelerator, run
-        self.windows, self.validate = windows, validate
+        self.all_windows, self.validate = windows, validate
         self.objective = objective.to(accelerator.device)
         self.known = np.flatnonzero(objective.model.items.known.cpu().numpy())
-        self.groups_per_epoch = len(self._groups(0))
+        self.windows, groups = self._draw(0)
+        self.groups_per_epoch = len(groups)
         optimizer = torch.optim.AdamW(self._parameter_groups(), weight_decay=config.weight_decay)
         n_steps = self.groups_per_epoch * config.epochs
         kind = {"constant": "constant_with_warmup"}.get(config.schedule, config.schedule)
@@ -94,7 +95,7 @@ class Trainer:
         return self.progress
 
     def _epoch(self, bar: Any) -> None:
-        groups = self._groups(self.progress.epoch)
+        self.windows, groups = self._draw(self.progress.epoch)
         marks = {round(len(groups) * (k + 1) / self.config.evals_per_epoch) for k in range(self.config.evals_per_epoch)}
         loss, n_targets = 0.0, 0
         for row in range(self.progress.batch, len(groups)):
@@ -189,11 +190,15 @@ class Trainer:
         self.progress, self.best = saved.progress, saved.best
         set_random_state(saved.random_states[self.accelerator.process_index])
 
-    def _groups(self, epoch: int) -> list[list[Rows]]:
-        """The batches of an epoch, `accumulate` of them to a step: the same in every process and after a resume."""
-        rng = np.random.default_rng((self.run.seed, epoch))
-        batches = epoch_batches(self.windows, self.config.batch_targets, rng)
-        return [batches[row : row + self.config.accumulate] for row in range(0, len(batches), self.config.accumulate)]
+    def _draw(self, epoch: int) -> tuple[Windows, list[list[Rows]]]:
+        """The windows of an epoch with the targets that are asked for, and its batches, `accumulate` of them to a step:
+        the same in every process and after a resume.
+        """
+        rng, windows = np.random.default_rng((self.run.seed, epoch)), self.all_windows
+        if (most := self.objective.model.config.targets_per_history) is not None:
+            windows = windows.thinned(most, rng)
+        batches, step = epoch_batches(windows, self.config.batch_targets, rng), self.config.accumulate
+        return windows, [batches[row : row + step] for row in range(0, len(batches), step)]
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         head = [p for p in self.objective.model.parameters() if p.requires_grad]

@@ -20,11 +20,12 @@ from llmrec.config import FinetuneConfig
 from llmrec.config_files import run_recipe
 from llmrec.data.sources import load_log
 from llmrec.models.backbone import Backbone
+from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy
 from llmrec.training.comparison import make_task
-from llmrec.training.fit import Reader, Task, fit_model, mean_ndcg, renew_text, train
+from llmrec.training.fit import Task, fit_model, mean_ndcg, renew_text, train
 from llmrec.training.launch import start
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.scorer import ModelScorer
@@ -38,7 +39,7 @@ def main(config: FinetuneConfig) -> None:
     text = TextCache(backbone).vectors(log.catalog.texts())
     model = fit_model("frozen", task, config.model, config.train, text, config.seeds[0]).watched
     print(apply_strategy(backbone, config.backbone))
-    reader = Reader(backbone, backbone.tokens(log.catalog.texts()))
+    reader = Reader.of(backbone, log.catalog.texts())
     steps = Steps(task, model, reader)
     print(f"{len(log.catalog):,} items, {len(task.split.train):,} training events\nbefore: {steps.measured()}")
     steps.begin()

@@ -23,15 +23,17 @@ import torch
 from accelerate import Accelerator
 from machine import describe
 
-from llmrec.config import BackboneConfig, DataConfig, ModelConfig, Strategy, TrainConfig
+from llmrec.config import BackboneConfig, DataConfig, Strategy, TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.histories import make_queries
 from llmrec.data.sources import load_log
 from llmrec.data.splits import VALID, split_by_time
 from llmrec.evaluation.columns import aligned
+from llmrec.model_config import ModelConfig
 from llmrec.models.backbone import Backbone
+from llmrec.models.reader import Reader
 from llmrec.models.transfer import apply_strategy
-from llmrec.training.fit import Reader, Task, new_model, train
+from llmrec.training.fit import Task, new_model, train
 from llmrec.training.objectives import RecommendationObjective
 
 READ_TEXTS = 512  # that are read to tell what reading the catalog takes
@@ -94,7 +96,7 @@ def measure(data: DataConfig, config: BackboneConfig, model: ModelConfig, traini
     reading = (time.process_time() - began) / len(read) * len(texts)
 
     recommender = new_model(few, model, torch.randn(split.n_items, backbone.dim) / backbone.dim**0.5, 0)
-    reader = Reader(backbone, backbone.tokens(texts)) if trains else None
+    reader = Reader.of(backbone, texts) if trains else None
     objective = RecommendationObjective(recommender, *((reader.backbone, reader.tokens) if reader else ()))
     with tempfile.TemporaryDirectory() as folder:
         task = Task(few, make_queries(few, VALID, "strict"), "strict", True, Accelerator(cpu=True), Path(folder), "")

@@ -68,6 +68,21 @@ def test_batches_hold_every_window_once_and_about_as_many_targets() -> None:
     assert max(windows.n_targets[rows].sum() for rows in batches) < 16 + windows.n_targets.max()
 
 
+def test_thinned_windows_ask_for_some_of_their_targets() -> None:
+    rng = np.random.default_rng(0)
+    log = log_of([(int(u), int(i), int(t)) for u, i, t in rng.integers(0, [5, 10, 40], size=(300, 3))])
+    windows = training_windows(log, 5, 4, "strict")
+    thin, other = (windows.thinned(2, np.random.default_rng(seed)) for seed in (0, 1))
+    assert thin.n_targets.tolist() == np.minimum(windows.n_targets, 2).tolist()
+    assert not np.array_equal(thin.target, other.target)
+    for row in range(len(windows)):
+        asked, all_asked = (window_batch(each, np.array([row]), True) for each in (thin, windows))
+        assert torch.equal(asked.history, all_asked.history)
+        every = list(zip(all_asked.source.tolist(), all_asked.target.tolist(), strict=True))
+        some = list(zip(asked.source.tolist(), asked.target.tolist(), strict=True))
+        assert all(some.count(one) <= every.count(one) for one in some)
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_query_batch_asks_the_newest_state(known: bool) -> None:
     log = log_of([(0, 1, 1), (0, 2, 2), (0, 3, 5), (1, 4, 1), (1, 5, 2), (1, 6, 9)])

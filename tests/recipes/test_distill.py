@@ -68,3 +68,6 @@ def test_a_student_is_a_bundle_that_reads_by_itself(
 def test_a_student_that_cannot_learn_is_refused() -> None:
     with pytest.raises(ConfigError, match="a student's backbone trains"):
         DistillConfig(Path("teacher"), backbone=BackboneConfig(strategy="frozen"))
+    teacher = FinetuneConfig(DataConfig(), model=ModelConfig(history_encoder="text"))
+    with pytest.raises(ConfigError, match=r"its own backbone \(model.history_encoder=text\)"):
+        DistillConfig(Path("teacher")).student_of(teacher)

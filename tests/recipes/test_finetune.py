@@ -24,7 +24,6 @@ from llmrec.config import (
     EvaluationConfig,
     FinetuneConfig,
     LoraConfig,
-    ModelConfig,
     SasrecConfig,
     SplitConfig,
     TrainConfig,
@@ -33,6 +32,7 @@ from llmrec.config_files import parse_config
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import ConfigError
 from llmrec.hub.bundle import load_backbone, load_bundle
+from llmrec.model_config import HistoryEncoderName, HistoryTextConfig, ModelConfig
 from llmrec.models.backbone import Backbone
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -160,6 +160,38 @@ def test_a_whole_run_leaves_report_figures_and_bundle(
 
     main(replace(config, resume=True))  # everything is there: nothing is trained again, and nothing changes
     assert json.loads((out / "report.json").read_text())["rows"] == report["rows"]
+
+
+@pytest.mark.parametrize("encoder", ["text", "backbone"])
+def test_a_whole_run_with_histories_by_the_backbone(
+    main: Callable[[FinetuneConfig], None],
+    config: FinetuneConfig,
+    tiny_bert: Path,
+    tiny_gpt2: Path,
+    encoder: HistoryEncoderName,
+) -> None:
+    path = tiny_gpt2 if encoder == "backbone" else tiny_bert
+    model = replace(config.model, history_encoder=encoder, history_text=HistoryTextConfig(max_tokens=128, targets=2))
+    config = replace(
+        config,
+        backbone=replace(config.backbone, name=str(path)),
+        model=model,
+        train=replace(config.train, epochs=1),
+        evaluation=replace(config.evaluation, baselines=("popularity",)),
+        leave_one_out_seeds=None,
+    )
+    main(config)
+    report = json.loads((config.output / "report.json").read_text())
+    models = {"llmrec frozen", "llmrec lora", "popularity"}
+    for split, moving in {"by_time": {"drift 7d", "drift frozen"}, "leave_one_out": {"drift 1d"}}.items():
+        assert {row["model"] for row in report["rows"] if row["split"] == split} == models | moving
+    recommender = Recommender.from_pretrained(config.output / "bundle", backbone=str(path))
+    events = [(str(recommender.catalog.ids[row]), 1_700_000_000 + row) for row in range(3)]
+    best = recommender.recommend(events, k=3, at=1_700_000_002)
+    assert best == recommender.recommend(events[:2], k=3)
+    command_line(["evaluate", "--bundle", str(config.output / "bundle"), "--backbone", str(path)])
+    named = [found.item for found in best]
+    assert recommender.score(events[:2], named) == pytest.approx([found.score for found in best], abs=1e-5)
 
 
 def values(report: dict[str, Any]) -> dict[tuple[str, ...], float]:

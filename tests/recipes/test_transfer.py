@@ -66,6 +66,7 @@ def test_what_cannot_be_compared_is_refused(config: TransferConfig) -> None:
         ({"share": 0.0}, "share=0.0"),
         ({"split": SplitConfig(names=("by_time", "leave_one_out"))}, "by_time alone"),
         ({"backbone": BackboneConfig(strategy="none")}, "only text can be transferred"),
+        ({"model": ModelConfig(history_encoder="text")}, "model.history_encoder=text"),
     ):
         with pytest.raises(ConfigError, match=named):
             replace(config, **changes)  # type: ignore[arg-type]

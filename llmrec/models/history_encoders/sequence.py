@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmrec.config import ModelConfig
 from llmrec.data.batches import HistoryBatch
+from llmrec.model_config import ModelConfig
+from llmrec.models.history_encoders.protocol import HistoryEncoder
 
 N_TIME_BUCKETS = 64
 
@@ -68,7 +69,7 @@ class Block(nn.Module):
         return result
 
 
-class SequenceEncoder(nn.Module):
+class SequenceEncoder(HistoryEncoder):
     """Item vectors of histories -> states. config.max_history is the longest T."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -81,6 +82,10 @@ class SequenceEncoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
+
+    def states(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:
+        every: Tensor = self(vectors, batch)
+        return every.flatten(0, 1)[batch.source]
 
     def forward(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:
         """vectors: (B, T, D) of batch.history -> states (B, T + 1, D)."""
