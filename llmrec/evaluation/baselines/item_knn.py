@@ -87,23 +87,22 @@ def nearest(
     together: sparse.csr_array, rows: Rows, norm: NDArray[np.float32], settings: ItemKNNSettings
 ) -> sparse.csr_array:
     """Counts of pairs (R, N) of the items `rows` (R,) -> their best similarities (R, N); equals by item row."""
-    together.sort_indices()
-    pairs = together.tocoo()  # by row, then by item
-    row, item = pairs.coords
-    other = rows[row] != item
-    row, item, count = row[other], item[other], pairs.data[other]
-    similarity = count / (norm[rows[row]] * norm[item] + settings.shrinkage)
-    close = _close(similarity, row.searchsorted(np.arange(len(rows) + 1)), settings.neighbours)
-    row, item, similarity = row[close], item[close], similarity[close]
+    together.sort_indices()  # by row, then by item
+    item, lengths = together.indices, np.diff(together.indptr)
+    similarity = together.data / (np.repeat(norm[rows], lengths) * norm[item] + settings.shrinkage)
+    similarity[item == np.repeat(rows, lengths)] = 0.0  # not a neighbour of itself
+    close = np.flatnonzero(_close(similarity, together.indptr, settings.neighbours))
+    row = np.repeat(np.arange(len(rows)), lengths)[close]
+    item, similarity = item[close], similarity[close]
     best_first = np.lexsort((-similarity, row))  # stable
     row, item, similarity = row[best_first], item[best_first], similarity[best_first]
     place = np.arange(len(row)) - np.searchsorted(row, row)  # 0 for the nearest of each row
-    kept = place < settings.neighbours
+    kept = (place < settings.neighbours) & (similarity > 0.0)
     return sparse.csr_array((similarity[kept], (row[kept], item[kept])), shape=together.shape)
 
 
 def _close(similarity: NDArray[np.float32], starts: Rows, most: int) -> Mask:
-    """(P,) as similar as the `most`-th of its row: nothing else needs to be sorted, which is what takes the time.
+    """(P,) as similar as the `most`-th of its row: nothing else needs to be sorted, which is what would take the time.
 
     starts: (R + 1,) of the rows in `similarity`.
     """

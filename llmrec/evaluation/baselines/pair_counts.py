@@ -82,7 +82,7 @@ class PairCounts:
     def rows(self, items: Rows) -> sparse.csr_array:
         """n_ij (R, N) float32 of some items (R,) with all."""
         found = sparse.csr_array((len(items), self.n_items))
-        for table in self._tables:
+        for table in reversed(self._tables):  # the largest last: each sum copies what was summed before
             found = found + table[items]
         found.data *= self._fading()
         found.data[found.data < _FADED] = 0.0
