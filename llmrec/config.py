@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -112,6 +112,10 @@ class BackboneConfig:
     strategy: Strategy = "frozen"
     last_k: int = 2
     lora: LoraConfig = field(default_factory=LoraConfig)
+
+    def untuned(self) -> BackboneConfig:
+        """The same before any of it trains: what stored text vectors depend on."""
+        return replace(self, strategy="frozen", last_k=2, lora=LoraConfig())
 
 
 @dataclass(frozen=True)

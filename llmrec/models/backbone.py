@@ -27,7 +27,7 @@ from llmrec.models.locate import locate
 from llmrec.models.tokens import Tokens
 
 Pooling = Literal["mean", "cls", "last"]
-TOKENS_AT_ONCE = 2048  # tokens of one forward pass without gradients
+TOKENS_AT_ONCE = 2048  # tokens of one forward pass
 ST_POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
 
 
@@ -110,6 +110,14 @@ class Backbone(nn.Module):
         """(U, L) ids and mask -> (U, D_text) unit vectors."""
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return functional.normalize(pool(hidden.float(), attention_mask, self.pooling), dim=-1)
+
+    def read(self, tokens: Tokens) -> Tensor:
+        """(N, D_text) vectors, with gradients to the weights that train, in batches of similar length."""
+        batches = length_batches(tokens.lengths, TOKENS_AT_ONCE)
+        read = [self(*tokens.batch(rows, self.device)) for rows in batches]
+        vectors = torch.cat([torch.zeros(0, self.dim, device=self.device), *read])
+        order = np.argsort(np.concatenate([np.zeros(0, np.int64), *batches]))
+        return vectors[torch.from_numpy(order).to(vectors.device)]
 
     @torch.no_grad()
     def encode(self, tokens: Tokens, describe: str | None = None) -> Tensor:

@@ -183,7 +183,7 @@ def make_task(
     split, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
     valid = sample_queries(make_queries(split, VALID, ties), config.evaluation.max_valid_queries)
     fractions = config.split.valid_fraction, config.split.test_fraction
-    inputs = f"{log.facts.fingerprint} {fractions} {config.evaluation.max_valid_queries} {config.backbone}"
+    inputs = f"{log.facts.fingerprint} {fractions} {config.evaluation.max_valid_queries} {config.backbone.untuned()}"
     return Task(
         split,
         valid,

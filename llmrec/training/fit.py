@@ -201,7 +201,8 @@ def train(
     model = objective.model
     windows = training_windows(task.split.train, task.split.n_users, model.config.max_history, task.ties)
     torch.manual_seed(seed + 1_000_003 * task.accelerator.process_index)  # dropout differs between processes
-    identity = _identity(name, task, model.config, config, seed)
+    inputs = task.inputs if objective.backbone is None else f"{task.inputs} {objective.backbone.config}"
+    identity = _identity(name, replace(task, inputs=inputs), model.config, config, seed)
     place = f"{task.split.name}-{name}-{seed}".replace(" ", "-")
     run = Run(name, task.folder / "checkpoints" / place, seed, task.resume, identity)
     trainer = Trainer(objective, windows, validate, config, task.accelerator, run)

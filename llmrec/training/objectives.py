@@ -71,7 +71,7 @@ def read_live(model: RecommenderModel, backbone: Backbone, tokens: Tokens, live_
     """Text vectors (R, D_text) of `live_rows` with gradients; the stored table takes their new values as well."""
     if model.items.text is None:
         raise ValueError("live rows need a model with text")
-    vectors: Tensor = backbone(*tokens.batch(live_rows.cpu().numpy(), live_rows.device))
+    vectors = backbone.read(tokens.take(live_rows.cpu().numpy()))
     model.items.text[live_rows] = vectors.detach().to(model.items.text)
     return vectors
 

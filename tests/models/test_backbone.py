@@ -39,6 +39,7 @@ def test_batching_and_padding_leave_vectors_alone(tiny_bert: Path, tiny_gpt2: Pa
         alone = torch.cat([backbone.encode(backbone.tokens([text])) for text in TEXTS])
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
         torch.testing.assert_close(together.norm(dim=1), torch.ones(3))
+        torch.testing.assert_close(backbone.read(backbone.tokens(TEXTS)), together, atol=1e-5, rtol=0)
 
 
 def test_a_decoders_vector_is_the_state_at_its_eos(tiny_gpt2: Path, tiny_llama: Path) -> None:

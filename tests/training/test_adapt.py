@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, LoraConfig, ModelConfig, TrainConfig
 from llmrec.data.log import Log
 from llmrec.data.synthetic import planted_world
+from llmrec.errors import ConfigError
 from llmrec.models.backbone import Backbone
 from llmrec.models.transfer import apply_strategy
 from llmrec.training.checkpoints import trainable_state
@@ -87,6 +88,20 @@ def test_other_strategies_train_through_decoders_too(
     assert {f"backbone.{name}" for name in before} <= trained.keys()
     for name, weight in before.items():
         assert not torch.equal(trained[f"backbone.{name}"], weight), name
+
+
+def test_strategies_share_the_fit_before_them_and_no_more(world: Log, tiny_bert: Path, tmp_path: Path) -> None:
+    backbones = {strategy: reader_of(tiny_bert, world, strategy) for strategy in ("last_k", "full")}
+    configs = [FinetuneConfig(DataConfig(), backbone=reader.backbone.config) for reader in backbones.values()]
+    first, second = (make_task("by_time", world, config, Accelerator(cpu=True)).inputs for config in configs)
+    assert first == second
+
+    task, once = task_of(world, tmp_path), replace(ADAPT, epochs=1)
+    text = backbones["full"].backbone.encode(backbones["full"].tokens)
+    model = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=0), text, seed=0).model
+    adapt_backbone("adapt", task, model, once, backbones["full"], seed=0)
+    with pytest.raises(ConfigError, match="another configuration"):
+        adapt_backbone("adapt", replace(task, resume=True), model, once, backbones["last_k"], seed=0)
 
 
 def test_every_process_reads_its_share_of_the_catalog(world: Log, tiny_bert: Path, tmp_path: Path) -> None:

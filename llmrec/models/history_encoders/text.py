@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from llmrec.data.batches import HistoryBatch
 from llmrec.model_config import ModelConfig
-from llmrec.models.backbone import TOKENS_AT_ONCE, length_batches
 from llmrec.models.history_encoders.flat_text import FlatTexts
 from llmrec.models.history_encoders.protocol import BackboneReads
 from llmrec.models.reader import Reader
@@ -57,8 +55,4 @@ class TextEncoder(BackboneReads):
             return self.reader.cache.read(tokens)
         if not trains or not torch.is_grad_enabled():
             return self.backbone.encode(tokens)
-        batches = length_batches(tokens.lengths, TOKENS_AT_ONCE)
-        read = [self.backbone(*tokens.batch(rows, self.backbone.device)) for rows in batches]
-        order = np.argsort(np.concatenate([np.zeros(0, np.int64), *batches]))
-        vectors = torch.cat([torch.zeros(0, self.backbone.dim, device=self.backbone.device), *read])
-        return vectors[torch.from_numpy(order).to(vectors.device)]
+        return self.backbone.read(tokens)
