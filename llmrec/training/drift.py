@@ -29,6 +29,7 @@ from llmrec.training.losses import columns_of
 MOST_DAYS, MOST_QUERIES = 128, 8000  # of the validation window that are looked at
 MOST_SCORES = 512 << 20  # of these queries, for all items: 2 GiB in fp32
 QUERIES_AT_ONCE = 256
+SHIFT_CUTOFF = 10  # of the NDCG that the shift is chosen by
 LBFGS_STEPS = 15
 GATE_PENALTY = 0.01  # L2 on the gate's weights but its constants, per query
 OFF = -30.0  # log-odds of a part that is left out: a number that JSON has
@@ -184,11 +185,24 @@ def _best_shift(head: DriftHead, judged: Judged, stream: Stream, mask_seen: bool
         _, base, moved, chained = parts_of(head, stream, scores, recent, world)
         chances = torch.stack([torch.as_tensor(part).expand_as(base) for part in (base.exp(), moved, chained)], dim=1)
         chances[masked_items(asked, stream.n_items, mask_seen, None)[:, None].expand_as(chances)] = 0.0  # (B, 3, N)
+        hopeful = _hopeful(chances, target, SHIFT_CUTOFF)
+        chances, target = chances[hopeful], target[hopeful]
         for place, shift in enumerate(grid):
-            mixed = (head.log_shares(recent, row_sum, shift).exp()[:, None] @ chances)[:, 0]  # (B, N)
+            shares = head.log_shares(recent, row_sum, shift).exp()[hopeful]
+            mixed = (shares[:, None] @ chances)[:, 0]  # (B', N)
             higher = (mixed > mixed.gather(1, target)).sum(1)
-            gains[place] += float(ndcg_at(1 + higher.double().numpy(), 10).sum())
+            gains[place] += float(ndcg_at(1 + higher.double().numpy(), SHIFT_CUTOFF).sum())
     return grid[int(gains.argmax())]
+
+
+def _hopeful(chances: Tensor, target: Tensor, k: int) -> Tensor:
+    """(B',) rows of chances (B, parts, N) where some mixture can have the target (B, 1) among its first k.
+
+    Elsewhere at least k items are likelier by the first part, which always has a share, and no less likely by the rest.
+    """
+    own = chances.gather(2, target[:, None].expand(-1, chances.shape[1], 1))  # (B, parts, 1)
+    above = (chances[:, 0] > own[:, 0]) & (chances[:, 1:] >= own[:, 1:]).all(1)  # (B, N)
+    return torch.nonzero(above.sum(1) < k)[:, 0]
 
 
 def _at(table: sparse.csr_array, pairs: tuple[Rows, Rows], recent: Recent) -> Tensor:

@@ -129,3 +129,17 @@ def test_only_some_days_of_a_long_window_are_looked_at(monkeypatch: pytest.Monke
     assert len(np.unique(judged.queries.time // DAY)) <= 5
     assert 0 < len(judged.queries) <= 20
     torch.testing.assert_close(judged.scores, Known(split).scores(judged.queries))
+
+
+def test_no_mixture_saves_a_target_that_is_given_up() -> None:
+    rng = torch.Generator().manual_seed(0)
+    chances = torch.rand(200, 3, 40, generator=rng)
+    chances[:, 1:] *= torch.rand(200, 2, 40, generator=rng) < 0.2  # few items have a chance by the other parts
+    target = torch.randint(40, (200, 1), generator=rng)
+    hopeful = drift._hopeful(chances, target, k=5)
+    assert 0 < len(hopeful) < 200
+    shares = torch.rand(500, 1, 3, generator=rng)
+    mixed = (shares[:, None] @ chances)[:, :, 0]  # (500, 200, 40)
+    higher = (mixed > mixed.gather(2, target.expand(500, -1, 1))).sum(2).amin(0)  # (200,) at best
+    given_up = torch.ones(200, dtype=torch.bool).index_fill(0, hopeful, False)
+    assert (higher[given_up] >= 5).all()
