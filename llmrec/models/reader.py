@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
+from torch import Tensor
+
+from llmrec.data.interactions import Rows
 from llmrec.models.backbone import Backbone
+from llmrec.models.lower_layers import LowerStates
 from llmrec.models.text_cache import TextCache
 from llmrec.models.tokens import Tokens
 
@@ -15,14 +20,31 @@ class Reader:
     """A backbone, and the catalog in its tokens.
 
     texts: of the items, which histories that are read as text are made of. cache: keeps what a frozen backbone makes of
-    them in evaluations; without one nothing of a history outlasts its query.
+    them in evaluations; without one nothing of a history outlasts its query. lower: what the layers below those that
+    train make of the catalog.
     """
 
     backbone: Backbone
     tokens: Tokens
     texts: Sequence[str] = ()
     cache: TextCache | None = None
+    lower: LowerStates | None = None
 
     @classmethod
     def of(cls, backbone: Backbone, texts: Sequence[str], cache: TextCache | None = None) -> Reader:
         return cls(backbone, backbone.tokens(texts), texts, cache)
+
+    def ahead(self) -> Reader:
+        """The same, with the layers that do not train run once over the catalog, or taken from disk."""
+        return replace(self, lower=LowerStates.of(self.backbone, self.tokens, self.backbone.config.kept_states))
+
+    def read(self, rows: Rows) -> Tensor:
+        """Vectors (R, D_text) of the items at `rows` (R,), with gradients to the weights that train."""
+        return self.backbone.read(self.tokens.take(rows), self.lower.take(rows) if self.lower else None)
+
+    @torch.no_grad()
+    def encode(self, rows: Rows, describe: str | None = None) -> Tensor:
+        """The same without gradients, on the CPU; `describe` names a progress bar."""
+        if self.lower is None:
+            return self.backbone.encode(self.tokens.take(rows), describe)
+        return self.read(rows).cpu()

@@ -19,7 +19,7 @@ from torch import nn
 from llmrec.config import BackboneConfig
 from llmrec.errors import BackboneError
 from llmrec.models.backbone import Backbone
-from llmrec.models.layers import layer_stack
+from llmrec.models.layers import last_layers
 
 BYTES_PER_TRAINED = 16  # weight, gradient and Adam's two moments, fp32
 
@@ -76,7 +76,7 @@ def add_lora(model: nn.Module, config: BackboneConfig) -> nn.Module:
         task_type=TaskType.FEATURE_EXTRACTION,
         r=lora.rank,
         lora_alpha=lora.alpha,
-        target_modules=targets,
+        target_modules=targets if lora.last_k is None else _in_last(model, lora.last_k, targets),
         use_dora=lora.dora,
         use_rslora=lora.rslora,
     )
@@ -88,12 +88,25 @@ def add_lora(model: nn.Module, config: BackboneConfig) -> nn.Module:
     return adapted.eval()  # type: ignore[no-any-return]
 
 
+def _in_last(model: nn.Module, k: int, targets: str | list[str]) -> list[str]:
+    """Full names of the linear layers in the top k that `targets` means."""
+    if isinstance(targets, str) and targets != "all-linear":
+        raise BackboneError(f"lora.last_k={k} counts layers, lora.targets={targets!r} names them; give one, or a list")
+    top = {id(part) for layer in last_layers(model, k, "lora.last_k") for part in layer.modules() if _is_linear(part)}
+    names = [name for name, part in model.named_modules() if id(part) in top]
+    return [name for name in names if targets == "all-linear" or name.rsplit(".", 1)[-1] in targets]
+
+
 def _linear(model: nn.Module) -> list[str]:
-    """The names by which LoRA can be put on a model's layers; GPT-2 has its own kind."""
+    """The names by which LoRA can be put on a model's layers."""
+    return sorted({name.rsplit(".", 1)[-1] for name, part in model.named_modules() if _is_linear(part)})
+
+
+def _is_linear(part: nn.Module) -> bool:
+    """GPT-2 has its own kind."""
     from transformers.pytorch_utils import Conv1D
 
-    layers = ((name, part) for name, part in model.named_modules() if isinstance(part, (nn.Linear, Conv1D)))
-    return sorted({name.rsplit(".", 1)[-1] for name, _ in layers})
+    return isinstance(part, (nn.Linear, Conv1D))
 
 
 def load_lora(model: nn.Module, folder: Path) -> nn.Module:
@@ -112,16 +125,3 @@ def _quietly() -> Iterator[None]:
         warnings.simplefilter("ignore", FutureWarning)
         warnings.filterwarnings("ignore", "fan_in_fan_out", UserWarning)
         yield
-
-
-def last_layers(model: nn.Module, k: int) -> list[nn.Module]:
-    """The top k transformer layers and the norm behind them, if there is one.
-
-    Raises:
-        BackboneError: no single stack of layers, or k out of range.
-    """
-    stack = layer_stack(model, "last_k")
-    if not 1 <= k <= len(stack):
-        raise BackboneError(f"last_k={k}: this backbone has {len(stack)} layers; give 1 to {len(stack)}")
-    norms = [part for name, part in model.named_children() if "norm" in name or name == "ln_f"]
-    return [*stack[-k:], *norms]

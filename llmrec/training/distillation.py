@@ -44,7 +44,7 @@ class DistillationObjective(Objective):
         self, model: RecommenderModel, reader: Reader, teacher: RecommenderModel, losses: DistillationLosses
     ) -> None:
         super().__init__()
-        self.model, self.backbone, self.tokens, self.losses = model, reader.backbone, reader.tokens, losses
+        self.model, self.reader, self.backbone, self.losses = model, reader, reader.backbone, losses
         self.teacher = teacher.requires_grad_(False).eval()
         text = teacher.items.text
         if text is None:
@@ -62,10 +62,10 @@ class DistillationObjective(Objective):
 
     def forward(self, batch: HistoryBatch, live_rows: Tensor | None, negatives: Tensor | None) -> Tensor:
         """live_rows: (R,) catalog rows that are read. negatives: not looked at; the other items read stand for them."""
-        if live_rows is None or self.backbone is None or self.tokens is None:
-            raise ValueError("distillation needs rows to read, and a backbone to read them")
+        if live_rows is None or self.reader is None:
+            raise ValueError("distillation needs rows to read, and a reader")
         losses, n_targets = self.losses, len(batch.target)
-        text = read_live(self.model, self.backbone, self.tokens, live_rows)  # (R, D_text)
+        text = read_live(self.model, self.reader, live_rows)  # (R, D_text)
         known = self.model.items.known[live_rows]
         states, items = self.model(batch, None, live_rows, text)
         ours = self.model.scores(states, items[live_rows], known)  # (M, R)

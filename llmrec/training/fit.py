@@ -128,7 +128,9 @@ def adapt_backbone(
     model.histories.attach(reader)
     if config.epochs == 0:
         return Progress(finished=True)
-    objective = RecommendationObjective(model, reader.backbone, reader.tokens)
+    with task.accelerator.main_process_first():
+        reader = reader.ahead()
+    objective = RecommendationObjective(model, reader)
     before = mean_ndcg(task, ModelScorer(model))
     progress = train(name, task, objective, config, seed, validate, start=before)
     renew_text(model, reader, task.accelerator)
@@ -144,7 +146,7 @@ def renew_text(model: RecommenderModel, reader: Reader, accelerator: Accelerator
     mine = np.arange(accelerator.process_index, len(reader.tokens), accelerator.num_processes)
     table = torch.zeros_like(model.items.text)
     describe = "reading the catalog" if accelerator.is_main_process else None
-    table[torch.from_numpy(mine)] = reader.backbone.encode(reader.tokens.take(mine), describe).to(table)
+    table[torch.from_numpy(mine)] = reader.encode(mine, describe).to(table)
     model.items.text.copy_(accelerator.reduce(table, "sum"))
 
 

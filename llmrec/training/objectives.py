@@ -12,20 +12,20 @@ from torch import Tensor, nn
 
 from llmrec.data.batches import HistoryBatch
 from llmrec.models.backbone import Backbone
+from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.tokens import Tokens
 from llmrec.training.losses import full_softmax, sampled_softmax
 
 
 class Objective(nn.Module):
     """What the training loop minimises: the loss of a batch, summed over its targets.
 
-    backbone, tokens: given when the backbone itself trains; a step then reads `live_rows` through it.
+    reader: given when its backbone trains, which is then a part of this module; a step reads `live_rows` through it.
     """
 
     model: RecommenderModel
+    reader: Reader | None
     backbone: Backbone | None
-    tokens: Tokens | None
 
 
 class RecommendationObjective(Objective):
@@ -36,11 +36,11 @@ class RecommendationObjective(Objective):
 
     out: Tensor
 
-    def __init__(self, model: RecommenderModel, backbone: Backbone | None = None, tokens: Tokens | None = None) -> None:
+    def __init__(self, model: RecommenderModel, reader: Reader | None = None) -> None:
         super().__init__()
         self.model = model
-        self.backbone = backbone
-        self.tokens = tokens
+        self.reader = reader
+        self.backbone = reader.backbone if reader else None
         known = model.items.known
         self.n_known = int(known.sum())
         out = torch.zeros(len(known), device=known.device).masked_fill(~known, float("-inf"))
@@ -62,16 +62,16 @@ class RecommendationObjective(Objective):
             return sampled_softmax(states, items[target], items[drawn], batch.target, negatives, self.n_known)
 
     def _read(self, live_rows: Tensor) -> Tensor:
-        if self.backbone is None or self.tokens is None:
-            raise ValueError("live rows need a backbone and its tokens")
-        return read_live(self.model, self.backbone, self.tokens, live_rows)
+        if self.reader is None:
+            raise ValueError("live rows need a reader")
+        return read_live(self.model, self.reader, live_rows)
 
 
-def read_live(model: RecommenderModel, backbone: Backbone, tokens: Tokens, live_rows: Tensor) -> Tensor:
+def read_live(model: RecommenderModel, reader: Reader, live_rows: Tensor) -> Tensor:
     """Text vectors (R, D_text) of `live_rows` with gradients; the stored table takes their new values as well."""
     if model.items.text is None:
         raise ValueError("live rows need a model with text")
-    vectors = backbone.read(tokens.take(live_rows.cpu().numpy()))
+    vectors = reader.read(live_rows.cpu().numpy())
     model.items.text[live_rows] = vectors.detach().to(model.items.text)
     return vectors
 

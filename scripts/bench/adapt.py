@@ -51,7 +51,7 @@ def main(config: FinetuneConfig) -> None:
     train("control", task, RecommendationObjective(control), config.adapt, config.seeds[0], validate_control)
     steps = Steps(task, model, reader)
     steps.begin()
-    objective = RecommendationObjective(model, reader.backbone, reader.tokens)
+    objective = RecommendationObjective(model, reader)
     train("adapt", task, objective, config.adapt, config.seeds[0], steps.validate)
     print(f"{steps.told()}; peak memory {peak_memory()}")
 

@@ -97,7 +97,7 @@ def measure(data: DataConfig, config: BackboneConfig, model: ModelConfig, traini
 
     recommender = new_model(few, model, torch.randn(split.n_items, backbone.dim) / backbone.dim**0.5, 0)
     reader = Reader.of(backbone, texts) if trains else None
-    objective = RecommendationObjective(recommender, *((reader.backbone, reader.tokens) if reader else ()))
+    objective = RecommendationObjective(recommender, reader)
     with tempfile.TemporaryDirectory() as folder:
         task = Task(few, make_queries(few, VALID, "strict"), "strict", True, Accelerator(cpu=True), Path(folder), "")
         began = time.process_time()

@@ -49,6 +49,17 @@ def test_lora_options(tiny_bert: Path, changes: dict[str, object]) -> None:
     assert adapted(tiny_bert, "lora", lora=replace(LoraConfig(rank=2), **changes))[1] > 0
 
 
+def test_lora_on_the_top_layers_alone(tiny_bert: Path) -> None:
+    backbone, _, _ = adapted(tiny_bert, "lora", lora=LoraConfig(rank=2, last_k=1))
+    trained = [name for name, weight in backbone.named_parameters() if weight.requires_grad]
+    assert trained
+    assert all("layer.1." in name for name in trained)
+    with pytest.raises(BackboneError, match="last_k=3: this backbone has 2 layers"):
+        adapted(tiny_bert, "lora", lora=LoraConfig(last_k=3))
+    with pytest.raises(BackboneError, match="counts layers"):
+        adapted(tiny_bert, "lora", lora=LoraConfig(last_k=1, targets=".*query"))
+
+
 NAMES = {
     "tiny_bert": {"query", "key", "value", "dense"},
     "tiny_gpt2": {"c_attn", "c_fc", "c_proj"},

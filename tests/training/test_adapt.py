@@ -24,6 +24,11 @@ FROZEN = TrainConfig(epochs=25, patience=5, batch_targets=256, learning_rate=5e-
 ADAPT = replace(FROZEN, epochs=8, patience=8, live_items=90, backbone_learning_rate=1e-2)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="module")
 def world() -> Log:
     return planted_world(n_users=400, n_items=90, n_topics=5, events_per_user=12, seed=1)[0]
@@ -31,7 +36,7 @@ def world() -> Log:
 
 def reader_of(path: Path, log: Log, strategy: str = "lora") -> Reader:
     lora = LoraConfig(rank=8, alpha=16)
-    config = BackboneConfig(name=str(path), hub_id="owner/tiny", max_tokens=40, strategy=strategy, lora=lora)  # type: ignore[arg-type]
+    config = BackboneConfig(name=str(path), hub_id="owner/tiny", max_tokens=40, strategy=strategy, last_k=1, lora=lora)  # type: ignore[arg-type]
     backbone = Backbone.load(config)
     apply_strategy(backbone, config)
     return Reader(backbone, backbone.tokens(log.catalog.texts()))

@@ -132,7 +132,7 @@ def test_gradients_reach_what_trains_and_nothing_else(
     task, reader = task_of(tiny[family], strategy)
     model = new_model(task.split, replace(MODEL, history_encoder=encoder), text_of(task), 0, reader=reader)
     windows = training_windows(task.split.train, task.split.n_users, 8, task.ties)
-    objective = RecommendationObjective(model, reader.backbone, reader.tokens)
+    objective = RecommendationObjective(model, reader)
     objective(window_batch(windows, np.arange(20), False), None, None).backward()
     weights = dict(objective.named_parameters())
     assert {name for name, weight in weights.items() if weight.grad is not None} == {

@@ -1,0 +1,159 @@
+"""What a backbone's layers below the first one that trains make of texts: run once for each text, kept on disk.
+
+Only the layers above are then run, forth and back, whenever a text is read. With fp32 nothing else changes, because
+dropout is off (see `Backbone`): what comes out of the lower layers is a function of the text alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from llmrec.config import KeptStates
+from llmrec.errors import BackboneError
+from llmrec.models.backbone import TOKENS_AT_ONCE, Backbone, Entered, length_batches
+from llmrec.models.cache_dir import default_cache_dir
+from llmrec.models.layers import last_layers, layer_stack, layers_between
+from llmrec.models.tokens import Tokens
+
+LARGEST = 4 << 30  # bytes of states that `auto` keeps
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PROBED, AGREES = 4, 1e-4  # texts that are read both ways, and by how much their vectors may differ in fp32
+
+
+@dataclass(frozen=True)
+class LowerStates:
+    """states: (T, D) of all texts' tokens in a row, a file mapped into memory. start, length: (N,) of each text in it.
+
+    n_layers: that were run; the next one takes the states.
+    """
+
+    n_layers: int
+    states: Tensor
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, backbone: Backbone, tokens: Tokens, kept: KeptStates = "auto", cache_dir: Path | None = None
+    ) -> LowerStates | None:
+        """From disk, or made and written there; None where nothing is to be gained or kept.
+
+        Raises:
+            BackboneError: no room on the disk.
+        """
+        n_layers = frozen_layers(backbone.model)
+        dtype = DTYPES.get(kept, torch.float32)
+        size = len(tokens.flat) * backbone.dim * dtype.itemsize
+        if n_layers == 0 or size == 0 or kept == "none" or (kept == "auto" and size > LARGEST):
+            return None
+        folder = (cache_dir or default_cache_dir()) / "layers"
+        path = folder / f"{_key(backbone, n_layers, tokens)}.{str(dtype).removeprefix('torch.')}"
+        if not path.is_file() or path.stat().st_size != size:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(path, backbone, n_layers, tokens, dtype)
+        states = torch.from_file(str(path), shared=False, size=len(tokens.flat) * backbone.dim, dtype=dtype)
+        lower = cls(n_layers, states.view(-1, backbone.dim), tokens.offset[:-1], tokens.lengths)
+        return lower if lower._agrees(backbone, tokens, 1e-2 if dtype == torch.bfloat16 else AGREES) else None
+
+    def take(self, rows: NDArray[np.int64]) -> LowerStates:
+        """Of the texts at `rows` alone; nothing is copied."""
+        return replace(self, start=self.start[rows], length=self.length[rows])
+
+    def batch(self, rows: NDArray[np.int64], device: torch.device) -> Entered:
+        """States (U, L, D) of the texts at `rows`, 0 after their ends, as `Tokens.batch` pads them."""
+        steps = np.arange(max(int(self.length[rows].max(initial=0)), 1))
+        within = torch.from_numpy(steps < self.length[rows][:, None])  # (U, L)
+        position = torch.from_numpy(self.start[rows][:, None] + steps)[within]
+        states = torch.zeros(*within.shape, self.states.shape[1])
+        states[within] = self.states[position].float()
+        return Entered(self.n_layers, states.to(device))
+
+    @property
+    def mib(self) -> float:
+        return self.states.numel() * self.states.dtype.itemsize / 2**20
+
+    @torch.no_grad()
+    def _agrees(self, backbone: Backbone, tokens: Tokens, tolerance: float) -> bool:
+        """Whether the model, entered above its lower layers, reads as it does from the words: not every one does."""
+        some = np.unique(np.linspace(0, len(self.start) - 1, PROBED).astype(int))
+        some = some[self.length[some] > 0]
+        whole, upper = backbone.read(tokens.take(some)), backbone.read(tokens.take(some), self.take(some))
+        return torch.allclose(whole, upper, rtol=0, atol=tolerance)
+
+
+def frozen_layers(model: nn.Module) -> int:
+    """How many of the model's first layers, with all before them, do not train; 0 too where layers cannot be told."""
+    try:
+        stack = layer_stack(model, "lower layers")
+    except BackboneError:
+        return 0
+    trains = [any(weight.requires_grad for weight in layer.parameters()) for layer in stack]
+    if True not in trains or trains[0]:
+        return 0
+    n_layers = trains.index(True)
+    above = _ids(model, n_layers)
+    return n_layers if all(id(weight) in above for weight in model.parameters() if weight.requires_grad) else 0
+
+
+def _write(path: Path, backbone: Backbone, n_layers: int, tokens: Tokens, dtype: torch.dtype) -> None:
+    """Under another name first: a file of this name is whole."""
+    partial = path.with_suffix(f"{path.suffix}.{os.getpid()}.partial")
+    n_states = len(tokens.flat) * backbone.dim
+    try:
+        with partial.open("wb") as file:  # a file with holes would end the process where the disk is full
+            os.posix_fallocate(file.fileno(), 0, n_states * dtype.itemsize)
+        states = torch.from_file(str(partial), shared=True, size=n_states, dtype=dtype).view(-1, backbone.dim)
+        for rows in length_batches(tokens.lengths, TOKENS_AT_ONCE):
+            ids, mask = tokens.batch(rows, backbone.device)
+            made = _lower(backbone.model, n_layers, ids, mask)[mask.bool()].to("cpu", dtype)  # by text, then by place
+            place = np.concatenate([np.arange(tokens.offset[row], tokens.offset[row + 1]) for row in rows])
+            states[torch.from_numpy(place)] = made
+        partial.replace(path)
+    except OSError as error:
+        raise BackboneError(
+            f"{partial}: {n_states * dtype.itemsize / 2**30:.1f} GiB for what the lower {n_layers} layers make of "
+            f"{len(tokens):,} texts cannot be written: {error.strerror}. Make room, set LLMREC_CACHE to a folder that "
+            "has it, or backbone.kept_states to bf16 or none"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def _lower(model: nn.Module, n_layers: int, ids: Tensor, mask: Tensor) -> Tensor:
+    """(U, L, D) that come out of the first layers."""
+    out: list[Any] = []
+    hook = layer_stack(model, "lower layers")[n_layers - 1].register_forward_hook(lambda *call: out.append(call[2]))
+    try:
+        with layers_between(model, 0, n_layers):
+            model(input_ids=ids, attention_mask=mask)
+    finally:
+        hook.remove()
+    states: Tensor = out[0] if isinstance(out[0], Tensor) else out[0][0]
+    return states
+
+
+def _key(backbone: Backbone, n_layers: int, tokens: Tokens) -> str:
+    """Of everything that the states depend on: the texts in tokens, and all weights but those of the layers above."""
+    upper = _ids(backbone.model, n_layers)
+    digest = hashlib.sha256(f"{n_layers} {type(backbone.model).__name__}".encode())
+    for weight in backbone.model.parameters():
+        if id(weight) not in upper:
+            digest.update(np.ascontiguousarray(weight.detach().cpu().numpy()).tobytes())
+    digest.update(tokens.flat.tobytes() + tokens.offset.tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _ids(model: nn.Module, n_layers: int) -> set[int]:
+    """Of the weights above the first layers."""
+    n_above = len(layer_stack(model, "lower layers")) - n_layers
+    return {id(weight) for part in last_layers(model, n_above) for weight in part.parameters()}
