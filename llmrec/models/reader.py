@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from llmrec.data.interactions import Rows
 from llmrec.models.backbone import Backbone
 from llmrec.models.lower_layers import LowerStates
 from llmrec.models.text_cache import TextCache
@@ -38,12 +39,12 @@ class Reader:
         """The same, with the layers that do not train run once over the catalog, or taken from disk."""
         return replace(self, lower=LowerStates.of(self.backbone, self.tokens, self.backbone.config.kept_states))
 
-    def read(self, rows: Rows) -> Tensor:
+    def read(self, rows: NDArray[np.int64]) -> Tensor:
         """Vectors (R, D_text) of the items at `rows` (R,), with gradients to the weights that train."""
         return self.backbone.read(self.tokens.take(rows), self.lower.take(rows) if self.lower else None)
 
     @torch.no_grad()
-    def encode(self, rows: Rows, describe: str | None = None) -> Tensor:
+    def encode(self, rows: NDArray[np.int64], describe: str | None = None) -> Tensor:
         """The same without gradients, on the CPU; `describe` names a progress bar."""
         if self.lower is None:
             return self.backbone.encode(self.tokens.take(rows), describe)
