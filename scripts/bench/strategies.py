@@ -1,10 +1,12 @@
 """What each transfer strategy costs on a catalog: weights that train, memory, time of an epoch, time of reading.
 
     OMP_NUM_THREADS=1 python scripts/bench/strategies.py --data.source FOLDER [--data.order_column NAME]
-        [--backbones '[packaged:all-MiniLM-L6-v2]'] [--steps 8] [--live_items 256] [--json PATH]
+        [--backbones '[packaged:all-MiniLM-L6-v2]'] [--lora.last_k 2] [--steps 8] [--live_items 256] [--json PATH]
 
 Each strategy trains for some steps in a process of its own, whose peak memory is its own too. Times are CPU time of one
-thread; an epoch's is its number of steps times a step's. Stored text vectors are random: they cost what real ones cost.
+thread; an epoch's is its number of steps times a step's. What the layers below those that train make of the catalog is
+kept (LLMREC_CACHE); making it is not in these times, and costs about as much as reading the catalog once. Stored text
+vectors are random: they cost what real ones cost.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import jsonargparse
+import numpy as np
 import torch
 from accelerate import Accelerator
 from machine import describe
 
-from llmrec.config import BackboneConfig, DataConfig, Strategy, TrainConfig
+from llmrec.config import BackboneConfig, DataConfig, LoraConfig, Strategy, TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.histories import make_queries
 from llmrec.data.sources import load_log
@@ -36,6 +39,7 @@ from llmrec.models.transfer import apply_strategy
 from llmrec.training.fit import Task, new_model, train
 from llmrec.training.objectives import RecommendationObjective
 
+ALL_LAYERS = LoraConfig()
 READ_TEXTS = 512  # that are read to tell what reading the catalog takes
 
 
@@ -56,6 +60,7 @@ def main(
     data: DataConfig,
     backbones: tuple[str, ...] = ("packaged:all-MiniLM-L6-v2",),
     strategies: tuple[Strategy, ...] = ("frozen", "last_k", "lora", "full"),
+    lora: LoraConfig = ALL_LAYERS,
     steps: int = 8,
     live_items: int = 256,
     batch_targets: int = 1024,
@@ -63,7 +68,7 @@ def main(
     json: Path | None = None,
 ) -> None:
     config = TrainConfig(epochs=1, batch_targets=batch_targets, live_items=live_items)
-    asked = [BackboneConfig(name=name, strategy=strategy) for name in backbones for strategy in strategies]
+    asked = [BackboneConfig(name=name, strategy=strategy, lora=lora) for name in backbones for strategy in strategies]
     costs = []
     for backbone in asked:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
@@ -89,22 +94,23 @@ def measure(data: DataConfig, config: BackboneConfig, model: ModelConfig, traini
     few = split.thinned(steps / epoch)
     backbone = Backbone.load(config)
     trains = apply_strategy(backbone, config).trainable
-    texts = log.catalog.texts()
-    read = backbone.tokens(texts[:: max(len(texts) // READ_TEXTS, 1)])
+    reader = Reader.of(backbone, log.catalog.texts()).ahead()
+    read = np.arange(0, log.n_items, max(log.n_items // READ_TEXTS, 1))
     began = time.process_time()
-    backbone.encode(read)
-    reading = (time.process_time() - began) / len(read) * len(texts)
+    reader.encode(read)
+    reading = (time.process_time() - began) / len(read) * log.n_items
 
     recommender = new_model(few, model, torch.randn(split.n_items, backbone.dim) / backbone.dim**0.5, 0)
-    reader = Reader.of(backbone, texts) if trains else None
-    objective = RecommendationObjective(recommender, reader)
+    objective = RecommendationObjective(recommender, reader if trains else None)
     with tempfile.TemporaryDirectory() as folder:
         task = Task(few, make_queries(few, VALID, "strict"), "strict", True, Accelerator(cpu=True), Path(folder), "")
         began = time.process_time()
         progress = train(config.strategy, task, objective, training, 0, lambda: 0.0)
         spent = (time.process_time() - began) / progress.step
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
-    return Cost(config.name, config.strategy, trains, peak, spent, spent * epoch / 60, reading / 60)
+    on_top = config.last_k if config.strategy == "last_k" else config.lora.last_k if config.strategy == "lora" else None
+    strategy = config.strategy if on_top is None else f"{config.strategy} ({on_top})"
+    return Cost(config.name, strategy, trains, peak, spent, spent * epoch / 60, reading / 60)
 
 
 if __name__ == "__main__":
