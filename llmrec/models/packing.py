@@ -65,7 +65,8 @@ class PackedModel:
         """(n,) rows of `tokens`, which are of one length L, and the (n, L, D) hidden states; all of them in turn."""
         for rows in packed_rows(tokens.lengths, TOKENS_AT_ONCE):
             texts = tokens.take(rows)
-            runs = [Run(int(n), int(length)) for length, n in zip(*np.unique(texts.lengths, return_counts=True))]
+            each, counts = np.unique(texts.lengths, return_counts=True)
+            runs = [Run(n, length) for n, length in zip(counts.tolist(), each.tolist(), strict=True)]
             filling = -len(texts.flat) % ROUND
             ids = np.concatenate([texts.flat, np.full(filling, tokens.pad_id, np.int32)])
             hidden, start = self._hidden(ids, [*runs, *([Run(1, filling)] if filling else [])]), 0
