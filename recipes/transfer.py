@@ -49,9 +49,9 @@ def main(config: TransferConfig) -> None:
     task = dataclasses.replace(task, split=task.split.thinned(config.share), inputs=f"{task.inputs} {config.share}")
     with accelerator.main_process_first():
         pretrained = Backbone.load(config.backbone).to(accelerator.device)
-        read = TextCache(pretrained).vectors
-        target = Domain(task, log.catalog.texts(), read(log.catalog.texts()))
-        source = source_domain(sources, task, finetune, read)
+    read = TextCache(pretrained, accelerator=accelerator).vectors
+    target = Domain(task, log.catalog.texts(), read(log.catalog.texts()))
+    source = source_domain(sources, task, finetune, read)
     schooling = Schooling(finetune, None if config.backbone.strategy == "frozen" else new_backbone)
     comparison = Comparison(task, finetune, queries_of_test(task.split, task.ties, config.evaluation))
     learnt = []

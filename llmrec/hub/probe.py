@@ -19,6 +19,7 @@ N_ITEMS = 5
 TOLERANCE = 1e-4  # relative to the largest score: other machines sum in other orders
 N_TEXTS = 4
 MIN_COSINE = 1 - 1e-4
+MIN_COSINE_FAST = 1 - 1e-3  # of a catalog read in bf16; a few texts are always read exactly
 
 
 def make_probe(model: RecommenderModel) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def check_reading(
     stored = model.items.text[: min(N_TEXTS, len(texts))].cpu()
     read = backbone.encode(backbone.tokens(texts[: len(stored)]))
     cosine = float(torch.nn.functional.cosine_similarity(stored, read).min())
-    if not cosine >= MIN_COSINE:
+    if not cosine >= (MIN_COSINE_FAST if backbone.config.reading == "fast" else MIN_COSINE):
         raise BundleError(
             f"backbone {backbone.path!r} does not read the catalog as the bundle's did (cosine {cosine:.5f}); "
             f"{_differences(recorded, present)}"

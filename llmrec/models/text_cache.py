@@ -1,75 +1,147 @@
 """Text vectors on disk, keyed by content: a frozen backbone never reads the same text twice.
 
-A folder per backbone fingerprint holds immutable shards (keys (n, 32) bytes, vectors (n, D) fp32), each written
-whole and renamed into place, so that concurrent or killed runs can at worst repeat work.
+A folder per backbone fingerprint and way of reading holds immutable shards (keys (n, 32) bytes, vectors (n, D) fp32),
+each written whole and renamed into place as reading goes on: a run that is killed loses the shard it was at, and
+concurrent runs can at worst repeat work. Shards are mapped into memory; only the vectors that are asked for are copied.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from llmrec.models.backbone import Backbone
 from llmrec.models.cache_dir import default_cache_dir
 from llmrec.models.tokens import Tokens
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 KEY_BYTES = 32  # hexadecimal: numpy strips zero bytes from the ends of raw ones
 TOKENS = b"tokens:"  # before the ids of what is no text of its own
+SHARD_TEXTS = 4096  # at most; some seconds of MiniLM on one core, 6 MiB
+
+
+@dataclass(frozen=True)
+class Shard:
+    """keys: (n,), vectors: (n, D); both in the file still."""
+
+    keys: NDArray[np.bytes_]
+    vectors: Tensor
+
+    @classmethod
+    def mapped(cls, path: Path) -> Shard:
+        with safe_open(path, framework="pt") as file:
+            keys = file.get_tensor("keys").numpy().view(f"S{KEY_BYTES}").ravel()
+            return cls(keys, file.get_tensor("vectors"))
 
 
 class TextCache:
-    """Vectors of texts by one backbone in one state of its weights."""
+    """Vectors of texts by one backbone in one state of its weights.
 
-    def __init__(self, backbone: Backbone, cache_dir: Path | None = None) -> None:
+    accelerator: of a run whose processes share the reading in `vectors`, which then all of them call alike.
+    """
+
+    def __init__(
+        self, backbone: Backbone, cache_dir: Path | None = None, accelerator: Accelerator | None = None
+    ) -> None:
         self.backbone = backbone
-        self.folder = (cache_dir or default_cache_dir()) / "text" / backbone.fingerprint()
-        self._loaded: dict[Path, tuple[NDArray[np.bytes_], Tensor]] = {}
+        self.accelerator = accelerator
+        reading = "" if backbone.config.reading == "exact" else f"-{backbone.config.reading}"
+        self.folder = (cache_dir or default_cache_dir()) / "text" / f"{backbone.fingerprint()}{reading}"
+        self._shards: dict[Path, Shard] = {}
 
     def vectors(self, texts: Sequence[str], describe: str | None = "encoding item text") -> Tensor:
         """(N, D_text) of `texts`; only texts that no shard holds are run through the backbone."""
         keys = _keys([text.encode() for text in texts])
-        return self._vectors(
-            keys, lambda rows: self.backbone.encode(self.backbone.tokens([texts[row] for row in rows]), describe)
-        )
+
+        def tokens(rows: NDArray[np.int64]) -> Tokens:
+            return self.backbone.tokens([texts[row] for row in rows])
+
+        if self.accelerator is not None and self.accelerator.num_processes > 1:
+            self._read_share(keys, tokens, describe, self.accelerator)
+        return self._vectors(keys, tokens, describe)
 
     def read(self, tokens: Tokens) -> Tensor:
         """(U, D_text) of texts that are in tokens already, such as histories."""
         keys = _keys([TOKENS + tokens.flat[start:end].tobytes() for start, end in pairwise(tokens.offset)])
-        return self._vectors(keys, lambda rows: self.backbone.encode(tokens.take(rows)))
+        return self._vectors(keys, tokens.take)
 
-    def _vectors(self, keys: NDArray[np.bytes_], encode: Callable[[NDArray[np.int64]], Tensor]) -> Tensor:
-        """Vectors of `keys`, of which `encode` is asked for the rows that no shard holds."""
+    def _vectors(
+        self, keys: NDArray[np.bytes_], tokens: Callable[[NDArray[np.int64]], Tokens], describe: str | None = None
+    ) -> Tensor:
+        """Vectors of `keys`; `tokens` is asked for those of the rows that no shard holds."""
         distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         vectors = torch.empty(len(distinct), self.backbone.dim)
-        missing = self._fill(distinct, vectors)
-        if len(missing):
-            new = encode(first[missing])
-            vectors[torch.from_numpy(missing)] = new
-            self._write(distinct[missing], new)
+        missing = np.ones(len(distinct), dtype=np.bool_)
+        for ours, theirs, shard in self._held(distinct):
+            vectors[torch.from_numpy(ours)] = shard.vectors[torch.from_numpy(theirs)]
+            missing[ours] = False
+        rows = np.flatnonzero(missing)
+        for part, new in self._read(distinct[rows], first[rows], tokens, describe):
+            vectors[torch.from_numpy(rows[part])] = new
         return vectors[torch.from_numpy(inverse)]
 
-    def _fill(self, distinct: NDArray[np.bytes_], vectors: Tensor) -> NDArray[np.int64]:
-        """Copy what the shards hold into `vectors`; returns the rows that none holds."""
-        missing = np.ones(len(distinct), dtype=np.bool_)
-        for shard in sorted(self.folder.glob("*.safetensors")) if self.folder.is_dir() else []:
-            if shard not in self._loaded:
-                stored = load_file(shard)
-                keys = np.ascontiguousarray(stored["keys"].numpy()).view(f"S{KEY_BYTES}").ravel()
-                self._loaded[shard] = keys, stored["vectors"]
-            keys, kept = self._loaded[shard]
-            _, ours, theirs = np.intersect1d(distinct, keys, return_indices=True)
-            vectors[torch.from_numpy(ours)] = kept[torch.from_numpy(theirs)]
-            missing[ours] = False
-        return np.flatnonzero(missing)
+    def _read_share(
+        self,
+        keys: NDArray[np.bytes_],
+        tokens: Callable[[NDArray[np.int64]], Tokens],
+        describe: str | None,
+        accelerator: Accelerator,
+    ) -> None:
+        """This process's share of what is missing into shards; returns when all processes have written theirs.
+
+        The key decides who reads a text, so that processes agree without a word, whoever has written what by then.
+        """
+        distinct, first = np.unique(keys, return_index=True)
+        owner = np.array([int(key[:8], 16) % accelerator.num_processes for key in distinct], dtype=np.int64)
+        mine = owner == accelerator.process_index
+        for ours, _, _ in self._held(distinct):
+            mine[ours] = False
+        rows = np.flatnonzero(mine)
+        describe = describe if accelerator.is_local_main_process else None
+        for _ in self._read(distinct[rows], first[rows], tokens, describe):
+            pass
+        accelerator.wait_for_everyone()
+
+    def _held(self, distinct: NDArray[np.bytes_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Shard]]:
+        """Rows of `distinct`, which are sorted, and the rows of a shard that hold them; for each shard there is now."""
+        for path in sorted(self.folder.glob("*.safetensors")) if len(distinct) else []:
+            if path not in self._shards:
+                self._shards[path] = Shard.mapped(path)
+            shard = self._shards[path]
+            place = np.searchsorted(distinct, shard.keys).clip(max=len(distinct) - 1)
+            theirs = np.flatnonzero(distinct[place] == shard.keys)
+            yield place[theirs], theirs, shard
+
+    def _read(
+        self,
+        keys: NDArray[np.bytes_],
+        rows: NDArray[np.int64],
+        tokens: Callable[[NDArray[np.int64]], Tokens],
+        describe: str | None,
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Read the texts at `rows` part by part; each part is on disk when it is handed out."""
+        off = True if describe is None or not len(rows) else None
+        with tqdm(total=len(rows), desc=describe, unit="item", disable=off, leave=False) as bar:
+            for start in range(0, len(rows), SHARD_TEXTS):
+                part = slice(start, start + SHARD_TEXTS)
+                vectors = self.backbone.encode(tokens(rows[part]), bar.update)
+                self._write(keys[part], vectors)
+                yield part, vectors
 
     def _write(self, keys: NDArray[np.bytes_], vectors: Tensor) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,18 @@
-"""A frozen backbone never reads the same text twice."""
+"""A frozen backbone never reads the same text twice, not even when it was interrupted or shares the work."""
 
+import os
+import signal
+import sys
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from llmrec.config import BackboneConfig
+from llmrec.models import text_cache
 from llmrec.models.backbone import Backbone
 from llmrec.models.text_cache import TextCache
 
@@ -53,3 +60,74 @@ def test_a_write_that_was_cut_off_is_ignored(backbone: Backbone, read: list[int]
     cache.folder.mkdir(parents=True)
     (cache.folder / "abc.123.partial").write_bytes(b"half a shard")
     assert cache.vectors(["hats"]).shape == (1, backbone.dim)
+
+
+def test_ways_of_reading_are_never_mixed(backbone: Backbone, tmp_path: Path) -> None:
+    exact = TextCache(backbone, tmp_path)
+    backbone.config = replace(backbone.config, reading="fast")
+    assert exact.folder != TextCache(backbone, tmp_path).folder
+
+
+TEXTS = [f"hats {number}" for number in range(23)]
+
+
+def test_a_killed_run_goes_on_where_it_was(
+    backbone: Backbone, read: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_cache, "SHARD_TEXTS", 5)
+
+    def read_until_killed() -> None:
+        encode = backbone.encode
+        backbone.encode = lambda *given: os.kill(os.getpid(), signal.SIGKILL) if len(read) == 3 else encode(*given)
+        TextCache(backbone, tmp_path).vectors(TEXTS)
+
+    process = get_context("fork").Process(target=read_until_killed)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert read == []  # by this process
+    found = TextCache(backbone, tmp_path).vectors(TEXTS)
+    assert read == [5, 3]  # three of five shards were there
+    torch.testing.assert_close(found, backbone.encode(backbone.tokens(TEXTS)), atol=1e-5, rtol=0)
+
+
+def test_processes_share_the_reading(
+    backbone: Backbone, read: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate import debug_launcher
+
+    monkeypatch.setattr(text_cache, "SHARD_TEXTS", 5)
+    TextCache(backbone, tmp_path).vectors(TEXTS[:3])  # that none has to read
+    debug_launcher(read_with_others, (backbone, read, tmp_path), num_processes=2)
+    seen = [np.load(tmp_path / f"{process}.npz") for process in (0, 1)]
+    assert [int(part["processes"]) for part in seen] == [2, 2]
+    assert min(part["read"].sum() for part in seen) > 0
+    assert sum(part["read"].sum() for part in seen) == len(TEXTS) - 3
+    expected = backbone.encode(backbone.tokens(TEXTS)).numpy()
+    for part in seen:
+        np.testing.assert_allclose(part["vectors"], expected, atol=1e-5)
+
+
+def read_with_others(backbone: Backbone, read: list[int], folder: Path) -> None:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)  # of earlier tests, before the fork
+    read.clear()
+    accelerator = Accelerator(cpu=True)
+    vectors = TextCache(backbone, folder, accelerator).vectors(TEXTS)
+    processes = accelerator.num_processes
+    np.savez(folder / f"{accelerator.process_index}.npz", read=read, vectors=vectors, processes=processes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what is mapped")
+def test_shards_stay_on_disk(backbone: Backbone, tmp_path: Path) -> None:
+    cache = TextCache(backbone, tmp_path)
+    cache.vectors(TEXTS)
+    cache.vectors(TEXTS[:1])
+    (path,) = cache.folder.glob("*.safetensors")
+    start = cache._shards[path].vectors.data_ptr()
+    ranges = [
+        line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines() if path.name in line
+    ]
+    assert any(int(low, 16) <= start < int(high, 16) for low, high in ranges)
