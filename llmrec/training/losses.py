@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 FULL_ITEMS, SAMPLED_ITEMS = 16_384, 8_192  # catalogs that `columns_of` leaves whole, and its sample of larger ones
-LOGITS_AT_ONCE = 4 << 20  # elements of one chunk of logits: 16 MiB in fp32, small enough to stay in cache and heap
+LOGITS_AT_ONCE = 1 << 19  # elements of one chunk of logits: 2 MiB in fp32, which a core's own cache holds
+LOGITS_AT_ONCE_GPU = 1 << 26  # 256 MiB: fewer, larger kernels
+MIN_ROWS = 16  # targets of a chunk, however large the catalog: products of matrices, not of vectors
 
 
 class _FullSoftmax(torch.autograd.Function):
@@ -21,10 +23,14 @@ class _FullSoftmax(torch.autograd.Function):
         needs_grad = any(ctx.needs_input_grad)
         grad_states, grad_items, grad_bias = torch.empty_like(states), torch.zeros_like(items), torch.zeros_like(bias)
         total = states.new_zeros((), dtype=torch.float64)
-        rows = max(LOGITS_AT_ONCE // len(items), 1)
+        at_once = LOGITS_AT_ONCE if states.device.type == "cpu" else LOGITS_AT_ONCE_GPU
+        rows = max(at_once // len(items), MIN_ROWS)
+        chunk = states.new_empty(min(rows, len(states)), len(items))
         for start in range(0, len(states), rows):
             state, wanted = states[start : start + rows], target[start : start + rows, None]
-            logits = torch.addmm(bias, state, items.T)  # (rows, N)
+            logits = torch.mm(state, items.T, out=chunk[: len(state)]).add_(
+                bias
+            )  # (rows, N); addmm copies the bias first
             top = logits.amax(1, keepdim=True)
             wanted_logit = logits.gather(1, wanted)
             exp = logits.sub_(top).exp_()
