@@ -18,13 +18,17 @@ class Peak:
 
 
 @contextmanager
-def peak_memory() -> Iterator[Peak]:
-    """The highest resident memory within the block, less what was resident at its start."""
+def peak_memory(base_mib: float | None = None) -> Iterator[Peak]:
+    """The highest resident memory within the block, less `base_mib`, or what was resident at its start."""
     peak = Peak()
     (PROCESS / "clear_refs").write_text("5", encoding="ascii")  # the high-water mark starts anew
-    before = _status("VmRSS")
+    base = resident_mib() if base_mib is None else base_mib
     yield peak
-    peak.mib = (_status("VmHWM") - before) / 1024
+    peak.mib = _status("VmHWM") / 1024 - base
+
+
+def resident_mib() -> float:
+    return _status("VmRSS") / 1024
 
 
 def _status(name: str) -> int:
