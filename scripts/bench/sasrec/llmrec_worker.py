@@ -1,4 +1,4 @@
-"""llmrec's sequence model on ids alone, by its own trainer: windows, checkpoint and all."""
+"""llmrec's sequence model on ids alone, by its own trainer, checkpoint and all."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rounds import asked, serve
 
 from llmrec.config import TrainConfig
 from llmrec.data.batches import training_windows
-from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions
-from llmrec.data.splits import TRAIN, VALID, Split
+from llmrec.data.splits import TRAIN, Split
 from llmrec.model_config import ModelConfig
-from llmrec.training.fit import Task, new_model, train
+from llmrec.training.fit import new_model
 from llmrec.training.objectives import RecommendationObjective
+from llmrec.training.trainer import Run, Trainer
 
 
 def main(given: Asked) -> None:
@@ -33,18 +33,17 @@ def main(given: Asked) -> None:
     part = np.full(len(log), TRAIN, dtype=np.int8)
     whole = Split("by_time", log, part, n_users, n_items, 0, 0)
     training = TrainConfig(epochs=1, batch_targets=given.batch * given.max_history)
-    n_batches = len(log) / training.batch_targets
-    few = whole.thinned(min(given.steps / n_batches, 1.0))
-    n_targets = int(training_windows(few.train, n_users, given.max_history, "file_order").n_targets.sum())
+    few = whole.thinned(min(given.steps * training.batch_targets / len(log), 1.0)).train
+    windows = training_windows(few, n_users, given.max_history, "file_order")
     objective = RecommendationObjective(new_model(whole, config, None, 0))
 
     def one_round() -> tuple[int, float]:
         with tempfile.TemporaryDirectory() as folder:
-            valid = make_queries(few, VALID)
-            task = Task(few, valid, "file_order", True, Accelerator(cpu=True), Path(folder), "")
+            run = Run("sasrec", Path(folder), 0, False, "")
+            trainer = Trainer(objective, windows, lambda: 0.0, training, Accelerator(cpu=True), run)
             began = time.process_time()
-            train("sasrec", task, objective, training, 0, lambda: 0.0)
-            return n_targets, time.process_time() - began
+            trainer.fit()
+            return int(windows.n_targets.sum()), time.process_time() - began
 
     serve(one_round)
 

@@ -55,7 +55,7 @@ def main(given: Asked, folder: str) -> None:
     trainer = Trainer(config, SASRec(config, train_data.dataset))
 
     def one_round() -> tuple[int, float]:
-        few = First(train_data, max(given.steps // 2, 1))  # batches of 2,048, its default
+        few = First(train_data, max(given.steps // 4, 1))  # batches of 2,048, its default
         began = time.process_time()
         trainer._train_epoch(few, 0)
         return few.targets, time.process_time() - began
