@@ -115,7 +115,7 @@ def make_log(
 def _fingerprint(interactions: Interactions, user_ids: pa.LargeStringArray, catalog: ItemCatalog) -> str:
     digest = hashlib.sha256()
     for column in (interactions.user, interactions.item, interactions.time):
-        digest.update(np.ascontiguousarray(column, dtype="<i8"))
+        digest.update(np.ascontiguousarray(column, dtype="<i8").data)
     for strings in (user_ids, catalog.ids, catalog.text_array):
         lengths = np.asarray(pc.binary_length(strings))
         digest.update(np.ascontiguousarray(lengths, dtype="<i8").tobytes())

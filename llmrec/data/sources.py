@@ -137,12 +137,12 @@ def _item_rows(
 
 def _sorted(columns: _Events, rows: Codes) -> Interactions:
     """The events on known items, in time order."""
+    user, seconds, order = columns.users.codes, columns.times.seconds, _tie_order(columns)
     known = rows >= 0
-    given = columns.users.codes, rows, columns.times.seconds, _tie_order(columns)
-    if known.all():
-        return Interactions.sort(*given)
-    user, item, time, order = (None if column is None else column[known] for column in given)
-    return Interactions.sort(user, item, time, order)
+    if not known.all():
+        user, rows, seconds = user[known], rows[known], seconds[known]
+        order = None if order is None else order[known]
+    return Interactions.sort(user, rows, seconds, order)
 
 
 def _filtered(source: str, read: _Read, catalog: ItemCatalog, config: DataConfig) -> Log:
