@@ -12,6 +12,7 @@ from torch import Tensor
 from llmrec.data.histories import Histories, Queries, aranges, ranges
 from llmrec.data.interactions import Interactions, Rows, Ties
 
+AT_ONCE = 1 << 20  # events that are cut into windows together
 POOL_BATCHES = 32  # windows are sorted by length within pools of this many batches, which keeps order random
 
 
@@ -70,20 +71,34 @@ def training_windows(train: Interactions, n_users: int, max_history: int, ties: 
     the events of one moment share a state and never see each other.
     """
     histories = Histories.of(train, n_users)
-    user, known = histories.user, histories.end_of_history(ties)
-    first = histories.offset[user]
-    newest = np.zeros(n_users, dtype=np.int64)
-    np.maximum.at(newest, user, known)
-    last = newest[user]
+    del train  # a copy, as a rule
+    known, offset = histories.end_of_history(ties), histories.offset
+    windows = [np.zeros((3, 0), dtype=np.int64)]
+    low = 0
+    while low < n_users:
+        high = max(int(np.searchsorted(offset, offset[low] + AT_ONCE, side="right")) - 1, low + 1)
+        windows.append(_cut(known[offset[low] : offset[high]], offset[low : high + 1], max_history))
+        low = high
+    start, end, begins = np.concatenate(windows, axis=1)
+    first_target = np.append(begins, len(known))
+    known -= np.repeat(start, np.diff(first_target))
+    return Windows(histories, start, end, first_target, np.arange(len(known)), known)
+
+
+def _cut(known: Rows, offset: Rows, max_history: int) -> Rows:
+    """Start, end and first target (3, W) of the windows of some users. offset: (n + 1,) of their events in the log.
+
+    known: (E,) where the history of each of these events ends.
+    """
+    counts = np.diff(offset)
+    first = np.repeat(offset[:-1], counts)
+    last = np.repeat(known[np.maximum(np.cumsum(counts) - 1, 0)] if len(known) else counts, counts)
     back = (last - np.minimum(np.maximum(known, first + 1), last)) // max_history  # windows counted from the newest
-    end = last - back * max_history
-    start = np.maximum(first, end - max_history)
-    fresh = np.ones(len(user), dtype=np.bool_)  # targets are in time order, so windows are runs of equal (user, back)
-    fresh[1:] = (np.diff(user) != 0) | (np.diff(back) != 0)
+    fresh = np.ones(len(known), dtype=np.bool_)  # targets are in time order, so windows are runs of equal (user, back)
+    fresh[1:] = (np.diff(first) != 0) | (np.diff(back) != 0)
     begins = np.flatnonzero(fresh)
-    return Windows(
-        histories, start[begins], end[begins], np.append(begins, len(user)), np.arange(len(user)), known - start
-    )
+    end = last[begins] - back[begins] * max_history
+    return np.stack([np.maximum(first[begins], end - max_history), end, offset[0] + begins])
 
 
 def epoch_batches(windows: Windows, batch_targets: int, rng: np.random.Generator) -> list[Rows]:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 
 from llmrec.data.interactions import Interactions, Rows
+
+AT_ONCE = 1 << 20  # events of users that are looked at together: their pairs are sorted in a cache, not in memory
 
 
 def first_of_pairs(events: Interactions, n_items: int) -> Interactions:
     """The first event of each (user, item) pair."""
-    first = np.unique(events.user * n_items + events.item, return_index=True)[1]
-    return events.take(np.sort(first))
+    by_user = np.argsort(events.user, kind="stable")
+    offset = np.cumsum(np.bincount(events.user))
+    first = np.ones(len(events), dtype=np.bool_)
+    start = 0
+    while start < len(events):
+        end = int(offset[np.searchsorted(offset, start + AT_ONCE)]) if start + AT_ONCE < len(events) else len(events)
+        which = by_user[start:end]
+        pair = events.user[which] * n_items + events.item[which]
+        order = np.argsort(pair, kind="stable")
+        again = pair[order[1:]] == pair[order[:-1]]
+        first[which[order[1:][again]]] = False
+        start = end
+    del by_user
+    return events if first.all() else events.take(first)
 
 
 def k_core(events: Interactions, n_users: int, n_items: int, k: int) -> Interactions:
@@ -27,8 +42,6 @@ def k_core(events: Interactions, n_users: int, n_items: int, k: int) -> Interact
 
 def renumber(events: Interactions) -> tuple[Interactions, Rows]:
     """Users numbered in the order in which they appear, and (n_users,) the old row of each."""
-    old, first, inverse = np.unique(events.user, return_index=True, return_inverse=True)
-    by_appearance = np.argsort(first)
-    new = np.empty_like(by_appearance)
-    new[by_appearance] = np.arange(len(by_appearance))
-    return Interactions(new[inverse].astype(np.int64), events.item, events.time), old[by_appearance]
+    encoded = pa.array(events.user).dictionary_encode()
+    new = np.asarray(encoded.indices).astype(np.int64)
+    return Interactions(new, events.item, events.time), np.asarray(encoded.dictionary)

@@ -40,10 +40,12 @@ class Histories:
 
     def tie_start(self) -> Rows:
         """(E,) position of the first event of the same user at the same time as each event."""
-        user, position = self.user, np.arange(len(self.time))
-        fresh = np.ones(len(position), dtype=np.bool_)
-        fresh[1:] = (np.diff(self.time) != 0) | (np.diff(user) != 0)
-        return np.maximum.accumulate(np.where(fresh, position, 0))
+        tied = np.zeros(len(self.time), dtype=np.bool_)
+        tied[1:] = self.time[1:] == self.time[:-1]
+        tied[self.offset[:-1][np.diff(self.offset) > 0]] = False  # a user's first event
+        position = np.arange(len(self.time))
+        position[tied] = 0
+        return np.maximum.accumulate(position, out=position)
 
     def end_of_history(self, ties: Ties) -> Rows:
         """(E,) where the history of each event ends (exclusive).
@@ -90,10 +92,10 @@ class Queries:
 def make_queries(split: Split, part: int, ties: Ties = "strict") -> Queries:
     """One query for each event of `part`, in time order; histories hold events of every part before it."""
     histories = Histories.of(split.interactions, split.n_users)
-    position = np.empty_like(histories.event)
-    position[histories.event] = np.arange(len(histories.event))
-    event = np.flatnonzero(split.part == part)
-    at, chosen = position[event], split.interactions.take(event)
+    at = np.flatnonzero((split.part == part)[histories.event])
+    event = histories.event[at]
+    in_time = np.argsort(event)
+    at, chosen = at[in_time], split.interactions.take(event[in_time])
     start, end = histories.offset[chosen.user], histories.end_of_history(ties)[at]
     return Queries(histories, chosen.user, chosen.time, chosen.item, start, end)
 

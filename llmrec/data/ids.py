@@ -7,9 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from llmrec.data.faults import Fault
-from llmrec.data.interactions import Mask, Rows
+from llmrec.data.interactions import Mask
+
+Codes = NDArray[np.int32]  # half of what rows take, and no log has two thousand million distinct ids
 
 # What a missing id becomes when it is written as text; a real id of such a name cannot be told from it.
 MISSING_SPELLINGS = ("", "nan", "NaN", "None", "<NA>", "NaT", "null")
@@ -18,7 +21,7 @@ MISSING_SPELLINGS = ("", "nan", "NaN", "None", "<NA>", "NaT", "null")
 class EncodedIds(NamedTuple):
     """codes: (E,) rows of `ids`, -1 where faulty; ids: (n,) distinct ids, in order of appearance."""
 
-    codes: Rows
+    codes: Codes
     ids: pa.LargeStringArray
     faults: list[Fault]
 
@@ -33,26 +36,53 @@ def encode_ids(column: pa.ChunkedArray) -> EncodedIds:
     missing = np.asarray(pc.fill_null(pc.is_in(names, value_set=_missing()), False)) | np.asarray(pc.is_null(names))
     again, ids = _distinct(pa.chunked_array([pc.if_else(pa.array(missing | unusable), None, names)]))
     # One more entry at the end stands for null, whose code is -1.
-    unusable, missing = np.append(unusable, False), np.append(missing, True)
+    unusable, missing = np.append(unusable, False), np.append(missing, bool((codes < 0).any()))
     faults = [
-        Fault("missing id", (missing & ~unusable)[codes], "give every row an id, or remove the row"),
-        Fault("unusable id", unusable[codes], "write ids as text or whole numbers"),
+        Fault("missing id", _where(missing & ~unusable, codes), "give every row an id, or remove the row"),
+        Fault("unusable id", _where(unusable, codes), "write ids as text or whole numbers"),
     ]
-    return EncodedIds(np.append(again, -1)[codes], ids, faults)
+    if not np.array_equal(again, np.arange(len(values))):
+        codes = np.append(again, np.int32(-1))[codes]
+    return EncodedIds(codes, ids, faults)
+
+
+def _where(flags: Mask, codes: Codes) -> Mask:
+    """(E,) the flag of each code; where none is set, zeros that take no memory until somebody writes them."""
+    return flags[codes] if flags.any() else np.zeros(len(codes), dtype=np.bool_)
 
 
 def _missing() -> pa.LargeStringArray:
     return pa.array(MISSING_SPELLINGS, pa.large_string())
 
 
-def _distinct(column: pa.ChunkedArray) -> tuple[Rows, pa.Array]:
-    """(E,) codes, -1 for null, and the distinct values."""
+def _distinct(column: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
+    """(E,) codes, -1 for null, and the values behind them by appearance: distinct, unless the column came encoded."""
     if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+        return _by_appearance(*_codes(column.unify_dictionaries()))
     if pa.types.is_string(column.type) or pa.types.is_null(column.type):
         column = column.cast(pa.large_string())
-    encoded = pa.concat_arrays(column.chunks or [pa.array([], column.type)]).dictionary_encode()
-    return np.asarray(encoded.indices.fill_null(-1)).astype(np.int64), encoded.dictionary
+    return _codes(column.dictionary_encode())
+
+
+def _codes(encoded: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
+    """(E,) codes of a column whose chunks share one dictionary, and that dictionary."""
+    kind = encoded.type.value_type
+    values = encoded.chunk(0).dictionary if encoded.num_chunks else pa.array([], kind)
+    parts = [np.asarray(chunk.indices.cast(pa.int32()).fill_null(-1)) for chunk in encoded.chunks]
+    return np.concatenate([np.zeros(0, dtype=np.int32), *parts]), (
+        values.cast(pa.large_string()) if pa.types.is_string(kind) else values
+    )
+
+
+def _by_appearance(codes: Codes, values: pa.Array) -> tuple[Codes, pa.Array]:
+    """The same without values that have no code, in the order of their first ones."""
+    seen = np.asarray(pc.unique(pa.array(codes)))
+    seen = seen[seen >= 0]
+    if np.array_equal(seen, np.arange(len(values))):
+        return codes, values
+    new = np.full(len(values) + 1, -1, dtype=np.int32)  # the last entry stands for null
+    new[seen] = np.arange(len(seen))
+    return new[codes], values.take(pa.array(seen))
 
 
 def _names(values: pa.Array) -> tuple[pa.LargeStringArray, Mask]:

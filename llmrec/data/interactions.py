@@ -31,14 +31,16 @@ class Interactions:
         lengths = {len(self.user), len(self.item), len(self.time)}
         if len(lengths) != 1:
             raise DataError("interactions", [f"columns of unequal lengths {sorted(lengths)}; give one value per event"])
-        if np.any(np.diff(self.time) < 0):
+        if np.any(self.time[1:] < self.time[:-1]):
             raise DataError("interactions", ["events are not in time order; build them with Interactions.sort"])
 
     @classmethod
-    def sort(cls, user: Rows, item: Rows, time: Rows, order: Rows | None = None) -> Interactions:
+    def sort(
+        cls, user: NDArray[np.integer], item: NDArray[np.integer], time: Rows, order: Rows | None = None
+    ) -> Interactions:
         """Stable sort by time, then by `order` (E,) where the log has a column for it."""
         by_time = np.argsort(time, kind="stable") if order is None else np.lexsort((order, time))
-        return cls(user[by_time], item[by_time], time[by_time])
+        return cls(*(column[by_time].astype(np.int64, copy=False) for column in (user, item, time)))
 
     def __len__(self) -> int:
         return len(self.time)

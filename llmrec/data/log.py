@@ -100,7 +100,7 @@ def make_log(
         n_events=len(interactions),
         n_users=len(user_ids),
         n_items=len(catalog),
-        n_items_with_events=len(np.unique(interactions.item)),
+        n_items_with_events=int(np.count_nonzero(np.bincount(interactions.item))),
         resolution=resolution,
         first_time=iso(int(interactions.time[0])),
         last_time=iso(int(interactions.time[-1])),
@@ -115,7 +115,7 @@ def make_log(
 def _fingerprint(interactions: Interactions, user_ids: pa.LargeStringArray, catalog: ItemCatalog) -> str:
     digest = hashlib.sha256()
     for column in (interactions.user, interactions.item, interactions.time):
-        digest.update(np.ascontiguousarray(column, dtype="<i8").tobytes())
+        digest.update(np.ascontiguousarray(column, dtype="<i8").data)
     for strings in (user_ids, catalog.ids, catalog.text_array):
         lengths = np.asarray(pc.binary_length(strings))
         digest.update(np.ascontiguousarray(lengths, dtype="<i8").tobytes())

@@ -13,11 +13,11 @@ from llmrec.config import DataConfig
 from llmrec.data.catalog import ItemCatalog, read_catalog
 from llmrec.data.faults import Fault, Source, fault_lines, missing_columns
 from llmrec.data.filters import first_of_pairs, k_core, renumber
-from llmrec.data.ids import EncodedIds, encode_ids
+from llmrec.data.ids import Codes, EncodedIds, encode_ids
 from llmrec.data.interactions import Interactions, Rows
 from llmrec.data.log import Log, LogFacts, make_log
 from llmrec.data.tables import HUB, read_tables
-from llmrec.data.timestamps import ParsedTimes, parse_times
+from llmrec.data.timestamps import ParsedTimes, Resolution, parse_times
 from llmrec.errors import DataError
 
 __all__ = ["Log", "LogFacts", "load_log"]
@@ -47,12 +47,24 @@ def load_log(config: DataConfig) -> Log:
     events, items = read_tables(config, problems)
     catalog = None if items is None else _catalog(items, config, problems)
     columns = None if events is None else _events(events, config, problems)
-    rows = np.zeros(0, dtype=np.int64)
+    rows = np.zeros(0, dtype=np.int32)
     if events is not None and columns is not None and (known := _known_ids(items, catalog, config)) is not None:
         rows = _item_rows(events, columns, known, config, problems)
     if problems or columns is None or catalog is None:
         raise DataError(source, list(dict.fromkeys(problems)))
-    return _filtered(source, columns, rows, catalog, config)
+    del events, items  # a table is as large as what is made of it, and so are its columns
+    read = _Read(_sorted(columns, rows), columns.users.ids, columns.times.resolution, len(rows))
+    del columns, rows
+    return _filtered(source, read, catalog, config)
+
+
+class _Read(NamedTuple):
+    """A log in time order, before any of it is filtered. n_written: events, those on unknown items too."""
+
+    events: Interactions
+    user_ids: pa.LargeStringArray
+    resolution: Resolution
+    n_written: int
 
 
 def _catalog(items: Source, config: DataConfig, problems: list[str]) -> ItemCatalog | None:
@@ -112,10 +124,10 @@ def _known_ids(items: Source | None, catalog: ItemCatalog | None, config: DataCo
 
 def _item_rows(
     events: Source, columns: _Events, known: pa.LargeStringArray, config: DataConfig, problems: list[str]
-) -> Rows:
+) -> Codes:
     """(E,) row in `known` of each event's item, -1 where there is none and such events are dropped."""
-    found = np.asarray(pc.index_in(columns.items.ids, value_set=known).fill_null(-1)).astype(np.int64)
-    rows = np.append(found, -1)[columns.items.codes]
+    found = np.asarray(pc.index_in(columns.items.ids, value_set=known).fill_null(-1))
+    rows = np.append(found, np.int32(-1))[columns.items.codes]
     if config.unknown_items == "error":
         unknown = (rows < 0) & (columns.items.codes >= 0)
         fault = Fault("item without catalog entry", unknown, "add it to the items, or set unknown_items: drop")
@@ -123,26 +135,32 @@ def _item_rows(
     return rows
 
 
-def _filtered(source: str, columns: _Events, rows: Rows, catalog: ItemCatalog, config: DataConfig) -> Log:
+def _sorted(columns: _Events, rows: Codes) -> Interactions:
+    """The events on known items, in time order."""
+    user, seconds, order = columns.users.codes, columns.times.seconds, _tie_order(columns)
     known = rows >= 0
-    order = _tie_order(columns)
-    events = Interactions.sort(
-        columns.users.codes[known], rows[known], columns.times.seconds[known], None if order is None else order[known]
-    )
+    if not known.all():
+        user, rows, seconds = user[known], rows[known], seconds[known]
+        order = None if order is None else order[known]
+    return Interactions.sort(user, rows, seconds, order)
+
+
+def _filtered(source: str, read: _Read, catalog: ItemCatalog, config: DataConfig) -> Log:
+    events = read.events
     unique = first_of_pairs(events, len(catalog)) if config.repeats == "drop" else events
-    core = k_core(unique, len(columns.users.ids), len(catalog), config.k_core)
+    core = k_core(unique, len(read.user_ids), len(catalog), config.k_core)
     if not len(core):
         reason = f"k_core={config.k_core}" if len(unique) else "unknown_items=drop"
-        raise DataError(source, [f"{source}: no event is left of {len(rows)} after {reason}; loosen it"])
+        raise DataError(source, [f"{source}: no event is left of {read.n_written} after {reason}; loosen it"])
     interactions, users = renumber(core)
     return make_log(
         source if source.startswith(HUB) else Path(source).name,  # where a machine keeps it is nobody's business
         interactions,
         catalog,
-        columns.users.ids.take(pa.array(users)),
-        columns.times.resolution,
+        read.user_ids.take(pa.array(users)),
+        read.resolution,
         n_repeats_dropped=len(events) - len(unique),
-        n_unknown_items_dropped=len(rows) - len(events),
+        n_unknown_items_dropped=read.n_written - len(events),
         n_dropped_by_k_core=len(unique) - len(core),
     )
 

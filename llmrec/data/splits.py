@@ -56,11 +56,11 @@ class Split:
 
     def cold_items(self) -> Mask:
         """(N,) True for items without a training event."""
-        return _absent(self.train.item, self.n_items)
+        return _absent(self.interactions.item[self.part == TRAIN], self.n_items)
 
     def cold_users(self) -> Mask:
         """(U,) True for users without a training event."""
-        return _absent(self.train.user, self.n_users)
+        return _absent(self.interactions.user[self.part == TRAIN], self.n_users)
 
 
 def make_split(

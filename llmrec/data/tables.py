@@ -84,10 +84,13 @@ def _in_folder(folder: Path, role: str) -> Path:
 
 def _read_file(path: Path, ids: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
     if path.suffix == ".parquet":
-        available = pq.read_schema(path).names
+        schema = pq.read_schema(path)
         # Where one is missing all are read, so that the complaint can list what there is.
-        complete = columns is not None and set(columns) <= set(available)
-        return pq.read_table(path, columns=columns if complete else None)
+        if columns is None or not set(columns) <= set(schema.names):
+            return pq.read_table(path)
+        # Ids of events repeat: each is held once, with a number for each event.
+        encoded = [name for name in ids if pa.types.is_string(schema.field(name).type)]
+        return pq.read_table(path, columns=columns, read_dictionary=encoded)
     if path.suffix == ".csv":
         # Ids stay as they are written: 007 is not 7.
         convert = pyarrow.csv.ConvertOptions(column_types={name: pa.large_string() for name in ids})

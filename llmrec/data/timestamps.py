@@ -21,6 +21,7 @@ PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 EARLY = "time before 1970"
 TIME_REMEDY = "write ISO 8601 (2024-01-31T12:00:00Z) or epoch seconds, in one unit for all rows"
 END_OF_TIME = 253_402_300_800  # the year 10000: what lies beyond was read in the wrong unit
+AT_ONCE = 1 << 20  # times that are looked at together
 NUMBER = r"^-?\d{1,18}(?:\.\d*)?$"
 
 
@@ -51,7 +52,8 @@ def parse_times(column: pa.ChunkedArray, unit: TimeUnit = "auto", timezone: str 
         Fault(EARLY, early & ~reading.unreadable, "correct or remove the row"),
         Fault("time after the year 9999", late & ~reading.unreadable, "set time_unit, and use one unit in all rows"),
     ]
-    return ParsedTimes(reading.utc, reading.fraction, _resolution(reading.local[good], reading.fraction[good]), faults)
+    local, fraction = (column if good.all() else column[good] for column in (reading.local, reading.fraction))
+    return ParsedTimes(reading.utc, reading.fraction, _resolution(local, fraction), faults)
 
 
 def iso(seconds: int) -> str:
@@ -94,15 +96,21 @@ def _nothing(n_rows: int) -> Reading:
 
 def _from_numbers(numbers: pa.Array, unit: TimeUnit) -> Reading:
     unreadable = np.asarray(pc.is_null(numbers, nan_is_null=True))
+    values = np.asarray(numbers.fill_null(0))
     if pa.types.is_floating(numbers.type):
-        unreadable = unreadable | ~np.isfinite(np.asarray(numbers))
-    values = np.where(unreadable, 0, np.asarray(numbers.fill_null(0)))
-    if unit == "auto" and _looks_like_dates(values[~unreadable]):
+        unreadable = unreadable | ~np.isfinite(values)
+    readable = values
+    if unreadable.any():
+        values, readable = np.where(unreadable, 0, values), values[~unreadable]
+    if unit == "auto" and _looks_like_dates(readable):
         return _nothing(len(values))
-    chosen = _unit(values[~unreadable]) if unit == "auto" else unit
+    chosen = _unit(readable) if unit == "auto" else unit
     if unit == "auto" and chosen != "s":  # a few seconds among milliseconds would all fall into 1970, unnoticed
         unreadable = unreadable | (np.abs(values) < 31_536_000 * PER_SECOND[chosen])
     per_second = PER_SECOND[chosen]
+    if per_second == 1 and values.dtype.kind == "i":
+        seconds = np.clip(values, -END_OF_TIME, END_OF_TIME)
+        return Reading(seconds, seconds, np.zeros(len(seconds), dtype=np.int64), unreadable)
     seconds = np.clip(values // per_second, -END_OF_TIME, END_OF_TIME).astype(np.int64)
     fraction = np.clip((values % per_second) * (10**9 // per_second), 0, 10**9 - 1).astype(np.int64)
     return Reading(seconds, seconds, fraction, unreadable)
@@ -110,15 +118,19 @@ def _from_numbers(numbers: pa.Array, unit: TimeUnit) -> Reading:
 
 def _unit(values: np.ndarray) -> str:
     """The unit in which the median falls between 1973 and 5138."""
-    median = float(np.median(np.abs(values))) if len(values) else 0.0
+    if not len(values) or max(abs(int(values.min())), abs(int(values.max()))) < 1e11:
+        return "s"
+    median = float(np.median(np.abs(values)))
     return next((unit for unit, limit in (("s", 1e11), ("ms", 1e14), ("us", 1e17)) if median < limit), "ns")
 
 
 def _looks_like_dates(values: np.ndarray) -> bool:
     """20240131 or 2024 as numbers: read as seconds they would all fall into 1970, without a word."""
+    if not len(values) or values.min() < 1900 or values.max() >= 2200_00_00:
+        return False  # by far the most logs, at little cost
     years, month, day = values // 10_000, values // 100 % 100, values % 100
     calendar = (years >= 1900) & (years < 2200) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
-    return len(values) > 0 and bool(np.all(calendar) or np.all((values >= 1900) & (values < 2200)))
+    return bool(np.all(calendar) or np.all((values >= 1900) & (values < 2200)))
 
 
 def _from_datetimes(stamps: pa.Array, timezone: str) -> Reading:
@@ -149,4 +161,9 @@ def _resolution(local: Rows, fraction: Rows) -> Resolution:
     if fraction.any():
         return "sub-second"
     steps: tuple[tuple[Resolution, int], ...] = (("day", 86_400), ("hour", 3_600), ("minute", 60))
-    return next((name for name, step in steps if len(local) and not (local % step).any()), "second")
+    return next((name for name, step in steps if len(local) and _all_whole(local, step)), "second")
+
+
+def _all_whole(local: Rows, step: int) -> bool:
+    """Whether all times are multiples of `step`; a stretch at a time, for most logs tell in the first."""
+    return not any((local[at : at + AT_ONCE] % step).any() for at in range(0, len(local), AT_ONCE))

@@ -10,48 +10,56 @@ from torch import Tensor
 from torch.nn import functional
 
 FULL_ITEMS, SAMPLED_ITEMS = 16_384, 8_192  # catalogs that `columns_of` leaves whole, and its sample of larger ones
-LOGITS_AT_ONCE = 4 << 20  # elements of one chunk of logits: 16 MiB in fp32, small enough to stay in cache and heap
+LOGITS_AT_ONCE = 1 << 19  # elements of one chunk of logits: 2 MiB in fp32, which a core's own cache holds
+LOGITS_AT_ONCE_GPU = 1 << 26  # 256 MiB: fewer, larger kernels
+MIN_ROWS = 16  # targets of a chunk, however large the catalog: products of matrices, not of vectors
 
 
 class _FullSoftmax(torch.autograd.Function):
-    """Loss and gradients in one pass over chunks of targets: each chunk's logits are made, used and dropped."""
+    """Loss and gradients in one pass over chunks of targets: each chunk's logits are made, used and dropped.
+
+    The gradient by the logits is exp / mass - 1[target]. Only exp is of a chunk's size: the mass goes into the states
+    that it is multiplied with, and the target's part is a product of single rows.
+    """
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, items: Tensor, bias: Tensor, target: Tensor) -> Tensor:
+    def forward(ctx: Any, states: Tensor, items: Tensor, target: Tensor) -> Tensor:
         needs_grad = any(ctx.needs_input_grad)
-        grad_states, grad_items, grad_bias = torch.empty_like(states), torch.zeros_like(items), torch.zeros_like(bias)
-        total = states.new_zeros((), dtype=torch.float64)
-        rows = max(LOGITS_AT_ONCE // len(items), 1)
+        grad_states, grad_items = torch.empty_like(states), torch.zeros_like(items)
+        wanted = items[target]  # (M, D)
+        total = -(states * wanted).sum(dtype=torch.float64)
+        at_once = LOGITS_AT_ONCE if states.device.type == "cpu" else LOGITS_AT_ONCE_GPU
+        rows = max(at_once // len(items), MIN_ROWS)
+        chunk = states.new_empty(min(rows, len(states)), len(items))
         for start in range(0, len(states), rows):
-            state, wanted = states[start : start + rows], target[start : start + rows, None]
-            logits = torch.addmm(bias, state, items.T)  # (rows, N)
+            state = states[start : start + rows]
+            logits = torch.mm(state, items.T, out=chunk[: len(state)])  # (rows, N)
             top = logits.amax(1, keepdim=True)
-            wanted_logit = logits.gather(1, wanted)
             exp = logits.sub_(top).exp_()
             mass = exp.sum(1, keepdim=True)
-            total += (mass.log() + top - wanted_logit).sum()
+            total += (mass.log() + top).sum(dtype=torch.float64)
             if needs_grad:
-                grad_logits = exp.div_(mass)
-                grad_logits.scatter_add_(1, wanted, torch.full_like(wanted_logit, -1.0))
-                torch.mm(grad_logits, items, out=grad_states[start : start + rows])
-                grad_items.addmm_(grad_logits.T, state)
-                grad_bias += grad_logits.sum(0)
-        ctx.save_for_backward(grad_states, grad_items, grad_bias)
+                torch.mm(exp, items, out=grad_states[start : start + rows]).div_(mass)
+                grad_items.addmm_(exp.T, state / mass)
+        if needs_grad:
+            grad_states -= wanted
+            grad_items.index_add_(0, target, states, alpha=-1)
+        ctx.save_for_backward(grad_states, grad_items)
         return total.to(states.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        grad_states, grad_items, grad_bias = ctx.saved_tensors
-        return grad_states * grad, grad_items * grad, grad_bias * grad, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        grad_states, grad_items = ctx.saved_tensors
+        return grad_states * grad, grad_items * grad, None
 
 
-def full_softmax(states: Tensor, items: Tensor, bias: Tensor, target: Tensor) -> Tensor:
-    """Sum over targets of -log softmax(states . items + bias)[target].
+def full_softmax(states: Tensor, items: Tensor, target: Tensor) -> Tensor:
+    """Sum over targets of -log softmax(states . items)[target].
 
-    states: (M, D); items: (N, D); bias: (N,), -inf leaves an item out; target: (M,) rows of items.
+    states: (M, D); items: (N, D); target: (M,) rows of items.
     Memory beside the inputs' gradients is one chunk of logits.
     """
-    loss: Tensor = _FullSoftmax.apply(states, items, bias, target)  # type: ignore[no-untyped-call]
+    loss: Tensor = _FullSoftmax.apply(states, items, target)  # type: ignore[no-untyped-call]
     return loss
 
 

@@ -31,10 +31,13 @@ class Objective(nn.Module):
 class RecommendationObjective(Objective):
     """Sum over a batch's targets of the softmax cross-entropy over the items known in training.
 
-    Items without a training event are not yet born for the model: they are no one's negatives.
+    Items without a training event are not yet born for the model: they are no one's negatives, and cost no one time.
+
+    known: (n_known,) catalog rows; place: (N,) of each item among them.
     """
 
-    out: Tensor
+    known: Tensor
+    place: Tensor
 
     def __init__(self, model: RecommenderModel, reader: Reader | None = None) -> None:
         super().__init__()
@@ -43,8 +46,8 @@ class RecommendationObjective(Objective):
         self.backbone = reader.backbone if reader else None
         known = model.items.known
         self.n_known = int(known.sum())
-        out = torch.zeros(len(known), device=known.device).masked_fill(~known, float("-inf"))
-        self.register_buffer("out", out, persistent=False)
+        self.register_buffer("known", torch.nonzero(known).flatten(), persistent=False)
+        self.register_buffer("place", known.cumsum(0) - 1, persistent=False)
 
     def forward(self, batch: HistoryBatch, live_rows: Tensor | None, negatives: Tensor | None) -> Tensor:
         """negatives: (S,) catalog rows, or None for the softmax over all known items."""
@@ -52,7 +55,9 @@ class RecommendationObjective(Objective):
         if negatives is None:
             states, items = self.model(batch, None, live_rows, live_text)
             with torch.autocast(states.device.type, enabled=False):  # sums over a whole catalog want fp32
-                return full_softmax(states.float(), items.float(), self.out, batch.target)
+                if self.n_known < len(self.place):
+                    items = items.index_select(0, self.known)
+                return full_softmax(states.float(), items.float(), self.place[batch.target])
         rows = _distinct(batch, negatives, live_rows)
         target, drawn = torch.searchsorted(rows, batch.target), torch.searchsorted(rows, negatives)
         history = torch.searchsorted(rows, batch.history).clamp(max=len(rows) - 1)  # padding may lie beyond

@@ -1,11 +1,14 @@
 """Windows ask every target exactly once, of a state that has seen exactly its history."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmrec.data import batches
 from llmrec.data.batches import epoch_batches, query_batch, training_windows, window_batch
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions, Ties
@@ -33,10 +36,10 @@ def questions(log: Interactions, max_history: int, ties: Ties) -> list[tuple[tup
     return asked
 
 
-@given(events, st.sampled_from(["strict", "file_order"]), st.integers(1, 8))
+@given(events, st.sampled_from(["strict", "file_order"]), st.integers(1, 8), st.sampled_from([1, 10, 1000]))
 @settings(max_examples=60, deadline=None)
 def test_each_target_is_asked_once_with_a_suffix_of_its_history(
-    rows: list[tuple[int, int, int]], ties: Ties, max_history: int
+    rows: list[tuple[int, int, int]], ties: Ties, max_history: int, at_once: int
 ) -> None:
     log = log_of(rows)
     expected = []
@@ -45,7 +48,8 @@ def test_each_target_is_asked_once_with_a_suffix_of_its_history(
         for place, event in enumerate(mine):
             before = mine[:place] if ties == "file_order" else mine[log.time[mine] < log.time[event]]
             expected.append((tuple(log.item[before].tolist()), int(log.item[event])))
-    asked = questions(log, max_history, ties)
+    with patch.object(batches, "AT_ONCE", at_once):
+        asked = questions(log, max_history, ties)
     assert len(asked) == len(expected)
     for (seen, target), (history, wanted) in zip(asked, expected, strict=True):
         assert target == wanted
@@ -63,9 +67,9 @@ def test_batches_hold_every_window_once_and_about_as_many_targets() -> None:
     rng = np.random.default_rng(0)
     log = log_of([(int(u), int(i), int(t)) for u, i, t in rng.integers(0, [5, 10, 40], size=(300, 3))])
     windows = training_windows(log, 5, 4, "file_order")
-    batches = epoch_batches(windows, 16, np.random.default_rng(1))
-    assert sorted(np.concatenate(batches)) == list(range(len(windows)))
-    assert max(windows.n_targets[rows].sum() for rows in batches) < 16 + windows.n_targets.max()
+    drawn = epoch_batches(windows, 16, np.random.default_rng(1))
+    assert sorted(np.concatenate(drawn)) == list(range(len(windows)))
+    assert max(windows.n_targets[rows].sum() for rows in drawn) < 16 + windows.n_targets.max()
 
 
 def test_thinned_windows_ask_for_some_of_their_targets() -> None:

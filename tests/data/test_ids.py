@@ -48,3 +48,13 @@ def test_what_is_no_id(values: list[object], missing: list[int], unusable: list[
 def test_ids_across_chunks() -> None:
     encoded = encode_ids(pa.chunked_array([["a", "b"], ["b", "c"]]))
     assert (encoded.ids.to_pylist(), encoded.codes.tolist()) == (["a", "b", "c"], [0, 1, 1, 2])
+
+
+def test_encoded_ids_are_numbered_by_appearance_and_without_what_no_row_has() -> None:
+    one = pa.DictionaryArray.from_arrays(pa.array([2, 0, None], pa.int8()), ["b", "unused", "a"])
+    other = pa.DictionaryArray.from_arrays(pa.array([1, 0], pa.int8()), ["c", "b"])
+    encoded = encode_ids(pa.chunked_array([one, other]))
+    assert (encoded.ids.to_pylist(), encoded.codes.tolist()) == (["a", "b", "c"], [0, 1, -1, 1, 2])
+    twice = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2]), ["7", "7", "nan"])
+    encoded = encode_ids(pa.chunked_array([twice]))
+    assert (encoded.ids.to_pylist(), encoded.codes.tolist()) == (["7"], [0, 0, -1])

@@ -1,0 +1,37 @@
+"""How much memory a piece of work takes at most, beyond what the process held before it. Linux alone tells this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PROCESS = Path("/proc/self")
+
+
+@dataclass
+class Peak:
+    """mib: filled when the work is done; memory-mapped files count only as far as they were touched."""
+
+    mib: float = 0.0
+
+
+@contextmanager
+def peak_memory(base_mib: float | None = None) -> Iterator[Peak]:
+    """The highest resident memory within the block, less `base_mib`, or what was resident at its start."""
+    peak = Peak()
+    (PROCESS / "clear_refs").write_text("5", encoding="ascii")  # the high-water mark starts anew
+    base = resident_mib() if base_mib is None else base_mib
+    yield peak
+    peak.mib = _status("VmHWM") / 1024 - base
+
+
+def resident_mib() -> float:
+    return _status("VmRSS") / 1024
+
+
+def _status(name: str) -> int:
+    """KiB."""
+    lines = (PROCESS / "status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))

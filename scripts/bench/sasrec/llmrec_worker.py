@@ -1,0 +1,52 @@
+"""llmrec's sequence model on ids alone, by its own trainer, checkpoint and all."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from asked import Asked
+from rounds import asked, serve
+
+from llmrec.config import TrainConfig
+from llmrec.data.batches import training_windows
+from llmrec.data.interactions import Interactions
+from llmrec.data.splits import TRAIN, Split
+from llmrec.model_config import ModelConfig
+from llmrec.training.fit import new_model
+from llmrec.training.objectives import RecommendationObjective
+from llmrec.training.trainer import Run, Trainer
+
+
+def main(given: Asked) -> None:
+    torch.set_num_threads(1)
+    config = ModelConfig(
+        dim=given.dim, layers=given.layers, heads=given.heads, feedforward=1, max_history=given.max_history,
+        dropout=given.dropout, affinity=0.0, time_bias=False,
+    )  # fmt: skip
+    log = Interactions(**given.events())
+    n_users, n_items = int(log.user.max()) + 1, int(log.item.max()) + 1
+    part = np.full(len(log), TRAIN, dtype=np.int8)
+    whole = Split("by_time", log, part, n_users, n_items, 0, 0)
+    training = TrainConfig(epochs=1, batch_targets=given.batch * given.max_history)
+    few = whole.thinned(min(given.steps * training.batch_targets / len(log), 1.0)).train
+    windows = training_windows(few, n_users, given.max_history, "file_order")
+    objective = RecommendationObjective(new_model(whole, config, None, 0))
+
+    def one_round() -> tuple[int, float]:
+        with tempfile.TemporaryDirectory() as folder:
+            run = Run("sasrec", Path(folder), 0, False, "")
+            trainer = Trainer(objective, windows, lambda: 0.0, training, Accelerator(cpu=True), run)
+            began = time.process_time()
+            trainer.fit()
+            return int(windows.n_targets.sum()), time.process_time() - began
+
+    serve(one_round)
+
+
+if __name__ == "__main__":
+    main(asked())
