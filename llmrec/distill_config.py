@@ -14,9 +14,9 @@ class DistillationLosses:
     """How much each kind of imitation counts, per target.
 
     embedding: 1 - cosine of the student's and the teacher's vectors of the texts that a step reads.
-    scores: Kullback-Leibler divergence of the scores over these items, at `temperature` (Hinton et al. 2015,
-        arXiv:1503.02531). ranking: likelihood of the teacher's `top` items of these in its order (Xia et al. 2008,
-        doi:10.1145/1390156.1390306). targets: the softmax cross-entropy of what was chosen in truth, among them.
+    scores: Kullback-Leibler divergence of the scores over all items, at `temperature` (Hinton et al. 2015,
+        arXiv:1503.02531). ranking: likelihood of the teacher's `top` items in its order (Xia et al. 2008,
+        doi:10.1145/1390156.1390306). targets: the softmax cross-entropy of what was chosen in truth.
     """
 
     embedding: float = 100.0
@@ -39,7 +39,8 @@ class DistillConfig:
     """recipes/distill.py: a bundle's knowledge for a smaller backbone.
 
     teacher: the folder of the bundle. source: where its log is, if not where it was. backbone: the student's, whose
-        weights all train. train: what `live_items` texts a step reads are compared; validation stops it.
+        weights all train. train: a step reads `live_items` texts and compares the scores of these and `negatives`
+        others, or, `full`, of all items; validation stops it.
     """
 
     teacher: Path

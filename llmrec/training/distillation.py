@@ -18,6 +18,7 @@ from torch.nn import functional
 from llmrec.config import FinetuneConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.distill_config import DistillationLosses
+from llmrec.errors import ConfigError
 from llmrec.evaluation.results import Evaluated
 from llmrec.models.backbone import Backbone
 from llmrec.models.knowledge import FEATURES, Knowledge, take_over
@@ -25,6 +26,7 @@ from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
 from llmrec.training.fit import Task, mean_ndcg, new_model, renew_text, train
+from llmrec.training.losses import FULL_ITEMS
 from llmrec.training.objectives import Objective, read_live
 from llmrec.training.scorer import ModelScorer
 
@@ -32,7 +34,7 @@ COST_TEXTS, COST_ROUNDS = 256, 3
 
 
 class DistillationObjective(Objective):
-    """Sum over a batch's targets of what the student does otherwise than the teacher, on the items that a step reads.
+    """Sum over a batch's targets of what the student does otherwise than the teacher.
 
     taught_text, taught_items: (N, D_text) and (N, D) of the teacher.
     """
@@ -61,24 +63,29 @@ class DistillationObjective(Objective):
         return self
 
     def forward(self, batch: HistoryBatch, live_rows: Tensor | None, negatives: Tensor | None) -> Tensor:
-        """live_rows: (R,) catalog rows that are read. negatives: not looked at; the other items read stand for them."""
+        """live_rows: (R,) catalog rows that are read. negatives: (S,) rows whose scores are compared as well as theirs;
+        None: those of all items are.
+        """
         if live_rows is None or self.reader is None:
             raise ValueError("distillation needs rows to read, and a reader")
         losses, n_targets = self.losses, len(batch.target)
         text = read_live(self.model, self.reader, live_rows)  # (R, D_text)
-        known = self.model.items.known[live_rows]
+        known = self.model.items.known
+        rows = torch.arange(len(known), device=known.device)
+        if negatives is not None:
+            rows = torch.unique(torch.cat([live_rows, negatives]))  # (C,)
         states, items = self.model(batch, None, live_rows, text)
-        ours = self.model.scores(states, items[live_rows], known)  # (M, R)
+        ours = self.model.scores(states, items[rows], known[rows])  # (M, C)
         with torch.no_grad():
             teacher, wanted = self.teacher, self.taught_items
-            theirs = teacher.scores(teacher.states(wanted, batch), teacher.scoring_items(wanted)[live_rows], known)
+            theirs = teacher.scores(teacher.states(wanted, batch), teacher.scoring_items(wanted)[rows], known[rows])
         total = losses.embedding * embedding_loss(self.project(text), self.taught_text[live_rows])
         if losses.scores:
             total = total + losses.scores * score_loss(ours, theirs, losses.temperature)
         if losses.ranking:
             total = total + losses.ranking * ranking_loss(ours, theirs, losses.top)
         if losses.targets:
-            total = total + losses.targets * target_loss(ours, live_rows, batch.target)
+            total = total + losses.targets * target_loss(ours, rows, batch.target)
         return total * n_targets
 
 
@@ -88,7 +95,7 @@ def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def score_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Scores (M, R) each -> mean over M of KL(teacher || student) of their softmax at `temperature`, times its square.
+    """Scores (M, C) each -> mean over M of KL(teacher || student) of their softmax at `temperature`, times its square.
 
     >>> one = torch.tensor([[0.0, 0.0]])
     >>> round(float(score_loss(one, torch.tensor([[1.0986, 0.0]]), 1.0)), 4)  # .75 log(.75 / .5) + .25 log(.25 / .5)
@@ -100,7 +107,7 @@ def score_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def ranking_loss(student: Tensor, teacher: Tensor, top: int) -> Tensor:
-    """Scores (M, R) each -> mean over M and the teacher's `top` items, in its order, of minus log chance to come next.
+    """Scores (M, C) each -> mean over M and the teacher's `top` items, in its order, of minus log chance to come next.
 
     Plackett and Luce's model: the next item is drawn in proportion to exp(score) among those that are left.
 
@@ -109,18 +116,20 @@ def ranking_loss(student: Tensor, teacher: Tensor, top: int) -> Tensor:
     0.8959
     """
     order = teacher.argsort(dim=1, descending=True)
-    scores = student.gather(1, order)  # (M, R) in the teacher's order
+    scores = student.gather(1, order)  # (M, C) in the teacher's order
     left = scores.flip(1).logcumsumexp(1).flip(1)  # of the items from each place on
     return (left - scores)[:, :top].mean()
 
 
-def target_loss(student: Tensor, live_rows: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of the targets (M,) that are among the R items read, mean over them; 0 where none is."""
-    hit = live_rows == target[:, None]  # (M, R)
-    asked = hit.any(1)
+def target_loss(student: Tensor, rows: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of the targets (M,) that are among the items compared, `rows` (C,), increasing: mean over them, 0
+    where none is.
+    """
+    place = torch.searchsorted(rows, target).clamp(max=len(rows) - 1)
+    asked = rows[place] == target
     if not bool(asked.any()):
         return student.new_zeros(())
-    return functional.cross_entropy(student[asked], hit[asked].long().argmax(1))
+    return functional.cross_entropy(student[asked], place[asked])
 
 
 def distil(
@@ -131,6 +140,11 @@ def distil(
     It knows the items that its teacher knew, and learns from the histories of the training part. Validation NDCG@10
     chooses between the measurements.
     """
+    if config.adapt.negatives == "full" and len(reader.tokens) > FULL_ITEMS:
+        raise ConfigError(
+            f"train.negatives=full: a step would compare the scores of {len(reader.tokens):,} items for each target; "
+            "give a number, such as 4096"
+        )
     text = reader.backbone.encode(reader.tokens, "reading the catalog")
     model = new_model(task.split.refit() if config.train.refit else task.split, config.model, text, seed)
     model.novelty.copy_(teacher.novelty)

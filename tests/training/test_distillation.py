@@ -16,6 +16,7 @@ from llmrec.errors import BackboneError, ConfigError
 from llmrec.models.backbone import Backbone
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.transfer import apply_strategy, last_layers
+from llmrec.training import distillation
 from llmrec.training.comparison import make_task
 from llmrec.training.distillation import (
     DistillationObjective,
@@ -66,7 +67,7 @@ def test_a_student_comes_close_to_its_teacher(config: FinetuneConfig, tiny_bert:
     task, teacher = taught(config, tiny_bert)
     reader = reader_of(tiny_bert)
     before = reader.backbone.encode(reader.tokens)
-    model, _ = distil(task, config, teacher, reader, DistillationLosses(), seed=0)
+    model, _ = distil(task, config, teacher, reader, DistillationLosses(embedding=300.0), seed=0)
     assert teacher.items.text is not None
     assert model.items.text is not None
     far, near = (float(embedding_loss(text, teacher.items.text)) for text in (before, model.items.text))
@@ -93,7 +94,10 @@ def test_another_width_is_projected(config: FinetuneConfig, tiny_bert: Path, tin
         distil(task, replace(config, model=narrow), teacher, reader_of(tiny_bert), DistillationLosses(), seed=0)
 
 
-def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(config: FinetuneConfig, tiny_bert: Path) -> None:
+@pytest.mark.parametrize("negatives", [None, torch.tensor([3, 3, 8, 21])])
+def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(
+    config: FinetuneConfig, tiny_bert: Path, negatives: torch.Tensor | None
+) -> None:
     """Each imitation is 0, and the teacher stays as it is, in training mode too."""
     task, teacher = taught(config, tiny_bert)
     reader = teachers_reader(tiny_bert)
@@ -103,8 +107,19 @@ def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(config: Finetune
     objective = DistillationObjective(teacher, reader, dropping, losses).train()
     windows = training_windows(task.split.train, task.split.n_users, MODEL.max_history, task.ties)
     batch = window_batch(windows, torch.arange(8).numpy(), False)
-    loss = objective(batch, torch.arange(0, 60, 2), None).detach()
+    loss = objective(batch, torch.arange(0, 60, 2), negatives).detach()
     assert float(loss) / len(batch.target) == pytest.approx(0, abs=1e-4)
+
+
+def test_scores_of_a_large_catalog_are_not_compared_whole(
+    config: FinetuneConfig, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, teacher = taught(config, tiny_bert)
+    monkeypatch.setattr(distillation, "FULL_ITEMS", 50)
+    with pytest.raises(ConfigError, match="60 items for each target; give a number"):
+        distil(task, config, teacher, reader_of(tiny_bert), DistillationLosses(), seed=0)
+    some = replace(config, adapt=replace(ADAPT, epochs=1, negatives=20))
+    assert distil(task, some, teacher, reader_of(tiny_bert), DistillationLosses(), seed=0)[1].epoch == 1
 
 
 def test_losses_by_an_independent_hand() -> None:
