@@ -36,7 +36,7 @@ class Arithmetic:
             return lambda x: functional.linear(x, weight, bias)
         operators = torch.ops.mkldnn
         laid_out = operators._reorder_linear_weight(weight.detach().contiguous(), ROWS)
-        return lambda x: operators._linear_pointwise(x, laid_out, bias, "none", [], "")  # type: ignore[no-any-return]
+        return lambda x: operators._linear_pointwise(x, laid_out, bias, "none", [], "")
 
 
 @cache
@@ -92,7 +92,7 @@ def speed_up(model: nn.Module, arithmetic: Arithmetic) -> None:
     from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer, its weight transposed
 
     for module in model.modules():
-        if type(module) is nn.Linear:
-            module.forward = arithmetic.layer(module.weight, module.bias)  # type: ignore[method-assign]
-        elif type(module) is Conv1D:
-            module.forward = arithmetic.layer(module.weight.t(), module.bias)
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if type(module) in (nn.Linear, Conv1D) and weight is not None:
+            layer = arithmetic.layer(weight if type(module) is nn.Linear else weight.t(), bias)
+            vars(module)["forward"] = layer  # found before the method; adapters may still look at the weights
