@@ -34,8 +34,8 @@ from llmrec.models.tokens import Tokens
 Pooling = Literal["mean", "cls", "last"]
 Report = str | Callable[[int], object]  # the name of a progress bar, or what is told how many texts were read
 TOKENS_AT_ONCE = 2048  # tokens of one forward pass
-PACKED_FROM = 4096  # tokens of a call; the copy that reads packed rows costs as much as reading some hundred
-TRIED = 8  # texts that are read plainly too
+PACKED_FROM = 8192  # tokens of a call; the copy that reads packed rows costs as much as reading some hundred
+TRIED = 4  # texts that are read plainly too
 EXACT, FAST = 1 - 1e-6, 0.9999  # the cosine that packed reading keeps to plain reading in fp32
 ST_POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
 

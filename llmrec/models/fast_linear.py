@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -93,8 +92,7 @@ def speed_up(model: nn.Module, arithmetic: Arithmetic) -> None:
     from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer, its weight transposed
 
     for module in model.modules():
-        linear: Any = module
-        if type(module) is nn.Linear:
-            linear.forward = arithmetic.layer(linear.weight, linear.bias)
-        elif type(module) is Conv1D:
-            linear.forward = arithmetic.layer(linear.weight.t(), linear.bias)
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if type(module) in (nn.Linear, Conv1D) and weight is not None:
+            layer = arithmetic.layer(weight if type(module) is nn.Linear else weight.t(), bias)
+            vars(module)["forward"] = layer  # found before the method; adapters may still look at the weights

@@ -14,7 +14,6 @@ import copy
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -46,20 +45,18 @@ class PackedModel:
     """
 
     def __init__(self, model: nn.Module, arithmetic: Arithmetic) -> None:
-        adapted: Any = getattr(model, "get_base_model", None)
-        base = adapted() if adapted else model
+        adapted: Any = model
+        base: Any = adapted.get_base_model() if hasattr(model, "get_base_model") else model
         if "position_ids" not in inspect.signature(base.forward).parameters:
             raise ValueError(f"{type(base).__name__} takes no position_ids")
-        shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
-        self.model = copy.deepcopy(model, shared if arithmetic.dtype == torch.float32 else {})
-        for weight in self.model.parameters():  # and not the buffers: rotary angles need fp32
-            weight.data = weight.data.to(arithmetic.dtype)
+        weights = {id(weight): in_type(weight, arithmetic.dtype) for weight in model.parameters()}
+        buffers = {id(buffer): buffer for buffer in model.buffers()}  # in fp32 always: rotary angles need it
+        self.model: Any = copy.deepcopy(adapted, weights | buffers)
         _register_attention()
-        pretrained: Any = self.model
-        pretrained.set_attn_implementation(ATTENTION)
-        if pretrained.config._attn_implementation != ATTENTION:
+        self.model.set_attn_implementation(ATTENTION)
+        if self.model.config._attn_implementation != ATTENTION:
             raise ValueError(f"{type(base).__name__} does not let its attention be exchanged")
-        pretrained.config.use_cache = False
+        self.model.config.use_cache = False
         self.first_position = _first_position(self.model)
         speed_up(self.model, arithmetic)
 
@@ -83,6 +80,11 @@ class PackedModel:
         row, places = torch.from_numpy(ids.astype(np.int64))[None], torch.from_numpy(positions)[None]
         hidden: Tensor = self.model(input_ids=row, position_ids=places, runs=runs).last_hidden_state[0]
         return hidden
+
+
+def in_type(weight: nn.Parameter, dtype: torch.dtype) -> Tensor:
+    """The same memory where it is of that type already."""
+    return nn.Parameter(weight.detach().to(dtype), requires_grad=False)
 
 
 def packed_rows(lengths: NDArray[np.int64], tokens_at_once: int) -> list[NDArray[np.int64]]:
@@ -128,9 +130,8 @@ def attention_by_runs(
     inside, parts, start = ALL_ATTENTION_FUNCTIONS["sdpa"], [], 0
     for run in runs:
         end = start + run.n * run.length
-        texts = (
-            x[0, :, start:end].reshape(len(x[0]), run.n, run.length, -1).transpose(0, 1) for x in (query, key, value)
-        )
-        parts.append(inside(module, *texts, None, **options)[0].flatten(0, 1))  # (n, L, H, d) -> (n * L, H, d)
+        texts = [torch.unflatten(x[0, :, start:end], 1, (run.n, run.length)) for x in (query, key, value)]
+        seen = inside(module, *(x.transpose(0, 1) for x in texts), None, **options)[0]  # (n, L, H, d)
+        parts.append(seen.flatten(0, 1))
         start = end
     return torch.cat(parts)[None], None

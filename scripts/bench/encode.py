@@ -110,24 +110,26 @@ def main(
     rows = []
     for name, part in (("short titles", short), (f"~{LONG} tokens", joined(exact, titles, long_texts))):
         lengths = exact.tokens(part).lengths
-        print(
-            f"{name}: {len(part)} texts of {lengths.mean():.1f} tokens ({lengths.min()} to {lengths.max()})", flush=True
-        )
+        print(f"{name}: {len(part)} texts of {lengths.mean():.1f} tokens ({lengths.min()} to {lengths.max()})")
         rows += measure(name, part, readers, plainly(exact, part), rounds)
+        print("\n".join(table(rows[-2:])) + "\n", flush=True)
         if profile:
             for reading in (exact, fast):
                 show_profile(reading, part)
     machine = describe() | {"exact": str(fastest(reduced=False)), "fast": str(fastest(reduced=True))}
     machine |= {PEER: peer.version} if peer else {}
-    print(f"\n{machine['cpu']}, one thread; {machine['fast']}\n")
+    print(f"{machine['cpu']}, one thread; exact: {machine['exact']}, fast: {machine['fast']}")
+    if json is not None:
+        record = {"rows": [asdict(row) for row in rows], "machine": machine}
+        json.write_text(dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def table(rows: list[Row]) -> list[str]:
     head = ["work", "ours, ms", f"{PEER}, ms", "ratio", "middle half", "1 - cosine", "top-10 overlap"]
     body = [[r.work, f"{r.ours:.3f}", f"{r.peer:.3f}" if r.peer else "", f"{r.ratio:.2f}" if r.ratio else "",
              "{:.2f} to {:.2f}".format(*r.spread) if r.spread else "", f"{1 - r.cosine:.1e}", f"{r.overlap:.3f}"]
             for r in rows]  # fmt: skip
-    print("\n".join(aligned([head, *body])))
-    if json is not None:
-        record = {"rows": [asdict(row) for row in rows], "machine": machine}
-        json.write_text(dumps(record, indent=1) + "\n", encoding="utf-8")
+    return aligned([head, *body])
 
 
 def reader(backbone: Backbone) -> Read:
@@ -182,6 +184,7 @@ def measure(
 
 def overlap(ours: NDArray[np.float32], plain: NDArray[np.float32], n: int = 10) -> float:
     """The share of the n nearest other texts that both name."""
+    n = min(n, len(plain) - 1)
     nearest = []
     for table in (ours, plain):
         scores = table @ table.T
