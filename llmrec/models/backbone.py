@@ -87,6 +87,7 @@ class Backbone(nn.Module):
         self.hub_id, self.path = hub_id, path
         self.causal = is_causal(model)
         self.pooling = _choose_pooling(config, path, self.causal)
+        self._checked: tuple[nn.Module, Arithmetic | None] | None = None  # what reads this very model fastest
         self.base_fingerprint = ""  # of the pretrained weights, before any of them is tuned
         if getattr(model, "pooler", None) is not None:
             model.pooler = None  # type: ignore[assignment]  # unused, and a parameter without gradient stops DDP
@@ -187,34 +188,40 @@ class Backbone(nn.Module):
             yield rows, functional.normalize(pool(hidden.float(), None, self.pooling), dim=-1)
 
     def _packed(self, tokens: Tokens) -> PackedModel | None:
-        """What reads `tokens` fastest, if it reads some of them, the shortest and the longest too, as it should."""
+        """What reads `tokens` fastest, where they are worth it and this model can be read so."""
         if self.device.type != "cpu" or len(tokens.flat) < PACKED_FROM or tokens.lengths.min() == 0:
             return None
-        sample = tokens.take(np.argsort(tokens.lengths)[np.linspace(0, len(tokens) - 1, TRIED).astype(np.int64)])
+        if self._checked is None or self._checked[0] is not self.model:  # adapters make it another one
+            spread = np.linspace(0, len(tokens) - 1, TRIED).astype(np.int64)  # the shortest and the longest too
+            self._checked = self.model, self._fastest_right(tokens.take(np.argsort(tokens.lengths)[spread]))
+        way = self._checked[1]
+        return None if way is None else PackedModel(self.model, way)
+
+    def _fastest_right(self, sample: Tokens) -> Arithmetic | None:
+        """The fastest arithmetic that `reading` allows, if packed reading by it gives what plain reading does."""
         if self.config.reading == "fast":
             way = fastest(reduced=True)
-            model, cosine = self._tried(way, sample)
+            cosine = self._cosine(way, sample)
             if cosine >= (FAST if way.dtype == torch.bfloat16 else EXACT):
-                return model
+                return way
             warnings.warn(
                 f"backbone.reading=fast: {self.hub_id!r} is read exactly instead, as its vectors come to a cosine of "
                 f"{cosine:.5f} only, not {FAST} (0: this architecture cannot be read so at all)",
-                stacklevel=3,
+                stacklevel=4,
             )
-        model, cosine = self._tried(fastest(reduced=False), sample)
-        return model if cosine >= EXACT else None
+        way = fastest(reduced=False)
+        return way if self._cosine(way, sample) >= EXACT else None
 
     @torch.no_grad()
-    def _tried(self, way: Arithmetic, sample: Tokens) -> tuple[PackedModel | None, float]:
-        """A packed copy and the least cosine of its vectors to plain ones; none, and 0, where it cannot be."""
+    def _cosine(self, way: Arithmetic, sample: Tokens) -> float:
+        """The least between vectors that are read packed and plainly; 0 where the model cannot be read packed."""
         try:
-            model = PackedModel(self.model, way)
-            read = list(self._read_packed(model, sample))
+            read = list(self._read_packed(PackedModel(self.model, way), sample))
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-            return None, 0.0  # an architecture that reads one text a row only says so in many ways
+            return 0.0  # an architecture that reads one text a row only says so in many ways
         rows = np.concatenate([rows for rows, _ in read])
         plain = torch.cat([self(*sample.batch(row, self.device)) for row in rows[:, None]])
-        return model, float((torch.cat([vectors for _, vectors in read]) * plain).sum(1).min())
+        return float((torch.cat([vectors for _, vectors in read]) * plain).sum(1).min())
 
     def fingerprint(self) -> str:
         """Hash of everything a text vector depends on besides the text."""
