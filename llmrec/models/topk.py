@@ -10,7 +10,7 @@ the k best by that is scored again from the exact vectors; a query for which tha
 exact vectors. So the answer is the exact one, whatever is scanned.
 
 Memory beside the table, for QUERIES_AT_ONCE queries at once: CELLS scores (2 MiB), the lists (8 bytes for each of their
-HEAD * k or k places), and what waits to be put on them: MOST_WAITING groups and those of one block, about 100 bytes each.
+HEAD * k or k places), and what waits to be put on them: MOST_WAITING groups and those of one block, of about 100 bytes.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ class Pairs(NamedTuple):
 
     query: Tensor
     item: Tensor
+
+    def to(self, device: torch.device) -> Pairs:
+        return Pairs(self.query.to(device), self.item.to(device))
 
 
 @torch.no_grad()
