@@ -108,11 +108,15 @@ def _scan(
     """
     blocks = _Blocks(table, queries, without, bias)
     best, look = ShortList(k, head, blocks.n_groups, 2 * blocks.coded.slack), 0.0
-    if guess and len(table) >= LEAST_STEP * SAMPLE:
+    few = blocks.width < SAMPLE
+    if guess and few and len(table) >= LEAST_STEP * SAMPLE:
         best.expect(*_sampled(table, queries, k, without, bias))
     for start in range(0, len(table), blocks.width):
         scores = blocks.scores(start)  # (C, B)
-        opened = true_places(~(blocks.largest(scores) <= best.threshold))  # of (G, B); a group with NaN is opened
+        largest = blocks.largest(scores)  # (G, B)
+        if start == 0 and not few:
+            best.expect(largest, k)  # no guess: k items reach that
+        opened = true_places(~(largest <= best.threshold))  # a group with NaN is opened
         if len(opened):
             group, query = opened // len(queries), opened % len(queries)
             best.offer(query, start + group, blocks.opened(scores, query, group))
