@@ -65,15 +65,15 @@ def top_k(table: ItemTable, queries: Tensor, k: int, without: Pairs | None = Non
         raise ValueError(f"k={k}: ask for at least one")
     if queries.ndim != 2 or queries.shape[1] != table.dim:
         raise ValueError(f"queries of shape {tuple(queries.shape)}; the items have {table.dim} dimensions")
-    parts, most = [], min(k, len(table))
-    for start in range(0, len(queries), QUERIES_AT_ONCE):
+    size, device = (len(queries), k), queries.device
+    found = Found(torch.full(size, -torch.inf, device=device), torch.full(size, -1, device=device))
+    most = min(k, len(table))
+    for start in range(0, len(queries), QUERIES_AT_ONCE) if most else ():
         some = queries[start : start + QUERIES_AT_ONCE].float()
-        parts.append(_search(table, some, most, _of_queries(without, start, len(some)), bias))
-    if not parts:
-        parts = [Found(queries.new_empty(0, most).float(), queries.new_empty(0, most).long())]
-    score, item = (torch.cat(column) for column in zip(*parts, strict=True))
-    missing = (0, k - most)
-    return Found(functional.pad(score, missing, value=-torch.inf), functional.pad(item, missing, value=-1))
+        rows = slice(start, start + len(some))
+        best = _search(table, some, most, _of_queries(without, start, len(some)), bias)
+        found.score[rows, :most], found.item[rows, :most] = best
+    return found
 
 
 def _search(table: ItemTable, queries: Tensor, k: int, without: Pairs | None, bias: Tensor | None) -> Found:
