@@ -16,10 +16,11 @@ from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.models.backbone import Backbone
+from llmrec.models.topk import top_k
 from llmrec.retrieval.events import Event, Item, Time, read_histories, rows_of, seconds_of
 from llmrec.retrieval.friends import SimilarUser, friends
 from llmrec.retrieval.item_vectors import ItemVectors
-from llmrec.retrieval.ranked import Recommendation, Where, allowed, best, check_k
+from llmrec.retrieval.ranked import Recommendation, Where, allowed, best, check_k, listed, seen_pairs
 from llmrec.retrieval.similar import Space, similarities
 from llmrec.retrieval.users import AudienceMember, Users, audience
 from llmrec.retrieval.words import (
@@ -130,20 +131,20 @@ class Recommender:
     ) -> list[list[Recommendation]]:
         """`recommend` for several histories in one pass."""
         check_k(k)
-        gain = 0 if looking_for is None else evidence(self._items, looking_for)  # (N,)
-        asked = read_histories(self.catalog, histories, at)
-        scores = self._items.scorer.scores(asked.queries, self._items.cold(asked.texts)) + gain  # (B, N)
-        if not include_seen:
-            query, item = (torch.from_numpy(rows) for rows in asked.queries.seen())
-            listed = item < len(self.catalog)
-            scores[query[listed], item[listed]] = -torch.inf
+        asked, items = read_histories(self.catalog, histories, at), self._items
+        states = items.scorer.states(asked.queries, items.cold(asked.texts))  # (B, D)
+        bias = items.extra()  # (N,)
+        if looking_for is not None:
+            bias += evidence(items, looking_for).to(bias)
         if at is not None and self.catalog.release_time is not None:
-            scores[:, torch.from_numpy(self.catalog.release_time > seconds_of(at))] = -torch.inf
+            bias[torch.from_numpy(self.catalog.release_time > seconds_of(at))] = -torch.inf
         if where is not None:
-            scores[:, torch.from_numpy(~allowed(self.catalog, where))] = -torch.inf
+            bias[torch.from_numpy(~allowed(self.catalog, where))] = -torch.inf
         if topic is not None:
-            scores[:, torch.from_numpy(~self.items_about(topic))] = -torch.inf
-        return [best(self.catalog, row, k) for row in scores]
+            bias[torch.from_numpy(~self.items_about(topic))] = -torch.inf
+        seen = None if include_seen else seen_pairs(asked.queries, len(self.catalog)).to(states.device)
+        found = top_k(items.table, states, k, seen, bias)
+        return [listed(self.catalog, score, rows) for score, rows in zip(*found, strict=True)]
 
     @torch.no_grad()
     def score(self, history: Sequence[Event], items: Sequence[Item], at: Time | None = None) -> list[float]:

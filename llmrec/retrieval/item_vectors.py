@@ -12,6 +12,7 @@ from llmrec.data.catalog import LABEL_LENGTH, ItemCatalog
 from llmrec.errors import BundleError, DataError
 from llmrec.hub.bundle import Bundle, load_backbone
 from llmrec.models.backbone import Backbone
+from llmrec.models.item_table import ItemTable
 from llmrec.retrieval.events import VERBATIM, Asked, Event, Item, item_of, rows_of, text_of
 from llmrec.training.scorer import ModelScorer
 
@@ -23,6 +24,7 @@ class ItemVectors:
         self.bundle, self.folder, self.backbone_name = bundle, folder, backbone
         self.catalog: ItemCatalog = bundle.catalog
         self.scorer = ModelScorer(bundle.model)
+        self.table = ItemTable.of(self.scorer.scoring_items)
         self._backbone: Backbone | None = None
 
     @property
@@ -40,6 +42,12 @@ class ItemVectors:
         self.bundle.model.items.extend(self.read(texts))
         self.bundle.model.histories.extend(texts)
         self.catalog, self.scorer = catalog, ModelScorer(self.bundle.model)
+        self.table = ItemTable.of(self.scorer.scoring_items)
+
+    def extra(self) -> Tensor:
+        """(N,) what the model adds to the score of each item, whoever asks."""
+        model = self.bundle.model
+        return (model.novelty * ~model.items.known).float()
 
     def read(self, texts: list[str]) -> Tensor:
         """(C, D_text)"""

@@ -1,0 +1,108 @@
+"""Short lists of the best (score, item) pairs of several queries, as integers that sort as the pairs do.
+
+A key holds a score's bits, changed so that they sort as the number does, above what is left of LARGEST_ROW after the
+item's row: of two equal scores the lower row is the larger key, and no two keys of a query are the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LARGEST_ROW = (1 << 32) - 1
+MAGNITUDE = 0x7FFFFFFF  # of a float's bits all but the sign
+
+
+def packed(score: Tensor, item: Tensor) -> Tensor:
+    """int64 keys of fp32 scores and item rows."""
+    bits = (score + 0.0).view(torch.int32)  # -0.0 and 0.0 are the same score
+    ordered = bits ^ ((bits >> 31) & MAGNITUDE)
+    return (ordered.long() << 32) + (LARGEST_ROW - item)
+
+
+def scores_of(keys: Tensor) -> Tensor:
+    """The fp32 scores of keys."""
+    ordered = (keys >> 32).int()
+    return (ordered ^ ((ordered >> 31) & MAGNITUDE)).view(torch.float32)
+
+
+def unpacked(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores and item rows; -1 where the score is -inf."""
+    score = scores_of(keys)
+    return score, (LARGEST_ROW - (keys & LARGEST_ROW)).masked_fill(score == -torch.inf, -1)
+
+
+EMPTY = int(packed(torch.tensor(-torch.inf), torch.tensor(LARGEST_ROW)))
+
+
+class ShortList:
+    """For each of B queries up to `size` pairs that may be among its k best.
+
+    Groups of items are offered, and wait until `settle`. stride: between the rows of a group's items. margin: (B,) how
+    far below the k-th best a pair may lie to be kept all the same. threshold: (B,) what is not above it need not be
+    offered. guess: (B,) what the k-th best was taken to reach; where it does not, better pairs may have been left out.
+    """
+
+    def __init__(self, k: int, size: int, stride: int, margin: Tensor) -> None:
+        self.k, self.size, self.stride, self.margin = k, size, stride, margin
+        self.keys = torch.full((len(margin), 0), EMPTY, device=margin.device)
+        self.guess = self.threshold = torch.full_like(margin, -torch.inf)
+        self.n_waiting = 0  # groups
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def expect(self, scores: Tensor, place: int) -> None:
+        """Guess that the k-th best reaches the one at a `place` (from 1) among scores (G, B)."""
+        if place <= len(scores):
+            least = scores.T.contiguous().topk(place, dim=1, sorted=False).values.amin(1)
+            self.guess = torch.nextafter(least, torch.full_like(least, -torch.inf))
+            self.threshold = self.guess - self.margin
+
+    def offer(self, query: Tensor, first: Tensor, scores: Tensor) -> None:
+        """Groups (P,) that begin with item `first`, with the scores (size of a group, P) of their items."""
+        self._waiting.append((query, first, scores))
+        self.n_waiting += len(query)
+
+    def settle(self) -> None:
+        """Leave the best on the lists, and raise the thresholds to what they leave."""
+        if not self.n_waiting:
+            return
+        lists = self._with_waiting()
+        kept = min(self.size, lists.shape[1])
+        best = lists.topk(kept, dim=1, sorted=False).values
+        if kept >= self.k:
+            least = best if kept == self.k else best.topk(self.k, dim=1, sorted=False).values
+            threshold = scores_of(least.amin(1)) - self.margin
+            if kept == self.size > self.k:  # what falls off the list is no better than what is left
+                threshold = torch.maximum(threshold, scores_of(best.amin(1)))
+            self.threshold = torch.maximum(self.threshold, threshold)
+        self.keys, self.n_waiting = best, 0
+
+    def sorted(self) -> tuple[Tensor, Tensor]:
+        """(B, size) scores and items, best first; -inf and -1 where there are fewer."""
+        self.settle()
+        keys = functional.pad(self.keys, (0, self.size - self.keys.shape[1]), value=EMPTY)
+        return unpacked(keys.sort(dim=1, descending=True).values)
+
+    def _with_waiting(self) -> Tensor:
+        """(B, W) the lists' keys, and those of waiting items above the threshold."""
+        query, first, scores = (torch.cat(column, dim=-1) for column in zip(*self._waiting, strict=True))
+        self._waiting.clear()
+        good = true_places(scores > self.threshold[query])
+        member, group = good // len(query), good % len(query)
+        keys = packed(scores.flatten()[good], first[group] + member * self.stride)
+        query, order = query[group].sort()
+        counts = torch.bincount(query, minlength=len(self.keys))
+        place = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
+        kept = self.keys.shape[1]
+        lists = functional.pad(self.keys, (0, int(counts.max())), value=EMPTY)
+        lists[query, kept + place] = keys[order]
+        return lists
+
+
+def true_places(mask: Tensor) -> Tensor:
+    """(P,) places in the flattened mask; NumPy finds few of many several times faster than torch."""
+    if mask.is_cpu:
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.flatten().nonzero().flatten()

@@ -1,0 +1,154 @@
+"""Where the nearest items are looked up: one protocol, the exact index as the default, FAISS where that is too slow.
+
+An index holds item rows (any distinct int64 from 0) with their vectors, and finds those with the largest dot product.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmrec.data.interactions import Mask, Rows
+from llmrec.errors import ConfigError
+from llmrec.models.item_table import ItemTable, Precision
+from llmrec.models.topk import Found, top_k
+
+LIST_SIZE = 256  # items of an inverted list, about
+
+
+class Index(Protocol):
+    """Items by row, found by the dot product with a query."""
+
+    def __len__(self) -> int: ...
+
+    def add(self, rows: Rows, vectors: Tensor) -> None:
+        """Take in items (C,) with vectors (C, D).
+
+        Raises:
+            ConfigError: a row that is held already or given twice, or vectors that do not fit.
+        """
+        ...
+
+    def remove(self, rows: Rows) -> None:
+        """Forget items; rows that are not held are passed over."""
+        ...
+
+    def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> Found:
+        """The k items with the largest product for each query (B, D). allowed: by row; rows beyond its end are not."""
+        ...
+
+
+class ExactIndex:
+    """Finds the best there are, by `top_k`; ties by row. precision: of what is scanned; the answer is the same."""
+
+    def __init__(self, dim: int, precision: Precision = "float32") -> None:
+        self.precision: Precision = precision
+        self.rows: Rows = np.zeros(0, dtype=np.int64)  # ascending
+        self.table = ItemTable.of(torch.zeros(0, dim))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, rows: Rows, vectors: Tensor) -> None:
+        check_new(rows, vectors, self.rows, self.table.dim)
+        together = np.concatenate([self.rows, rows])
+        order = np.argsort(together)
+        self._hold(together[order], torch.cat([self.table.exact, vectors.float()])[torch.from_numpy(order)])
+
+    def remove(self, rows: Rows) -> None:
+        kept = ~np.isin(self.rows, rows)
+        self._hold(self.rows[kept], self.table.exact[torch.from_numpy(kept)])
+
+    def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> Found:
+        bias = None
+        if allowed is not None:
+            bias = torch.zeros(len(self))
+            bias[torch.from_numpy(~allows(allowed, self.rows))] = -torch.inf
+        score, place = top_k(self.table, queries, k, bias=bias)
+        if not len(self):
+            return Found(score, place)
+        return Found(score, torch.from_numpy(self.rows)[place.clamp(min=0)].masked_fill(place < 0, -1))
+
+    def _hold(self, rows: Rows, vectors: Tensor) -> None:
+        self.rows, self.table = rows, ItemTable.of(vectors, self.precision if len(rows) else "float32")
+
+
+class FaissIndex:
+    """FAISS's inverted file (Douze et al. 2024, arXiv:2401.08281): looks into `n_probes` of its lists, so that some of
+    the best may be missed; measure with `recall`. The lists are laid out by the first items that are added.
+
+    Raises:
+        ConfigError: FAISS is not installed.
+    """
+
+    def __init__(self, dim: int, n_probes: int = 16) -> None:
+        self.faiss, self.dim, self.n_probes = _faiss(), dim, n_probes
+        self.rows: Rows = np.zeros(0, dtype=np.int64)
+        self.index: Any = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, rows: Rows, vectors: Tensor) -> None:
+        check_new(rows, vectors, self.rows, self.dim)
+        if not len(rows):
+            return
+        values = np.ascontiguousarray(vectors.float().numpy())
+        if self.index is None:
+            n_lists = max(math.ceil(len(rows) / LIST_SIZE), 1)
+            flat = self.faiss.IndexFlatIP(self.dim)
+            self.index = self.faiss.IndexIVFFlat(flat, self.dim, n_lists, self.faiss.METRIC_INNER_PRODUCT)
+            self.index.train(values)
+        self.index.add_with_ids(values, rows)
+        self.rows = np.concatenate([self.rows, rows])
+
+    def remove(self, rows: Rows) -> None:
+        if self.index is not None:
+            self.index.remove_ids(np.asarray(rows, dtype=np.int64))
+            self.rows = self.rows[~np.isin(self.rows, rows)]
+
+    def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> Found:
+        if self.index is None:
+            return Found(torch.full((len(queries), k), -torch.inf), torch.full((len(queries), k), -1))
+        settings: dict[str, Any] = {"nprobe": self.n_probes}
+        if allowed is not None:
+            settings["sel"] = self.faiss.IDSelectorBatch(self.rows[allows(allowed, self.rows)])
+        params = self.faiss.SearchParametersIVF(**settings)
+        score, row = self.index.search(np.ascontiguousarray(queries.float().numpy()), k, params=params)
+        item = torch.from_numpy(row)
+        return Found(torch.from_numpy(score).masked_fill(item < 0, -torch.inf), item)
+
+
+def recall(found: Found, exact: Found) -> float:
+    """The mean share of the exact index's items that were found."""
+    there = (exact.item[:, :, None] == found.item[:, None, :]).any(2)  # (B, k)
+    held = exact.item >= 0
+    return float((there & held).sum() / held.sum().clamp(min=1))
+
+
+def allows(allowed: Mask, rows: Rows) -> Mask:
+    """(C,) whether rows are allowed by a mask, which they may lie beyond the end of."""
+    inside = rows < len(allowed)
+    found: Mask = np.zeros(len(rows), dtype=np.bool_)
+    found[inside] = allowed[rows[inside]]
+    return found
+
+
+def check_new(rows: Rows, vectors: Tensor, held: Rows, dim: int) -> None:
+    """Raises ConfigError where items cannot be added to those that are held."""
+    if vectors.shape != (len(rows), dim):
+        raise ConfigError(f"vectors of shape {tuple(vectors.shape)} for {len(rows)} items; give ({len(rows)}, {dim})")
+    if len(np.unique(rows)) < len(rows) or np.isin(rows, held).any() or (rows < 0).any():
+        raise ConfigError("rows: each is to be new, given once, and from 0; remove an item before it is added again")
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise ConfigError("index: FAISS is not installed; pip install 'llmrec[faiss]'") from error
+    return faiss

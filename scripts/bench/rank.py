@@ -1,0 +1,128 @@
+"""Exact top-k: ours against torch's matmul and topk, and against FAISS's flat index.
+
+    OMP_NUM_THREADS=1 python scripts/bench/rank.py [--items '[100000,1000000]'] [--rounds 5] [--json PATH]
+
+CPU time of one thread; all ways take their turn in each round, and medians are compared. Beside them stand the quickest
+and the slowest round. Vectors are random normal, so that nothing but their number is known of them. Recall is measured
+against torch's answer in fp32; `candidates alone` is what a compressed table finds without the exact vectors.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from json import dumps
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import faiss
+import jsonargparse
+import numpy as np
+import torch
+from machine import describe
+from torch import Tensor
+
+from llmrec.evaluation.columns import aligned
+from llmrec.models.item_table import ItemTable, Precision, in_huge_pages
+from llmrec.models.topk import top_k
+
+DIM, K = 128, 100
+RECALL_QUERIES = 64
+Way = Callable[[], object]
+
+
+class Row(NamedTuple):
+    """Medians; spread: quickest to slowest of both."""
+
+    work: str
+    ours: float
+    peer: float
+    ratio: float
+    unit: str
+    spread: str
+
+
+def main(
+    items: tuple[int, ...] = (100_000, 1_000_000), users: int = 512, rounds: int = 5, json: Path | None = None
+) -> None:
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+    torch.manual_seed(0)
+    rows = [row for n_items in items for row in of_catalog(n_items, users, rounds)]
+    machine = describe() | {"faiss": faiss.__version__}
+    print(f"top-{K} of N x {DIM}: {machine['cpu']}, one thread, torch {machine['torch']}, faiss {machine['faiss']}\n")
+    body = [[r.work, f"{r.ours:,.1f}", f"{r.peer:,.1f}", f"{r.ratio:.2f}", r.unit, r.spread] for r in rows]
+    print("\n".join(aligned([["work", "ours", "peer", "peer / ours", "unit", "spread"], *body])))
+    if json is not None:
+        record = {"rows": [row._asdict() for row in rows], "machine": machine}
+        json.write_text(dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def of_catalog(n_items: int, users: int, rounds: int) -> list[Row]:
+    vectors = in_huge_pages(torch.randn(n_items, DIM))
+    queries = torch.randn(users, DIM)
+    flat = faiss.IndexFlatIP(DIM)
+    flat.add(vectors.numpy())
+    tables = {precision: ItemTable.of(vectors, precision) for precision in get_args(Precision)}
+    rows: list[Row] = []
+    for asked in (queries, queries[:1]):
+        spent = in_turn(ways(asked, vectors, flat, tables), rounds if len(asked) > 1 else 4 * rounds)
+        for precision in tables:
+            for peer in ("torch matmul + topk", "faiss flat"):
+                who = f"{len(asked)} user{'s' * (len(asked) > 1)}"
+                rows.append(
+                    compared(f"{n_items:,} items, {who}: {precision} against {peer}", spent[precision], spent[peer])
+                )
+    return rows + compressed(vectors, queries[:RECALL_QUERIES], tables)
+
+
+def ways(
+    queries: Tensor, vectors: Tensor, flat: faiss.IndexFlatIP, tables: dict[Precision, ItemTable]
+) -> dict[str, Way]:
+    own: dict[str, Way] = {name: lambda table=table: top_k(table, queries, K) for name, table in tables.items()}
+    return own | {
+        "torch matmul + topk": lambda: (queries @ vectors.T).topk(K),
+        "faiss flat": lambda: flat.search(queries.numpy(), K),
+    }
+
+
+def in_turn(ways: dict[str, Way], rounds: int) -> dict[str, list[float]]:
+    """CPU milliseconds of each way in each round, after one that does not count."""
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, way in ways.items():
+            began = time.process_time()
+            way()
+            spent[name].append(1e3 * (time.process_time() - began))
+    return {name: times[1:] for name, times in spent.items()}
+
+
+def compared(work: str, ours: list[float], peer: list[float]) -> Row:
+    own, other = float(np.median(ours)), float(np.median(peer))
+    spread = f"{min(ours):,.1f}-{max(ours):,.1f}, {min(peer):,.1f}-{max(peer):,.1f}"
+    return Row(work, own, other, other / own, "CPU ms", spread)
+
+
+def compressed(vectors: Tensor, queries: Tensor, tables: dict[Precision, ItemTable]) -> list[Row]:
+    """Recall against exact scores in fp32, and memory of what is scanned against fp32's."""
+    right = (queries @ vectors.T).topk(K).indices
+    rows, size = [], f"{len(vectors):,} items"
+    for name, table in tables.items():
+        if not table.compressed:
+            continue
+        seen_as = table.scanned.float() if table.scale is None else table.scanned.float() * table.scale
+        alone = recall(top_k(ItemTable.of(seen_as), queries, K).item, right)
+        found = recall(top_k(table, queries, K).item, right)
+        mib = [part.numel() * part.element_size() / 2**20 for part in (table.scanned, vectors)]
+        rows.append(Row(f"{size}, {name}: recall, candidates alone", alone, 1.0, 1 / alone, "recall@100", ""))
+        rows.append(Row(f"{size}, {name}: recall, head ranked exactly", found, 1.0, 1 / found, "recall@100", ""))
+        rows.append(Row(f"{size}, {name}: scanned table", mib[0], mib[1], mib[1] / mib[0], "MiB", ""))
+    return rows
+
+
+def recall(found: Tensor, right: Tensor) -> float:
+    return float((found[:, :, None] == right[:, None, :]).any(2).float().mean())
+
+
+if __name__ == "__main__":
+    jsonargparse.auto_cli(main, as_positional=False)

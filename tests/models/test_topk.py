@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from llmrec.models import item_table, topk
+from llmrec.models.item_table import ItemTable, Precision, in_huge_pages
+from llmrec.models.shortlist import packed, unpacked
+from llmrec.models.topk import Pairs, top_k
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
+
+
+def whole(seed: int, *shape: int) -> Tensor:
+    """Small whole numbers, whose products and sums are exact however they are worked out, with many ties."""
+    return torch.randint(-3, 4, shape, generator=torch.Generator().manual_seed(seed)).float()
+
+
+def by_sorting(scores: Tensor, k: int) -> tuple[list[list[float]], list[list[int]]]:
+    """Best first, ties by row; -1 where nothing is left."""
+    table = scores.numpy()
+    order = np.argsort(-table, axis=1, kind="stable")[:, :k]
+    best = np.take_along_axis(table, order, 1)
+    return best.tolist(), np.where(np.isneginf(best), -1, order).tolist()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("n_items", "n_queries", "k"), [(40, 3, 7), (3000, 1, 5), (9000, 600, 20)])
+def test_the_best_are_those_of_a_stable_sort(precision: Precision, n_items: int, n_queries: int, k: int) -> None:
+    items, queries = whole(0, n_items, 16), whole(1, n_queries, 16)
+    bias = whole(2, n_items)
+    bias[::5] = -torch.inf
+    rows = torch.Generator().manual_seed(3)
+    seen = Pairs(
+        torch.randint(n_queries, (4 * n_queries,), generator=rows),
+        torch.randint(n_items, (4 * n_queries,), generator=rows),
+    )
+    scores = queries @ items.T + bias
+    scores[seen.query, seen.item] = -torch.inf
+    score, item = by_sorting(scores, k)
+    found = top_k(ItemTable.of(items, precision), queries, k, seen, bias)
+    assert found.score.tolist() == score
+    assert found.item.tolist() == item
+    plain, best = top_k(ItemTable.of(items, precision), queries, k), by_sorting(queries @ items.T, k)
+    assert (plain.score.tolist(), plain.item.tolist()) == best
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_threshold_guessed_too_high_is_noticed(precision: Precision, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topk, "SAMPLE", 64)  # of 2048 items, every 32nd; all of the best are among them
+    items = whole(0, 2048, 8)
+    items[::32] *= 100
+    queries = whole(1, 5, 8)
+    found = top_k(ItemTable.of(items, precision), queries, 60)
+    assert (found.score.tolist(), found.item.tolist()) == by_sorting(queries @ items.T, 60)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_more_candidates_than_are_kept_are_ranked_from_the_exact_vectors(precision: Precision) -> None:
+    steps = torch.arange(4000.0)
+    items = torch.stack([torch.full_like(steps, 1.0), steps / 2**24], dim=1)  # all the same once compressed
+    items[0, 1] = 1.0
+    found = top_k(ItemTable.of(items, precision), torch.tensor([[0.0, 1.0]]), 3)
+    assert found.item.tolist() == [[0, 3999, 3998]]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_scanned_scores_are_wrong_by_the_slack_at_most(precision: Precision) -> None:
+    rows = torch.Generator().manual_seed(0)
+    items = torch.randn(500, 32, generator=rows) * torch.rand(32, generator=rows)
+    queries = torch.randn(20, 32, generator=rows)
+    table = ItemTable.of(items, precision)
+    coded, sums = table.code(queries), torch.empty(500, 20)
+    table.products(coded, 0, sums)
+    wrong = (sums.double() - items.double() @ queries.double().T).abs().amax(0)
+    assert bool((wrong <= coded.slack).all())
+    assert bool((coded.slack < 30 * wrong).all())  # and not by orders of magnitude less
+
+
+def test_without_integer_products_int8_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item_table, "has_integer_products", lambda: False)
+    items, queries = whole(0, 300, 8), whole(1, 4, 8)
+    found = top_k(ItemTable.of(items, "int8"), queries, 5)
+    assert (found.score.tolist(), found.item.tolist()) == by_sorting(queries @ items.T, 5)
+
+
+def test_nan_is_never_found_and_missing_items_are_told() -> None:
+    items = torch.tensor([[1.0], [torch.nan], [2.0]])
+    found = top_k(ItemTable.of(items), torch.tensor([[1.0]]), 5)
+    assert found.item.tolist() == [[2, 0, -1, -1, -1]]
+    assert found.score.tolist() == [[2.0, 1.0, *[-torch.inf] * 3]]
+
+
+def test_no_queries_find_nothing() -> None:
+    found = top_k(ItemTable.of(torch.ones(3, 2)), torch.ones(0, 2), 2)
+    assert found.score.shape == found.item.shape == (0, 2)
+
+
+def test_what_cannot_be_asked_is_refused() -> None:
+    table = ItemTable.of(torch.ones(3, 2))
+    with pytest.raises(ValueError, match="k=0"):
+        top_k(table, torch.ones(1, 2), 0)
+    with pytest.raises(ValueError, match=r"\(1, 3\); the items have 2"):
+        top_k(table, torch.ones(1, 3), 1)
+
+
+def test_keys_sort_by_score_and_then_by_row() -> None:
+    score = torch.tensor([-torch.inf, -2.0, -1e-30, -0.0, 0.0, 1e-30, 2.0, torch.inf])
+    item = torch.tensor([7, 6, 5, 3, 2, 1, 0, 1 << 31])
+    keys = packed(score, item)
+    assert keys.tolist() == sorted(keys.tolist())
+    found = unpacked(keys)
+    assert found[0].tolist() == score.tolist()
+    assert found[1].tolist() == [-1, *item.tolist()[1:]]
+
+
+def test_a_copy_in_huge_pages_is_the_same() -> None:
+    assert torch.equal(in_huge_pages(whole(0, 5, 3)), whole(0, 5, 3))
