@@ -90,7 +90,7 @@ def _read_file(path: Path, ids: Sequence[str], columns: Sequence[str] | None) ->
             return pq.read_table(path)
         # Ids of events repeat: each is held once, with a number for each event.
         encoded = [name for name in ids if pa.types.is_string(schema.field(name).type)]
-        return pq.read_table(path, columns=columns, read_dictionary=encoded)
+        return pq.read_table(path, columns=columns, read_dictionary=encoded, pre_buffer=False)
     if path.suffix == ".csv":
         # Ids stay as they are written: 007 is not 7.
         convert = pyarrow.csv.ConvertOptions(column_types={name: pa.large_string() for name in ids})

@@ -52,6 +52,7 @@ def parse_times(column: pa.ChunkedArray, unit: TimeUnit = "auto", timezone: str 
         Fault(EARLY, early & ~reading.unreadable, "correct or remove the row"),
         Fault("time after the year 9999", late & ~reading.unreadable, "set time_unit, and use one unit in all rows"),
     ]
+    faults = [fault for fault in faults if fault.rows.any()]  # masks take memory, and most logs need none
     local, fraction = (column if good.all() else column[good] for column in (reading.local, reading.fraction))
     return ParsedTimes(reading.utc, reading.fraction, _resolution(local, fraction), faults)
 
