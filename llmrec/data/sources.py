@@ -56,7 +56,9 @@ def load_log(config: DataConfig) -> Log:
     pa.default_memory_pool().release_unused()
     read = _Read([_sorted(columns, rows)], columns.users.ids, columns.times.resolution, len(rows))
     del columns, rows
-    return _filtered(source, read, catalog, config)
+    log = _filtered(source, read, catalog, config)
+    pa.default_memory_pool().release_unused()
+    return log
 
 
 class _Read(NamedTuple):

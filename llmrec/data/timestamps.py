@@ -110,7 +110,8 @@ def _from_numbers(numbers: pa.Array, unit: TimeUnit) -> Reading:
         unreadable = unreadable | (np.abs(values) < 31_536_000 * PER_SECOND[chosen])
     per_second = PER_SECOND[chosen]
     if per_second == 1 and values.dtype.kind == "i":
-        seconds = np.clip(values, -END_OF_TIME, END_OF_TIME)
+        inside = not len(values) or (values.min() >= -END_OF_TIME and values.max() <= END_OF_TIME)
+        seconds = values if inside else np.clip(values, -END_OF_TIME, END_OF_TIME)
         return Reading(seconds, seconds, np.zeros(len(seconds), dtype=np.int64), unreadable)
     seconds = np.clip(values // per_second, -END_OF_TIME, END_OF_TIME).astype(np.int64)
     fraction = np.clip((values % per_second) * (10**9 // per_second), 0, 10**9 - 1).astype(np.int64)
