@@ -56,6 +56,7 @@ def load_log(config: DataConfig) -> Log:
     pa.default_memory_pool().release_unused()
     read = _Read([_sorted(columns, rows)], columns.users.ids, columns.times.resolution, len(rows))
     del columns, rows
+    pa.default_memory_pool().release_unused()
     log = _filtered(source, read, catalog, config)
     pa.default_memory_pool().release_unused()
     return log
