@@ -97,6 +97,11 @@ def _names(values: pa.Array) -> tuple[pa.LargeStringArray, Mask]:
         return values.cast(pa.large_string()), usable
     if pa.types.is_large_string(values.type):
         present = values.filter(pc.invert(pc.is_in(values, value_set=_missing())))
-        from_floats = len(present) > 0 and pc.all(pc.match_substring_regex(present, r"^-?\d+\.0+$")).as_py()
+        from_floats = (
+            len(present) > 0
+            and all(  # the first tells of most columns
+                pc.all(pc.match_substring_regex(some, r"^-?\d+\.0+$")).as_py() for some in (present[:1], present)
+            )
+        )
         return (pc.replace_substring_regex(values, r"\.0+$", "") if from_floats else values), usable
     return pa.nulls(len(values), pa.large_string()), ~usable

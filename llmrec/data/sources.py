@@ -53,15 +53,22 @@ def load_log(config: DataConfig) -> Log:
     if problems or columns is None or catalog is None:
         raise DataError(source, list(dict.fromkeys(problems)))
     del events, items  # a table is as large as what is made of it, and so are its columns
-    read = _Read(_sorted(columns, rows), columns.users.ids, columns.times.resolution, len(rows))
+    pa.default_memory_pool().release_unused()
+    read = _Read([_sorted(columns, rows)], columns.users.ids, columns.times.resolution, len(rows))
     del columns, rows
-    return _filtered(source, read, catalog, config)
+    pa.default_memory_pool().release_unused()
+    log = _filtered(source, read, catalog, config)
+    pa.default_memory_pool().release_unused()
+    return log
 
 
 class _Read(NamedTuple):
-    """A log in time order, before any of it is filtered. n_written: events, those on unknown items too."""
+    """A log in time order, before any of it is filtered. n_written: events, those on unknown items too.
 
-    events: Interactions
+    events: one, in a list from which it is taken, so that nobody holds a second log while a filter makes the next.
+    """
+
+    events: list[Interactions]
     user_ids: pa.LargeStringArray
     resolution: Resolution
     n_written: int
@@ -146,22 +153,25 @@ def _sorted(columns: _Events, rows: Codes) -> Interactions:
 
 
 def _filtered(source: str, read: _Read, catalog: ItemCatalog, config: DataConfig) -> Log:
-    events = read.events
-    unique = first_of_pairs(events, len(catalog)) if config.repeats == "drop" else events
-    core = k_core(unique, len(read.user_ids), len(catalog), config.k_core)
-    if not len(core):
-        reason = f"k_core={config.k_core}" if len(unique) else "unknown_items=drop"
+    events = read.events.pop()
+    n_known = len(events)
+    if config.repeats == "drop":
+        events = first_of_pairs(events, len(catalog))
+    n_unique = len(events)
+    events = k_core(events, len(read.user_ids), len(catalog), config.k_core)
+    if not len(events):
+        reason = f"k_core={config.k_core}" if n_unique else "unknown_items=drop"
         raise DataError(source, [f"{source}: no event is left of {read.n_written} after {reason}; loosen it"])
-    interactions, users = renumber(core)
+    events, users = renumber(events)
     return make_log(
         source if source.startswith(HUB) else Path(source).name,  # where a machine keeps it is nobody's business
-        interactions,
+        events,
         catalog,
         read.user_ids.take(pa.array(users)),
         read.resolution,
-        n_repeats_dropped=len(events) - len(unique),
-        n_unknown_items_dropped=read.n_written - len(events),
-        n_dropped_by_k_core=len(unique) - len(core),
+        n_repeats_dropped=n_known - n_unique,
+        n_unknown_items_dropped=read.n_written - n_known,
+        n_dropped_by_k_core=n_unique - len(events),
     )
 
 

@@ -88,15 +88,23 @@ def _read_file(path: Path, ids: Sequence[str], columns: Sequence[str] | None) ->
         # Where one is missing all are read, so that the complaint can list what there is.
         if columns is None or not set(columns) <= set(schema.names):
             return pq.read_table(path)
-        # Ids of events repeat: each is held once, with a number for each event.
-        encoded = [name for name in ids if pa.types.is_string(schema.field(name).type)]
-        return pq.read_table(path, columns=columns, read_dictionary=encoded)
+        return pa.table({name: _read_column(path, name, name in ids) for name in dict.fromkeys(columns)})
     if path.suffix == ".csv":
         # Ids stay as they are written: 007 is not 7.
         convert = pyarrow.csv.ConvertOptions(column_types={name: pa.large_string() for name in ids})
         parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
         return pyarrow.csv.read_csv(path, convert_options=convert, parse_options=parse)
     return _read_jsonl(path)
+
+
+def _read_column(path: Path, name: str, encode: bool) -> pa.ChunkedArray:
+    """One column of a parquet file. encode: text that repeats is held once, with a number for each row."""
+    column = pq.read_table(path, columns=[name], pre_buffer=False)[name]
+    if not encode or not pa.types.is_string(column.type) or not column.num_chunks:
+        return column
+    encoded = column.dictionary_encode()  # whose chunks share one dictionary, which only a single one can tell
+    indices = pa.concat_arrays([chunk.indices for chunk in encoded.chunks])
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(indices, encoded.chunk(0).dictionary)])
 
 
 def _read_jsonl(path: Path) -> pa.Table:

@@ -52,6 +52,7 @@ def parse_times(column: pa.ChunkedArray, unit: TimeUnit = "auto", timezone: str 
         Fault(EARLY, early & ~reading.unreadable, "correct or remove the row"),
         Fault("time after the year 9999", late & ~reading.unreadable, "set time_unit, and use one unit in all rows"),
     ]
+    faults = [fault for fault in faults if fault.rows.any()]  # masks take memory, and most logs need none
     local, fraction = (column if good.all() else column[good] for column in (reading.local, reading.fraction))
     return ParsedTimes(reading.utc, reading.fraction, _resolution(local, fraction), faults)
 
@@ -109,7 +110,8 @@ def _from_numbers(numbers: pa.Array, unit: TimeUnit) -> Reading:
         unreadable = unreadable | (np.abs(values) < 31_536_000 * PER_SECOND[chosen])
     per_second = PER_SECOND[chosen]
     if per_second == 1 and values.dtype.kind == "i":
-        seconds = np.clip(values, -END_OF_TIME, END_OF_TIME)
+        inside = not len(values) or (values.min() >= -END_OF_TIME and values.max() <= END_OF_TIME)
+        seconds = values if inside else np.clip(values, -END_OF_TIME, END_OF_TIME)
         return Reading(seconds, seconds, np.zeros(len(seconds), dtype=np.int64), unreadable)
     seconds = np.clip(values // per_second, -END_OF_TIME, END_OF_TIME).astype(np.int64)
     fraction = np.clip((values % per_second) * (10**9 // per_second), 0, 10**9 - 1).astype(np.int64)

@@ -9,6 +9,7 @@ memory is what is resident at most, beyond what the process had after its import
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -79,6 +80,7 @@ def measure(folder: Path) -> list[Cost]:
         with peak_memory(base) as peak:
             result = work()
         costs.append(Cost(name, time.process_time() - began, peak.mib))
+        print(f"{folder.name}: {costs[-1]}", file=sys.stderr, flush=True)  # a large one takes minutes
         return result
 
     log = stage("load_log", lambda: load_log(DataConfig(source=str(folder))))

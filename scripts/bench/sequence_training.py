@@ -48,8 +48,9 @@ def main(
 ) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as started:
-        log = write_log(data, Path(folder) / "log.npz")
-        given = to_json.dumps(asdict(Asked(str(log), dim, layers, heads, max_history, dropout, batch, steps)))
+        path = Path(folder) / "log.npz"
+        source = write_log(data, path)
+        given = to_json.dumps(asdict(Asked(str(path), dim, layers, heads, max_history, dropout, batch, steps)))
         workers = {
             name: Worker(None if name == OURS else name, SCRIPTS / f"{name}_worker.py", given, Path(folder) / name)
             for name in (OURS, *peers)
@@ -62,16 +63,17 @@ def main(
                 told = worker.round()
                 rates[name].append(told["targets"] / told["seconds"])
     ours, *others = ((name, rates[name][1:]) for name in workers)  # the first round warms up
-    work = f"SASRec {layers} x {dim}, {max_history} events, {data.source}"
+    work = f"SASRec {layers} x {dim}, {max_history} events, {source}"
     report([Row.rates(f"{work}: {name}", ours[1], theirs, "targets a CPU s") for name, theirs in others], json)
 
 
-def write_log(data: DataConfig, path: Path) -> Path:
-    """Events of the items that have any, numbered from 0."""
-    events = load_log(data).interactions
+def write_log(data: DataConfig, path: Path) -> str:
+    """Events of the items that have any, numbered from 0; returns the log's name."""
+    log = load_log(data)
+    events = log.interactions
     item = np.unique(events.item, return_inverse=True)[1]
     np.savez(path, user=events.user, item=item, time=events.time)
-    return path
+    return log.facts.source
 
 
 if __name__ == "__main__":
