@@ -218,7 +218,7 @@ def _exact(table: ItemTable, queries: Tensor, item: Tensor, bias: Tensor | None)
     some = max(CELLS // (rows.shape[1] * table.dim), 1)
     parts = [
         torch.bmm(functional.embedding(part, table.exact), queries[start : start + some, :, None]).squeeze(2)
-        for start, part in zip(range(0, len(rows), some), rows.split(some), strict=True)
+        for start, part in zip(range(0, len(rows), some), torch.split(rows, some), strict=True)
     ]
     exact = torch.cat(parts)
     return exact if bias is None else exact + bias[rows]
