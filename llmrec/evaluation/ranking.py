@@ -108,7 +108,7 @@ def masked_items(queries: Queries, n_items: int, mask_seen: bool, available: Row
 def _rank_batch(scores: Tensor, masked: Tensor, target: Tensor, n_top: int) -> tuple[Tensor, Tensor]:
     """Ranks (B,) float64 and top items (B, n_top) of scores (B, N), some rows at a time, so that they stay in cache."""
     some = max(AT_ONCE // scores.shape[1], 1) if scores.is_cpu else len(scores)
-    parts = zip(*(torch.split(part, some) for part in (scores, masked, target)), strict=True)
+    parts = zip(torch.split(scores, some), torch.split(masked, some), torch.split(target, some), strict=True)
     rank, top = zip(*(_rank_rows(*part, n_top) for part in parts), strict=True)
     return torch.cat(rank), torch.cat(top)
 
