@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ class First:
 
 def main(given: Asked, folder: str) -> None:
     torch.set_num_threads(1)
+    os.chdir(folder)  # where it leaves logs of its own
     (Path(folder) / "log").mkdir()
     rows = np.stack([given.events()[name] for name in ("user", "item", "time")], axis=1)
     np.savetxt(Path(folder) / "log" / "log.inter", rows, fmt="%d", delimiter="\t", header=HEAD, comments="")
