@@ -170,7 +170,7 @@ def test_frozen_histories_are_read_once(
     text, read = text_of(task), list[int]()
     plain = ModelScorer(new_model(task.split, TEXT, text, 0, reader=task.reader)).scores(asked)
     encode = backbone.encode
-    monkeypatch.setattr(backbone, "encode", lambda tokens: (read.append(len(tokens)), encode(tokens))[1])
+    monkeypatch.setattr(backbone, "encode", lambda tokens, *_: (read.append(len(tokens)), encode(tokens))[1])
     cached = Reader.of(backbone, world.catalog.texts(), TextCache(backbone, tmp_path / "cache"))
     for _ in range(2):
         scorer = ModelScorer(new_model(task.split, TEXT, text, 0, reader=cached))
