@@ -159,14 +159,11 @@ class Backbone(nn.Module):
 
         lower: what the first layers make of the same texts.
         """
-        batches = length_batches(tokens.lengths, TOKENS_AT_ONCE)
-        read = [
-            self(*tokens.batch(rows, self.device), lower.batch(rows, self.device) if lower else None)
-            for rows in batches
-        ]
-        vectors = torch.cat([torch.zeros(0, self.dim, device=self.device), *read])
-        order = np.argsort(np.concatenate([np.zeros(0, np.int64), *batches]))
-        return vectors[torch.from_numpy(order).to(vectors.device)]
+        if not len(tokens):
+            return torch.zeros(0, self.dim, device=self.device)
+        batches, read = zip(*self._read_padded(tokens, lower), strict=True)
+        order = torch.from_numpy(np.argsort(np.concatenate(batches)))
+        return torch.cat(read)[order.to(self.device)]
 
     @torch.no_grad()
     def encode(self, tokens: Tokens, report: Report | None = None) -> Tensor:
@@ -179,9 +176,9 @@ class Backbone(nn.Module):
                 advance(len(rows))
         return vectors
 
-    def _read_padded(self, tokens: Tokens) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+    def _read_padded(self, tokens: Tokens, lower: Lower | None = None) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         for rows in length_batches(tokens.lengths, TOKENS_AT_ONCE):
-            yield rows, self(*tokens.batch(rows, self.device))
+            yield rows, self(*tokens.batch(rows, self.device), lower.batch(rows, self.device) if lower else None)
 
     def _read_packed(self, model: PackedModel, tokens: Tokens) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         for rows, hidden in model.read(tokens):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from json import dumps
 from pathlib import Path
 
-from machine import describe
+from machine import describe, write_record
 
 from llmrec.evaluation.columns import aligned
 
@@ -57,6 +56,4 @@ def report(rows: Sequence[Row], json: Path | None) -> None:
     machine = describe()
     print(f"{machine['cpu']}, {machine['threads']} thread(s), torch {machine['torch']}\n")
     print("\n".join(aligned([["work", "ours", "peer", "ratio", "in rounds", "unit"], *(row.cells() for row in rows)])))
-    if json is not None:
-        record = {"rows": [asdict(row) for row in rows], "machine": machine}
-        json.write_text(dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_record(json, [asdict(row) for row in rows], machine)

@@ -11,14 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from json import dumps
 from pathlib import Path
 from typing import NamedTuple
 
 import jsonargparse
 import numpy as np
 import torch
-from machine import describe
+from machine import describe, write_record
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -74,9 +73,7 @@ def main(data: DataConfig, most_queries: int = 20_000, json: Path | None = None)
     print(f"{log.facts.source}: {split.n_items:,} items; {machine['cpu']}, one thread, torch {machine['torch']}\n")
     for row in rows:
         print(f"{row.work:<86} {row.ours:>9,.1f} {row.unit}")
-    if json is not None:
-        record = {"rows": [row._asdict() for row in rows], "machine": machine}
-        json.write_text(dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_record(json, [row._asdict() for row in rows], machine)
 
 
 def with_chain(stream: Stream, vectors: Tensor, n_states: int) -> tuple[DriftHead, Stream]:

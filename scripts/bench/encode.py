@@ -22,7 +22,7 @@ import jsonargparse
 import numpy as np
 import pyarrow.parquet
 import torch
-from machine import describe
+from machine import describe, write_record
 from numpy.typing import NDArray
 
 from llmrec.config import BackboneConfig
@@ -119,9 +119,7 @@ def main(
     machine = describe() | {"exact": str(fastest(reduced=False)), "fast": str(fastest(reduced=True))}
     machine |= {PEER: peer.version} if peer else {}
     print(f"{machine['cpu']}, one thread; exact: {machine['exact']}, fast: {machine['fast']}")
-    if json is not None:
-        record = {"rows": [asdict(row) for row in rows], "machine": machine}
-        json.write_text(dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_record(json, [asdict(row) for row in rows], machine)
 
 
 def table(rows: list[Row]) -> list[str]:

@@ -15,7 +15,6 @@ import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from json import dumps
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -24,7 +23,7 @@ from typing import Any, Literal
 import jsonargparse
 import numpy as np
 import torch
-from machine import describe
+from machine import describe, write_record
 from torch import Tensor
 
 from llmrec.config import BackboneConfig, DataConfig, LoraConfig
@@ -94,8 +93,7 @@ def main(
                      f"{row['gradient_cosine']:.4f}", f"{row['gradient_apart']:.0e}"])  # fmt: skip
     head = ["work", "CPU s ours", "peer", "ratio", "peak MiB ours", "peer", "gradients' cosine", "apart"]
     print("\n".join(aligned([head, *body])))
-    if json is not None:
-        json.write_text(dumps({"rows": rows, "machine": describe()}, indent=1) + "\n", encoding="utf-8")
+    write_record(json, rows, describe())
 
 
 def compared(work: str, ours: list[Step], peer: list[Step]) -> dict[str, Any]:

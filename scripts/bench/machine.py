@@ -1,10 +1,13 @@
-"""What a benchmark's figures were measured on."""
+"""What a benchmark's figures were measured on, and where they are written."""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
+from json import dumps
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,3 +26,9 @@ def describe() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
+
+
+def write_record(path: Path | None, rows: Sequence[dict[str, Any]], machine: dict[str, str]) -> None:
+    """As JSON, where a path is given."""
+    if path is not None:
+        path.write_text(dumps({"rows": rows, "machine": machine}, indent=1) + "\n", encoding="utf-8")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from json import dumps
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -19,12 +18,13 @@ import faiss
 import jsonargparse
 import numpy as np
 import torch
-from machine import describe
+from machine import describe, write_record
 from torch import Tensor
 
 from llmrec.evaluation.columns import aligned
 from llmrec.models.item_table import ItemTable, Precision, in_huge_pages
-from llmrec.models.topk import top_k
+from llmrec.models.topk import Found, top_k
+from llmrec.retrieval.index import recall
 
 DIM, K = 128, 100
 RECALL_QUERIES = 64
@@ -53,9 +53,7 @@ def main(
     print(f"top-{K} of N x {DIM}: {machine['cpu']}, one thread, torch {machine['torch']}, faiss {machine['faiss']}\n")
     body = [[r.work, f"{r.ours:,.1f}", f"{r.peer:,.1f}", f"{r.ratio:.2f}", r.unit, r.spread] for r in rows]
     print("\n".join(aligned([["work", "ours", "peer", "peer / ours", "unit", "spread"], *body])))
-    if json is not None:
-        record = {"rows": [row._asdict() for row in rows], "machine": machine}
-        json.write_text(dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_record(json, [row._asdict() for row in rows], machine)
 
 
 def of_catalog(n_items: int, users: int, rounds: int) -> list[Row]:
@@ -105,23 +103,19 @@ def compared(work: str, ours: list[float], peer: list[float]) -> Row:
 
 def compressed(vectors: Tensor, queries: Tensor, tables: dict[Precision, ItemTable]) -> list[Row]:
     """Recall against exact scores in fp32, and memory of what is scanned against fp32's."""
-    right = (queries @ vectors.T).topk(K).indices
+    right = Found(*(queries @ vectors.T).topk(K))
     rows, size = [], f"{len(vectors):,} items"
     for name, table in tables.items():
         if not table.compressed:
             continue
         seen_as = table.scanned.float() if table.scale is None else table.scanned.float() * table.scale
-        alone = recall(top_k(ItemTable.of(seen_as), queries, K).item, right)
-        found = recall(top_k(table, queries, K).item, right)
+        alone = recall(top_k(ItemTable.of(seen_as), queries, K), right)
+        found = recall(top_k(table, queries, K), right)
         mib = [part.numel() * part.element_size() / 2**20 for part in (table.scanned, vectors)]
         rows.append(Row(f"{size}, {name}: recall, candidates alone", alone, 1.0, 1 / alone, "recall@100", ""))
         rows.append(Row(f"{size}, {name}: recall, head ranked exactly", found, 1.0, 1 / found, "recall@100", ""))
         rows.append(Row(f"{size}, {name}: scanned table", mib[0], mib[1], mib[1] / mib[0], "MiB", ""))
     return rows
-
-
-def recall(found: Tensor, right: Tensor) -> float:
-    return float((found[:, :, None] == right[:, None, :]).any(2).float().mean())
 
 
 if __name__ == "__main__":

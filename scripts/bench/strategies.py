@@ -16,7 +16,6 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from json import dumps
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -24,7 +23,7 @@ import jsonargparse
 import numpy as np
 import torch
 from accelerate import Accelerator
-from machine import describe
+from machine import describe, write_record
 
 from llmrec.config import BackboneConfig, DataConfig, LoraConfig, Strategy, TrainConfig
 from llmrec.data.batches import training_windows
@@ -79,9 +78,7 @@ def main(
     body = [[c.backbone.removeprefix("packaged:"), c.strategy, f"{c.trains:,}", f"{c.peak_mib:,.0f}", f"{c.step_s:.2f}",
              f"{c.epoch_min:.1f}", f"{c.read_catalog_min:.1f}"] for c in costs]  # fmt: skip
     print("\n".join(aligned([head, *body])))
-    if json is not None:
-        record = {"rows": [asdict(cost) for cost in costs], "machine": machine}
-        json.write_text(dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_record(json, [asdict(cost) for cost in costs], machine)
 
 
 def measure(data: DataConfig, config: BackboneConfig, model: ModelConfig, training: TrainConfig, steps: int) -> Cost:
