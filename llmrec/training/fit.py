@@ -118,36 +118,21 @@ def adapt_backbone(
     """Parameter transfer: go on training a fitted model together with its backbone, and renew its text table.
 
     A model whose histories a backbone encodes has the reader's encode them from now on. The table's rows that a step
-    reads are renewed by that step, the rest before each validation.
+    reads are renewed by that step, the rest as often as `config.renew_steps` says, and before each validation.
     """
-
-    def validate() -> float:
-        renew_text(model, reader, task.accelerator)
-        return mean_ndcg(task, ModelScorer(model))
-
     model.histories.attach(reader)
     if config.epochs == 0:
         return Progress(finished=True)
     with task.accelerator.main_process_first():
         reader = reader.ahead()
     objective = RecommendationObjective(model, reader)
-    before = mean_ndcg(task, ModelScorer(model))
-    progress = train(name, task, objective, config, seed, validate, start=before)
-    renew_text(model, reader, task.accelerator)
+
+    def validate() -> float:
+        return mean_ndcg(task, ModelScorer(model))
+
+    progress = train(name, task, objective, config, seed, validate, start=validate())
     calibrate(task, model)
     return progress
-
-
-@torch.no_grad()
-def renew_text(model: RecommenderModel, reader: Reader, accelerator: Accelerator) -> None:
-    """Read the whole catalog with the backbone as it is now; each process reads its share."""
-    if model.items.text is None:
-        raise ValueError("a model without text has no table to renew")
-    mine = np.arange(accelerator.process_index, len(reader.tokens), accelerator.num_processes)
-    table = torch.zeros_like(model.items.text)
-    describe = "reading the catalog" if accelerator.is_main_process else None
-    table[torch.from_numpy(mine)] = reader.encode(mine, describe).to(table)
-    model.items.text.copy_(accelerator.reduce(table, "sum"))
 
 
 def rank_sharded(task: Task, scorer: Scorer, queries: Queries, n_top: int, progress: str | None = None) -> Ranking:
