@@ -147,7 +147,7 @@ def distil(
         )
     text = reader.backbone.encode(reader.tokens, "reading the catalog")
     model = new_model(task.split.refit() if config.train.refit else task.split, config.model, text, seed)
-    model.novelty.copy_(teacher.novelty)
+    model.calibrate_like(teacher)
     known = Knowledge.of(teacher)
     same_width = teacher.items.text is not None and teacher.items.text.shape[1] == text.shape[1]
     weights = {n: weight for n, weight in known.weights.items() if same_width or not n.startswith(FEATURES)}

@@ -28,7 +28,7 @@ from llmrec.model_config import ModelConfig
 from llmrec.models.knowledge import Knowledge, take_over
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.calibration import new_item_logits, novelty_of
+from llmrec.training.calibration import choose_match, new_item_logits, novelty_of
 from llmrec.training.checkpoints import Progress
 from llmrec.training.objectives import Objective, RecommendationObjective
 from llmrec.training.scorer import ModelScorer
@@ -91,7 +91,7 @@ def fit_model(
     refit = replace(task, split=task.split.refit())
     model = new_model(refit.split, model_config, text, seed, start, task.reader)
     train(f"{name}-refit", refit, RecommendationObjective(model), longest, seed, _always_better())
-    model.novelty.copy_(watched.novelty)  # this one has seen the validation targets
+    model.calibrate_like(watched)  # this one has seen the validation targets
     return Fitted(watched, model, progress)
 
 
@@ -147,12 +147,15 @@ def rank_sharded(task: Task, scorer: Scorer, queries: Queries, n_top: int, progr
 
 
 def calibrate(task: Task, model: RecommenderModel) -> None:
-    """Put items without training events on the scale of the others, by the validation queries; each process its share.
+    """By the validation queries, each process its share: how much nearness of texts counts, and then what puts items
+    without training events on the scale of the others.
 
     A model on ids alone knows nothing of such items, and is left as it is.
     """
     if model.items.text is not None:
         model.novelty.zero_()  # of an earlier calibration
+        if model.items.match is not None:
+            choose_match(model.items.match, model.items.text, lambda: mean_ndcg(task, ModelScorer(model)))
         logits = new_item_logits(model, _own_share(task, task.valid), task.available)
         if task.accelerator.num_processes > 1:
             logits = torch.cat(gather_object([logits]))
