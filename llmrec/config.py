@@ -136,6 +136,8 @@ class TrainConfig:
     negatives: `full` softmax over the catalog, or the number of shared uniform negatives.
     live_items, backbone_learning_rate: where the backbone itself trains, the items a step reads through it with
         gradients, and its own learning rate.
+    renew_steps: there, after how many steps the whole catalog is read anew, for the items that steps have not read;
+        null: only before each validation.
     refit: after the best epoch is known, train anew on train + validation for as long, before the test.
     """
 
@@ -152,6 +154,7 @@ class TrainConfig:
     evals_per_epoch: int = 1
     live_items: int = 256
     backbone_learning_rate: float = 2e-4
+    renew_steps: int | None = None
     refit: bool = False
 
 

@@ -130,10 +130,12 @@ class Comparison:
     ) -> None:
         name_and_split = f"{name}, {self.task.split.name}"
         self.training += [{"model": name_and_split, "seed": seed, **point} for point in progress.history]
+        match = model.items.match
         self.settings.setdefault(name, settings | {"seeds": {}})["seeds"][str(seed)] = {
             "valid_ndcg": [round(point["valid_ndcg"], 4) for point in progress.history],
             "best_epoch": progress.best_epoch,
             "novelty": round(float(model.novelty), 4),
+            "text_match": None if match is None else [float(match.strength), round(float(match.recency), 2)],
         }
 
 
