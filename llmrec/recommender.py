@@ -148,17 +148,21 @@ class Recommender(Following):
             pairs = zip(states, items, strict=True)
             return [self._bundle.model.scores(state, *own.scoring(wanted))[0].tolist() for state, wanted in pairs]
 
-    def explain(self, history: History, item: Item, at: Time | None = None) -> Explanation:
+    def explain(self, history: History, item: Item, at: Time | None = None, tokens: bool = False) -> Explanation:
         """Why an item, of the catalog or given by its fields, has its score: parts that add up to it, by term and by
         event of the history, and a sentence. `llmrec.retrieval.explain` says what is exact and what is attribution.
 
+        tokens: also what the words of the item's text add to the score of the model below, which takes the backbone and
+        captum (`pip install llmrec[explain]`).
+
         Raises:
-            DataError: an unknown id. BundleError: new text, and a recommender on ids alone.
+            DataError: an unknown id. BundleError: text to read, and a recommender on ids alone. ConfigError: tokens,
+            and no captum.
         """
-        return self.explain_many([history], [item], at)[0]
+        return self.explain_many([history], [item], at, tokens)[0]
 
     def explain_many(
-        self, histories: Sequence[History], items: Sequence[Item], at: Time | None = None
+        self, histories: Sequence[History], items: Sequence[Item], at: Time | None = None, tokens: bool = False
     ) -> list[Explanation]:
         """`explain` for several histories, an item for each."""
         check_as_many(histories, items)
@@ -169,7 +173,7 @@ class Recommender(Following):
             asked = [self._read([history], at) for history in histories]
             most = max(MAX_HISTORY, self.config.model.max_history)
             return [
-                explain(own, live, one, item, most, score)
+                explain(own, live, one, item, most, score, tokens)
                 for one, item, (score,) in zip(asked, items, scores, strict=True)
             ]
 

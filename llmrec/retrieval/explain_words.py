@@ -58,7 +58,7 @@ def sentence(
     """popular: `popularity_words`. people: the event from which `n` people went on to the item in the last `d` days."""
     chance = sum(part.chance for part in parts)
     reasons = [(event.share, _moved(events, place, at) + _people(place, people)) for place, event in enumerate(events)]
-    whole = {"anyone": "it suits most people", "environment": f"it {popular}", "base": "of all that together",
+    whole = {"anyone": "it suits most people", "environment": f"it {popular}", "base": "of your history as a whole",
              "chain": "of what you liked before" if events else "of what newcomers like"}  # fmt: skip
     for term, words in whole.items():
         share = sum(part.chance for part in parts if part.term == term and part.event is None) / chance

@@ -10,6 +10,7 @@ from llmrec.models.drift.environment import DAY
 from llmrec.models.drift.transitions import NOBODY
 from llmrec.retrieval.events import VERBATIM, Asked, Item
 from llmrec.retrieval.explain import Asking, parts_of, summands
+from llmrec.retrieval.explain_tokens import token_parts
 from llmrec.retrieval.explain_words import popularity_words, sentence
 from llmrec.retrieval.explanation import Explanation, Part, PastEvent
 from llmrec.retrieval.item_vectors import ItemVectors
@@ -17,8 +18,12 @@ from llmrec.retrieval.live import Live
 from llmrec.retrieval.mixture import situations
 
 
-def explain(items: ItemVectors, live: Live | None, asked: Asked, item: Item, most: int, score: float) -> Explanation:
-    """Of one history. live: None without a drift head. most: last events that are told of. score: of the item."""
+def explain(
+    items: ItemVectors, live: Live | None, asked: Asked, item: Item, most: int, score: float, tokens: bool = False
+) -> Explanation:
+    """Of one history. live: None without a drift head. most: last events that are told of. score: of the item. tokens:
+    also what the words of the item's text add.
+    """
     situation = None if live is None else next(situations(items, live, asked))[1]
     asking = Asking.of(items, asked, item, most, situation)
     parts, start, chance = parts_of(summands(asking), score, len(items.catalog))
@@ -34,7 +39,8 @@ def explain(items: ItemVectors, live: Live | None, asked: Asked, item: Item, mos
             n_people = _people(live, source, row, at - days * DAY, stream.config.window)
     words = sentence(parts, events, at, popular, (place, n_people, days))
     name = item if isinstance(item, str) else asking.text
-    return Explanation(name, items.name(item), at, score, start, chance, parts, events, n_people, days, words)
+    read = token_parts(items, asked, item) if tokens else ()
+    return Explanation(name, items.name(item), at, score, start, chance, parts, events, n_people, days, words, read)
 
 
 def _past(asking: Asking, parts: tuple[Part, ...], chance: float) -> tuple[PastEvent, ...]:

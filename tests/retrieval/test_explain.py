@@ -174,3 +174,23 @@ def test_many_are_as_one_by_one(drifting: Drift, log: Log) -> None:
 )
 def test_durations_in_words(seconds: int, words: str) -> None:
     assert ago(seconds) == words
+
+
+@pytest.mark.parametrize("strategy", ["frozen", "lora"])
+@pytest.mark.parametrize("item", ["i4", FILM])
+def test_words_add_up_to_the_score_of_the_text(
+    load: Callable[..., Recommender], strategy: Strategy, item: object
+) -> None:
+    pytest.importorskip("captum")
+    recommender = load(strategy)
+    told = recommender.explain(["i1", "i2"], item, tokens=True)
+    text = item["title"] if isinstance(item, dict) else recommender.described([item])[0]["text"]
+    padding = recommender.backbone.tokenizer.pad_token
+    n_tokens = len(told.tokens)
+    known = bool(recommender._bundle.model.items.known[4])
+    assert known
+    without = recommender.score(["i1", "i2"], [{"text": text}, {"text": " ".join([padding] * n_tokens)}])
+    assert sum(token.value for token in told.tokens) == pytest.approx(without[0] - without[1], abs=0.02)
+    joined = "".join(token.token.removeprefix("##") for token in told.tokens)
+    assert joined == text.lower().replace(" ", "")
+    assert recommender.explain(["i1", "i2"], item).tokens == ()
