@@ -21,6 +21,7 @@ VERBS: dict[str, str] = {
     "evaluate": "rank the test part of a log again with a saved bundle",
     "audit": "what a log hides: ties, repeats, leakage, cold items, what leave-one-out would not show",
 }
+SHORT = {"-k": ["--k"], "--json": ["--as_json", "true"], "--words": ["--words", "true"]}
 MANY = ("--history", "--item", "--text", "--label", "--where")
 
 
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _written_out(arguments: list[str]) -> list[str]:
-    """`--history a b` as the one JSON list that the parser takes; `-k` and `--json` by their long names, and dashes in
+    """`--history a b` as the one JSON list that the parser takes; `-k`, `--json` and `--words` written out, and dashes in
     names, as in `--looking-for`, as the parser has them.
     """
     written, rest = list[str](), list(arguments)
@@ -58,7 +59,7 @@ def _written_out(arguments: list[str]) -> list[str]:
         if flag.startswith("--"):
             name, *value = flag[2:].split("=", 1)
             flag = "--" + "=".join([name.replace("-", "_"), *value])
-        written += {"-k": ["--k"], "--json": ["--as_json", "true"]}.get(flag, [flag])
+        written += SHORT.get(flag, [flag])
         if flag not in MANY:
             continue
         while rest and not rest[0].startswith("-"):
