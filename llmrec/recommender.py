@@ -15,6 +15,7 @@ from llmrec.data.interactions import Mask
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
+from llmrec.hub.share import Token, bundle_folder, push
 from llmrec.models.backbone import Backbone
 from llmrec.models.topk import top_k
 from llmrec.retrieval.events import Event, Item, Time, read_histories, rows_of, seconds_of
@@ -56,20 +57,46 @@ class Recommender:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, backbone: str | None = None, device: str | torch.device | None = None
+        cls,
+        name: str | Path,
+        backbone: str | None = None,
+        device: str | torch.device | None = None,
+        revision: str | None = None,
+        token: Token = None,
     ) -> Recommender:
-        """Load and verify a bundle.
+        """Load and verify a bundle: a folder, or a repository of the Hugging Face hub, OWNER/NAME.
 
         backbone: a local copy of the base model, for new text where no hub is at hand. device: the CPU unless given.
+        revision: a branch, a tag or a commit on the hub. token: for private repositories, else that of `hf auth login`.
 
         Raises:
-            BundleError: a folder that is no bundle, was altered, or does not reproduce its own scores.
+            BundleError: what is no bundle, was altered, does not reproduce its own scores, or cannot be fetched.
         """
-        return cls(load_bundle(Path(folder), backbone), Path(folder), backbone, device)
+        folder = bundle_folder(name, revision, token)
+        return cls(load_bundle(folder, backbone), folder, backbone, device)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the bundle with the catalog as it is now, added items included."""
         save_bundle(Path(folder), replace(self._bundle, catalog=self.catalog))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: Token = None,
+        base: str | None = None,
+    ) -> str:
+        """Put the bundle on the hub, with the catalog as it is now, in one commit; returns that commit's address.
+
+        repo_id: OWNER/NAME, made if it is not there, then `private` or not. revision: a branch, made likewise; main
+        unless given. base: the public name of the base model where it was trained from a folder. No path of this
+        machine goes along.
+
+        Raises:
+            BundleError: what the hub has against it, with a remedy; nothing is published then.
+        """
+        return push(replace(self._bundle, catalog=self.catalog), repo_id, private, revision, token, base)
 
     @property
     def config(self) -> FinetuneConfig:

@@ -13,7 +13,7 @@ from typing import Any
 
 from llmrec.hub.layout import replacing
 from llmrec.models.backbone import ST_POOLING, Backbone
-from llmrec.models.locate import locate
+from llmrec.models.locate import is_public, locate
 
 RECORD = "pretraining.json"
 COPIED = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")  # of sentence-transformers
@@ -69,7 +69,7 @@ def _save_pooling(folder: Path, backbone: Backbone) -> None:
 
 def _card(backbone: Backbone, record: dict[str, Any]) -> str:
     title = locate(backbone.config.name, backbone.config.hub_id).hub_id
-    public = not Path(title).is_absolute() and title.count("/") < 2
+    public = is_public(title)
     return CARD.format(
         base=f"base_model: {title}\n" if public else "",
         title=title if public else "A model without a public name",
