@@ -43,7 +43,7 @@ def save_pretrained(folder: Path, backbone: Backbone, record: dict[str, Any]) ->
     with replacing(folder, RECORD, "a pretrained backbone") as partial:
         _save_weights(partial, backbone)
         backbone.tokenizer.save_pretrained(partial)
-        _save_pooling(partial, backbone)
+        save_pooling(partial, backbone)
         (partial / RECORD).write_text(json.dumps(record, indent=1, default=str))
         (partial / "README.md").write_text(_card(backbone, record))
 
@@ -56,7 +56,7 @@ def _save_weights(folder: Path, backbone: Backbone) -> None:
     model.save_pretrained(folder)
 
 
-def _save_pooling(folder: Path, backbone: Backbone) -> None:
+def save_pooling(folder: Path, backbone: Backbone) -> None:
     """The pooling where `pooling: auto` looks for it, in the form of sentence-transformers."""
     for name in COPIED:
         if (file := Path(backbone.path) / name).is_file():

@@ -94,7 +94,9 @@ class Refusal(Exception):
 
 
 class Hub:
-    """tokens: whose they are. broken: a function that is asked before each request and may raise a Refusal."""
+    """tokens: whose they are. broken: a function that is asked before each request and may raise a refusal."""
+
+    refusal = Refusal
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}

@@ -11,19 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llmrec.config import BackboneConfig, DriftConfig, Strategy
+from llmrec.config import BackboneConfig, Strategy
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import BaseModel, Bundle, load_backbone, load_bundle, save_bundle
-from llmrec.hub.drift import FittedDrift
 from llmrec.hub.layout import LAYOUT, digests, replacing
 from llmrec.models.backbone import Backbone
-from llmrec.models.drift.head import DriftHead
-from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_vectors
 from llmrec.recommender import Recommender
 from llmrec.training.scorer import ModelScorer
 
 Make = Callable[[Strategy], Bundle]
+Drift = Callable[[Bundle], Bundle]
 TEXTS = ["new red shoes", "old hat"]
 HISTORIES = [[], ["i1"], ["i3", "i2", "i9", "i3"]]
 
@@ -278,25 +276,10 @@ def test_the_revision_is_the_one_that_was_loaded(make_bundle: Make) -> None:
     assert [BaseModel.of(one).revision for one in (named, newest)] == ["v2", "abc"]
 
 
-def with_drift(bundle: Bundle) -> Bundle:
-    """`bundle` with a head drawn at random, on a chain over the vectors of the untrained backbone if there is one."""
-    text, chain, settings = None, None, DriftConfig(n_states=4)
-    if bundle.base is None:
-        settings = DriftConfig(terms=("interest", "transitions", "gate"))
-    config = replace(bundle.config, drift=settings)
-    if bundle.base is not None:
-        untrained = Backbone.load(config.backbone)
-        text = untrained.encode(untrained.tokens(bundle.catalog.texts()))
-        chain = LatentChain(text_vectors(text)[:4])
-    head = DriftHead(settings, chain).requires_grad_(False)
-    for weight in head.parameters():
-        weight.add_(torch.randn_like(weight))
-    centre = None if text is None else text.mean(0)
-    return replace(bundle, config=config, drift=FittedDrift(head, 30.0, text, centre))
-
-
 @pytest.mark.parametrize("strategy", ["none", "frozen", "lora", "full"])
-def test_the_drift_head_keeps_every_bit(make_bundle: Make, tmp_path: Path, strategy: Strategy) -> None:
+def test_the_drift_head_keeps_every_bit(
+    make_bundle: Make, with_drift: Drift, tmp_path: Path, strategy: Strategy
+) -> None:
     saved = with_drift(make_bundle(strategy))
     save_bundle(tmp_path / "bundle", saved)
     loaded = load_bundle(tmp_path / "bundle")
@@ -323,7 +306,7 @@ def test_the_drift_head_keeps_every_bit(make_bundle: Make, tmp_path: Path, strat
 
 @pytest.mark.parametrize("strategy", ["frozen", "lora"])
 def test_items_that_are_added_move_no_state(
-    make_bundle: Make, tmp_path: Path, tiny_bert: Path, strategy: Strategy
+    make_bundle: Make, with_drift: Drift, tmp_path: Path, tiny_bert: Path, strategy: Strategy
 ) -> None:
     folder, saved = tmp_path / "bundle", with_drift(make_bundle(strategy))
     save_bundle(folder, saved)
@@ -340,7 +323,9 @@ def test_items_that_are_added_move_no_state(
     torch.testing.assert_close(vectors[-1:], expected)
 
 
-def test_bundles_from_before_drift_heads_were_kept_still_load(make_bundle: Make, tmp_path: Path) -> None:
+def test_bundles_from_before_drift_heads_were_kept_still_load(
+    make_bundle: Make, with_drift: Drift, tmp_path: Path
+) -> None:
     save_bundle(tmp_path / "bundle", replace(with_drift(make_bundle("frozen")), drift=None))
     path = tmp_path / "bundle" / LAYOUT.settings
     record = json.loads(path.read_text())
@@ -350,7 +335,7 @@ def test_bundles_from_before_drift_heads_were_kept_still_load(make_bundle: Make,
     assert not (tmp_path / "bundle" / LAYOUT.drift).exists()
 
 
-def test_a_missing_drift_head_is_named(make_bundle: Make, tmp_path: Path) -> None:
+def test_a_missing_drift_head_is_named(make_bundle: Make, with_drift: Drift, tmp_path: Path) -> None:
     save_bundle(tmp_path / "bundle", with_drift(make_bundle("frozen")))
     (tmp_path / "bundle" / LAYOUT.drift).unlink()
     with pytest.raises(BundleError, match=r"drift\.safetensors"):
