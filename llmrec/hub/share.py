@@ -70,6 +70,13 @@ def pull(repo_id: str, revision: str | None = None, token: Token = None) -> Path
             raise BundleError(
                 f"{repo_id} has no revision {revision!r}; it has {known}, and commits by their sha"
             ) from error
+        except HfHubHTTPError as error:
+            if isinstance(error, RepositoryNotFoundError) or error.response.status_code == 401:  # a stranger's answer
+                raise BundleError(
+                    f"{repo_id} is no folder here, and no repository on {constants.ENDPOINT} that you may see; correct "
+                    f"the name, and for a private one {LOG_IN}"
+                ) from error
+            raise
     folder = Path(found)
     if not (folder / LAYOUT.settings).is_file():
         raise BundleError(f"{repo_id} (revision {revision or 'main'}) is on the hub and holds no bundle of llmrec")
@@ -182,11 +189,6 @@ def _explained(repo_id: str, what: str) -> Iterator[None]:
         yield
     except BundleError:
         raise
-    except RepositoryNotFoundError as error:
-        raise BundleError(
-            f"{repo_id} is no folder here, and no repository on {constants.ENDPOINT} that you may see; correct the "
-            f"name, and for a private one {LOG_IN}"
-        ) from error
     except HFValidationError as error:
         raise BundleError(f"{repo_id}: {_first_line(error)}") from error
     except FAILURES as error:
@@ -196,14 +198,18 @@ def _explained(repo_id: str, what: str) -> Iterator[None]:
 def _remedy(error: BaseException) -> str:
     chain = list(_causes(error))
     answer = next((one for one in chain if isinstance(one, HfHubHTTPError)), None)
-    if answer is None and not isinstance(error, (ValueError, RuntimeError)):
+    if answer is not None:
+        said = answer.server_message or _first_line(answer)
+        may_not = answer.response.status_code in (401, 403)
         return (
-            f"{constants.ENDPOINT} cannot be reached ({_first_line(chain[-1])}); check the network, HF_ENDPOINT and "
-            "HF_HUB_OFFLINE"
+            f"{said}; with a token that may do this, {LOG_IN}" if may_not else f"{said}; mend that, or try again later"
         )
-    if answer is not None and answer.response.status_code in (401, 403):
-        return f"{_first_line(answer)}; with a token that may do this, {LOG_IN}"
-    return f"{_first_line(answer or chain[-1])}; mend that, or try again later"
+    if isinstance(error, (ValueError, RuntimeError)):
+        return _first_line(chain[-1])
+    return (
+        f"{constants.ENDPOINT} cannot be reached ({_first_line(chain[-1])}); check the network, HF_ENDPOINT and "
+        "HF_HUB_OFFLINE"
+    )
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

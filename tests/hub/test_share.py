@@ -23,6 +23,7 @@ Make = Callable[..., Bundle]
 Visit = Callable[..., Any]
 HISTORIES = [[], ["i1"], ["i3", "i2", "i9", "i3"]]
 TEXT = "a robot of the river"
+ROOT = Path(__file__).resolve().parents[2]
 PUSHED = "A recommender, by llmrec"
 
 
@@ -132,14 +133,14 @@ def test_a_private_repository_is_for_those_who_may_see_it(
 def test_a_broken_upload_publishes_nothing(
     make_bundle: Make, visit: Visit, hub: Any, tiny_bert: Path, tmp_path: Path, method: str, path: str
 ) -> None:
-    repo = f"owner/broken{path.replace('/', '-')}"
+    repo = f"owner/broken-{path.strip('/')}"
     save_bundle(tmp_path / "first", make_bundle("none"))
-    save_bundle(tmp_path / "second", make_bundle("frozen"))
+    second = make_bundle("frozen")
+    second.model.novelty.fill_(len(path))  # so that there are bytes to upload which the hub does not have
+    save_bundle(tmp_path / "second", second)
     visit("push", tmp_path / "first", repo)
     before = dict(hub.repos[repo].branches)
     refuse(hub, method, path)
-    if method == "PUT":
-        hub.stored = {oid: content for oid, content in hub.stored.items() if len(oid) != 64}  # all of it is new
     for revision in (None, "next"):
         with pytest.raises(BundleError, match=r"was not pushed, and nothing of it is published: .*No room is left"):
             visit("push", tmp_path / "second", repo, backbone=tiny_bert, revision=revision)
@@ -238,6 +239,17 @@ def test_the_command_line_pushes_and_asks_by_name(make_bundle: Make, visit: Visi
     assert hub.repos["owner/shell"].private
     asked = ["recommend", "--history", "i1", "--json", "--bundle"]
     assert visit("shell", *asked, "owner/shell") == visit("shell", *asked, tmp_path / "bundle")
+
+
+def test_the_recipe_fetches_what_it_pushed(make_bundle: Make, visit: Visit, hub: Any, tmp_path: Path) -> None:
+    save_bundle(tmp_path / "bundle", make_bundle("none"))
+    given = ["--bundle", tmp_path / "bundle", "--repo_id", "owner/recipe", "--revision", "v1"]
+    told = visit("recipe", ROOT / "recipes" / "push.py", *given)
+    sha = hub.repos["owner/recipe"].branches["v1"]
+    assert told == (
+        f"pushed: {hub.url}/owner/recipe/commit/{sha}\nfetched again: 320 scores, the largest difference 0\n"
+    )
+    assert hub.repos["owner/recipe"].private
 
 
 def test_without_a_network_the_remedy_is_named(

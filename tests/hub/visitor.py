@@ -139,6 +139,18 @@ def shell(*arguments: str) -> str:
     return printed.getvalue()
 
 
+def recipe(path: str, *arguments: str) -> str:
+    """What a recipe prints."""
+    import contextlib
+    import io
+    import runpy
+
+    sys.argv = [path, *arguments]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        runpy.run_path(path, run_name="__main__")
+    return printed.getvalue()
+
+
 def serve() -> None:
     answers_to, sys.stdout = sys.stdout, sys.stderr  # libraries print
     for line in sys.stdin:
