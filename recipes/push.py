@@ -3,8 +3,8 @@
     hf auth login
     python recipes/push.py --bundle runs/quickstart/bundle --repo_id OWNER/NAME --revision v1
 
-One commit, private unless `--private false`. What was pushed is then fetched again as anybody would, checked against its
-own record, and asked the same questions as the bundle here; the largest difference of the scores is printed.
+One commit, private unless `--private false`. What was pushed is then fetched again, checked against its own record, and
+asked the same questions as the bundle here; the largest difference of the scores is printed.
 """
 
 from __future__ import annotations

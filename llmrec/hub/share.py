@@ -12,29 +12,21 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, snapshot_download
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from llmrec.config import BackboneConfig, FinetuneConfig
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.hub.card import Address
+from llmrec.hub.explained import FAILURES, LOG_IN, explained
 from llmrec.hub.layout import LAYOUT, recover
 from llmrec.models.locate import is_public
 
 Token = str | bool | None
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 FILES = list(asdict(LAYOUT).values())
-# The second is the error of the HTTP library that this version of the client is built on.
-FAILURES: tuple[type[Any], ...] = (HfHubHTTPError, HfHubHTTPError.__mro__[1], OSError, ValueError, RuntimeError)
-LOG_IN = "log in by `hf auth login`, set HF_TOKEN or give token="
 
 
 def bundle_folder(name: str | Path, revision: str | None = None, token: Token = None) -> Path:
@@ -61,7 +53,7 @@ def pull(repo_id: str, revision: str | None = None, token: Token = None) -> Path
     Raises:
         BundleError: no such repository for this token, no such revision, no bundle in it, or no network.
     """
-    with _explained(repo_id, "cannot be fetched"):
+    with explained(repo_id, "cannot be fetched"):
         try:
             found = snapshot_download(repo_id, revision=revision, token=token, allow_patterns=FILES)
         except RevisionNotFoundError as error:
@@ -106,7 +98,7 @@ def push(
     with TemporaryDirectory(prefix="llmrec-push-") as scratch:
         folder = Path(scratch) / "bundle"
         save_bundle(folder, shareable(bundle, base), Address(repo_id, revision))
-        with _explained(repo_id, "was not pushed, and nothing of it is published"):
+        with explained(repo_id, "was not pushed, and nothing of it is published"):
             return _publish(HfApi(token=token), folder, repo_id, private, revision, message)
 
 
@@ -180,44 +172,3 @@ def _branch(api: HfApi, repo_id: str, name: str) -> Iterator[None]:
             with suppress(*FAILURES):
                 api.delete_branch(repo_id, branch=name)
         raise
-
-
-@contextmanager
-def _explained(repo_id: str, what: str) -> Iterator[None]:
-    """What goes wrong on the way, as a BundleError with a remedy."""
-    try:
-        yield
-    except BundleError:
-        raise
-    except HFValidationError as error:
-        raise BundleError(f"{repo_id}: {_first_line(error)}") from error
-    except FAILURES as error:
-        raise BundleError(f"{repo_id} {what}: {_remedy(error)}") from error
-
-
-def _remedy(error: BaseException) -> str:
-    chain = list(_causes(error))
-    answer = next((one for one in chain if isinstance(one, HfHubHTTPError)), None)
-    if answer is not None:
-        said = answer.server_message or _first_line(answer)
-        may_not = answer.response.status_code in (401, 403)
-        return (
-            f"{said}; with a token that may do this, {LOG_IN}" if may_not else f"{said}; mend that, or try again later"
-        )
-    if isinstance(error, (ValueError, RuntimeError)):
-        return _first_line(chain[-1])
-    return (
-        f"{constants.ENDPOINT} cannot be reached ({_first_line(chain[-1])}); check the network, HF_ENDPOINT and "
-        "HF_HUB_OFFLINE"
-    )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2]) or type(error).__name__
