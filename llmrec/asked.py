@@ -18,6 +18,7 @@ from llmrec.data.timestamps import iso
 from llmrec.errors import ConfigError
 from llmrec.evaluation.drift_user import UserDrift, user_drift
 from llmrec.hub.bundle import load_bundle
+from llmrec.hub.share import bundle_folder
 from llmrec.recommender import Recommender
 from llmrec.retrieval.events import VERBATIM, Event, Item, item_of, seconds_of
 from llmrec.retrieval.ranked import Recommendation
@@ -118,7 +119,7 @@ def drift_of(bundle: Path, user: str, at: str | None, data: DataConfig | None) -
     Raises:
         ConfigError: no drift head, a log of other items, an unknown user, or one without events before `at`.
     """
-    loaded = load_bundle(bundle)
+    loaded = load_bundle(bundle_folder(bundle))
     if loaded.drift is None or loaded.config.drift is None:
         raise ConfigError(f"{bundle} holds no drift head; train it with drift: {{}} in the recipe, or --drift '{{}}'")
     log = load_log(log_config(loaded.config.data, data))

@@ -13,6 +13,7 @@ from torch import Tensor
 from llmrec.config import FinetuneConfig
 from llmrec.data.log import Log
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
+from llmrec.hub.share import Token, bundle_folder, push
 from llmrec.models.backbone import Backbone
 from llmrec.models.topk import top_k
 from llmrec.retrieval.answers import Answers
@@ -49,16 +50,23 @@ class Recommender(Answers):
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, backbone: str | None = None, device: str | torch.device | None = None
+        cls,
+        name: str | Path,
+        backbone: str | None = None,
+        device: str | torch.device | None = None,
+        revision: str | None = None,
+        token: Token = None,
     ) -> Recommender:
-        """Load and verify a bundle.
+        """Load and verify a bundle: a folder, or a repository of the Hugging Face hub, OWNER/NAME.
 
         backbone: a local copy of the base model, for new text where no hub is at hand. device: the CPU unless given.
+        revision: a branch, a tag or a commit on the hub. token: for private repositories, else that of `hf auth login`.
 
         Raises:
-            BundleError: a folder that is no bundle, was altered, or does not reproduce its own scores.
+            BundleError: what is no bundle, was altered, does not reproduce its own scores, or cannot be fetched.
         """
-        return cls(load_bundle(Path(folder), backbone), Path(folder), backbone, device)
+        folder = bundle_folder(name, revision, token)
+        return cls(load_bundle(folder, backbone), folder, backbone, device)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the bundle as it is now: items that were added or removed, and what has been counted, included."""
@@ -67,6 +75,25 @@ class Recommender(Answers):
             drift = replace(drift, counts=self._live.sums())
         removed = tuple(sorted(items.removed))
         save_bundle(Path(folder), replace(self._bundle, catalog=items.catalog, drift=drift, removed=removed))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: Token = None,
+        base: str | None = None,
+    ) -> str:
+        """Put the bundle on the hub, with the catalog as it is now, in one commit; returns that commit's address.
+
+        repo_id: OWNER/NAME, made if it is not there, then `private` or not. revision: a branch, made likewise; main
+        unless given. base: the public name of the base model where it was trained from a folder. No path of this
+        machine goes along.
+
+        Raises:
+            BundleError: what the hub has against it, with a remedy; nothing is published then.
+        """
+        return push(replace(self._bundle, catalog=self.catalog), repo_id, private, revision, token, base)
 
     @property
     def config(self) -> FinetuneConfig:

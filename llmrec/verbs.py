@@ -151,9 +151,10 @@ def evaluate(
     from llmrec.data.sources import load_log
     from llmrec.data.splits import make_split
     from llmrec.hub.bundle import load_bundle
+    from llmrec.hub.share import bundle_folder
     from llmrec.training.reevaluate import reevaluate
 
-    loaded = load_bundle(bundle, backbone)
+    loaded = load_bundle(bundle_folder(bundle), backbone)
     config = loaded.config
     log = load_log(log_config(config.data, data))
     if log.catalog.ids.to_pylist() != loaded.catalog.ids.to_pylist():

@@ -144,6 +144,7 @@ def test_a_whole_run_leaves_report_figures_and_bundle(
     assert len(recommender.score([], [{"title": "new red hat"}])) == 1
     assert not [path for path in out.rglob("*") if path.is_file() and b"reader-" in path.read_bytes()]
     card = (out / "bundle" / "README.md").read_text()
+    assert "* What people went on to counts half after " in card
     assert "None" not in card
     overall = [row for row in report["rows"] if (row["slice"], row["metric"]) == ("overall", "ndcg@10")]
     assert len(overall) == len(models) * 2 + sum(map(len, in_split.values()))
