@@ -45,6 +45,11 @@ def join() -> Accelerator:
     return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
 
 
+def total(count: int, accelerator: Accelerator) -> int:
+    """The sum over all processes, in each of them."""
+    return int(accelerator.reduce(torch.tensor(count, device=accelerator.device), "sum"))
+
+
 def provenance(accelerator: Accelerator) -> dict[str, Any]:
     """Command, commit, machine and versions: what a figure needs beside it."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
