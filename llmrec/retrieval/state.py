@@ -1,7 +1,9 @@
 """What moves while a fitted drift head serves: popularity, transitions, and each user's beliefs and last events.
 
-An event costs microseconds: its user's rows are brought up to date at once, and the event waits to be counted until
-counts are next read, since counting a thousand events costs little more than counting one.
+An event costs microseconds: its user's rows are brought up to date at once, and the event waits to be counted with
+others, since counting hundreds costs little more than counting one. Where counts are read before, those that wait are
+counted on a copy: sums of floating-point numbers depend on their order, and so the state, to the last bit, is what its
+events make of it, whenever it was asked, saved or restored between them.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from llmrec.retrieval.last_events import LastEvents
 from llmrec.retrieval.state_file import check_same, facts_of, read_state, unreadable, write_state
 
 END_OF_TIME = 253_402_300_800  # the year 10000; milliseconds lie beyond
-MOST_WAITING = 4096  # events that are not counted yet
+BATCH = 512  # events that are counted together; each time counts are read, fewer than that are counted on a copy
+WAITING = "waiting"
 REMEDIES = {
     "user": "make place for new users with add_users",
     "item": "give a row of the catalog",
@@ -55,7 +58,8 @@ class LiveState:
         self.head, self.stream, self.n_users = head, stream, stream.n_users
         self.last = LastEvents(self.n_users, MAX_HISTORY)
         self.beliefs = None if tables is None else Beliefs(tables, self.n_users)
-        self._world = stream.world()
+        self._world = stream.world()  # with every full batch counted
+        self._ahead: World | None = None  # with what waits
         self._waiting: list[tuple[int, int, int, bool]] = []  # user, item, time, whether late
 
     def add_users(self, count: int) -> None:
@@ -77,8 +81,12 @@ class LiveState:
             self.beliefs.observe(user, item, 0 if late or newest == NEVER else time - newest)
         self.last.insert(user, item, time)
         self._waiting.append((user, item, time, late))
-        if len(self._waiting) >= MOST_WAITING:
-            self._count()
+        self._ahead = None
+        if len(self._waiting) == BATCH:
+            item_, time_, fresh = self._columns()
+            self._world.environment.observe(item_, time_)
+            self._world.transitions.observe(*fresh)
+            self._waiting.clear()
 
     def interest(self, user: int, at: int) -> Tensor:
         """(K,) chances of the chain's states."""
@@ -103,10 +111,10 @@ class LiveState:
 
     def world(self, at: int) -> World:
         """Environment and transitions with every event counted, as of `at` or just after the newest event."""
-        self._count()
-        newest = self._world.environment.newest
-        self._world.moment = at if newest is None else max(at, newest + 1)
-        return self._world
+        world = self._counted()
+        newest = world.environment.newest
+        world.moment = at if newest is None else max(at, newest + 1)
+        return world
 
     @torch.no_grad()
     def scores(self, base_scores: Tensor, users: Rows, at: int) -> Tensor:
@@ -117,7 +125,6 @@ class LiveState:
 
     def save(self, path: Path) -> None:
         """Write all of it to one file, whole or not at all."""
-        self._count()
         write_state(path, self._arrays(), facts_of(self.head, self.stream) | {"n_users": self.n_users})
 
     @classmethod
@@ -153,16 +160,23 @@ class LiveState:
         newest = self.queries(users, at).histories.time[MAX_HISTORY - 1 :: MAX_HISTORY]  # (B,)
         return self.beliefs.interest(users, at - np.where(newest == NEVER, at, newest))
 
-    def _count(self) -> None:
-        """Count the waiting events, in one batch."""
+    def _counted(self) -> World:
+        """With the waiting events counted as well."""
         if not self._waiting:
-            return
+            return self._world
+        if self._ahead is None:
+            item, time, fresh = self._columns()
+            whole = self._world
+            self._ahead = World(whole.environment.ahead(item, time), whole.transitions.ahead(*fresh))
+        return self._ahead
+
+    def _columns(self) -> tuple[Rows, Rows, tuple[Rows, Rows, Rows]]:
+        """Items and times of the waiting events, and users, items and times of those that make pairs: within a batch
+        transitions go by time, where late is what arrived after a newer one.
+        """
         user, item, time, late = np.array(self._waiting, dtype=np.int64).T
-        self._waiting.clear()
-        self._world.environment.observe(item, time)
-        # Within a batch transitions go by time, where late is what arrived after a newer one.
         fresh = late == 0
-        self._world.transitions.observe(user[fresh], item[fresh], time[fresh])
+        return item, time, (user[fresh], item[fresh], time[fresh])
 
     def _grow(self, n_rows: int) -> None:
         self.last.grow(n_rows)
@@ -170,28 +184,34 @@ class LiveState:
         if self.beliefs is not None:
             self.beliefs.grow(n_rows)
 
-    def _counted(self) -> dict[str, Environment | Transitions]:
+    def _parts(self) -> dict[str, Environment | Transitions]:
         return {"environment": self._world.environment, "transitions": self._world.transitions}
 
     def _arrays(self) -> Arrays:
-        """No copies."""
-        arrays: Arrays = {"item": self.last.item, "time": self.last.time}
+        """No copies, but of what waits."""
+        waiting = np.array(self._waiting, dtype=np.int64).reshape(-1, 4)
+        arrays: Arrays = {"item": self.last.item, "time": self.last.time, WAITING: waiting}
         if self.beliefs is not None:
             arrays["belief"] = self.beliefs.rows
-        for name, part in self._counted().items():
+        for name, part in self._parts().items():
             arrays |= {f"{name}.{key}": array for key, array in part.state().items()}
         return arrays
 
     def _restore(self, arrays: Arrays, n_users: int) -> None:
         for name, own in self._arrays().items():
             saved = arrays[name]
+            own = np.zeros((min(len(saved), BATCH - 1), 4), dtype=np.int64) if name == WAITING else own
             if (saved.shape, saved.dtype) != (own.shape, own.dtype):
                 raise ValueError(f"{name} is {saved.dtype} {saved.shape}, not {own.dtype} {own.shape}")
-        largest = max(int(arrays[name].max(initial=NOBODY)) for name in ("item", "transitions.last_item"))
-        if largest >= self.stream.n_items or not 0 <= n_users <= len(self.last):
-            raise ValueError("it names items or users that there are not")
+        waiting = arrays[WAITING]
+        items = arrays["item"], arrays["transitions.last_item"], waiting[:, 1]
+        if max(int(rows.max(initial=NOBODY)) for rows in items) >= self.stream.n_items:
+            raise ValueError("it names items that there are not")
+        if not waiting[:, 0].max(initial=NOBODY) < n_users <= len(self.last) or waiting.min(initial=0) < 0:
+            raise ValueError("it names users that there are not")
+        self._waiting = [(user, item, time, bool(late)) for user, item, time, late in waiting.tolist()]
         self.n_users, self.last.item, self.last.time = n_users, arrays["item"], arrays["time"]
         if self.beliefs is not None:
             self.beliefs.rows = arrays["belief"]
-        for name, part in self._counted().items():
+        for name, part in self._parts().items():
             part.restore({key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(name)})

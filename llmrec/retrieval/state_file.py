@@ -19,7 +19,7 @@ from llmrec.evaluation.replay import Stream
 from llmrec.models.drift.environment import Arrays
 from llmrec.models.drift.head import DriftHead
 
-FORMAT = "live state 1"
+FORMAT = "live state 2"
 HEADER = "llmrec"  # the one entry of the file's own metadata
 
 
