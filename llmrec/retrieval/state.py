@@ -27,7 +27,7 @@ from llmrec.retrieval.last_events import LastEvents
 from llmrec.retrieval.state_file import check_same, facts_of, read_state, unreadable, write_state
 
 END_OF_TIME = 253_402_300_800  # the year 10000; milliseconds lie beyond
-BATCH = 512  # events that are counted together; each time counts are read, fewer than that are counted on a copy
+MOST_WAITING = 512  # events that are not counted yet, but on a copy each time that counts are read
 WAITING = "waiting"
 REMEDIES = {
     "user": "make place for new users with add_users",
@@ -82,11 +82,8 @@ class LiveState:
         self.last.insert(user, item, time)
         self._waiting.append((user, item, time, late))
         self._ahead = None
-        if len(self._waiting) == BATCH:
-            item_, time_, fresh = self._columns()
-            self._world.environment.observe(item_, time_)
-            self._world.transitions.observe(*fresh)
-            self._waiting.clear()
+        if len(self._waiting) >= MOST_WAITING:
+            self._count()
 
     def interest(self, user: int, at: int) -> Tensor:
         """(K,) chances of the chain's states."""
@@ -111,7 +108,7 @@ class LiveState:
 
     def world(self, at: int) -> World:
         """Environment and transitions with every event counted, as of `at` or just after the newest event."""
-        world = self._counted()
+        world = self._counted_ahead()
         newest = world.environment.newest
         world.moment = at if newest is None else max(at, newest + 1)
         return world
@@ -160,8 +157,17 @@ class LiveState:
         newest = self.queries(users, at).histories.time[MAX_HISTORY - 1 :: MAX_HISTORY]  # (B,)
         return self.beliefs.interest(users, at - np.where(newest == NEVER, at, newest))
 
-    def _counted(self) -> World:
-        """With the waiting events counted as well."""
+    def _count(self) -> None:
+        """Count the waiting events, in one batch."""
+        if self._waiting:
+            item, time, fresh = self._columns()
+            self._world.environment.observe(item, time)
+            self._world.transitions.observe(*fresh)
+            self._waiting.clear()
+            self._ahead = None
+
+    def _counted_ahead(self) -> World:
+        """With the waiting events counted, on a copy."""
         if not self._waiting:
             return self._world
         if self._ahead is None:
@@ -200,7 +206,7 @@ class LiveState:
     def _restore(self, arrays: Arrays, n_users: int) -> None:
         for name, own in self._arrays().items():
             saved = arrays[name]
-            own = np.zeros((min(len(saved), BATCH - 1), 4), dtype=np.int64) if name == WAITING else own
+            own = np.zeros((min(len(saved), MOST_WAITING), 4), dtype=np.int64) if name == WAITING else own
             if (saved.shape, saved.dtype) != (own.shape, own.dtype):
                 raise ValueError(f"{name} is {saved.dtype} {saved.shape}, not {own.dtype} {own.shape}")
         waiting = arrays[WAITING]
