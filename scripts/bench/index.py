@@ -13,6 +13,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -74,12 +75,12 @@ def of_catalog(n_items: int, n_queries: int, clusters: int, only: tuple[str, ...
         if right is not None and only and name not in only:
             continue
         index, rows = make(), np.arange(n_items)
-        build = spent(lambda index=index: index.add(rows, vectors))
+        build = spent(partial(index.add, rows, vectors))
         plain, filtered = one_by_one(index, queries), one_by_one(index, queries, allowed)
         right = right or (plain[0], filtered[0])  # the exact index comes first
         new = [np.array([n_items + place]) for place in range(5)]
-        add = [spent(lambda row=row, index=index: index.add(row, queries[:1])) for row in new]
-        remove = [spent(lambda row=row, index=index: index.remove(row)) for row in new]
+        add = [spent(partial(index.add, row, queries[:1])) for row in new]
+        remove = [spent(partial(index.remove, row)) for row in new]
         yield Row(
             n_items, name, recall(plain[0], right[0]), plain[1], recall(filtered[0], right[1]), filtered[1],
             float(np.median(add)), float(np.median(remove)), build,
@@ -88,25 +89,18 @@ def of_catalog(n_items: int, n_queries: int, clusters: int, only: tuple[str, ...
 
 def kinds() -> dict[str, Callable[[], Index]]:
     """Empty indexes, the exact one first."""
-    made: dict[str, Callable[[], Index]] = {
-        "exact": lambda: ExactIndex(DIM),
-        "exact, int8": lambda: ExactIndex(DIM, "int8"),
-    }
+    exact, approximate = partial(ExactIndex, DIM), partial(FaissIndex, DIM)
+    made: dict[str, Callable[[], Index]] = {"exact": exact, "exact, int8": partial(exact, "int8")}
     if find_spec("faiss") is not None:
         import faiss
 
         faiss.omp_set_num_threads(1)
-        made |= {
-            f"ivf, {probes} lists": lambda probes=probes: FaissIndex(DIM, "ivf", n_probes=probes) for probes in (4, 16)
-        }
-        made |= {"sq8": lambda: FaissIndex(DIM, "sq8")}
-        made |= {
-            f"hnsw, {width} wide": lambda width=width: FaissIndex(DIM, "hnsw", n_candidates=width)
-            for width in (64, 256)
-        }
+        made |= {f"ivf, {probes} lists": partial(approximate, "ivf", n_probes=probes) for probes in (4, 16)}
+        made["sq8"] = partial(approximate, "sq8")
+        made |= {f"hnsw, {width} wide": partial(approximate, "hnsw", n_candidates=width) for width in (64, 256)}
     if find_spec("milvus_lite") is not None:
         place = Path(tempfile.mkdtemp(prefix="llmrec-bench-")) / "items.db"
-        made |= {"milvus lite": lambda: MilvusIndex(DIM, str(place), anew=True)}
+        made["milvus lite"] = partial(MilvusIndex, DIM, str(place), anew=True)
     return made
 
 
