@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from llmrec.errors import ConfigError
+from llmrec.hub.bundle import Bundle
 from llmrec.recommender import Recommender
 from llmrec.retrieval.index import ExactIndex
 from llmrec.retrieval.indexes.faiss_index import FaissIndex
@@ -74,7 +75,15 @@ def test_what_the_index_does_not_find_is_not_recommended_unless_too_few_are_left
     assert assert_same(recommender, k=5) == found
 
 
-def test_an_index_has_to_fit(recommender: Recommender, make_bundle: Callable[..., object]) -> None:
+def test_a_drift_head_takes_no_index(
+    make_bundle: Callable[..., Bundle], add_drift: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    drifting = Recommender(add_drift(make_bundle("frozen")), tmp_path)
+    with pytest.raises(ConfigError, match="need the scores of all items; use it without an index"):
+        drifting.use_index("exact")
+
+
+def test_an_index_has_to_fit(recommender: Recommender) -> None:
     index = ExactIndex(9)
     recommender.use_index(index)
     recommender.use_index(index)  # filled with this catalog
