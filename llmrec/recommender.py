@@ -15,11 +15,12 @@ from llmrec.data.log import Log
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.share import Token, bundle_folder, push
 from llmrec.models.backbone import Backbone
-from llmrec.models.topk import top_k
 from llmrec.retrieval.answers import Answers
 from llmrec.retrieval.events import Asked, History, Item, Time, check_as_many, rows_of, seconds_of
+from llmrec.retrieval.index import Index
 from llmrec.retrieval.live import Live, of_log, seen_pairs
 from llmrec.retrieval.mixture import log_chances_of, ranked_by_chance
+from llmrec.retrieval.nearest import Nearest, scan
 from llmrec.retrieval.ranked import Recommendation, Where, allowed, check_k, listed
 from llmrec.retrieval.words import evidence
 
@@ -47,6 +48,7 @@ class Recommender(Answers):
         if device is not None:
             bundle.model.to(device)
         super().__init__(bundle, folder, backbone)
+        self._nearest: Nearest | None = None
 
     @classmethod
     def from_pretrained(
@@ -239,6 +241,16 @@ class Recommender(Answers):
             if self._live is not None:
                 self._live.extend()
 
+    def use_index(self, index: Index | str | None) -> None:
+        """Look up items in an index, for catalogs that take too long to scan: ivf, sq8, hnsw, `milvus:` with a file or
+        a URI, or an `Index`; None scans again, as is the default. Scores stay exact, and no fewer items are found.
+
+        Raises:
+            ConfigError: a bundle with a drift head, or as `Nearest` and `open_index` do.
+        """
+        with self._items.lock:
+            self._nearest = None if index is None else Nearest(self._items, index)
+
     def remove_items(self, items: Sequence[str]) -> None:
         """Recommend these no more; histories may still hold them, and they can be scored.
 
@@ -277,6 +289,8 @@ class Recommender(Answers):
             found = ranked_by_chance(items, self.live, asked, k, seen, bias)
         else:
             states = items.scorer.states(asked.queries, items.cold(asked.texts))  # (B, D)
-            seen = None if seen is None else seen.to(states.device)
-            found = top_k(items.table, states, k, seen, items.extra() + bias.to(states.device))
+            if self._nearest is None:
+                found = scan(items, states, k, seen, bias)
+            else:
+                found = self._nearest.find(states, k, seen, bias)
         return [listed(self.catalog, score, rows) for score, rows in zip(*found, strict=True)]
