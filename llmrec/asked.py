@@ -132,5 +132,5 @@ def drift_of(bundle: Path, user: str, at: str | None, data: DataConfig | None) -
         raise ConfigError(f"user {user!r} has no events before {at}; the first is at {iso(int(times[0]))}")
     config = loaded.config
     split, ties = make_split(config.split.names[0], log.interactions, log.n_users, log.n_items, config.split)
-    stream = loaded.drift.stream(loaded.config.drift, split, ties, text_neighbours=False)
+    stream = loaded.drift.stream(loaded.config.drift, split, ties, by_text=False)
     return user_drift(loaded.drift.head, stream, (row, str(user)), moment, log.catalog.label)

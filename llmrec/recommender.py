@@ -4,47 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from llmrec.config import FinetuneConfig
-from llmrec.data.catalog import ItemCatalog
-from llmrec.data.interactions import Mask
 from llmrec.data.log import Log
-from llmrec.data.sources import load_log
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.share import Token, bundle_folder, push
 from llmrec.models.backbone import Backbone
 from llmrec.models.topk import top_k
-from llmrec.retrieval.events import Event, Item, Time, read_histories, rows_of, seconds_of
-from llmrec.retrieval.friends import SimilarUser, friends
-from llmrec.retrieval.item_vectors import ItemVectors
-from llmrec.retrieval.ranked import Recommendation, Where, allowed, best, check_k, listed, seen_pairs
-from llmrec.retrieval.similar import Space, similarities
-from llmrec.retrieval.users import AudienceMember, Users, audience
-from llmrec.retrieval.words import (
-    HALF_LIFE_EVENTS,
-    SHARE,
-    TEMPLATE,
-    TopicShare,
-    evidence,
-    interest,
-    items_about,
-    ordered,
-    topic_shares,
-)
+from llmrec.retrieval.answers import Answers
+from llmrec.retrieval.events import Asked, History, Item, Time, check_as_many, rows_of, seconds_of
+from llmrec.retrieval.live import Live, of_log, seen_pairs
+from llmrec.retrieval.mixture import log_chances_of, ranked_by_chance
+from llmrec.retrieval.ranked import Recommendation, Where, allowed, check_k, listed
+from llmrec.retrieval.words import evidence
 
 
-class Recommender:
-    """Recommends from, and scores against, a catalog that can grow.
+class Recommender(Answers):
+    """Recommends from, and scores against, a catalog that can grow, for users who are followed live.
 
     A history is a sequence of events, oldest first: item ids, fields of items that the catalog lacks (such as another
-    domain's, which are then read by their text), or (item, time) pairs of either. A time is seconds since the epoch, a
-    datetime or an ISO string, UTC where it does not say. Scores are the model's logits: they order items for one
-    history, and their differences are log-odds. `at` is the query time: events at or after it are left out.
-    Without it the moment of the last event is asked about.
+    domain's, which are then read by their text), or (item, time) pairs of either; or it is a live user's id, and means
+    all that has been observed of that user. A time is seconds since the epoch, a datetime or an ISO string, UTC where
+    it does not say. `at` is the query time: events at or after it are left out, but for a live user's, who is asked
+    about from the newest event on. Without it the moment of the last event is asked about.
+
+    Scores are logits of the model: they order items for one history, and their differences are log-odds. Where the
+    bundle holds a drift head they are log chances by its mixture, in the light of what everybody does; counts are as of
+    `at`, or as of the newest event of anybody where that is later.
+
+    Users and counts begin with the log that the bundle was trained on where it can be read, else with the counts that
+    the bundle keeps, and no users, else with nothing; `follow` and `load_state` choose. `observe` goes on from there.
     """
 
     def __init__(
@@ -52,8 +46,7 @@ class Recommender:
     ) -> None:
         if device is not None:
             bundle.model.to(device)
-        self._bundle = bundle
-        self._items = ItemVectors(bundle, folder, backbone)
+        super().__init__(bundle, folder, backbone)
 
     @classmethod
     def from_pretrained(
@@ -76,8 +69,12 @@ class Recommender:
         return cls(load_bundle(folder, backbone), folder, backbone, device)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the bundle with the catalog as it is now, added items included."""
-        save_bundle(Path(folder), replace(self._bundle, catalog=self.catalog))
+        """Write the bundle as it is now: items that were added or removed, and what has been counted, included."""
+        items, drift = self._items, self._items.drift
+        if drift is not None and drift.counts is not None and self._live is not None:
+            drift = replace(drift, counts=self._live.sums())
+        removed = tuple(sorted(items.removed))
+        save_bundle(Path(folder), replace(self._bundle, catalog=items.catalog, drift=drift, removed=removed))
 
     def push_to_hub(
         self,
@@ -104,23 +101,13 @@ class Recommender:
         return self._bundle.config
 
     @property
-    def catalog(self) -> ItemCatalog:
-        """The items, added ones included."""
-        return self._items.catalog
-
-    @property
     def backbone(self) -> Backbone:
         """The language model that reads new text; loaded when it is first needed."""
         return self._items.backbone
 
-    @cached_property
-    def log(self) -> Log:
-        """The log that the bundle was trained on, read again from where it was."""
-        return load_log(self.config.data)
-
     def recommend(
         self,
-        history: Sequence[Event] = (),
+        history: History = (),
         k: int = 10,
         at: Time | None = None,
         include_seen: bool = False,
@@ -148,7 +135,7 @@ class Recommender:
     @torch.no_grad()
     def recommend_many(
         self,
-        histories: Sequence[Sequence[Event]],
+        histories: Sequence[History],
         k: int = 10,
         at: Time | None = None,
         include_seen: bool = False,
@@ -158,34 +145,86 @@ class Recommender:
     ) -> list[list[Recommendation]]:
         """`recommend` for several histories in one pass."""
         check_k(k)
-        asked, items = read_histories(self.catalog, histories, at), self._items
-        states = items.scorer.states(asked.queries, items.cold(asked.texts))  # (B, D)
-        bias = items.extra()  # (N,)
-        if looking_for is not None:
-            bias += evidence(items, looking_for).to(bias)
-        if at is not None and self.catalog.release_time is not None:
-            bias[torch.from_numpy(self.catalog.release_time > seconds_of(at))] = -torch.inf
-        if where is not None:
-            bias[torch.from_numpy(~allowed(self.catalog, where))] = -torch.inf
-        if topic is not None:
-            bias[torch.from_numpy(~self.items_about(topic))] = -torch.inf
-        seen = None if include_seen else seen_pairs(asked.queries, len(self.catalog)).to(states.device)
-        found = top_k(items.table, states, k, seen, bias)
-        return [listed(self.catalog, score, rows) for score, rows in zip(*found, strict=True)]
+        with self._items.lock:
+            bias = self._bias(at, looking_for, where, topic)
+            return self._ranked(self._read(histories, at), k, include_seen, bias)
 
-    @torch.no_grad()
-    def score(self, history: Sequence[Event], items: Sequence[Item], at: Time | None = None) -> list[float]:
+    def score(self, history: History, items: Sequence[Item], at: Time | None = None) -> list[float]:
         """A score for each item: a catalog id, or the fields of an item that is in no catalog.
 
-        `{"title": ...}` goes through the bundle's template; `{"text": ...}` is read as it is.
+        `{"title": ...}` goes through the bundle's template; `{"text": ...}` is read as it is. An item in no catalog
+        scores as it would if it alone were added.
 
         Raises:
             DataError: an unknown id. BundleError: new text, and a recommender on ids alone.
         """
-        asked = read_histories(self.catalog, [history], at)
-        state = self._items.scorer.states(asked.queries, self._items.cold(asked.texts))  # (1, D)
-        scores: list[float] = self._bundle.model.scores(state, *self._items.scoring(items))[0].tolist()
-        return scores
+        return self.score_many([history], [items], at)[0]
+
+    @torch.no_grad()
+    def score_many(
+        self, histories: Sequence[History], items: Sequence[Sequence[Item]], at: Time | None = None
+    ) -> list[list[float]]:
+        """`score` for several histories in one pass, each with items of its own."""
+        check_as_many(histories, items)
+        with self._items.lock:
+            asked, own = self._read(histories, at), self._items
+            if own.drift is not None:
+                return log_chances_of(own, self.live, asked, items)
+            states = own.scorer.states(asked.queries, own.cold(asked.texts)).unsqueeze(1)  # (B, 1, D)
+            pairs = zip(states, items, strict=True)
+            return [self._bundle.model.scores(state, *own.scoring(wanted))[0].tolist() for state, wanted in pairs]
+
+    def observe(self, user: str, item: str, at: Time) -> None:
+        """Take note that a user, who may be new, touched an item of the catalog: the next answer knows of it.
+
+        Raises:
+            DataError: an unknown item, or an unreadable time; then nothing has changed.
+        """
+        self.observe_many([(user, item, at)])
+
+    def observe_many(self, events: Sequence[tuple[str, str, Time]]) -> None:
+        """`observe` for (user, item, time) events in order of arrival, all or none of them."""
+        if events:
+            users, items, times = zip(*events, strict=True)
+            time = np.array([seconds_of(time) for time in times], dtype=np.int64)
+            self.live.observe_many([str(user) for user in users], rows_of(self.catalog, items), time)
+
+    def history(self, user: str) -> list[tuple[str, int]]:
+        """The last events of a live user, (item id, seconds), oldest first: what answers go by.
+
+        Raises:
+            DataError: nothing is known of the user.
+        """
+        _, rows, times = self.live.events(user)
+        return [(str(self.catalog.ids[row]), time) for row, time in zip(rows.tolist(), times.tolist(), strict=True)]
+
+    def forget(self, user: str) -> None:
+        """Leave nothing of a live user but what the events add to everybody's counts.
+
+        Raises:
+            DataError: nothing is known of the user.
+        """
+        self.live.forget(user)
+
+    def follow(self, log: Log | None = None, until: Time | None = None) -> None:
+        """Begin anew with the users and events of a log, the bundle's own unless given, before `until`.
+
+        Raises:
+            DataError: a log that cannot be read, or has other items.
+        """
+        self._live = of_log(self._items, self.log if log is None else log, None if until is None else seconds_of(until))
+
+    def save_state(self, path: str | Path) -> None:
+        """Write the live users and all counts to one file, which holds users' ids and histories."""
+        self.live.save(Path(path))
+
+    def load_state(self, path: str | Path) -> None:
+        """Go on from a saved state; items that were added since are taken in.
+
+        Raises:
+            StateError: a damaged file, or one of another bundle or of items that the catalog lacks.
+        """
+        self._live = Live.load(self._items, Path(path))
 
     def add_items(self, items: Sequence[Mapping[str, object]]) -> None:
         """Put new items (fields with their id) into the catalog: they can be recommended at once, by their text.
@@ -193,101 +232,51 @@ class Recommender:
         Raises:
             DataError: an id that is missing, given twice or taken; nothing is added then.
         """
-        if items:
+        if not items:
+            return
+        with self._items.lock:
             self._items.extend(items)
+            if self._live is not None:
+                self._live.extend()
 
-    def label(self, item: Item) -> str:
-        """What to call an item before people: its title, or the start of its text."""
-        return self._items.name(item)
-
-    def described(self, history: Sequence[Event]) -> list[Event]:
-        """The history with each item as its text: what a recommender of another domain can be asked about."""
-        return self._items.described(history)
-
-    @torch.no_grad()
-    def similar_items(
-        self, item: Item, k: int = 10, of: Space = "text", other: Recommender | None = None
-    ) -> list[Recommendation]:
-        """The k items most like an item, by the cosine of their texts or of how the model sees them.
-
-        other: whose catalog to look in, by text; the texts are compared less the mean of their own catalog.
+    def remove_items(self, items: Sequence[str]) -> None:
+        """Recommend these no more; histories may still hold them, and they can be scored.
 
         Raises:
-            ConfigError: bundles whose texts different backbones have read, or of="model" between two bundles.
-            DataError: an unknown id. BundleError: text, and a bundle on ids alone.
+            DataError: an unknown id; nothing is removed then.
         """
-        check_k(k)
-        there = self if other is None else other
-        alike = similarities(of, item, self._items, there._items).cpu()
-        if there is self and isinstance(item, str):
-            alike[rows_of(self.catalog, [item])] = -torch.inf
-        return best(there.catalog, alike, k)
+        with self._items.lock:
+            rows_of(self.catalog, items)
+            self._items.removed.update(items)
 
-    @torch.no_grad()
-    def similar_users(
-        self, who: str | Sequence[Event], k: int = 10, at: Time | None = None, log: Log | None = None
-    ) -> list[SimilarUser]:
-        """The k users of a log whose interest is most like that of a user of it (an id), or of a history's.
-
-        log: the bundle's own unless given. Only events before `at` are known, of anyone.
+    def restore_items(self, items: Sequence[str]) -> None:
+        """Recommend removed items again.
 
         Raises:
-            ConfigError: a user without events before `at`, or k below 1. DataError: an unreadable history, or a log
-            with other items.
+            DataError: an unknown id; nothing is restored then.
         """
-        check_k(k)
-        return friends(self._items, self._users(log, at), who, k, at)
+        with self._items.lock:
+            rows_of(self.catalog, items)
+            self._items.removed.difference_update(items)
 
-    def item_topics(
-        self, items: Sequence[Item], labels: Sequence[str], template: str = TEMPLATE
-    ) -> list[list[TopicShare]]:
-        """For each item, how much of its text speaks of each label (shares, largest first), by names alone.
+    def _bias(self, at: Time | None, looking_for: str | None, where: Where | None, topic: str | None) -> Tensor:
+        """(N,) what scores gain: evidence of what is looked for, and -inf for what is not to be chosen from."""
+        bias = self._ruled_out(at)
+        if looking_for is not None:
+            bias += evidence(self._items, looking_for).to(bias)
+        if where is not None:
+            bias[torch.from_numpy(~allowed(self.catalog, where))] = -torch.inf
+        if topic is not None:
+            bias[torch.from_numpy(~self.items_about(topic))] = -torch.inf
+        return bias
 
-        template: what the backbone reads in a label's place, such as "a {label} film".
-
-        Raises:
-            ConfigError: fewer than two labels, or a template without `{label}`. DataError: an unknown id.
-            BundleError: a bundle on ids alone.
-        """
-        shares = topic_shares(self._items, self._items.texts(items), labels, template)  # (C, L)
-        return [ordered(labels, of_item) for of_item in shares]
-
-    def topics(
-        self,
-        history: Sequence[Event],
-        labels: Sequence[str],
-        at: Time | None = None,
-        template: str = TEMPLATE,
-        half_life_events: float = HALF_LIFE_EVENTS,
-    ) -> list[TopicShare]:
-        """How a history's interest divides among labels, largest first: the mean of its items' shares, in which an
-        event counts half as much as one that is `half_life_events` later.
-
-        Raises:
-            ConfigError: no events before `at`, and as `item_topics` does.
-        """
-        texts = self._items.texts_of(read_histories(self.catalog, [history], at))
-        return ordered(labels, interest(topic_shares(self._items, texts, labels, template), half_life_events))
-
-    def items_about(self, topic: str, share: float = SHARE) -> Mask:
-        """(N,) the `share` of the catalog whose text is nearest to a topic in words; a mask for `recommend`'s where.
-
-        Raises:
-            ConfigError: an empty topic, or a share out of range. BundleError: a bundle on ids alone.
-        """
-        return items_about(self._items, topic, share)
-
-    def audience(self, item: Item, k: int = 10, at: Time | None = None, log: Log | None = None) -> list[AudienceMember]:
-        """The k users of a log to show an item to (a new one is given by its fields): those whose next event it is
-        likeliest to be, among all that the catalog has for them. Who has it already is left out.
-
-        log, at: as in `similar_users`.
-
-        Raises:
-            DataError: an unknown id, or a log with other items. ConfigError: nobody has events before `at`.
-        """
-        check_k(k)
-        return audience(self._items, self._users(log, at), item, k)
-
-    def _users(self, log: Log | None, at: Time | None) -> Users:
-        return Users.of(self.log if log is None else log, self.catalog, None if at is None else seconds_of(at))
+    def _ranked(self, asked: Asked, k: int, include_seen: bool, bias: Tensor) -> list[list[Recommendation]]:
+        items = self._items
+        seen = None if include_seen else seen_pairs(asked, len(self.catalog), self._live)
+        if items.drift is not None:
+            found = ranked_by_chance(items, self.live, asked, k, seen, bias)
+        else:
+            states = items.scorer.states(asked.queries, items.cold(asked.texts))  # (B, D)
+            seen = None if seen is None else seen.to(states.device)
+            found = top_k(items.table, states, k, seen, items.extra() + bias.to(states.device))
+        return [listed(self.catalog, score, rows) for score, rows in zip(*found, strict=True)]

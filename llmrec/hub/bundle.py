@@ -78,7 +78,8 @@ class Bundle:
 
     tuned: the backbone with its trained weights, or the files that hold them; None where it stayed frozen.
     base: None for a model on ids alone. facts: of the log. evaluation: rows, protocol and main model of the report.
-    drift: the head that was fitted on top, None without one; `model` answers without it.
+    drift: the head that was fitted on top, None without one; `model` answers without it. removed: ids of items of the
+    catalog that are not recommended any more.
     """
 
     config: FinetuneConfig
@@ -89,6 +90,7 @@ class Bundle:
     facts: dict[str, Any]
     evaluation: dict[str, Any]
     drift: FittedDrift | None = None
+    removed: tuple[str, ...] = ()
 
 
 def save_bundle(folder: Path, bundle: Bundle, address: Address | None = None) -> None:
@@ -110,8 +112,8 @@ def save_bundle(folder: Path, bundle: Bundle, address: Address | None = None) ->
             "base": None if bundle.base is None else dataclasses.asdict(bundle.base),
             "facts": bundle.facts,
             "evaluation": bundle.evaluation,
-            "drift": None if bundle.drift is None
-            else {"transition_half_life_days": bundle.drift.transition_half_life_days},
+            "drift": None if bundle.drift is None else bundle.drift.facts(),
+            "removed": list(bundle.removed),
             "versions": package_versions(),
             "made_with": {"dtype": _dtype(load_file(partial / LAYOUT.heads))},
             "probe": make_probe(bundle.model),
@@ -150,7 +152,8 @@ def load_bundle(folder: Path, backbone: str | None = None) -> Bundle:
             check_reading(model, reader.backbone, catalog.texts()[:8], then, now)
         check_probe(model, record["probe"], then, now)
         drift = _load_drift(folder, record, config, model)
-        return Bundle(config, catalog, model, base, weights, record["facts"], record["evaluation"], drift)
+        facts, evaluation, removed = record["facts"], record["evaluation"], tuple(record.get("removed", ()))
+        return Bundle(config, catalog, model, base, weights, facts, evaluation, drift, removed)
     except UNREADABLE as error:
         raise BundleError(f"{folder}: not readable as a bundle ({error}); save or download it again") from error
 
@@ -168,6 +171,11 @@ def read_record(folder: Path) -> dict[str, Any]:
     if found != FORMAT:
         raise BundleError(f"{path}: format {found}, this llmrec reads {FORMAT}; install a matching llmrec")
     return record
+
+
+def load_untrained(folder: Path, bundle: Bundle, backbone: str | None = None) -> Backbone:
+    """The base of a loaded bundle as it was before any training; raises as `load_backbone`."""
+    return _open_backbone(folder, bundle.config, bundle.base, None, backbone)
 
 
 def load_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> Backbone:
@@ -289,4 +297,4 @@ def _load_drift(
     kept = record.get("drift")
     if kept is None or config.drift is None:
         return None
-    return load_drift(folder, config.drift, kept["transition_half_life_days"], model.items.text)
+    return load_drift(folder, config.drift, model.items.text, **kept)

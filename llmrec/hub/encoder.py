@@ -86,7 +86,8 @@ def reading_tokenizer(backbone: Backbone) -> Any:
         )
     rules = json.loads(backend.to_str()) | {"padding": None, "truncation": None}
     _end_on(rules, tokenizer.eos_token, tokenizer.eos_token_id)
-    return PreTrainedTokenizerFast(
+    fast: Any = PreTrainedTokenizerFast  # untyped
+    return fast(
         tokenizer_object=Tokenizer.from_str(json.dumps(rules)),
         model_max_length=tokenizer.model_max_length,
         bos_token=tokenizer.bos_token,

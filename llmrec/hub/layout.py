@@ -25,6 +25,7 @@ class BundleLayout:
     heads: str = "heads.safetensors"
     items: str = "items.safetensors"
     drift: str = "drift.safetensors"
+    world: str = "world.safetensors"
     catalog: str = "catalog.parquet"
     backbone: str = "backbone.safetensors"
     adapter: str = "adapter_model.safetensors"

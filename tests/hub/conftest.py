@@ -1,49 +1,15 @@
-"""Bundles with a drift head; and a hub on loopback, with a process that speaks to it."""
+"""A hub on loopback, with a process that speaks to it."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-
-if TYPE_CHECKING:
-    from llmrec.hub.bundle import Bundle
-
-
-@pytest.fixture
-def with_drift() -> Callable[[Bundle], Bundle]:
-    """with_drift(bundle): a head drawn at random, on a chain over the vectors of the untrained backbone, if any."""
-    import torch
-
-    from llmrec.config import DriftConfig
-    from llmrec.hub.drift import FittedDrift
-    from llmrec.models.backbone import Backbone
-    from llmrec.models.drift.head import DriftHead
-    from llmrec.models.drift.latent import LatentChain
-    from llmrec.models.drift.neighbours import text_vectors
-
-    def make(bundle: Bundle) -> Bundle:
-        text, chain, settings = None, None, DriftConfig(n_states=4)
-        if bundle.base is None:
-            settings = DriftConfig(terms=("interest", "transitions", "gate"))
-        config = replace(bundle.config, drift=settings)
-        if bundle.base is not None:
-            untrained = Backbone.load(config.backbone)
-            text = untrained.encode(untrained.tokens(bundle.catalog.texts()))
-            chain = LatentChain(text_vectors(text)[:4])
-        head = DriftHead(settings, chain).requires_grad_(False)
-        for weight in head.parameters():
-            weight.add_(torch.randn_like(weight))
-        centre = None if text is None else text.mean(0)
-        return replace(bundle, config=config, drift=FittedDrift(head, 30.0, text, centre))
-
-    return make
 
 
 def beside(name: str) -> ModuleType:

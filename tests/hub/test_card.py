@@ -59,7 +59,7 @@ def test_the_numbers_are_in_the_metadata(make_bundle: Make, tmp_path: Path) -> N
 
 
 def test_what_was_found_beside_the_numbers_is_told(
-    make_bundle: Make, with_drift: Callable[[Bundle], Bundle], tmp_path: Path
+    make_bundle: Make, add_drift: Callable[[Bundle], Bundle], tmp_path: Path
 ) -> None:
     plain = make_bundle("frozen")
     found = {
@@ -67,7 +67,7 @@ def test_what_was_found_beside_the_numbers_is_told(
         "told": {"What other domains were worth": "Negative transfer: -0.0029."},
         "drift": ["What an event says of its user's next one halves in 9 days."],
     }
-    told = with_drift(replace(plain, evaluation=plain.evaluation | found))
+    told = add_drift(replace(plain, evaluation=plain.evaluation | found))
     text, _ = card_and_record(tmp_path / "told", told)
     for words in (
         "* llmrec is better than popularity (+0.0734).",

@@ -77,9 +77,9 @@ def test_the_adapter_alone_is_peft_s(make_bundle: Make, visit: Visit, tiny_bert:
 
 
 def test_a_drift_head_goes_along(
-    make_bundle: Make, with_drift: Callable[[Bundle], Bundle], visit: Visit, tiny_bert: Path, tmp_path: Path
+    make_bundle: Make, add_drift: Callable[[Bundle], Bundle], visit: Visit, tiny_bert: Path, tmp_path: Path
 ) -> None:
-    saved = with_drift(make_bundle("lora"))
+    saved = add_drift(make_bundle("lora"))
     save_bundle(tmp_path / "bundle", saved)
     visit("push", tmp_path / "bundle", "owner/drift", backbone=tiny_bert)
     assert saved.drift is not None

@@ -54,6 +54,10 @@ class Environment:
         self.sums *= np.exp2(-(newest - self.reference) * self.rate)[:, None]
         return newest
 
+    def grow(self, n_items: int) -> None:
+        """Make room for `n_items` items, those there are among them."""
+        self.sums = np.pad(self.sums, ((0, 0), (0, n_items - self.sums.shape[1])))
+
     def counts(self, time: int) -> NDArray[np.float64]:
         """(H, N) as of `time`, which must lie after every event that was counted.
 
