@@ -1,7 +1,9 @@
 """What moves while a fitted drift head serves: popularity, transitions, and each user's beliefs and last events.
 
-An event costs microseconds: its user's rows are brought up to date at once, and the event waits to be counted until
-counts are next read, since counting a thousand events costs little more than counting one.
+An event costs microseconds: its user's rows are brought up to date at once, and the event waits to be counted with
+others, since counting hundreds costs little more than counting one. Where counts are read before, those that wait are
+counted on a copy: sums of floating-point numbers depend on their order, and so the state, to the last bit, is what its
+events make of it, whenever it was asked, saved or restored between them.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from llmrec.retrieval.seen import Seen
 from llmrec.retrieval.state_file import check_same, facts_of, read_state, unreadable, with_items, write_state
 
 END_OF_TIME = 253_402_300_800  # the year 10000; milliseconds lie beyond
-MOST_WAITING = 4096  # events that are not counted yet
+MOST_WAITING = 512  # events that are not counted yet, but on a copy each time that counts are read
+WAITING = "waiting"
 AT_ONCE = 1 << 18  # events that are counted together: each makes a pair with everything in its window
 REMEDIES = {
     "user": "make place for new users with add_users",
@@ -57,7 +60,8 @@ class LiveState:
         self.head, self.stream, self.n_users = head, stream, stream.n_users
         self.last, self.seen, self.most = LastEvents(self.n_users, most), Seen(self.n_users), most
         self.beliefs = None if tables is None else Beliefs(tables, self.n_users)
-        self._world = stream.world()
+        self._world = stream.world()  # with every full batch counted
+        self._ahead: World | None = None  # with what waits
         self._waiting: list[tuple[int, int, int, bool]] = []  # user, item, time, whether late
 
     def add_users(self, count: int) -> None:
@@ -74,6 +78,7 @@ class LiveState:
         """
         if stream.n_items < self.stream.n_items or (self.beliefs is not None and stream.chain is None):
             raise ValueError(f"a stream of {stream.n_items} items cannot take the place of {self.stream.n_items}")
+        self._ahead = None
         self._world.environment.grow(stream.n_items)
         self._world.transitions.grow_items(stream.n_items)
         if self.beliefs is not None and stream.chain is not None:
@@ -94,6 +99,7 @@ class LiveState:
         self.last.insert(user, item, time)
         self.seen.insert(user, item)
         self._waiting.append((user, item, time, late))
+        self._ahead = None
         if len(self._waiting) >= MOST_WAITING:
             self._count()
 
@@ -115,7 +121,7 @@ class LiveState:
         self._count()
         for start in range(0, len(user), AT_ONCE):
             some = slice(start, start + AT_ONCE)
-            self._observe(user[some], item[some], time[some], late[some])
+            self._observe(self._world, user[some], item[some], time[some], late[some])
 
     def forget(self, user: int) -> None:
         """Leave nothing of a user. What the user's events add to everyone's counts stays in them.
@@ -165,10 +171,10 @@ class LiveState:
 
     def world(self, at: int) -> World:
         """Environment and transitions with every event counted, as of `at` or just after the newest event."""
-        self._count()
-        newest = self._world.environment.newest
-        self._world.moment = at if newest is None else max(at, newest + 1)
-        return self._world
+        world = self._counted_ahead()
+        newest = world.environment.newest
+        world.moment = at if newest is None else max(at, newest + 1)
+        return world
 
     @torch.no_grad()
     def scores(self, base_scores: Tensor, users: Rows, at: int) -> Tensor:
@@ -184,11 +190,11 @@ class LiveState:
             LookupError, ValueError: sums of other items or settings, or none.
         """
         self._waiting.clear()
+        self._ahead = None
         self._world.restore(sums)
 
     def save(self, path: Path, also: Arrays | None = None) -> None:
         """Write all of it to one file, whole or not at all. also: what else is to lie in it; `load` passes it over."""
-        self._count()
         write_state(path, (also or {}) | self._arrays(), facts_of(self.head, self.stream) | self._sizes())
 
     @classmethod
@@ -241,18 +247,36 @@ class LiveState:
 
     def _count(self) -> None:
         """Count the waiting events, in one batch."""
-        if not self._waiting:
-            return
-        user, item, time, late = np.array(self._waiting, dtype=np.int64).T
-        self._waiting.clear()
-        self._observe(user, item, time, late == 1)
+        if self._waiting:
+            self._observe(self._world, *self._columns())
+            self._waiting.clear()
+            self._ahead = None
 
-    def _observe(self, user: Rows, item: Rows, time: Rows, late: Mask) -> None:
-        self._world.environment.observe(item, time)
-        if not {"transitions", "gate"} & self.head.terms:
-            return
-        # Within a batch transitions go by time, where late is what arrived after a newer one.
-        self._world.transitions.observe(user[~late], item[~late], time[~late])
+    def _counted_ahead(self) -> World:
+        """With the waiting events counted, on a copy."""
+        if not self._waiting:
+            return self._world
+        if self._ahead is None:
+            user, item, time, late = self._columns()
+            whole, counts = self._world, self._world.transitions
+            if self._makes_pairs:
+                counts = counts.ahead(user[~late], item[~late], time[~late])
+            self._ahead = World(whole.environment.ahead(item, time), counts)
+        return self._ahead
+
+    def _columns(self) -> tuple[Rows, Rows, Rows, Mask]:
+        """Users, items and times of the waiting events, and whether they came late."""
+        user, item, time, late = np.array(self._waiting, dtype=np.int64).T
+        return user, item, time, late == 1
+
+    @property
+    def _makes_pairs(self) -> bool:
+        return bool({"transitions", "gate"} & self.head.terms)
+
+    def _observe(self, world: World, user: Rows, item: Rows, time: Rows, late: Mask) -> None:
+        world.environment.observe(item, time)
+        if self._makes_pairs:  # within a batch they go by time, where late is what arrived after a newer one
+            world.transitions.observe(user[~late], item[~late], time[~late])
 
     def _grow(self, n_rows: int) -> None:
         self.last.grow(n_rows)
@@ -265,8 +289,9 @@ class LiveState:
         return {"environment": self._world.environment, "transitions": self._world.transitions, "seen": self.seen}
 
     def _arrays(self) -> Arrays:
-        """No copies."""
-        arrays: Arrays = {"item": self.last.item, "time": self.last.time}
+        """No copies, but of what waits."""
+        waiting = np.array(self._waiting, dtype=np.int64).reshape(-1, 4)
+        arrays: Arrays = {"item": self.last.item, "time": self.last.time, WAITING: waiting}
         if self.beliefs is not None:
             arrays["belief"] = self.beliefs.rows
         for name, part in self._parts().items():
@@ -276,11 +301,16 @@ class LiveState:
     def _restore(self, arrays: Arrays, n_users: int) -> None:
         for name, own in self._arrays().items():
             saved = arrays[name]
+            own = np.zeros((min(len(saved), MOST_WAITING), 4), dtype=np.int64) if name == WAITING else own
             if name != "seen.item" and (saved.shape, saved.dtype) != (own.shape, own.dtype):
                 raise ValueError(f"{name} is {saved.dtype} {saved.shape}, not {own.dtype} {own.shape}")
-        largest = max(int(arrays[name].max(initial=NOBODY)) for name in ("item", "transitions.last_item", "seen.item"))
-        if largest >= self.stream.n_items or not 0 <= n_users <= len(self.last):
-            raise ValueError("it names items or users that there are not")
+        waiting = arrays[WAITING]
+        items = arrays["item"], arrays["transitions.last_item"], arrays["seen.item"], waiting[:, 1]
+        if max(int(rows.max(initial=NOBODY)) for rows in items) >= self.stream.n_items:
+            raise ValueError("it names items that there are not")
+        if not waiting[:, 0].max(initial=NOBODY) < n_users <= len(self.last) or waiting.min(initial=0) < 0:
+            raise ValueError("it names users that there are not")
+        self._waiting = [(user, item, time, bool(late)) for user, item, time, late in waiting.tolist()]
         self.n_users, self.last.item, self.last.time = n_users, arrays["item"], arrays["time"]
         if self.beliefs is not None:
             self.beliefs.rows = arrays["belief"]

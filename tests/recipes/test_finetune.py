@@ -2,9 +2,7 @@
 
 import importlib.util
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -201,7 +199,11 @@ def values(report: dict[str, Any]) -> dict[tuple[str, ...], float]:
 
 
 def test_two_processes_give_what_one_gives(
-    main: Callable[[FinetuneConfig], None], config: FinetuneConfig, tmp_path: Path, tiny_bert: Path
+    main: Callable[[FinetuneConfig], None],
+    config: FinetuneConfig,
+    tmp_path: Path,
+    tiny_bert: Path,
+    two_processes: Callable[..., "subprocess.CompletedProcess[str]"],
 ) -> None:
     few = replace(config.evaluation, baselines=("popularity",))
     two = replace(config, split=SplitConfig(), evaluation=few, leave_one_out_seeds=None, drift=None)
@@ -210,10 +212,7 @@ def test_two_processes_give_what_one_gives(
     )  # so that LoRA improves on it
     settings = tmp_path / "two.yaml"
     settings.write_text(json.dumps(asdict(two), default=str))  # JSON is YAML
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [str(RECIPES / "finetune.py"), "--config", str(settings)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    done = two_processes(RECIPES / "finetune.py", "--config", str(settings))
     assert (two.output / "report.json").is_file(), done.stderr[-2000:]
     report = json.loads((two.output / "report.json").read_text())
     assert report["run"]["processes"] == 2
