@@ -18,7 +18,7 @@ N_HISTORIES, LENGTH = 8, 5
 
 def main(config: PushConfig) -> None:
     here = Recommender.from_pretrained(config.bundle, config.backbone)
-    address = here.push_to_hub(config.repo_id, config.private, config.revision, base=config.base)
+    address = here.push_to_hub(config.repo_id, config.private, config.revision, base=config.base, counts=config.counts)
     print(f"pushed: {address}")
 
     there = Recommender.from_pretrained(config.repo_id, config.backbone, revision=address.rpartition("/")[2])
