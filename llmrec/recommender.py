@@ -13,7 +13,7 @@ from torch import Tensor
 from llmrec.config import FinetuneConfig
 from llmrec.data.log import Log
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
-from llmrec.hub.share import Token, bundle_folder, push
+from llmrec.hub.share import Token, bundle_folder, push, shareable
 from llmrec.models.backbone import Backbone
 from llmrec.retrieval.answers import Answers
 from llmrec.retrieval.events import Asked, History, Item, Time, check_as_many, rows_of, seconds_of
@@ -72,11 +72,7 @@ class Recommender(Answers):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the bundle as it is now: items that were added or removed, and what has been counted, included."""
-        items, drift = self._items, self._items.drift
-        if drift is not None and drift.counts is not None and self._live is not None:
-            drift = replace(drift, counts=self._live.sums())
-        removed = tuple(sorted(items.removed))
-        save_bundle(Path(folder), replace(self._bundle, catalog=items.catalog, drift=drift, removed=removed))
+        save_bundle(Path(folder), self._now())
 
     def push_to_hub(
         self,
@@ -85,17 +81,18 @@ class Recommender(Answers):
         revision: str | None = None,
         token: Token = None,
         base: str | None = None,
+        counts: bool = True,
     ) -> str:
-        """Put the bundle on the hub, with the catalog as it is now, in one commit; returns that commit's address.
+        """Put the bundle on the hub as it is now, in one commit; returns that commit's address.
 
         repo_id: OWNER/NAME, made if it is not there, then `private` or not. revision: a branch, made likewise; main
-        unless given. base: the public name of the base model where it was trained from a folder. No path of this
-        machine goes along.
+        unless given. base: the public name of the base model where it was trained from a folder. counts: also what a
+        drift head has counted of everybody's events. No path of this machine goes along, and no user.
 
         Raises:
             BundleError: what the hub has against it, with a remedy; nothing is published then.
         """
-        return push(replace(self._bundle, catalog=self.catalog), repo_id, private, revision, token, base)
+        return push(shareable(self._now(), base, counts), repo_id, private, revision, token)
 
     @property
     def config(self) -> FinetuneConfig:
@@ -270,6 +267,13 @@ class Recommender(Answers):
         with self._items.lock:
             rows_of(self.catalog, items)
             self._items.removed.difference_update(items)
+
+    def _now(self) -> Bundle:
+        items, drift = self._items, self._items.drift
+        if drift is not None and drift.counts is not None and self._live is not None:
+            drift = replace(drift, counts=self._live.sums())
+        removed = tuple(sorted(items.removed))
+        return replace(self._bundle, catalog=items.catalog, drift=drift, removed=removed)
 
     def _bias(self, at: Time | None, looking_for: str | None, where: Where | None, topic: str | None) -> Tensor:
         """(N,) what scores gain: evidence of what is looked for, and -inf for what is not to be chosen from."""
