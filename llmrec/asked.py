@@ -10,14 +10,15 @@ from typing import Any
 
 import yaml
 
-from llmrec.config import DataConfig
+from llmrec.config import DataConfig, SplitName
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.data.splits import make_split
 from llmrec.data.timestamps import iso
 from llmrec.errors import ConfigError
 from llmrec.evaluation.drift_user import UserDrift, user_drift
-from llmrec.hub.bundle import load_bundle
+from llmrec.hub.bundle import Bundle, load_bundle
+from llmrec.hub.share import bundle_folder
 from llmrec.recommender import Recommender
 from llmrec.retrieval.events import VERBATIM, Event, Item, item_of, seconds_of
 from llmrec.retrieval.explanation import Explanation, Term
@@ -95,6 +96,26 @@ def log_of(recommender: Recommender, data: DataConfig | None) -> Log:
     return load_log(log_config(recommender.config.data, data))
 
 
+def bundle_and_log(bundle: Path, data: DataConfig | None, backbone: str | None = None) -> tuple[Bundle, Log]:
+    """A bundle and a log of its items to evaluate it on: its own, with what `data` gives in place of its settings.
+
+    Raises:
+        ConfigError: a log of other items.
+    """
+    loaded = load_bundle(bundle_folder(bundle), backbone)
+    log = load_log(log_config(loaded.config.data, data))
+    if not log.catalog.ids.equals(loaded.catalog.ids):
+        raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
+    return loaded, log
+
+
+def seen_in_training(bundle: Bundle, log: Log, split: SplitName) -> str | None:
+    """What to say where the test part of a split may be what a bundle was trained on."""
+    if split == bundle.config.split.names[0] and log.facts.fingerprint == bundle.facts["fingerprint"]:
+        return None
+    return "another log or split than this recommender was trained on: training may have seen the test part"
+
+
 def one_item(item: list[str] | str | None, text: list[str] | str | None) -> Item:
     """The item asked about: of the catalog, or by its text."""
     given: list[Item] = [*several(item), *({VERBATIM: words} for words in several(text))]
@@ -142,7 +163,7 @@ def drift_of(bundle: Path, user: str, at: str | None, data: DataConfig | None) -
     Raises:
         ConfigError: no drift head, a log of other items, an unknown user, or one without events before `at`.
     """
-    loaded = load_bundle(bundle)
+    loaded = load_bundle(bundle_folder(bundle))
     if loaded.drift is None or loaded.config.drift is None:
         raise ConfigError(f"{bundle} holds no drift head; train it with drift: {{}} in the recipe, or --drift '{{}}'")
     log = load_log(log_config(loaded.config.data, data))

@@ -19,9 +19,12 @@ VERBS: dict[str, str] = {
     "audience": "which users to show an item to, a new one from its text",
     "drift": "how a user's interest moved, where it is going, and what the crowd went on to from there",
     "evaluate": "rank the test part of a log again with a saved bundle",
+    "push": "put a bundle on the Hugging Face hub, from where others load it by name",
+    "export": "a bundle's text encoder by itself, as a folder that sentence-transformers loads",
     "audit": "what a log hides: ties, repeats, leakage, cold items, what leave-one-out would not show",
 }
-SHORT = {"-k": ["--k"], "--json": ["--as_json", "true"], "--words": ["--words", "true"]}
+SHORT = {"-k": ["--k"], "--json": ["--as_json", "true"]}
+SWITCHES = ("--private", "--words")  # alone, they mean yes
 MANY = ("--history", "--item", "--text", "--label", "--where")
 
 
@@ -50,8 +53,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _written_out(arguments: list[str]) -> list[str]:
-    """`--history a b` as the one JSON list that the parser takes; `-k`, `--json` and `--words` written out, and dashes in
-    names, as in `--looking-for`, as the parser has them.
+    """`--history a b` as the one JSON list that the parser takes; `-k` and `--json` by their long names, dashes in
+    names, as in `--looking-for`, as the parser has them, and `--private` or `--words` alone with their value.
     """
     written, rest = list[str](), list(arguments)
     while rest:
@@ -60,6 +63,8 @@ def _written_out(arguments: list[str]) -> list[str]:
             name, *value = flag[2:].split("=", 1)
             flag = "--" + "=".join([name.replace("-", "_"), *value])
         written += SHORT.get(flag, [flag])
+        if flag in SWITCHES and (not rest or rest[0].startswith("-")):
+            written.append("true")
         if flag not in MANY:
             continue
         while rest and not rest[0].startswith("-"):
@@ -70,7 +75,8 @@ def _written_out(arguments: list[str]) -> list[str]:
 
 
 def _function(name: str) -> Callable[..., None]:
-    from llmrec import questions, verbs
+    from llmrec import questions, sharing, verbs
 
-    function: Callable[..., None] = getattr(questions if hasattr(questions, name) else verbs, name)
+    home = next(module for module in (questions, sharing, verbs) if hasattr(module, name))
+    function: Callable[..., None] = getattr(home, name)
     return function

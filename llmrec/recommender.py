@@ -12,14 +12,16 @@ from torch import Tensor
 from llmrec.config import FinetuneConfig
 from llmrec.evaluation.replay import MAX_HISTORY
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
+from llmrec.hub.share import Token, bundle_folder, push, shareable
 from llmrec.models.backbone import Backbone
-from llmrec.models.topk import top_k
 from llmrec.retrieval.events import Asked, History, Item, Time, check_as_many, rows_of
 from llmrec.retrieval.explaining import explain
 from llmrec.retrieval.explanation import Explanation
 from llmrec.retrieval.following import Following
+from llmrec.retrieval.index import Index
 from llmrec.retrieval.live import seen_pairs
 from llmrec.retrieval.mixture import log_chances_of, ranked_by_chance
+from llmrec.retrieval.nearest import Nearest, scan
 from llmrec.retrieval.ranked import Recommendation, Where, allowed, check_k, listed
 from llmrec.retrieval.words import evidence
 
@@ -47,27 +49,51 @@ class Recommender(Following):
         if device is not None:
             bundle.model.to(device)
         super().__init__(bundle, folder, backbone)
+        self._nearest: Nearest | None = None
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, backbone: str | None = None, device: str | torch.device | None = None
+        cls,
+        name: str | Path,
+        backbone: str | None = None,
+        device: str | torch.device | None = None,
+        revision: str | None = None,
+        token: Token = None,
     ) -> Recommender:
-        """Load and verify a bundle.
+        """Load and verify a bundle: a folder, or a repository of the Hugging Face hub, OWNER/NAME.
 
         backbone: a local copy of the base model, for new text where no hub is at hand. device: the CPU unless given.
+        revision: a branch, a tag or a commit on the hub. token: for private repositories, else that of `hf auth login`.
 
         Raises:
-            BundleError: a folder that is no bundle, was altered, or does not reproduce its own scores.
+            BundleError: what is no bundle, was altered, does not reproduce its own scores, or cannot be fetched.
         """
-        return cls(load_bundle(Path(folder), backbone), Path(folder), backbone, device)
+        folder = bundle_folder(name, revision, token)
+        return cls(load_bundle(folder, backbone), folder, backbone, device)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the bundle as it is now: items that were added or removed, and what has been counted, included."""
-        items, drift = self._items, self._items.drift
-        if drift is not None and drift.counts is not None and self._live is not None:
-            drift = replace(drift, counts=self._live.sums())
-        removed = tuple(sorted(items.removed))
-        save_bundle(Path(folder), replace(self._bundle, catalog=items.catalog, drift=drift, removed=removed))
+        save_bundle(Path(folder), self._now())
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: Token = None,
+        base: str | None = None,
+        counts: bool = True,
+    ) -> str:
+        """Put the bundle on the hub as it is now, in one commit; returns that commit's address.
+
+        repo_id: OWNER/NAME, made if it is not there, then `private` or not. revision: a branch, made likewise; main
+        unless given. base: the public name of the base model where it was trained from a folder. counts: also what a
+        drift head has counted of everybody's events. No path of this machine goes along, and no user.
+
+        Raises:
+            BundleError: what the hub has against it, with a remedy; nothing is published then.
+        """
+        return push(shareable(self._now(), base, counts), repo_id, private, revision, token)
 
     @property
     def config(self) -> FinetuneConfig:
@@ -190,6 +216,16 @@ class Recommender(Following):
             if self._live is not None:
                 self._live.extend()
 
+    def use_index(self, index: Index | str | None) -> None:
+        """Look up items in an index, for catalogs that take too long to scan: ivf, sq8, hnsw, `milvus:` with a file or
+        a URI, or an `Index`; None scans again, as is the default. Scores stay exact, and no fewer items are found.
+
+        Raises:
+            ConfigError: a bundle with a drift head, or as `Nearest` and `open_index` do.
+        """
+        with self._items.lock:
+            self._nearest = None if index is None else Nearest(self._items, index)
+
     def remove_items(self, items: Sequence[str]) -> None:
         """Recommend these no more; histories may still hold them, and they can be scored.
 
@@ -210,6 +246,13 @@ class Recommender(Following):
             rows_of(self.catalog, items)
             self._items.removed.difference_update(items)
 
+    def _now(self) -> Bundle:
+        items, drift = self._items, self._items.drift
+        if drift is not None and drift.counts is not None and self._live is not None:
+            drift = replace(drift, counts=self._live.sums())
+        removed = tuple(sorted(items.removed))
+        return replace(self._bundle, catalog=items.catalog, drift=drift, removed=removed)
+
     def _bias(self, at: Time | None, looking_for: str | None, where: Where | None, topic: str | None) -> Tensor:
         """(N,) what scores gain: evidence of what is looked for, and -inf for what is not to be chosen from."""
         bias = self._ruled_out(at)
@@ -228,6 +271,8 @@ class Recommender(Following):
             found = ranked_by_chance(items, self.live, asked, k, seen, bias)
         else:
             states = items.scorer.states(asked.queries, items.cold(asked.texts))  # (B, D)
-            seen = None if seen is None else seen.to(states.device)
-            found = top_k(items.table, states, k, seen, items.extra() + bias.to(states.device))
+            if self._nearest is None:
+                found = scan(items, states, k, seen, bias)
+            else:
+                found = self._nearest.find(states, k, seen, bias)
         return [listed(self.catalog, score, rows) for score, rows in zip(*found, strict=True)]

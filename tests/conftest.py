@@ -215,7 +215,7 @@ def log_folder(log: Log, tmp_path: Path) -> str:
 def make_bundle(tiny_bert: Path, log: Log) -> Callable[..., Bundle]:
     """make_bundle(strategy): heads drawn at random, and trained backbone weights moved away from where they began.
 
-    path: of the backbone. changes: to the model's settings.
+    path: of the backbone, prompt: what it reads a text in. changes: to the model's settings.
     """
 
     import torch
@@ -227,10 +227,10 @@ def make_bundle(tiny_bert: Path, log: Log) -> Callable[..., Bundle]:
     from llmrec.models.recommender_model import RecommenderModel
     from llmrec.models.transfer import apply_strategy
 
-    def make(strategy: Strategy, path: Path = tiny_bert, **changes: object) -> Bundle:
+    def make(strategy: Strategy, path: Path = tiny_bert, prompt: str = "{text}", **changes: object) -> Bundle:
         torch.manual_seed(0)
         backbone_config = BackboneConfig(
-            name=str(path), hub_id="owner/tiny", strategy=strategy, last_k=1, lora=LoraConfig(rank=2)
+            name=str(path), hub_id="owner/tiny", prompt=prompt, strategy=strategy, last_k=1, lora=LoraConfig(rank=2)
         )
         layers = ModelConfig(dim=8, **changes)
         config = FinetuneConfig(DataConfig(source="nowhere"), backbone=backbone_config, model=layers)

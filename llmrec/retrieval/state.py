@@ -1,7 +1,8 @@
 """What moves while a fitted drift head serves: popularity, transitions, and each user's beliefs and last events.
 
-An event costs microseconds: its user's rows are brought up to date at once, and the event waits to be counted until
-counts are next read, since counting a thousand events costs little more than counting one.
+An event costs microseconds: its user's rows are brought up to date at once, and the event waits to be counted with
+others (`counted`). The state is, to the last bit, what its events make of it, whenever it was asked, saved or restored
+between them.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ import torch
 from torch import Tensor
 
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Mask, Rows
+from llmrec.data.interactions import Rows
 from llmrec.errors import DataError
 from llmrec.evaluation.replay import MAX_HISTORY, Stream, World, parts_of, recent_of
 from llmrec.models.drift.environment import NEVER, Arrays, Environment
 from llmrec.models.drift.head import DriftHead, Recent
 from llmrec.models.drift.transitions import NOBODY, Transitions
 from llmrec.retrieval.beliefs import Beliefs
+from llmrec.retrieval.counted import Counted
 from llmrec.retrieval.last_events import LastEvents
 from llmrec.retrieval.seen import Seen
 from llmrec.retrieval.state_file import check_same, facts_of, read_state, unreadable, with_items, write_state
 
 END_OF_TIME = 253_402_300_800  # the year 10000; milliseconds lie beyond
-MOST_WAITING = 4096  # events that are not counted yet
-AT_ONCE = 1 << 18  # events that are counted together: each makes a pair with everything in its window
+WAITING = "waiting.events"
 REMEDIES = {
     "user": "make place for new users with add_users",
     "item": "give a row of the catalog",
@@ -57,8 +58,7 @@ class LiveState:
         self.head, self.stream, self.n_users = head, stream, stream.n_users
         self.last, self.seen, self.most = LastEvents(self.n_users, most), Seen(self.n_users), most
         self.beliefs = None if tables is None else Beliefs(tables, self.n_users)
-        self._world = stream.world()
-        self._waiting: list[tuple[int, int, int, bool]] = []  # user, item, time, whether late
+        self._counted = Counted(stream.world(), makes_pairs=bool({"transitions", "gate"} & head.terms))
 
     def add_users(self, count: int) -> None:
         """Make place for new users, whose rows follow those there are."""
@@ -74,8 +74,9 @@ class LiveState:
         """
         if stream.n_items < self.stream.n_items or (self.beliefs is not None and stream.chain is None):
             raise ValueError(f"a stream of {stream.n_items} items cannot take the place of {self.stream.n_items}")
-        self._world.environment.grow(stream.n_items)
-        self._world.transitions.grow_items(stream.n_items)
+        world = self._counted.changed()
+        world.environment.grow(stream.n_items)
+        world.transitions.grow_items(stream.n_items)
         if self.beliefs is not None and stream.chain is not None:
             self.beliefs.know(stream.chain)
         self.stream = stream
@@ -93,9 +94,7 @@ class LiveState:
             self.beliefs.observe(user, item, 0 if late or newest == NEVER else time - newest)
         self.last.insert(user, item, time)
         self.seen.insert(user, item)
-        self._waiting.append((user, item, time, late))
-        if len(self._waiting) >= MOST_WAITING:
-            self._count()
+        self._counted.observe(user, item, time, late)
 
     def observe_many(self, user: Rows, item: Rows, time: Rows) -> None:
         """Take note of events (E,) in order of arrival, as `observe` does of one, in a fraction of the time.
@@ -112,10 +111,7 @@ class LiveState:
             self.beliefs.observe_many(user, item, np.where(late | (newest == NEVER), 0, time - newest))
         self.last.insert_many(user, item, time)
         self.seen.insert_many(user, item)
-        self._count()
-        for start in range(0, len(user), AT_ONCE):
-            some = slice(start, start + AT_ONCE)
-            self._observe(user[some], item[some], time[some], late[some])
+        self._counted.observe_many(user, item, time, late)
 
     def forget(self, user: int) -> None:
         """Leave nothing of a user. What the user's events add to everyone's counts stays in them.
@@ -124,10 +120,10 @@ class LiveState:
             DataError: no such user.
         """
         self.check(user=user)
-        self._count()
+        self._counted.settle()
         self.last.forget(user)
         self.seen.forget(user)
-        self._world.transitions.forget(user)
+        self._counted.world.transitions.forget(user)
         if self.beliefs is not None:
             self.beliefs.rows[user] = self.beliefs.newcomer
 
@@ -165,10 +161,10 @@ class LiveState:
 
     def world(self, at: int) -> World:
         """Environment and transitions with every event counted, as of `at` or just after the newest event."""
-        self._count()
-        newest = self._world.environment.newest
-        self._world.moment = at if newest is None else max(at, newest + 1)
-        return self._world
+        world = self._counted.read()
+        newest = world.environment.newest
+        world.moment = at if newest is None else max(at, newest + 1)
+        return world
 
     @torch.no_grad()
     def scores(self, base_scores: Tensor, users: Rows, at: int) -> Tensor:
@@ -183,12 +179,11 @@ class LiveState:
         Raises:
             LookupError, ValueError: sums of other items or settings, or none.
         """
-        self._waiting.clear()
-        self._world.restore(sums)
+        self._counted = Counted(self._counted.world, self._counted.makes_pairs)
+        self._counted.world.restore(sums)
 
     def save(self, path: Path, also: Arrays | None = None) -> None:
         """Write all of it to one file, whole or not at all. also: what else is to lie in it; `load` passes it over."""
-        self._count()
         write_state(path, (also or {}) | self._arrays(), facts_of(self.head, self.stream) | self._sizes())
 
     @classmethod
@@ -239,34 +234,20 @@ class LiveState:
         newest[order] = np.maximum(before, np.repeat(self.last.time[users, -1], count))
         return newest
 
-    def _count(self) -> None:
-        """Count the waiting events, in one batch."""
-        if not self._waiting:
-            return
-        user, item, time, late = np.array(self._waiting, dtype=np.int64).T
-        self._waiting.clear()
-        self._observe(user, item, time, late == 1)
-
-    def _observe(self, user: Rows, item: Rows, time: Rows, late: Mask) -> None:
-        self._world.environment.observe(item, time)
-        if not {"transitions", "gate"} & self.head.terms:
-            return
-        # Within a batch transitions go by time, where late is what arrived after a newer one.
-        self._world.transitions.observe(user[~late], item[~late], time[~late])
-
     def _grow(self, n_rows: int) -> None:
         self.last.grow(n_rows)
         self.seen.grow(n_rows)
-        self._world.transitions.grow(n_rows)
+        self._counted.world.transitions.grow(n_rows)
         if self.beliefs is not None:
             self.beliefs.grow(n_rows)
 
     def _parts(self) -> dict[str, Environment | Transitions | Seen]:
-        return {"environment": self._world.environment, "transitions": self._world.transitions, "seen": self.seen}
+        world = self._counted.world
+        return {"environment": world.environment, "transitions": world.transitions, "seen": self.seen}
 
     def _arrays(self) -> Arrays:
-        """No copies."""
-        arrays: Arrays = {"item": self.last.item, "time": self.last.time}
+        """No copies, but of what waits."""
+        arrays: Arrays = {"item": self.last.item, "time": self.last.time, WAITING: self._counted.waiting()}
         if self.beliefs is not None:
             arrays["belief"] = self.beliefs.rows
         for name, part in self._parts().items():
@@ -276,11 +257,13 @@ class LiveState:
     def _restore(self, arrays: Arrays, n_users: int) -> None:
         for name, own in self._arrays().items():
             saved = arrays[name]
-            if name != "seen.item" and (saved.shape, saved.dtype) != (own.shape, own.dtype):
+            if name not in ("seen.item", WAITING) and (saved.shape, saved.dtype) != (own.shape, own.dtype):
                 raise ValueError(f"{name} is {saved.dtype} {saved.shape}, not {own.dtype} {own.shape}")
-        largest = max(int(arrays[name].max(initial=NOBODY)) for name in ("item", "transitions.last_item", "seen.item"))
+        items = arrays["item"], arrays["transitions.last_item"], arrays["seen.item"]
+        largest = max(int(rows.max(initial=NOBODY)) for rows in items)
         if largest >= self.stream.n_items or not 0 <= n_users <= len(self.last):
             raise ValueError("it names items or users that there are not")
+        self._counted.restore(arrays[WAITING], n_users, self.stream.n_items)
         self.n_users, self.last.item, self.last.time = n_users, arrays["item"], arrays["time"]
         if self.beliefs is not None:
             self.beliefs.rows = arrays["belief"]

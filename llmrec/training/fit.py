@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -23,7 +22,7 @@ from llmrec.data.histories import Queries
 from llmrec.data.interactions import Rows, Ties
 from llmrec.data.splits import Split
 from llmrec.evaluation.metrics import ndcg_at
-from llmrec.evaluation.ranking import Ranking, Scorer, rank_queries
+from llmrec.evaluation.ranking import Ranking, Scorer
 from llmrec.model_config import ModelConfig
 from llmrec.models.knowledge import Knowledge, take_over
 from llmrec.models.reader import Reader
@@ -32,6 +31,7 @@ from llmrec.training.calibration import choose_match, new_item_logits, novelty_o
 from llmrec.training.checkpoints import Progress
 from llmrec.training.objectives import Objective, RecommendationObjective
 from llmrec.training.scorer import ModelScorer
+from llmrec.training.sharing import own_share, rank_shared
 from llmrec.training.trainer import Run, Trainer
 
 
@@ -137,13 +137,8 @@ def adapt_backbone(
 
 def rank_sharded(task: Task, scorer: Scorer, queries: Queries, n_top: int, progress: str | None = None) -> Ranking:
     """Rank all queries, each process its share; every process gets the whole ranking, in order."""
-    ranking = rank_queries(
-        scorer, _own_share(task, queries), n_top, mask_seen=task.mask_seen, available=task.available, progress=progress
-    )
-    if task.accelerator.num_processes == 1:
-        return ranking
-    parts = gather_object([(ranking.rank, ranking.top)])
-    return Ranking(np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]))
+    n_items, accelerator = task.split.n_items, task.accelerator
+    return rank_shared(scorer, queries, n_items, accelerator, n_top, task.mask_seen, task.available, progress)
 
 
 def calibrate(task: Task, model: RecommenderModel) -> None:
@@ -156,7 +151,7 @@ def calibrate(task: Task, model: RecommenderModel) -> None:
         model.novelty.zero_()  # of an earlier calibration
         if model.items.match is not None:
             choose_match(model.items.match, model.items.text, lambda: mean_ndcg(task, ModelScorer(model)))
-        logits = new_item_logits(model, _own_share(task, task.valid), task.available)
+        logits = new_item_logits(model, own_share(task.valid, task.accelerator), task.available)
         if task.accelerator.num_processes > 1:
             logits = torch.cat(gather_object([logits]))
         model.novelty.fill_(novelty_of(logits, task.split.cold_items()[task.valid.target]))
@@ -165,12 +160,6 @@ def calibrate(task: Task, model: RecommenderModel) -> None:
 def mean_ndcg(task: Task, scorer: Scorer) -> float:
     """NDCG@10 over the validation queries, the same number in every process."""
     return float(ndcg_at(rank_sharded(task, scorer, task.valid, n_top=1).rank, 10).mean())
-
-
-def _own_share(task: Task, queries: Queries) -> Queries:
-    rank, world = task.accelerator.process_index, task.accelerator.num_processes
-    bounds = np.linspace(0, len(queries), world + 1).astype(int)
-    return queries.take(slice(bounds[rank], bounds[rank + 1]))
 
 
 def train(

@@ -1,7 +1,9 @@
 """A bundle gives the scores it was saved with, or says why not; what is saved is whole and holds no person."""
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from llmrec.models.drift.neighbours import text_vectors
 from llmrec.recommender import Recommender
 from llmrec.training.scorer import ModelScorer
 
-Make = Callable[[Strategy], Bundle]
+Make = Callable[..., Bundle]
 TEXTS = ["new red shoes", "old hat"]
 HISTORIES = [[], ["i1"], ["i3", "i2", "i9", "i3"]]
 
@@ -135,6 +137,30 @@ def test_another_base_model_is_refused(make_bundle: Make, tmp_path: Path, tiny_g
         load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), str(tiny_gpt2))
 
 
+def test_what_differs_of_another_base_is_named(make_bundle: Make, tmp_path: Path, tiny_bert: Path) -> None:
+    bundle = make_bundle("lora")
+    assert bundle.base is not None
+    save_bundle(tmp_path / "bundle", replace(bundle, base=replace(bundle.base, revision="abc")))
+    other = Path(shutil.copytree(tiny_bert, tmp_path / "half"))
+    weights = load_file(other / "model.safetensors")
+    save_file({name: weight.half() for name, weight in weights.items()}, other / "model.safetensors", {"format": "pt"})
+    settings = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(settings | {"dtype": "float16"}))
+    differ = r"base revision abc then, unknown now; base dtype float32 then, float16 now"
+    with pytest.raises(BundleError, match=differ):
+        load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), str(other))
+
+
+def test_heads_in_half_precision_are_named_as_such(make_bundle: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    save_bundle(folder, make_bundle("none"))
+    heads = load_file(folder / LAYOUT.heads)
+    save_file({name: weight.bfloat16() for name, weight in heads.items()}, folder / LAYOUT.heads)
+    rewrite_record(folder, files=digests(folder))
+    with pytest.raises(BundleError, match=r"does not reproduce its own scores.*dtype float32 then, bfloat16 now"):
+        load_bundle(folder)
+
+
 def test_the_same_architecture_with_other_weights_is_refused(
     make_bundle: Make, tmp_path: Path, tiny_bert: Path
 ) -> None:
@@ -190,6 +216,25 @@ def test_a_swap_that_fails_leaves_the_old_bundle(make_bundle: Make, tmp_path: Pa
         shutil.rmtree(partial)  # nothing is there to take the old one's place
     load_bundle(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_what_a_killed_save_left_is_put_right(make_bundle: Make, tmp_path: Path, swapped: bool) -> None:
+    folder = tmp_path / "bundle"
+    save_bundle(folder, make_bundle("none"))
+    gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
+    shutil.copytree(folder, tmp_path / f".bundle.{gone}.partial")
+    if swapped:  # killed between the two renames
+        folder.rename(tmp_path / f".bundle.{gone}.old")
+    else:
+        shutil.copytree(folder, tmp_path / f".bundle.{gone}.old")
+    running = Path(shutil.copytree(tmp_path / f".bundle.{gone}.partial", tmp_path / f".bundle.{os.getppid()}.partial"))
+    if swapped:
+        load_bundle(folder)
+        assert [path.name for path in tmp_path.iterdir() if path != running] == ["bundle"]
+    save_bundle(folder, make_bundle("frozen"))
+    assert load_bundle(folder).base is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["bundle", running.name])  # not ours to remove
 
 
 def test_only_plain_formats_and_no_one_s_history(make_bundle: Make, tmp_path: Path) -> None:
@@ -329,6 +374,16 @@ def test_bundles_from_before_drift_heads_were_kept_still_load(
     path.write_text(json.dumps(record))
     assert load_bundle(tmp_path / "bundle").drift is None
     assert not (tmp_path / "bundle" / LAYOUT.drift).exists()
+
+
+def test_bundles_from_before_text_match_still_load(make_bundle: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    save_bundle(folder, make_bundle("frozen", text_match=False))
+    before = load_bundle(folder)
+    config = json.loads((folder / LAYOUT.settings).read_text())["config"]
+    del config["model"]["text_match"]
+    rewrite_record(folder, config=config)
+    assert load_bundle(folder).config == before.config
 
 
 def test_a_missing_drift_head_is_named(make_bundle: Make, add_drift: Make, tmp_path: Path) -> None:

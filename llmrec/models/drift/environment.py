@@ -9,6 +9,7 @@ has to be touched; they move to a later reference before a number grows too larg
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,13 @@ class Environment:
         self.reference = self._reference(newest)
         for half_life, rate in enumerate(self.rate):
             np.add.at(self.sums[half_life], item, np.exp2((time - self.reference) * rate))
+
+    def ahead(self, item: Rows, time: Rows) -> Environment:
+        """A copy that has counted more events."""
+        other = copy(self)
+        other.sums = self.sums.copy()
+        other.observe(item, time)
+        return other
 
     def _reference(self, newest: int) -> int:
         """The time that sums are kept as of: `newest` to start with, and where numbers would grow too large."""

@@ -13,6 +13,7 @@ Bentley & Saxe 1980, doi:10.1016/0196-6774(80)90015-2).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -66,6 +67,17 @@ class Transitions:
         source, target, weight, when = self._pairs(user[by_user], item[by_user], time[by_user])
         if len(source):
             self._add(source, target, weight, when)
+
+    def ahead(self, user: Rows, item: Rows, time: Rows) -> Transitions:
+        """Counts with more events in them, to be read only: of last events it has those of these users."""
+        other, (users, row) = copy(self), np.unique(user, return_inverse=True)
+        other.last_item, other.last_time = self.last_item[users], self.last_time[users]
+        # A table of its own, beside those there are: to merge it with them each time would cost far more.
+        other.tables, other.row_sums = [], self.row_sums.copy()
+        other.observe(row, item, time)
+        faded = 1.0 if other.reference is None else self.fading(other.reference)
+        other.tables = [*(self.tables if faded == 1 else [table * faded for table in self.tables]), *other.tables]
+        return other
 
     def fading(self, time: int) -> float:
         """What every sum has faded to by `time`."""
