@@ -1,12 +1,15 @@
 """The recipe: each text is read once, whatever was killed and however many share it, and fine-tuning finds it."""
 
+import fcntl
 import os
 import pty
 import re
 import runpy
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -56,6 +59,8 @@ def test_two_processes_go_on_where_a_killed_one_was(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     screen, terminal = pty.openpty()
+    os.set_blocking(screen, False)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))  # a bar has no room on 0 columns
     command = [sys.executable, str(RECIPE), *arguments(items, tiny_bert)]
     shown = {key: value for key, value in os.environ.items() if key != "TQDM_DISABLE"}
     killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=terminal, env=shown)
