@@ -32,9 +32,9 @@ FEW = 1 / 20  # of the items: where no more are allowed, all of these are scored
 
 
 class FaissIndex:
-    """Some of the best may be missed; measure with `recall`. Where a part of the items is allowed, more is looked at, in
-    proportion; where fewer than k would be left although more are allowed, all of them are scored. Lists are laid out by
-    the first items that are added.
+    """Some of the best may be missed; measure with `recall`. The fewer items are allowed, the more are looked at; where
+    less than k would be left although more are allowed, all of them are scored. Lists are laid out by the items that
+    are added first.
 
     n_probes: lists that are looked into (ivf). n_candidates: followed at a time (hnsw); no fewer than k are.
 
