@@ -12,6 +12,7 @@ from llmrec.errors import LlmrecError
 VERBS: dict[str, str] = {
     "recommend": "ten recommendations for a history, or for a user of the bundle's log",
     "score": "how much a history calls for given items: of the catalog, or from their text alone",
+    "explain": "why a history calls for an item: by its events, by what is popular, by where people went on to",
     "similar": "items like one: of the catalog or from its text, also in another bundle's catalog",
     "friends": "users of the log who are like a user or a history, and what they have in common",
     "topics": "how a user's interest, or an item, divides among topics that are given in words",

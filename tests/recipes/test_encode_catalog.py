@@ -1,11 +1,13 @@
 """The recipe: each text is read once, whatever was killed and however many share it, and fine-tuning finds it."""
 
 import contextlib
+import fcntl
 import os
 import pty
 import re
 import runpy
 import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -66,7 +68,7 @@ def test_two_processes_go_on_where_a_killed_one_was(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     screen, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (25, 100))  # without columns nothing is drawn
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 100, 0, 0))  # without columns nothing is drawn
     command = [sys.executable, str(RECIPE), *arguments(items, tiny_bert)]
     shown = {key: value for key, value in os.environ.items() if key != "TQDM_DISABLE"}
     killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=terminal, env=shown)
