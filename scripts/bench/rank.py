@@ -22,7 +22,7 @@ from machine import describe, write_record
 from torch import Tensor
 
 from llmrec.evaluation.columns import aligned
-from llmrec.models.item_table import ItemTable, Precision, in_huge_pages
+from llmrec.models.item_table import ItemTable, Precision
 from llmrec.models.topk import Found, top_k
 from llmrec.retrieval.index import recall
 
@@ -57,7 +57,7 @@ def main(
 
 
 def of_catalog(n_items: int, users: int, rounds: int) -> list[Row]:
-    vectors = in_huge_pages(torch.randn(n_items, DIM))
+    vectors = torch.randn(n_items, DIM)
     queries = torch.randn(users, DIM)
     flat = faiss.IndexFlatIP(DIM)
     flat.add(vectors.numpy())
