@@ -38,12 +38,12 @@ class Worker:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words, text=True, env=environment,
             )  # fmt: skip
 
-    def round(self) -> dict[str, Any]:
-        """What the next round gave."""
+    def round(self, word: str = "") -> dict[str, Any]:
+        """What the next round gave. word: what the script is told before it."""
         if self.process.stdin is None or self.process.stdout is None:
             raise SystemExit(f"{self.script.name} has no pipes")
         try:
-            self.process.stdin.write("\n")
+            self.process.stdin.write(f"{word}\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             pass  # it has ended, and left word why

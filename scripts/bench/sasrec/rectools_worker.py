@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pandas as pd
 import torch
 from asked import Asked
@@ -12,6 +13,8 @@ from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
 from rounds import asked, serve
+
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 
 class Stopwatch(Callback):
@@ -27,19 +30,21 @@ class Stopwatch(Callback):
         self.seconds = time.process_time() - self.began
 
 
-def main(given: Asked) -> None:
-    torch.set_num_threads(1)
-    events = given.events()
+def dataset_of(events: dict[str, np.ndarray]) -> Dataset:
     frame = pd.DataFrame({Columns.User: events["user"], Columns.Item: events["item"], Columns.Weight: 1.0})
     frame[Columns.Datetime] = pd.to_datetime(events["time"], unit="s")
-    dataset = Dataset.construct(frame)
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return Dataset.construct(frame)
+
+
+def main(given: Asked) -> None:
+    torch.set_num_threads(1)
+    dataset = dataset_of(given.events())
     model = SASRecModel(
         n_blocks=given.layers, n_heads=given.heads, n_factors=given.dim, dropout_rate=given.dropout, loss="softmax",
         session_max_len=given.max_history, batch_size=given.batch,
         get_trainer_func=lambda: Trainer(
             accelerator="cpu", max_epochs=1, limit_train_batches=given.steps, enable_checkpointing=False,
-            callbacks=[Stopwatch()], **quiet,
+            callbacks=[Stopwatch()], **QUIET,
         ),
     )  # fmt: skip
 

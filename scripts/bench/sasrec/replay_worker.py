@@ -36,30 +36,41 @@ class Stopwatch(lightning.Callback):
         self.seconds = time.process_time() - self.began
 
 
+def schema_of(n_items: int, dim: int) -> TensorSchema:
+    item = TensorFeatureInfo(
+        ITEM, FeatureType.CATEGORICAL, is_seq=True, feature_hint=FeatureHint.ITEM_ID, cardinality=n_items,
+        padding_value=n_items, embedding_dim=dim,
+    )  # fmt: skip
+    return TensorSchema([item])
+
+
+def batches(
+    events: dict[str, np.ndarray], folder: str, schema: TensorSchema, batch: int, longest: int
+) -> ParquetModule:
+    """Its loader of histories, `batch` of them at once, each cut to its last `longest` targets."""
+    path = Path(folder) / "histories.parquet"
+    if not path.exists():
+        pq.write_table(pa.table({ITEM: histories(events["user"], events["item"])}), path)
+    shape = {"train": {ITEM: {"shape": longest + 1, "padding": schema[ITEM].padding_value}}}
+    transforms = {"train": make_default_sasrec_transforms(schema)["train"]}
+    return ParquetModule(batch, shape, transforms, train_path=str(path))
+
+
 def main(given: Asked, folder: str) -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     events = given.events()
-    n_items = int(events["item"].max()) + 1
-    path = str(Path(folder) / "histories.parquet")
-    pq.write_table(pa.table({ITEM: histories(events["user"], events["item"])}), path)
-    item = TensorFeatureInfo(
-        ITEM, FeatureType.CATEGORICAL, is_seq=True, feature_hint=FeatureHint.ITEM_ID, cardinality=n_items,
-        padding_value=n_items, embedding_dim=given.dim,
-    )  # fmt: skip
-    schema = TensorSchema([item])
+    schema = schema_of(int(events["item"].max()) + 1, given.dim)
     model = LightningModule(
         SasRec.from_params(
             schema, embedding_dim=given.dim, num_heads=given.heads, num_blocks=given.layers,
             max_sequence_length=given.max_history, dropout=given.dropout,
         )
     )  # fmt: skip
-    shape = {"train": {ITEM: {"shape": given.max_history + 1, "padding": n_items}}}
 
     def one_round() -> tuple[int, float]:
         watch = Stopwatch()
-        transforms = {"train": make_default_sasrec_transforms(schema)["train"]}
-        module = ParquetModule(given.batch, shape, transforms, train_path=path)
+        module = batches(events, folder, schema, given.batch, given.max_history)
         trainer = lightning.Trainer(
             accelerator="cpu", max_epochs=1, limit_train_batches=given.steps, limit_val_batches=0, logger=False,
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, callbacks=[watch],
