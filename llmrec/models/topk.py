@@ -87,7 +87,8 @@ def top_k(table: ItemTable, queries: Tensor, k: int, without: Pairs | None = Non
 
 
 def _search(table: ItemTable, queries: Tensor, k: int, without: Pairs | None, bias: Tensor | None) -> Found:
-    if len(table) < SMALL or len(table) * len(queries) <= PLAIN_CELLS or MANY * k > len(table):
+    few = len(table) * len(queries) <= PLAIN_CELLS and not table.compressed  # exact vectors may have to come from disk
+    if few or len(table) < SMALL or MANY * k > len(table):
         return _plain(table.exact, queries, k, without, bias)
     best = _scan(table, queries, k, HEAD * k if table.compressed else k, without, bias)
     score, item = best.sorted()  # (B, HEAD * k), or (B, k)
@@ -103,7 +104,7 @@ def _search(table: ItemTable, queries: Tensor, k: int, without: Pairs | None, bi
 
 def _plain(items: Tensor, queries: Tensor, k: int, without: Pairs | None, bias: Tensor | None) -> Found:
     """Of all scores (B, N), some queries at a time, in one buffer."""
-    size = max(PLAIN_CELLS // len(items), 1) if queries.is_cpu else len(queries)
+    size = max((PLAIN_CELLS if queries.is_cpu else CELLS_ON_GPU) // len(items), 1)
     buffer = torch.empty(size, len(items), device=queries.device) if size < len(queries) else None
     parts: list[Found] = []
     for start in range(0, len(queries), size):
