@@ -1,6 +1,6 @@
 """Exact top-k: ours against torch's matmul and topk, and against FAISS's flat index.
 
-    OMP_NUM_THREADS=1 python scripts/bench/rank.py [--items '[100000,1000000]'] [--rounds 5] [--json PATH]
+    OMP_NUM_THREADS=1 python scripts/bench/rank.py [--items '[10000,100000,1000000]'] [--rounds 5] [--json PATH]
 
 CPU time of one thread; all ways take their turn in each round, and medians are compared. Beside them stand the quickest
 and the slowest round. Vectors are random normal, so that nothing but their number is known of them. Recall is measured
@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
 
 def main(
-    items: tuple[int, ...] = (100_000, 1_000_000), users: int = 512, rounds: int = 5, json: Path | None = None
+    items: tuple[int, ...] = (10_000, 100_000, 1_000_000), users: int = 512, rounds: int = 5, json: Path | None = None
 ) -> None:
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
