@@ -123,16 +123,14 @@ def _ordered(scores: Tensor, k: int) -> Found:
     """The k best of (B, N), ties by row."""
     best, item = scores.topk(min(k + 1, scores.shape[1]))
     values = best.numpy() if best.is_cpu else best  # of a few numbers NumPy tells in a fraction of the time
-    if bool((values[:, :-1] > values[:, 1:]).all()) and (best.shape[1] > k or bool((values[:, -1] > -torch.inf).all())):
-        return Found(best[:, :k], item[:, :k])  # neither ties nor NaN
-    scores.masked_fill_(scores.isnan(), -torch.inf)
-    best, item = scores.topk(best.shape[1])
-    tied = ((best[:, 1:] == best[:, :-1]) & (best[:, 1:] > -torch.inf)).any(1).nonzero().flatten()
-    if len(tied):
-        keys = packed(scores[tied], torch.arange(scores.shape[1], device=scores.device))
-        best[tied, :k], item[tied, :k] = unpacked(keys.topk(k).values)
+    clear = (values[:, :-1] > values[:, 1:]).all(1) & (values[:, k - 1] > -torch.inf)  # no ties, no NaN, k items
     best, item = best[:, :k], item[:, :k]
-    return Found(best, item.masked_fill(best == -torch.inf, -1))
+    if not bool(clear.all()):
+        of_query = torch.as_tensor(~clear).nonzero().flatten()
+        some = scores[of_query]
+        keys = packed(some.masked_fill_(some.isnan(), -torch.inf), torch.arange(some.shape[1], device=some.device))
+        best[of_query], item[of_query] = unpacked(keys.topk(k).values)
+    return Found(best, item)
 
 
 def _together(parts: list[Found]) -> Found:

@@ -51,9 +51,13 @@ def main(
     rows = [row for n_items in items for row in of_catalog(n_items, users, rounds)]
     machine = describe() | {"faiss": faiss.__version__}
     print(f"top-{K} of N x {DIM}: {machine['cpu']}, one thread, torch {machine['torch']}, faiss {machine['faiss']}\n")
-    body = [[r.work, f"{r.ours:,.1f}", f"{r.peer:,.1f}", f"{r.ratio:.2f}", r.unit, r.spread] for r in rows]
+    body = [[r.work, digits(r.ours), digits(r.peer), f"{r.ratio:.2f}", r.unit, r.spread] for r in rows]
     print("\n".join(aligned([["work", "ours", "peer", "peer / ours", "unit", "spread"], *body])))
     write_record(json, [row._asdict() for row in rows], machine)
+
+
+def digits(number: float) -> str:
+    return f"{number:,.1f}" if number >= 10 else f"{number:.4f}"
 
 
 def of_catalog(n_items: int, users: int, rounds: int) -> list[Row]:
@@ -97,7 +101,7 @@ def in_turn(ways: dict[str, Way], rounds: int) -> dict[str, list[float]]:
 
 def compared(work: str, ours: list[float], peer: list[float]) -> Row:
     own, other = float(np.median(ours)), float(np.median(peer))
-    spread = f"{min(ours):,.1f}-{max(ours):,.1f}, {min(peer):,.1f}-{max(peer):,.1f}"
+    spread = ", ".join(f"{digits(min(side))}-{digits(max(side))}" for side in (ours, peer))
     return Row(work, own, other, other / own, "CPU ms", spread)
 
 
