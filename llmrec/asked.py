@@ -10,19 +10,28 @@ from typing import Any
 
 import yaml
 
-from llmrec.config import DataConfig
+from llmrec.config import DataConfig, SplitName
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.data.splits import make_split
 from llmrec.data.timestamps import iso
 from llmrec.errors import ConfigError
 from llmrec.evaluation.drift_user import UserDrift, user_drift
-from llmrec.hub.bundle import load_bundle
+from llmrec.hub.bundle import Bundle, load_bundle
+from llmrec.hub.share import bundle_folder
 from llmrec.recommender import Recommender
 from llmrec.retrieval.events import VERBATIM, Event, Item, item_of, seconds_of
+from llmrec.retrieval.explanation import Explanation, Term
 from llmrec.retrieval.ranked import Recommendation
 
-SHOWN_EVENTS = 5
+SHOWN_EVENTS, SHOWN_WORDS = 5, 8
+TERMS: dict[Term, str] = {
+    "anyone": "what anybody would be offered",
+    "base": "what the model makes of the history",
+    "environment": "what is popular now",
+    "transitions": "where people went on to from there",
+    "chain": "latent interests",
+}
 PLACES = {"source", "interactions", "items"}  # another place is another place as a whole
 
 
@@ -87,6 +96,26 @@ def log_of(recommender: Recommender, data: DataConfig | None) -> Log:
     return load_log(log_config(recommender.config.data, data))
 
 
+def bundle_and_log(bundle: Path, data: DataConfig | None, backbone: str | None = None) -> tuple[Bundle, Log]:
+    """A bundle and a log of its items to evaluate it on: its own, with what `data` gives in place of its settings.
+
+    Raises:
+        ConfigError: a log of other items.
+    """
+    loaded = load_bundle(bundle_folder(bundle), backbone)
+    log = load_log(log_config(loaded.config.data, data))
+    if not log.catalog.ids.equals(loaded.catalog.ids):
+        raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
+    return loaded, log
+
+
+def seen_in_training(bundle: Bundle, log: Log, split: SplitName) -> str | None:
+    """What to say where the test part of a split may be what a bundle was trained on."""
+    if split == bundle.config.split.names[0] and log.facts.fingerprint == bundle.facts["fingerprint"]:
+        return None
+    return "another log or split than this recommender was trained on: training may have seen the test part"
+
+
 def one_item(item: list[str] | str | None, text: list[str] | str | None) -> Item:
     """The item asked about: of the catalog, or by its text."""
     given: list[Item] = [*several(item), *({VERBATIM: words} for words in several(text))]
@@ -112,13 +141,29 @@ def print_ranked(found: list[Recommendation]) -> None:
         print(f"{item.rank:>3}  {item.score:8.3f}  {item.label}  [{item.item}]")
 
 
+def explanation_lines(told: Explanation) -> list[str]:
+    """An explanation for people: why, by term, by event and by word."""
+    shares = sorted(told.shares().items(), key=lambda share: -share[1])
+    lines = [f"{told.label}, score {told.score:.3f}", told.sentence, ""]
+    lines += [f"{share:6.1%}  {TERMS[term]}" for term, share in shares]
+    if told.events:
+        lines += ["", "by what was done:"]
+    for place in told.strongest()[:SHOWN_EVENTS]:
+        event = told.events[place]
+        lines.append(f"{event.share:6.1%}  {event.label}  [{event.item}]")
+    if told.tokens:
+        strongest = sorted(told.tokens, key=lambda token: -abs(token.value))[:SHOWN_WORDS]
+        lines += ["", "words: " + ", ".join(f"{token.token} {token.value:+.2f}" for token in strongest)]
+    return lines
+
+
 def drift_of(bundle: Path, user: str, at: str | None, data: DataConfig | None) -> UserDrift:
     """A user's interest as of `at`, by the drift head of a bundle.
 
     Raises:
         ConfigError: no drift head, a log of other items, an unknown user, or one without events before `at`.
     """
-    loaded = load_bundle(bundle)
+    loaded = load_bundle(bundle_folder(bundle))
     if loaded.drift is None or loaded.config.drift is None:
         raise ConfigError(f"{bundle} holds no drift head; train it with drift: {{}} in the recipe, or --drift '{{}}'")
     log = load_log(log_config(loaded.config.data, data))
@@ -131,5 +176,5 @@ def drift_of(bundle: Path, user: str, at: str | None, data: DataConfig | None) -
         raise ConfigError(f"user {user!r} has no events before {at}; the first is at {iso(int(times[0]))}")
     config = loaded.config
     split, ties = make_split(config.split.names[0], log.interactions, log.n_users, log.n_items, config.split)
-    stream = loaded.drift.stream(loaded.config.drift, split, ties, text_neighbours=False)
+    stream = loaded.drift.stream(loaded.config.drift, split, ties, by_text=False)
     return user_drift(loaded.drift.head, stream, (row, str(user)), moment, log.catalog.label)

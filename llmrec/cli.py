@@ -12,14 +12,18 @@ from llmrec.errors import LlmrecError
 VERBS: dict[str, str] = {
     "recommend": "ten recommendations for a history, or for a user of the bundle's log",
     "score": "how much a history calls for given items: of the catalog, or from their text alone",
+    "explain": "why a history calls for an item: by its events, by what is popular, by where people went on to",
     "similar": "items like one: of the catalog or from its text, also in another bundle's catalog",
     "friends": "users of the log who are like a user or a history, and what they have in common",
     "topics": "how a user's interest, or an item, divides among topics that are given in words",
     "audience": "which users to show an item to, a new one from its text",
     "drift": "how a user's interest moved, where it is going, and what the crowd went on to from there",
     "evaluate": "rank the test part of a log again with a saved bundle",
+    "push": "put a bundle on the Hugging Face hub, from where others load it by name",
+    "export": "a bundle's text encoder by itself, as a folder that sentence-transformers loads",
     "audit": "what a log hides: ties, repeats, leakage, cold items, what leave-one-out would not show",
 }
+SWITCHES = ("--private",)  # alone, they mean yes
 MANY = ("--history", "--item", "--text", "--label", "--where")
 
 
@@ -48,8 +52,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _written_out(arguments: list[str]) -> list[str]:
-    """`--history a b` as the one JSON list that the parser takes; `-k` and `--json` by their long names, and dashes in
-    names, as in `--looking-for`, as the parser has them.
+    """`--history a b` as the one JSON list that the parser takes; `-k` and `--json` by their long names, dashes in
+    names, as in `--looking-for`, as the parser has them, and `--private` alone with its value.
     """
     written, rest = list[str](), list(arguments)
     while rest:
@@ -58,6 +62,8 @@ def _written_out(arguments: list[str]) -> list[str]:
             name, *value = flag[2:].split("=", 1)
             flag = "--" + "=".join([name.replace("-", "_"), *value])
         written += {"-k": ["--k"], "--json": ["--as_json", "true"]}.get(flag, [flag])
+        if flag in SWITCHES and (not rest or rest[0].startswith("-")):
+            written.append("true")
         if flag not in MANY:
             continue
         while rest and not rest[0].startswith("-"):
@@ -68,7 +74,8 @@ def _written_out(arguments: list[str]) -> list[str]:
 
 
 def _function(name: str) -> Callable[..., None]:
-    from llmrec import questions, verbs
+    from llmrec import questions, sharing, verbs
 
-    function: Callable[..., None] = getattr(questions if hasattr(questions, name) else verbs, name)
+    home = next(module for module in (questions, sharing, verbs) if hasattr(module, name))
+    function: Callable[..., None] = getattr(home, name)
     return function

@@ -136,6 +136,8 @@ class TrainConfig:
     negatives: `full` softmax over the catalog, or the number of shared uniform negatives.
     live_items, backbone_learning_rate: where the backbone itself trains, the items a step reads through it with
         gradients, and its own learning rate.
+    renew_steps: there, after how many steps the whole catalog is read anew, for the items that steps have not read;
+        null: only before each validation.
     refit: after the best epoch is known, train anew on train + validation for as long, before the test.
     """
 
@@ -152,6 +154,7 @@ class TrainConfig:
     evals_per_epoch: int = 1
     live_items: int = 256
     backbone_learning_rate: float = 2e-4
+    renew_steps: int | None = None
     refit: bool = False
 
 
@@ -170,6 +173,8 @@ class DriftConfig:
     refresh_days: how often counts are brought up to date during the test, each a row of the report beside `frozen`.
     ablate: also a row for each term alone, for each term left out, and for a control that is as fresh but learns no
         drift: environment and transitions that never fade, and a constant gate.
+    keep_counts: the bundle holds what everyone did by the end of the log, as sums of items and of pairs of items, so
+        that it knows the day wherever it is sent. It names no user, but a rare pair can be one user's.
     """
 
     terms: tuple[DriftTerm, ...] = ("interest", "environment", "transitions", "chain", "gate")
@@ -182,6 +187,7 @@ class DriftConfig:
     n_states: int = 32
     refresh_days: tuple[float, ...] = (1.0, 7.0, 30.0)
     ablate: bool = True
+    keep_counts: bool = True
 
     def __post_init__(self) -> None:
         lengths = (*self.half_lives_days, self.gap_days, *self.transition_half_lives_days, *self.refresh_days)

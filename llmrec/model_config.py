@@ -47,6 +47,8 @@ class ModelConfig:
     similarity: of states and items; `cosine` is divided by a learned temperature.
     affinity: how strongly, to start with, the history's items speak for items like them, beside the transformer; 0: not
         at all.
+    text_match: beside what is trained, items gain by how near their text is to the texts of the history, as much as
+        validation finds best, which may be nothing. Vectors to rank by are longer for it, by those of the text.
     time_bias: attention also sees the time between events.
     query_time: whether the model is told when the target happens (`known`) or only the last event's time.
     """
@@ -66,6 +68,7 @@ class ModelConfig:
     item_scale: float = 0.1
     id_scale: float = 1.0
     affinity: float = 10.0
+    text_match: bool = True
     time_bias: bool = True
     query_time: Literal["known", "last_event"] = "last_event"
     history_encoder: HistoryEncoderName = "sequence"

@@ -4,46 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from llmrec.config import FinetuneConfig
-from llmrec.data.catalog import ItemCatalog
-from llmrec.data.interactions import Mask
-from llmrec.data.log import Log
-from llmrec.data.sources import load_log
+from llmrec.evaluation.replay import MAX_HISTORY
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
+from llmrec.hub.share import Token, bundle_folder, push, shareable
 from llmrec.models.backbone import Backbone
-from llmrec.models.topk import top_k
-from llmrec.retrieval.events import Event, Item, Time, read_histories, rows_of, seconds_of
-from llmrec.retrieval.friends import SimilarUser, friends
-from llmrec.retrieval.item_vectors import ItemVectors
-from llmrec.retrieval.ranked import Recommendation, Where, allowed, best, check_k, listed, seen_pairs
-from llmrec.retrieval.similar import Space, similarities
-from llmrec.retrieval.users import AudienceMember, Users, audience
-from llmrec.retrieval.words import (
-    HALF_LIFE_EVENTS,
-    SHARE,
-    TEMPLATE,
-    TopicShare,
-    evidence,
-    interest,
-    items_about,
-    ordered,
-    topic_shares,
-)
+from llmrec.retrieval.events import Asked, History, Item, Time, check_as_many, rows_of
+from llmrec.retrieval.explaining import explain
+from llmrec.retrieval.explanation import Explanation
+from llmrec.retrieval.following import Following
+from llmrec.retrieval.index import Index
+from llmrec.retrieval.live import seen_pairs
+from llmrec.retrieval.mixture import log_chances_of, ranked_by_chance
+from llmrec.retrieval.nearest import Nearest, scan
+from llmrec.retrieval.ranked import Recommendation, Where, allowed, check_k, listed
+from llmrec.retrieval.words import evidence
 
 
-class Recommender:
-    """Recommends from, and scores against, a catalog that can grow.
+class Recommender(Following):
+    """Recommends from, and scores against, a catalog that can grow, for users who are followed live.
 
     A history is a sequence of events, oldest first: item ids, fields of items that the catalog lacks (such as another
-    domain's, which are then read by their text), or (item, time) pairs of either. A time is seconds since the epoch, a
-    datetime or an ISO string, UTC where it does not say. Scores are the model's logits: they order items for one
-    history, and their differences are log-odds. `at` is the query time: events at or after it are left out.
-    Without it the moment of the last event is asked about.
+    domain's, which are then read by their text), or (item, time) pairs of either; or it is a live user's id, and means
+    all that has been observed of that user. A time is seconds since the epoch, a datetime or an ISO string, UTC where
+    it does not say. `at` is the query time: events at or after it are left out, but for a live user's, who is asked
+    about from the newest event on. Without it the moment of the last event is asked about.
+
+    Scores are logits of the model: they order items for one history, and their differences are log-odds. Where the
+    bundle holds a drift head they are log chances by its mixture, in the light of what everybody does; counts are as of
+    `at`, or as of the newest event of anybody where that is later.
+
+    Users and counts begin with the log that the bundle was trained on where it can be read, else with the counts that
+    the bundle keeps, and no users, else with nothing; `follow` and `load_state` choose. `observe` goes on from there.
     """
 
     def __init__(
@@ -51,25 +48,52 @@ class Recommender:
     ) -> None:
         if device is not None:
             bundle.model.to(device)
-        self._bundle = bundle
-        self._items = ItemVectors(bundle, folder, backbone)
+        super().__init__(bundle, folder, backbone)
+        self._nearest: Nearest | None = None
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, backbone: str | None = None, device: str | torch.device | None = None
+        cls,
+        name: str | Path,
+        backbone: str | None = None,
+        device: str | torch.device | None = None,
+        revision: str | None = None,
+        token: Token = None,
     ) -> Recommender:
-        """Load and verify a bundle.
+        """Load and verify a bundle: a folder, or a repository of the Hugging Face hub, OWNER/NAME.
 
         backbone: a local copy of the base model, for new text where no hub is at hand. device: the CPU unless given.
+        revision: a branch, a tag or a commit on the hub. token: for private repositories, else that of `hf auth login`.
 
         Raises:
-            BundleError: a folder that is no bundle, was altered, or does not reproduce its own scores.
+            BundleError: what is no bundle, was altered, does not reproduce its own scores, or cannot be fetched.
         """
-        return cls(load_bundle(Path(folder), backbone), Path(folder), backbone, device)
+        folder = bundle_folder(name, revision, token)
+        return cls(load_bundle(folder, backbone), folder, backbone, device)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the bundle with the catalog as it is now, added items included."""
-        save_bundle(Path(folder), replace(self._bundle, catalog=self.catalog))
+        """Write the bundle as it is now: items that were added or removed, and what has been counted, included."""
+        save_bundle(Path(folder), self._now())
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: Token = None,
+        base: str | None = None,
+        counts: bool = True,
+    ) -> str:
+        """Put the bundle on the hub as it is now, in one commit; returns that commit's address.
+
+        repo_id: OWNER/NAME, made if it is not there, then `private` or not. revision: a branch, made likewise; main
+        unless given. base: the public name of the base model where it was trained from a folder. counts: also what a
+        drift head has counted of everybody's events. No path of this machine goes along, and no user.
+
+        Raises:
+            BundleError: what the hub has against it, with a remedy; nothing is published then.
+        """
+        return push(shareable(self._now(), base, counts), repo_id, private, revision, token)
 
     @property
     def config(self) -> FinetuneConfig:
@@ -77,23 +101,13 @@ class Recommender:
         return self._bundle.config
 
     @property
-    def catalog(self) -> ItemCatalog:
-        """The items, added ones included."""
-        return self._items.catalog
-
-    @property
     def backbone(self) -> Backbone:
         """The language model that reads new text; loaded when it is first needed."""
         return self._items.backbone
 
-    @cached_property
-    def log(self) -> Log:
-        """The log that the bundle was trained on, read again from where it was."""
-        return load_log(self.config.data)
-
     def recommend(
         self,
-        history: Sequence[Event] = (),
+        history: History = (),
         k: int = 10,
         at: Time | None = None,
         include_seen: bool = False,
@@ -121,7 +135,7 @@ class Recommender:
     @torch.no_grad()
     def recommend_many(
         self,
-        histories: Sequence[Sequence[Event]],
+        histories: Sequence[History],
         k: int = 10,
         at: Time | None = None,
         include_seen: bool = False,
@@ -131,34 +145,63 @@ class Recommender:
     ) -> list[list[Recommendation]]:
         """`recommend` for several histories in one pass."""
         check_k(k)
-        asked, items = read_histories(self.catalog, histories, at), self._items
-        states = items.scorer.states(asked.queries, items.cold(asked.texts))  # (B, D)
-        bias = items.extra()  # (N,)
-        if looking_for is not None:
-            bias += evidence(items, looking_for).to(bias)
-        if at is not None and self.catalog.release_time is not None:
-            bias[torch.from_numpy(self.catalog.release_time > seconds_of(at))] = -torch.inf
-        if where is not None:
-            bias[torch.from_numpy(~allowed(self.catalog, where))] = -torch.inf
-        if topic is not None:
-            bias[torch.from_numpy(~self.items_about(topic))] = -torch.inf
-        seen = None if include_seen else seen_pairs(asked.queries, len(self.catalog)).to(states.device)
-        found = top_k(items.table, states, k, seen, bias)
-        return [listed(self.catalog, score, rows) for score, rows in zip(*found, strict=True)]
+        with self._items.lock:
+            bias = self._bias(at, looking_for, where, topic)
+            return self._ranked(self._read(histories, at), k, include_seen, bias)
 
-    @torch.no_grad()
-    def score(self, history: Sequence[Event], items: Sequence[Item], at: Time | None = None) -> list[float]:
+    def score(self, history: History, items: Sequence[Item], at: Time | None = None) -> list[float]:
         """A score for each item: a catalog id, or the fields of an item that is in no catalog.
 
-        `{"title": ...}` goes through the bundle's template; `{"text": ...}` is read as it is.
+        `{"title": ...}` goes through the bundle's template; `{"text": ...}` is read as it is. An item in no catalog
+        scores as it would if it alone were added.
 
         Raises:
             DataError: an unknown id. BundleError: new text, and a recommender on ids alone.
         """
-        asked = read_histories(self.catalog, [history], at)
-        state = self._items.scorer.states(asked.queries, self._items.cold(asked.texts))  # (1, D)
-        scores: list[float] = self._bundle.model.scores(state, *self._items.scoring(items))[0].tolist()
-        return scores
+        return self.score_many([history], [items], at)[0]
+
+    @torch.no_grad()
+    def score_many(
+        self, histories: Sequence[History], items: Sequence[Sequence[Item]], at: Time | None = None
+    ) -> list[list[float]]:
+        """`score` for several histories in one pass, each with items of its own."""
+        check_as_many(histories, items)
+        with self._items.lock:
+            asked, own = self._read(histories, at), self._items
+            if own.drift is not None:
+                return log_chances_of(own, self.live, asked, items)
+            states = own.scorer.states(asked.queries, own.cold(asked.texts)).unsqueeze(1)  # (B, 1, D)
+            pairs = zip(states, items, strict=True)
+            return [self._bundle.model.scores(state, *own.scoring(wanted))[0].tolist() for state, wanted in pairs]
+
+    def explain(self, history: History, item: Item, at: Time | None = None, tokens: bool = False) -> Explanation:
+        """Why an item, of the catalog or given by its fields, has its score: parts that add up to it, by term and by
+        event of the history, and a sentence. `llmrec.retrieval.explain` says what is exact and what is attribution.
+
+        tokens: also what the words of the item's text add to the score of the model below, which takes the backbone and
+        captum (`pip install llmrec[explain]`).
+
+        Raises:
+            DataError: an unknown id. BundleError: text to read, and a recommender on ids alone. ConfigError: tokens,
+            and no captum.
+        """
+        return self.explain_many([history], [item], at, tokens)[0]
+
+    def explain_many(
+        self, histories: Sequence[History], items: Sequence[Item], at: Time | None = None, tokens: bool = False
+    ) -> list[Explanation]:
+        """`explain` for several histories, an item for each."""
+        check_as_many(histories, items)
+        own = self._items
+        with own.lock:
+            live = None if own.drift is None else self.live
+            scores = self.score_many(histories, [[item] for item in items], at)
+            asked = [self._read([history], at) for history in histories]
+            most = max(MAX_HISTORY, self.config.model.max_history)
+            return [
+                explain(own, live, one, item, most, score, tokens)
+                for one, item, (score,) in zip(asked, items, scores, strict=True)
+            ]
 
     def add_items(self, items: Sequence[Mapping[str, object]]) -> None:
         """Put new items (fields with their id) into the catalog: they can be recommended at once, by their text.
@@ -166,101 +209,70 @@ class Recommender:
         Raises:
             DataError: an id that is missing, given twice or taken; nothing is added then.
         """
-        if items:
+        if not items:
+            return
+        with self._items.lock:
             self._items.extend(items)
+            if self._live is not None:
+                self._live.extend()
 
-    def label(self, item: Item) -> str:
-        """What to call an item before people: its title, or the start of its text."""
-        return self._items.name(item)
-
-    def described(self, history: Sequence[Event]) -> list[Event]:
-        """The history with each item as its text: what a recommender of another domain can be asked about."""
-        return self._items.described(history)
-
-    @torch.no_grad()
-    def similar_items(
-        self, item: Item, k: int = 10, of: Space = "text", other: Recommender | None = None
-    ) -> list[Recommendation]:
-        """The k items most like an item, by the cosine of their texts or of how the model sees them.
-
-        other: whose catalog to look in, by text; the texts are compared less the mean of their own catalog.
+    def use_index(self, index: Index | str | None) -> None:
+        """Look up items in an index, for catalogs that take too long to scan: ivf, sq8, hnsw, `milvus:` with a file or
+        a URI, or an `Index`; None scans again, as is the default. Scores stay exact, and no fewer items are found.
 
         Raises:
-            ConfigError: bundles whose texts different backbones have read, or of="model" between two bundles.
-            DataError: an unknown id. BundleError: text, and a bundle on ids alone.
+            ConfigError: a bundle with a drift head, or as `Nearest` and `open_index` do.
         """
-        check_k(k)
-        there = self if other is None else other
-        alike = similarities(of, item, self._items, there._items).cpu()
-        if there is self and isinstance(item, str):
-            alike[rows_of(self.catalog, [item])] = -torch.inf
-        return best(there.catalog, alike, k)
+        with self._items.lock:
+            self._nearest = None if index is None else Nearest(self._items, index)
 
-    @torch.no_grad()
-    def similar_users(
-        self, who: str | Sequence[Event], k: int = 10, at: Time | None = None, log: Log | None = None
-    ) -> list[SimilarUser]:
-        """The k users of a log whose interest is most like that of a user of it (an id), or of a history's.
-
-        log: the bundle's own unless given. Only events before `at` are known, of anyone.
+    def remove_items(self, items: Sequence[str]) -> None:
+        """Recommend these no more; histories may still hold them, and they can be scored.
 
         Raises:
-            ConfigError: a user without events before `at`, or k below 1. DataError: an unreadable history, or a log
-            with other items.
+            DataError: an unknown id; nothing is removed then.
         """
-        check_k(k)
-        return friends(self._items, self._users(log, at), who, k, at)
+        with self._items.lock:
+            rows_of(self.catalog, items)
+            self._items.removed.update(items)
 
-    def item_topics(
-        self, items: Sequence[Item], labels: Sequence[str], template: str = TEMPLATE
-    ) -> list[list[TopicShare]]:
-        """For each item, how much of its text speaks of each label (shares, largest first), by names alone.
-
-        template: what the backbone reads in a label's place, such as "a {label} film".
+    def restore_items(self, items: Sequence[str]) -> None:
+        """Recommend removed items again.
 
         Raises:
-            ConfigError: fewer than two labels, or a template without `{label}`. DataError: an unknown id.
-            BundleError: a bundle on ids alone.
+            DataError: an unknown id; nothing is restored then.
         """
-        shares = topic_shares(self._items, self._items.texts(items), labels, template)  # (C, L)
-        return [ordered(labels, of_item) for of_item in shares]
+        with self._items.lock:
+            rows_of(self.catalog, items)
+            self._items.removed.difference_update(items)
 
-    def topics(
-        self,
-        history: Sequence[Event],
-        labels: Sequence[str],
-        at: Time | None = None,
-        template: str = TEMPLATE,
-        half_life_events: float = HALF_LIFE_EVENTS,
-    ) -> list[TopicShare]:
-        """How a history's interest divides among labels, largest first: the mean of its items' shares, in which an
-        event counts half as much as one that is `half_life_events` later.
+    def _now(self) -> Bundle:
+        items, drift = self._items, self._items.drift
+        if drift is not None and drift.counts is not None and self._live is not None:
+            drift = replace(drift, counts=self._live.sums())
+        removed = tuple(sorted(items.removed))
+        return replace(self._bundle, catalog=items.catalog, drift=drift, removed=removed)
 
-        Raises:
-            ConfigError: no events before `at`, and as `item_topics` does.
-        """
-        texts = self._items.texts_of(read_histories(self.catalog, [history], at))
-        return ordered(labels, interest(topic_shares(self._items, texts, labels, template), half_life_events))
+    def _bias(self, at: Time | None, looking_for: str | None, where: Where | None, topic: str | None) -> Tensor:
+        """(N,) what scores gain: evidence of what is looked for, and -inf for what is not to be chosen from."""
+        bias = self._ruled_out(at)
+        if looking_for is not None:
+            bias += evidence(self._items, looking_for).to(bias)
+        if where is not None:
+            bias[torch.from_numpy(~allowed(self.catalog, where))] = -torch.inf
+        if topic is not None:
+            bias[torch.from_numpy(~self.items_about(topic))] = -torch.inf
+        return bias
 
-    def items_about(self, topic: str, share: float = SHARE) -> Mask:
-        """(N,) the `share` of the catalog whose text is nearest to a topic in words; a mask for `recommend`'s where.
-
-        Raises:
-            ConfigError: an empty topic, or a share out of range. BundleError: a bundle on ids alone.
-        """
-        return items_about(self._items, topic, share)
-
-    def audience(self, item: Item, k: int = 10, at: Time | None = None, log: Log | None = None) -> list[AudienceMember]:
-        """The k users of a log to show an item to (a new one is given by its fields): those whose next event it is
-        likeliest to be, among all that the catalog has for them. Who has it already is left out.
-
-        log, at: as in `similar_users`.
-
-        Raises:
-            DataError: an unknown id, or a log with other items. ConfigError: nobody has events before `at`.
-        """
-        check_k(k)
-        return audience(self._items, self._users(log, at), item, k)
-
-    def _users(self, log: Log | None, at: Time | None) -> Users:
-        return Users.of(self.log if log is None else log, self.catalog, None if at is None else seconds_of(at))
+    def _ranked(self, asked: Asked, k: int, include_seen: bool, bias: Tensor) -> list[list[Recommendation]]:
+        items = self._items
+        seen = None if include_seen else seen_pairs(asked, len(self.catalog), self._live)
+        if items.drift is not None:
+            found = ranked_by_chance(items, self.live, asked, k, seen, bias)
+        else:
+            states = items.scorer.states(asked.queries, items.cold(asked.texts))  # (B, D)
+            if self._nearest is None:
+                found = scan(items, states, k, seen, bias)
+            else:
+                found = self._nearest.find(states, k, seen, bias)
+        return [listed(self.catalog, score, rows) for score, rows in zip(*found, strict=True)]

@@ -147,23 +147,19 @@ def evaluate(
         split: default: the one the bundle was trained on.
         backbone: a local copy of the base model, for bundles whose backbone encodes histories.
     """
-    from llmrec.asked import log_config
-    from llmrec.data.sources import load_log
+    from llmrec.asked import bundle_and_log, seen_in_training
     from llmrec.data.splits import make_split
-    from llmrec.hub.bundle import load_bundle
+    from llmrec.evaluation.tables import render_slices
     from llmrec.training.reevaluate import reevaluate
 
-    loaded = load_bundle(bundle, backbone)
+    loaded, log = bundle_and_log(bundle, data, backbone)
     config = loaded.config
-    log = load_log(log_config(config.data, data))
-    if log.catalog.ids.to_pylist() != loaded.catalog.ids.to_pylist():
-        raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
     name = split or config.split.names[0]
-    if name != config.split.names[0] or log.facts.fingerprint != loaded.facts["fingerprint"]:
-        note = "another log or split than this recommender was trained on: training may have seen the test part"
+    if note := seen_in_training(loaded, log, name):
         print(f"note: {note}", file=sys.stderr)
     part, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
-    print(reevaluate(loaded.model, part, ties, log.catalog.release_time, config, loaded.evaluation["main"]))
+    report = reevaluate(loaded.model, part, ties, log.catalog.release_time, config, loaded.evaluation["main"])
+    print(render_slices(report, name))
 
 
 def audit(data: DataConfig, split: SplitConfig | None = None, as_json: bool = False) -> None:

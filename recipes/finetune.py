@@ -45,7 +45,7 @@ def main(config: FinetuneConfig) -> None:
         with accelerator.main_process_first():
             frozen = Backbone.load(config.backbone).requires_grad_(False).to(accelerator.device)
         cache = TextCache(frozen, accelerator=accelerator)
-        text, base = cache.vectors(log.catalog.texts()), BaseModel.of(frozen)
+        text, base = cache.vectors(log.catalog.text_array), BaseModel.of(frozen)
         if config.model.history_encoder != "sequence":
             histories = Reader.of(frozen, log.catalog.texts(), cache)
 

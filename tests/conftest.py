@@ -215,7 +215,7 @@ def log_folder(log: Log, tmp_path: Path) -> str:
 def make_bundle(tiny_bert: Path, log: Log) -> Callable[..., Bundle]:
     """make_bundle(strategy): heads drawn at random, and trained backbone weights moved away from where they began.
 
-    path: of the backbone. changes: to the model's settings.
+    path: of the backbone, prompt: what it reads a text in. changes: to the model's settings.
     """
 
     import torch
@@ -227,10 +227,10 @@ def make_bundle(tiny_bert: Path, log: Log) -> Callable[..., Bundle]:
     from llmrec.models.recommender_model import RecommenderModel
     from llmrec.models.transfer import apply_strategy
 
-    def make(strategy: Strategy, path: Path = tiny_bert, **changes: object) -> Bundle:
+    def make(strategy: Strategy, path: Path = tiny_bert, prompt: str = "{text}", **changes: object) -> Bundle:
         torch.manual_seed(0)
         backbone_config = BackboneConfig(
-            name=str(path), hub_id="owner/tiny", strategy=strategy, last_k=1, lora=LoraConfig(rank=2)
+            name=str(path), hub_id="owner/tiny", prompt=prompt, strategy=strategy, last_k=1, lora=LoraConfig(rank=2)
         )
         layers = ModelConfig(dim=8, **changes)
         config = FinetuneConfig(DataConfig(source="nowhere"), backbone=backbone_config, model=layers)
@@ -252,3 +252,36 @@ def make_bundle(tiny_bert: Path, log: Log) -> Callable[..., Bundle]:
         return Bundle(config, log.catalog, model, base, tuned, dataclasses.asdict(log.facts), EVALUATION)
 
     return make
+
+
+@pytest.fixture
+def add_drift() -> Callable[..., Bundle]:
+    """add_drift(bundle, **settings): the bundle with a head drawn at random, on a chain over the vectors of the
+    untrained backbone if there is one.
+    """
+    import torch
+
+    from llmrec.config import DriftConfig
+    from llmrec.hub.drift import FittedDrift
+    from llmrec.models.backbone import Backbone
+    from llmrec.models.drift.head import DriftHead
+    from llmrec.models.drift.latent import LatentChain
+    from llmrec.models.drift.neighbours import text_vectors
+
+    def add(bundle: Bundle, **settings: object) -> Bundle:
+        text, chain = None, None
+        if bundle.base is None:
+            settings = {"terms": ("interest", "transitions", "gate")} | settings
+        else:
+            untrained = Backbone.load(bundle.config.backbone)
+            text = untrained.encode(untrained.tokens(bundle.catalog.texts()))
+            chain = LatentChain(text_vectors(text)[:4])
+        config = DriftConfig(**{"n_states": 4, "text_neighbours": 5} | settings)
+        torch.manual_seed(2)
+        head = DriftHead(config, chain).requires_grad_(False)
+        for weight in head.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+        drift = FittedDrift(head, 30.0, text, None if text is None else text.mean(0))
+        return dataclasses.replace(bundle, config=dataclasses.replace(bundle.config, drift=config), drift=drift)
+
+    return add

@@ -239,8 +239,10 @@ def test_what_is_not_out_yet_is_not_recommended(recommender: Recommender) -> Non
 
 
 def test_one_where_a_list_belongs_is_a_mistake(recommender: Recommender) -> None:
-    with pytest.raises(DataError, match="'i1' is one id"):
+    with pytest.raises(DataError, match="nothing is known of user 'i1'"):
         recommender.recommend("i1")
+    with pytest.raises(DataError, match=r"'hat'. is one item"):
+        recommender.recommend({"title": "hat"})
     for one in ("i1", {"title": "hat"}):
         with pytest.raises(DataError, match="is one item; give a list"):
             recommender.score(["i2"], one)

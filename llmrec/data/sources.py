@@ -16,11 +16,12 @@ from llmrec.data.filters import first_of_pairs, k_core, renumber
 from llmrec.data.ids import Codes, EncodedIds, encode_ids
 from llmrec.data.interactions import Interactions, Rows
 from llmrec.data.log import Log, LogFacts, make_log
-from llmrec.data.tables import HUB, read_tables
+from llmrec.data.tables import HUB, read_items, read_tables
+from llmrec.data.templates import parse_template
 from llmrec.data.timestamps import ParsedTimes, Resolution, parse_times
 from llmrec.errors import DataError
 
-__all__ = ["Log", "LogFacts", "load_log"]
+__all__ = ["Log", "LogFacts", "load_catalog", "load_log"]
 
 
 class _Events(NamedTuple):
@@ -60,6 +61,20 @@ def load_log(config: DataConfig) -> Log:
     log = _filtered(source, read, catalog, config)
     pa.default_memory_pool().release_unused()
     return log
+
+
+def load_catalog(config: DataConfig) -> ItemCatalog:
+    """The items without their log: ids, the fields that the text is made of, and release dates.
+
+    Raises: as `load_log` does.
+    """
+    problems: list[str] = []
+    fields = [part.field for part in parse_template(config.text_template)]
+    items = read_items(config, problems, [*fields, *filter(None, [config.release_column])])
+    catalog = None if items is None else _catalog(items, config, problems)
+    if catalog is None:
+        raise DataError(config.source or config.items or "data", problems)
+    return catalog
 
 
 class _Read(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.csv
@@ -27,22 +27,41 @@ def read_tables(config: DataConfig, problems: list[str]) -> tuple[Source | None,
         ConfigError: a configuration that names no source of one of them.
         DataError: the embedded source without the package that holds it.
     """
-    if config.source == MOVIELENS and config.interactions is None and config.items is None:
+    if _embedded(config):
         return movielens_small()
     events = [config.user_column, config.item_column, config.time_column]
-    events += [config.order_column] if config.order_column else []
-    wanted = (
-        ("interactions", config.interactions, events[:2], events),
-        ("items", config.items, [config.catalog_item_column], None),
-    )
-    found: list[Source | None] = []
-    for role, explicit, ids, columns in wanted:
-        try:
-            found.append(_read(role, explicit, config.source, ids, columns))
-        except DataError as error:
-            problems += error.problems
-            found.append(None)
-    return found[0], found[1]
+    wanted = [*events, *filter(None, [config.order_column])]
+    return _table("interactions", config, problems, events[:2], wanted), read_items(config, problems)
+
+
+def read_items(config: DataConfig, problems: list[str], fields: Sequence[str] | None = None) -> Source | None:
+    """The table of items alone. fields: those needed beside the ids, all others may be left out; None: all are needed.
+
+    Raises: as `read_tables` does.
+    """
+    if _embedded(config):
+        return movielens_small()[1]
+    ids = [config.catalog_item_column]
+    return _table("items", config, problems, ids, None if fields is None else [*ids, *fields])
+
+
+def _embedded(config: DataConfig) -> bool:
+    return config.source == MOVIELENS and config.interactions is None and config.items is None
+
+
+def _table(
+    role: Literal["interactions", "items"],
+    config: DataConfig,
+    problems: list[str],
+    ids: Sequence[str],
+    columns: Sequence[str] | None,
+) -> Source | None:
+    explicit = config.interactions if role == "interactions" else config.items
+    try:
+        return _read(role, explicit, config.source, ids, columns)
+    except DataError as error:
+        problems += error.problems
+        return None
 
 
 def _read(

@@ -22,7 +22,8 @@ PERIODS = {1: "months", 3: "quarters", 12: "years"}
 
 def drift_section(portrait: Portrait) -> str:
     """Markdown, with the pictures of `draw_portrait`."""
-    blocks = ["## Preferences that move", "\n".join(f"* {line}" for line in _learnt(portrait))]
+    learnt = [*learnt_lines(portrait), _shares_line(portrait.shares)]
+    blocks = ["## Preferences that move", "\n".join(f"* {line}" for line in learnt)]
     blocks += [_shares_table(portrait.shares), _picture("shares of the mixture by gap", "drift_shares.png")]
     if portrait.decay is not None:
         blocks += ["### How long interest lasts", _decay(portrait.decay)]
@@ -51,6 +52,11 @@ def user_lines(user: UserDrift) -> list[str]:
     return lines if user.moves else [*lines, "nobody went on to anything new from this user's last items of late"]
 
 
+def learnt_lines(portrait: Portrait) -> list[str]:
+    """What the weights of a head say, a sentence for each of its terms."""
+    return list(_learnt(portrait))
+
+
 def _learnt(portrait: Portrait) -> Iterator[str]:
     learnt, terms = portrait.learnt, portrait.learnt["terms"]
     if "interest" in terms:
@@ -77,8 +83,10 @@ def _learnt(portrait: Portrait) -> Iterator[str]:
             f"slow belief, half of which has moved on after {slow} and which an event renews by {gains[0]:.0%}, and "
             f"{learnt['chain_fast_share']:.0%} a fast one ({fast}, {gains[1]:.0%})."
         )
-    shares = portrait.shares
-    yield (
+
+
+def _shares_line(shares: Shares) -> str:
+    return (
         f"What the gate leaves to each part, after {shares.n_events} events over {spoken(shares.span_days)} as the "
         f"median user has them, the last with an item of which {shares.known_pairs:.0f} pairs are known, by the time "
         "since then:"

@@ -5,7 +5,8 @@ Many published ranks are too good because every tie wins, or because seen items 
     rank = 1 + #(items that score higher) + 0.5 * #(other items that score the same)
 
 which is the expected rank if ties are broken at random. Items of the history are masked (unless the task is
-repeat consumption); the target itself never is. Memory is bounded by batch_size * N.
+repeat consumption); the target itself never is. Memory is bounded by batch_size * N scores, `SCORES` of them where
+`queries_at_once` says how many queries.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from llmrec.errors import LlmrecError
 from llmrec.evaluation.metrics import Values, ndcg_at
 
 AT_ONCE = 1 << 18  # scores that are ranked together: 1 MiB
+BATCH, SCORES = 256, 1 << 28  # queries that are scored together; fewer where their scores would take more than 1 GiB
 
 
 class ScoreError(LlmrecError, ValueError):
@@ -51,7 +53,7 @@ def rank_queries(
     queries: Queries,
     n_top: int = 20,
     mask_seen: bool = True,
-    batch_size: int = 256,
+    batch_size: int = BATCH,
     available: Rows | None = None,
     progress: str | None = None,
 ) -> Ranking:
@@ -80,7 +82,12 @@ def rank_queries(
     return Ranking(np.concatenate(ranks), np.concatenate(tops))
 
 
-def mean_ndcg(scorer: Scorer, queries: Queries, k: int = 10, mask_seen: bool = True, batch_size: int = 256) -> float:
+def queries_at_once(n_items: int) -> int:
+    """How many queries to score together: 256 up to a million items, 26 at ten million."""
+    return max(min(BATCH, SCORES // max(n_items, 1)), 1)
+
+
+def mean_ndcg(scorer: Scorer, queries: Queries, k: int = 10, mask_seen: bool = True, batch_size: int = BATCH) -> float:
     """Mean NDCG@k over the queries: what tuning and early stopping look at."""
     ranking = rank_queries(scorer, queries, n_top=1, mask_seen=mask_seen, batch_size=batch_size)
     return float(ndcg_at(ranking.rank, k).mean())

@@ -6,12 +6,13 @@ world stays as it was when the test began. Histories are as of the query all the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from llmrec.data.histories import Queries
 from llmrec.data.interactions import Interactions, Rows, Ties
 from llmrec.data.splits import Split
 from llmrec.evaluation.ranking import Scorer
-from llmrec.models.drift.environment import DAY, Environment
+from llmrec.models.drift.environment import DAY, Arrays, Environment
 from llmrec.models.drift.head import DriftHead, Moves, Recent
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_neighbours
@@ -28,6 +29,7 @@ from llmrec.models.drift.transitions import Transitions, TransitionSettings
 
 DAILY, FROZEN = 1.0, float("inf")
 MAX_HISTORY = 50
+OWN = "last_item", "last_time"  # what transitions know of single users
 
 
 class World:
@@ -48,6 +50,28 @@ class World:
         self.environment.observe(log.item[new], log.time[new])
         self.transitions.observe(log.user[new], log.item[new], log.time[new])
         self._n_observed, self.moment = end, moment
+
+    def sums(self) -> Arrays:
+        """What everyone's events add up to, without anything that is one user's."""
+        parts = {"environment": self.environment.state(), "transitions": self.transitions.sums()}
+        return {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+
+    def restore(self, sums: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from `sums`, of as many items or fewer: of users nothing is known.
+
+        Raises:
+            LookupError, ValueError: these are no sums, or they are of more items or of other half-lives.
+        """
+        n_items = len(self.transitions.row_sums)
+        state = {name.removeprefix("environment."): array for name, array in sums.items()}
+        if state["sums"].shape[0] != len(self.environment.rate) or state["sums"].shape[1] > n_items:
+            raise ValueError(f"sums of shape {state['sums'].shape} do not fit {n_items} items")
+        self.environment.restore(state)
+        self.environment.grow(n_items)
+        users = {name: self.transitions.state()[name] for name in OWN}
+        own = {name.removeprefix("transitions."): array for name, array in sums.items()}
+        self.transitions.restore(own | users)
+        self.transitions.grow_items(n_items)
 
 
 class ChainTables(NamedTuple):

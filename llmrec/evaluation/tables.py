@@ -8,7 +8,7 @@ from typing import Any
 
 from llmrec.evaluation.columns import aligned
 from llmrec.evaluation.drift import Portrait
-from llmrec.evaluation.drift_words import drift_section
+from llmrec.evaluation.drift_words import drift_section, learnt_lines
 from llmrec.evaluation.results import Comparison, Report, Row
 
 _OWN_KEYS = {"main", "primary", "bootstrap_samples", "protocol", "settings", "seeds", "comparisons", "drift"}
@@ -26,6 +26,7 @@ _TIES = {
     "file_order": "histories hold the events before the target in the file's order, those of the same time included "
     "(the papers' habit)",
 }
+_TOLD = {"transfer": "What other domains were worth", "distillation": "What is left of the teacher"}
 _VERDICTS = {
     "better": "is better than",
     "no clear difference": "shows no clear difference from",
@@ -77,11 +78,18 @@ def render_markdown(report: Report) -> str:
 
 
 def summary(report: Report) -> dict[str, Any]:
-    """What a bundle keeps of a report: every model over all queries, the main one in every slice, and the protocol."""
+    """What a bundle keeps of a report: every model over all queries, the main one in every slice, the protocol, who won
+    and who lost, what is told of other domains and of a teacher, and what a drift head has learned.
+    """
     main = report.run["main"]
     rows = [asdict(row) for row in report.rows if row.slice == "overall" or row.model == main]
-    protocol = {split: protocol_sentence(report, split) for split in report.splits}
-    return {"main": main, "primary": report.run["primary"], "protocol": protocol, "rows": rows}
+    found: dict[str, Any] = {"main": main, "primary": report.run["primary"], "rows": rows}
+    found["protocol"] = {split: protocol_sentence(report, split) for split in report.splits}
+    found["verdicts"] = {split: _verdict(report, split) for split in report.splits}
+    found["told"] = {title: report.run[key] for key, title in _TOLD.items() if key in report.run}
+    if "drift" in report.run:
+        found["drift"] = learnt_lines(Portrait.read(report.run["drift"]))
+    return found
 
 
 def ranked_models(report: Report, split: str) -> list[str]:

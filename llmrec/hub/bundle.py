@@ -24,10 +24,10 @@ from llmrec.config import FinetuneConfig
 from llmrec.config_files import config_from
 from llmrec.data.catalog import ItemCatalog
 from llmrec.errors import BundleError, ConfigError
-from llmrec.hub.card import render_card
+from llmrec.hub.card import Address, render_card
 from llmrec.hub.drift import FittedDrift, load_drift, save_drift
-from llmrec.hub.layout import FORMAT, LAYOUT, TUNED, check_digests, digests, replacing
-from llmrec.hub.probe import check_probe, check_reading, make_probe
+from llmrec.hub.layout import FORMAT, LAYOUT, TUNED, check_digests, digests, recover, replacing
+from llmrec.hub.probe import Facts, check_probe, check_reading, differences, dtypes, make_probe
 from llmrec.models.backbone import Backbone
 from llmrec.models.history_encoders.protocol import BackboneReads
 from llmrec.models.locate import packaged_copy_of
@@ -44,17 +44,24 @@ UNREADABLE = (
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The pretrained model that a bundle builds on: its public name, revision, and a hash of weights and tokenizer."""
+    """The pretrained model that a bundle builds on: its public name, revision, a hash of weights and tokenizer, and the
+    dtype that the weights were stored in (None in bundles from before that was kept).
+    """
 
     hub_id: str
     revision: str | None
     fingerprint: str
+    dtype: str | None = None
 
     @classmethod
     def of(cls, backbone: Backbone) -> BaseModel:
         loaded: Any = backbone.model.config
         revision = backbone.config.revision or getattr(loaded, "_commit_hash", None)  # what the hub gave as its newest
-        return cls(backbone.hub_id, revision, backbone.base_fingerprint)
+        return cls(backbone.hub_id, revision, backbone.base_fingerprint, backbone.base_dtype)
+
+    def facts(self) -> dict[str, str | None]:
+        """For a message: what may be another one's."""
+        return {"base revision": self.revision, "base dtype": self.dtype}
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,8 @@ class Bundle:
 
     tuned: the backbone with its trained weights, or the files that hold them; None where it stayed frozen.
     base: None for a model on ids alone. facts: of the log. evaluation: rows, protocol and main model of the report.
-    drift: the head that was fitted on top, None without one; `model` answers without it.
+    drift: the head that was fitted on top, None without one; `model` answers without it. removed: ids of items of the
+    catalog that are not recommended any more.
     """
 
     config: FinetuneConfig
@@ -82,10 +90,13 @@ class Bundle:
     facts: dict[str, Any]
     evaluation: dict[str, Any]
     drift: FittedDrift | None = None
+    removed: tuple[str, ...] = ()
 
 
-def save_bundle(folder: Path, bundle: Bundle) -> None:
+def save_bundle(folder: Path, bundle: Bundle, address: Address | None = None) -> None:
     """Write `bundle` to `folder`, whole or not at all; an older bundle there is replaced.
+
+    address: where on the hub it will be, for the card; None: it stays a folder.
 
     Raises:
         BundleError: something else than a bundle is in the way.
@@ -101,14 +112,16 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
             "base": None if bundle.base is None else dataclasses.asdict(bundle.base),
             "facts": bundle.facts,
             "evaluation": bundle.evaluation,
-            "drift": None if bundle.drift is None
-            else {"transition_half_life_days": bundle.drift.transition_half_life_days},
+            "drift": None if bundle.drift is None else bundle.drift.facts(),
+            "removed": list(bundle.removed),
             "versions": package_versions(),
+            "made_with": {"dtype": dtypes(load_file(partial / LAYOUT.heads))},
             "probe": make_probe(bundle.model),
             "files": digests(partial),
         }  # fmt: skip
         (partial / LAYOUT.settings).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        (partial / LAYOUT.card).write_text(render_card(record), encoding="utf-8")
+        card = render_card(record, bundle.catalog.ids[:2].to_pylist(), address)
+        (partial / LAYOUT.card).write_text(card, encoding="utf-8")
 
 
 def load_bundle(folder: Path, backbone: str | None = None) -> Bundle:
@@ -120,9 +133,12 @@ def load_bundle(folder: Path, backbone: str | None = None) -> Bundle:
         BundleError: not a bundle, a newer format, a file missing or altered, or scores that do not reproduce.
         BackboneError: the base is needed and cannot be loaded.
     """
+    if not folder.exists():
+        recover(folder.resolve())
     record = read_record(folder)
     try:
         check_digests(folder, record["files"])
+        record["config"]["model"].setdefault("text_match", False)  # bundles from before it was there do without
         config = config_from(FinetuneConfig, record["config"])
         catalog = _load_catalog(folder, record["catalog"])
         base = None if record["base"] is None else BaseModel(**record["base"])
@@ -132,11 +148,13 @@ def load_bundle(folder: Path, backbone: str | None = None) -> Bundle:
         if config.model.history_encoder != "sequence":
             reader = Reader.of(_open_backbone(folder, config, base, weights, backbone), catalog.texts())
         model = _load_model(folder, config, reader)
+        then, now = _then_and_now(folder, base, None if reader is None else reader.backbone)
         if reader is not None:
-            check_reading(model, reader.backbone, catalog.texts()[:8], record["versions"], package_versions())
-        check_probe(model, record["probe"], record["versions"], package_versions())
+            check_reading(model, reader.backbone, catalog.texts()[:8], then, now)
+        check_probe(model, record["probe"], then, now)
         drift = _load_drift(folder, record, config, model)
-        return Bundle(config, catalog, model, base, weights, record["facts"], record["evaluation"], drift)
+        facts, evaluation, removed = record["facts"], record["evaluation"], tuple(record.get("removed", ()))
+        return Bundle(config, catalog, model, base, weights, facts, evaluation, drift, removed)
     except UNREADABLE as error:
         raise BundleError(f"{folder}: not readable as a bundle ({error}); save or download it again") from error
 
@@ -156,6 +174,11 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def load_untrained(folder: Path, bundle: Bundle, backbone: str | None = None) -> Backbone:
+    """The base of a loaded bundle as it was before any training; raises as `load_backbone`."""
+    return _open_backbone(folder, bundle.config, bundle.base, None, backbone)
+
+
 def load_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> Backbone:
     """The backbone of a loaded bundle with its trained weights, verified against the base and the catalog's vectors.
 
@@ -168,8 +191,7 @@ def load_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> 
     if isinstance(bundle.model.histories, BackboneReads):
         return bundle.model.histories.backbone  # it came with the bundle
     loaded = _open_backbone(folder, bundle.config, bundle.base, bundle.tuned, backbone)
-    record = read_record(folder)
-    check_reading(bundle.model, loaded, bundle.catalog.texts()[:8], record["versions"], package_versions())
+    check_reading(bundle.model, loaded, bundle.catalog.texts()[:8], *_then_and_now(folder, bundle.base, loaded))
     return loaded
 
 
@@ -188,12 +210,22 @@ def _open_backbone(
     loaded = Backbone.load(replace(config.backbone, name=name, hub_id=base.hub_id, revision=revision))
     if loaded.base_fingerprint != base.fingerprint:
         raise BundleError(
-            f"backbone {name!r} is not the bundle's base {base.hub_id} (revision "
-            f"{base.revision or 'default'}): weights or tokenizer differ; give the right one as backbone="
+            f"backbone {name!r} is not the bundle's base {base.hub_id}: weights or tokenizer differ "
+            f"({differences(*_then_and_now(folder, base, loaded))}); give the right one as backbone="
         )
     if isinstance(tuned, StoredWeights):
         _load_tuned(loaded, tuned)
     return loaded.requires_grad_(False)
+
+
+def _then_and_now(folder: Path, base: BaseModel | None, backbone: Backbone | None) -> tuple[Facts, Facts]:
+    """What a bundle was made with, and what it is read with here."""
+    record = read_record(folder)
+    then: Facts = {**record["versions"], **record.get("made_with", {})}
+    now: Facts = {**package_versions(), "dtype": dtypes(load_file(folder / LAYOUT.heads))}
+    if base is not None and backbone is not None:
+        then, now = then | base.facts(), now | BaseModel.of(backbone).facts()
+    return then, now
 
 
 def _load_tuned(backbone: Backbone, weights: StoredWeights) -> None:
@@ -227,6 +259,15 @@ def _save_tensors(folder: Path, bundle: Bundle) -> None:
         (folder / LAYOUT.card).unlink(missing_ok=True)  # PEFT's own; ours takes its place
     elif bundle.tuned is not None:
         save_file(trainable_state(bundle.tuned.model), folder / LAYOUT.backbone)
+    if bundle.base is not None and (folder / LAYOUT.adapter_config).exists():
+        _name_base(folder / LAYOUT.adapter_config, bundle.base)
+
+
+def _name_base(adapter_config: Path, base: BaseModel) -> None:
+    """PEFT notes the base as it was loaded; others need the name and revision that they can load it by."""
+    settings = json.loads(adapter_config.read_text(encoding="utf-8"))
+    settings |= {"base_model_name_or_path": base.hub_id, "revision": base.revision}
+    adapter_config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _load_catalog(folder: Path, settings: dict[str, Any]) -> ItemCatalog:
@@ -250,4 +291,4 @@ def _load_drift(
     kept = record.get("drift")
     if kept is None or config.drift is None:
         return None
-    return load_drift(folder, config.drift, kept["transition_half_life_days"], model.items.text)
+    return load_drift(folder, config.drift, model.items.text, **kept)

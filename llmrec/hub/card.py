@@ -4,24 +4,82 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
+
+from llmrec.data.tables import HUB
+from llmrec.models.locate import is_public
 
 FIELD = re.compile(r"\{(\w+)\}")
 
 
-def render_card(record: dict[str, Any]) -> str:
-    """README.md of a bundle whose llmrec.json is `record`."""
+@dataclass(frozen=True)
+class Address:
+    """A place on the hub. revision: None for the default branch."""
+
+    repo_id: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        """As arguments of Recommender.from_pretrained."""
+        return json.dumps(self.repo_id) + (f", revision={json.dumps(self.revision)}" if self.revision else "")
+
+
+def render_card(record: dict[str, Any], item_ids: Sequence[str], address: Address | None = None) -> str:
+    """README.md of a bundle whose llmrec.json is `record`. item_ids: some of its catalog, for the example."""
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # Markdown
     environment.filters["thousands"] = lambda number: f"{number:,}"
     template = environment.from_string(files("llmrec.hub").joinpath("card.md.jinja").read_text(encoding="utf-8"))
     fields = list(dict.fromkeys(FIELD.findall(record["catalog"]["template"])))
-    example = dict.fromkeys(fields, "...")
     config = record["config"]
     own = config.get("leave_one_out_seeds") if config["split"]["names"][0] == "leave_one_out" else None
-    seed = (own or config["seeds"])[0]
     return template.render(
-        **record, seed=seed, example_history='["item id", "another id"]', example_item=json.dumps(example)
+        **record,
+        metadata=_metadata(record, address).to_yaml(),
+        public=record["base"] is not None and is_public(record["base"]["hub_id"]),
+        seed=(own or config["seeds"])[0],
+        place=str(address or json.dumps("path/to/this/folder")),
+        example_history=json.dumps(list(item_ids), ensure_ascii=False),
+        example_item=json.dumps(dict.fromkeys(fields, "...")),
     )
+
+
+def _metadata(record: dict[str, Any], address: Address | None) -> ModelCardData:
+    """The front matter, which the hub indexes. A license and a language are not known, and so not named."""
+    config, base, source = record["config"], record["base"], record["config"]["data"]["source"] or ""
+    strategy, facts = config["backbone"]["strategy"], dict[str, Any]()
+    if base is not None and is_public(base["hub_id"]):
+        facts["base_model_relation"] = "adapter" if strategy == "lora" else "finetune"
+    results = _results(record)
+    return ModelCardData(
+        library_name="llmrec",
+        base_model=base["hub_id"] if facts else None,
+        datasets=[source.removeprefix(HUB)] if source.startswith(HUB) else None,
+        tags=["recommendation", "recommender-system", *(["lora", "peft"] if strategy == "lora" else [])],
+        model_name=address.repo_id if address else f"llmrec on {record['facts']['source']}",
+        eval_results=results or None,
+        **facts,
+    )
+
+
+def _results(record: dict[str, Any]) -> list[EvalResult]:
+    """The main model's numbers over all queries of the split that the bundle's model was chosen on."""
+    evaluation, split, source = record["evaluation"], record["config"]["split"]["names"][0], record["facts"]["source"]
+    return [
+        EvalResult(
+            task_type="recommendation",
+            dataset_type=source.removeprefix(HUB),
+            dataset_name=source,
+            dataset_config=split,
+            dataset_split="test",
+            metric_type=row["metric"],
+            metric_value=float(row["value"]),
+        )
+        for row in evaluation["rows"]
+        if (row["model"], row["split"], row["slice"]) == (evaluation["main"], split, "overall")
+    ]

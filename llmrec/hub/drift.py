@@ -4,25 +4,38 @@ The chain was fitted on vectors of the backbone as it was before any training. U
 item table's own, and are not written twice; where the backbone was trained they are stored beside it. Kept are the
 vectors and not the chain's tables (N, K), because text neighbours are made of them too, and because an item that comes
 later is placed like all others: its vector by the untrained backbone, less the same centre.
+
+Beside them lies what was counted by the end of the log, popularity that fades and transitions, of which the head
+lives: without it a bundle that was sent elsewhere would know nothing of what people do. It is everyone's sums, with no
+user and no history in it; but a pair of items that only one person took is, and `drift.keep_counts: false` leaves all
+of it out.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from safetensors.numpy import load_file as load_numpy
+from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import load_file, save_file
+from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
 from llmrec.config import DriftConfig
-from llmrec.data.interactions import Ties
+from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import Split
 from llmrec.evaluation.replay import ChainTables, Stream
 from llmrec.hub.layout import LAYOUT
+from llmrec.models.drift.environment import Arrays
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
+from llmrec.models.drift.neighbours import extended_neighbours, text_neighbours
+from llmrec.models.drift.transitions import with_size
 from llmrec.training.drift import Fit
 
 HEAD = "head."
@@ -33,19 +46,28 @@ class FittedDrift:
     """A head with its chain, and what they need of the items.
 
     transition_half_life_days: the one of the configured ones that suited best. text: (N, D) vectors of the backbone
-    before any training of it, or None for ids alone. centre: (D,) their mean when the head was fitted.
+    before any training of it, or None for ids alone. centre: (D,) their mean when the head was fitted. trained_until:
+    seconds, where the data ends that the model below was trained on, if time separates the two. counts: arrays of
+    `World.sums` at the end of the log, or None.
     """
 
     head: DriftHead
     transition_half_life_days: float
     text: Tensor | None = None
     centre: Tensor | None = None
+    trained_until: int | None = None
+    counts: Arrays | None = None
 
     @classmethod
     def of(cls, fit: Fit, text: Tensor | None) -> FittedDrift:
-        """text: the vectors that `fit` was made with."""
-        centre = None if text is None else text.mean(0)
-        return cls(fit.head, fit.stream.transition_half_life_days, text, centre)
+        """fit: the head on the stream that it is to serve. text: the vectors that it was made with."""
+        centre, stream = None if text is None else text.mean(0), fit.stream
+        counts = None
+        if stream.config.keep_counts:
+            world = stream.world()
+            world.advance(stream.log, int(stream.log.time[-1]) + 1)
+            counts = world.sums()
+        return cls(fit.head, stream.transition_half_life_days, text, centre, stream.trained_until, counts)
 
     def vectors(self, text: Tensor | None = None) -> Tensor | None:
         """(N, D) unit vectors as the chain was fitted on: of the catalog, or of other `text` read by the untrained
@@ -54,16 +76,46 @@ class FittedDrift:
         text = self.text if text is None else text
         return None if text is None or self.centre is None else functional.normalize(text - self.centre, dim=1)
 
-    def stream(self, config: DriftConfig, split: Split, ties: Ties, text_neighbours: bool = True) -> Stream:
-        """What the head is replayed on, over a log of the bundle's items. text_neighbours: where only counted moves and
-        the chain are looked at, there is no need for them.
+    def stream(self, config: DriftConfig, split: Split, ties: Ties, by_text: bool = True) -> Stream:
+        """What the head is replayed on, over a log of the bundle's items. by_text: where only counted moves and the
+        chain are looked at, there is no need of text neighbours.
         """
         vectors = None if self.text is None else self.vectors(self.text[: split.n_items])
-        stream = Stream.of(config, split, ties, vectors if text_neighbours else None)
-        stream = replace(stream, transition_half_life_days=self.transition_half_life_days)
-        if self.head.chain is None or vectors is None:
-            return stream
-        return replace(stream, chain=ChainTables.of(self.head.chain, vectors))
+        stream = Stream.of(config, split, ties, vectors if by_text else None)
+        half_life = self.transition_half_life_days
+        return replace(stream, transition_half_life_days=half_life, chain=self.tables(vectors))
+
+    def serving(self, config: DriftConfig, ties: Ties, n_items: int) -> Stream:
+        """What the head goes on from where it serves: its tables over the items, no log, and no users as yet."""
+        vectors, nobody = self.vectors(), np.zeros(0, dtype=np.int64)
+        if vectors is None:
+            near = sparse.csr_array((n_items, n_items))
+        else:
+            near = text_neighbours(vectors, config.text_neighbours)
+        log, half_life = Interactions(nobody, nobody, nobody), self.transition_half_life_days
+        return Stream(config, log, ties, 0, 0, near, half_life, self.tables(vectors), self.trained_until)
+
+    def extended(self, text: Tensor | None) -> FittedDrift:
+        """With new items, by their vectors (R, D) of the backbone before any training."""
+        if self.text is None or text is None:
+            return self
+        return replace(self, text=torch.cat([self.text, text.to(self.text)]))
+
+    def grown(self, stream: Stream, n_items: int) -> Stream:
+        """A stream of `serving` with the items that came since."""
+        vectors = self.vectors()
+        if vectors is None:
+            return replace(stream, text=with_size(stream.text, (n_items, n_items)))
+        near = extended_neighbours(stream.text, vectors, stream.config.text_neighbours)
+        return replace(stream, text=near, chain=self.tables(vectors))
+
+    def facts(self) -> dict[str, Any]:
+        """What is not in the files of `save_drift`."""
+        return {name: getattr(self, name) for name in ("transition_half_life_days", "trained_until")}
+
+    def tables(self, vectors: Tensor | None) -> ChainTables | None:
+        """What the chain says of items with these vectors (N, D)."""
+        return None if self.head.chain is None or vectors is None else ChainTables.of(self.head.chain, vectors)
 
 
 def save_drift(folder: Path, drift: FittedDrift, table: Tensor | None) -> None:
@@ -74,12 +126,21 @@ def save_drift(folder: Path, drift: FittedDrift, table: Tensor | None) -> None:
         if table is None or not torch.equal(drift.text.cpu(), table[: len(drift.text)].cpu()):
             tensors["text"] = drift.text.cpu().contiguous()
     save_file(tensors, folder / LAYOUT.drift)
+    if drift.counts is not None:
+        save_numpy({name: np.ascontiguousarray(sums) for name, sums in drift.counts.items()}, folder / LAYOUT.world)
 
 
-def load_drift(folder: Path, config: DriftConfig, half_life_days: float, table: Tensor | None) -> FittedDrift:
+def load_drift(
+    folder: Path,
+    config: DriftConfig,
+    table: Tensor | None,
+    transition_half_life_days: float,
+    trained_until: int | None = None,
+) -> FittedDrift:
     """Items that came after the fit and that the untrained backbone has not read lie at the centre: they say nothing
     of anyone's interest.
     """
+    counts = load_numpy(folder / LAYOUT.world) if (folder / LAYOUT.world).is_file() else None
     tensors = load_file(folder / LAYOUT.drift)
     weights = {name.removeprefix(HEAD): weight for name, weight in tensors.items() if name.startswith(HEAD)}
     directions = weights.get("chain.direction")
@@ -87,6 +148,8 @@ def load_drift(folder: Path, config: DriftConfig, half_life_days: float, table: 
     head.load_state_dict(weights, strict=True)
     text, centre = tensors.get("text", table), tensors.get("centre")
     if text is None or table is None or centre is None:
-        return FittedDrift(head.requires_grad_(False).eval(), half_life_days)
-    text = torch.cat([text, centre.expand(len(table) - len(text), -1)])
-    return FittedDrift(head.requires_grad_(False).eval(), half_life_days, text, centre)
+        text = centre = None
+    else:
+        text = torch.cat([text, centre.expand(len(table) - len(text), -1)])
+    head.requires_grad_(False).eval()
+    return FittedDrift(head, transition_half_life_days, text, centre, trained_until, counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
@@ -24,6 +25,7 @@ class BundleLayout:
     heads: str = "heads.safetensors"
     items: str = "items.safetensors"
     drift: str = "drift.safetensors"
+    world: str = "world.safetensors"
     catalog: str = "catalog.parquet"
     backbone: str = "backbone.safetensors"
     adapter: str = "adapter_model.safetensors"
@@ -57,9 +59,9 @@ def replacing(folder: Path, marker: str = LAYOUT.settings, kind: str = "a bundle
     check_destination(folder, marker, kind)
     folder = folder.resolve()  # "." has no name to put another beside, and a link stays a link
     folder.parent.mkdir(parents=True, exist_ok=True)
+    recover(folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
         yield partial
@@ -71,6 +73,31 @@ def replacing(folder: Path, marker: str = LAYOUT.settings, kind: str = "a bundle
             old.replace(folder)  # the swap itself went wrong, half way
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Put right what a save that was killed left beside `folder`: the old one goes back if no new one came."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
+        *_, pid, kind = left.name.split(".")
+        if not pid.isdigit() or kind not in ("old", "partial") or _runs(int(pid)):
+            continue
+        if kind == "old" and not folder.exists():
+            left.replace(folder)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether another process that may be saving has this id."""
+    if os.name != "posix":  # elsewhere the question itself would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return pid != os.getpid()
 
 
 def digests(folder: Path) -> dict[str, str]:

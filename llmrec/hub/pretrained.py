@@ -13,7 +13,7 @@ from typing import Any
 
 from llmrec.hub.layout import replacing
 from llmrec.models.backbone import ST_POOLING, Backbone
-from llmrec.models.locate import locate
+from llmrec.models.locate import is_public, locate
 
 RECORD = "pretraining.json"
 COPIED = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")  # of sentence-transformers
@@ -43,7 +43,7 @@ def save_pretrained(folder: Path, backbone: Backbone, record: dict[str, Any]) ->
     with replacing(folder, RECORD, "a pretrained backbone") as partial:
         _save_weights(partial, backbone)
         backbone.tokenizer.save_pretrained(partial)
-        _save_pooling(partial, backbone)
+        save_pooling(partial, backbone)
         (partial / RECORD).write_text(json.dumps(record, indent=1, default=str))
         (partial / "README.md").write_text(_card(backbone, record))
 
@@ -56,7 +56,7 @@ def _save_weights(folder: Path, backbone: Backbone) -> None:
     model.save_pretrained(folder)
 
 
-def _save_pooling(folder: Path, backbone: Backbone) -> None:
+def save_pooling(folder: Path, backbone: Backbone) -> None:
     """The pooling where `pooling: auto` looks for it, in the form of sentence-transformers."""
     for name in COPIED:
         if (file := Path(backbone.path) / name).is_file():
@@ -69,7 +69,7 @@ def _save_pooling(folder: Path, backbone: Backbone) -> None:
 
 def _card(backbone: Backbone, record: dict[str, Any]) -> str:
     title = locate(backbone.config.name, backbone.config.hub_id).hub_id
-    public = not Path(title).is_absolute() and title.count("/") < 2
+    public = is_public(title)
     return CARD.format(
         base=f"base_model: {title}\n" if public else "",
         title=title if public else "A model without a public name",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from llmrec.data.histories import Histories, Queries
 from llmrec.errors import BundleError
@@ -14,6 +15,7 @@ from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.scorer import ModelScorer
 
 DAY = 86_400
+Facts = dict[str, str | None]  # package versions, dtype and the like
 LENGTHS = (0, 1, 3, 8)
 N_ITEMS = 5
 TOLERANCE = 1e-4  # relative to the largest score: other machines sum in other orders
@@ -31,22 +33,20 @@ def make_probe(model: RecommenderModel) -> dict[str, Any]:
     return {"histories": histories, "items": best.indices.tolist(), "scores": best.values.tolist()}
 
 
-def check_probe(
-    model: RecommenderModel, probe: dict[str, Any], recorded: dict[str, str], present: dict[str, str]
-) -> None:
-    """Raises BundleError where the model's scores are not the recorded ones, and tells which versions differ."""
+def check_probe(model: RecommenderModel, probe: dict[str, Any], recorded: Facts, present: Facts) -> None:
+    """Raises BundleError where the model's scores are not the recorded ones, and tells what else differs."""
     scores = _answers(model, probe["histories"]).gather(1, torch.tensor(probe["items"]))
     expected = torch.tensor(probe["scores"])
     worst = float((scores - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
     if not worst <= TOLERANCE:
         raise BundleError(
             f"the bundle does not reproduce its own scores (they differ by {worst:.1e} of the largest, allowed "
-            f"{TOLERANCE:.0e}); {_differences(recorded, present)}"
+            f"{TOLERANCE:.0e}); {differences(recorded, present)}"
         )
 
 
 def check_reading(
-    model: RecommenderModel, backbone: Backbone, texts: list[str], recorded: dict[str, str], present: dict[str, str]
+    model: RecommenderModel, backbone: Backbone, texts: list[str], recorded: Facts, present: Facts
 ) -> None:
     """Raises BundleError where the backbone does not read the first items of the catalog as it did when saved."""
     if model.items.text is None:
@@ -57,7 +57,7 @@ def check_reading(
     if not cosine >= (MIN_COSINE_FAST if backbone.config.reading == "fast" else MIN_COSINE):
         raise BundleError(
             f"backbone {backbone.path!r} does not read the catalog as the bundle's did (cosine {cosine:.5f}); "
-            f"{_differences(recorded, present)}"
+            f"{differences(recorded, present)}"
         )
 
 
@@ -73,10 +73,18 @@ def _answers(model: RecommenderModel, histories: list[list[int]]) -> torch.Tenso
     return ModelScorer(model).scores(asked)
 
 
-def _differences(recorded: dict[str, str], present: dict[str, str]) -> str:
+def dtypes(tensors: dict[str, Tensor]) -> str:
+    """Of weights as they lie in a file; a model that is made of them has its own."""
+    return ", ".join(
+        sorted({str(one.dtype).removeprefix("torch.") for one in tensors.values() if one.is_floating_point()})
+    )
+
+
+def differences(recorded: Facts, present: Facts) -> str:
+    """What a bundle was made with and what it is read with, where the two differ; for a message."""
     odd = [
-        f"{name} {recorded[name]} then, {present.get(name)} now"
+        f"{name} {recorded[name] or 'unknown'} then, {present.get(name) or 'unknown'} now"
         for name in recorded
         if recorded[name] != present.get(name)
     ]
-    return "versions: " + "; ".join(odd) if odd else "package versions are the same, so weights or base model differ"
+    return "; ".join(odd) if odd else f"{', '.join(recorded)} are the same, so weights or base model differ"

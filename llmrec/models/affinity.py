@@ -14,6 +14,15 @@ from torch import Tensor, nn
 RECENCY = 0.8  # weight of an event against that of the one after it, to start with
 
 
+def recency_weights(factor: Tensor, steps: int) -> Tensor:
+    """(T + 1, T) of each of T events, oldest first, in each state between them: `factor` () to the number of events
+    since, and 0 for what is still to come.
+    """
+    place = torch.arange(steps + 1, device=factor.device)
+    back = place[:, None] - 1 - place[:-1]
+    return (factor ** back.clamp(min=0)).masked_fill(back < 0, 0.0)
+
+
 class Affinity(nn.Module):
     """scale: (D,) weight of each direction of item vectors, to start with. dropout: of what histories put in."""
 
@@ -28,10 +37,7 @@ class Affinity(nn.Module):
 
         Padding may follow a history: it lies right of every state that is asked for.
         """
-        steps = vectors.shape[1]
-        place = torch.arange(steps + 1, device=vectors.device)
-        back = place[:, None] - 1 - place[:-1]  # (T + 1, T) steps from each state back to each event
-        weight = (torch.sigmoid(self.recency) ** back.clamp(min=0)).masked_fill(back < 0, 0.0)
+        weight = recency_weights(torch.sigmoid(self.recency), vectors.shape[1])  # (T + 1, T)
         weight = weight / weight.sum(1, keepdim=True).clamp(min=1e-9)  # nothing before the first state
         gain: Tensor = self.scale * (weight @ self.dropout(vectors))
         return gain

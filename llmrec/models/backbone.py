@@ -89,6 +89,7 @@ class Backbone(nn.Module):
         self.pooling = _choose_pooling(config, path, self.causal)
         self._checked: tuple[nn.Module, Arithmetic | None] | None = None  # what reads this very model fastest
         self.base_fingerprint = ""  # of the pretrained weights, before any of them is tuned
+        self.base_dtype = "float32"  # that they were stored in
         if getattr(model, "pooler", None) is not None:
             model.pooler = None  # type: ignore[assignment]  # unused, and a parameter without gradient stops DDP
 
@@ -99,14 +100,17 @@ class Backbone(nn.Module):
         Raises:
             BackboneError: nothing loadable at that name; the message carries the loader's own reason.
         """
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
         from transformers.utils import logging as transformers_logging
 
         location = locate(config.name, config.hub_id)
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             tokenizer = AutoTokenizer.from_pretrained(location.path, revision=config.revision)
-            model = AutoModel.from_pretrained(location.path, revision=config.revision, dtype=torch.float32)
+            stored: Any = AutoConfig.from_pretrained(location.path, revision=config.revision)
+            model = AutoModel.from_pretrained(
+                location.path, config=stored, revision=config.revision, dtype=torch.float32
+            )
         except (OSError, ValueError, KeyError) as error:
             raise BackboneError(
                 f"backbone {config.name!r} (revision {config.revision or 'default'}) cannot be loaded: {error}. "
@@ -119,6 +123,7 @@ class Backbone(nn.Module):
         model.config._name_or_path = location.hub_id
         backbone = cls(model, tokenizer, config, location.hub_id, location.path)
         backbone.base_fingerprint = backbone.fingerprint()
+        backbone.base_dtype = str(stored.dtype or torch.float32).removeprefix("torch.")
         return backbone
 
     @property

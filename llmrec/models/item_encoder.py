@@ -1,7 +1,8 @@
 """Text vector -> item vector, with a gated id residual that cold items do without.
 
 v_i = W t_i + gate * known_i * e_i. `known_i` is 0 for items without a training event, and in training for a
-random share of items (id dropout), so that warm and cold items are scored on one scale.
+random share of items (id dropout), so that warm and cold items are scored on one scale. Where `TextMatch` is on, its
+unit vector of the text stands beside v_i.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from llmrec.model_config import ModelConfig
+from llmrec.models.text_match import TextMatch
 
 
 def whitening(vectors: Tensor, dim: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -22,7 +24,7 @@ def whitening(vectors: Tensor, dim: int, scale: float) -> tuple[Tensor, Tensor, 
     values, directions = torch.linalg.eigh(centred.T @ centred / len(vectors))
     kept = min(dim, vectors.shape[1])
     values, directions = values[-kept:].flip(0), directions[:, -kept:].flip(1)
-    floor = values.max() * 1e-6  # directions without variance would otherwise be blown up
+    floor = (values.max() * 1e-6).clamp(min=1e-10)  # directions without variance would otherwise be blown up
     weight = vectors.new_zeros(dim, vectors.shape[1])
     weight[:kept] = (scale * directions / values.clamp(min=floor).sqrt()).T.to(weight)
     share = vectors.new_zeros(dim)
@@ -49,6 +51,9 @@ class ItemEncoder(nn.Module):
         scale = config.item_scale
         self.cosine_weights = torch.full((config.dim,), 1 / (config.dim * scale**2))
         self.adaptor: nn.Linear | None = None
+        self.match: TextMatch | None = None
+        if text is not None and config.text_match:
+            self.match = TextMatch(text)
         if text is not None:
             self.adaptor = nn.Linear(text.shape[1], config.dim)
             if config.whiten:
@@ -62,16 +67,14 @@ class ItemEncoder(nn.Module):
             self.gate = nn.Parameter(torch.ones(config.dim))
 
     def encode_text(self, text: Tensor) -> Tensor:
-        """(C, D_text) -> (C, D): items that are known by their text alone."""
-        if self.adaptor is None:
-            raise ValueError("this model knows items by id alone and cannot read text")
-        vectors: Tensor = self.adaptor(text)
-        return vectors
+        """(C, D_text) -> (C, D), or with text match (C, D + D_text): items that are known by their text alone."""
+        return self._matched(self._adapted(text), text)
 
     def forward(
         self, rows: Tensor | None = None, live_rows: Tensor | None = None, live_text: Tensor | None = None
     ) -> Tensor:
-        """Item vectors (C, D) of `rows` (C,), increasing; of the whole catalog without them.
+        """Item vectors (C, D), or with text match (C, D + D_text), of `rows` (C,), increasing; of the whole catalog
+        without them.
 
         The items `live_rows` (R,), all of them among `rows`, take their text vectors from `live_text` (R, D_text),
         which carry gradients to the backbone; all others come from the stored table.
@@ -83,12 +86,12 @@ class ItemEncoder(nn.Module):
         if live_rows is not None and live_text is not None:
             places = live_rows if rows is None else torch.searchsorted(rows, live_rows)
             text = text.index_copy(0, places, live_text.to(text))
-        table = self.encode_text(text)  # (C, D)
-        if self.ids is None:
-            return table
-        if self.training and self.id_dropout > 0:
-            shown = shown & (torch.rand(shown.shape, device=shown.device) >= self.id_dropout)
-        return table + self._residual(shown, rows)
+        table = self._adapted(text)  # (C, D)
+        if self.ids is not None:
+            if self.training and self.id_dropout > 0:
+                shown = shown & (torch.rand(shown.shape, device=shown.device) >= self.id_dropout)
+            table = table + self._residual(shown, rows)
+        return self._matched(table, text)
 
     @torch.no_grad()
     def extend(self, text: Tensor) -> None:
@@ -100,6 +103,15 @@ class ItemEncoder(nn.Module):
         if self.ids is not None:
             unused = self.ids.weight.new_zeros(len(text), self.ids.embedding_dim)
             self.ids.weight = nn.Parameter(torch.cat([self.ids.weight, unused]))
+
+    def _adapted(self, text: Tensor) -> Tensor:
+        if self.adaptor is None:
+            raise ValueError("this model knows items by id alone and cannot read text")
+        vectors: Tensor = self.adaptor(text)
+        return vectors
+
+    def _matched(self, table: Tensor, text: Tensor) -> Tensor:
+        return torch.cat([table, self.match.items(text)], dim=-1) if self.match else table
 
     def _residual(self, shown: Tensor, rows: Tensor | None) -> Tensor:
         """(C, D) id vectors behind their gate, 0 where `shown` (C,) is False."""

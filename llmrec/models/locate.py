@@ -68,9 +68,14 @@ def locate(name: str, hub_id: str | None = None) -> Location:
         return Location(name, hub_id or name)
     if name.endswith(".gguf") and Path(name).is_file():
         return Location(str(unpacked(Path(name))), hub_id or name)
-    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+    if not is_public(name):
         raise BackboneError(f"backbone {name!r}: no such folder; give an existing one or a hub id like owner/name")
     return Location(name, hub_id or name)
+
+
+def is_public(name: str) -> bool:
+    """Whether this can be a hub id, and is no path."""
+    return not name.startswith(("/", ".", "~")) and name.count("/") < 2 and "\\" not in name
 
 
 def packaged_copy_of(hub_id: str) -> Path | None:

@@ -44,8 +44,11 @@ class RecommenderModel(nn.Module):
             self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
 
     def scoring_items(self, table: Tensor) -> Tensor:
-        """(C, D) item vectors as the scores see them."""
-        return functional.normalize(table, dim=-1) if self.cosine else table
+        """Item vectors (C, D) as the scores see them; what text match has put beside them stays."""
+        if not self.cosine:
+            return table
+        own = functional.normalize(table[:, : self.config.dim], dim=-1)
+        return torch.cat([own, table[:, self.config.dim :]], dim=1)
 
     def scores(self, states: Tensor, items: Tensor, known: Tensor) -> Tensor:
         """(M, C) scores of items (C, D) as `scoring_items` gives them; known: (C,) whether training saw them."""
@@ -56,17 +59,25 @@ class RecommenderModel(nn.Module):
 
         table: (C, D) item vectors of catalog `rows` (C,), in which batch.history counts; without them of all.
         """
-        vectors = table[batch.history]  # (B, T, D)
+        vectors = table[batch.history]  # (B, T, D), or with text match (B, T, D + D_text)
         if rows is not None:
             batch = batch._replace(history=rows[batch.history])
-        states = self.histories.states(vectors, batch)
+        own = vectors[..., : self.config.dim]
+        states = self.histories.states(own, batch)
         if self.affinity is not None:
-            states = states + self.affinity(vectors).flatten(0, 1)[batch.source]
-        if not self.cosine:
+            states = states + self.affinity(own).flatten(0, 1)[batch.source]
+        if self.cosine:
+            states = functional.normalize(states, dim=-1) / self.log_temperature.exp().clamp(min=MIN_TEMPERATURE)
+        if not self.items.match:
             return states
-        temperature = self.log_temperature.exp().clamp(min=MIN_TEMPERATURE)
-        scaled: Tensor = functional.normalize(states, dim=-1) / temperature
-        return scaled
+        near = self.items.match.states(vectors[..., self.config.dim :]).flatten(0, 1)[batch.source]
+        return torch.cat([states, near], dim=1)
+
+    def calibrate_like(self, other: RecommenderModel) -> None:
+        """Take over what validation set in `other`: `novelty`, and text match where both have it."""
+        self.novelty.copy_(other.novelty)
+        if self.items.match is not None and other.items.match is not None:
+            self.items.match.set(float(other.items.match.strength), float(other.items.match.recency))
 
     def forward(
         self,

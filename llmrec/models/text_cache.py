@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 KEY_BYTES = 32  # hexadecimal: numpy strips zero bytes from the ends of raw ones
 TOKENS = b"tokens:"  # before the ids of what is no text of its own
 SHARD_TEXTS = 4096  # at most; some seconds of MiniLM on one core, 6 MiB
+HASHED_AT_ONCE = 1 << 16  # texts of an arrow array that are Python's at the same time
+
+Texts: TypeAlias = Sequence[str] | pa.LargeStringArray  # in which a text takes its bytes and no more
 
 
 @dataclass(frozen=True)
@@ -49,31 +53,51 @@ class Shard:
             return cls(keys, file.get_tensor("vectors"))
 
 
+@dataclass(frozen=True)
+class Filled:
+    """What `TextCache.fill` found, in distinct texts: of a catalog, and those of them that this process has read."""
+
+    n_texts: int
+    n_read: int
+
+
 class TextCache:
     """Vectors of texts by one backbone in one state of its weights.
 
-    accelerator: of a run whose processes share the reading in `vectors`, which then all of them call alike.
+    accelerator: of a run whose processes share the reading in `fill` and `vectors`, which then all of them call alike.
+    shard_texts: texts that are read before they are written.
     """
 
     def __init__(
-        self, backbone: Backbone, cache_dir: Path | None = None, accelerator: Accelerator | None = None
+        self,
+        backbone: Backbone,
+        cache_dir: Path | None = None,
+        accelerator: Accelerator | None = None,
+        shard_texts: int = SHARD_TEXTS,
     ) -> None:
-        self.backbone = backbone
-        self.accelerator = accelerator
+        self.backbone, self.accelerator, self.shard_texts = backbone, accelerator, shard_texts
         reading = "" if backbone.config.reading == "exact" else f"-{backbone.config.reading}"
         self.folder = (cache_dir or default_cache_dir()) / "text" / f"{backbone.fingerprint()}{reading}"
         self._shards: dict[Path, Shard] = {}
 
-    def vectors(self, texts: Sequence[str], describe: str | None = "encoding item text") -> Tensor:
-        """(N, D_text) of `texts`; only texts that no shard holds are run through the backbone."""
-        keys = _keys([text.encode() for text in texts])
+    def fill(self, texts: Texts, describe: str | None = "encoding item text") -> Filled:
+        """Read those of the texts that no shard holds, each once, into shards; none of them is kept in memory."""
+        return self._read_share(_keys_of(texts), self._tokens_of(texts), describe)
 
+    def vectors(self, texts: Texts, describe: str | None = "encoding item text") -> Tensor:
+        """(N, D_text) of `texts`; only texts that no shard holds are run through the backbone."""
+        keys, tokens = _keys_of(texts), self._tokens_of(texts)
+        if self.accelerator is not None and self.accelerator.num_processes > 1:
+            self._read_share(keys, tokens, describe)
+        return self._vectors(keys, tokens, describe)
+
+    def _tokens_of(self, texts: Texts) -> Callable[[NDArray[np.int64]], Tokens]:
         def tokens(rows: NDArray[np.int64]) -> Tokens:
+            if isinstance(texts, pa.LargeStringArray):
+                return self.backbone.tokens(texts.take(pa.array(rows)).to_pylist())
             return self.backbone.tokens([texts[row] for row in rows])
 
-        if self.accelerator is not None and self.accelerator.num_processes > 1:
-            self._read_share(keys, tokens, describe, self.accelerator)
-        return self._vectors(keys, tokens, describe)
+        return tokens
 
     def read(self, tokens: Tokens) -> Tensor:
         """(U, D_text) of texts that are in tokens already, such as histories."""
@@ -96,26 +120,32 @@ class TextCache:
         return vectors[torch.from_numpy(inverse)]
 
     def _read_share(
-        self,
-        keys: NDArray[np.bytes_],
-        tokens: Callable[[NDArray[np.int64]], Tokens],
-        describe: str | None,
-        accelerator: Accelerator,
-    ) -> None:
+        self, keys: NDArray[np.bytes_], tokens: Callable[[NDArray[np.int64]], Tokens], describe: str | None
+    ) -> Filled:
         """This process's share of what is missing into shards; returns when all processes have written theirs.
 
-        The key decides who reads a text, so that processes agree without a word, whoever has written what by then.
+        Keys are dealt out in their order, held ones too, so that processes agree on who reads a text without a word,
+        whoever has written what by then.
         """
         distinct, first = np.unique(keys, return_index=True)
-        owner = np.array([int(key[:8], 16) % accelerator.num_processes for key in distinct], dtype=np.int64)
-        mine = owner == accelerator.process_index
+        n_distinct, mine = len(distinct), np.ones(len(distinct), dtype=np.bool_)
+        if self.accelerator is not None:
+            rank, world = self.accelerator.process_index, self.accelerator.num_processes
+            mine = np.arange(n_distinct) % world == rank
+            if not self.accelerator.is_local_main_process:
+                describe = None
+            elif describe is not None and world > 1:
+                describe += f", process {rank + 1} of {world}"
         for ours, _, _ in self._held(distinct):
             mine[ours] = False
+        self._shards.clear()  # what is mapped of each, a large catalog has thousands of
         rows = np.flatnonzero(mine)
-        describe = describe if accelerator.is_local_main_process else None
-        for _ in self._read(distinct[rows], first[rows], tokens, describe):
+        distinct, first = distinct[rows], first[rows]
+        for _ in self._read(distinct, first, tokens, describe):
             pass
-        accelerator.wait_for_everyone()
+        if self.accelerator is not None:
+            self.accelerator.wait_for_everyone()
+        return Filled(n_distinct, len(rows))
 
     def _held(self, distinct: NDArray[np.bytes_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Shard]]:
         """Rows of `distinct`, which are sorted, and the rows of a shard that hold them; for each shard there is now."""
@@ -137,8 +167,8 @@ class TextCache:
         """Read the texts at `rows` part by part; each part is on disk when it is handed out."""
         off = True if describe is None or not len(rows) else None
         with tqdm(total=len(rows), desc=describe, unit="item", disable=off, leave=False) as bar:
-            for start in range(0, len(rows), SHARD_TEXTS):
-                part = slice(start, start + SHARD_TEXTS)
+            for start in range(0, len(rows), self.shard_texts):
+                part = slice(start, start + self.shard_texts)
                 vectors = self.backbone.encode(tokens(rows[part]), bar.update)
                 self._write(keys[part], vectors)
                 yield part, vectors
@@ -150,6 +180,15 @@ class TextCache:
         partial = self.folder / f"{name}.{os.getpid()}.partial"
         save_file({"keys": raw, "vectors": vectors.contiguous()}, partial)
         partial.replace(self.folder / f"{name}.safetensors")
+
+
+def _keys_of(texts: Texts) -> NDArray[np.bytes_]:
+    """(N,)"""
+    if not isinstance(texts, pa.LargeStringArray):
+        return _keys([text.encode() for text in texts])
+    starts = range(0, len(texts), HASHED_AT_ONCE)
+    parts = (texts.slice(start, HASHED_AT_ONCE).cast(pa.large_binary()).to_pylist() for start in starts)
+    return np.concatenate([_keys([]), *map(_keys, parts)])
 
 
 def _keys(contents: Sequence[bytes]) -> NDArray[np.bytes_]:

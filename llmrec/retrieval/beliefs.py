@@ -10,25 +10,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmrec.data.histories import aranges
 from llmrec.evaluation.replay import ChainTables
 from llmrec.models.drift.chain import N_POWERS, TICKS_PER_DAY, carry, ticks
 from llmrec.models.drift.environment import DAY, Rows
 
 Floats = NDArray[np.float32]
+FEW = 8  # events that are sooner done one by one
 
 
 class Beliefs:
     """(U, 2, K) slow and fast beliefs, each as of its user's newest event."""
 
     def __init__(self, tables: ChainTables, n_users: int) -> None:
-        self.tables = tables
-        self.evidence: Floats = tables.evidence.numpy()  # (N, K)
+        self.know(tables)
         # One event is done in numpy: each of torch's calls costs as much as the arithmetic.
         self.powers: Floats = np.ascontiguousarray(tables.powers.transpose(0, 1).numpy())  # (J, 2, K, K)
         with torch.no_grad():
             self.newcomer: Floats = tables.chain.newcomer(1)[0].numpy()  # (2, K)
             self.gain: Floats = torch.sigmoid(tables.chain.gain).numpy()[:, None]  # (2, 1)
         self.rows: Floats = np.tile(self.newcomer, (n_users, 1, 1))
+
+    def know(self, tables: ChainTables) -> None:
+        """Go on with the same chain over more items."""
+        self.tables = tables
+        self.evidence: Floats = tables.evidence.numpy()  # (N, K)
 
     def grow(self, n_users: int) -> None:
         """Make room for `n_users` users, those there are among them."""
@@ -43,6 +49,22 @@ class Beliefs:
                 belief = np.matmul(belief[:, None], self.powers[place])[:, 0]
             gap, place = gap >> 1, place + 1
         self.rows[user] = (1 - self.gain) * belief + self.gain * self.evidence[item]
+
+    @torch.no_grad()
+    def observe_many(self, user: Rows, item: Rows, gap_seconds: Rows) -> None:
+        """Events (E,) in order of arrival: everyone's first of them at once, then everyone's second, ..."""
+        by_user = np.argsort(user, kind="stable")
+        turn = np.empty_like(by_user)
+        turn[by_user] = aranges(np.unique(user, return_counts=True)[1])
+        chain, powers = self.tables.chain, self.tables.powers
+        for rows in np.split(np.argsort(turn, kind="stable"), np.cumsum(np.bincount(turn))[:-1]):
+            if len(rows) < FEW:
+                for row in rows.tolist():
+                    self.observe(int(user[row]), int(item[row]), int(gap_seconds[row]))
+                continue
+            gap = ticks(torch.from_numpy(gap_seconds[rows] / DAY))
+            belief = carry(torch.from_numpy(self.rows[user[rows]]), gap, powers)
+            self.rows[user[rows]] = chain.learn(belief, self.tables.evidence[torch.from_numpy(item[rows])]).numpy()
 
     @torch.no_grad()
     def interest(self, users: Rows, gap_seconds: Rows) -> Tensor:

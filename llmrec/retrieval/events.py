@@ -6,7 +6,7 @@ the model then reads by its text; either with a time or without one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from numbers import Real
@@ -23,25 +23,40 @@ from llmrec.errors import DataError
 Time: TypeAlias = "int | float | str | datetime"
 Item: TypeAlias = "str | Mapping[str, object]"
 Event: TypeAlias = "Item | tuple[Item, Time]"
+History: TypeAlias = "str | Sequence[Event]"  # a live user's id, or events
+# A live user's row, and the items and times of the newest events, from an id and a moment.
+Follow: TypeAlias = "Callable[[str, int | None], tuple[int, Rows, Rows]]"
 VERBATIM = "text"
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Histories that were read. The items of `queries` are rows of the catalog (N,), and from row N on of `texts`."""
+    """Histories that were read. The items of `queries` are rows of the catalog (N,), and from row N on of `texts`.
+
+    users: (B,) rows of the live users whose histories these are, -1 where events were given.
+    """
 
     queries: Queries
     texts: list[str]
+    users: Rows
 
 
-def read_histories(catalog: ItemCatalog, histories: Sequence[Sequence[Event]], at: Time | None = None) -> Asked:
-    """One query for each history, its events before `at` in time order.
+def read_histories(
+    catalog: ItemCatalog, histories: Sequence[History], at: Time | None = None, follow: Follow | None = None
+) -> Asked:
+    """One query for each history, its events before `at` in time order. follow: looks up users by their ids.
 
     Raises:
         DataError: an unknown id, an unreadable event or time, or an empty text.
     """
     moment, texts = None if at is None else seconds_of(at), dict[str, int]()
-    read = [_events(catalog, history, moment, texts) for history in histories]
+    users, read = np.full(len(histories), -1, dtype=np.int64), list[tuple[Rows, Rows]]()
+    for place, history in enumerate(histories):
+        if isinstance(history, str) and follow is not None:
+            users[place], *mine = follow(history, moment)
+            read.append((mine[0], mine[1]))
+        else:
+            read.append(_events(catalog, history, moment, texts))
     lengths = np.array([len(rows) for rows, _ in read], dtype=np.int64)
     offset = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     item = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in read)])
@@ -50,7 +65,7 @@ def read_histories(catalog: ItemCatalog, histories: Sequence[Sequence[Event]], a
     asked = last if moment is None else np.full(len(read), moment)
     user = np.arange(len(lengths))
     past = Histories(item, time, offset, np.arange(len(item)))
-    return Asked(Queries(past, user, asked, np.zeros_like(user), offset[:-1], offset[1:]), list(texts))
+    return Asked(Queries(past, user, asked, np.zeros_like(user), offset[:-1], offset[1:]), list(texts), users)
 
 
 def text_of(catalog: ItemCatalog, item: Mapping[str, object]) -> str:
@@ -77,6 +92,12 @@ def rows_of(catalog: ItemCatalog, ids: Sequence[str]) -> Rows:
         raise DataError("items", [*error.problems, hint]) from error
 
 
+def check_as_many(histories: Sequence[History], items: Sequence[object]) -> None:
+    """Raises DataError unless there is one of the one for each of the other."""
+    if isinstance(histories, str) or len(histories) != len(items):
+        raise DataError("items", [f"{len(items)} for {len(histories)} histories; give each history its own"])
+
+
 def item_of(event: Event) -> Item:
     """The item of an event, with or without a time."""
     return event if isinstance(event, (str, Mapping)) else event[0]
@@ -101,7 +122,7 @@ def seconds_of(time: Time) -> int:
     return seconds
 
 
-def _events(catalog: ItemCatalog, history: Sequence[Event], at: int | None, texts: dict[str, int]) -> tuple[Rows, Rows]:
+def _events(catalog: ItemCatalog, history: History, at: int | None, texts: dict[str, int]) -> tuple[Rows, Rows]:
     """Rows and times of the events of one history that lie before `at`, oldest first; new texts join `texts`."""
     if isinstance(history, (str, Mapping)):
         raise DataError("history", [f"{history!r} is one {'id' if isinstance(history, str) else 'item'}; give a list"])

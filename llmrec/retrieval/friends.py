@@ -15,7 +15,7 @@ from torch import Tensor
 
 from llmrec.data.interactions import Rows
 from llmrec.errors import ConfigError
-from llmrec.retrieval.events import Event, Time, read_histories
+from llmrec.retrieval.events import History, Time, read_histories
 from llmrec.retrieval.item_vectors import ItemVectors
 from llmrec.retrieval.similar import cosines, nearest_pairs
 from llmrec.retrieval.users import Users
@@ -73,14 +73,16 @@ def in_common(mine: Rows, theirs: Rows, vectors: Tensor, names: Sequence[str]) -
 
 @torch.no_grad()
 def friends(
-    own: ItemVectors, users: Users, who: str | Sequence[Event], k: int, at: Time | None = None
+    own: ItemVectors, users: Users, who: History, k: int, at: Time | None = None, states: Tensor | None = None
 ) -> list[SimilarUser]:
-    """The k of `users` most like one of them (an id), who is left out, or like a history's user.
+    """The k of `users` most like one of them (an id), who is left out, or like a history's user. states: theirs, where
+    they are known already.
 
     Raises:
         ConfigError: a user or history without events before `at`.
     """
-    states, names = torch.cat(list(users.states(own.scorer))), list[str](own.catalog.ids.to_pylist())
+    states = torch.cat(list(users.states(own.scorer))) if states is None else states
+    names = list[str](own.catalog.ids.to_pylist())
     vectors, itself = own.scorer.scoring_items, users.place(who) if isinstance(who, str) else -1
     if isinstance(who, str):
         state, mine = states[[itself]], users.items(itself)

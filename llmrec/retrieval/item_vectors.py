@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import RLock
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from llmrec.data.catalog import LABEL_LENGTH, ItemCatalog
+from llmrec.data.interactions import Mask
 from llmrec.errors import BundleError, DataError
-from llmrec.hub.bundle import Bundle, load_backbone
+from llmrec.hub.bundle import Bundle, load_backbone, load_untrained
 from llmrec.models.backbone import Backbone
 from llmrec.models.item_table import ItemTable
 from llmrec.retrieval.events import VERBATIM, Asked, Event, Item, item_of, rows_of, text_of
@@ -18,14 +21,19 @@ from llmrec.training.scorer import ModelScorer
 
 
 class ItemVectors:
-    """A catalog that can grow, with the backbone that reads new text, loaded when it is first needed."""
+    """A catalog that can grow, with the backbone that reads new text, loaded when it is first needed. lock: held while
+    the catalog changes, and by whoever needs it to stand still.
+    """
 
     def __init__(self, bundle: Bundle, folder: Path, backbone: str | None) -> None:
         self.bundle, self.folder, self.backbone_name = bundle, folder, backbone
         self.catalog: ItemCatalog = bundle.catalog
         self.scorer = ModelScorer(bundle.model)
         self.table = ItemTable.of(self.scorer.scoring_items)
+        self.drift, self.removed = bundle.drift, set(bundle.removed)
+        self.lock = RLock()
         self._backbone: Backbone | None = None
+        self._untrained: Backbone | None = None
 
     @property
     def backbone(self) -> Backbone:
@@ -39,8 +47,10 @@ class ItemVectors:
         """Take in new items by their text; nothing changes where one of them cannot be."""
         catalog = self.catalog.extend(items)
         texts = [str(text) for text in catalog.text_array[len(self.catalog) :].to_pylist()]
-        self.bundle.model.items.extend(self.read(texts))
+        vectors, untrained = self.read(texts), None if self.drift is None else self.read_untrained(texts)
+        self.bundle.model.items.extend(vectors)
         self.bundle.model.histories.extend(texts)
+        self.drift = None if self.drift is None else self.drift.extended(untrained)
         self.catalog, self.scorer = catalog, ModelScorer(self.bundle.model)
         self.table = ItemTable.of(self.scorer.scoring_items)
 
@@ -53,6 +63,20 @@ class ItemVectors:
         """(C, D_text)"""
         return self.backbone.encode(self.backbone.tokens(texts)).to(self.scorer.table)
 
+    def read_untrained(self, texts: list[str]) -> Tensor:
+        """(C, D_text) by the backbone as it was before any training, on the CPU: what a drift head goes by."""
+        if self.bundle.tuned is None:
+            return self.read(texts).float().cpu()
+        if self._untrained is None:
+            self._untrained = load_untrained(self.folder, self.bundle, self.backbone_name)
+        return self._untrained.encode(self._untrained.tokens(texts)).float()
+
+    def places(self) -> Mask:
+        """(N,) the items that may be recommended."""
+        mask = np.ones(len(self.catalog), dtype=np.bool_)
+        mask[self.catalog.rows(sorted(self.removed))] = False
+        return mask
+
     def cold(self, texts: list[str]) -> Tensor | None:
         """(R, D) item vectors of texts, as histories hold them; None where there is no text."""
         return self.bundle.model.items.encode_text(self.read(texts)) if texts else None
@@ -60,7 +84,7 @@ class ItemVectors:
     def scoring(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
         """(C, D) vectors as the scores see them, and (C,) whether training saw the item."""
         model = self.bundle.model
-        rows, texts, listed = self._told_apart(items)
+        rows, texts, listed = self.told_apart(items)
         vectors = self.scorer.scoring_items.new_empty(len(items), self.scorer.scoring_items.shape[1])
         vectors[listed] = self.scorer.scoring_items[rows]
         known = torch.zeros(len(items), dtype=torch.bool, device=vectors.device)
@@ -84,7 +108,7 @@ class ItemVectors:
 
     def texts(self, items: Sequence[Item]) -> Tensor:
         """(C, D_text)"""
-        rows, texts, listed = self._told_apart(items)
+        rows, texts, listed = self.told_apart(items)
         vectors = self.text.new_empty(len(items), self.text.shape[1])
         vectors[listed] = self.text[rows]
         if texts:
@@ -120,7 +144,7 @@ class ItemVectors:
             text = text_of(catalog, item)
         return {VERBATIM: text} if isinstance(event, (str, Mapping)) else ({VERBATIM: text}, event[1])
 
-    def _told_apart(self, items: Sequence[Item]) -> tuple[Tensor, list[str], Tensor]:
+    def told_apart(self, items: Sequence[Item]) -> tuple[Tensor, list[str], Tensor]:
         """Rows of the catalog's items, the texts of the others, and (C,) which of `items` are the catalog's."""
         if isinstance(items, (str, Mapping)):
             raise DataError("items", [f"{items!r} is one item; give a list of items"])

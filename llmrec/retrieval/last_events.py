@@ -38,6 +38,21 @@ class LastEvents:
             items[: place - 1], times[: place - 1] = items[1:place].copy(), times[1:place].copy()
             items[place - 1], times[place - 1] = item, time
 
+    def insert_many(self, user: Rows, item: Rows, time: Rows) -> None:
+        """Events (E,) in order of arrival, as if one by one."""
+        users, place = np.unique(user, return_inverse=True)
+        who = np.concatenate([np.repeat(np.arange(len(users)), self.item.shape[1]), place])
+        items = np.concatenate([self.item[users].ravel(), item])
+        times = np.concatenate([self.time[users].ravel(), time])
+        order = np.lexsort((times, who))  # stable
+        end = np.cumsum(np.bincount(who, minlength=len(users)))
+        newest = order[end[:, None] + np.arange(-self.item.shape[1], 0)]  # (U, T)
+        self.item[users], self.time[users] = items[newest], times[newest]
+
+    def forget(self, user: int) -> None:
+        """Leave nothing of a user."""
+        self.item[user], self.time[user] = NOBODY, NEVER
+
     def queries(self, users: Rows, at: int) -> Queries:
         """What these users (B,) will touch next; their targets are not known."""
         item, time = self.item[users], self.time[users]  # (B, T)

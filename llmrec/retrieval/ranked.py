@@ -10,15 +10,12 @@ from typing import TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from torch import Tensor
 
 from llmrec.data.catalog import ItemCatalog
-from llmrec.data.histories import Queries
 from llmrec.data.interactions import Mask
 from llmrec.data.templates import field_texts
 from llmrec.errors import ConfigError
-from llmrec.models.topk import Pairs
 
 Where: TypeAlias = "Mask | str | Sequence[str]"
 EXAMPLES = 5
@@ -48,13 +45,6 @@ def listed(catalog: ItemCatalog, scores: Tensor, rows: Tensor) -> list[Recommend
         Recommendation(rank, str(catalog.ids[row]), catalog.label(row), score)
         for rank, (score, row) in enumerate(pairs, start=1)
     ]
-
-
-def seen_pairs(queries: Queries, n_items: int) -> Pairs:
-    """Each query with the catalog's items in its history; rows from `n_items` on are of items that it lacks."""
-    query, item = (torch.from_numpy(rows) for rows in queries.seen())
-    known = item < n_items
-    return Pairs(query[known], item[known])
 
 
 def check_k(k: int) -> None:

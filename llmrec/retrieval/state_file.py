@@ -19,7 +19,7 @@ from llmrec.evaluation.replay import Stream
 from llmrec.models.drift.environment import Arrays
 from llmrec.models.drift.head import DriftHead
 
-FORMAT = "live state 1"
+FORMAT = "live state 2"
 HEADER = "llmrec"  # the one entry of the file's own metadata
 
 
@@ -35,7 +35,6 @@ def facts_of(head: DriftHead, stream: Stream) -> dict[str, Any]:
             digest.update(weight.numpy().tobytes())
     return {
         "format": FORMAT,
-        "n_items": stream.n_items,
         "half_lives_days": stream.config.half_lives_days,
         "transitions": asdict(stream.world().transitions.settings),
         "chain": digest.hexdigest(),
@@ -81,6 +80,21 @@ def check_same(path: Path, facts: Any, expected: Mapping[str, Any]) -> None:
     if differing:
         listed = ", ".join(f"{name} {found.get(name)!r} where {expected[name]!r} is needed" for name in differing)
         raise StateError(f"{path}: made for another head or catalog, {listed}; load it with its own, or begin anew")
+
+
+def with_items(arrays: Arrays, n_items: int, wanted: int) -> Arrays:
+    """A state of `n_items` items as one of `wanted`: the new ones are untouched.
+
+    Raises:
+        ValueError: fewer are wanted.
+    """
+    more = wanted - n_items
+    if more < 0:
+        raise ValueError(f"it knows {n_items} items and the catalog has {wanted}; add the others first")
+    grown = {name: np.pad(array, (0, more), mode="edge") for name, array in arrays.items() if name.endswith(".indptr")}
+    sums = np.pad(arrays["environment.sums"], ((0, 0), (0, more)))
+    row_sums = np.pad(arrays["transitions.row_sums"], (0, more))
+    return arrays | grown | {"environment.sums": sums, "transitions.row_sums": row_sums}
 
 
 def unreadable(path: Path, error: Exception) -> StateError:

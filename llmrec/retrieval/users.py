@@ -43,15 +43,10 @@ class Users:
         Raises:
             DataError: the log has events on items that the catalog lacks. ConfigError: nobody has events before `at`.
         """
-        events = log.interactions if at is None else log.interactions.take(log.interactions.time < at)
+        events = events_before(log, catalog, at)
         if not len(events):
             raise ConfigError(f"at: {log.facts.source} has no events before it; the first is at {log.facts.first_time}")
-        row = np.asarray(pc.index_in(log.catalog.ids, value_set=catalog.ids).fill_null(-1)).astype(np.int64)
-        item = row[events.item]  # the log's rows -> the catalog's
-        if (item < 0).any():
-            lost = f"{int((item < 0).sum()):,} events on items that the bundle lacks"
-            raise DataError(log.facts.source, [f"{lost}; give the bundle's log, or add them"])
-        past = Histories.of(Interactions(events.user, item, events.time), log.n_users)
+        past = Histories.of(events, log.n_users)
         user = np.flatnonzero(np.diff(past.offset))
         start, end = past.offset[user], past.offset[user + 1]
         time = past.time[end - 1] if at is None else np.full(len(user), at)
@@ -88,6 +83,21 @@ class Users:
         """(B, D) states, a thousand users at a time."""
         for start in range(0, len(self), AT_ONCE):
             yield scorer.states(self.queries.take(slice(start, start + AT_ONCE)))
+
+
+def events_before(log: Log, catalog: ItemCatalog, at: int | None) -> Interactions:
+    """The log's events before `at` (seconds), all of them without it, on rows of the catalog.
+
+    Raises:
+        DataError: the log has events on items that the catalog lacks.
+    """
+    events = log.interactions if at is None else log.interactions.take(log.interactions.time < at)
+    row = np.asarray(pc.index_in(log.catalog.ids, value_set=catalog.ids).fill_null(-1)).astype(np.int64)
+    item = row[events.item]  # the log's rows -> the catalog's
+    if (item < 0).any():
+        lost = f"{int((item < 0).sum()):,} events on items that the bundle lacks"
+        raise DataError(log.facts.source, [f"{lost}; give the bundle's log, or add them"])
+    return Interactions(events.user, item, events.time)
 
 
 @dataclass(frozen=True, slots=True)

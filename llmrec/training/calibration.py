@@ -1,4 +1,4 @@
-"""Items that training saw and items it did not, on one scale of probability.
+"""What validation sets after training: how much nearness of texts counts, and one scale for new and known items.
 
 Training cannot tell how often people take an item that nobody has touched: such an item is never its target. The
 validation window can. With P(q) the probability that the model gives to all new items together in query q,
@@ -10,16 +10,43 @@ which is where the likelihood of the validation targets is highest: one number, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Mask, Rows
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.models.text_match import TextMatch
 from llmrec.training.scorer import ModelScorer
 
 BATCH = 256
 WIDEST = 30.0  # log-odds beyond which nothing changes any more
+STRENGTHS = (0.0, 2.0, 5.0, 10.0, 20.0, 40.0)
+RECENCIES = (0.8, 0.6, 0.95)  # the first one while a strength is looked for
+
+
+def choose_match(match: TextMatch, text: Tensor, valid_ndcg: Callable[[], float]) -> None:
+    """Set the strength of text match, and then how fast a history's items fade, where `valid_ndcg` is highest.
+
+    text: (N, D_text) of the catalog as it is read now.
+    """
+    match.centre.copy_(text.mean(0))
+    tried: dict[tuple[float, float], float] = {}
+
+    def best() -> tuple[float, float]:
+        return max(tried, key=lambda setting: tried[setting])
+
+    def measure(strength: float, recency: float) -> None:
+        match.set(strength, recency)
+        tried[strength, recency] = valid_ndcg()
+
+    for strength in STRENGTHS:
+        measure(strength, RECENCIES[0])
+    for recency in RECENCIES[1:] if best()[0] > 0 else ():
+        measure(best()[0], recency)
+    match.set(*best())
 
 
 def novelty_of(logits: Tensor, is_new: Mask) -> float:

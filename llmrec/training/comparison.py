@@ -76,14 +76,16 @@ class Comparison:
         self._record(name, seed, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
 
     def drift(self, fitted: Fitted, seed: int, task: DriftTask) -> Fit:
-        """The model in the stream of events: as it stood at the cut-off, kept up to date, and by its parts."""
+        """The model in the stream of events: as it stood at the cut-off, kept up to date, and by its parts. The fit's
+        stream is that of the model under test.
+        """
         full, judged = task.fit(ModelScorer(fitted.watched), seed)
         split = self.task.split.refit() if self.config.train.refit else self.task.split
         until = split.valid_start if split.name == "by_time" else None
         for row in drift_rows(task, judged, full, ModelScorer(fitted.model), until):
             self.rank(row.name, row.scorer, row.streams)
             self.settings.setdefault(row.name, {})[f"seed {seed}"] = row.settings
-        return full
+        return replace(full, stream=replace(full.stream, trained_until=until))
 
     def baselines(self, text: Tensor | None) -> None:
         """The baselines that are not trained by this trainer, each tuned with the same budget."""
@@ -128,10 +130,12 @@ class Comparison:
     ) -> None:
         name_and_split = f"{name}, {self.task.split.name}"
         self.training += [{"model": name_and_split, "seed": seed, **point} for point in progress.history]
+        match = model.items.match
         self.settings.setdefault(name, settings | {"seeds": {}})["seeds"][str(seed)] = {
             "valid_ndcg": [round(point["valid_ndcg"], 4) for point in progress.history],
             "best_epoch": progress.best_epoch,
             "novelty": round(float(model.novelty), 4),
+            "text_match": None if match is None else [float(match.strength), round(float(match.recency), 2)],
         }
 
 

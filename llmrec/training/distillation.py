@@ -25,7 +25,7 @@ from llmrec.models.knowledge import FEATURES, Knowledge, take_over
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
-from llmrec.training.fit import Task, mean_ndcg, new_model, renew_text, train
+from llmrec.training.fit import Task, mean_ndcg, new_model, train
 from llmrec.training.losses import FULL_ITEMS
 from llmrec.training.objectives import Objective, read_live
 from llmrec.training.scorer import ModelScorer
@@ -147,7 +147,7 @@ def distil(
         )
     text = reader.backbone.encode(reader.tokens, "reading the catalog")
     model = new_model(task.split.refit() if config.train.refit else task.split, config.model, text, seed)
-    model.novelty.copy_(teacher.novelty)
+    model.calibrate_like(teacher)
     known = Knowledge.of(teacher)
     same_width = teacher.items.text is not None and teacher.items.text.shape[1] == text.shape[1]
     weights = {n: weight for n, weight in known.weights.items() if same_width or not n.startswith(FEATURES)}
@@ -156,15 +156,12 @@ def distil(
         model.items.ids.load_state_dict(teacher.items.ids.state_dict())  # the same items
     objective = DistillationObjective(model, reader, teacher, losses)
     inputs = f"{task.inputs} {known.fingerprint()} {losses}"
+    task = replace(task, inputs=inputs)
 
     def validate() -> float:
-        renew_text(model, reader, task.accelerator)
         return mean_ndcg(task, ModelScorer(model))
 
-    before = mean_ndcg(task, ModelScorer(model))
-    progress = train("student", replace(task, inputs=inputs), objective, config.adapt, seed, validate, start=before)
-    renew_text(model, reader, task.accelerator)
-    return model, progress
+    return model, train("student", task, objective, config.adapt, seed, validate, start=validate())
 
 
 def encode_cost(student: Backbone, teacher: Backbone, texts: Sequence[str]) -> float:

@@ -28,7 +28,7 @@ from llmrec.models.backbone import Backbone
 from llmrec.models.knowledge import Knowledge
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.fit import Task, adapt_backbone, fit_model, mean_ndcg, new_model
+from llmrec.training.fit import Task, adapt_backbone, calibrate, fit_model, mean_ndcg, new_model
 from llmrec.training.scorer import ModelScorer
 
 Way = Literal["zero-shot", "features", "initialised", "scratch"]
@@ -70,7 +70,7 @@ class Schooling:
             domain.task if start is None else replace(domain.task, inputs=f"{domain.task.inputs} {start.fingerprint()}")
         )
         fitted = fit_model(name, task, self.config.model, self.config.train, domain.vectors, seed, start)
-        best = fitted.progress.best
+        best = mean_ndcg(task, ModelScorer(fitted.watched))
         if backbone is not None:
             reader = Reader.of(backbone, domain.texts)
             adapted = adapt_backbone(f"{name} backbone", task, fitted.model, self.config.adapt, reader, seed)
@@ -92,9 +92,12 @@ class Schooling:
         }
 
     def _zero_shot(self, target: Domain, knowledge: Knowledge, backbone: Backbone | None, seed: int) -> Learnt:
-        """Every item of the target is new to this model, so that no item gains anything over another by being known."""
+        """Every item of the target is new to this model, so that no item gains anything over another by being known.
+        As for every way, the target's validation sets how much nearness of texts counts.
+        """
         model = new_model(target.task.split, self.config.model, target.vectors, seed, knowledge)
         model.items.known.fill_(False)
+        calibrate(target.task, model)
         return Learnt(model, backbone, mean_ndcg(target.task, ModelScorer(model)))
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -23,15 +22,16 @@ from llmrec.data.histories import Queries
 from llmrec.data.interactions import Rows, Ties
 from llmrec.data.splits import Split
 from llmrec.evaluation.metrics import ndcg_at
-from llmrec.evaluation.ranking import Ranking, Scorer, rank_queries
+from llmrec.evaluation.ranking import Ranking, Scorer
 from llmrec.model_config import ModelConfig
 from llmrec.models.knowledge import Knowledge, take_over
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.calibration import new_item_logits, novelty_of
+from llmrec.training.calibration import choose_match, new_item_logits, novelty_of
 from llmrec.training.checkpoints import Progress
 from llmrec.training.objectives import Objective, RecommendationObjective
 from llmrec.training.scorer import ModelScorer
+from llmrec.training.sharing import own_share, rank_shared
 from llmrec.training.trainer import Run, Trainer
 
 
@@ -91,7 +91,7 @@ def fit_model(
     refit = replace(task, split=task.split.refit())
     model = new_model(refit.split, model_config, text, seed, start, task.reader)
     train(f"{name}-refit", refit, RecommendationObjective(model), longest, seed, _always_better())
-    model.novelty.copy_(watched.novelty)  # this one has seen the validation targets
+    model.calibrate_like(watched)  # this one has seen the validation targets
     return Fitted(watched, model, progress)
 
 
@@ -118,57 +118,40 @@ def adapt_backbone(
     """Parameter transfer: go on training a fitted model together with its backbone, and renew its text table.
 
     A model whose histories a backbone encodes has the reader's encode them from now on. The table's rows that a step
-    reads are renewed by that step, the rest before each validation.
+    reads are renewed by that step, the rest as often as `config.renew_steps` says, and before each validation.
     """
-
-    def validate() -> float:
-        renew_text(model, reader, task.accelerator)
-        return mean_ndcg(task, ModelScorer(model))
-
     model.histories.attach(reader)
     if config.epochs == 0:
         return Progress(finished=True)
     with task.accelerator.main_process_first():
         reader = reader.ahead()
     objective = RecommendationObjective(model, reader)
-    before = mean_ndcg(task, ModelScorer(model))
-    progress = train(name, task, objective, config, seed, validate, start=before)
-    renew_text(model, reader, task.accelerator)
+
+    def validate() -> float:
+        return mean_ndcg(task, ModelScorer(model))
+
+    progress = train(name, task, objective, config, seed, validate, start=validate())
     calibrate(task, model)
     return progress
 
 
-@torch.no_grad()
-def renew_text(model: RecommenderModel, reader: Reader, accelerator: Accelerator) -> None:
-    """Read the whole catalog with the backbone as it is now; each process reads its share."""
-    if model.items.text is None:
-        raise ValueError("a model without text has no table to renew")
-    mine = np.arange(accelerator.process_index, len(reader.tokens), accelerator.num_processes)
-    table = torch.zeros_like(model.items.text)
-    describe = "reading the catalog" if accelerator.is_main_process else None
-    table[torch.from_numpy(mine)] = reader.encode(mine, describe).to(table)
-    model.items.text.copy_(accelerator.reduce(table, "sum"))
-
-
 def rank_sharded(task: Task, scorer: Scorer, queries: Queries, n_top: int, progress: str | None = None) -> Ranking:
     """Rank all queries, each process its share; every process gets the whole ranking, in order."""
-    ranking = rank_queries(
-        scorer, _own_share(task, queries), n_top, mask_seen=task.mask_seen, available=task.available, progress=progress
-    )
-    if task.accelerator.num_processes == 1:
-        return ranking
-    parts = gather_object([(ranking.rank, ranking.top)])
-    return Ranking(np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]))
+    n_items, accelerator = task.split.n_items, task.accelerator
+    return rank_shared(scorer, queries, n_items, accelerator, n_top, task.mask_seen, task.available, progress)
 
 
 def calibrate(task: Task, model: RecommenderModel) -> None:
-    """Put items without training events on the scale of the others, by the validation queries; each process its share.
+    """By the validation queries, each process its share: how much nearness of texts counts, and then what puts items
+    without training events on the scale of the others.
 
     A model on ids alone knows nothing of such items, and is left as it is.
     """
     if model.items.text is not None:
         model.novelty.zero_()  # of an earlier calibration
-        logits = new_item_logits(model, _own_share(task, task.valid), task.available)
+        if model.items.match is not None:
+            choose_match(model.items.match, model.items.text, lambda: mean_ndcg(task, ModelScorer(model)))
+        logits = new_item_logits(model, own_share(task.valid, task.accelerator), task.available)
         if task.accelerator.num_processes > 1:
             logits = torch.cat(gather_object([logits]))
         model.novelty.fill_(novelty_of(logits, task.split.cold_items()[task.valid.target]))
@@ -177,12 +160,6 @@ def calibrate(task: Task, model: RecommenderModel) -> None:
 def mean_ndcg(task: Task, scorer: Scorer) -> float:
     """NDCG@10 over the validation queries, the same number in every process."""
     return float(ndcg_at(rank_sharded(task, scorer, task.valid, n_top=1).rank, 10).mean())
-
-
-def _own_share(task: Task, queries: Queries) -> Queries:
-    rank, world = task.accelerator.process_index, task.accelerator.num_processes
-    bounds = np.linspace(0, len(queries), world + 1).astype(int)
-    return queries.take(slice(bounds[rank], bounds[rank + 1]))
 
 
 def train(

@@ -7,12 +7,13 @@ import os
 import platform
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 
 from llmrec.config import FinetuneConfig
 from llmrec.pretrain_config import PretrainConfig
@@ -35,6 +36,18 @@ def start(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Accelerator
     if config.trackers:
         accelerator.init_trackers("llmrec", config=_flat(dataclasses.asdict(config)))
     return accelerator
+
+
+def join() -> Accelerator:
+    """The accelerator of a process that shares work without training anything, and waits a week for the others: a share
+    of a large catalog may take hours longer than another, and torch gives up after half an hour.
+    """
+    return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
+
+
+def total(count: int, accelerator: Accelerator) -> int:
+    """The sum over all processes, in each of them."""
+    return int(accelerator.reduce(torch.tensor(count, device=accelerator.device), "sum"))
 
 
 def provenance(accelerator: Accelerator) -> dict[str, Any]:

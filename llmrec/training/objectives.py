@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -26,6 +27,19 @@ class Objective(nn.Module):
     model: RecommenderModel
     reader: Reader | None
     backbone: Backbone | None
+
+    @torch.no_grad()
+    def renew(self, accelerator: Accelerator) -> None:
+        """Read the whole catalog with the backbone as it is now, if it trains; each process reads its share."""
+        if self.reader is None:
+            return
+        if self.model.items.text is None:
+            raise ValueError("a model without text has no table to renew")
+        mine = np.arange(accelerator.process_index, len(self.reader.tokens), accelerator.num_processes)
+        table = torch.zeros_like(self.model.items.text)
+        describe = "reading the catalog" if accelerator.is_main_process else None
+        table[torch.from_numpy(mine)] = self.reader.encode(mine, describe).to(table)
+        self.model.items.text.copy_(accelerator.reduce(table, "sum"))
 
 
 class RecommendationObjective(Objective):

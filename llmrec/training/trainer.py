@@ -92,6 +92,7 @@ class Trainer:
             self._epoch(bar)
         bar.close()
         load_trainable(self.objective, self.best)
+        self.objective.renew(self.accelerator)
         return self.progress
 
     def _epoch(self, bar: Any) -> None:
@@ -104,6 +105,8 @@ class Trainer:
             self.progress.step += 1
             self.progress.batch = row + 1
             bar.update()
+            if row + 1 not in marks and self.config.renew_steps and self.progress.step % self.config.renew_steps == 0:
+                self.objective.renew(self.accelerator)
             if row + 1 in marks:
                 self._measure(loss / max(n_targets, 1), (row + 1) / len(groups), bar)
                 loss, n_targets = 0.0, 0
@@ -147,6 +150,7 @@ class Trainer:
     def _measure(self, loss: float, share: float, bar: Any) -> None:
         """Validate, keep the best weights, decide whether to stop, and write a checkpoint."""
         progress = self.progress
+        self.objective.renew(self.accelerator)
         metric = self.validate()
         at = progress.epoch + share
         progress.history.append({"epoch": at, "loss": loss, "valid_ndcg": metric})
@@ -188,6 +192,7 @@ class Trainer:
         self.optimizer.load_state_dict(saved.optimizer)
         self.scheduler.load_state_dict(saved.scheduler)
         self.progress, self.best = saved.progress, saved.best
+        self.objective.renew(self.accelerator)
         set_random_state(saved.random_states[self.accelerator.process_index])
 
     def _draw(self, epoch: int) -> tuple[Windows, list[list[Rows]]]:

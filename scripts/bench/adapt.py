@@ -26,7 +26,7 @@ from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy
 from llmrec.training.comparison import make_task
-from llmrec.training.fit import Task, fit_model, mean_ndcg, renew_text, train
+from llmrec.training.fit import Task, fit_model, mean_ndcg, train
 from llmrec.training.launch import start
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.scorer import ModelScorer
@@ -74,7 +74,6 @@ class Steps:
     def validate(self) -> float:
         self.wall += time.monotonic() - self.since[0]
         self.cpu += time.process_time() - self.since[1]
-        renew_text(self.model, self.reader, self.task.accelerator)
         print(f"after {self.counted} steps: {measured(self.task, self.model)}", flush=True)
         self.begin()
         return mean_ndcg(self.task, ModelScorer(self.model))

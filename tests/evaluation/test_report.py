@@ -19,7 +19,7 @@ from llmrec.evaluation.ranking import Ranking
 from llmrec.evaluation.report import read_report, write_report
 from llmrec.evaluation.results import Comparison, Evaluated, Protocol, Report, Row
 from llmrec.evaluation.slices import make_slices
-from llmrec.evaluation.tables import render_markdown, render_table
+from llmrec.evaluation.tables import render_markdown, render_table, summary
 
 CONFIG = EvaluationConfig(cutoffs=(5, 10), bootstrap_samples=200)
 SETTINGS = {"item_knn": {"chosen": {"gamma": 0.8}, "n_tried": 12, "valid_ndcg@10": 0.1, "tried": []}, "popularity": {}}
@@ -196,6 +196,16 @@ def test_a_test_of_its_first_days(split: Split, tmp_path: Path) -> None:
     found = evaluate_split(split.name, queries, slices, rankings, protocol, CONFIG, "llmrec")
     write_report(make_report([found], CONFIG, "llmrec", {}), tmp_path)
     assert "Every target of the test's first 3 days is ranked" in (tmp_path / "report.md").read_text()
+
+
+def test_a_bundle_keeps_who_won_and_what_was_told(report: Report, split: Split) -> None:
+    kept = summary(report)
+    assert "**item_knn wins** in ndcg@5" in kept["verdicts"][split.name]
+    assert {row["model"] for row in kept["rows"]} == {"llmrec", "item_knn", "popularity"}
+    assert kept["told"] == {}
+    assert "drift" not in kept
+    told = summary(replace(report, run=report.run | {"transfer": "Negative transfer: -0.0029."}))["told"]
+    assert told == {"What other domains were worth": "Negative transfer: -0.0029."}
 
 
 def test_rows_say_what_they_are(report: Report) -> None:

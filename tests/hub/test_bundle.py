@@ -1,7 +1,9 @@
 """A bundle gives the scores it was saved with, or says why not; what is saved is whole and holds no person."""
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +13,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llmrec.config import BackboneConfig, DriftConfig, Strategy
+from llmrec.config import BackboneConfig, Strategy
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import BaseModel, Bundle, load_backbone, load_bundle, save_bundle
-from llmrec.hub.drift import FittedDrift
 from llmrec.hub.layout import LAYOUT, digests, replacing
 from llmrec.models.backbone import Backbone
-from llmrec.models.drift.head import DriftHead
-from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_vectors
 from llmrec.recommender import Recommender
 from llmrec.training.scorer import ModelScorer
 
-Make = Callable[[Strategy], Bundle]
+Make = Callable[..., Bundle]
 TEXTS = ["new red shoes", "old hat"]
 HISTORIES = [[], ["i1"], ["i3", "i2", "i9", "i3"]]
 
@@ -138,6 +137,30 @@ def test_another_base_model_is_refused(make_bundle: Make, tmp_path: Path, tiny_g
         load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), str(tiny_gpt2))
 
 
+def test_what_differs_of_another_base_is_named(make_bundle: Make, tmp_path: Path, tiny_bert: Path) -> None:
+    bundle = make_bundle("lora")
+    assert bundle.base is not None
+    save_bundle(tmp_path / "bundle", replace(bundle, base=replace(bundle.base, revision="abc")))
+    other = Path(shutil.copytree(tiny_bert, tmp_path / "half"))
+    weights = load_file(other / "model.safetensors")
+    save_file({name: weight.half() for name, weight in weights.items()}, other / "model.safetensors", {"format": "pt"})
+    settings = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(settings | {"dtype": "float16"}))
+    differ = r"base revision abc then, unknown now; base dtype float32 then, float16 now"
+    with pytest.raises(BundleError, match=differ):
+        load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), str(other))
+
+
+def test_heads_in_half_precision_are_named_as_such(make_bundle: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    save_bundle(folder, make_bundle("none"))
+    heads = load_file(folder / LAYOUT.heads)
+    save_file({name: weight.bfloat16() for name, weight in heads.items()}, folder / LAYOUT.heads)
+    rewrite_record(folder, files=digests(folder))
+    with pytest.raises(BundleError, match=r"does not reproduce its own scores.*dtype float32 then, bfloat16 now"):
+        load_bundle(folder)
+
+
 def test_the_same_architecture_with_other_weights_is_refused(
     make_bundle: Make, tmp_path: Path, tiny_bert: Path
 ) -> None:
@@ -193,6 +216,25 @@ def test_a_swap_that_fails_leaves_the_old_bundle(make_bundle: Make, tmp_path: Pa
         shutil.rmtree(partial)  # nothing is there to take the old one's place
     load_bundle(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_what_a_killed_save_left_is_put_right(make_bundle: Make, tmp_path: Path, swapped: bool) -> None:
+    folder = tmp_path / "bundle"
+    save_bundle(folder, make_bundle("none"))
+    gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
+    shutil.copytree(folder, tmp_path / f".bundle.{gone}.partial")
+    if swapped:  # killed between the two renames
+        folder.rename(tmp_path / f".bundle.{gone}.old")
+    else:
+        shutil.copytree(folder, tmp_path / f".bundle.{gone}.old")
+    running = Path(shutil.copytree(tmp_path / f".bundle.{gone}.partial", tmp_path / f".bundle.{os.getppid()}.partial"))
+    if swapped:
+        load_bundle(folder)
+        assert [path.name for path in tmp_path.iterdir() if path != running] == ["bundle"]
+    save_bundle(folder, make_bundle("frozen"))
+    assert load_bundle(folder).base is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["bundle", running.name])  # not ours to remove
 
 
 def test_only_plain_formats_and_no_one_s_history(make_bundle: Make, tmp_path: Path) -> None:
@@ -278,26 +320,9 @@ def test_the_revision_is_the_one_that_was_loaded(make_bundle: Make) -> None:
     assert [BaseModel.of(one).revision for one in (named, newest)] == ["v2", "abc"]
 
 
-def with_drift(bundle: Bundle) -> Bundle:
-    """`bundle` with a head drawn at random, on a chain over the vectors of the untrained backbone if there is one."""
-    text, chain, settings = None, None, DriftConfig(n_states=4)
-    if bundle.base is None:
-        settings = DriftConfig(terms=("interest", "transitions", "gate"))
-    config = replace(bundle.config, drift=settings)
-    if bundle.base is not None:
-        untrained = Backbone.load(config.backbone)
-        text = untrained.encode(untrained.tokens(bundle.catalog.texts()))
-        chain = LatentChain(text_vectors(text)[:4])
-    head = DriftHead(settings, chain).requires_grad_(False)
-    for weight in head.parameters():
-        weight.add_(torch.randn_like(weight))
-    centre = None if text is None else text.mean(0)
-    return replace(bundle, config=config, drift=FittedDrift(head, 30.0, text, centre))
-
-
 @pytest.mark.parametrize("strategy", ["none", "frozen", "lora", "full"])
-def test_the_drift_head_keeps_every_bit(make_bundle: Make, tmp_path: Path, strategy: Strategy) -> None:
-    saved = with_drift(make_bundle(strategy))
+def test_the_drift_head_keeps_every_bit(make_bundle: Make, add_drift: Make, tmp_path: Path, strategy: Strategy) -> None:
+    saved = add_drift(make_bundle(strategy))
     save_bundle(tmp_path / "bundle", saved)
     loaded = load_bundle(tmp_path / "bundle")
     assert saved.drift is not None
@@ -323,9 +348,9 @@ def test_the_drift_head_keeps_every_bit(make_bundle: Make, tmp_path: Path, strat
 
 @pytest.mark.parametrize("strategy", ["frozen", "lora"])
 def test_items_that_are_added_move_no_state(
-    make_bundle: Make, tmp_path: Path, tiny_bert: Path, strategy: Strategy
+    make_bundle: Make, add_drift: Make, tmp_path: Path, tiny_bert: Path, strategy: Strategy
 ) -> None:
-    folder, saved = tmp_path / "bundle", with_drift(make_bundle(strategy))
+    folder, saved = tmp_path / "bundle", add_drift(make_bundle(strategy))
     save_bundle(folder, saved)
     grown = Recommender.from_pretrained(folder, backbone=str(tiny_bert))
     grown.add_items([{"item_id": "new", "title": "space robot"}])
@@ -336,12 +361,13 @@ def test_items_that_are_added_move_no_state(
     untrained = Backbone.load(saved.config.backbone)
     vectors, read = drift.vectors(), drift.vectors(untrained.encode(untrained.tokens(["space robot"])))
     assert torch.equal(vectors[:-1], saved.drift.vectors())
-    expected = read if strategy == "frozen" else torch.zeros_like(read)  # the adapted backbone alone has read it
-    torch.testing.assert_close(vectors[-1:], expected)
+    torch.testing.assert_close(vectors[-1:], read)
 
 
-def test_bundles_from_before_drift_heads_were_kept_still_load(make_bundle: Make, tmp_path: Path) -> None:
-    save_bundle(tmp_path / "bundle", replace(with_drift(make_bundle("frozen")), drift=None))
+def test_bundles_from_before_drift_heads_were_kept_still_load(
+    make_bundle: Make, add_drift: Make, tmp_path: Path
+) -> None:
+    save_bundle(tmp_path / "bundle", replace(add_drift(make_bundle("frozen")), drift=None))
     path = tmp_path / "bundle" / LAYOUT.settings
     record = json.loads(path.read_text())
     del record["drift"]
@@ -350,8 +376,18 @@ def test_bundles_from_before_drift_heads_were_kept_still_load(make_bundle: Make,
     assert not (tmp_path / "bundle" / LAYOUT.drift).exists()
 
 
-def test_a_missing_drift_head_is_named(make_bundle: Make, tmp_path: Path) -> None:
-    save_bundle(tmp_path / "bundle", with_drift(make_bundle("frozen")))
+def test_bundles_from_before_text_match_still_load(make_bundle: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    save_bundle(folder, make_bundle("frozen", text_match=False))
+    before = load_bundle(folder)
+    config = json.loads((folder / LAYOUT.settings).read_text())["config"]
+    del config["model"]["text_match"]
+    rewrite_record(folder, config=config)
+    assert load_bundle(folder).config == before.config
+
+
+def test_a_missing_drift_head_is_named(make_bundle: Make, add_drift: Make, tmp_path: Path) -> None:
+    save_bundle(tmp_path / "bundle", add_drift(make_bundle("frozen")))
     (tmp_path / "bundle" / LAYOUT.drift).unlink()
     with pytest.raises(BundleError, match=r"drift\.safetensors"):
         load_bundle(tmp_path / "bundle")

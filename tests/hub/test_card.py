@@ -1,6 +1,7 @@
 """The card says what the record says."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from huggingface_hub import ModelCard
 
 from llmrec.config import SplitConfig, Strategy
 from llmrec.hub.bundle import Bundle, save_bundle
+from llmrec.hub.card import Address
 from llmrec.hub.layout import LAYOUT
 
 Make = Callable[[Strategy], Bundle]
@@ -48,6 +50,53 @@ def test_the_front_matter_is_yaml(make_bundle: Make, tmp_path: Path, strategy: S
     metadata = yaml.safe_load(front)
     assert metadata == ModelCard(text).data.to_dict()
     assert metadata.get("base_model_relation") == relation
+
+
+def test_the_numbers_are_in_the_metadata(make_bundle: Make, tmp_path: Path) -> None:
+    text, _ = card_and_record(tmp_path / "bundle", make_bundle("frozen"))
+    (result,) = ModelCard(text).data.eval_results
+    assert (result.metric_type, result.metric_value, result.dataset_name) == ("ndcg@10", 0.1234, "planted_world")
+
+
+def test_what_was_found_beside_the_numbers_is_told(
+    make_bundle: Make, add_drift: Callable[[Bundle], Bundle], tmp_path: Path
+) -> None:
+    plain = make_bundle("frozen")
+    found = {
+        "verdicts": {"by_time": "* llmrec is better than popularity (+0.0734)."},
+        "told": {"What other domains were worth": "Negative transfer: -0.0029."},
+        "drift": ["What an event says of its user's next one halves in 9 days."],
+    }
+    told = add_drift(replace(plain, evaluation=plain.evaluation | found))
+    text, _ = card_and_record(tmp_path / "told", told)
+    for words in (
+        "* llmrec is better than popularity (+0.0734).",
+        "### What other domains were worth\n\nNegative transfer: -0.0029.",
+        "## Interest that moves",
+        "interest, environment, transitions, chain, gate",
+        "* What an event says of its user's next one halves in 9 days.",
+        "that is in this repository: it needs a log",
+        "`drift.safetensors`",
+    ):
+        assert words in text
+    without, _ = card_and_record(tmp_path / "plain", plain)
+    assert "Interest that moves" not in without
+    assert "drift.safetensors" not in without
+
+
+def test_a_place_on_the_hub_is_where_to_load_it_from(make_bundle: Make, tmp_path: Path) -> None:
+    bundle = make_bundle("frozen")
+    for address, arguments in (
+        (None, '"path/to/this/folder"'),
+        (Address("me/shoes"), '"me/shoes"'),
+        (Address("me/shoes", "v2"), '"me/shoes", revision="v2"'),
+    ):
+        save_bundle(tmp_path / "bundle", bundle, address)
+        text = (tmp_path / "bundle" / LAYOUT.card).read_text(encoding="utf-8")
+        assert f"recommender = Recommender.from_pretrained({arguments})\n" in text
+        (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+        assert len([line for line in code.splitlines() if line]) <= 5
+        assert code.count("i0") >= 1  # an item of this very catalog
 
 
 def test_every_split_has_its_table_and_the_seed_is_the_one_in_the_bundle(make_bundle: Make, tmp_path: Path) -> None:

@@ -26,6 +26,11 @@ def test_whitening_pads_when_text_is_narrower_than_the_model() -> None:
     assert torch.isfinite(bias).all()
 
 
+def test_whitening_of_texts_that_are_all_alike_is_finite() -> None:
+    weight, bias, share = whitening(torch.randn(1, 6).expand(20, 6), dim=4, scale=0.1)
+    assert all(torch.isfinite(part).all() for part in (weight, bias, share))
+
+
 def test_items_without_training_events_are_their_text_alone() -> None:
     text, known = torch.randn(4, 8), torch.tensor([True, True, False, True])
     items = ItemEncoder(ModelConfig(dim=8), known, text).eval()

@@ -8,13 +8,13 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from llmrec.config import BackboneConfig
-from llmrec.models import text_cache
 from llmrec.models.backbone import Backbone
-from llmrec.models.text_cache import TextCache
+from llmrec.models.text_cache import Filled, TextCache
 
 
 @pytest.fixture
@@ -71,32 +71,25 @@ def test_ways_of_reading_are_never_mixed(backbone: Backbone, tmp_path: Path) -> 
 TEXTS = [f"hats {number}" for number in range(23)]
 
 
-def test_a_killed_run_goes_on_where_it_was(
-    backbone: Backbone, read: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(text_cache, "SHARD_TEXTS", 5)
-
+def test_a_killed_run_goes_on_where_it_was(backbone: Backbone, read: list[int], tmp_path: Path) -> None:
     def read_until_killed() -> None:
         encode = backbone.encode
         backbone.encode = lambda *given: os.kill(os.getpid(), signal.SIGKILL) if len(read) == 3 else encode(*given)
-        TextCache(backbone, tmp_path).vectors(TEXTS)
+        TextCache(backbone, tmp_path, shard_texts=5).vectors(TEXTS)
 
     process = get_context("fork").Process(target=read_until_killed)
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
     assert read == []  # by this process
-    found = TextCache(backbone, tmp_path).vectors(TEXTS)
+    found = TextCache(backbone, tmp_path, shard_texts=5).vectors(pa.array(TEXTS, pa.large_string()))
     assert read == [5, 3]  # three of five shards were there
     torch.testing.assert_close(found, backbone.encode(backbone.tokens(TEXTS)), atol=1e-5, rtol=0)
 
 
-def test_processes_share_the_reading(
-    backbone: Backbone, read: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_share_the_reading(backbone: Backbone, read: list[int], tmp_path: Path) -> None:
     from accelerate import debug_launcher
 
-    monkeypatch.setattr(text_cache, "SHARD_TEXTS", 5)
     TextCache(backbone, tmp_path).vectors(TEXTS[:3])  # that none has to read
     debug_launcher(read_with_others, (backbone, read, tmp_path), num_processes=2)
     seen = [np.load(tmp_path / f"{process}.npz") for process in (0, 1)]
@@ -115,9 +108,19 @@ def read_with_others(backbone: Backbone, read: list[int], folder: Path) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)  # of earlier tests, before the fork
     read.clear()
     accelerator = Accelerator(cpu=True)
-    vectors = TextCache(backbone, folder, accelerator).vectors(TEXTS)
+    vectors = TextCache(backbone, folder, accelerator, shard_texts=5).vectors(TEXTS)
     processes = accelerator.num_processes
     np.savez(folder / f"{accelerator.process_index}.npz", read=read, vectors=vectors, processes=processes)
+
+
+def test_filling_reads_each_text_once_and_keeps_none(backbone: Backbone, read: list[int], tmp_path: Path) -> None:
+    cache = TextCache(backbone, tmp_path, shard_texts=10)
+    cache.vectors(TEXTS[:3])
+    texts = pa.array([*TEXTS, *TEXTS], pa.large_string())
+    assert cache.fill(texts) == Filled(len(TEXTS), len(TEXTS) - 3)
+    assert cache.fill(TEXTS) == Filled(len(TEXTS), 0)
+    assert cache.fill([]) == Filled(0, 0)
+    assert read == [3, 10, 10]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what is mapped")

@@ -1,5 +1,8 @@
 """A small planted log as a folder on disk, which is what recipes are given."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +16,10 @@ from llmrec.data.synthetic import planted_world
 
 @pytest.fixture(scope="session")
 def planted_log() -> Callable[..., DataConfig]:
-    """planted_log(folder, seed=0) writes 480 events by 60 users on 50 items."""
+    """planted_log(folder, seed=0) writes 480 events by 60 users on 50 items, or of as many users as are asked for."""
 
-    def write(folder: Path, seed: int = 0) -> DataConfig:
-        log = planted_world(n_users=60, n_items=50, events_per_user=8, seed=seed)[0]
+    def write(folder: Path, seed: int = 0, n_users: int = 60) -> DataConfig:
+        log = planted_world(n_users=n_users, n_items=50, events_per_user=8, seed=seed)[0]
         folder.mkdir()
         events = log.interactions
         users, items = log.user_ids.take(pa.array(events.user)), log.catalog.ids.take(pa.array(events.item))
@@ -26,3 +29,17 @@ def planted_log() -> Callable[..., DataConfig]:
         return DataConfig(source=str(folder))
 
     return write
+
+
+@pytest.fixture(scope="session")
+def two_processes() -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """two_processes(recipe, *arguments) runs it in two on the CPU; `accelerate launch --cpu` would run one."""
+
+    def run(recipe: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(recipe)]
+        environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, env=environment, timeout=300, check=False
+        )
+
+    return run

@@ -2,9 +2,7 @@
 
 import importlib.util
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -142,14 +140,13 @@ def test_nothing_is_written_where_the_backbone_cannot(config: PretrainConfig, ti
         main_of("pretrain")(config)
 
 
-def test_two_processes_give_what_one_gives(config: PretrainConfig, tmp_path: Path) -> None:
+def test_two_processes_give_what_one_gives(
+    config: PretrainConfig, tmp_path: Path, two_processes: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
     two = replace(config, output=tmp_path / "two")
     settings = tmp_path / "two.yaml"
     settings.write_text(json.dumps(asdict(two), default=str))  # JSON is YAML
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [str(RECIPES / "pretrain.py"), "--config", str(settings)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    done = two_processes(RECIPES / "pretrain.py", "--config", str(settings))
     assert (two.output / "backbone" / "pretraining.json").is_file(), done.stderr[-2000:]
     record = json.loads((two.output / "backbone" / "pretraining.json").read_text())
     assert record["run"]["processes"] == 2

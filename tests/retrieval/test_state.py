@@ -23,7 +23,8 @@ from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_neighbours, text_vectors
 from llmrec.models.drift.transitions import Transitions
-from llmrec.retrieval.state import END_OF_TIME, MOST_WAITING, LiveState
+from llmrec.retrieval.counted import MOST_WAITING
+from llmrec.retrieval.state import END_OF_TIME, LiveState
 from llmrec.retrieval.state_file import StateError
 
 N_USERS, N_ITEMS, N_STATES = 4, 9, 5
@@ -257,9 +258,35 @@ def test_impossible_events_change_nothing(event: Event, message: str) -> None:
     assert_same(state, fed(events), exactly=True)
 
 
-def test_waiting_events_are_few() -> None:
-    state = fed(random_events(MOST_WAITING + 10))
-    assert len(state._waiting) == 10
+@pytest.mark.parametrize("in_order", [True, False])
+def test_to_the_last_bit_the_state_is_what_its_events_make_of_it(tmp_path: Path, in_order: bool) -> None:
+    events = random_events(2 * MOST_WAITING + 100, in_order)
+    asked, undisturbed = LiveState(HEAD, STREAM), fed(events)
+    for place, event in enumerate(events):
+        asked.observe(*event)
+        if place % 97 == 0:  # asked, saved and restored at odd moments
+            asked.world(NOW)
+        if place in (50, MOST_WAITING + 7):
+            asked.save(tmp_path / "live")
+            asked = LiveState.load(tmp_path / "live", HEAD, STREAM)
+    assert_same(asked, undisturbed, exactly=True)
+    asked.save(tmp_path / "asked")
+    undisturbed.save(tmp_path / "undisturbed")
+    assert (tmp_path / "asked").read_bytes() == (tmp_path / "undisturbed").read_bytes()
+
+
+def test_counting_on_a_copy_is_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far apart in time too, where sums move to a later reference."""
+    events = [(user, item, time * 400) for user, item, time in random_events(300)]
+    at, half, batch = 400 * NOW, len(events) // 2 + 1, "llmrec.retrieval.counted.MOST_WAITING"
+    monkeypatch.setattr(batch, half)
+    waiting, other = fed(events).world(at), fed(events[:half])
+    monkeypatch.setattr(batch, len(events) - half)
+    counted = fed(events[half:], other).world(at)
+    assert not len(other._counted.waiting())
+    np.testing.assert_array_equal(waiting.environment.counts(at), counted.environment.counts(at))
+    np.testing.assert_array_equal(pairs(waiting.transitions), pairs(counted.transitions))
+    np.testing.assert_array_equal(waiting.transitions.row_sums, counted.transitions.row_sums)
 
 
 @settings(deadline=None, max_examples=25)

@@ -3,12 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, LoraConfig, ModelConfig, TrainConfig
+from llmrec.data.interactions import Rows
 from llmrec.data.log import Log
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import ConfigError
@@ -16,8 +18,10 @@ from llmrec.models.backbone import Backbone
 from llmrec.models.transfer import apply_strategy
 from llmrec.training.checkpoints import trainable_state
 from llmrec.training.comparison import make_task
-from llmrec.training.fit import Reader, Task, adapt_backbone, fit_model, mean_ndcg, renew_text
+from llmrec.training.fit import Reader, Task, adapt_backbone, fit_model, mean_ndcg, train
+from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.scorer import ModelScorer
+from llmrec.training.trainer import Trainer
 
 MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=8, dropout=0.1, item_ids=False)  # text has to carry it all
 FROZEN = TrainConfig(epochs=25, patience=5, batch_targets=256, learning_rate=5e-3)
@@ -113,5 +117,61 @@ def test_strategies_share_the_fit_before_them_and_no_more(world: Log, tiny_bert:
 def test_every_process_reads_its_share_of_the_catalog(world: Log, tiny_bert: Path, tmp_path: Path) -> None:
     task, reader = task_of(world, tmp_path), reader_of(tiny_bert, world, "frozen")
     model = fit_model("m", task, MODEL, replace(FROZEN, epochs=0), torch.zeros(len(world.catalog), 32), seed=0).model
-    renew_text(model, reader, task.accelerator)
+    RecommendationObjective(model, reader).renew(task.accelerator)
     torch.testing.assert_close(model.items.text, reader.backbone.encode(reader.tokens), atol=1e-5, rtol=0)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_resuming_gives_the_same_bits_and_the_same_table(
+    world: Log, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table is no part of a checkpoint: it is read anew by the backbone as it was left."""
+
+    def adapt(folder: str, **changes: object) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        task, reader = task_of(world, tmp_path / folder), reader_of(tiny_bert, world)
+        text = reader.backbone.encode(reader.tokens)
+        model = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=1), text, seed=0).model
+        adapt_backbone("lora", replace(task, **changes), model, replace(ADAPT, epochs=2), reader, seed=0)
+        assert model.items.text is not None
+        return trainable_state(model) | trainable_state(reader.backbone) | {"text": model.items.text}
+
+    whole = adapt("whole")
+    measure = Trainer._measure
+
+    def cut_off(self: Trainer, loss: float, share: float, bar: object) -> None:
+        measure(self, loss, share, bar)
+        if self.objective.reader is not None and not self.progress.finished:
+            raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_measure", cut_off)
+        with pytest.raises(Interrupted):
+            adapt("parts")
+    resumed = adapt("parts", resume=True)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_the_table_is_renewed_as_often_as_is_asked(
+    world: Log, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, reader = task_of(world, tmp_path), reader_of(tiny_bert, world)
+    text = reader.backbone.encode(reader.tokens)
+    model = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=0), text, seed=0).model
+    reader, steps = reader.ahead(), [0]
+    objective = RecommendationObjective(model, reader)
+    often = replace(ADAPT, epochs=1, renew_steps=2, evals_per_epoch=1)
+    step = Trainer._step
+
+    def checked(self: Trainer, group: list[Rows], row: int) -> float:
+        if row % 2 == 0:  # the steps before were followed by a reading
+            torch.testing.assert_close(model.items.text, reader.encode(np.arange(len(reader.tokens))))
+            steps[0] += 1
+        return step(self, group, row)
+
+    monkeypatch.setattr(Trainer, "_step", checked)
+    train("lora", task, objective, often, 0, lambda: 0.0)
+    assert steps[0] > 1

@@ -16,7 +16,8 @@ from llmrec.data.interactions import Rows
 from llmrec.data.splits import VALID, Split, split_by_time
 from llmrec.data.synthetic import planted_world
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.calibration import new_item_logits, novelty_of, shift_to_mean
+from llmrec.models.text_match import TextMatch
+from llmrec.training.calibration import choose_match, new_item_logits, novelty_of, shift_to_mean
 from llmrec.training.comparison import make_task
 from llmrec.training.fit import calibrate, fit_model
 from llmrec.training.scorer import ModelScorer
@@ -90,3 +91,13 @@ def test_calibrating_again_changes_nothing(tmp_path: Path) -> None:
     assert once != 0
     calibrate(task, model)
     assert float(model.novelty) == pytest.approx(once)
+
+
+def test_nearness_of_texts_counts_as_much_as_validation_likes_it() -> None:
+    text = torch.randn(5, 3)
+    match = TextMatch(torch.zeros(5, 3))
+    choose_match(match, text, lambda: -abs(float(match.strength) - 9) - abs(float(match.recency) - 0.6))
+    assert (float(match.strength), float(match.recency)) == (10.0, pytest.approx(0.6))
+    torch.testing.assert_close(match.centre, text.mean(0))
+    choose_match(match, text, lambda: -float(match.strength))
+    assert not match

@@ -9,6 +9,7 @@ has to be touched; they move to a later reference before a number grows too larg
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,13 @@ class Environment:
         for half_life, rate in enumerate(self.rate):
             np.add.at(self.sums[half_life], item, np.exp2((time - self.reference) * rate))
 
+    def ahead(self, item: Rows, time: Rows) -> Environment:
+        """A copy that has counted more events."""
+        other = copy(self)
+        other.sums = self.sums.copy()
+        other.observe(item, time)
+        return other
+
     def _reference(self, newest: int) -> int:
         """The time that sums are kept as of: `newest` to start with, and where numbers would grow too large."""
         if self.reference is None:
@@ -53,6 +61,10 @@ class Environment:
             return self.reference
         self.sums *= np.exp2(-(newest - self.reference) * self.rate)[:, None]
         return newest
+
+    def grow(self, n_items: int) -> None:
+        """Make room for `n_items` items, those there are among them."""
+        self.sums = np.pad(self.sums, ((0, 0), (0, n_items - self.sums.shape[1])))
 
     def counts(self, time: int) -> NDArray[np.float64]:
         """(H, N) as of `time`, which must lie after every event that was counted.

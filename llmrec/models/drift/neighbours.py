@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
@@ -21,16 +22,81 @@ def text_neighbours(vectors: Tensor, n_neighbours: int) -> sparse.csr_array:
 
     vectors: (N, D) of `text_vectors`.
     """
+    return _rows(vectors, 0, n_neighbours)
+
+
+def extended_neighbours(near: sparse.csr_array, vectors: Tensor, n_neighbours: int) -> sparse.csr_array:
+    """`text_neighbours` of vectors (N + R, D), from those of the first N: of old rows only those are made anew that a
+    new item is near to.
+    """
+    n_old = near.shape[0]
+    if n_old <= n_neighbours:  # every item is a neighbour, and rows grow longer
+        return text_neighbours(vectors, n_neighbours)
+    column, cosine = _cosines(near, vectors, torch.arange(n_old))  # (N, kept)
+    fresh = vectors[:n_old] @ vectors[n_old:].T  # (N, R)
+    changed = (fresh > cosine.amin(1, keepdim=True)).any(1).nonzero().flatten()
+    new = torch.arange(n_old, len(vectors)).expand(len(changed), -1)
+    among = torch.cat([column[changed], new], dim=1)
+    best, place = torch.cat([cosine[changed], fresh[changed]], dim=1).topk(column.shape[1], dim=1)
+    chance = torch.from_numpy(near.data).view(column.shape).clone()
+    column[changed], chance[changed] = among.gather(1, place), (best / TEMPERATURE).softmax(1).to(chance)
+    return sparse.vstack([_table(chance, column, len(vectors)), _rows(vectors, n_old, n_neighbours)], format="csr")
+
+
+def foreign_neighbours(vectors: Tensor, foreign: Tensor, n_neighbours: int) -> sparse.csr_array:
+    """(R, N) p_text(i|j) of R items that are not among the N, to as many as one of them has: vectors (N, D), foreign
+    (R, D).
+    """
+    best, column = (foreign @ vectors.T).topk(min(n_neighbours, len(vectors) - 1), dim=1)
+    return _table((best / TEMPERATURE).softmax(1).double(), column, len(vectors))
+
+
+def chance_of_foreign(
+    near: sparse.csr_array, vectors: Tensor, rows: Tensor, foreign: Tensor, n_neighbours: int
+) -> Tensor:
+    """(J, F) p_text(f|j) as each of the F items would have it if it alone were added; near: (M, N), rows: (J,) of it.
+
+    vectors: (M, D) of the rows, the first N of which are the columns too. foreign: (F, D).
+    """
+    if not near.nnz:
+        return torch.zeros(len(rows), len(foreign))
+    column, cosine = _cosines(near, vectors, rows)  # (J, kept)
+    fresh, least = vectors[rows] @ foreign.T, cosine.amin(1, keepdim=True)  # (J, F), (J, 1)
+    rest = cosine.sort(dim=1, descending=True).values
+    if column.shape[1] == n_neighbours:  # the least of them makes way
+        rest, fresh = rest[:, :-1], fresh.masked_fill(fresh <= least, -torch.inf)
+    total = (rest / TEMPERATURE).logsumexp(1, keepdim=True)
+    return torch.sigmoid(fresh / TEMPERATURE - total)
+
+
+def _rows(vectors: Tensor, first: int, n_neighbours: int) -> sparse.csr_array:
+    """(N - first, N) rows from `first` on."""
     n_items = len(vectors)
     kept = min(n_neighbours, n_items - 1)
     blocks, rows = [], max(COSINES_AT_ONCE // n_items, 1)
-    for start in range(0, n_items, rows):
+    for start in range(first, n_items, rows):
         cosine = vectors[start : start + rows] @ vectors.T
         own = torch.arange(len(cosine))
         cosine[own, start + own] = -torch.inf
         best, column = cosine.topk(kept, dim=1)  # (R, kept)
-        chance = (best / TEMPERATURE).softmax(1).double()
-        ends = kept * torch.arange(len(cosine) + 1)
-        parts = chance.flatten().numpy(), column.flatten().numpy(), ends.numpy()
-        blocks.append(sparse.csr_array(parts, shape=(len(cosine), n_items)))
+        blocks.append(_table((best / TEMPERATURE).softmax(1).double(), column, n_items))
     return sparse.vstack(blocks, format="csr")
+
+
+def _table(chance: Tensor, column: Tensor, n_columns: int) -> sparse.csr_array:
+    """(R, N) with as many entries in each row: chance, column (R, kept)."""
+    ends = column.shape[1] * np.arange(len(column) + 1)
+    parts = chance.flatten().numpy(), column.flatten().numpy(), ends
+    return sparse.csr_array(parts, shape=(len(column), n_columns))
+
+
+def _cosines(near: sparse.csr_array, vectors: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns (J, kept) of rows (J,) and their cosines: that of the likeliest, and of the rest by how their chances
+    stand to its.
+    """
+    kept = near.nnz // near.shape[0]
+    column = torch.from_numpy(near.indices).view(-1, kept)[rows].long()
+    chance = torch.from_numpy(near.data).view(-1, kept)[rows]
+    highest, place = chance.max(1, keepdim=True)
+    nearest = (vectors[rows] * vectors[column.gather(1, place)[:, 0]]).sum(1, keepdim=True)
+    return column, nearest + TEMPERATURE * (chance / highest).log().float()

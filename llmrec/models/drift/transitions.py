@@ -13,6 +13,7 @@ Bentley & Saxe 1980, doi:10.1016/0196-6774(80)90015-2).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,6 +68,17 @@ class Transitions:
         if len(source):
             self._add(source, target, weight, when)
 
+    def ahead(self, user: Rows, item: Rows, time: Rows) -> Transitions:
+        """Counts with more events in them, to be read only: of last events it has those of these users."""
+        other, (users, row) = copy(self), np.unique(user, return_inverse=True)
+        other.last_item, other.last_time = self.last_item[users], self.last_time[users]
+        # A table of its own, beside those there are: to merge it with them each time would cost far more.
+        other.tables, other.row_sums = [], self.row_sums.copy()
+        other.observe(row, item, time)
+        faded = 1.0 if other.reference is None else self.fading(other.reference)
+        other.tables = [*(self.tables if faded == 1 else [table * faded for table in self.tables]), *other.tables]
+        return other
+
     def fading(self, time: int) -> float:
         """What every sum has faded to by `time`."""
         return 1.0 if self.reference is None else float(np.exp2(-(time - self.reference) * self.rate))
@@ -77,6 +89,15 @@ class Transitions:
         self.last_item = np.pad(self.last_item, more, constant_values=NOBODY)
         self.last_time = np.pad(self.last_time, more, constant_values=NEVER)
 
+    def grow_items(self, n_items: int) -> None:
+        """Make room for `n_items` items, those there are among them: new ones without pairs."""
+        self.tables = [with_size(table, (n_items, n_items)) for table in self.tables]
+        self.row_sums = np.pad(self.row_sums, (0, n_items - len(self.row_sums)))
+
+    def forget(self, user: int) -> None:
+        """Pair nothing more with what a user did."""
+        self.last_item[user], self.last_time[user] = NOBODY, NEVER
+
     def state(self) -> Arrays:
         """What `restore` goes on from, bit for bit; no copies."""
         reference = NEVER if self.reference is None else self.reference
@@ -86,13 +107,25 @@ class Transitions:
             arrays |= {f"table{place}.{part}": getattr(table, part) for part in TABLE_PARTS}
         return arrays
 
+    def sums(self) -> Arrays:
+        """`state` without users, in half its size: one table, in fp32, as of its newest pair or nearly."""
+        n_items = len(self.row_sums)
+        total = sum(self.tables, sparse.csr_array((n_items, n_items)))
+        largest = float(total.data.max(initial=1.0))  # of sums that grow with time: what they fade by stays within fp32
+        halvings = np.floor(np.log2(largest)) if self.reference is not None else 0.0
+        table = sparse.csr_array((total * 2.0**-halvings).astype(np.float32))
+        reference = NEVER if self.reference is None else self.reference + round(halvings / self.rate)
+        arrays: Arrays = {"reference": np.array([reference], dtype=np.int64)}
+        arrays["row_sums"] = self.row_sums * 2.0**-halvings
+        return arrays | {f"table0.{part}": getattr(table, part) for part in TABLE_PARTS}
+
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `state` gave, for as many items and the same settings.
+        """Go on from what `state` gave, of the same settings.
 
         Raises:
             ValueError: a table names items that there are not.
         """
-        shape = len(self.row_sums), len(self.row_sums)
+        shape = len(state["row_sums"]), len(state["row_sums"])
         n_tables = sum(name.endswith(".indptr") for name in state)
         parts = [tuple(state[f"table{place}.{part}"] for part in TABLE_PARTS) for place in range(n_tables)]
         self.tables = [sparse.csr_array(part, shape=shape, copy=True) for part in parts]
@@ -153,6 +186,12 @@ class Transitions:
         self.tables.append(sparse.csr_array((weight, (source, target)), shape=(n_items, n_items)))
         merge_small(self.tables)
         np.add.at(self.row_sums, source, weight)
+
+
+def with_size(table: sparse.csr_array, shape: tuple[int, int]) -> sparse.csr_array:
+    """The same numbers, not copied, in a table with more rows and columns; those are empty."""
+    ends = np.pad(table.indptr, (0, shape[0] - table.shape[0]), mode="edge")
+    return sparse.csr_array((table.data, table.indices, ends), shape=shape)
 
 
 def merge_small(tables: list[sparse.csr_array]) -> None:

@@ -1,0 +1,40 @@
+"""Every text of a catalog is read once, by as many processes as there are, before anybody needs its vector.
+
+    accelerate launch --num_processes 2 recipes/encode_catalog.py --data.items ITEMS.parquet \
+        --data.text_template "{title}. Category: {category}" --backbone.name packaged:all-MiniLM-L6-v2
+
+Vectors go to the cache (LLMREC_CACHE, or ~/.cache/llmrec), by text and backbone: fine-tuning with the same `data` and
+`backbone` finds them there. A run that was killed goes on where it was, with as many processes as it is given then.
+"""
+
+from __future__ import annotations
+
+import time
+
+from llmrec.config_files import run_recipe
+from llmrec.data.sources import load_catalog
+from llmrec.encode_config import EncodeConfig
+from llmrec.models.backbone import Backbone
+from llmrec.models.text_cache import TextCache
+from llmrec.training.launch import join, total
+
+
+def main(config: EncodeConfig) -> None:
+    accelerator = join()
+    texts = load_catalog(config.data).text_array
+    with accelerator.main_process_first():  # who may have to bring it
+        backbone = Backbone.load(config.backbone).requires_grad_(False).to(accelerator.device)
+    cache = TextCache(backbone, accelerator=accelerator, shard_texts=config.shard_texts)
+
+    began = time.monotonic()
+    filled = cache.fill(texts)
+    n_read, seconds = total(filled.n_read, accelerator), time.monotonic() - began
+    accelerator.print(
+        f"{len(texts):,} items with {filled.n_texts:,} texts: {n_read:,} read by {accelerator.num_processes} "
+        f"process(es) in {seconds:,.0f} s, {n_read / seconds:,.0f} items/s; the others were there\n{cache.folder}"
+    )
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    run_recipe(main, EncodeConfig)

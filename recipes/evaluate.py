@@ -1,0 +1,56 @@
+"""A saved recommender ranks the test part of a log again, its queries shared among processes.
+
+    accelerate launch --num_processes 2 recipes/evaluate.py --bundle runs/mine/bundle --data.source FOLDER
+
+Writes report.json and report.md into the output folder, and prints every metric by slice. The figures are those of one
+process, to the same bits, however many share the work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from llmrec.asked import bundle_and_log, seen_in_training
+from llmrec.config_files import run_recipe
+from llmrec.data.splits import make_split
+from llmrec.evaluate_config import EvaluateConfig
+from llmrec.evaluation.report import write_report
+from llmrec.evaluation.tables import render_slices
+from llmrec.training.launch import join, provenance
+from llmrec.training.reevaluate import reevaluate
+
+
+def main(config: EvaluateConfig) -> None:
+    began = time.monotonic()
+    accelerator = join()
+    metadata = provenance(accelerator)
+    loaded, log = bundle_and_log(config.bundle, config.data, config.backbone)
+    accelerator.print("\n".join(log.facts.lines()))
+
+    trained = loaded.config
+    if config.max_queries is not None:
+        trained = dataclasses.replace(
+            trained, evaluation=dataclasses.replace(trained.evaluation, max_queries=config.max_queries)
+        )
+    split = config.split or trained.split.names[0]
+    part, ties = make_split(split, log.interactions, log.n_users, log.n_items, trained.split)
+    metadata |= {"bundle": config.bundle.name, "data": dataclasses.asdict(log.facts)}
+    if note := seen_in_training(loaded, log, split):
+        accelerator.print(f"note: {note}")
+        metadata["note"] = note
+
+    model, name = loaded.model.to(accelerator.device), loaded.evaluation["main"]
+    report = reevaluate(model, part, ties, log.catalog.release_time, trained, name, accelerator)
+    accelerator.end_training()
+    if not accelerator.is_main_process:
+        return
+
+    metadata["minutes"] = round((time.monotonic() - began) / 60, 1)
+    write_report(dataclasses.replace(report, run=metadata | report.run), config.output)
+    print(render_slices(report, split))
+    print(f"\n{config.output}: report.md, report.json ({metadata['minutes']} minutes)")
+
+
+if __name__ == "__main__":
+    run_recipe(main, EvaluateConfig)
