@@ -2,7 +2,8 @@
 
     scripts/bench/setup_peers recbole rectools replay
     python scripts/bench/time_to_quality.py [--data.source FOLDER --data.order_column COLUMN] --courses FOLDER
-        [--every 25000] [--budget 600] [--seeds '[0, 1, 2]'] [--train.learning_rate 2e-3 ...] [--json PATH]
+        [--every 25000] [--budget 600] [--seeds '[0, 1, 2]'] [--train.learning_rate 3e-3 ...]
+        [--peer_learning_rate 3e-3] [--json PATH]
 
 Everyone learns from the same training part of leave_one_out, in the file's order, ids alone, at one size, by the
 trainer and with the settings that its own users have. After every so many targets the clock stops and the same measure
@@ -52,6 +53,7 @@ def main(
     with_text: ModelConfig = ModelConfig(layers=2, time_bias=False),  # noqa: B008
     train: TrainConfig = TrainConfig(patience=1000),  # noqa: B008  # who measures decides when it is over
     backbone: BackboneConfig = BackboneConfig(name="packaged:all-MiniLM-L6-v2"),  # noqa: B008
+    peer_learning_rate: float | None = None,
     seeds: tuple[int, ...] = (0, 1, 2),
     every: int = 25_000,
     patience: int = 10,
@@ -67,6 +69,7 @@ def main(
     write_log(split, queries, courses / "log.npz")
     size = {"dim": model.dim, "layers": model.layers, "max_history": model.max_history}
     asked: dict[str, Any] = {"log": str(courses / "log.npz"), "every": every, "train": settings(train), **size}
+    asked["learning_rate"] = peer_learning_rate
     runs: dict[str, list[list[Point]]] = {}
     for seed in seeds:
         for name in learners:
