@@ -18,7 +18,7 @@ MOST_WAITING scores and those of one block.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
