@@ -18,7 +18,7 @@ MOST_WAITING scores and those of one block.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -122,7 +122,7 @@ def _plain(items: Tensor, queries: Tensor, k: int, without: Pairs | None, bias: 
 def _ordered(scores: Tensor, k: int) -> Found:
     """The k best of (B, N), ties by row."""
     best, item = scores.topk(min(k + 1, scores.shape[1]))
-    values = best.numpy() if best.is_cpu else best  # of a few numbers NumPy tells in a fraction of the time
+    values: Any = best.numpy() if best.is_cpu else best  # of a few numbers NumPy tells in a fraction of the time
     clear = (values[:, :-1] > values[:, 1:]).all(1) & (values[:, k - 1] > -torch.inf)  # no ties, no NaN, k items
     best, item = best[:, :k], item[:, :k]
     if not bool(clear.all()):
