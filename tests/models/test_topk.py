@@ -64,9 +64,11 @@ def test_a_scan_finds_all_by_itself(precision: Precision, way: str, monkeypatch:
     monkeypatch.setattr(topk, "_plain", lambda *given: calls.append(len(given[1])) or plain(*given))
     rows = torch.Generator().manual_seed(0)
     items, queries = torch.randn(5000, 16, generator=rows), torch.randn(300, 16, generator=rows)
-    found = top_k(ItemTable.of(items, precision), queries, 10)
-    assert found.item.tolist() == by_sorting(queries @ items.T, 10)[1]
-    assert calls == ([300] if way == "plain" else [])
+    for asked in (queries, -queries.abs()):  # the latter with scores below 0 alone, of items that are above
+        found = top_k(ItemTable.of(items, precision), asked, 10)
+        assert found.item.tolist() == by_sorting(asked @ items.T, 10)[1]
+        items = items.abs()
+    assert calls == ([300, 300] if way == "plain" else [])
     calls.clear()
     monkeypatch.setattr(topk, "PLAIN_CELLS", 1 << 23)
     top_k(ItemTable.of(items, precision), queries[:1], 10)
