@@ -21,9 +21,17 @@ from llmrec.hub.bundle import Bundle, load_bundle
 from llmrec.hub.share import bundle_folder
 from llmrec.recommender import Recommender
 from llmrec.retrieval.events import VERBATIM, Event, Item, item_of, seconds_of
+from llmrec.retrieval.explanation import Explanation, Term
 from llmrec.retrieval.ranked import Recommendation
 
-SHOWN_EVENTS = 5
+SHOWN_EVENTS, SHOWN_WORDS = 5, 8
+TERMS: dict[Term, str] = {
+    "anyone": "what anybody would be offered",
+    "base": "what the model makes of the history",
+    "environment": "what is popular now",
+    "transitions": "where people went on to from there",
+    "chain": "latent interests",
+}
 PLACES = {"source", "interactions", "items"}  # another place is another place as a whole
 
 
@@ -131,6 +139,22 @@ def print_json(found: Sequence[Any]) -> None:
 def print_ranked(found: list[Recommendation]) -> None:
     for item in found:
         print(f"{item.rank:>3}  {item.score:8.3f}  {item.label}  [{item.item}]")
+
+
+def explanation_lines(told: Explanation) -> list[str]:
+    """An explanation for people: why, by term, by event and by word."""
+    shares = sorted(told.shares().items(), key=lambda share: -share[1])
+    lines = [f"{told.label}, score {told.score:.3f}", told.sentence, ""]
+    lines += [f"{share:6.1%}  {TERMS[term]}" for term, share in shares]
+    if told.events:
+        lines += ["", "by what was done:"]
+    for place in told.strongest()[:SHOWN_EVENTS]:
+        event = told.events[place]
+        lines.append(f"{event.share:6.1%}  {event.label}  [{event.item}]")
+    if told.tokens:
+        strongest = sorted(told.tokens, key=lambda token: -abs(token.value))[:SHOWN_WORDS]
+        lines += ["", "words: " + ", ".join(f"{token.token} {token.value:+.2f}" for token in strongest)]
+    return lines
 
 
 def drift_of(bundle: Path, user: str, at: str | None, data: DataConfig | None) -> UserDrift:

@@ -51,6 +51,42 @@ def similar(
     print_ranked(found)
 
 
+def explain(
+    bundle: Path,
+    item: list[str] | str | None = None,
+    text: list[str] | str | None = None,
+    history: list[str] | str | None = None,
+    user: str | None = None,
+    at: str | None = None,
+    data: DataConfig | None = None,
+    words: bool = False,
+    backbone: str | None = None,
+    as_json: bool = False,
+) -> None:
+    """Print why an item has its score: the one that would be recommended first, unless one is given.
+
+    Args:
+        bundle: the folder of a saved recommender.
+        item: id of a catalog item.
+        text: text of an item that is in no catalog, instead.
+        history: item ids, oldest first: --history ID ID ...
+        user: a user id of the log instead; the log is the one the bundle was trained on unless `data` names another.
+        at: the query time, ISO; events at or after it are left out. Default: after the last event.
+        data: where the user's log is; settings that are not given are the bundle's.
+        words: also what the words of the item's text add (pip install llmrec[explain]).
+        backbone: a local copy of the base model.
+        as_json: print JSON; --json for short.
+    """
+    from llmrec.asked import explanation_lines, history_of, load, one_item
+
+    recommender = load(bundle, backbone)
+    events = history_of(recommender, history, user, data, at)
+    given = item is not None or text is not None
+    asked = one_item(item, text) if given else recommender.recommend(events, 1, at)[0].item
+    found = recommender.explain(events, asked, at, words)
+    print(json.dumps(asdict(found), ensure_ascii=False) if as_json else "\n".join(explanation_lines(found)))
+
+
 def friends(
     bundle: Path,
     user: str | None = None,

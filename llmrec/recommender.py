@@ -6,25 +6,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from llmrec.config import FinetuneConfig
-from llmrec.data.log import Log
+from llmrec.evaluation.replay import MAX_HISTORY
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
-from llmrec.hub.share import Token, bundle_folder, push
+from llmrec.hub.share import Token, bundle_folder, push, shareable
 from llmrec.models.backbone import Backbone
-from llmrec.models.topk import top_k
-from llmrec.retrieval.answers import Answers
-from llmrec.retrieval.events import Asked, History, Item, Time, check_as_many, rows_of, seconds_of
-from llmrec.retrieval.live import Live, of_log, seen_pairs
+from llmrec.retrieval.events import Asked, History, Item, Time, check_as_many, rows_of
+from llmrec.retrieval.explaining import explain
+from llmrec.retrieval.explanation import Explanation
+from llmrec.retrieval.following import Following
+from llmrec.retrieval.index import Index
+from llmrec.retrieval.live import seen_pairs
 from llmrec.retrieval.mixture import log_chances_of, ranked_by_chance
+from llmrec.retrieval.nearest import Nearest, scan
 from llmrec.retrieval.ranked import Recommendation, Where, allowed, check_k, listed
 from llmrec.retrieval.words import evidence
 
 
-class Recommender(Answers):
+class Recommender(Following):
     """Recommends from, and scores against, a catalog that can grow, for users who are followed live.
 
     A history is a sequence of events, oldest first: item ids, fields of items that the catalog lacks (such as another
@@ -47,6 +49,7 @@ class Recommender(Answers):
         if device is not None:
             bundle.model.to(device)
         super().__init__(bundle, folder, backbone)
+        self._nearest: Nearest | None = None
 
     @classmethod
     def from_pretrained(
@@ -70,11 +73,7 @@ class Recommender(Answers):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the bundle as it is now: items that were added or removed, and what has been counted, included."""
-        items, drift = self._items, self._items.drift
-        if drift is not None and drift.counts is not None and self._live is not None:
-            drift = replace(drift, counts=self._live.sums())
-        removed = tuple(sorted(items.removed))
-        save_bundle(Path(folder), replace(self._bundle, catalog=items.catalog, drift=drift, removed=removed))
+        save_bundle(Path(folder), self._now())
 
     def push_to_hub(
         self,
@@ -83,17 +82,18 @@ class Recommender(Answers):
         revision: str | None = None,
         token: Token = None,
         base: str | None = None,
+        counts: bool = True,
     ) -> str:
-        """Put the bundle on the hub, with the catalog as it is now, in one commit; returns that commit's address.
+        """Put the bundle on the hub as it is now, in one commit; returns that commit's address.
 
         repo_id: OWNER/NAME, made if it is not there, then `private` or not. revision: a branch, made likewise; main
-        unless given. base: the public name of the base model where it was trained from a folder. No path of this
-        machine goes along.
+        unless given. base: the public name of the base model where it was trained from a folder. counts: also what a
+        drift head has counted of everybody's events. No path of this machine goes along, and no user.
 
         Raises:
             BundleError: what the hub has against it, with a remedy; nothing is published then.
         """
-        return push(replace(self._bundle, catalog=self.catalog), repo_id, private, revision, token, base)
+        return push(shareable(self._now(), base, counts), repo_id, private, revision, token)
 
     @property
     def config(self) -> FinetuneConfig:
@@ -174,57 +174,34 @@ class Recommender(Answers):
             pairs = zip(states, items, strict=True)
             return [self._bundle.model.scores(state, *own.scoring(wanted))[0].tolist() for state, wanted in pairs]
 
-    def observe(self, user: str, item: str, at: Time) -> None:
-        """Take note that a user, who may be new, touched an item of the catalog: the next answer knows of it.
+    def explain(self, history: History, item: Item, at: Time | None = None, tokens: bool = False) -> Explanation:
+        """Why an item, of the catalog or given by its fields, has its score: parts that add up to it, by term and by
+        event of the history, and a sentence. `llmrec.retrieval.explain` says what is exact and what is attribution.
+
+        tokens: also what the words of the item's text add to the score of the model below, which takes the backbone and
+        captum (`pip install llmrec[explain]`).
 
         Raises:
-            DataError: an unknown item, or an unreadable time; then nothing has changed.
+            DataError: an unknown id. BundleError: text to read, and a recommender on ids alone. ConfigError: tokens,
+            and no captum.
         """
-        self.observe_many([(user, item, at)])
+        return self.explain_many([history], [item], at, tokens)[0]
 
-    def observe_many(self, events: Sequence[tuple[str, str, Time]]) -> None:
-        """`observe` for (user, item, time) events in order of arrival, all or none of them."""
-        if events:
-            users, items, times = zip(*events, strict=True)
-            time = np.array([seconds_of(time) for time in times], dtype=np.int64)
-            self.live.observe_many([str(user) for user in users], rows_of(self.catalog, items), time)
-
-    def history(self, user: str) -> list[tuple[str, int]]:
-        """The last events of a live user, (item id, seconds), oldest first: what answers go by.
-
-        Raises:
-            DataError: nothing is known of the user.
-        """
-        _, rows, times = self.live.events(user)
-        return [(str(self.catalog.ids[row]), time) for row, time in zip(rows.tolist(), times.tolist(), strict=True)]
-
-    def forget(self, user: str) -> None:
-        """Leave nothing of a live user but what the events add to everybody's counts.
-
-        Raises:
-            DataError: nothing is known of the user.
-        """
-        self.live.forget(user)
-
-    def follow(self, log: Log | None = None, until: Time | None = None) -> None:
-        """Begin anew with the users and events of a log, the bundle's own unless given, before `until`.
-
-        Raises:
-            DataError: a log that cannot be read, or has other items.
-        """
-        self._live = of_log(self._items, self.log if log is None else log, None if until is None else seconds_of(until))
-
-    def save_state(self, path: str | Path) -> None:
-        """Write the live users and all counts to one file, which holds users' ids and histories."""
-        self.live.save(Path(path))
-
-    def load_state(self, path: str | Path) -> None:
-        """Go on from a saved state; items that were added since are taken in.
-
-        Raises:
-            StateError: a damaged file, or one of another bundle or of items that the catalog lacks.
-        """
-        self._live = Live.load(self._items, Path(path))
+    def explain_many(
+        self, histories: Sequence[History], items: Sequence[Item], at: Time | None = None, tokens: bool = False
+    ) -> list[Explanation]:
+        """`explain` for several histories, an item for each."""
+        check_as_many(histories, items)
+        own = self._items
+        with own.lock:
+            live = None if own.drift is None else self.live
+            scores = self.score_many(histories, [[item] for item in items], at)
+            asked = [self._read([history], at) for history in histories]
+            most = max(MAX_HISTORY, self.config.model.max_history)
+            return [
+                explain(own, live, one, item, most, score, tokens)
+                for one, item, (score,) in zip(asked, items, scores, strict=True)
+            ]
 
     def add_items(self, items: Sequence[Mapping[str, object]]) -> None:
         """Put new items (fields with their id) into the catalog: they can be recommended at once, by their text.
@@ -238,6 +215,16 @@ class Recommender(Answers):
             self._items.extend(items)
             if self._live is not None:
                 self._live.extend()
+
+    def use_index(self, index: Index | str | None) -> None:
+        """Look up items in an index, for catalogs that take too long to scan: ivf, sq8, hnsw, `milvus:` with a file or
+        a URI, or an `Index`; None scans again, as is the default. Scores stay exact, and no fewer items are found.
+
+        Raises:
+            ConfigError: a bundle with a drift head, or as `Nearest` and `open_index` do.
+        """
+        with self._items.lock:
+            self._nearest = None if index is None else Nearest(self._items, index)
 
     def remove_items(self, items: Sequence[str]) -> None:
         """Recommend these no more; histories may still hold them, and they can be scored.
@@ -259,6 +246,13 @@ class Recommender(Answers):
             rows_of(self.catalog, items)
             self._items.removed.difference_update(items)
 
+    def _now(self) -> Bundle:
+        items, drift = self._items, self._items.drift
+        if drift is not None and drift.counts is not None and self._live is not None:
+            drift = replace(drift, counts=self._live.sums())
+        removed = tuple(sorted(items.removed))
+        return replace(self._bundle, catalog=items.catalog, drift=drift, removed=removed)
+
     def _bias(self, at: Time | None, looking_for: str | None, where: Where | None, topic: str | None) -> Tensor:
         """(N,) what scores gain: evidence of what is looked for, and -inf for what is not to be chosen from."""
         bias = self._ruled_out(at)
@@ -277,6 +271,8 @@ class Recommender(Answers):
             found = ranked_by_chance(items, self.live, asked, k, seen, bias)
         else:
             states = items.scorer.states(asked.queries, items.cold(asked.texts))  # (B, D)
-            seen = None if seen is None else seen.to(states.device)
-            found = top_k(items.table, states, k, seen, items.extra() + bias.to(states.device))
+            if self._nearest is None:
+                found = scan(items, states, k, seen, bias)
+            else:
+                found = self._nearest.find(states, k, seen, bias)
         return [listed(self.catalog, score, rows) for score, rows in zip(*found, strict=True)]

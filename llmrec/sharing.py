@@ -14,6 +14,7 @@ def push(
     private: bool | None = None,
     revision: str | None = None,
     base: str | None = None,
+    counts: bool = True,
     backbone: str | None = None,
 ) -> None:
     """Check a bundle, put it on the hub in one commit, and print that commit's address.
@@ -26,11 +27,12 @@ def push(
         private: of a repository that is made; --private for short.
         revision: a branch, made if there is none; main unless given.
         base: the public name of the base model, where it was trained from a folder.
+        counts: with what a drift head has counted of everybody's events; `false` leaves it out.
         backbone: a local copy of the base model, for bundles whose backbone encodes histories.
     """
     from llmrec.asked import load
 
-    print(load(bundle, backbone).push_to_hub(repo_id, private, revision, base=base))
+    print(load(bundle, backbone).push_to_hub(repo_id, private, revision, base=base, counts=counts))
 
 
 def export(bundle: Path, merged: Path, backbone: str | None = None) -> None:

@@ -3,11 +3,15 @@
     hf auth login
     python recipes/push.py --bundle runs/quickstart/bundle --repo_id OWNER/NAME --revision v1
 
-One commit, private unless `--private false`. What was pushed is then fetched again, checked against its own record, and
-asked the same questions as the bundle here; the largest difference of the scores is printed.
+One commit, private unless `--private false`. What was pushed is fetched again and checked against its own record, told
+what is known of users here, which does not go along, and asked the same questions as the bundle here; the largest
+difference of the scores is printed.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from llmrec import Recommender
 from llmrec.config_files import run_recipe
@@ -18,10 +22,14 @@ N_HISTORIES, LENGTH = 8, 5
 
 def main(config: PushConfig) -> None:
     here = Recommender.from_pretrained(config.bundle, config.backbone)
-    address = here.push_to_hub(config.repo_id, config.private, config.revision, base=config.base)
+    address = here.push_to_hub(config.repo_id, config.private, config.revision, base=config.base, counts=config.counts)
     print(f"pushed: {address}")
 
     there = Recommender.from_pretrained(config.repo_id, config.backbone, revision=address.rpartition("/")[2])
+    if here.config.drift is not None:  # its answers depend on what everybody did up to now
+        with TemporaryDirectory() as folder:
+            here.save_state(Path(folder) / "state")
+            there.load_state(Path(folder) / "state")
     ids = here.catalog.ids.to_pylist()
     histories = [ids[start : start + LENGTH] for start in range(0, N_HISTORIES * LENGTH, LENGTH)]
     pairs = [

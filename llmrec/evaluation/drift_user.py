@@ -83,6 +83,11 @@ def user_drift(
     )
 
 
+def lately_days(half_life_days: float) -> int:
+    """How long what people went on to is told of, by the half-life of transitions."""
+    return int(min(max(half_life_days, LATELY_DAYS[0]), LATELY_DAYS[1]))
+
+
 def asked_at(mine: Interactions, moments: Rows) -> Queries:
     """One query of the same user for each of the moments (G,): its history holds the events strictly before it."""
     nobody = np.zeros(len(moments), dtype=np.int64)
@@ -99,7 +104,7 @@ def moves_from(
     past: every event before `at`; counts are as of that moment.
     """
     strength, last = _strengths(head, stream, mine, at)
-    lately = int(min(max(stream.transition_half_life_days, LATELY_DAYS[0]), LATELY_DAYS[1]))
+    lately = lately_days(stream.transition_half_life_days)
     found: list[Move] = []
     for place in np.argsort(-strength, axis=None, kind="stable")[:CANDIDATES]:
         step, target = divmod(int(place), stream.n_items)

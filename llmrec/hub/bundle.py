@@ -27,7 +27,7 @@ from llmrec.errors import BundleError, ConfigError
 from llmrec.hub.card import Address, render_card
 from llmrec.hub.drift import FittedDrift, load_drift, save_drift
 from llmrec.hub.layout import FORMAT, LAYOUT, TUNED, check_digests, digests, recover, replacing
-from llmrec.hub.probe import Facts, check_probe, check_reading, differences, make_probe
+from llmrec.hub.probe import Facts, check_probe, check_reading, differences, dtypes, make_probe
 from llmrec.models.backbone import Backbone
 from llmrec.models.history_encoders.protocol import BackboneReads
 from llmrec.models.locate import packaged_copy_of
@@ -115,7 +115,7 @@ def save_bundle(folder: Path, bundle: Bundle, address: Address | None = None) ->
             "drift": None if bundle.drift is None else bundle.drift.facts(),
             "removed": list(bundle.removed),
             "versions": package_versions(),
-            "made_with": {"dtype": _dtype(load_file(partial / LAYOUT.heads))},
+            "made_with": {"dtype": dtypes(load_file(partial / LAYOUT.heads))},
             "probe": make_probe(bundle.model),
             "files": digests(partial),
         }  # fmt: skip
@@ -138,6 +138,7 @@ def load_bundle(folder: Path, backbone: str | None = None) -> Bundle:
     record = read_record(folder)
     try:
         check_digests(folder, record["files"])
+        record["config"]["model"].setdefault("text_match", False)  # bundles from before it was there do without
         config = config_from(FinetuneConfig, record["config"])
         catalog = _load_catalog(folder, record["catalog"])
         base = None if record["base"] is None else BaseModel(**record["base"])
@@ -221,7 +222,7 @@ def _then_and_now(folder: Path, base: BaseModel | None, backbone: Backbone | Non
     """What a bundle was made with, and what it is read with here."""
     record = read_record(folder)
     then: Facts = {**record["versions"], **record.get("made_with", {})}
-    now: Facts = {**package_versions(), "dtype": _dtype(load_file(folder / LAYOUT.heads))}
+    now: Facts = {**package_versions(), "dtype": dtypes(load_file(folder / LAYOUT.heads))}
     if base is not None and backbone is not None:
         then, now = then | base.facts(), now | BaseModel.of(backbone).facts()
     return then, now
@@ -267,13 +268,6 @@ def _name_base(adapter_config: Path, base: BaseModel) -> None:
     settings = json.loads(adapter_config.read_text(encoding="utf-8"))
     settings |= {"base_model_name_or_path": base.hub_id, "revision": base.revision}
     adapter_config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-
-
-def _dtype(tensors: dict[str, Tensor]) -> str:
-    """Of the weights as they lie in a file; a model that is made of them has its own."""
-    return ", ".join(
-        sorted({str(one.dtype).removeprefix("torch.") for one in tensors.values() if one.is_floating_point()})
-    )
 
 
 def _load_catalog(folder: Path, settings: dict[str, Any]) -> ItemCatalog:

@@ -63,7 +63,7 @@ def save_merged(folder: Path, backbone: Backbone, bundle: Bundle) -> None:
         save_pooling(partial, backbone)
         _save_modules(partial, backbone, before)
         record = {
-            "base": None if bundle.base is None else asdict(bundle.base),
+            "base": asdict(bundle.base) if bundle.base is not None and is_public(bundle.base.hub_id) else None,
             "data": bundle.facts,
             "template": bundle.catalog.template,
         }

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from llmrec.data.histories import Histories, Queries
 from llmrec.errors import BundleError
@@ -70,6 +71,13 @@ def _answers(model: RecommenderModel, histories: list[list[int]]) -> torch.Tenso
         Histories(item, time, offset, np.arange(len(item))), user, lengths * DAY, user * 0, offset[:-1], offset[1:]
     )
     return ModelScorer(model).scores(asked)
+
+
+def dtypes(tensors: dict[str, Tensor]) -> str:
+    """Of weights as they lie in a file; a model that is made of them has its own."""
+    return ", ".join(
+        sorted({str(one.dtype).removeprefix("torch.") for one in tensors.values() if one.is_floating_point()})
+    )
 
 
 def differences(recorded: Facts, present: Facts) -> str:

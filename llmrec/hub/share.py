@@ -81,36 +81,35 @@ def push(
     private: bool | None = None,
     revision: str | None = None,
     token: Token = None,
-    base: str | None = None,
     message: str = "A recommender, by llmrec",
 ) -> str:
-    """Put a bundle on the hub in one commit, which takes the place of a bundle that was there; the commit's address.
+    """Put a bundle, see `shareable`, on the hub in one commit, in place of one that was there; the commit's address.
 
     private: of a repository that is made for it; None: as the hub does by default. revision: a branch, made if there is
-    none. base: see `shareable`.
+    none.
 
     Raises:
-        BundleError: a base without a public name, a repository that is public and was to be private, or what the hub
-            has against it.
+        BundleError: a repository that is public and was to be private, or what the hub has against it.
     """
     if not HUB_ID.fullmatch(repo_id):
         raise BundleError(f"{repo_id!r} is no repository of the hub; give OWNER/NAME")
     with TemporaryDirectory(prefix="llmrec-push-") as scratch:
         folder = Path(scratch) / "bundle"
-        save_bundle(folder, shareable(bundle, base), Address(repo_id, revision))
+        save_bundle(folder, bundle, Address(repo_id, revision))
         with explained(repo_id, "was not pushed, and nothing of it is published"):
             return _publish(HfApi(token=token), folder, repo_id, private, revision, message)
 
 
-def shareable(bundle: Bundle, base: str | None = None) -> Bundle:
+def shareable(bundle: Bundle, base: str | None = None, counts: bool = True) -> Bundle:
     """The bundle without this machine's paths.
 
-    base: the public name of the base model, where the bundle knows it by a path alone.
+    base: the public name of the base model, where the bundle knows it by a path alone. counts: with what a drift head
+    has counted, where there is any.
 
     Raises:
-        BundleError: neither knows a public name.
+        BundleError: nobody knows a public name of the base model.
     """
-    known = bundle.base
+    known, drift = bundle.base, bundle.drift
     if known is not None:
         known = replace(known, hub_id=base or known.hub_id)
         if not is_public(known.hub_id):
@@ -118,7 +117,10 @@ def shareable(bundle: Bundle, base: str | None = None) -> Bundle:
                 f"the base model is known by its place on this machine alone ({known.hub_id}), so that nobody else "
                 "could load it; push it first, and give its name as base=OWNER/NAME"
             )
-    return replace(bundle, base=known, config=_without_paths(bundle.config, None if known is None else known.hub_id))
+    if drift is not None and not counts:
+        drift = replace(drift, counts=None)
+    config = _without_paths(bundle.config, None if known is None else known.hub_id)
+    return replace(bundle, base=known, config=config, drift=drift)
 
 
 def _without_paths(config: FinetuneConfig, base: str | None) -> FinetuneConfig:

@@ -1,12 +1,13 @@
-"""Where the nearest items are looked up: one protocol, the exact index as the default, FAISS where that is too slow.
+"""Where the nearest items are looked up: one protocol, and the exact index as the default; `indexes` has others.
 
 An index holds item rows (any distinct int64 from 0) with their vectors, and finds those with the largest dot product.
+What is added or removed counts from the next search on. Filters are masks: conditions on fields (`ranked.allowed`),
+what is in stock, or what was released by a day are each made into one, and combined, before an index is asked.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,8 +17,6 @@ from llmrec.data.interactions import Mask, Rows
 from llmrec.errors import ConfigError
 from llmrec.models.item_table import ItemTable, Precision
 from llmrec.models.topk import Found, top_k
-
-LIST_SIZE = 256  # items of an inverted list, about
 
 
 class Index(Protocol):
@@ -38,7 +37,9 @@ class Index(Protocol):
         ...
 
     def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> Found:
-        """The k items with the largest product for each query (B, D). allowed: by row; rows beyond its end are not."""
+        """The k items with the largest product for each query (B, D); an approximate index may give others for some.
+        allowed: by row; rows beyond its end are not.
+        """
         ...
 
 
@@ -77,52 +78,6 @@ class ExactIndex:
         self.rows, self.table = rows, ItemTable.of(vectors, self.precision if len(rows) else "float32")
 
 
-class FaissIndex:
-    """FAISS's inverted file (Douze et al. 2024, arXiv:2401.08281): looks into `n_probes` of its lists, so that some of
-    the best may be missed; measure with `recall`. The lists are laid out by the first items that are added.
-
-    Raises:
-        ConfigError: FAISS is not installed.
-    """
-
-    def __init__(self, dim: int, n_probes: int = 16) -> None:
-        self.faiss, self.dim, self.n_probes = _faiss(), dim, n_probes
-        self.rows: Rows = np.zeros(0, dtype=np.int64)
-        self.index: Any = None
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def add(self, rows: Rows, vectors: Tensor) -> None:
-        check_new(rows, vectors, self.rows, self.dim)
-        if not len(rows):
-            return
-        values = np.ascontiguousarray(vectors.float().numpy())
-        if self.index is None:
-            n_lists = max(math.ceil(len(rows) / LIST_SIZE), 1)
-            flat = self.faiss.IndexFlatIP(self.dim)
-            self.index = self.faiss.IndexIVFFlat(flat, self.dim, n_lists, self.faiss.METRIC_INNER_PRODUCT)
-            self.index.train(values)
-        self.index.add_with_ids(values, rows)
-        self.rows = np.concatenate([self.rows, rows])
-
-    def remove(self, rows: Rows) -> None:
-        if self.index is not None:
-            self.index.remove_ids(np.asarray(rows, dtype=np.int64))
-            self.rows = self.rows[~np.isin(self.rows, rows)]
-
-    def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> Found:
-        if self.index is None:
-            return Found(torch.full((len(queries), k), -torch.inf), torch.full((len(queries), k), -1))
-        settings: dict[str, Any] = {"nprobe": self.n_probes}
-        if allowed is not None:
-            settings["sel"] = self.faiss.IDSelectorBatch(self.rows[allows(allowed, self.rows)])
-        params = self.faiss.SearchParametersIVF(**settings)
-        score, row = self.index.search(np.ascontiguousarray(queries.float().numpy()), k, params=params)
-        item = torch.from_numpy(row)
-        return Found(torch.from_numpy(score).masked_fill(item < 0, -torch.inf), item)
-
-
 def recall(found: Found, exact: Found) -> float:
     """The mean share of the exact index's items that were found."""
     there = (exact.item[:, :, None] == found.item[:, None, :]).any(2)  # (B, k)
@@ -130,9 +85,13 @@ def recall(found: Found, exact: Found) -> float:
     return float((there & held).sum() / held.sum().clamp(min=1))
 
 
+def none_found(queries: Tensor, k: int) -> Found:
+    return Found(torch.full((len(queries), k), -torch.inf), torch.full((len(queries), k), -1))
+
+
 def allows(allowed: Mask, rows: Rows) -> Mask:
-    """(C,) whether rows are allowed by a mask, which they may lie beyond the end of."""
-    inside = rows < len(allowed)
+    """(C,) whether rows are allowed by a mask, which they may lie beyond the ends of."""
+    inside = (rows >= 0) & (rows < len(allowed))
     found: Mask = np.zeros(len(rows), dtype=np.bool_)
     found[inside] = allowed[rows[inside]]
     return found
@@ -144,11 +103,3 @@ def check_new(rows: Rows, vectors: Tensor, held: Rows, dim: int) -> None:
         raise ConfigError(f"vectors of shape {tuple(vectors.shape)} for {len(rows)} items; give ({len(rows)}, {dim})")
     if len(np.unique(rows)) < len(rows) or np.isin(rows, held).any() or (rows < 0).any():
         raise ConfigError("rows: each is to be new, given once, and from 0; remove an item before it is added again")
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise ConfigError("index: FAISS is not installed; pip install 'llmrec[faiss]'") from error
-    return faiss

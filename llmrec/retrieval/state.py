@@ -1,9 +1,8 @@
 """What moves while a fitted drift head serves: popularity, transitions, and each user's beliefs and last events.
 
 An event costs microseconds: its user's rows are brought up to date at once, and the event waits to be counted with
-others, since counting hundreds costs little more than counting one. Where counts are read before, those that wait are
-counted on a copy: sums of floating-point numbers depend on their order, and so the state, to the last bit, is what its
-events make of it, whenever it was asked, saved or restored between them.
+others (`counted`). The state is, to the last bit, what its events make of it, whenever it was asked, saved or restored
+between them.
 """
 
 from __future__ import annotations
@@ -16,21 +15,20 @@ import torch
 from torch import Tensor
 
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Mask, Rows
+from llmrec.data.interactions import Rows
 from llmrec.errors import DataError
 from llmrec.evaluation.replay import MAX_HISTORY, Stream, World, parts_of, recent_of
 from llmrec.models.drift.environment import NEVER, Arrays, Environment
 from llmrec.models.drift.head import DriftHead, Recent
 from llmrec.models.drift.transitions import NOBODY, Transitions
 from llmrec.retrieval.beliefs import Beliefs
+from llmrec.retrieval.counted import Counted
 from llmrec.retrieval.last_events import LastEvents
 from llmrec.retrieval.seen import Seen
 from llmrec.retrieval.state_file import check_same, facts_of, read_state, unreadable, with_items, write_state
 
 END_OF_TIME = 253_402_300_800  # the year 10000; milliseconds lie beyond
-MOST_WAITING = 512  # events that are not counted yet, but on a copy each time that counts are read
-WAITING = "waiting"
-AT_ONCE = 1 << 18  # events that are counted together: each makes a pair with everything in its window
+WAITING = "waiting.events"
 REMEDIES = {
     "user": "make place for new users with add_users",
     "item": "give a row of the catalog",
@@ -60,9 +58,7 @@ class LiveState:
         self.head, self.stream, self.n_users = head, stream, stream.n_users
         self.last, self.seen, self.most = LastEvents(self.n_users, most), Seen(self.n_users), most
         self.beliefs = None if tables is None else Beliefs(tables, self.n_users)
-        self._world = stream.world()  # with every full batch counted
-        self._ahead: World | None = None  # with what waits
-        self._waiting: list[tuple[int, int, int, bool]] = []  # user, item, time, whether late
+        self._counted = Counted(stream.world(), makes_pairs=bool({"transitions", "gate"} & head.terms))
 
     def add_users(self, count: int) -> None:
         """Make place for new users, whose rows follow those there are."""
@@ -78,9 +74,9 @@ class LiveState:
         """
         if stream.n_items < self.stream.n_items or (self.beliefs is not None and stream.chain is None):
             raise ValueError(f"a stream of {stream.n_items} items cannot take the place of {self.stream.n_items}")
-        self._ahead = None
-        self._world.environment.grow(stream.n_items)
-        self._world.transitions.grow_items(stream.n_items)
+        world = self._counted.changed()
+        world.environment.grow(stream.n_items)
+        world.transitions.grow_items(stream.n_items)
         if self.beliefs is not None and stream.chain is not None:
             self.beliefs.know(stream.chain)
         self.stream = stream
@@ -98,10 +94,7 @@ class LiveState:
             self.beliefs.observe(user, item, 0 if late or newest == NEVER else time - newest)
         self.last.insert(user, item, time)
         self.seen.insert(user, item)
-        self._waiting.append((user, item, time, late))
-        self._ahead = None
-        if len(self._waiting) >= MOST_WAITING:
-            self._count()
+        self._counted.observe(user, item, time, late)
 
     def observe_many(self, user: Rows, item: Rows, time: Rows) -> None:
         """Take note of events (E,) in order of arrival, as `observe` does of one, in a fraction of the time.
@@ -118,10 +111,7 @@ class LiveState:
             self.beliefs.observe_many(user, item, np.where(late | (newest == NEVER), 0, time - newest))
         self.last.insert_many(user, item, time)
         self.seen.insert_many(user, item)
-        self._count()
-        for start in range(0, len(user), AT_ONCE):
-            some = slice(start, start + AT_ONCE)
-            self._observe(self._world, user[some], item[some], time[some], late[some])
+        self._counted.observe_many(user, item, time, late)
 
     def forget(self, user: int) -> None:
         """Leave nothing of a user. What the user's events add to everyone's counts stays in them.
@@ -130,10 +120,10 @@ class LiveState:
             DataError: no such user.
         """
         self.check(user=user)
-        self._count()
+        self._counted.settle()
         self.last.forget(user)
         self.seen.forget(user)
-        self._world.transitions.forget(user)
+        self._counted.world.transitions.forget(user)
         if self.beliefs is not None:
             self.beliefs.rows[user] = self.beliefs.newcomer
 
@@ -171,7 +161,7 @@ class LiveState:
 
     def world(self, at: int) -> World:
         """Environment and transitions with every event counted, as of `at` or just after the newest event."""
-        world = self._counted_ahead()
+        world = self._counted.read()
         newest = world.environment.newest
         world.moment = at if newest is None else max(at, newest + 1)
         return world
@@ -189,9 +179,8 @@ class LiveState:
         Raises:
             LookupError, ValueError: sums of other items or settings, or none.
         """
-        self._waiting.clear()
-        self._ahead = None
-        self._world.restore(sums)
+        self._counted = Counted(self._counted.world, self._counted.makes_pairs)
+        self._counted.world.restore(sums)
 
     def save(self, path: Path, also: Arrays | None = None) -> None:
         """Write all of it to one file, whole or not at all. also: what else is to lie in it; `load` passes it over."""
@@ -245,53 +234,20 @@ class LiveState:
         newest[order] = np.maximum(before, np.repeat(self.last.time[users, -1], count))
         return newest
 
-    def _count(self) -> None:
-        """Count the waiting events, in one batch."""
-        if self._waiting:
-            self._observe(self._world, *self._columns())
-            self._waiting.clear()
-            self._ahead = None
-
-    def _counted_ahead(self) -> World:
-        """With the waiting events counted, on a copy."""
-        if not self._waiting:
-            return self._world
-        if self._ahead is None:
-            user, item, time, late = self._columns()
-            whole, counts = self._world, self._world.transitions
-            if self._makes_pairs:
-                counts = counts.ahead(user[~late], item[~late], time[~late])
-            self._ahead = World(whole.environment.ahead(item, time), counts)
-        return self._ahead
-
-    def _columns(self) -> tuple[Rows, Rows, Rows, Mask]:
-        """Users, items and times of the waiting events, and whether they came late."""
-        user, item, time, late = np.array(self._waiting, dtype=np.int64).T
-        return user, item, time, late == 1
-
-    @property
-    def _makes_pairs(self) -> bool:
-        return bool({"transitions", "gate"} & self.head.terms)
-
-    def _observe(self, world: World, user: Rows, item: Rows, time: Rows, late: Mask) -> None:
-        world.environment.observe(item, time)
-        if self._makes_pairs:  # within a batch they go by time, where late is what arrived after a newer one
-            world.transitions.observe(user[~late], item[~late], time[~late])
-
     def _grow(self, n_rows: int) -> None:
         self.last.grow(n_rows)
         self.seen.grow(n_rows)
-        self._world.transitions.grow(n_rows)
+        self._counted.world.transitions.grow(n_rows)
         if self.beliefs is not None:
             self.beliefs.grow(n_rows)
 
     def _parts(self) -> dict[str, Environment | Transitions | Seen]:
-        return {"environment": self._world.environment, "transitions": self._world.transitions, "seen": self.seen}
+        world = self._counted.world
+        return {"environment": world.environment, "transitions": world.transitions, "seen": self.seen}
 
     def _arrays(self) -> Arrays:
         """No copies, but of what waits."""
-        waiting = np.array(self._waiting, dtype=np.int64).reshape(-1, 4)
-        arrays: Arrays = {"item": self.last.item, "time": self.last.time, WAITING: waiting}
+        arrays: Arrays = {"item": self.last.item, "time": self.last.time, WAITING: self._counted.waiting()}
         if self.beliefs is not None:
             arrays["belief"] = self.beliefs.rows
         for name, part in self._parts().items():
@@ -301,16 +257,13 @@ class LiveState:
     def _restore(self, arrays: Arrays, n_users: int) -> None:
         for name, own in self._arrays().items():
             saved = arrays[name]
-            own = np.zeros((min(len(saved), MOST_WAITING), 4), dtype=np.int64) if name == WAITING else own
-            if name != "seen.item" and (saved.shape, saved.dtype) != (own.shape, own.dtype):
+            if name not in ("seen.item", WAITING) and (saved.shape, saved.dtype) != (own.shape, own.dtype):
                 raise ValueError(f"{name} is {saved.dtype} {saved.shape}, not {own.dtype} {own.shape}")
-        waiting = arrays[WAITING]
-        items = arrays["item"], arrays["transitions.last_item"], arrays["seen.item"], waiting[:, 1]
-        if max(int(rows.max(initial=NOBODY)) for rows in items) >= self.stream.n_items:
-            raise ValueError("it names items that there are not")
-        if not waiting[:, 0].max(initial=NOBODY) < n_users <= len(self.last) or waiting.min(initial=0) < 0:
-            raise ValueError("it names users that there are not")
-        self._waiting = [(user, item, time, bool(late)) for user, item, time, late in waiting.tolist()]
+        items = arrays["item"], arrays["transitions.last_item"], arrays["seen.item"]
+        largest = max(int(rows.max(initial=NOBODY)) for rows in items)
+        if largest >= self.stream.n_items or not 0 <= n_users <= len(self.last):
+            raise ValueError("it names items or users that there are not")
+        self._counted.restore(arrays[WAITING], n_users, self.stream.n_items)
         self.n_users, self.last.item, self.last.time = n_users, arrays["item"], arrays["time"]
         if self.beliefs is not None:
             self.beliefs.rows = arrays["belief"]

@@ -8,8 +8,10 @@ databases, or rows to be rewritten at length, that is the time for it.
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from typing import Any
 
 from llmrec.errors import ConfigError, LlmrecError
@@ -17,7 +19,7 @@ from llmrec.errors import ConfigError, LlmrecError
 try:
     from sqlalchemy import Connection, Engine, create_engine, event, text
     from sqlalchemy.engine import URL, make_url
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+    from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 except ImportError as error:
     raise ConfigError("store: SQLAlchemy is not installed; pip install 'llmrec[state]'") from error
 
@@ -88,7 +90,20 @@ def _sqlite(url: URL) -> Engine:
         writes = connection.get_execution_options().get("writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
+    _empty_log(engine)
     return engine
+
+
+def _empty_log(engine: Engine) -> None:
+    """What was deleted just before a crash may still be in the write-ahead log. If others use the file, let it be."""
+    with (
+        suppress(DatabaseError, sqlite3.Error),
+        closing(engine.raw_connection()) as raw,
+        closing(raw.cursor()) as cursor,
+    ):
+        cursor.execute("PRAGMA busy_timeout = 0")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
 
 
 def _postgres(url: URL) -> Engine:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from llmrec.errors import DataError
 from llmrec.retrieval.events import rows_of, seconds_of
+from llmrec.retrieval.explanation import Explanation
 from llmrec.retrieval.store import LONGEST_ID
 from llmrec.retrieval.store import NewEvent as StoreEvent
 from llmrec.service import schemas
@@ -54,6 +55,14 @@ async def score_batch(batch: schemas.ScoreBatch, request: Request) -> list[schem
     service = service_of(request)
     check_batch(service.settings.limits, batch.queries)
     return await service.all_of([_scored(service, query) for query in batch.queries])
+
+
+@router.post("/explain", summary="Why an item has its score: parts that add up to it, by term and by event")
+async def explain(query: schemas.ExplainQuery, request: Request) -> Explanation:
+    service = service_of(request)
+    check_query(service.settings.limits, query)
+    recommender = service.engine.recommender
+    return await service.do(lambda: recommender.explain(query.who(), query.item, query.at), query.new())
 
 
 @router.post("/events", status_code=201, summary="Store what users did, all or none of it; the next answer knows of it")

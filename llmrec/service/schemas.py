@@ -102,15 +102,24 @@ class ScoreQuery(Who):
         return (*super().new(), *(item for item in self.items if not isinstance(item, str)))
 
 
-class Batch(Strict):
-    """Several queries, answered in their order, all or none of them."""
+class ExplainQuery(Who):
+    """Why an item, of the catalog or by its fields, has its score for one history."""
+
+    item: Id | Fields = Field(examples=["2571"])
+
+    def new(self) -> tuple[Mapping[str, Any], ...]:
+        return super().new() if isinstance(self.item, str) else (*super().new(), self.item)
 
 
-class RecommendBatch(Batch):
+class RecommendBatch(Strict):
+    """Answered in order, all or none."""
+
     queries: list[RecommendQuery] = Field(min_length=1)
 
 
-class ScoreBatch(Batch):
+class ScoreBatch(Strict):
+    """Answered in order, all or none."""
+
     queries: list[ScoreQuery] = Field(min_length=1)
 
 

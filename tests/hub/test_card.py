@@ -75,7 +75,7 @@ def test_what_was_found_beside_the_numbers_is_told(
         "## Interest that moves",
         "interest, environment, transitions, chain, gate",
         "* What an event says of its user's next one halves in 9 days.",
-        "which are in this repository: it needs a log",
+        "that is in this repository: it needs a log",
         "`drift.safetensors`",
     ):
         assert words in text

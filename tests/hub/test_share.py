@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmrec.config import DataConfig, Strategy
+from llmrec.data.log import Log
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.layout import LAYOUT, digests
@@ -77,12 +78,25 @@ def test_the_adapter_alone_is_peft_s(make_bundle: Make, visit: Visit, tiny_bert:
 
 
 def test_a_drift_head_goes_along(
-    make_bundle: Make, add_drift: Callable[[Bundle], Bundle], visit: Visit, tiny_bert: Path, tmp_path: Path
+    make_bundle: Make,
+    add_drift: Callable[[Bundle], Bundle],
+    log: Log,
+    visit: Visit,
+    hub: Any,
+    tiny_bert: Path,
+    tmp_path: Path,
 ) -> None:
-    saved = add_drift(make_bundle("lora"))
-    save_bundle(tmp_path / "bundle", saved)
-    visit("push", tmp_path / "bundle", "owner/drift", backbone=tiny_bert)
+    saved, folder = add_drift(make_bundle("lora")), tmp_path / "bundle"
     assert saved.drift is not None
+    save_bundle(folder, saved)
+    counting = Recommender.from_pretrained(folder, str(tiny_bert))
+    counting.follow(log)
+    save_bundle(folder, replace(saved, drift=replace(saved.drift, counts=counting.live.sums())))
+    visit("push", folder, "owner/drift", backbone=tiny_bert)
+    there = visit("answers", "owner/drift", TEXT)
+    assert {"folder": there["folder"]} | answers(folder, backbone=str(tiny_bert)) == there
+    visit("push", folder, "owner/drift", backbone=tiny_bert, revision="uncounted", counts=False)
+    assert tree(hub, "owner/drift") - tree(hub, "owner/drift", "uncounted") == {LAYOUT.world}
     kept = {name: weight.flatten().tolist() for name, weight in saved.drift.head.state_dict().items()}
     assert visit("drift", "owner/drift") == kept
 

@@ -1,12 +1,17 @@
 """The recipe: each text is read once, whatever was killed and however many share it, and fine-tuning finds it."""
 
+import contextlib
+import fcntl
 import os
 import pty
 import re
 import runpy
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,6 +53,13 @@ def kept(tmp_path: Path) -> list[bytes]:
     return [key for path in (tmp_path / "cache").rglob("*.safetensors") for key in Shard.mapped(path).keys.tolist()]
 
 
+def read_all(screen: int, printed: bytearray) -> None:
+    """Until the other end is closed, which a terminal tells as an error."""
+    with os.fdopen(screen, "rb", buffering=0) as terminal, contextlib.suppress(OSError):
+        while part := terminal.read(1 << 16):
+            printed += part
+
+
 def test_two_processes_go_on_where_a_killed_one_was(
     items: Path,
     tiny_bert: Path,
@@ -56,17 +68,21 @@ def test_two_processes_go_on_where_a_killed_one_was(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 100, 0, 0))  # without columns nothing is drawn
     command = [sys.executable, str(RECIPE), *arguments(items, tiny_bert)]
     shown = {key: value for key, value in os.environ.items() if key != "TQDM_DISABLE"}
     killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=terminal, env=shown)
+    os.close(terminal)
+    printed = bytearray()
+    reading = threading.Thread(target=read_all, args=(screen, printed))  # a full terminal would hold the process up
+    reading.start()
     until = time.monotonic() + 250
     while len(list((tmp_path / "cache").rglob("*.safetensors"))) < 5 and time.monotonic() < until:
         time.sleep(0.005)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
-    assert re.search(rb"encoding item text: .*item/s", os.read(screen, 1 << 16))
-    os.close(terminal)
-    os.close(screen)
+    reading.join()
+    assert re.search(rb"encoding item text: .*item/s", printed)
     there = kept(tmp_path)
     assert 5 * 16 <= len(there) < len(TITLES)
 

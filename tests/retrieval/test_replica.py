@@ -19,8 +19,9 @@ from tests.retrieval.test_state import HEAD, NOW, STREAM, random_events
 pytest.importorskip("sqlalchemy", reason="needs SQLAlchemy (extra: state)")
 
 from llmrec.errors import DataError
+from llmrec.retrieval.counted import MOST_WAITING
 from llmrec.retrieval.replica import Replica
-from llmrec.retrieval.state import MOST_WAITING, LiveState
+from llmrec.retrieval.state import LiveState
 from llmrec.retrieval.state_file import StateError, read_state, write_state
 from llmrec.retrieval.store import EventStore, NewEvent
 

@@ -23,7 +23,8 @@ from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_neighbours, text_vectors
 from llmrec.models.drift.transitions import Transitions
-from llmrec.retrieval.state import END_OF_TIME, MOST_WAITING, LiveState
+from llmrec.retrieval.counted import MOST_WAITING
+from llmrec.retrieval.state import END_OF_TIME, LiveState
 from llmrec.retrieval.state_file import StateError
 
 N_USERS, N_ITEMS, N_STATES = 4, 9, 5
@@ -277,12 +278,12 @@ def test_to_the_last_bit_the_state_is_what_its_events_make_of_it(tmp_path: Path,
 def test_counting_on_a_copy_is_counting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Far apart in time too, where sums move to a later reference."""
     events = [(user, item, time * 400) for user, item, time in random_events(300)]
-    at, half, batch = 400 * NOW, len(events) // 2 + 1, "llmrec.retrieval.state.MOST_WAITING"
+    at, half, batch = 400 * NOW, len(events) // 2 + 1, "llmrec.retrieval.counted.MOST_WAITING"
     monkeypatch.setattr(batch, half)
     waiting, other = fed(events).world(at), fed(events[:half])
     monkeypatch.setattr(batch, len(events) - half)
     counted = fed(events[half:], other).world(at)
-    assert not other._waiting
+    assert not len(other._counted.waiting())
     np.testing.assert_array_equal(waiting.environment.counts(at), counted.environment.counts(at))
     np.testing.assert_array_equal(pairs(waiting.transitions), pairs(counted.transitions))
     np.testing.assert_array_equal(waiting.transitions.row_sums, counted.transitions.row_sums)

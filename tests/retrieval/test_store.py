@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,20 @@ def test_no_byte_of_a_deleted_user_stays_in_the_files(tmp_path: Path) -> None:
     assert store.delete_user("user-0123") == 6
     assert not [path for path in tmp_path.iterdir() if b"user-0123" in path.read_bytes()]
     assert all(b"user-0124" in path.read_bytes() for path in files if path.suffix == ".db")
+
+
+def test_nor_after_a_crash_before_they_were_wiped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, crashed = EventStore(str(tmp_path / "state.db")), tmp_path / "crashed"
+    store.append([NewEvent("ann", "i", 1), NewEvent("bob", "i", 1)])
+    monkeypatch.setattr(EventStore, "_wipe", lambda _: None)
+    store.delete_user("ann")
+    crashed.mkdir()
+    for path in tmp_path.glob("state.db*"):
+        shutil.copy(path, crashed)
+    assert any(b"ann" in path.read_bytes() for path in crashed.iterdir())
+    again = EventStore(str(crashed / "state.db"))
+    assert [event.user for event in again.events()] == ["bob"]
+    assert not any(b"ann" in path.read_bytes() for path in crashed.iterdir())
 
 
 def test_a_log_that_cannot_be_emptied_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,12 +106,12 @@ class DriftHead(nn.Module):
 
     def moved_to(self, recent: Recent, count: Tensor, row_sum: Tensor, text: Tensor) -> Tensor:
         """(B,) chance of one item each by transitions, from what the history's rows (B, T) say of that item."""
-        weight, kappa = self._weight(recent), self.log_kappa.exp()
+        weight, kappa = self.weights(recent), self.log_kappa.exp()
         return (weight * (count + kappa * text) / (row_sum + kappa)).sum(1)
 
     def moved(self, recent: Recent, moves: Moves) -> Tensor:
         """(B, N) chance of every item by transitions, by products of sparse matrices."""
-        weight, kappa = self._weight(recent).double(), self.log_kappa.exp().double()
+        weight, kappa = self.weights(recent).double(), self.log_kappa.exp().double()
         scaled = weight / (moves.row_sum(recent) + kappa)
         moved: Any = _rows(recent.item, kappa * scaled, len(moves.row_sums)) @ moves.text
         counted = _rows(recent.item, moves.fading * scaled, len(moves.row_sums))
@@ -147,7 +147,8 @@ class DriftHead(nn.Module):
                 }
             return learnt
 
-    def _weight(self, recent: Recent) -> Tensor:
+    def weights(self, recent: Recent) -> Tensor:
+        """(B, T) w_uj of each event: how much it says of where the user goes on to."""
         if "interest" not in self.terms:
             return recent.mask.float() / recent.mask.sum(1, keepdim=True).clamp(min=1)
         weight: Tensor = self.interest(recent.age_days, recent.steps_back, recent.mask)
