@@ -15,6 +15,7 @@ from llmrec.service.settings import Settings
 try:
     from fastapi import FastAPI, Security
     from fastapi.security import APIKeyHeader
+    from starlette.staticfiles import StaticFiles
 except ImportError as error:
     raise ConfigError("serving: FastAPI is not installed; pip install 'llmrec[serve]'") from error
 
@@ -62,6 +63,12 @@ def create_app(recommender: Recommender, settings: Settings, store: EventStore) 
     app.state.service = service
     key = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if settings.api_key is not None else []
     app.include_router(router, dependencies=key)  # which is asked for in Guards, and told of here
+    if settings.page:
+        from llmrec.service.page import STATIC
+        from llmrec.service.page import router as page
+
+        app.include_router(page)
+        app.mount("/static", StaticFiles(directory=STATIC))
     handle_problems(app)
     app.add_middleware(Guards, settings=settings, metrics=service.metrics)
     _describe(app)
