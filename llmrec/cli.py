@@ -21,7 +21,7 @@ VERBS: dict[str, str] = {
     "audience": "which users to show an item to, a new one from its text",
     "drift": "how a user's interest moved, where it is going, and what the crowd went on to from there",
     "evaluate": "rank the test part of a log again with a saved bundle",
-    "serve": "answer over HTTP, from a bundle and a store of events; options also come as LLMREC_BUNDLE, LLMREC_PORT, ...",
+    "serve": "answer over HTTP, from a bundle and a store of events; options also as LLMREC_BUNDLE, LLMREC_PORT, ...",
     "demo": "a page in the browser: recommendations, interest over time, and who would want a new item",
     "push": "put a bundle on the Hugging Face hub, from where others load it by name",
     "export": "a bundle's text encoder by itself, as a folder that sentence-transformers loads",

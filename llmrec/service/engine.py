@@ -22,7 +22,7 @@ from llmrec.retrieval.events import VERBATIM, History, Time, text_of
 from llmrec.retrieval.live import Live
 from llmrec.retrieval.ranked import Recommendation
 from llmrec.retrieval.replica import Replica
-from llmrec.retrieval.store import EventStore
+from llmrec.retrieval.store import LONGEST_ID, EventStore
 from llmrec.retrieval.store_items import ItemChange, ItemStore
 from llmrec.retrieval.store_schema import StoreError
 from llmrec.service.followed import Followed, begin_without_forgotten, in_log
@@ -123,8 +123,12 @@ class Engine:
         """Raises `DataError` and `Taken`; then nothing is added."""
         catalog = self.recommender.catalog
         for item in items:
-            if _has(self.recommender, str(item.get(catalog.id_column, ""))):
-                raise Taken(f"{item[catalog.id_column]!r} is in the catalog already; give another id")
+            own = item.get(catalog.id_column)
+            if not isinstance(own, str) or not 0 < len(own) <= LONGEST_ID or "\0" in own:
+                said = f"{catalog.id_column} is the id of an item: give 1 to {LONGEST_ID} characters of text"
+                raise DataError("new items", [said])
+            if _has(self.recommender, own):
+                raise Taken(f"{own!r} is in the catalog already; give another id")
         extended = catalog.extend(items)
         self._read([str(text) for text in extended.text_array[len(catalog) :].to_pylist()])  # now, or never
         self.stored_items.add(items)

@@ -82,7 +82,7 @@ class Guards:
 def _knows(headers: Headers, key: str) -> bool:
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     given = headers.get("x-api-key") or (bearer if scheme.lower() == "bearer" else "")
-    return hmac.compare_digest(given.encode(), key.encode())
+    return hmac.compare_digest(given.encode("latin-1"), key.encode())  # headers are decoded as Latin-1
 
 
 def _bounded(receive: Receive, most: int, patience: float) -> Receive:

@@ -79,8 +79,9 @@ async def users(request: Request, words: Words = "") -> list[dict[str, Any]]:
         newest = last.time[[known[user] for user in ids], -1]
         order = [ids[place] for place in np.argsort(-newest, kind="stable").tolist()]
         shown = list(dict.fromkeys([*([words] if words in known else []), *order]))[:SHOWN]
-        counts = {user: int((last.item[known[user]] >= 0).sum()) for user in shown}
-        return [{"user": user, "events": counts[user]} for user in shown]
+        place, _ = engine.live.state.seen.pairs(np.array([known[user] for user in shown], dtype=np.int64))
+        counts = np.bincount(place, minlength=len(shown)).tolist()
+        return [{"user": user, "items": count} for user, count in zip(shown, counts, strict=True)]
 
     answer: list[dict[str, Any]] = await service_of(request).do(found)
     return answer

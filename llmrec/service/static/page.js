@@ -61,7 +61,8 @@ function later(work, wait) {
 }
 
 const date = (seconds) => new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ");
-const percent = (share) => share >= 0.0995 ? `${Math.round(100 * share)}%` : `${(100 * share).toPrecision(2)}%`;
+const percent = (share) => share >= 0.0995 ? `${Math.round(100 * share)}%`
+  : share >= 0.00005 ? `${(100 * share).toPrecision(2)}%` : "under 0.01%";
 
 function bars(place, rows) {
   place.replaceChildren(...rows.map(({ label, share, value }) => {
@@ -88,7 +89,7 @@ const findUsers = latest(async (current, words) => {
   if (!current()) return;
   $("users").replaceChildren(...found.map((one) => {
     const row = make("li"), button = make("button");
-    button.append(make("span", "", one.user), make("small", "", `${one.events} events`));
+    button.append(make("span", "", one.user), make("small", "", `${one.items.toLocaleString("en")} items`));
     button.setAttribute("aria-pressed", String(one.user === user));
     button.addEventListener("click", () => showUser(one.user));
     row.append(button);
