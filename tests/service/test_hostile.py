@@ -12,78 +12,10 @@ from starlette.testclient import TestClient
 from llmrec.errors import ConfigError
 from llmrec.service.problems import MEDIA_TYPE
 from llmrec.service.settings import Limits, Settings
+from tests.service.hostile import BODIES, ODD_PATHS, PATHS
 
 if TYPE_CHECKING:
     from tests.service.conftest import Serve
-
-DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
-BODIES: list[bytes] = [
-    b"",
-    b"{",
-    b"\xff\xfe",
-    b"[]",
-    b"null",
-    b"NaN",
-    b'"text"',
-    DEEP.encode(),
-    b"[" * 200_000,
-    b'{"k": ' + b"9" * 5000 + b"}",
-    b'{"k": 1e999}',
-    b'{"k": "5"}',
-    b'{"k": true}',
-    b'{"at": NaN}',
-    b'{"at": Infinity}',
-    b'{"at": -1e308}',
-    b'{"at": 99999999999999999999}',
-    b'{"at": "\\ud800"}',
-    b'{"user": "\\ud800"}',
-    b'{"user": "\\u0000"}',
-    b'{"user": ""}',
-    b'{"user": 7}',
-    b'{"history": "i1"}',
-    b'{"history": {"i1": 1}}',
-    b'{"history": [null]}',
-    b'{"history": [["i1", 5]]}',
-    b'{"history": [{"item": {}}]}',
-    b'{"history": [{"item": {"title": "\\ud800"}}]}',
-    b'{"history": [{"item": {"title": ["a", "b"]}}]}',
-    b'{"history": [{"item": {"title": 1e308, "item_id": -1}}]}',
-    b'{"history": [{"item": "i1"}, {"item": "i2", "at": 5}]}',
-    b'{"where": ["=", "~~~", "title~\\u0000"]}',
-    b'{"where": "title=a"}',
-    b'{"looking_for": "\\ud800"}',
-    b'{"topic": "\\u202e\\u0000"}',
-    b'{"items": []}',
-    b'{"items": [{"text": ""}]}',
-    b'{"items": [{"text": null}]}',
-    b'{"items": [{"text": 5}]}',
-    b'{"items": [{"title": {"a": 1}}]}',
-    b'{"items": [{"item_id": "\\ud800", "title": "x"}]}',
-    b'{"items": [{"item_id": null, "title": "x"}]}',
-    b'{"items": [{"item_id": ["a"], "title": "x"}]}',
-    b'{"items": [{"item_id": true, "title": "x"}]}',
-    b'{"items": [{"item_id": 1.5, "title": null}]}',
-    b'{"item": "\\ud800"}',
-    b'{"item": {"text": "\\u0000"}, "history": [{"item": {"text": " "}}]}',
-    b'{"events": [{"user": "a", "item": "i1", "at": NaN}]}',
-    b'{"events": [{"user": "a", "item": "i1", "at": -5}]}',
-    b'{"events": [{"user": "a", "item": "i1", "at": "9999-12-31T23:59:59-23:59"}]}',
-    b'{"events": [{"user": "a\\ud800", "item": "i1", "at": 5}]}',
-    b'{"events": [{"user": "%s", "item": "i1", "at": 5}]}' % (b"x" * 600),
-    b'{"queries": []}',
-    b'{"queries": [%s]}' % b",".join([b"{}"] * 300),
-    b'{"user": "a", "user": "b", "__proto__": {}}',
-]
-PATHS = ["/recommend", "/recommend/batch", "/score", "/score/batch", "/explain", "/events", "/items"]
-ODD_PATHS = [
-    "/users/%ff",
-    "/users/%00",
-    "/users/..%2f..%2fetc",
-    "/items/%F0%9F%92%A9",
-    "/users/" + "x" * 5000,
-    "//",
-    "/%",
-]
 
 
 def test_no_body_makes_a_fault(client: TestClient) -> None:

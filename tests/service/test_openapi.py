@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis (extra: dev)")
+pytest.importorskip("schemathesis", reason="needs schemathesis (extra: dev)")
 
+import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -26,8 +27,10 @@ CHECKS = [not_a_server_error, content_type_conformance, response_schema_conforma
 def test_answers_are_as_they_are_described(client: TestClient, mode: str) -> None:
     schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
     operations = [found.ok() for found in schema.get_all_operations()]
-    assert len(operations) >= 14
+    assert len(operations) == 13
     for operation in operations:
+        if mode == "negative" and not operation.body and not list(operation.iter_parameters()):
+            continue  # nothing is asked for, so nothing can be wrong
         asked(client, operation, schemathesis.GenerationMode(mode))
 
 

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn (extra: serve)")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra: dev)")
+pytest.importorskip("uvicorn", reason="needs uvicorn (extra: serve)")
+pytest.importorskip("playwright.sync_api", reason="needs playwright (extra: dev)")
+
+import uvicorn
+from playwright import sync_api as playwright
 
 from llmrec.recommender import Recommender
-from llmrec.retrieval.store import EventStore
+from llmrec.retrieval.store import EventStore, NewEvent
 from llmrec.service.app import create_app
 from llmrec.service.run import LOCAL
 from llmrec.service.settings import Settings
@@ -35,7 +38,7 @@ def address(load: Callable[[], Recommender], tmp_path: Path) -> Iterator[str]:
     app = create_app(recommender, Settings(page=True, hosts=LOCAL), store)
     engine = app.state.service.engine
     engine.add_items([{"item_id": EVIL, "title": f"space war {EVIL}"}])
-    engine.replica.record([(EVIL, "i1", 1893456000, None), (EVIL, EVIL, 1893456001, None)])
+    engine.replica.record([NewEvent(EVIL, "i1", 1893456000), NewEvent(EVIL, EVIL, 1893456001)])
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-httpx = pytest.importorskip("httpx", reason="needs httpx (extra: dev)")
+pytest.importorskip("httpx", reason="needs httpx (extra: dev)")
 pytest.importorskip("uvicorn", reason="needs uvicorn (extra: serve)")
+
+import httpx
 
 Start = Callable[..., tuple[subprocess.Popen, str]]
 ROOT = Path(__file__).resolve().parents[2]
