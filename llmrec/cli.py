@@ -28,7 +28,7 @@ VERBS: dict[str, str] = {
     "audit": "what a log hides: ties, repeats, leakage, cold items, what leave-one-out would not show",
 }
 SWITCHES = ("--private",)  # alone, they mean yes
-FROM_ENVIRONMENT = ("serve", "demo")  # whose options may come as LLMREC_..., an explicit one before it
+FROM_ENVIRONMENT = ("serve", "demo")  # whose options may come as LLMREC_... as well
 MANY = ("--history", "--item", "--text", "--label", "--where")
 
 
@@ -79,12 +79,13 @@ def _written_out(arguments: list[str]) -> list[str]:
 
 
 def _with_environment(arguments: list[str]) -> list[str]:
-    """Options of a verb from the environment, before those that were written: of two the last one counts."""
+    """With the options of a verb that stand in the environment and were not written."""
     if not arguments or arguments[0] not in FROM_ENVIRONMENT:
         return arguments
-    names = signature(_function(arguments[0])).parameters
+    written = {argument.partition("=")[0] for argument in arguments}
+    names = [name for name in signature(_function(arguments[0])).parameters if f"--{name}" not in written]
     found = {name: os.environ[f"LLMREC_{name.upper()}"] for name in names if f"LLMREC_{name.upper()}" in os.environ}
-    return [arguments[0], *(f"--{name}={value}" for name, value in found.items()), *arguments[1:]]
+    return [*arguments, *(f"--{name}={value}" for name, value in found.items())]
 
 
 def _function(name: str) -> Callable[..., None]:

@@ -48,10 +48,6 @@ class Batcher(Generic[Question, Answer]):
             await self._task
         self._thread.shutdown()
 
-    async def run(self, work: Callable[[], Answer]) -> Answer:
-        """Something else that has to happen in the same thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
     async def ask(self, question: Question) -> Answer:
         """
         Raises:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
+import sys
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +61,11 @@ def run(
                     webbrowser.open(address)
                 break
 
+    # uvicorn sends itself the signal again once all is done: whoever called this then still has an end to come to.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     app = create_app(recommender, settings, EventStore(store))
-    Server(
+    server = Server(
         uvicorn.Config(
             app,
             host,
@@ -72,4 +77,6 @@ def run(
             timeout_graceful_shutdown=grace_seconds,
             timeout_keep_alive=30,
         )
-    ).run()
+    )
+    with suppress(KeyboardInterrupt):
+        server.run()

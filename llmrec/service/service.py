@@ -25,6 +25,7 @@ class Service:
     def __init__(self, recommender: Recommender, settings: Settings, store: EventStore) -> None:
         self.settings, self.store, self.metrics = settings, store, Metrics()
         self.engine = Engine(recommender, settings, store, self.metrics)
+        self.engine.warm()
         limit, together = settings.limits.waiting, settings.most_together
         self.batcher: Batcher[Question, Any] = Batcher(
             self.engine.answer, settings.max_wait_ms, together, limit, "recommender"
@@ -47,7 +48,6 @@ class Service:
     async def start(self) -> None:
         self.batcher.start()
         self.writer.start()
-        await self.batcher.run(self.engine.warm)
 
     async def stop(self) -> None:
         """Answer what waits, save the state, and let go of the store."""

@@ -41,11 +41,12 @@ Request = tuple[str, bytes]  # path, body
 
 
 class Row(NamedTuple):
-    """What was done, how often, how fast and how slow; ms."""
+    """What was done, how often, how fast and how slow; ms, also of the CPU time of whoever answers, for each."""
 
     work: str
     n: int
     per_second: float
+    cpu: float
     p50: float
     p99: float
     errors: int
@@ -65,8 +66,8 @@ def main(
     notes = list[str]()
     with served(bundle) as (address, process):
         draw = requests(recommender, users)
-        asyncio.run(load(address, draw, 10, 2.0))  # what is loaded at first use
-        rows += asyncio.run(load(address, draw, clients, seconds))
+        asyncio.run(load(address, process.pid, draw, 10, 2.0))  # what is loaded at first use
+        rows += asyncio.run(load(address, process.pid, draw, clients, seconds))
         notes += list(news(address, users[0]))
         if hostile:
             rows.append(asyncio.run(hostility(address, hostile, process.pid, notes)))
@@ -74,8 +75,12 @@ def main(
         notes += added(items)
     machine = describe() | {"load": f"{os.getloadavg()[0]:.1f}"}
     print(f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']} at the end\n")
-    body = [[r.work, f"{r.n:,}", f"{r.per_second:,.0f}", f"{r.p50:,.1f}", f"{r.p99:,.1f}", str(r.errors)] for r in rows]
-    print("\n".join(aligned([["work", "n", "per second", "p50 ms", "p99 ms", "errors"], *body])))
+    heads = ["work", "n", "per second", "CPU ms each", "p50 ms", "p99 ms", "errors"]
+    body = [
+        [r.work, f"{r.n:,}", f"{r.per_second:,.0f}", f"{r.cpu:.1f}", f"{r.p50:,.1f}", f"{r.p99:,.1f}", str(r.errors)]
+        for r in rows
+    ]
+    print("\n".join(aligned([heads, *body])).replace("nan", "   "))
     print("\n".join(["", *notes]))
     write_record(json, [*(row._asdict() for row in rows), {"notes": notes}], machine)
 
@@ -83,22 +88,30 @@ def main(
 def in_process(recommender: Recommender, users: list[str], seconds: float) -> list[Row]:
     found = []
     for size in (1, 64):
-        spent, until, rng = list[float](), time.perf_counter() + seconds, random.Random(0)
+        spent, rng = list[float](), random.Random(0)
         recommender.recommend_many(users[:size], K)
+        cpu, until = time.process_time(), time.perf_counter() + seconds
         while time.perf_counter() < until:
             began = time.perf_counter()
             recommender.recommend_many(rng.sample(users, size), K)
             spent.append(time.perf_counter() - began)
-        name = f"in process, recommend {'one by one' if size == 1 else f'{size} at once'}"
-        found.append(
-            row(name, spent, sum(spent), 0)._replace(n=size * len(spent), per_second=size * len(spent) / sum(spent))
-        )
+        name, n = f"in process, recommend {'one by one' if size == 1 else f'{size} at once'}", size * len(spent)
+        cpu = time.process_time() - cpu
+        found.append(row(name, spent, sum(spent), cpu, 0)._replace(n=n, per_second=n / sum(spent), cpu=1e3 * cpu / n))
     return found
 
 
-def row(work: str, spent: list[float], seconds: float, errors: int) -> Row:
+def row(work: str, spent: list[float], seconds: float, cpu: float, errors: int) -> Row:
+    """cpu: seconds, of all together."""
     p50, p99 = 1e3 * np.percentile(spent, [50, 99]) if spent else (0.0, 0.0)
-    return Row(work, len(spent), len(spent) / seconds, float(p50), float(p99), errors)
+    n = len(spent)
+    return Row(work, n, n / seconds, 1e3 * cpu / max(n, 1), float(p50), float(p99), errors)
+
+
+def cpu_seconds(pid: int) -> float:
+    """That a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -171,11 +184,13 @@ class Client:
         self.streams = None
 
 
-async def load(address: tuple[str, int], draw: Callable[[], Request], clients: int, seconds: float) -> list[Row]:
+async def load(
+    address: tuple[str, int], pid: int, draw: Callable[[], Request], clients: int, seconds: float
+) -> list[Row]:
     """All clients at once."""
     spent: dict[str, list[float]] = {}
     errors: dict[str, int] = {}
-    began, until = time.perf_counter(), time.perf_counter() + seconds
+    cpu, began, until = cpu_seconds(pid), time.perf_counter(), time.perf_counter() + seconds
 
     async def go_on() -> None:
         client = Client(address)
@@ -188,10 +203,11 @@ async def load(address: tuple[str, int], draw: Callable[[], Request], clients: i
         client.close()
 
     await asyncio.gather(*(go_on() for _ in range(clients)))
-    wall = time.perf_counter() - began
+    wall, cpu = time.perf_counter() - began, cpu_seconds(pid) - cpu
     every = [one for times in spent.values() for one in times]
-    rows = [row(f"HTTP, {clients} clients: all", every, wall, sum(errors.values()))]
-    return rows + [row(f"HTTP, {clients} clients: {path}", times, wall, errors[path]) for path, times in spent.items()]
+    rows = [row(f"HTTP, {clients} clients: all", every, wall, cpu, sum(errors.values()))]
+    parts = [row(f"HTTP, {clients} clients: {path}", times, wall, 0, errors[path]) for path, times in spent.items()]
+    return rows + [part._replace(cpu=float("nan")) for part in parts]  # which took what is not known
 
 
 def news(address: tuple[str, int], user: str) -> Iterator[str]:
@@ -217,7 +233,8 @@ async def hostility(address: tuple[str, int], n: int, pid: int, notes: list[str]
     """Requests that are not meant well, and the memory that they leave behind."""
     bad = run_path(str(ROOT / "tests" / "service" / "hostile.py"))  # the same that the tests send
     rng, statuses, spent = random.Random(2), dict[int, int](), list[float]()
-    client, memory, traced, began = Client(address), list[float](), 0, time.perf_counter()
+    client, memory, traced = Client(address), list[float](), 0
+    cpu, began = cpu_seconds(pid), time.perf_counter()
     for number in range(n):
         if number in (n // 10, n // 2):
             memory.append(resident(pid))
@@ -240,7 +257,8 @@ async def hostility(address: tuple[str, int], n: int, pid: int, notes: list[str]
         f"resident memory after a tenth, half and all of them: {', '.join(f'{mib:,.0f}' for mib in memory)} MiB"
     )
     faults = sum(count for status, count in statuses.items() if status >= 500)
-    return row("HTTP, hostile, one client", spent, time.perf_counter() - began, faults)
+    cpu, wall = cpu_seconds(pid) - cpu, time.perf_counter() - began
+    return row("HTTP, hostile, one client", spent, wall, cpu, faults)
 
 
 def resident(pid: int) -> float:
