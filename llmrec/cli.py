@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 from llmrec.errors import LlmrecError
@@ -19,12 +21,15 @@ VERBS: dict[str, str] = {
     "audience": "which users to show an item to, a new one from its text",
     "drift": "how a user's interest moved, where it is going, and what the crowd went on to from there",
     "evaluate": "rank the test part of a log again with a saved bundle",
+    "serve": "answer over HTTP, from a bundle and a store of events; options also as LLMREC_BUNDLE, LLMREC_PORT, ...",
+    "demo": "a page in the browser: recommendations, interest over time, and who would want a new item",
     "push": "put a bundle on the Hugging Face hub, from where others load it by name",
     "export": "a bundle's text encoder by itself, as a folder that sentence-transformers loads",
     "audit": "what a log hides: ties, repeats, leakage, cold items, what leave-one-out would not show",
 }
 SHORT = {"-k": ["--k"], "--json": ["--as_json", "true"]}
 SWITCHES = ("--private", "--words")  # alone, they mean yes
+FROM_ENVIRONMENT = ("serve", "demo")  # whose options may come as LLMREC_... as well
 MANY = ("--history", "--item", "--text", "--label", "--where")
 
 
@@ -32,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a verb; what the user can mend ends in one message and exit status 2."""
     from jsonargparse import ArgumentParser
 
-    arguments = _written_out(sys.argv[1:] if arguments is None else arguments)
+    arguments = _with_environment(_written_out(sys.argv[1:] if arguments is None else arguments))
     parser = ArgumentParser(prog="llmrec", description="Pretrained language models as recommenders.")
     verbs = parser.add_subcommands(required=True)
     for name, purpose in VERBS.items():
@@ -74,9 +79,19 @@ def _written_out(arguments: list[str]) -> list[str]:
     return written
 
 
-def _function(name: str) -> Callable[..., None]:
-    from llmrec import questions, sharing, verbs
+def _with_environment(arguments: list[str]) -> list[str]:
+    """With the options of a verb that stand in the environment and were not written."""
+    if not arguments or arguments[0] not in FROM_ENVIRONMENT:
+        return arguments
+    written = {argument.partition("=")[0] for argument in arguments}
+    names = [name for name in signature(_function(arguments[0])).parameters if f"--{name}" not in written]
+    found = {name: os.environ[f"LLMREC_{name.upper()}"] for name in names if f"LLMREC_{name.upper()}" in os.environ}
+    return [*arguments, *(f"--{name}={value}" for name, value in found.items())]
 
-    home = next(module for module in (questions, sharing, verbs) if hasattr(module, name))
+
+def _function(name: str) -> Callable[..., None]:
+    from llmrec import questions, serving, sharing, verbs
+
+    home = next(module for module in (questions, serving, sharing, verbs) if hasattr(module, name))
     function: Callable[..., None] = getattr(home, name)
     return function

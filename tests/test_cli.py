@@ -253,3 +253,13 @@ def test_drift_says_what_it_lacks(
     items = log.catalog.fields.select(["item_id", "title"])
     pyarrow.csv.write_csv(items.take(list(range(len(items)))[::-1]), Path(log_folder) / "items.csv")
     assert "not those of the bundle" in failure(capsys, *asked, "u3")
+
+
+def test_a_service_takes_options_from_the_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMREC_PORT", "high")
+    monkeypatch.setenv("LLMREC_CACHE", "nothing to do with it")
+    assert "high" in failure(capsys, "serve", "--bundle", "nowhere")
+    assert "is not a bundle" in failure(capsys, "serve", "--bundle", "nowhere", "--port", "0")
+    assert "must be above 0" in failure(capsys, "serve", "--bundle", "nowhere", "--port", "0", "--body-bytes", "0")

@@ -14,6 +14,7 @@ of it out.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,14 @@ class FittedDrift:
         """(N, D) unit vectors as the chain was fitted on: of the catalog, or of other `text` read by the untrained
         backbone.
         """
-        text = self.text if text is None else text
-        return None if text is None or self.centre is None else functional.normalize(text - self.centre, dim=1)
+        if text is None:
+            return self._vectors
+        return None if self.centre is None else functional.normalize(text - self.centre, dim=1)
+
+    @cached_property
+    def _vectors(self) -> Tensor | None:
+        """Of the catalog; kept, as each question asks for them."""
+        return None if self.text is None else self.vectors(self.text)
 
     def stream(self, config: DriftConfig, split: Split, ties: Ties, by_text: bool = True) -> Stream:
         """What the head is replayed on, over a log of the bundle's items. by_text: where only counted moves and the

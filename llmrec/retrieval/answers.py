@@ -64,6 +64,16 @@ class Answers:
                 self._live = begin(self._items, lambda: self.log)
             return self._live
 
+    @live.setter
+    def live(self, live: Live) -> None:
+        with self._items.lock:
+            self._live = live
+
+    @property
+    def vectors(self) -> ItemVectors:
+        """The items as vectors, with what reads new text."""
+        return self._items
+
     def label(self, item: Item) -> str:
         """What to call an item before people: its title, or the start of its text."""
         return self._items.name(item)

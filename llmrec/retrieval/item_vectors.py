@@ -17,6 +17,7 @@ from llmrec.hub.bundle import Bundle, load_backbone, load_untrained
 from llmrec.models.backbone import Backbone
 from llmrec.models.item_table import ItemTable
 from llmrec.retrieval.events import VERBATIM, Asked, Event, Item, item_of, rows_of, text_of
+from llmrec.retrieval.text_memory import TextMemory
 from llmrec.training.scorer import ModelScorer
 
 
@@ -34,6 +35,8 @@ class ItemVectors:
         self.lock = RLock()
         self._backbone: Backbone | None = None
         self._untrained: Backbone | None = None
+        self._trained_memory = TextMemory(lambda texts: self.backbone.encode(self.backbone.tokens(texts)))
+        self._untrained_memory = TextMemory(self._read_untrained)
 
     @property
     def backbone(self) -> Backbone:
@@ -61,12 +64,15 @@ class ItemVectors:
 
     def read(self, texts: list[str]) -> Tensor:
         """(C, D_text)"""
-        return self.backbone.encode(self.backbone.tokens(texts)).to(self.scorer.table)
+        return self._trained_memory.vectors(texts).to(self.scorer.table)
 
     def read_untrained(self, texts: list[str]) -> Tensor:
         """(C, D_text) by the backbone as it was before any training, on the CPU: what a drift head goes by."""
         if self.bundle.tuned is None:
             return self.read(texts).float().cpu()
+        return self._untrained_memory.vectors(texts)
+
+    def _read_untrained(self, texts: list[str]) -> Tensor:
         if self._untrained is None:
             self._untrained = load_untrained(self.folder, self.bundle, self.backbone_name)
         return self._untrained.encode(self._untrained.tokens(texts)).float()

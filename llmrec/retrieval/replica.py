@@ -76,6 +76,11 @@ class Replica(Generic[State]):
     def state(self) -> State:
         return self._version.state
 
+    @property
+    def number(self) -> int:
+        """Of the newest event that the state has looked at."""
+        return self._version.number
+
     def record(self, events: Sequence[NewEvent]) -> list[StoredEvent]:
         """Store events, and bring the state up to date with them; raises as `EventStore.append` does."""
         stored = self.store.append(events)
@@ -112,14 +117,15 @@ class Replica(Generic[State]):
             old.path.unlink(missing_ok=True)
         return path
 
-    def delete_user(self, user: str) -> int:
-        """Delete a user from the store, the snapshots and the state; gives the number of events that they had.
+    def delete_user(self, user: str, of_log: bool = False) -> int:
+        """Delete a user from the store, the snapshots and the state; gives the number of events that they had. of_log:
+        as in `EventStore.delete_user`; it is for `begin` to leave out who is forgotten.
 
         Raises:
             StoreError: as `EventStore.delete_user` does.
         """
         try:
-            return self.store.delete_user(user)
+            return self.store.delete_user(user, of_log)
         finally:
             self.catch_up()
 

@@ -7,6 +7,7 @@ can be seen before number 4 is committed. It also makes the store the one order 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
@@ -63,7 +64,7 @@ class EventStore:
 
     def __init__(self, url: str) -> None:
         self.engine = open_engine(url)
-        with self._transaction(writes=True) as connection:
+        with self.transaction(writes=True) as connection:
             migrate(connection)
             self.id = str(connection.execute(text("SELECT store_id FROM ledger")).scalar_one())
 
@@ -78,12 +79,12 @@ class EventStore:
             StoreError: the database cannot be written; nothing is stored.
         """
         _check(events)
-        with self._transaction(writes=True) as connection:
-            number = _take(connection, 0)
+        with self.transaction(writes=True) as connection:
+            number = take(connection, 0)
             fresh = _unseen(connection, events)
             stored = [StoredEvent(number + place, *new[:3]) for place, new in enumerate(fresh, start=1)]
             if stored:
-                _take(connection, len(stored))
+                take(connection, len(stored))
                 rows = [one._asdict() | {"key": new.key} for one, new in zip(stored, fresh, strict=True)]
                 connection.execute(text("INSERT INTO events VALUES (:number, :user, :item, :time, :key)"), rows)
         return stored
@@ -94,7 +95,7 @@ class EventStore:
             "SELECT number, user_id, item_id, time FROM events WHERE number > :after ORDER BY number LIMIT :most"
         )
         while True:
-            with self._transaction() as connection:
+            with self.transaction() as connection:
                 rows = connection.execute(query, {"after": after, "most": AT_ONCE}).all()
             yield from (_stored(row) for row in rows)
             if len(rows) < AT_ONCE:
@@ -104,21 +105,24 @@ class EventStore:
     def events_of(self, user: str) -> list[StoredEvent]:
         """All that is stored of a user, in order."""
         query = text("SELECT number, user_id, item_id, time FROM events WHERE user_id = :user ORDER BY number")
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return [_stored(row) for row in connection.execute(query, {"user": user})]
 
     def position(self) -> Position:
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return Position(*map(int, connection.execute(text("SELECT last_number, n_deletions FROM ledger")).one()))
 
     def deletions(self, after: int = 0) -> list[Deletion]:
         """Those with a larger number, in order."""
         query = text("SELECT number, since FROM deletions WHERE number > :after ORDER BY number")
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return [Deletion(int(row[0]), int(row[1])) for row in connection.execute(query, {"after": after})]
 
-    def delete_user(self, user: str) -> int:
+    def delete_user(self, user: str, of_log: bool = False) -> int:
         """Forget a user: the events, their keys and, in SQLite's files, the bytes; gives the number of events.
+
+        of_log: states begin with a log that has the user as well; `forgotten` then keeps a digest of the id, so that
+        they can leave the user out whenever they read that log.
 
         What is left says that someone was deleted, not who, for states to be made anew (`Replica`). PostgreSQL writes
         over the bytes in time; its archived write-ahead logs, and backups of either database, are its keeper's to mind.
@@ -127,17 +131,29 @@ class EventStore:
             StoreError: a reader kept SQLite's write-ahead log from being emptied; the user is deleted, and another call
             empties it.
         """
-        with self._transaction(writes=True) as connection:
-            _take(connection, 0)
+        with self.transaction(writes=True) as connection:
+            take(connection, 0)
             since = connection.execute(text("SELECT MIN(number) FROM events WHERE user_id = :user"), {"user": user})
             first = since.scalar()
             count = connection.execute(text("DELETE FROM events WHERE user_id = :user"), {"user": user}).rowcount
+            if of_log:
+                first = 0  # no state that began with the log may be left
+                there = "INSERT INTO forgotten VALUES (:digest) ON CONFLICT DO NOTHING"
+                connection.execute(text(there), {"digest": self.digest(user)})
             if first is not None:
                 connection.execute(text("UPDATE ledger SET n_deletions = n_deletions + 1"))
                 added = "INSERT INTO deletions SELECT n_deletions, :since FROM ledger"
                 connection.execute(text(added), {"since": first})
         self._wipe()
         return count
+
+    def forgotten(self) -> set[str]:
+        """Digests of the users whom states are to leave out of their log."""
+        with self.transaction() as connection:
+            return {str(row[0]) for row in connection.execute(text("SELECT digest FROM forgotten"))}
+
+    def digest(self, user: str) -> str:
+        return hashlib.sha256(f"{self.id}\0{user}".encode()).hexdigest()
 
     def close(self) -> None:
         self.engine.dispose()
@@ -155,7 +171,8 @@ class EventStore:
             raise StoreError("store: a reader keeps the write-ahead log from being emptied; delete the user once more")
 
     @contextmanager
-    def _transaction(self, writes: bool = False) -> Iterator[Connection]:
+    def transaction(self, writes: bool = False) -> Iterator[Connection]:
+        """What is within is done as a whole. writes: waits for other writers first."""
         try:
             with self.engine.connect().execution_options(writes=writes) as connection, connection.begin():
                 yield connection
@@ -165,7 +182,7 @@ class EventStore:
             raise StoreError(f"store {where}: {error.orig}; {remedy}") from error
 
 
-def _take(connection: Connection, count: int) -> int:
+def take(connection: Connection, count: int) -> int:
     """The ledger's row until the commit, the numbers after its newest for oneself; gives the newest."""
     connection.execute(text("UPDATE ledger SET last_number = last_number + :count"), {"count": count})
     return int(connection.execute(text("SELECT last_number FROM ledger")).scalar_one())

@@ -40,6 +40,13 @@ STEPS: tuple[Sequence[str], ...] = (
         # That someone was deleted, not who: states that have counted events from `since` on are to be made anew.
         "CREATE TABLE deletions (number BIGINT PRIMARY KEY, since BIGINT NOT NULL)",
     ),
+    (
+        # What became of the catalog; fields are JSON, and NULL but for an item that was added.
+        "CREATE TABLE item_changes (number BIGINT PRIMARY KEY, kind TEXT NOT NULL, item_id TEXT NOT NULL, fields TEXT)",
+        "CREATE UNIQUE INDEX items_added_once ON item_changes (item_id) WHERE fields IS NOT NULL",
+        # Deleted users whom a log knows, by a digest that only tells whether an id is one of them.
+        "CREATE TABLE forgotten (digest TEXT PRIMARY KEY)",
+    ),
 )
 
 

@@ -1,0 +1,91 @@
+"""The service as an ASGI application: `create_app(recommender, settings, store)`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from llmrec import __version__
+from llmrec.errors import ConfigError
+from llmrec.recommender import Recommender
+from llmrec.retrieval.store import EventStore
+from llmrec.service.settings import Settings
+
+try:
+    from fastapi import FastAPI, Security
+    from fastapi.security import APIKeyHeader
+    from starlette.staticfiles import StaticFiles
+except ImportError as error:
+    raise ConfigError("serving: FastAPI is not installed; pip install 'llmrec[serve]'") from error
+
+PROBLEM_SCHEMA = {
+    "type": "object",
+    "description": "RFC 9457",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"where": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+
+
+def create_app(recommender: Recommender, settings: Settings, store: EventStore) -> FastAPI:
+    """The application, which closes the store at its end.
+
+    Raises:
+        StoreError, StateError: of the store and what it holds.
+    """
+    from llmrec.service.guards import Guards
+    from llmrec.service.problems import handle_problems
+    from llmrec.service.routes import router
+    from llmrec.service.service import Service
+
+    service = Service(recommender, settings, store)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        yield
+        await service.stop()
+
+    # No pages of documentation: those that come with FastAPI load scripts from elsewhere.
+    app = FastAPI(title="llmrec", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.service = service
+    key = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if settings.api_key is not None else []
+    app.include_router(router, dependencies=key)  # which is asked for in Guards, and told of here
+    if settings.page:
+        from llmrec.service.page import STATIC
+        from llmrec.service.page import router as page
+
+        app.include_router(page)
+        app.mount("/static", StaticFiles(directory=STATIC))
+    handle_problems(app)
+    app.add_middleware(Guards, settings=settings, metrics=service.metrics)
+    _describe(app)
+    return app
+
+
+def _describe(app: FastAPI) -> None:
+    """OpenAPI with problems as they are, in place of FastAPI's own errors."""
+    made = app.openapi
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = made()
+            parts = schema["components"]["schemas"]
+            parts["Problem"] = PROBLEM_SCHEMA
+            for name in ("HTTPValidationError", "ValidationError"):
+                parts.pop(name, None)
+        return app.openapi_schema or {}
+
+    app.openapi = described  # type: ignore[method-assign]

@@ -1,0 +1,98 @@
+"""Requests that come together are answered together, in one thread, so that the event loop is never kept waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+from llmrec.errors import LlmrecError
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+
+class Overloaded(LlmrecError):
+    """More requests wait than are let in."""
+
+
+class Batcher(Generic[Question, Answer]):
+    """Collects questions for up to `max_wait_ms`, and has `handle` answer them, one batch at a time.
+
+    While a batch is being answered the next one gathers, so that under load nobody waits for the clock. handle: runs in
+    a thread that is always the same one; gives an answer or an exception for each question, in their order.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[list[Question]], Sequence[Answer | Exception]],
+        max_wait_ms: float,
+        most_together: int,
+        waiting: int,
+        name: str,
+    ) -> None:
+        self.handle, self.max_wait, self.most = handle, max_wait_ms / 1000, most_together
+        self._queue: asyncio.Queue[tuple[Question, asyncio.Future[Answer]] | None] = asyncio.Queue()
+        self._waiting = waiting
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def stop(self) -> None:
+        """Answer what waits, then end."""
+        self._queue.put_nowait(None)
+        if self._task is not None:
+            await self._task
+        self._thread.shutdown()
+
+    async def ask(self, question: Question) -> Answer:
+        """
+        Raises:
+            Overloaded: too many wait already. Whatever the question was answered with.
+        """
+        if self._task is None or self._task.done() or self._queue.qsize() >= self._waiting:
+            raise Overloaded("too many requests wait already; try again in a moment")
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((question, future))
+        return await future
+
+    async def _work(self) -> None:
+        while (first := await self._queue.get()) is not None:
+            together, going_on = await self._gather(first)
+            asked = [one for one in together if not one[1].cancelled()]
+            questions = [question for question, _ in asked]
+            try:
+                answers = await asyncio.get_running_loop().run_in_executor(self._thread, self.handle, questions)
+            except Exception as error:  # of a fault in `handle`, which must not end this loop
+                answers = [error] * len(asked)
+            for (_, future), answer in zip(asked, answers, strict=True):
+                if future.done():
+                    continue  # its client went away
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+            if not going_on:
+                return
+
+    async def _gather(
+        self, first: tuple[Question, asyncio.Future[Answer]]
+    ) -> tuple[list[tuple[Question, asyncio.Future[Answer]]], bool]:
+        """Questions to answer together, and whether more may come."""
+        together, loop = [first], asyncio.get_running_loop()
+        deadline = loop.time() + self.max_wait
+        while len(together) < self.most:
+            try:
+                if self._queue.empty():
+                    following = await asyncio.wait_for(self._queue.get(), deadline - loop.time())
+                else:
+                    following = self._queue.get_nowait()
+            except asyncio.TimeoutError:
+                break
+            if following is None:
+                return together, False
+            together.append(following)
+        return together, True

@@ -1,0 +1,241 @@
+"""The recommender of a service: everything that touches it happens in one thread, a batch of requests at a time.
+
+Before each batch it takes in what any process has stored since, so that processes that share a store answer alike, and
+reads the new texts of all its requests in one pass. Requests for recommendations that ask for the same are ranked
+together.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llmrec.errors import BundleError, DataError, LlmrecError
+from llmrec.recommender import Recommender
+from llmrec.retrieval.events import VERBATIM, History, Time, text_of
+from llmrec.retrieval.live import Live
+from llmrec.retrieval.ranked import Recommendation
+from llmrec.retrieval.replica import Replica
+from llmrec.retrieval.store import LONGEST_ID, EventStore
+from llmrec.retrieval.store_items import ItemChange, ItemStore
+from llmrec.retrieval.store_schema import StoreError
+from llmrec.service.followed import Followed, begin_without_forgotten, in_log
+from llmrec.service.metrics import Metrics
+from llmrec.service.problems import NotFound, Taken
+from llmrec.service.settings import Settings
+
+logger = logging.getLogger(__name__)
+New = Mapping[str, object]  # the fields of an item
+
+
+@dataclass(frozen=True)
+class Recommend:
+    """`Recommender.recommend` of one history. same: what has to be alike for histories to be ranked together."""
+
+    history: History
+    k: int
+    at: Time | None = None
+    include_seen: bool = False
+    looking_for: str | None = None
+    where: tuple[str, ...] | None = None
+    topic: str | None = None
+    new: tuple[New, ...] = ()
+
+    @property
+    def same(self) -> tuple[object, ...]:
+        return self.at, self.include_seen, self.looking_for, self.where, self.topic
+
+
+@dataclass(frozen=True)
+class Work:
+    """Anything else. new: items whose texts it will need."""
+
+    call: Callable[[], Any]
+    new: tuple[New, ...] = ()
+
+
+Question = Recommend | Work
+
+
+class Engine:
+    """recommender: for this alone from now on. Raises StoreError and StateError as the store and its snapshots do."""
+
+    def __init__(self, recommender: Recommender, settings: Settings, store: EventStore, metrics: Metrics) -> None:
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        self.recommender, self.settings, self.store, self.metrics = recommender, settings, store, metrics
+        self.stored_items, self._items_seen = ItemStore(store, recommender.catalog.id_column), 0
+        self.stale = ""  # why the store cannot be read, while it cannot
+        self._follow_items()
+        self.replica = Replica(store, self._begin, self._load, settings.snapshots)
+        self._saved = self.replica.number
+        self._use()
+
+    @property
+    def live(self) -> Live:
+        return self.replica.state.live
+
+    def answer(self, questions: list[Question]) -> list[Any]:
+        """An answer or an exception for each."""
+        self.metrics.batch.observe(len(questions))
+        self.catch_up()
+        self._read_ahead(questions)
+        answers: dict[int, Any] = {}
+        ranked = [(place, one) for place, one in enumerate(questions) if isinstance(one, Recommend)]
+        for _, group in groupby(sorted(ranked, key=lambda pair: repr(pair[1].same)), key=lambda pair: pair[1].same):
+            places, alike = zip(*group, strict=True)
+            answers |= zip(places, self._recommend(alike), strict=True)
+        answers |= {place: _tried(one.call) for place, one in enumerate(questions) if isinstance(one, Work)}
+        return [answers[place] for place in range(len(questions))]
+
+    def catch_up(self) -> None:
+        """Take in what has been stored; where the store cannot be read, go on with what is known."""
+        try:
+            self._follow_items()
+            self.replica.catch_up()
+            self.stale = ""
+        except StoreError as error:
+            if not self.stale:
+                logger.error("answers go on without what is stored from now on: %s", error)
+            self.stale = str(error)
+        self._use()
+        if self.replica.number - self._saved >= self.settings.snapshot_every:
+            self.snapshot()
+
+    def snapshot(self) -> None:
+        self.replica.snapshot()
+        self._saved = self.replica.number
+
+    def warm(self) -> None:
+        """Load what reads new text, so that the first request need not wait for it, nor find that it cannot be had."""
+        try:
+            self._read(["warm"])
+        except BundleError as error:
+            logger.warning("new text cannot be read: %s", error)
+
+    def add_items(self, items: Sequence[New]) -> None:
+        """Raises `DataError` and `Taken`; then nothing is added."""
+        catalog = self.recommender.catalog
+        for item in items:
+            own = item.get(catalog.id_column)
+            if not isinstance(own, str) or not 0 < len(own) <= LONGEST_ID or "\0" in own:
+                said = f"{catalog.id_column} is the id of an item: give 1 to {LONGEST_ID} characters of text"
+                raise DataError("new items", [said])
+            if _has(self.recommender, own):
+                raise Taken(f"{own!r} is in the catalog already; give another id")
+        extended = catalog.extend(items)
+        self._read([str(text) for text in extended.text_array[len(catalog) :].to_pylist()])  # now, or never
+        self.stored_items.add(items)
+        self._follow_items()
+        self._use()
+
+    def mark(self, kind: str, item: str) -> None:
+        """Remove or restore an item."""
+        if not _has(self.recommender, item):
+            raise NotFound(f"no item {item!r} in the catalog")
+        self.stored_items.mark("removed" if kind == "removed" else "restored", [item])
+        self._follow_items()
+        self._use()
+
+    def delete_user(self, user: str) -> int:
+        """The number of events that were stored of the user.
+
+        Raises:
+            NotFound: nothing is known of the user.
+        """
+        if user not in self.live.users and not self.store.events_of(user):
+            raise NotFound(f"nothing is known of user {user!r}")
+        count = self.replica.delete_user(user, of_log=in_log(self.recommender, user))
+        self._use()
+        return count
+
+    def _recommend(self, alike: Sequence[Recommend]) -> list[list[Recommendation] | Exception]:
+        first, most = alike[0], max(one.k for one in alike)
+        try:
+            histories = [one.history for one in alike]
+            options = first.at, first.include_seen, first.looking_for, first.where, first.topic
+            found = self.recommender.recommend_many(histories, most, *options)
+            return [best[: one.k] for best, one in zip(found, alike, strict=True)]
+        except Exception as error:
+            if len(alike) == 1:
+                return [error]
+            return [answer for one in alike for answer in self._recommend([one])]  # it is not everyone's fault
+
+    def _read_ahead(self, questions: Sequence[Question]) -> None:
+        texts = list[str]()
+        for item in (item for question in questions for item in question.new):
+            try:
+                texts.append(text_of(self.recommender.catalog, item))
+            except LlmrecError:
+                continue  # its own request will be told
+        if texts:
+            try:
+                self._read(texts)
+            except LlmrecError:
+                return  # likewise
+
+    def _read(self, texts: list[str]) -> None:
+        vectors = self.recommender.vectors
+        self.metrics.texts.observe(len(texts))
+        vectors.read(texts)
+        if vectors.drift is not None and vectors.drift.text is not None:
+            vectors.read_untrained(texts)
+
+    def _begin(self) -> Followed:
+        return Followed(begin_without_forgotten(self.recommender, self.store), self._follow_items)
+
+    def _load(self, path: Path) -> Followed:
+        return Followed(Live.load(self.recommender.vectors, path), self._follow_items)
+
+    def _use(self) -> None:
+        self.recommender.live = self.live
+        self.metrics.users.set(len(self.live.users))
+        self.metrics.items.set(len(self.recommender.catalog) - len(self.recommender.vectors.removed))
+
+    def _follow_items(self) -> None:
+        changes = self.stored_items.changes(self._items_seen)
+        for kind, group in groupby(changes, key=lambda change: change.kind):
+            self._change(kind, list(group))
+        if changes:
+            self._items_seen = changes[-1].number
+
+    def _change(self, kind: str, changes: Sequence[ItemChange]) -> None:
+        try:
+            if kind == "added":
+                self.recommender.add_items([change.fields or {} for change in changes])
+            elif kind == "removed":
+                self.recommender.remove_items([change.item for change in changes])
+            else:
+                self.recommender.restore_items([change.item for change in changes])
+        except DataError as error:
+            if len(changes) == 1:  # as of a bundle that was saved with the item since
+                logger.warning("item %r, %s, is passed over: %s", changes[0].item, kind, error)
+                return
+            for change in changes:
+                self._change(kind, [change])
+
+
+def verbatim(words: Iterable[str | None]) -> tuple[New, ...]:
+    """Words that are read as they are."""
+    return tuple({VERBATIM: each} for each in words if each and each.strip())
+
+
+def _tried(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        return error
+
+
+def _has(recommender: Recommender, item: str) -> bool:
+    try:
+        recommender.catalog.rows([item])
+    except DataError:
+        return False
+    return True

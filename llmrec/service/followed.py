@@ -1,0 +1,77 @@
+"""A recommender's live users as a `Replica` moves them: from the training log on, by the events of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from llmrec.data.interactions import Interactions
+from llmrec.data.log import Log, LogFacts
+from llmrec.data.timestamps import iso
+from llmrec.errors import DataError, LlmrecError
+from llmrec.recommender import Recommender
+from llmrec.retrieval.events import rows_of
+from llmrec.retrieval.live import Live, begin
+from llmrec.retrieval.store import EventStore
+
+
+class Followed:
+    """live: what is moved. renew: takes in the items that other processes have added."""
+
+    def __init__(self, live: Live, renew: Callable[[], object]) -> None:
+        self.live, self.renew = live, renew
+
+    def observe(self, user: str, item: str, time: int) -> None:
+        """
+        Raises:
+            DataError: no such item or time; then nothing has changed.
+        """
+        try:
+            row = rows_of(self.live.items.catalog, [item])
+        except DataError:
+            self.renew()
+            row = rows_of(self.live.items.catalog, [item])
+        self.live.observe(user, int(row[0]), time)
+
+    def save(self, path: Path) -> None:
+        self.live.save(path)
+
+
+def begin_without_forgotten(recommender: Recommender, store: EventStore) -> Live:
+    """The state that no event of the store has moved, less those users of the log who were deleted."""
+    live, forgotten = begin(recommender.vectors, lambda: recommender.log), store.forgotten()
+    if forgotten:
+        for user in [user for user in live.users if store.digest(user) in forgotten]:
+            live.forget(user)
+    return live
+
+
+def in_log(recommender: Recommender, user: str) -> bool:
+    """Whether the log that states begin with has a user."""
+    try:
+        log = recommender.log
+    except (LlmrecError, OSError, ImportError):
+        return False
+    same = log.facts.fingerprint == recommender.vectors.bundle.facts["fingerprint"]
+    return same and int(log.user_ids.index(user).as_py()) >= 0
+
+
+def log_of(live: Live) -> Log:
+    """What the state still holds of its users, their last events, as a log: who was deleted is not in it, and what they
+    did since is.
+    """
+    last, users = live.state.last, {row: user for user, row in live.users.items()}
+    rows = np.array(sorted(users), dtype=np.int64)
+    item, time = last.item[rows], last.time[rows]  # (U, T)
+    user, place = np.nonzero(item >= 0)
+    item, time = item[user, place], time[user, place]
+    order = np.argsort(time, kind="stable")
+    ids = pa.array([users[row] for row in rows.tolist()], pa.large_string())
+    catalog = live.items.catalog
+    first, newest = (iso(int(time[order[0]])), iso(int(time[order[-1]]))) if len(order) else ("never", "never")
+    counts = len(order), len(rows), len(catalog), len(np.unique(item))
+    facts = LogFacts("the live users", *counts, "second", first, newest, 0, 0, 0, "")
+    return Log(Interactions(user[order], item[order], time[order]), catalog, ids, facts)

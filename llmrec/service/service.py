@@ -1,0 +1,66 @@
+"""What a service holds while it runs: the recommender's thread, the store's thread, and what is measured."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from llmrec.errors import LlmrecError
+from llmrec.recommender import Recommender
+from llmrec.retrieval.store import EventStore, NewEvent
+from llmrec.service.batching import Batcher
+from llmrec.service.engine import Engine, Question, Work
+from llmrec.service.metrics import Metrics
+from llmrec.service.settings import Settings
+
+T = TypeVar("T")
+
+
+class Service:
+    """What the routes share. batcher: asks the recommender. writer: stores events, in a thread of its own, so that a
+    commit, which waits for the disk, keeps no answer waiting.
+    """
+
+    def __init__(self, recommender: Recommender, settings: Settings, store: EventStore) -> None:
+        self.settings, self.store, self.metrics = settings, store, Metrics()
+        self.engine = Engine(recommender, settings, store, self.metrics)
+        self.engine.warm()
+        limit, together = settings.limits.waiting, settings.most_together
+        self.batcher: Batcher[Question, Any] = Batcher(
+            self.engine.answer, settings.max_wait_ms, together, limit, "recommender"
+        )
+        self.writer: Batcher[Sequence[NewEvent], int] = Batcher(self._store, 0, together, limit, "store")
+
+    async def do(self, call: Callable[[], T], new: tuple[Mapping[str, Any], ...] = ()) -> T:
+        """Something with the recommender, in its thread. new: items whose texts it will need."""
+        answer: T = await self.batcher.ask(Work(call, new))
+        return answer
+
+    async def all_of(self, asked: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        """Of several questions of one request, together; the first error among them is its answer."""
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+    async def start(self) -> None:
+        self.batcher.start()
+        self.writer.start()
+
+    async def stop(self) -> None:
+        """Answer what waits, save the state, and let go of the store."""
+        await self.writer.stop()
+        await self.batcher.stop()
+        await asyncio.get_running_loop().run_in_executor(None, self.engine.snapshot)
+        self.store.close()
+
+    def _store(self, asked: list[Sequence[NewEvent]]) -> list[int | Exception]:
+        return [self._stored(events) for events in asked]
+
+    def _stored(self, events: Sequence[NewEvent]) -> int | Exception:
+        try:
+            return len(self.store.append(events))
+        except LlmrecError as error:
+            return error

@@ -1,0 +1,126 @@
+"""What is asked over HTTP is answered as the recommender answers it, and what is done lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from starlette.testclient import TestClient
+
+from llmrec.recommender import Recommender
+
+if TYPE_CHECKING:
+    from llmrec.data.log import Log
+    from tests.service.conftest import Serve
+
+NEW = {"item_id": "new", "title": "space robot war"}
+
+
+def ids(answer: dict) -> list[str]:
+    return [item["item"] for item in answer["items"]]
+
+
+def test_answers_are_those_of_the_recommender(client: TestClient, load: Callable[[], Recommender], log: Log) -> None:
+    recommender, items = load(), log.catalog.ids.to_pylist()[:3]
+    user = str(log.user_ids[0])
+    found = client.post("/recommend", json={"user": user, "k": 5}).json()
+    expected = recommender.recommend(user, 5)
+    assert ids(found) == [one.item for one in expected]
+    assert [item["score"] for item in found["items"]] == pytest.approx([one.score for one in expected], abs=1e-5)
+    asked = [*items, {"title": "space robot war"}]
+    scored = client.post("/score", json={"history": items[:2], "items": asked})
+    assert scored.json()["scores"] == pytest.approx(recommender.score(items[:2], asked), abs=1e-5)
+
+
+def test_a_batch_is_answered_in_order_and_as_its_queries_are(client: TestClient, log: Log) -> None:
+    queries = [{"user": str(user), "k": k} for user, k in zip(log.user_ids[:3], (3, 1, 2), strict=True)]
+    batch = client.post("/recommend/batch", json={"queries": queries}).json()
+    assert [len(answer["items"]) for answer in batch] == [3, 1, 2]
+    for answer, query in zip(batch, queries, strict=True):
+        alone = client.post("/recommend", json=query).json()
+        assert ids(answer) == ids(alone)
+        assert [one["score"] for one in answer["items"]] == pytest.approx([one["score"] for one in alone["items"]])
+    items = log.catalog.ids.to_pylist()[:2]
+    scored = client.post("/score/batch", json={"queries": [{"items": items}, {"items": items[1:]}]}).json()
+    assert scored[0]["scores"][1] == pytest.approx(scored[1]["scores"][0])
+    wrong = client.post("/recommend/batch", json={"queries": [*queries, {"user": "nobody at all"}]})
+    assert wrong.status_code == 404
+
+
+def test_an_event_changes_the_next_answer_of_every_process(serve: Serve, log: Log) -> None:
+    here, there = serve(), serve()
+    item = str(log.catalog.ids[0])
+    event = {"user": "ada", "item": item, "at": "2030-01-01", "key": "once"}
+    assert here.post("/recommend", json={"user": "ada"}).status_code == 404
+    assert here.post("/events", json={"events": [event]}).json() == {"stored": 1, "repeated": 0}
+    assert there.post("/events", json={"events": [event]}).json() == {"stored": 0, "repeated": 1}
+    for client in (here, there):
+        known = client.get("/users/ada").json()
+        assert [(each["item"], each["at"]) for each in known["events"]] == [(item, 1893456000)]
+    answers = [client.post("/recommend", json={"user": "ada", "k": 40}).json() for client in (here, there)]
+    assert answers[0] == answers[1]
+    assert item not in ids(answers[0])
+    assert len(answers[0]["items"]) == len(log.catalog) - 1
+
+
+def test_items_come_and_go_for_every_process_and_after_a_restart(serve: Serve) -> None:
+    here, there = serve(), serve()
+    everything = {"k": 100}
+    assert here.post("/items", json={"items": [NEW]}).status_code == 201
+    assert here.post("/items", json={"items": [NEW]}).status_code == 409
+    event = {"user": "ada", "item": "new", "at": "2030-01-01"}
+    assert there.post("/events", json={"events": [event]}).status_code == 201
+    for client in (here, there, serve()):
+        assert "new" in ids(client.post("/recommend", json=everything).json())
+        assert client.get("/users/ada").json()["events"][0]["label"] == NEW["title"]
+    assert there.delete("/items/new").status_code == 200
+    for client in (here, serve()):
+        assert "new" not in ids(client.post("/recommend", json=everything).json())
+    assert here.post("/items/new/restore").status_code == 200
+    assert "new" in ids(there.post("/recommend", json=everything).json())
+    assert here.delete("/items/nothing").status_code == 404
+
+
+def test_a_deleted_user_is_gone_everywhere_even_from_the_log(serve: Serve, log: Log) -> None:
+    here, there = serve(), serve()
+    user, other = str(log.user_ids[0]), str(log.user_ids[1])
+    event = {"user": user, "item": str(log.catalog.ids[0]), "at": "2030-01-01"}
+    here.post("/events", json={"events": [event, event | {"user": other}]})
+    assert here.delete(f"/users/{user}").json() == {"user": user, "events": 1}
+    assert here.delete(f"/users/{user}").status_code == 404
+    for client in (here, there, serve()):
+        assert client.post("/recommend", json={"user": user}).status_code == 404
+        assert client.get(f"/users/{other}").json()["events"][-1]["at"] == 1893456000
+    there.post("/events", json={"events": [event]})  # who comes back begins anew
+    assert len(here.get(f"/users/{user}").json()["events"]) == 1
+
+
+WRONG = [
+    ("/recommend", {"user": "nobody"}, 404),
+    ("/recommend", {"history": ["no such item"]}, 422),
+    ("/recommend", {"user": "a", "history": []}, 422),
+    ("/recommend", {"histroy": []}, 422),
+    ("/recommend", {"k": 0}, 422),
+    ("/recommend", {"k": 10**6}, 422),
+    ("/recommend", {"at": "yesterday"}, 422),
+    ("/recommend", {"where": ["colour=red"]}, 422),
+    ("/recommend", {"topic": " "}, 422),
+    ("/score", {"items": ["no such item"]}, 422),
+    ("/score", {"items": [{"text": "x" * 5000}]}, 422),
+    ("/events", {"events": [{"user": "a", "item": "no such item", "at": 0}]}, 422),
+    ("/events", {"events": [{"user": "a", "item": "i0", "at": 1e300}]}, 422),
+    ("/items", {"items": [{"title": "no id"}]}, 422),
+    ("/items", {"items": [{"item_id": "x", "title": "space", "colour": "red"}]}, 422),
+    ("/nowhere", {}, 404),
+    ("/health", {}, 405),
+]
+
+
+def test_what_goes_wrong_is_told_as_a_problem(client: TestClient) -> None:
+    for path, body, status in WRONG:
+        answer = client.post(path, json=body)
+        assert answer.status_code == status, (path, body, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["status"] == status
+        assert answer.json()["detail"]
