@@ -83,6 +83,11 @@ class FittedDrift:
         """Of the catalog; kept, as each question asks for them."""
         return None if self.text is None else self.vectors(self.text)
 
+    @cached_property
+    def _near(self) -> dict[int, Any]:
+        """Text neighbours by their number, kept: of 100,000 items they take a minute, and a state may be made anew."""
+        return {}
+
     def stream(self, config: DriftConfig, split: Split, ties: Ties, by_text: bool = True) -> Stream:
         """What the head is replayed on, over a log of the bundle's items. by_text: where only counted moves and the
         chain are looked at, there is no need of text neighbours.
@@ -98,7 +103,9 @@ class FittedDrift:
         if vectors is None:
             near = sparse.csr_array((n_items, n_items))
         else:
-            near = text_neighbours(vectors, config.text_neighbours)
+            near = self._near.get(config.text_neighbours)
+            if near is None:
+                near = self._near[config.text_neighbours] = text_neighbours(vectors, config.text_neighbours)
         log, half_life = Interactions(nobody, nobody, nobody), self.transition_half_life_days
         return Stream(config, log, ties, 0, 0, near, half_life, self.tables(vectors), self.trained_until)
 
@@ -114,6 +121,7 @@ class FittedDrift:
         if vectors is None:
             return replace(stream, text=with_size(stream.text, (n_items, n_items)))
         near = extended_neighbours(stream.text, vectors, stream.config.text_neighbours)
+        self._near[stream.config.text_neighbours] = near
         return replace(stream, text=near, chain=self.tables(vectors))
 
     def facts(self) -> dict[str, Any]:
