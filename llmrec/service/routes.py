@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -73,8 +72,12 @@ async def events(new: schemas.Events, request: Request) -> schemas.Stored:
     service = service_of(request)
     check_batch(service.settings.limits, new.events)
     asked = [StoreEvent(one.user, one.item, seconds_of(one.at), one.key) for one in new.events]
-    await _known(service, [one.item for one in asked])
-    n_stored = await service.writer.ask(asked)
+    try:
+        n_stored = await service.writer.ask(asked)
+    except DataError:
+        # Unless it is of an item that another process has just added, which the recommender then takes in.
+        await service.do(lambda: rows_of(service.engine.recommender.catalog, [one.item for one in asked]))
+        n_stored = await service.writer.ask(asked)
     service.metrics.events.inc(n_stored)
     return schemas.Stored(stored=n_stored, repeated=len(asked) - n_stored)
 
@@ -158,12 +161,3 @@ async def _scored(service: Service, query: schemas.ScoreQuery) -> schemas.Scored
     recommender = service.engine.recommender
     scores = await service.do(lambda: recommender.score(query.who(), query.given(), query.at), query.new())
     return schemas.Scored(scores=scores)
-
-
-async def _known(service: Service, wanted: Sequence[str]) -> None:
-    """Raises DataError unless the catalog has all of these, those included that another process has just added."""
-    recommender = service.engine.recommender
-    try:
-        rows_of(recommender.catalog, wanted)
-    except DataError:
-        await service.do(lambda: rows_of(recommender.catalog, wanted))

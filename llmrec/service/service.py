@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from llmrec.errors import LlmrecError
 from llmrec.recommender import Recommender
+from llmrec.retrieval.events import rows_of
 from llmrec.retrieval.store import EventStore, NewEvent
 from llmrec.service.batching import Batcher
 from llmrec.service.engine import Engine, Question, Work
@@ -61,6 +62,7 @@ class Service:
 
     def _stored(self, events: Sequence[NewEvent]) -> int | Exception:
         try:
+            rows_of(self.engine.recommender.catalog, [event.item for event in events])
             return len(self.store.append(events))
         except LlmrecError as error:
             return error

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -94,6 +98,47 @@ def test_a_deleted_user_is_gone_everywhere_even_from_the_log(serve: Serve, log: 
         assert client.get(f"/users/{other}").json()["events"][-1]["at"] == 1893456000
     there.post("/events", json={"events": [event]})  # who comes back begins anew
     assert len(here.get(f"/users/{user}").json()["events"]) == 1
+
+
+def test_new_texts_of_concurrent_requests_are_read_by_one_pass(serve: Serve) -> None:
+    client = serve(max_wait_ms=2000.0, most_together=8)
+    backbone, passes = client.app.state.service.engine.recommender.backbone, list[int]()
+    backbone.register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0])))
+    with ThreadPoolExecutor(8) as threads:
+        bodies = [{"items": [{"title": f"space robot {number}"}]} for number in range(8)]
+        answers = list(threads.map(lambda body: client.post("/score", json=body), bodies))
+    assert passes == [8]
+    assert [answer.status_code for answer in answers] == [200] * 8
+    alone = client.post("/score", json=bodies[3]).json()["scores"]
+    assert alone == pytest.approx(answers[3].json()["scores"], abs=1e-5)
+    assert passes == [8]  # it is still known
+    assert "llmrec_texts_together_bucket" in client.get("/metrics").text
+
+
+def test_answers_go_on_while_the_store_cannot_be_read(client: TestClient, tmp_path: Path) -> None:
+    event = {"user": "ada", "item": "i1", "at": 5}
+    client.post("/events", json={"events": [event]})
+    assert client.post("/recommend", json={"user": "ada"}).status_code == 200  # which takes it in
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+        connection.execute("ALTER TABLE ledger RENAME TO lost")
+    assert client.post("/recommend", json={"user": "ada"}).status_code == 200
+    assert client.get("/health").json()["status"] == "stale"
+    answer = client.post("/events", json={"events": [event]})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "ledger" not in answer.text
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+        connection.execute("ALTER TABLE lost RENAME TO ledger")
+    assert client.post("/events", json={"events": [event]}).status_code == 201
+    assert len(client.get("/users/ada").json()["events"]) == 2
+    assert client.get("/health").json()["status"] == "ok"
+
+
+def test_why(client: TestClient, load: Callable[[], Recommender], log: Log) -> None:
+    user, item = str(log.user_ids[0]), str(log.catalog.ids[5])
+    told, expected = client.post("/explain", json={"user": user, "item": item}).json(), load().explain(user, item)
+    assert (told["label"], told["sentence"]) == (expected.label, expected.sentence)
+    assert told["start"] + sum(part["value"] for part in told["parts"]) == pytest.approx(told["score"], abs=1e-5)
+    assert client.post("/explain", json={"user": user, "item": {"text": "space"}}).status_code == 200
 
 
 WRONG = [
