@@ -128,6 +128,7 @@ def adapt_backbone(
     objective = RecommendationObjective(model, reader)
 
     def validate() -> float:
+        calibrate(task, model)  # for what the backbone reads now, as was done for what it read before
         return mean_ndcg(task, ModelScorer(model))
 
     progress = train(name, task, objective, config, seed, validate, start=validate())
