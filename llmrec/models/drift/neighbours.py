@@ -32,15 +32,17 @@ def extended_neighbours(near: sparse.csr_array, vectors: Tensor, n_neighbours: i
     n_old = near.shape[0]
     if n_old <= n_neighbours:  # every item is a neighbour, and rows grow longer
         return text_neighbours(vectors, n_neighbours)
-    column, cosine = _cosines(near, vectors, torch.arange(n_old))  # (N, kept)
+    kept = near.nnz // n_old
     fresh = vectors[:n_old] @ vectors[n_old:].T  # (N, R)
-    changed = (fresh > cosine.amin(1, keepdim=True)).any(1).nonzero().flatten()
+    changed = (fresh > _least_cosine(near, vectors)).any(1).nonzero().flatten()
+    column, cosine = _cosines(near, vectors, changed)  # (C, kept)
     new = torch.arange(n_old, len(vectors)).expand(len(changed), -1)
-    among = torch.cat([column[changed], new], dim=1)
-    best, place = torch.cat([cosine[changed], fresh[changed]], dim=1).topk(column.shape[1], dim=1)
-    chance = torch.from_numpy(near.data).view(column.shape).clone()
-    column[changed], chance[changed] = among.gather(1, place), (best / TEMPERATURE).softmax(1).to(chance)
-    return sparse.vstack([_table(chance, column, len(vectors)), _rows(vectors, n_old, n_neighbours)], format="csr")
+    best, place = torch.cat([cosine, fresh[changed]], dim=1).topk(kept, dim=1)
+    rows, indices, data = changed.numpy(), near.indices.copy(), near.data.copy()
+    indices.reshape(-1, kept)[rows] = torch.cat([column, new], dim=1).gather(1, place).numpy()
+    data.reshape(-1, kept)[rows] = (best / TEMPERATURE).softmax(1).numpy()
+    old = sparse.csr_array((data, indices, near.indptr), shape=(n_old, len(vectors)))
+    return sparse.vstack([old, _rows(vectors, n_old, n_neighbours)], format="csr")
 
 
 def foreign_neighbours(vectors: Tensor, foreign: Tensor, n_neighbours: int) -> sparse.csr_array:
@@ -100,3 +102,13 @@ def _cosines(near: sparse.csr_array, vectors: Tensor, rows: Tensor) -> tuple[Ten
     highest, place = chance.max(1, keepdim=True)
     nearest = (vectors[rows] * vectors[column.gather(1, place)[:, 0]]).sum(1, keepdim=True)
     return column, nearest + TEMPERATURE * (chance / highest).log().float()
+
+
+def _least_cosine(near: sparse.csr_array, vectors: Tensor) -> Tensor:
+    """(N, 1) the least of each row's cosines, without all the others."""
+    n_items = near.shape[0]
+    chance = torch.from_numpy(near.data).view(n_items, -1)
+    column = torch.from_numpy(near.indices).view(n_items, -1)
+    highest, place = chance.max(1, keepdim=True)
+    nearest = (vectors[:n_items] * vectors[column.gather(1, place)[:, 0].long()]).sum(1, keepdim=True)
+    return nearest + TEMPERATURE * (chance.amin(1, keepdim=True) / highest).log().float()
