@@ -27,7 +27,8 @@ VERBS: dict[str, str] = {
     "export": "a bundle's text encoder by itself, as a folder that sentence-transformers loads",
     "audit": "what a log hides: ties, repeats, leakage, cold items, what leave-one-out would not show",
 }
-SWITCHES = ("--private",)  # alone, they mean yes
+SHORT = {"-k": ["--k"], "--json": ["--as_json", "true"]}
+SWITCHES = ("--private", "--words")  # alone, they mean yes
 FROM_ENVIRONMENT = ("serve", "demo")  # whose options may come as LLMREC_... as well
 MANY = ("--history", "--item", "--text", "--label", "--where")
 
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _written_out(arguments: list[str]) -> list[str]:
     """`--history a b` as the one JSON list that the parser takes; `-k` and `--json` by their long names, dashes in
-    names, as in `--looking-for`, as the parser has them, and `--private` alone with its value.
+    names, as in `--looking-for`, as the parser has them, and `--private` or `--words` alone with their value.
     """
     written, rest = list[str](), list(arguments)
     while rest:
@@ -66,7 +67,7 @@ def _written_out(arguments: list[str]) -> list[str]:
         if flag.startswith("--"):
             name, *value = flag[2:].split("=", 1)
             flag = "--" + "=".join([name.replace("-", "_"), *value])
-        written += {"-k": ["--k"], "--json": ["--as_json", "true"]}.get(flag, [flag])
+        written += SHORT.get(flag, [flag])
         if flag in SWITCHES and (not rest or rest[0].startswith("-")):
             written.append("true")
         if flag not in MANY:

@@ -38,8 +38,9 @@ class ModelConfig:
     """The recommender's own layers.
 
     history_encoder: `sequence`, a transformer of its own over item vectors, which alone has layers, heads, block,
-        feedforward and time_bias; `backbone`, item vectors enter the pretrained decoder as its words do; `text`, the
-        pretrained model reads the history as a text (`history_text`). The last two train as `backbone.strategy` says.
+        feedforward, time_bias and input_norm; `backbone`, item vectors enter the pretrained decoder as its words do;
+        `text`, the pretrained model reads the history as a text (`history_text`). The last two train as
+        `backbone.strategy` says.
     feedforward: width of the feed-forward layers, in `dim`s. max_history: events that a state looks back on.
     item_ids: add a gated id embedding to the text vector. id_dropout: share of items whose id is hidden in a step.
     whiten: start the text adaptor as a PCA whitening. item_scale, id_scale: standard deviation of item vectors at the
@@ -50,6 +51,8 @@ class ModelConfig:
     text_match: beside what is trained, items gain by how near their text is to the texts of the history, as much as
         validation finds best, which may be nothing. Vectors to rank by are longer for it, by those of the text.
     time_bias: attention also sees the time between events.
+    input_norm: item vectors, positions added, are normalised before the first block, so that blocks that know nothing
+        yet do not drown which items they are.
     query_time: whether the model is told when the target happens (`known`) or only the last event's time.
     """
 
@@ -70,6 +73,7 @@ class ModelConfig:
     affinity: float = 10.0
     text_match: bool = True
     time_bias: bool = True
+    input_norm: bool = False
     query_time: Literal["known", "last_event"] = "last_event"
     history_encoder: HistoryEncoderName = "sequence"
     history_text: HistoryTextConfig = field(default_factory=HistoryTextConfig)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from llmrec.evaluation.replay import MAX_HISTORY
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.share import Token, bundle_folder, push, shareable
 from llmrec.models.backbone import Backbone
+from llmrec.models.topk import Found
 from llmrec.retrieval.events import Asked, History, Item, Time, check_as_many, rows_of
 from llmrec.retrieval.explaining import explain
 from llmrec.retrieval.explanation import Explanation
@@ -23,6 +25,7 @@ from llmrec.retrieval.live import seen_pairs
 from llmrec.retrieval.mixture import log_chances_of, ranked_by_chance
 from llmrec.retrieval.nearest import Nearest, scan
 from llmrec.retrieval.ranked import Recommendation, Where, allowed, check_k, listed
+from llmrec.retrieval.users import Users
 from llmrec.retrieval.words import evidence
 
 
@@ -147,7 +150,21 @@ class Recommender(Following):
         check_k(k)
         with self._items.lock:
             bias = self._bias(at, looking_for, where, topic)
-            return self._ranked(self._read(histories, at), k, include_seen, bias)
+            found = self._found(self._read(histories, at), k, include_seen, bias)
+            return [listed(self.catalog, score, rows) for score, rows in zip(*found, strict=True)]
+
+    @torch.no_grad()
+    def recommend_users(
+        self, users: Users, k: int = 10, include_seen: bool = False, where: Where | None = None
+    ) -> Found:
+        """`recommend` for users of a log, as of their queries' time, without an object for each: scores and catalog
+        rows (U, k), those beyond what there is at -inf.
+        """
+        check_k(k)
+        nobody = np.full(len(users), -1, dtype=np.int64)
+        with self._items.lock:
+            at = int(users.queries.time.max(initial=0))
+            return self._found(Asked(users.queries, [], nobody), k, include_seen, self._bias(at, None, where, None))
 
     def score(self, history: History, items: Sequence[Item], at: Time | None = None) -> list[float]:
         """A score for each item: a catalog id, or the fields of an item that is in no catalog.
@@ -264,15 +281,12 @@ class Recommender(Following):
             bias[torch.from_numpy(~self.items_about(topic))] = -torch.inf
         return bias
 
-    def _ranked(self, asked: Asked, k: int, include_seen: bool, bias: Tensor) -> list[list[Recommendation]]:
+    def _found(self, asked: Asked, k: int, include_seen: bool, bias: Tensor) -> Found:
         items = self._items
         seen = None if include_seen else seen_pairs(asked, len(self.catalog), self._live)
         if items.drift is not None:
-            found = ranked_by_chance(items, self.live, asked, k, seen, bias)
-        else:
-            states = items.scorer.states(asked.queries, items.cold(asked.texts))  # (B, D)
-            if self._nearest is None:
-                found = scan(items, states, k, seen, bias)
-            else:
-                found = self._nearest.find(states, k, seen, bias)
-        return [listed(self.catalog, score, rows) for score, rows in zip(*found, strict=True)]
+            return ranked_by_chance(items, self.live, asked, k, seen, bias)
+        states = items.scorer.states(asked.queries, items.cold(asked.texts))  # (B, D)
+        if self._nearest is None:
+            return scan(items, states, k, seen, bias)
+        return self._nearest.find(states, k, seen, bias)

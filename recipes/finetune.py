@@ -19,6 +19,7 @@ from llmrec.evaluation.evaluate import make_report
 from llmrec.evaluation.figures import write_figures
 from llmrec.evaluation.report import write_report
 from llmrec.evaluation.tables import render_table, summary
+from llmrec.explained import faithfulness
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
 from llmrec.hub.drift import FittedDrift
 from llmrec.hub.layout import check_destination
@@ -26,6 +27,7 @@ from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy
+from llmrec.recommender import Recommender
 from llmrec.training.comparison import compare, make_task
 from llmrec.training.launch import provenance, start
 
@@ -71,12 +73,18 @@ def main(config: FinetuneConfig) -> None:
     if first.drift:
         metadata["drift"] = dataclasses.asdict(portrait(first.drift.head, first.drift.stream, log.catalog.label))
     report = make_report([part.evaluated for part in compared], config.evaluation, name, metadata)
-    write_report(report, config.output)
-    write_figures(report, config.output / "figures", [point for part in compared for point in part.training])
     tuned = first.reader.backbone if first.reader else None
     facts, evaluation = dataclasses.asdict(log.facts), summary(report)
     drift = FittedDrift.of(first.drift, text) if first.drift else None
-    save_bundle(bundle_folder, Bundle(config, log.catalog, first.model.cpu(), base, tuned, facts, evaluation, drift))
+    bundle = Bundle(config, log.catalog, first.model.cpu(), base, tuned, facts, evaluation, drift)
+    if config.evaluation.explained and histories is None:
+        recommender, at = Recommender(bundle, bundle_folder), tasks[0].split.test_start
+        tests = faithfulness(recommender, log, at, config.evaluation.explained)
+        told = {"explanations": [dataclasses.asdict(test) for test in tests]}
+        report = dataclasses.replace(report, run=report.run | told)
+    write_report(report, config.output)
+    write_figures(report, config.output / "figures", [point for part in compared for point in part.training])
+    save_bundle(bundle_folder, bundle)
     for split in config.split.names:
         print("\n" + render_table(report, split))
     print(f"\n{config.output}: report.md, report.json, figures/, bundle/ ({metadata['minutes']} minutes)")

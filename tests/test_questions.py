@@ -154,3 +154,26 @@ def test_mistakes_are_told_in_words(refused: Ask, folder: Path) -> None:
     assert "is no condition" in refused("recommend", "--history", "--where", "Soap")
     assert "looking_for is empty" in refused("recommend", "--looking-for", "")
     assert "is not a bundle" in refused("recommend", "--history", "i1", "--domain", str(folder))
+
+
+def test_explain(ask: Ask, recommender: Recommender) -> None:
+    told = recommender.explain(["i1", "i2"], "i9")
+    lines = ask("explain", "--history", "i1", "i2", "--item", "i9").splitlines()
+    assert lines[0] == f"{told.label}, score {told.score:.3f}"
+    assert lines[1] == told.sentence
+    assert f"{told.shares()['base']:6.1%}  what the model makes of the history" in lines
+    assert [line.split()[-1] for line in lines[-2:]] == [f"[{told.events[place].item}]" for place in told.strongest()]
+    best = recommender.recommend(["i1", "i2"], 1)[0]
+    found = json.loads(ask("explain", "--history", "i1", "i2", "--json"))
+    assert (found["item"], found["score"]) == (best.item, pytest.approx(best.score))
+    assert sum(part["chance"] for part in found["parts"]) == pytest.approx(found["chance"])
+
+
+def test_explain_words(ask: Ask, refused: Ask) -> None:
+    pytest.importorskip("captum")
+    assert (
+        ask("explain", "--user", "u1", "LOG", "--text", "space robot", "--words", "true")
+        .splitlines()[-1]
+        .startswith("words: ")
+    )
+    assert "give either --history ID ... or --user ID" in refused("explain", "--item", "i1")

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,9 +37,16 @@ def quickstart_bundle(tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("quickstart_bundle")
-def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) == 1
-    assert len(blocks[0].strip().splitlines()) <= 15
-    exec(compile(blocks[0], "README.md", "exec"), {})
+    assert blocks
+    names: dict[str, Any] = {}  # one goes on from the other
+    for block in blocks:
+        assert len(block.strip().splitlines()) <= 15
+        exec(compile(block, "README.md", "exec"), names)
     assert "Toy Story" in capsys.readouterr().out
+    followed = names["recommender"]
+    assert max(time for _, time in followed.history("15")) < 1420070400  # 2015
+    followed.load_state("runs/live")
+    assert followed.history("ada") == [("1", 1478131200), ("2571", 1478217600)]
+    assert followed.history("15")[-1] == ("2571", 1478116800)

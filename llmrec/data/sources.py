@@ -74,6 +74,8 @@ def load_catalog(config: DataConfig) -> ItemCatalog:
     catalog = None if items is None else _catalog(items, config, problems)
     if catalog is None:
         raise DataError(config.source or config.items or "data", problems)
+    del items  # which is as large as the catalog
+    pa.default_memory_pool().release_unused()
     return catalog
 
 

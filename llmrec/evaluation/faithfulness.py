@@ -7,7 +7,7 @@ and less the n newest, which would be a fair guess without any explanation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -42,6 +42,13 @@ class Deletion:
     named_over_random: Difference
     named_over_newest: Difference
 
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Deletion:
+        """From the JSON of a report."""
+        falls = Interval(*record["named"]), Interval(*record["random"]), Interval(*record["newest"])
+        gains = Difference(*record["named_over_random"]), Difference(*record["named_over_newest"])
+        return cls(record["n_deleted"], record["n_explained"], *falls, *gains)
+
 
 def deletion_test(explained: Sequence[Explained], score: ScoreOf, n_deleted: int, seed: int = 0) -> Deletion | None:
     """Over those whose history has more than `n_deleted` events; None where nobody's has.
@@ -58,6 +65,16 @@ def deletion_test(explained: Sequence[Explained], score: ScoreOf, n_deleted: int
     falls = mean_interval(named, case), mean_interval(random, case), mean_interval(newest, case)
     gains = paired_difference(named, random, case), paired_difference(named, newest, case)
     return Deletion(n_deleted, len(able), *falls, *gains)
+
+
+def faithfulness_section(tests: Sequence[Deletion]) -> str:
+    """Markdown of a report."""
+    told = (
+        "How far the score of an item falls that would be recommended first, to users who come back in the test "
+        "window, without the events that its explanation puts first, without random ones, and without the newest; 95% "
+        "intervals from a bootstrap of users."
+    )
+    return "\n\n".join(["## What explanations name", told, "\n".join(deletion_lines(tests))])
 
 
 def deletion_lines(tests: Sequence[Deletion]) -> list[str]:

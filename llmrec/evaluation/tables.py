@@ -9,9 +9,20 @@ from typing import Any
 from llmrec.evaluation.columns import aligned
 from llmrec.evaluation.drift import Portrait
 from llmrec.evaluation.drift_words import drift_section, learnt_lines
+from llmrec.evaluation.faithfulness import Deletion, faithfulness_section
 from llmrec.evaluation.results import Comparison, Report, Row
 
-_OWN_KEYS = {"main", "primary", "bootstrap_samples", "protocol", "settings", "seeds", "comparisons", "drift"}
+_OWN_KEYS = {
+    "main",
+    "primary",
+    "bootstrap_samples",
+    "protocol",
+    "settings",
+    "seeds",
+    "comparisons",
+    "drift",
+    "explanations",
+}
 _FITTED = {
     "train": "fitted on the training part alone",
     "train+validation": "refitted on training and validation together, with settings chosen before",
@@ -72,6 +83,8 @@ def render_markdown(report: Report) -> str:
         blocks += ["### Settings", _settings(report, split)]
     if "drift" in report.run:
         blocks.append(drift_section(Portrait.read(report.run["drift"])))
+    if report.run.get("explanations"):
+        blocks.append(faithfulness_section([Deletion.read(test) for test in report.run["explanations"]]))
     if report.run["seeds"]:
         blocks += ["## Seeds", _seed_table(report)]
     return "\n\n".join(block for block in blocks if block) + "\n"

@@ -35,11 +35,12 @@ from llmrec.hub.layout import LAYOUT
 from llmrec.models.drift.environment import Arrays
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
-from llmrec.models.drift.neighbours import extended_neighbours, text_neighbours
+from llmrec.models.drift.neighbours import extended_neighbours, neighbours_of, text_neighbours
 from llmrec.models.drift.transitions import with_size
 from llmrec.training.drift import Fit
 
 HEAD = "head."
+COLUMN, CHANCE = "near.column", "near.chance"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class FittedDrift:
     transition_half_life_days: the one of the configured ones that suited best. text: (N, D) vectors of the backbone
     before any training of it, or None for ids alone. centre: (D,) their mean when the head was fitted. trained_until:
     seconds, where the data ends that the model below was trained on, if time separates the two. counts: arrays of
-    `World.sums` at the end of the log, or None.
+    `World.sums` at the end of the log, or None. near: text neighbours of the items that there were at the fit, which
+    take long to find in a large catalog; None where they are to be found anew.
     """
 
     head: DriftHead
@@ -58,6 +60,7 @@ class FittedDrift:
     centre: Tensor | None = None
     trained_until: int | None = None
     counts: Arrays | None = None
+    near: sparse.csr_array | None = None
 
     @classmethod
     def of(cls, fit: Fit, text: Tensor | None) -> FittedDrift:
@@ -68,7 +71,8 @@ class FittedDrift:
             world = stream.world()
             world.advance(stream.log, int(stream.log.time[-1]) + 1)
             counts = world.sums()
-        return cls(fit.head, stream.transition_half_life_days, text, centre, stream.trained_until, counts)
+        near = stream.text if text is not None and stream.text.nnz else None
+        return cls(fit.head, stream.transition_half_life_days, text, centre, stream.trained_until, counts, near)
 
     def vectors(self, text: Tensor | None = None) -> Tensor | None:
         """(N, D) unit vectors as the chain was fitted on: of the catalog, or of other `text` read by the untrained
@@ -82,11 +86,6 @@ class FittedDrift:
     def _vectors(self) -> Tensor | None:
         """Of the catalog; kept, as each question asks for them."""
         return None if self.text is None else self.vectors(self.text)
-
-    @cached_property
-    def _near(self) -> dict[int, Any]:
-        """Text neighbours by their number, kept: of 100,000 items they take a minute, and a state may be made anew."""
-        return {}
 
     def stream(self, config: DriftConfig, split: Split, ties: Ties, by_text: bool = True) -> Stream:
         """What the head is replayed on, over a log of the bundle's items. by_text: where only counted moves and the
@@ -102,10 +101,10 @@ class FittedDrift:
         vectors, nobody = self.vectors(), np.zeros(0, dtype=np.int64)
         if vectors is None:
             near = sparse.csr_array((n_items, n_items))
+        elif self.near is None:
+            near = text_neighbours(vectors, config.text_neighbours)
         else:
-            near = self._near.get(config.text_neighbours)
-            if near is None:
-                near = self._near[config.text_neighbours] = text_neighbours(vectors, config.text_neighbours)
+            near = extended_neighbours(self.near, vectors, config.text_neighbours)
         log, half_life = Interactions(nobody, nobody, nobody), self.transition_half_life_days
         return Stream(config, log, ties, 0, 0, near, half_life, self.tables(vectors), self.trained_until)
 
@@ -121,7 +120,6 @@ class FittedDrift:
         if vectors is None:
             return replace(stream, text=with_size(stream.text, (n_items, n_items)))
         near = extended_neighbours(stream.text, vectors, stream.config.text_neighbours)
-        self._near[stream.config.text_neighbours] = near
         return replace(stream, text=near, chain=self.tables(vectors))
 
     def facts(self) -> dict[str, Any]:
@@ -140,6 +138,12 @@ def save_drift(folder: Path, drift: FittedDrift, table: Tensor | None) -> None:
         tensors["centre"] = drift.centre.cpu().contiguous()
         if table is None or not torch.equal(drift.text.cpu(), table[: len(drift.text)].cpu()):
             tensors["text"] = drift.text.cpu().contiguous()
+    if drift.near is not None and drift.near.nnz % drift.near.shape[0] == 0:  # as many of each item
+        for name, values in (
+            (COLUMN, drift.near.indices.astype(np.int32)),
+            (CHANCE, drift.near.data.astype(np.float32)),
+        ):
+            tensors[name] = torch.from_numpy(values).view(drift.near.shape[0], -1)
     save_file(tensors, folder / LAYOUT.drift)
     if drift.counts is not None:
         save_numpy({name: np.ascontiguousarray(sums) for name, sums in drift.counts.items()}, folder / LAYOUT.world)
@@ -167,4 +171,5 @@ def load_drift(
     else:
         text = torch.cat([text, centre.expand(len(table) - len(text), -1)])
     head.requires_grad_(False).eval()
-    return FittedDrift(head, transition_half_life_days, text, centre, trained_until, counts)
+    near = neighbours_of(tensors[CHANCE].double(), tensors[COLUMN], len(tensors[COLUMN])) if COLUMN in tensors else None
+    return FittedDrift(head, transition_half_life_days, text, centre, trained_until, counts, near)

@@ -13,19 +13,21 @@ and the rounding of both sums; the largest |y - y~|, |y~| and |y| of the table a
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 Precision = Literal["float32", "bfloat16", "int8"]
 LARGEST = 127  # of int8 codes, with -127 on the other side
 ROWS_AT_ONCE = 1 << 16
+LARGE, HUGE_PAGE, MADV_COLLAPSE = 1 << 26, 1 << 21, 25  # bytes; the advice's number in Linux
 # Of one operation, with a little to spare. A sum of D products is off by D of them at most (Higham 2002, section 3.1).
 ROUNDING, ROUNDING_TO_BFLOAT16 = 2.0**-23, 1.01 * 2.0**-9
 
@@ -61,7 +63,7 @@ class ItemTable:
         """vectors: (N, D), not copied if they are fp32."""
         vectors = vectors.detach().float()
         if precision == "float32":
-            return cls(vectors, vectors)
+            return cls(lay_out(vectors), vectors)
         scale = _largest(vectors) / LARGEST if precision == "int8" else None
         scanned = torch.empty(vectors.shape, dtype=getattr(torch, precision), device=vectors.device)
         bounds = torch.zeros(3)
@@ -72,7 +74,7 @@ class ItemTable:
             lost = rows - (codes.float() if scale is None else codes.float() * scale)
             worst = [part.norm(dim=1).max() for part in (lost, codes.float(), rows)]
             bounds = bounds.maximum(torch.stack(worst).cpu())
-        return cls(vectors, scanned, scale, *bounds.tolist())
+        return cls(vectors, lay_out(scanned), scale, *bounds.tolist())
 
     def __len__(self) -> int:
         return len(self.exact)
@@ -96,8 +98,8 @@ class ItemTable:
 
     def code(self, queries: Tensor) -> Coded:
         """queries: (B, D) fp32."""
-        if not self.compressed:
-            return Coded(queries, None, queries.new_zeros(len(queries)))
+        if not self.compressed:  # columns in a row are multiplied 4% faster
+            return Coded(queries.T.contiguous().T, None, queries.new_zeros(len(queries)))
         if self.scale is None:
             wide, unit, codes = queries, None, queries.bfloat16()
             seen_as, rounding = codes.float(), ROUNDING_TO_BFLOAT16 + self.dim * ROUNDING
@@ -132,14 +134,17 @@ class ItemTable:
             out *= coded.unit
 
 
-def in_huge_pages(vectors: Tensor) -> Tensor:
-    """A copy that reads faster from end to end: NumPy asks the kernel for huge pages for large arrays, torch does not.
-
-    One query over 1M x 128 took 31 ms from such a copy and 38 ms without.
+def lay_out(table: Tensor) -> Tensor:
+    """The same tensor; a large one on the CPU is brought into pages of 2 MiB in place, so that a scan from end to end
+    waits less for the addresses of its pages: 40 ms instead of 52 for 1M x 128, after a second for doing it. Linux from
+    6.1 on does so where it has such pages; elsewhere, and where it refuses, nothing changes.
     """
-    copy = np.empty(vectors.shape, dtype=np.float32)
-    copy[...] = vectors.numpy()
-    return torch.from_numpy(copy)
+    start, end = (-(-table.data_ptr() // HUGE_PAGE), (table.data_ptr() + table.nbytes) // HUGE_PAGE)
+    if table.is_cpu and table.is_contiguous() and table.nbytes >= LARGE and sys.platform == "linux":
+        advise = ctypes.CDLL(None).madvise
+        advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        advise(start * HUGE_PAGE, (end - start) * HUGE_PAGE, MADV_COLLAPSE)
+    return table
 
 
 @lru_cache

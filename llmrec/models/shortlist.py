@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -40,17 +41,17 @@ EMPTY = int(packed(torch.tensor(-torch.inf), torch.tensor(LARGEST_ROW)))
 class ShortList:
     """For each of B queries up to `size` pairs that may be among its k best.
 
-    Groups of items are offered, and wait until `settle`. stride: between the rows of a group's items. margin: (B,) how
-    far below the k-th best a pair may lie to be kept all the same. threshold: (B,) what is not above it need not be
-    offered. guess: (B,) what the k-th best was taken to reach; where it does not, better pairs may have been left out.
+    Pairs are offered, and wait until `settle`. margin: (B,) how far below the k-th best a pair may lie to be kept all
+    the same. threshold: (B,) what is not above it need not be offered. guess: (B,) what the k-th best was taken to
+    reach; where it does not, better pairs may have been left out.
     """
 
-    def __init__(self, k: int, size: int, stride: int, margin: Tensor) -> None:
-        self.k, self.size, self.stride, self.margin = k, size, stride, margin
+    def __init__(self, k: int, size: int, margin: Tensor) -> None:
+        self.k, self.size, self.margin = k, size, margin
         self.keys = torch.full((len(margin), 0), EMPTY, device=margin.device)
         self.guess = self.threshold = torch.full_like(margin, -torch.inf)
-        self.n_waiting = 0  # groups
-        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.n_waiting = 0
+        self._waiting: list[tuple[Tensor, Tensor]] = []
 
     def expect(self, scores: Tensor, place: int) -> None:
         """Guess that the k-th best reaches the one at a `place` (from 1) among scores (G, B)."""
@@ -59,10 +60,10 @@ class ShortList:
             self.guess = torch.nextafter(least, torch.full_like(least, -torch.inf))
             self.threshold = self.guess - self.margin
 
-    def offer(self, query: Tensor, first: Tensor, scores: Tensor) -> None:
-        """Groups (P,) that begin with item `first`, with the scores (size of a group, P) of their items."""
-        self._waiting.append((query, first, scores))
-        self.n_waiting += len(query)
+    def offer(self, start: int, place: Tensor, score: Tensor) -> None:
+        """fp32 scores (P,) of items from `start` on, with their places there, counted by item and then by query."""
+        self._waiting.append((start * len(self.keys) + place, score))
+        self.n_waiting += len(place)
 
     def settle(self) -> None:
         """Leave the best on the lists, and raise the thresholds to what they leave."""
@@ -86,14 +87,14 @@ class ShortList:
         return unpacked(keys.sort(dim=1, descending=True).values)
 
     def _with_waiting(self) -> Tensor:
-        """(B, W) the lists' keys, and those of waiting items above the threshold."""
-        query, first, scores = (torch.cat(column, dim=-1) for column in zip(*self._waiting, strict=True))
+        """(B, W) the lists' keys, and those of waiting pairs above the threshold."""
+        place, score = (torch.cat(column) for column in zip(*self._waiting, strict=True))
         self._waiting.clear()
-        good = true_places(scores > self.threshold[query])
-        member, group = good // len(query), good % len(query)
-        keys = packed(scores.flatten()[good], first[group] + member * self.stride)
-        query, order = query[group].sort()
-        counts = torch.bincount(query, minlength=len(self.keys))
+        query = place % len(self.keys)
+        good = (score > self.threshold[query]).nonzero().flatten()
+        query = query[good]
+        keys, order = packed(score[good], place[good] // len(self.keys)), order_of(query)
+        query, counts = query[order], torch.bincount(query, minlength=len(self.keys))
         place = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
         kept = self.keys.shape[1]
         lists = functional.pad(self.keys, (0, int(counts.max())), value=EMPTY)
@@ -101,8 +102,23 @@ class ShortList:
         return lists
 
 
-def true_places(mask: Tensor) -> Tensor:
-    """(P,) places in the flattened mask; NumPy finds few of many several times faster than torch."""
-    if mask.is_cpu:
-        return torch.from_numpy(np.flatnonzero(mask.numpy()))
-    return mask.flatten().nonzero().flatten()
+def order_of(query: Tensor) -> Tensor:
+    """(P,) that sorts rows of few queries; NumPy sorts numbers of 16 bits by their digits, several times faster."""
+    if query.is_cpu:
+        return torch.from_numpy(np.argsort(query.numpy().astype(np.uint16), kind="stable"))
+    return query.argsort()
+
+
+def places_above(scores: Tensor, threshold: Tensor, mask: NDArray[np.bool_]) -> Tensor:
+    """(P,) places in flattened scores (R, C) of those above a threshold (C,), and perhaps of NaN. NumPy compares, and
+    finds few of many, several times faster than torch. mask: (R * C,) to be written to, on the CPU.
+    """
+    if not scores.is_cpu:
+        return (scores > threshold).flatten().nonzero().flatten()
+    if scores.dtype == torch.bfloat16 and bool((threshold > 0).all()):
+        scores, threshold = scores.view(torch.int16), threshold.view(torch.int16)  # which sort as positive numbers do
+    if scores.dtype == torch.bfloat16:
+        torch.gt(scores, threshold, out=torch.from_numpy(mask).view_as(scores))
+    else:
+        np.greater(scores.numpy(), threshold.numpy(), out=mask.reshape(scores.shape))
+    return torch.from_numpy(np.flatnonzero(mask))

@@ -2,8 +2,8 @@
 
 Item i's score gains strength * cos(sum_j w_j c_j, c_i), where c are text vectors less the mean of the catalog's, of
 unit length, and w_j falls by `recency` with each step back. What is trained bends the space of texts towards items that
-many took, at the expense of those that few or none did; this term is not trained, so that it holds for all alike. The
-validation window sets its two numbers.
+many took, at the expense of those that few or none did; this term is not trained, nor is anything trained beside it, so
+that it holds for all alike. The validation window sets its two numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from llmrec.models.affinity import recency_weights
 
 
 class TextMatch(nn.Module):
-    """Off, and no part of any vector, as long as `strength` is 0.
+    """Off, and no part of any vector, in training mode and as long as `strength` is 0.
 
     centre: (D_text,) what is taken off every text vector first: language models' have a large part in common.
     """
@@ -37,7 +37,7 @@ class TextMatch(nn.Module):
         self.recency.fill_(recency)
 
     def __bool__(self) -> bool:
-        return bool(self.strength > 0)
+        return not self.training and bool(self.strength > 0)
 
     def items(self, text: Tensor) -> Tensor:
         """(C, D_text) -> (C, D_text) unit vectors, for `states` and to score."""

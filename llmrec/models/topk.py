@@ -1,37 +1,43 @@
 """The k best of N items for each query: exactly, in little memory, and in little more time than the products take.
 
-Scores are made block by block in a buffer that stays in the cache. Of each block only the maxima of groups of items are
-looked at: once k items are known, few groups hold a better one, and only those are opened. What is found there goes to
-short lists of (score, item), packed into integers that sort as the pairs do, so that ties have a defined order: of two
-items with the same score the lower row comes first.
+Few scores are made at once (`_plain`). Many are made block by block in a buffer that stays in the cache, and only those
+above a threshold are looked at: it is guessed from a sample of the items, so that few pass, and rises with what is
+found. That goes to short lists of (score, item), packed into integers that sort as the pairs do, so that ties have a
+defined order: of two items with the same score the lower row comes first. Where the guess proves too high for a query,
+all of its scores are made at once.
 
 A compressed table (`ItemTable`) is scanned by scores that are wrong by a known slack at most. Whatever could be among
-the k best by that is scored again from the exact vectors; a query for which that is more than HEAD * k items scans the
-exact vectors. So the answer is the exact one, whatever is scanned.
+the k best by that is scored again from the exact vectors; a query for which that is more than HEAD * k items is scored
+against all exact vectors. So the answer is the exact one, whatever is scanned.
 
-Memory beside the table, for QUERIES_AT_ONCE queries at once: CELLS scores (2 MiB), the lists (8 bytes for each of their
-HEAD * k or k places), and what waits to be put on them: MOST_WAITING groups and those of one block, of about 100 bytes.
+Memory beside the table, for QUERIES_AT_ONCE queries at once: CELLS scores (512 KiB), or PLAIN_CELLS of them (32 MiB),
+the lists (8 bytes for each of their HEAD * k or k places), and what waits to be put on them, of 12 bytes each:
+MOST_WAITING scores and those of one block.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from llmrec.models.item_table import ItemTable
-from llmrec.models.shortlist import ShortList, packed, true_places, unpacked
+from llmrec.models.shortlist import ShortList, packed, places_above, unpacked
 
 QUERIES_AT_ONCE = 512
-CELLS, CELLS_ON_GPU = 1 << 19, 1 << 26  # scores at once: what fits a core's cache; what keeps a GPU busy
-FEWEST = 1024  # items of a block
-SAMPLE, LEAST_STEP = 8192, 8  # items that a threshold is guessed from, where that is one of eight at most
-MOST_WAITING = 1 << 18  # opened groups
-GROUP = 8  # items whose maximum is looked at first
-GROWTH = 1.3  # of what has been scanned, between two looks at what the k best are by now
+CELLS, CELLS_ON_GPU = 1 << 17, 1 << 26  # scores at once: a quarter of a core's cache; what keeps a GPU busy
+PLAIN_CELLS = 1 << 23  # as many scores, or fewer, are made at once in less time than a scan takes: measured
+FEWEST = 256  # items of a block
+SAMPLE = 8192  # items that a threshold is guessed from
+SMALL, MANY = 1 << 15, 32  # no threshold is guessed for fewer items, or where more than one of so many is wanted
+GROUP = 8  # sampled items whose maximum is looked at
+COMPARED = 512  # scores beside as many thresholds: NumPy begins anew with each row
+MOST_WAITING = 1 << 19  # scores above the threshold
+GROWTH = 1.5  # of what has been scanned, between two looks at what the k best are by now
 HEAD = 8  # times k candidates are kept of an inexact scan
 
 
@@ -65,64 +71,89 @@ def top_k(table: ItemTable, queries: Tensor, k: int, without: Pairs | None = Non
         raise ValueError(f"k={k}: ask for at least one")
     if queries.ndim != 2 or queries.shape[1] != table.dim:
         raise ValueError(f"queries of shape {tuple(queries.shape)}; the items have {table.dim} dimensions")
-    size, device = (len(queries), k), queries.device
-    found = Found(torch.full(size, -torch.inf, device=device), torch.full(size, -1, device=device))
     most = min(k, len(table))
-    for start in range(0, len(queries), QUERIES_AT_ONCE) if most else ():
+    if not most or not len(queries):
+        size, device = (len(queries), k), queries.device
+        return Found(torch.full(size, -torch.inf, device=device), torch.full(size, -1, device=device))
+    parts: list[Found] = []
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
         some = queries[start : start + QUERIES_AT_ONCE].float()
-        rows = slice(start, start + len(some))
-        best = _search(table, some, most, _of_queries(without, start, len(some)), bias)
-        found.score[rows, :most], found.item[rows, :most] = best
-    return found
+        parts.append(_search(table, some, most, _of_queries(without, start, QUERIES_AT_ONCE), bias))
+    found = _together(parts)
+    if most == k:
+        return found
+    pad = (0, k - most)
+    return Found(functional.pad(found.score, pad, value=-torch.inf), functional.pad(found.item, pad, value=-1))
 
 
 def _search(table: ItemTable, queries: Tensor, k: int, without: Pairs | None, bias: Tensor | None) -> Found:
-    head = min(HEAD * k, len(table)) if table.compressed else k
-    best, sure = _scan(table, queries, k, head, without, bias), torch.ones_like(queries[:, 0], dtype=torch.bool)
+    few = len(table) * len(queries) <= PLAIN_CELLS and not table.compressed  # exact vectors may have to come from disk
+    if few or len(table) < SMALL or MANY * k > len(table):
+        return _plain(table.exact, queries, k, without, bias)
+    best = _scan(table, queries, k, HEAD * k if table.compressed else k, without, bias)
     score, item = best.sorted()  # (B, HEAD * k), or (B, k)
-    found = Found(score, item)
+    found, sure = Found(score, item), score[:, k - 1] >= best.guess
     if table.compressed:
         found, least = _rescored(table, queries, k, score, item, best.margin / 2, bias)
-        if head < len(table):
-            sure = score[:, -1] < least
-    sure &= score[:, k - 1] >= best.guess
+        sure &= score[:, -1] < least
     again = (~sure).nonzero().flatten()
     if len(again):
-        plain = _scan(table.plain(), queries[again], k, k, _of_some(without, again), bias, guess=False).sorted()
-        found.score[again], found.item[again] = plain
+        found.score[again], found.item[again] = _plain(table.exact, queries[again], k, _of_some(without, again), bias)
     return found
 
 
-def _scan(
-    table: ItemTable,
-    queries: Tensor,
-    k: int,
-    head: int,
-    without: Pairs | None,
-    bias: Tensor | None,
-    guess: bool = True,
-) -> ShortList:
-    """The `head` best by scanned scores, but for some that are too far below the k best.
+def _plain(items: Tensor, queries: Tensor, k: int, without: Pairs | None, bias: Tensor | None) -> Found:
+    """Of all scores (B, N), some queries at a time, in one buffer."""
+    size = max((PLAIN_CELLS if queries.is_cpu else CELLS_ON_GPU) // len(items), 1)
+    buffer = torch.empty(size, len(items), device=queries.device) if size < len(queries) else None
+    parts: list[Found] = []
+    for start in range(0, len(queries), size):
+        some = queries[start : start + size]
+        scores = torch.mm(some, items.T, out=None if buffer is None else buffer[: len(some)])
+        if bias is not None:
+            scores += bias
+        if without is not None:
+            mine = _of_queries(without, start, size)
+            scores[mine.query, mine.item] = -torch.inf
+        parts.append(_ordered(scores, k))
+    return _together(parts)
 
-    guess: begin with a threshold guessed from a sample of the items; then the lists of some queries may be too short.
-    """
+
+def _ordered(scores: Tensor, k: int) -> Found:
+    """The k best of (B, N), ties by row."""
+    best, item = scores.topk(min(k + 1, scores.shape[1]))
+    values: Any = best.numpy() if best.is_cpu else best  # of a few numbers NumPy tells in a fraction of the time
+    clear = (values[:, :-1] > values[:, 1:]).all(1) & (values[:, k - 1] > -torch.inf)  # no ties, no NaN, k items
+    best, item = best[:, :k], item[:, :k]
+    if not bool(clear.all()):
+        of_query = torch.as_tensor(~clear).nonzero().flatten()
+        some = scores[of_query]
+        keys = packed(some.masked_fill_(some.isnan(), -torch.inf), torch.arange(some.shape[1], device=some.device))
+        best[of_query], item[of_query] = unpacked(keys.topk(k).values)
+    return Found(best, item)
+
+
+def _together(parts: list[Found]) -> Found:
+    return parts[0] if len(parts) == 1 else Found(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def _scan(
+    table: ItemTable, queries: Tensor, k: int, head: int, without: Pairs | None, bias: Tensor | None
+) -> ShortList:
+    """The `head` best by scanned scores, but for some that are too far below the k best; too few where the threshold
+    was guessed too high."""
     blocks = _Blocks(table, queries, without, bias)
-    best, look = ShortList(k, head, blocks.n_groups, 2 * blocks.coded.slack), 0.0
-    few = blocks.width < SAMPLE
-    if guess and few and len(table) >= LEAST_STEP * SAMPLE:
-        best.expect(*_sampled(table, queries, k, without, bias))
+    best = ShortList(k, head, 2 * blocks.coded.slack)
+    largest, place = _sampled(table, queries, k, without, bias)
+    best.expect(largest, place)
+    # As many pass the guess as are among the best of SAMPLE * k / place items: a look at fewer tells nothing new.
+    look = GROWTH * SAMPLE * k / place
+    bar = blocks.bar(best.threshold)
     for start in range(0, len(table), blocks.width):
-        scores = blocks.scores(start)  # (C, B)
-        largest = blocks.largest(scores)  # (G, B)
-        if start == 0 and not few:
-            best.expect(largest, k)  # no guess: k items reach that
-        opened = true_places(~(largest <= best.threshold))  # a group with NaN is opened
-        if len(opened):
-            group, query = opened // len(queries), opened % len(queries)
-            best.offer(query, start + group, blocks.opened(scores, query, group))
+        best.offer(start, *blocks.above(blocks.scores(start), bar))
         if start + blocks.width >= look or best.n_waiting > MOST_WAITING:
             best.settle()
-            look = GROWTH * (start + blocks.width)
+            bar, look = blocks.bar(best.threshold), GROWTH * (start + blocks.width)
     best.settle()
     return best
 
@@ -144,17 +175,19 @@ def _sampled(
 
 
 class _Blocks:
-    """Scores of B queries for one block of items after the other, in one buffer. G groups: of every G-th item each."""
+    """Scores of B queries for one block of C items after the other, in one buffer."""
 
     def __init__(self, table: ItemTable, queries: Tensor, without: Pairs | None, bias: Tensor | None) -> None:
         self.table, self.bias, self.coded = table, bias, table.code(queries)
         cells = CELLS if queries.is_cpu else CELLS_ON_GPU
-        self.n_groups = -(-min(max(cells // len(queries), FEWEST), len(table)) // GROUP)
-        self.width = self.n_groups * GROUP
+        self.repeat = max(COMPARED // len(queries), 1)
+        unit = self.repeat * GROUP
+        self.width = -(-min(max(cells // len(queries), FEWEST), len(table)) // unit) * unit
         dtype = table.sums if bias is None else torch.float32
         self.unit = self.coded.unit if dtype == torch.int32 else None
         self.lowest: float = -torch.inf if dtype.is_floating_point else torch.iinfo(dtype).min
         self.buffer = torch.empty(self.width, len(queries), dtype=dtype, device=queries.device)
+        self.mask = np.empty(self.buffer.numel() if queries.is_cpu else 0, dtype=np.bool_)
         self.without, self.ends = None, list[int]()
         if without is not None:
             item, order = without.item.sort()
@@ -165,8 +198,9 @@ class _Blocks:
     def scores(self, start: int) -> Tensor:
         """(C, B) of the items from `start` on; the lowest there is where no item is, or may be."""
         size = min(self.width, len(self.table) - start)
-        self.buffer[size:] = self.lowest
         scores = self.buffer[:size]
+        if size < self.width:
+            self.buffer[size:] = self.lowest
         self.table.products(self.coded, start, scores)
         if self.bias is not None:
             scores += self.bias[start : start + size, None]
@@ -176,20 +210,28 @@ class _Blocks:
             scores[item - start, query] = self.lowest
         return self.buffer
 
-    def largest(self, scores: Tensor) -> Tensor:
-        """(G, B) fp32."""
-        return self._real(scores.view(GROUP, self.n_groups, -1).amax(0), self.unit)
+    def above(self, scores: Tensor, bar: Tensor) -> tuple[Tensor, Tensor]:
+        """Places (P,) in the block, by item and then by query, of all scores above a `bar`; and these in fp32."""
+        place = places_above(scores.view(-1, len(bar)), bar, self.mask)
+        values = torch.take(scores, place)
+        return place, values.float() if self.unit is None else self._real(values, self.unit[place % scores.shape[1]])
 
-    def opened(self, scores: Tensor, query: Tensor, group: Tensor) -> Tensor:
-        """(GROUP, P) fp32 of groups (P,)."""
-        opened = scores.view(GROUP, self.n_groups, -1)[:, group, query]
-        return self._real(opened, None if self.unit is None else self.unit[query])
+    def bar(self, threshold: Tensor) -> Tensor:
+        """The queries' thresholds (B,) in the type that scores are compared in, no higher, and repeated to COMPARED."""
+        bar = threshold
+        if self.unit is not None:
+            bar = ((threshold / self.unit).floor() - 2).clamp(min=-(2.0**30)).int()  # above `lowest`
+        elif self.buffer.dtype == torch.bfloat16:
+            bar = (threshold - threshold.abs() * 2.0**-8).bfloat16()
+        return bar.repeat(self.repeat)
+
+    def largest(self, scores: Tensor) -> Tensor:
+        """(G, B) fp32 of groups of the items."""
+        return self._real(scores.view(GROUP, len(scores) // GROUP, -1).amax(0), self.unit)
 
     def _real(self, values: Tensor, unit: Tensor | None) -> Tensor:
         real = values.float()
-        if unit is None:
-            return real
-        return torch.where(values == self.lowest, -torch.inf, real * unit)
+        return real if unit is None else torch.where(values == self.lowest, -torch.inf, real * unit)
 
 
 def _rescored(
@@ -224,6 +266,10 @@ def _exact(table: ItemTable, queries: Tensor, item: Tensor, bias: Tensor | None)
     return exact if bias is None else exact + bias[rows]
 
 
+@overload
+def _of_queries(without: Pairs, start: int, size: int) -> Pairs: ...
+@overload
+def _of_queries(without: Pairs | None, start: int, size: int) -> Pairs | None: ...
 def _of_queries(without: Pairs | None, start: int, size: int) -> Pairs | None:
     """The pairs of queries from `start` on, which is 0 to them."""
     if without is None:

@@ -46,6 +46,11 @@ class Answers:
         """The items, added and removed ones included."""
         return self._items.catalog
 
+    @property
+    def drifts(self) -> bool:
+        """Whether scores are log chances by a drift head."""
+        return self._items.drift is not None
+
     @cached_property
     def log(self) -> Log:
         """The log that the bundle was trained on, read again from where it was."""

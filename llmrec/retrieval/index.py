@@ -56,9 +56,11 @@ class ExactIndex:
 
     def add(self, rows: Rows, vectors: Tensor) -> None:
         check_new(rows, vectors, self.rows, self.table.dim)
-        together = np.concatenate([self.rows, rows])
-        order = np.argsort(together)
-        self._hold(together[order], torch.cat([self.table.exact, vectors.float()])[torch.from_numpy(order)])
+        together, values = np.concatenate([self.rows, rows]), torch.cat([self.table.exact, vectors.float()])
+        if (np.diff(together) < 0).any():  # most items come last
+            order = np.argsort(together)
+            together, values = together[order], values[torch.from_numpy(order)]
+        self._hold(together, values)
 
     def remove(self, rows: Rows) -> None:
         kept = ~np.isin(self.rows, rows)

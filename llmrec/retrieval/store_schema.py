@@ -103,14 +103,15 @@ def _empty_log(engine: Engine) -> None:
     ):
         cursor.execute("PRAGMA busy_timeout = 0")
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    engine.dispose()  # other connections do wait
 
 
 def _postgres(url: URL) -> Engine:
     if url.drivername == POSTGRES:
         url = url.set(drivername=f"{POSTGRES}+psycopg")
     try:
-        return create_engine(url, pool_pre_ping=True)  # a server that was restarted is reached again
+        # Who has waited for the ledger sees what was committed meanwhile; a server that was restarted is reached again.
+        return create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True)
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigError(f"store: {url.drivername} has no driver here; pip install 'llmrec[postgres]'") from error
 

@@ -55,6 +55,9 @@ class Users:
     def __len__(self) -> int:
         return len(self.queries)
 
+    def take(self, some: slice) -> Users:
+        return Users(self.queries.take(some), self.log)
+
     def id(self, place: int) -> str:
         return str(self.log.user_ids[int(self.queries.user[place])])
 

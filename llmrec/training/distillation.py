@@ -47,7 +47,8 @@ class DistillationObjective(Objective):
     ) -> None:
         super().__init__()
         self.model, self.reader, self.backbone, self.losses = model, reader, reader.backbone, losses
-        self.teacher = teacher.requires_grad_(False).eval()
+        self.teacher = teacher.requires_grad_(False)
+        self._calm_teacher()
         text = teacher.items.text
         if text is None:
             raise ValueError("a teacher on ids alone has no vectors of texts to learn from")
@@ -59,8 +60,14 @@ class DistillationObjective(Objective):
 
     def train(self, mode: bool = True) -> DistillationObjective:
         super().train(mode)
-        self.teacher.eval()  # it answers without dropout
+        self._calm_teacher()
         return self
+
+    def _calm_teacher(self) -> None:
+        """It answers without dropout, and by what it has learned alone: text match the student has as well."""
+        self.teacher.eval()
+        if self.teacher.items.match is not None:
+            self.teacher.items.match.train()
 
     def forward(self, batch: HistoryBatch, live_rows: Tensor | None, negatives: Tensor | None) -> Tensor:
         """live_rows: (R,) catalog rows that are read. negatives: (S,) rows whose scores are compared as well as theirs;

@@ -142,19 +142,26 @@ def rank_sharded(task: Task, scorer: Scorer, queries: Queries, n_top: int, progr
 
 
 def calibrate(task: Task, model: RecommenderModel) -> None:
-    """By the validation queries, each process its share: how much nearness of texts counts, and then what puts items
-    without training events on the scale of the others.
+    """By the validation queries: how much nearness of texts counts, and what puts items without training events on the
+    scale of the others, before that and after it.
 
     A model on ids alone knows nothing of such items, and is left as it is.
     """
-    if model.items.text is not None:
-        model.novelty.zero_()  # of an earlier calibration
-        if model.items.match is not None:
-            choose_match(model.items.match, model.items.text, lambda: mean_ndcg(task, ModelScorer(model)))
-        logits = new_item_logits(model, own_share(task.valid, task.accelerator), task.available)
-        if task.accelerator.num_processes > 1:
-            logits = torch.cat(gather_object([logits]))
-        model.novelty.fill_(novelty_of(logits, task.split.cold_items()[task.valid.target]))
+    if model.items.text is None:
+        return
+    _set_novelty(task, model)
+    if model.items.match is not None:
+        choose_match(model.items.match, model.items.text, lambda: mean_ndcg(task, ModelScorer(model)))
+        _set_novelty(task, model)
+
+
+def _set_novelty(task: Task, model: RecommenderModel) -> None:
+    """Each process answers its share of the queries."""
+    model.novelty.zero_()  # of an earlier calibration
+    logits = new_item_logits(model, own_share(task.valid, task.accelerator), task.available)
+    if task.accelerator.num_processes > 1:
+        logits = torch.cat(gather_object([logits]))
+    model.novelty.fill_(novelty_of(logits, task.split.cold_items()[task.valid.target]))
 
 
 def mean_ndcg(task: Task, scorer: Scorer) -> float:

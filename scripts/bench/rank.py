@@ -1,6 +1,6 @@
 """Exact top-k: ours against torch's matmul and topk, and against FAISS's flat index.
 
-    OMP_NUM_THREADS=1 python scripts/bench/rank.py [--items '[100000,1000000]'] [--rounds 5] [--json PATH]
+    OMP_NUM_THREADS=1 python scripts/bench/rank.py [--items '[10000,100000,1000000]'] [--rounds 5] [--json PATH]
 
 CPU time of one thread; all ways take their turn in each round, and medians are compared. Beside them stand the quickest
 and the slowest round. Vectors are random normal, so that nothing but their number is known of them. Recall is measured
@@ -22,7 +22,7 @@ from machine import describe, write_record
 from torch import Tensor
 
 from llmrec.evaluation.columns import aligned
-from llmrec.models.item_table import ItemTable, Precision, in_huge_pages
+from llmrec.models.item_table import ItemTable, Precision
 from llmrec.models.topk import Found, top_k
 from llmrec.retrieval.index import recall
 
@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
 
 def main(
-    items: tuple[int, ...] = (100_000, 1_000_000), users: int = 512, rounds: int = 5, json: Path | None = None
+    items: tuple[int, ...] = (10_000, 100_000, 1_000_000), users: int = 512, rounds: int = 5, json: Path | None = None
 ) -> None:
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
@@ -51,13 +51,17 @@ def main(
     rows = [row for n_items in items for row in of_catalog(n_items, users, rounds)]
     machine = describe() | {"faiss": faiss.__version__}
     print(f"top-{K} of N x {DIM}: {machine['cpu']}, one thread, torch {machine['torch']}, faiss {machine['faiss']}\n")
-    body = [[r.work, f"{r.ours:,.1f}", f"{r.peer:,.1f}", f"{r.ratio:.2f}", r.unit, r.spread] for r in rows]
+    body = [[r.work, digits(r.ours), digits(r.peer), f"{r.ratio:.2f}", r.unit, r.spread] for r in rows]
     print("\n".join(aligned([["work", "ours", "peer", "peer / ours", "unit", "spread"], *body])))
     write_record(json, [row._asdict() for row in rows], machine)
 
 
+def digits(number: float) -> str:
+    return f"{number:,.1f}" if number >= 10 else f"{number:.4f}"
+
+
 def of_catalog(n_items: int, users: int, rounds: int) -> list[Row]:
-    vectors = in_huge_pages(torch.randn(n_items, DIM))
+    vectors = torch.randn(n_items, DIM)
     queries = torch.randn(users, DIM)
     flat = faiss.IndexFlatIP(DIM)
     flat.add(vectors.numpy())
@@ -97,7 +101,7 @@ def in_turn(ways: dict[str, Way], rounds: int) -> dict[str, list[float]]:
 
 def compared(work: str, ours: list[float], peer: list[float]) -> Row:
     own, other = float(np.median(ours)), float(np.median(peer))
-    spread = f"{min(ours):,.1f}-{max(ours):,.1f}, {min(peer):,.1f}-{max(peer):,.1f}"
+    spread = ", ".join(f"{digits(min(side))}-{digits(max(side))}" for side in (ours, peer))
     return Row(work, own, other, other / own, "CPU ms", spread)
 
 

@@ -2,7 +2,8 @@
 
     scripts/bench/setup_peers recbole rectools replay
     python scripts/bench/time_to_quality.py [--data.source FOLDER --data.order_column COLUMN] --courses FOLDER
-        [--every 25000] [--budget 600] [--seeds '[0, 1, 2]'] [--train.learning_rate 2e-3 ...] [--json PATH]
+        [--every 25000] [--budget 600] [--seeds '[0, 1, 2]'] [--train.learning_rate 3e-3 ...]
+        [--peer_learning_rate 3e-3] [--json PATH]
 
 Everyone learns from the same training part of leave_one_out, in the file's order, ids alone, at one size, by the
 trainer and with the settings that its own users have. After every so many targets the clock stops and the same measure
@@ -14,6 +15,7 @@ is worth. Each measurement is kept in the folder of courses; a course that is ov
 from __future__ import annotations
 
 import json as to_json
+import math
 import statistics
 import tempfile
 from dataclasses import asdict, dataclass
@@ -49,8 +51,9 @@ def main(
     learners: tuple[Learner, ...] = ("recbole", "rectools", "replay", "llmrec"),
     model: ModelConfig = ModelConfig(layers=2, affinity=0.0, time_bias=False),  # noqa: B008
     with_text: ModelConfig = ModelConfig(layers=2, time_bias=False),  # noqa: B008
-    train: TrainConfig = TrainConfig(epochs=1000),  # noqa: B008
+    train: TrainConfig = TrainConfig(patience=1000),  # noqa: B008  # who measures decides when it is over
     backbone: BackboneConfig = BackboneConfig(name="packaged:all-MiniLM-L6-v2"),  # noqa: B008
+    peer_learning_rate: float | None = None,
     seeds: tuple[int, ...] = (0, 1, 2),
     every: int = 25_000,
     patience: int = 10,
@@ -66,6 +69,7 @@ def main(
     write_log(split, queries, courses / "log.npz")
     size = {"dim": model.dim, "layers": model.layers, "max_history": model.max_history}
     asked: dict[str, Any] = {"log": str(courses / "log.npz"), "every": every, "train": settings(train), **size}
+    asked["learning_rate"] = peer_learning_rate
     runs: dict[str, list[list[Point]]] = {}
     for seed in seeds:
         for name in learners:
@@ -171,16 +175,23 @@ def compared(runs: dict[str, list[list[Point]]], source: str) -> list[Row]:
     for name in sorted(set(runs) - set(OURS), key=lambda name: -worth[name]):
         for share, words in ((1.0, "converged"), (NEARLY, f"{NEARLY:.0%} of it")):
             theirs = [seconds_to(points, share * points[best(points)].ndcg) for points in runs[name]]
-            for own in set(OURS) & set(runs):
+            for own in [own for own in OURS if own in runs]:
                 ours = [seconds_to(points, share * worth[name]) for points in runs[own]]
                 work = f"{source}: {own} to {name}'s {share * worth[name]:.4f} ({words})"
-                ratio = middle(theirs) / middle(ours)
-                pairs = [one / other for one, other in zip(theirs, ours, strict=True)]
-                rows.append(Row(work, middle(ours), "CPU s", middle(theirs), ratio, min(pairs), max(pairs)))
+                rows.append(_row(work, ours, theirs, max(points[-1].seconds for points in runs[own])))
     for name in runs:
         seconds = middle([points[best(points)].seconds for points in runs[name]])
         rows.append(Row(f"{source}: {name} at its best, {worth[name]:.4f}", seconds, "CPU s"))
     return rows
+
+
+def _row(work: str, ours: list[float], theirs: list[float], longest: float) -> Row:
+    """longest: how long ours was given, where most seeds never came there."""
+    if not math.isfinite(statistics.median(ours)):
+        return Row(f"{work}, not reached", longest, "CPU s")
+    ratio = statistics.median(theirs) / statistics.median(ours)
+    pairs = [one / other for one, other in zip(theirs, ours, strict=True)]
+    return Row(work, statistics.median(ours), "CPU s", statistics.median(theirs), ratio, min(pairs), max(pairs))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec.config import DataConfig
-from llmrec.data.sources import Log, load_log
+from llmrec.data.sources import Log, load_catalog, load_log
 from llmrec.errors import ConfigError, DataError
 
 EVENTS = {
@@ -64,6 +64,19 @@ def problems_of(source: Path, **options: Any) -> list[str]:
     with pytest.raises(DataError) as caught:
         load(source, **options)
     return list(caught.value.problems)
+
+
+def test_a_catalog_without_its_log(folder: Callable[..., Path]) -> None:
+    source = folder(items=ITEMS | {"picture": [b"w", b"x", b"y", b"z"]}, suffix=".parquet")
+    whole = load(source, text_template="Item {title}").catalog
+    (source / "interactions.parquet").unlink()
+    catalog = load_catalog(DataConfig(source=str(source), text_template="Item {title}"))
+    assert catalog.text_array.equals(whole.text_array)
+    assert catalog.ids.equals(whole.ids)
+    assert catalog.fields.column_names == ["item_id", "title"]  # and nothing else of the file
+    assert whole.fields.column_names == ["item_id", "title", "picture"]
+    with pytest.raises(DataError, match="no such folder"):
+        load_catalog(DataConfig(source=str(source / "elsewhere")))
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])

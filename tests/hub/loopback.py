@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -123,7 +123,6 @@ class Request:
     hub: Hub
     user: str | None
     body: bytes
-    query: dict[str, list[str]]
     headers: Any
 
     @property
@@ -146,13 +145,6 @@ class Request:
         return found
 
 
-@route("GET", r"/api/whoami-v2")
-def whoami(request: Request) -> dict[str, Any]:
-    if request.user is None:
-        raise Refusal(401, "", "Invalid username or password.")
-    return {"type": "user", "name": request.user, "orgs": []}
-
-
 @route("POST", r"/api/repos/create")
 def create(request: Request) -> dict[str, Any]:
     name = f"{request.json.get('organization') or request.user}/{request.json['name']}"
@@ -167,14 +159,6 @@ def create(request: Request) -> dict[str, Any]:
     request.hub.repos[name] = Repo(private)
     request.hub.repos[name].commit("main", "initial commit", {".gitattributes": file})
     return {"url": f"{request.hub.url}/{name}", "name": name}
-
-
-@route("DELETE", r"/api/repos/delete")
-def delete(request: Request) -> dict[str, Any]:
-    name = f"{request.json.get('organization') or request.user}/{request.json['name']}"
-    request.written(name)
-    del request.hub.repos[name]
-    return {}
 
 
 @route("POST", r"/api/validate-yaml")
@@ -294,14 +278,6 @@ def tree(request: Request, repo: str, revision: str, folder: str | None) -> list
     return [file.told(path) for path, file in held.commits[held.sha(revision)].tree.items() if path.startswith(inside)]
 
 
-@route("POST", rf"/api/models/{REPO}/paths-info/(?P<revision>[^/]+)")
-def paths_info(request: Request, repo: str, revision: str) -> list[dict[str, Any]]:
-    held = request.seen(repo)
-    asked = request.json.get("paths") or parse_qs(request.body.decode())["paths"]
-    files = held.commits[held.sha(revision)].tree
-    return [files[path].told(path) for path in asked if path in files]
-
-
 @route("POST DELETE", rf"/api/models/{REPO}/(?P<kind>branch|tag)/(?P<name>[^/]+)")
 def ref(request: Request, repo: str, kind: str, name: str) -> dict[str, Any]:
     held = request.written(repo)
@@ -347,11 +323,7 @@ def resolve(request: Request, repo: str, revision: str, path: str) -> Answer:
 def lfs_get(request: Request, sha256: str) -> Answer:
     if sha256 not in request.hub.stored:
         raise Refusal(404, "EntryNotFound", "no such object")
-    content = request.hub.stored[sha256]
-    if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range") or ""):
-        start, end = int(asked[1]), int(asked[2] or len(content) - 1)
-        return 206, {"Content-Range": f"bytes {start}-{end}/{len(content)}"}, content[start : end + 1]
-    return 200, {"ETag": f'"{sha256}"'}, content
+    return 200, {"ETag": f'"{sha256}"'}, request.hub.stored[sha256]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -363,7 +335,7 @@ class Handler(BaseHTTPRequestHandler):
         place = urlsplit(self.path)
         user = self.hub.tokens.get((self.headers.get("Authorization") or "").removeprefix("Bearer "))
         self.headers["X-Method"] = self.command
-        request = Request(self.hub, user, body, parse_qs(place.query), self.headers)
+        request = Request(self.hub, user, body, self.headers)
         try:
             self.hub.broken(self.command, place.path)
             found = self._found(request, place.path)

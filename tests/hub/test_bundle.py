@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -362,6 +363,19 @@ def test_items_that_are_added_move_no_state(
     vectors, read = drift.vectors(), drift.vectors(untrained.encode(untrained.tokens(["space robot"])))
     assert torch.equal(vectors[:-1], saved.drift.vectors())
     torch.testing.assert_close(vectors[-1:], read)
+
+
+def test_text_neighbours_are_found_once(make_bundle: Make, add_drift: Make, tmp_path: Path) -> None:
+    saved = add_drift(make_bundle("frozen"))
+    assert saved.drift is not None
+    found = saved.drift.serving(saved.config.drift, "strict", len(saved.catalog)).text
+    save_bundle(tmp_path / "bundle", replace(saved, drift=replace(saved.drift, near=found)))
+    kept = load_bundle(tmp_path / "bundle").drift
+    assert kept is not None
+    assert kept.near is not None
+    again = kept.serving(saved.config.drift, "strict", len(saved.catalog)).text
+    assert again is kept.near
+    np.testing.assert_array_equal(again.toarray(), found.toarray())
 
 
 def test_bundles_from_before_drift_heads_were_kept_still_load(

@@ -165,6 +165,16 @@ def test_a_broken_upload_publishes_nothing(
     assert there["scores"] == answers(tmp_path / "second", backbone=str(tiny_bert))["scores"]
 
 
+def test_a_broken_download_is_told_and_begun_again(make_bundle: Make, visit: Visit, hub: Any, tmp_path: Path) -> None:
+    save_bundle(tmp_path / "bundle", make_bundle("none"))
+    visit("push", tmp_path / "bundle", "owner/halfway")
+    refuse(hub, "GET", "/lfs/")
+    with pytest.raises(BundleError, match=r"owner/halfway cannot be fetched: .*No room is left"):
+        visit("answers", "owner/halfway")
+    hub.broken = lambda method, path: None
+    assert visit("answers", "owner/halfway")["scores"] == answers(tmp_path / "bundle", None)["scores"]
+
+
 def test_a_tampered_adapter_is_refused(
     make_bundle: Make, visit: Visit, hub: Any, tiny_bert: Path, tmp_path: Path
 ) -> None:

@@ -62,6 +62,13 @@ def test_new_items_are_matched_as_those_of_the_catalog() -> None:
     torch.testing.assert_close(model.items()[unknown], model.items.encode_text(text[unknown]))
 
 
+def test_nothing_is_trained_beside_it() -> None:
+    model, _ = model_of(MODEL)
+    assert model.items.match is not None
+    model.items.match.set(strength=3.0, recency=0.7)
+    assert model.items().shape[1] > model.train().items().shape[1] == MODEL.dim
+
+
 def test_what_is_not_asked_for_is_not_there() -> None:
     assert model_of(replace(MODEL, text_match=False))[0].items.match is None
     assert RecommenderModel(MODEL, torch.ones(3, dtype=torch.bool), None).items.match is None

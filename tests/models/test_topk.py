@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from llmrec.models import item_table, topk
-from llmrec.models.item_table import ItemTable, Precision, in_huge_pages
+from llmrec.models.item_table import ItemTable, Precision, lay_out
 from llmrec.models.shortlist import packed, unpacked
 from llmrec.models.topk import Pairs, top_k
 
@@ -26,6 +26,16 @@ def by_sorting(scores: Tensor, k: int) -> tuple[list[list[float]], list[list[int
     return best.tolist(), np.where(np.isneginf(best), -1, order).tolist()
 
 
+@pytest.fixture(params=["plain", "scan"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Small tables are scored as a whole, or scanned block by block as large ones are."""
+    if request.param == "scan":
+        for name, value in {"SMALL": 512, "SAMPLE": 64, "PLAIN_CELLS": 1, "CELLS": 1 << 12, "FEWEST": 32}.items():
+            monkeypatch.setattr(topk, name, value)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(("n_items", "n_queries", "k"), [(40, 3, 7), (3000, 1, 5), (9000, 600, 20)])
 def test_the_best_are_those_of_a_stable_sort(precision: Precision, n_items: int, n_queries: int, k: int) -> None:
@@ -48,15 +58,34 @@ def test_the_best_are_those_of_a_stable_sort(precision: Precision, n_items: int,
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_threshold_guessed_too_high_is_noticed(precision: Precision, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topk, "SAMPLE", 64)  # of 2048 items, every 32nd; all of the best are among them
-    items = whole(0, 2048, 8)
+def test_a_scan_finds_all_by_itself(precision: Precision, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    plain = topk._plain
+    monkeypatch.setattr(topk, "_plain", lambda *given: calls.append(len(given[1])) or plain(*given))
+    rows = torch.Generator().manual_seed(0)
+    items, queries = torch.randn(5000, 16, generator=rows), torch.randn(300, 16, generator=rows)
+    for asked in (queries, -queries.abs()):  # the latter with scores below 0 alone, of items that are above
+        found = top_k(ItemTable.of(items, precision), asked, 10)
+        assert found.item.tolist() == by_sorting(asked @ items.T, 10)[1]
+        items = items.abs()
+    assert calls == ([300, 300] if way == "plain" else [])
+    calls.clear()
+    monkeypatch.setattr(topk, "PLAIN_CELLS", 1 << 23)
+    top_k(ItemTable.of(items, precision), queries[:1], 10)
+    assert calls == ([1] if way == "plain" or precision == "float32" else [])  # exact vectors may be on disk
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_threshold_guessed_too_high_is_noticed(precision: Precision) -> None:
+    items = whole(0, 2048, 8)  # of which every 32nd is in the sample of a scan, and all of the best are
     items[::32] *= 100
     queries = whole(1, 5, 8)
     found = top_k(ItemTable.of(items, precision), queries, 60)
     assert (found.score.tolist(), found.item.tolist()) == by_sorting(queries @ items.T, 60)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 def test_more_candidates_than_are_kept_are_ranked_from_the_exact_vectors(precision: Precision) -> None:
     steps = torch.arange(4000.0)
@@ -79,11 +108,21 @@ def test_scanned_scores_are_wrong_by_the_slack_at_most(precision: Precision) -> 
     assert bool((coded.slack < 30 * wrong).all())  # and not by orders of magnitude less
 
 
+@pytest.mark.usefixtures("way")
 def test_without_integer_products_int8_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(item_table, "has_integer_products", lambda: False)
-    items, queries = whole(0, 300, 8), whole(1, 4, 8)
+    items, queries = whole(0, 900, 8), whole(1, 4, 8)
     found = top_k(ItemTable.of(items, "int8"), queries, 5)
     assert (found.score.tolist(), found.item.tolist()) == by_sorting(queries @ items.T, 5)
+
+
+@pytest.mark.usefixtures("way")
+def test_nan_is_never_found_among_many() -> None:
+    items = torch.randn(3000, 8, generator=torch.Generator().manual_seed(0))
+    items[[0, 7, 2999]] = torch.nan  # the first is in the sample
+    queries = items[1:5]
+    expected = by_sorting((queries @ items.T).nan_to_num(nan=-torch.inf), 20)[1]
+    assert top_k(ItemTable.of(items), queries, 20).item.tolist() == expected
 
 
 def test_nan_is_never_found_and_missing_items_are_told() -> None:
@@ -116,5 +155,10 @@ def test_keys_sort_by_score_and_then_by_row() -> None:
     assert found[1].tolist() == [-1, *item.tolist()[1:]]
 
 
-def test_a_copy_in_huge_pages_is_the_same() -> None:
-    assert torch.equal(in_huge_pages(whole(0, 5, 3)), whole(0, 5, 3))
+def test_laying_a_large_table_out_changes_nothing_in_it() -> None:
+    table = torch.arange(1 << 24, dtype=torch.float32).view(-1, 64)  # 64 MiB, from which on it is done
+    place = table.data_ptr()
+    assert lay_out(table) is table
+    assert table.data_ptr() == place
+    assert torch.equal(table.flatten(), torch.arange(1 << 24, dtype=torch.float32))
+    assert lay_out(table[:0]).shape == (0, 64)

@@ -29,6 +29,7 @@ from llmrec.config import (
 from llmrec.config_files import parse_config
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import ConfigError
+from llmrec.evaluation.faithfulness import Deletion
 from llmrec.hub.bundle import load_backbone, load_bundle
 from llmrec.model_config import HistoryEncoderName, HistoryTextConfig, ModelConfig
 from llmrec.models.backbone import Backbone
@@ -133,6 +134,10 @@ def test_a_whole_run_leaves_report_figures_and_bundle(
         *(f"drift_{name}.png" for name in ("shares", "moves", "interest", "change", "decay")),
     }
     assert "## Preferences that move" in told
+    assert "## What explanations name" in told
+    tests = [Deletion.read(test) for test in report["run"]["explanations"]]
+    assert [test.n_deleted for test in tests] == [1, 3]
+    assert all(2 <= test.n_explained <= 100 for test in tests)
     assert report["run"]["drift"]["learnt"]["transition_half_life_days"] == 30.0
     kept = load_bundle(out / "bundle").drift
     assert kept is not None

@@ -229,6 +229,82 @@ def test_what_happened_this_second_is_served() -> None:
         state.scores(base, np.array([0, 1]), NOW)
 
 
+@settings(deadline=None, max_examples=40)
+@given(Events, Events)
+def test_many_events_at_once_are_as_one_by_one(before: list[Event], together: list[Event]) -> None:
+    state, expected = fed(before), fed([*before, *together])
+    state.observe_many(*columns(together))
+    for user in range(N_USERS):
+        torch.testing.assert_close(state.interest(user, NOW), expected.interest(user, NOW))
+        assert [rows.tolist() for rows in state.last.queries(np.array([user]), NOW).seen()] == [
+            rows.tolist() for rows in expected.last.queries(np.array([user]), NOW).seen()
+        ]
+    users, base = np.arange(N_USERS), torch.zeros(N_USERS, N_ITEMS)
+    torch.testing.assert_close(state.scores(base, users, NOW), expected.scores(base, users, NOW), atol=1e-4, rtol=1e-4)
+
+
+def test_many_events_of_many_users() -> None:
+    events = random_events(3000, in_order=False)
+    state = LiveState(HEAD, STREAM)
+    state.observe_many(*columns(events))
+    expected = fed(events)
+    for user in range(N_USERS):
+        torch.testing.assert_close(state.interest(user, NOW), expected.interest(user, NOW))
+    np.testing.assert_array_equal(state.last.time, expected.last.time)
+    with pytest.raises(DataError, match=f"item {N_ITEMS} is not within"):
+        state.observe_many(np.array([0, 0]), np.array([0, N_ITEMS]), np.array([0, 0]))
+
+
+def test_a_forgotten_user_is_new_again() -> None:
+    events = random_events(60)
+    state, others = fed(events), [event for event in events if event[0] != 2]
+    state.forget(2)
+    assert not state.recent(np.array([2]), NOW).mask.any()
+    torch.testing.assert_close(state.interest(2, NOW), LiveState(HEAD, STREAM).interest(2, NOW))
+    for user in (0, 1, 3):
+        torch.testing.assert_close(state.interest(user, NOW), fed(others).interest(user, NOW))
+    before = pairs(state.world(NOW).transitions)
+    state.observe(2, 3, NOW)  # it is paired with nothing of before
+    np.testing.assert_array_equal(pairs(state.world(NOW).transitions), before)
+
+
+def test_items_can_be_added_while_it_serves(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    vectors = text_vectors(torch.randn(N_ITEMS + 2, 6))
+    assert HEAD.chain is not None
+
+    def over(n_items: int) -> Stream:
+        tables = ChainTables.of(HEAD.chain, vectors[:n_items])
+        return replace(STREAM, text=text_neighbours(vectors[:n_items], 3), chain=tables)
+
+    events, late = random_events(50), [(0, N_ITEMS, NOW), (0, N_ITEMS + 1, NOW + 5), (1, 2, NOW)]
+    state = fed(events, LiveState(HEAD, over(N_ITEMS)))
+    state.save(tmp_path / "before")
+    state.extend(over(N_ITEMS + 2))
+    expected = fed([*events, *late], LiveState(HEAD, over(N_ITEMS + 2)))
+    restored = LiveState.load(tmp_path / "before", HEAD, over(N_ITEMS + 2))
+    base, users = torch.zeros(N_USERS, N_ITEMS + 2), np.arange(N_USERS)
+    for grown in (fed(late, state), fed(late, restored)):
+        found, same = (one.scores(base, users, NOW + 9) for one in (grown, expected))
+        torch.testing.assert_close(found, same, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="cannot take the place"):
+        state.extend(over(N_ITEMS))
+
+
+def test_counts_are_kept_without_users() -> None:
+    events = random_events(200)
+    state, other = fed(events), LiveState(HEAD, replace(STREAM, n_users=0))
+    sums = state.world(NOW).sums()
+    assert not any("last" in name for name in sums)
+    other.begin_with(sums)
+    one, again = state.world(NOW), other.world(NOW)
+    np.testing.assert_allclose(again.environment.counts(NOW), one.environment.counts(NOW))
+    faded = [pairs(world.transitions) * world.transitions.fading(NOW) for world in (one, again)]
+    np.testing.assert_allclose(faded[1], faded[0], rtol=1e-6)
+    with pytest.raises(ValueError, match="do not fit"):
+        LiveState(HEAD, replace(STREAM, config=replace(CONFIG, half_lives_days=(1.0, 2.0, 3.0)))).begin_with(sums)
+
+
 def test_new_users_get_rows() -> None:
     state = fed(random_events(40))
     for _ in range(10):

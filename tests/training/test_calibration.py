@@ -95,7 +95,7 @@ def test_calibrating_again_changes_nothing(tmp_path: Path) -> None:
 
 def test_nearness_of_texts_counts_as_much_as_validation_likes_it() -> None:
     text = torch.randn(5, 3)
-    match = TextMatch(torch.zeros(5, 3))
+    match = TextMatch(torch.zeros(5, 3)).eval()
     choose_match(match, text, lambda: -abs(float(match.strength) - 9) - abs(float(match.recency) - 0.6))
     assert (float(match.strength), float(match.recency)) == (10.0, pytest.approx(0.6))
     torch.testing.assert_close(match.centre, text.mean(0))

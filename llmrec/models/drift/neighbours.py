@@ -10,6 +10,7 @@ from torch.nn import functional
 
 TEMPERATURE = 0.05  # of cosines
 COSINES_AT_ONCE = 32 << 20  # 128 MiB in fp32
+ROWS_AT_ONCE = 4096  # whose vectors stay in the cache
 
 
 def text_vectors(vectors: Tensor) -> Tensor:
@@ -30,19 +31,24 @@ def extended_neighbours(near: sparse.csr_array, vectors: Tensor, n_neighbours: i
     new item is near to.
     """
     n_old = near.shape[0]
+    if n_old == len(vectors):
+        return near
     if n_old <= n_neighbours:  # every item is a neighbour, and rows grow longer
         return text_neighbours(vectors, n_neighbours)
     kept = near.nnz // n_old
+    column = torch.from_numpy(near.indices).view(-1, kept).long()  # (N, kept)
+    chance = torch.from_numpy(near.data).view(-1, kept).clone()
     fresh = vectors[:n_old] @ vectors[n_old:].T  # (N, R)
-    changed = (fresh > _least_cosine(near, vectors)).any(1).nonzero().flatten()
-    column, cosine = _cosines(near, vectors, changed)  # (C, kept)
+    # Few rows are near to a new item: those that are no nearer to it than `least` are not looked at.
+    changed = (fresh > _least(column, chance, vectors)[:, None]).any(1).nonzero().flatten()
+    cosine = _cosines(near, vectors, changed)[1]
     new = torch.arange(n_old, len(vectors)).expand(len(changed), -1)
     best, place = torch.cat([cosine, fresh[changed]], dim=1).topk(kept, dim=1)
-    rows, indices, data = changed.numpy(), near.indices.copy(), near.data.copy()
-    indices.reshape(-1, kept)[rows] = torch.cat([column, new], dim=1).gather(1, place).numpy()
-    data.reshape(-1, kept)[rows] = (best / TEMPERATURE).softmax(1).numpy()
-    old = sparse.csr_array((data, indices, near.indptr), shape=(n_old, len(vectors)))
-    return sparse.vstack([old, _rows(vectors, n_old, n_neighbours)], format="csr")
+    column[changed] = torch.cat([column[changed], new], dim=1).gather(1, place)
+    chance[changed] = (best / TEMPERATURE).softmax(1).to(chance)
+    return sparse.vstack(
+        [neighbours_of(chance, column, len(vectors)), _rows(vectors, n_old, n_neighbours)], format="csr"
+    )
 
 
 def foreign_neighbours(vectors: Tensor, foreign: Tensor, n_neighbours: int) -> sparse.csr_array:
@@ -50,7 +56,7 @@ def foreign_neighbours(vectors: Tensor, foreign: Tensor, n_neighbours: int) -> s
     (R, D).
     """
     best, column = (foreign @ vectors.T).topk(min(n_neighbours, len(vectors) - 1), dim=1)
-    return _table((best / TEMPERATURE).softmax(1).double(), column, len(vectors))
+    return neighbours_of((best / TEMPERATURE).softmax(1).double(), column, len(vectors))
 
 
 def chance_of_foreign(
@@ -71,6 +77,13 @@ def chance_of_foreign(
     return torch.sigmoid(fresh / TEMPERATURE - total)
 
 
+def neighbours_of(chance: Tensor, column: Tensor, n_columns: int) -> sparse.csr_array:
+    """(R, N) with as many entries in each row: chance, column (R, kept)."""
+    ends = column.shape[1] * np.arange(len(column) + 1)
+    parts = chance.flatten().numpy(), column.flatten().numpy(), ends
+    return sparse.csr_array(parts, shape=(len(column), n_columns))
+
+
 def _rows(vectors: Tensor, first: int, n_neighbours: int) -> sparse.csr_array:
     """(N - first, N) rows from `first` on."""
     n_items = len(vectors)
@@ -81,15 +94,18 @@ def _rows(vectors: Tensor, first: int, n_neighbours: int) -> sparse.csr_array:
         own = torch.arange(len(cosine))
         cosine[own, start + own] = -torch.inf
         best, column = cosine.topk(kept, dim=1)  # (R, kept)
-        blocks.append(_table((best / TEMPERATURE).softmax(1).double(), column, n_items))
+        blocks.append(neighbours_of((best / TEMPERATURE).softmax(1).double(), column, n_items))
     return sparse.vstack(blocks, format="csr")
 
 
-def _table(chance: Tensor, column: Tensor, n_columns: int) -> sparse.csr_array:
-    """(R, N) with as many entries in each row: chance, column (R, kept)."""
-    ends = column.shape[1] * np.arange(len(column) + 1)
-    parts = chance.flatten().numpy(), column.flatten().numpy(), ends
-    return sparse.csr_array(parts, shape=(len(column), n_columns))
+def _least(column: Tensor, chance: Tensor, vectors: Tensor) -> Tensor:
+    """(N,) cosine of each row's furthest neighbour."""
+    highest, place = chance.max(1)
+    nearest = column.gather(1, place[:, None])[:, 0]
+    own_and_nearest = torch.split(vectors[: len(nearest)], ROWS_AT_ONCE), torch.split(nearest, ROWS_AT_ONCE)
+    pairs = zip(*own_and_nearest, strict=True)
+    cosines = [torch.einsum("nd,nd->n", own, vectors[other]) for own, other in pairs]
+    return torch.cat(cosines) + TEMPERATURE * (chance.amin(1) / highest).log().float()
 
 
 def _cosines(near: sparse.csr_array, vectors: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,13 +118,3 @@ def _cosines(near: sparse.csr_array, vectors: Tensor, rows: Tensor) -> tuple[Ten
     highest, place = chance.max(1, keepdim=True)
     nearest = (vectors[rows] * vectors[column.gather(1, place)[:, 0]]).sum(1, keepdim=True)
     return column, nearest + TEMPERATURE * (chance / highest).log().float()
-
-
-def _least_cosine(near: sparse.csr_array, vectors: Tensor) -> Tensor:
-    """(N, 1) the least of each row's cosines, without all the others."""
-    n_items = near.shape[0]
-    chance = torch.from_numpy(near.data).view(n_items, -1)
-    column = torch.from_numpy(near.indices).view(n_items, -1)
-    highest, place = chance.max(1, keepdim=True)
-    nearest = (vectors[:n_items] * vectors[column.gather(1, place)[:, 0].long()]).sum(1, keepdim=True)
-    return nearest + TEMPERATURE * (chance.amin(1, keepdim=True) / highest).log().float()

@@ -79,6 +79,7 @@ class SequenceEncoder(HistoryEncoder):
         nn.init.normal_(self.position.weight, std=0.02)
         self.distance_bias = nn.Parameter(torch.zeros(config.heads, config.max_history + 1))
         self.time_bias = TimeBias(config.heads) if config.time_bias else None
+        self.input_norm = nn.LayerNorm(config.dim) if config.input_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
@@ -92,7 +93,7 @@ class SequenceEncoder(HistoryEncoder):
         size, steps, dim = vectors.shape
         x = torch.cat([self.start.expand(size, 1, dim), vectors], dim=1)  # (B, T + 1, D)
         from_newest = batch.history_mask.sum(1, keepdim=True) - torch.arange(steps + 1, device=x.device)
-        x = self.dropout(x + self.position(from_newest.clamp(min=0)))
+        x = self.dropout(self.input_norm(x + self.position(from_newest.clamp(min=0))))
         bias = self._bias(batch, steps + 1)
         for block in self.blocks:
             x = block(x, bias)

@@ -32,8 +32,9 @@ FEW = 1 / 20  # of the items: where no more are allowed, all of these are scored
 
 
 class FaissIndex:
-    """Some of the best may be missed; measure with `recall`. Where that would leave fewer than k although more are
-    allowed, all of them are scored. Lists are laid out by the first items that are added.
+    """Some of the best may be missed; measure with `recall`. The fewer items are allowed, the more are looked at; where
+    less than k would be left although more are allowed, all of them are scored. Lists are laid out by the items that
+    are added first.
 
     n_probes: lists that are looked into (ivf). n_candidates: followed at a time (hnsw); no fewer than k are.
 
@@ -83,7 +84,7 @@ class FaissIndex:
         if n_wanted < FEW * len(wanted):
             score, place = self._scan(asked, k, selector)
         else:
-            score, place = self._search(asked, k, selector)
+            score, place = self._search(asked, k, selector, len(wanted) / n_wanted)
             short = np.flatnonzero((place >= 0).sum(1) < min(k, n_wanted))
             if len(short):
                 score[short], place[short] = self._scan(asked[short], k, selector)
@@ -96,13 +97,14 @@ class FaissIndex:
             self.index.train(values)
         self.index.add(values)
 
-    def _search(self, queries: NDArray[np.float32], k: int, selector: Any) -> Any:
+    def _search(self, queries: NDArray[np.float32], k: int, selector: Any, effort: float) -> Any:
+        """effort: times the usual."""
         if self.kind == "sq8":
             return self._scan(queries, k, selector)
         if self.kind == "ivf":
-            how = self.faiss.SearchParametersIVF(sel=selector, nprobe=self.n_probes)
+            how = self.faiss.SearchParametersIVF(sel=selector, nprobe=math.ceil(self.n_probes * effort))
         else:
-            how = self.faiss.SearchParametersHNSW(sel=selector, efSearch=max(self.n_candidates, k))
+            how = self.faiss.SearchParametersHNSW(sel=selector, efSearch=math.ceil(max(self.n_candidates, k) * effort))
         return self.index.search(queries, k, params=how)
 
     def _scan(self, queries: NDArray[np.float32], k: int, selector: Any) -> Any:

@@ -29,9 +29,8 @@ class MilvusIndex:
 
     What was added or removed is seen by the next search (strong consistency). A mask becomes a condition on rows,
     `in` those that are allowed or `not in` those that are not, whichever are fewer. It finds 16,384 items at most.
-    kind: of Milvus's index.
 
-    place: file name, ending in .db, or URI. anew: begin with an empty collection.
+    place: file name, ending in .db, or URI. kind: of Milvus's index. anew: begin with an empty collection.
 
     Raises:
         ConfigError: pymilvus is not installed, there is no such place, or the collection has other dimensions.

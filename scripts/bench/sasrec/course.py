@@ -29,7 +29,7 @@ class Course:
 
     log: path of an .npz with all events, oldest first: user, item (from 0), time (the event's place), seconds, part
         (0: training); and asked, the users whose next item after their training events is the question.
-    folder: scratch. model, train: settings, where a library's own are not used.
+    folder: scratch. model, train: llmrec's settings. learning_rate: of the others, where it is not to be their own.
     """
 
     log: str
@@ -40,6 +40,7 @@ class Course:
     every: int
     seed: int
     text: str | None = None
+    learning_rate: float | None = None
     model: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
 

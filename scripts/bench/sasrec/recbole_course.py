@@ -33,6 +33,8 @@ def main(given: Course) -> None:
         "MAX_ITEM_LIST_LENGTH": given.max_history, "hidden_size": given.dim, "n_layers": given.layers,
         "seed": given.seed,
     }  # fmt: skip
+    if given.learning_rate is not None:
+        settings["learning_rate"] = given.learning_rate
     torch.manual_seed(given.seed)
     trainer, train_data = trainer_of(given.events(of_training=False), given.folder, settings)
     model, dataset = trainer.model, train_data.dataset

@@ -35,12 +35,14 @@ def main(given: Course) -> None:
         network.train()
         return states.numpy(), items.numpy()[row_of], row_of > 0
 
+    own = {} if given.learning_rate is None else {"lr": given.learning_rate}
     model = SASRecModel(
         n_blocks=given.layers, n_factors=given.dim, session_max_len=given.max_history,
         get_trainer_func=lambda: Trainer(
             accelerator="cpu", max_epochs=100_000, enable_checkpointing=False, callbacks=[Measured(given, vectors)],
             **QUIET,
         ),
+        **own,
     )  # fmt: skip
     model.fit(dataset_of(given.events()))
 

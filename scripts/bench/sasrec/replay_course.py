@@ -10,6 +10,7 @@ import torch
 from course import Course, padded
 from lightning_course import Pauses
 from replay.nn.lightning import LightningModule
+from replay.nn.lightning.optimizer import OptimizerFactory
 from replay.nn.sequential import SasRec
 from replay_worker import ITEM, batches, schema_of
 
@@ -45,7 +46,11 @@ def main(given: Course) -> None:
         accelerator="cpu", max_epochs=100_000, limit_val_batches=0, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[Measured(given, vectors)],
     )  # fmt: skip
-    trainer.fit(LightningModule(network), batches(events, given.folder, schema, BATCH, given.max_history))
+    own = {} if given.learning_rate is None else {"learning_rate": given.learning_rate}
+    trainer.fit(
+        LightningModule(network, OptimizerFactory(**own)),
+        batches(events, given.folder, schema, BATCH, given.max_history),
+    )
 
 
 if __name__ == "__main__":

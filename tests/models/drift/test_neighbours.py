@@ -1,28 +1,52 @@
-"""Text neighbours that grow with a catalog are those that a catalog of that size has."""
-
-from __future__ import annotations
+"""An item leads to the items whose text is nearest, the nearer the likelier, and never to itself."""
 
 import numpy as np
 import pytest
 import torch
 
-from llmrec.models.drift.neighbours import extended_neighbours, text_neighbours, text_vectors
+from llmrec.models.drift.neighbours import (
+    TEMPERATURE,
+    chance_of_foreign,
+    extended_neighbours,
+    text_neighbours,
+    text_vectors,
+)
 
 
-@pytest.mark.parametrize("n_new", [1, 7])
-def test_growing_is_beginning_anew(n_new: int) -> None:
-    torch.manual_seed(n_new)
-    vectors = text_vectors(torch.randn(60, 6))
-    old = text_neighbours(vectors[:-n_new], 5)
-    before = old.toarray()
-    grown, anew = extended_neighbours(old, vectors, 5), text_neighbours(vectors, 5)
-    assert grown.shape == anew.shape == (60, 60)
-    np.testing.assert_allclose(grown.toarray(), anew.toarray(), atol=1e-5)
-    assert (old.toarray() == before).all()  # who holds it may go on with it
-    assert not (grown.toarray()[: 60 - n_new, : 60 - n_new] == before).all()
+def test_rows_are_the_softmax_over_the_nearest() -> None:
+    torch.manual_seed(0)
+    vectors = torch.randn(9, 4) + 5
+    near = text_neighbours(text_vectors(vectors), 3).toarray()
+    centred = (vectors - vectors.mean(0)).double().numpy()
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    for row in range(9):
+        cosine = unit @ unit[row]
+        cosine[row] = -np.inf
+        best = np.argsort(-cosine)[:3]
+        expected = np.zeros(9)
+        expected[best] = np.exp(cosine[best] / TEMPERATURE) / np.exp(cosine[best] / TEMPERATURE).sum()
+        np.testing.assert_allclose(near[row], expected, atol=1e-4)
 
 
-def test_a_catalog_smaller_than_the_neighbourhood() -> None:
-    vectors = text_vectors(torch.randn(4, 6))
-    grown = extended_neighbours(text_neighbours(vectors[:3], 5), vectors, 5)
-    np.testing.assert_allclose(grown.toarray(), text_neighbours(vectors, 5).toarray(), atol=1e-6)
+def test_a_small_catalog_has_fewer_and_one_item_has_none() -> None:
+    np.testing.assert_allclose(text_neighbours(torch.randn(3, 4), 30).toarray().sum(1), 1.0)
+    assert text_neighbours(torch.randn(1, 4), 30).nnz == 0
+
+
+@pytest.mark.parametrize("n_items", [40, 6, 5])
+def test_extended_rows_are_those_of_all_items(n_items: int) -> None:
+    torch.manual_seed(1)
+    vectors = text_vectors(torch.randn(n_items + 9, 6))
+    grown = extended_neighbours(text_neighbours(vectors[:n_items], 5), vectors, 5)
+    np.testing.assert_allclose(grown.toarray(), text_neighbours(vectors, 5).toarray(), atol=1e-5)
+
+
+@pytest.mark.parametrize("n_items", [40, 6, 4])
+def test_a_foreign_item_has_the_chance_that_it_would_have_if_it_were_added(n_items: int) -> None:
+    torch.manual_seed(2)
+    vectors = text_vectors(torch.randn(n_items + 2, 6))
+    near, rows = text_neighbours(vectors[:n_items], 5), torch.arange(n_items)
+    chances = chance_of_foreign(near, vectors[:n_items], rows, vectors[n_items:], 5)
+    for place in range(2):
+        alone = torch.cat([vectors[:n_items], vectors[[n_items + place]]])
+        np.testing.assert_allclose(chances[:, place], text_neighbours(alone, 5).toarray()[:-1, -1], atol=1e-5)

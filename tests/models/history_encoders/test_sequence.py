@@ -59,3 +59,11 @@ def test_elapsed_time_matters_only_with_the_time_bias() -> None:
 def test_an_empty_history_has_a_state() -> None:
     states = encoder()(torch.zeros(1, 1, 16), batch_of([0], 1))
     assert torch.isfinite(states[:, 0]).all()
+
+
+def test_with_an_input_norm_states_do_not_depend_on_the_scale_of_items() -> None:
+    vectors, batch = torch.randn(2, 4, 16), batch_of([4, 4], 4)
+    for input_norm in (True, False):
+        module = encoder(input_norm=input_norm)
+        torch.nn.init.zeros_(module.position.weight)
+        assert torch.allclose(module(vectors, batch), module(100 * vectors, batch), atol=1e-3) is input_norm

@@ -1,0 +1,39 @@
+"""The best items for every user of a log, written to parquet files, the users shared among processes.
+
+    accelerate launch --num_processes 2 recipes/recommend.py --bundle runs/mine/bundle --data.source FOLDER \
+        --output runs/mine/recommendations
+
+A run that was killed goes on with the parts that are missing, with as many processes as it is given then.
+"""
+
+from __future__ import annotations
+
+import time
+
+from llmrec.asked import log_config
+from llmrec.config_files import run_recipe
+from llmrec.data.sources import load_log
+from llmrec.everyone import recommend_everyone
+from llmrec.recommend_config import RecommendConfig
+from llmrec.recommender import Recommender
+from llmrec.training.launch import join, total
+
+
+def main(config: RecommendConfig) -> None:
+    accelerator = join()
+    recommender = Recommender.from_pretrained(config.bundle, config.backbone, accelerator.device)
+    log = load_log(log_config(recommender.config.data, config.data))
+    accelerator.print("\n".join(log.facts.lines()))
+
+    began = time.monotonic()
+    n_users = total(recommend_everyone(recommender, log, config, accelerator), accelerator)
+    seconds = time.monotonic() - began
+    accelerator.print(
+        f"{n_users:,} users by {accelerator.num_processes} process(es) in {seconds:,.0f} s, "
+        f"{n_users / seconds:,.0f} users/s; the others were there\n{config.output}"
+    )
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    run_recipe(main, RecommendConfig)
