@@ -18,7 +18,7 @@ from llmrec.hub.drift import FittedDrift
 from llmrec.models.backbone import Backbone
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
-from llmrec.models.drift.neighbours import text_vectors
+from llmrec.models.drift.neighbours import text_neighbours, text_vectors
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 
@@ -48,7 +48,8 @@ def save_generated(folder: Path, n_items: int, with_drift: bool) -> Path:
     if with_drift:
         drift_config = DriftConfig()
         head = DriftHead(drift_config, LatentChain(text_vectors(text)[: drift_config.n_states])).requires_grad_(False)
-        drift = FittedDrift(head, 60.0, text, text.mean(0))
+        near = text_neighbours(text_vectors(text), drift_config.text_neighbours)
+        drift = FittedDrift(head, 60.0, text, text.mean(0), near=near)
         bundle = replace(bundle, config=replace(config, drift=drift_config), drift=drift)
     save_bundle(folder / "bundle", bundle)
     return path
