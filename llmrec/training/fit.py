@@ -150,6 +150,8 @@ def calibrate(task: Task, model: RecommenderModel) -> None:
     """
     if model.items.text is None:
         return
+    if model.items.match is not None:
+        model.items.match.set(0.0, 1.0)  # of an earlier calibration, on which this one must not depend
     _set_novelty(task, model)
     if model.items.match is not None:
         choose_match(model.items.match, model.items.text, lambda: mean_ndcg(task, ModelScorer(model)))

@@ -86,11 +86,15 @@ def test_calibrating_again_changes_nothing(tmp_path: Path) -> None:
     model = RecommenderModel(
         ModelConfig(dim=16, max_history=8), torch.from_numpy(~task.split.cold_items()), torch.randn(log.n_items, 12)
     )
+    match = model.items.match
+    assert match is not None
     calibrate(task, model)
-    once = float(model.novelty)
-    assert once != 0
+    once = float(model.novelty), float(match.strength), float(match.recency)
+    assert once[0] != 0
+    model.novelty.fill_(3.0)
+    match.set(strength=40.0, recency=0.2)  # as an earlier one may have left it
     calibrate(task, model)
-    assert float(model.novelty) == pytest.approx(once)
+    assert (float(model.novelty), float(match.strength), float(match.recency)) == once
 
 
 def test_nearness_of_texts_counts_as_much_as_validation_likes_it() -> None:
