@@ -1,0 +1,66 @@
+"""Rows that processes read in equal shares and then all use, with gradients to the process that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, distributed
+
+from llmrec.data.interactions import Rows
+from llmrec.models.reader import Reader
+
+_alone = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it no process waits for others: what it has read itself stands in for what they would have."""
+    global _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
+
+
+def n_processes() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def equal_share(rows: Rows, process: int, processes: int) -> Rows:
+    """A stretch of (R,) rows, as long as that of every other process; the first rows come again where it cannot be.
+
+    >>> [equal_share(np.array([7, 8, 9]), process, 2).tolist() for process in (0, 1)]
+    [[7, 8], [9, 7]]
+    """
+    return np.resize(rows, (processes, -(-len(rows) // processes)))[process]
+
+
+def own_equal_share(rows: Rows) -> Rows:
+    """This process's."""
+    process = distributed.get_rank() if distributed.is_initialized() else 0
+    return equal_share(rows, process, n_processes())
+
+
+def gathered(share: Tensor, n_rows: int | None = None) -> Tensor:
+    """(n_rows, D) of all processes' equal shares (S, D); without `n_rows` all there are."""
+    if n_processes() == 1 or _alone:
+        return torch.cat([share] * n_processes())[:n_rows]
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(share))[:n_rows]  # type: ignore[no-untyped-call]
+
+
+@torch.no_grad()
+def read_catalog(reader: Reader, accelerator: Accelerator) -> Tensor:
+    """(N, D_text) of the whole catalog by the backbone as it is now, on the CPU; each process reads its share."""
+    mine = np.arange(accelerator.process_index, len(reader.tokens), accelerator.num_processes)
+    describe = "reading the catalog" if accelerator.is_main_process else None
+    table = torch.zeros(len(reader.tokens), reader.backbone.dim, device=accelerator.device)
+    table[torch.from_numpy(mine).to(table.device)] = reader.encode(mine, describe).to(table)
+    whole: Tensor = accelerator.reduce(table, "sum")
+    return whole.cpu()

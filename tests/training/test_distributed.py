@@ -1,0 +1,174 @@
+"""One process and two are the same run: loss, gradients, weights, table, stopping and every figure of the report.
+
+In float64, where nothing but the order of sums is left to differ; and in fp32, as far as that order lets them be. Both
+processes are real ones that speak by gloo; each says how many they are. Dropout is off: each process draws its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from llmrec.config import (
+    BackboneConfig,
+    DataConfig,
+    EvaluationConfig,
+    FinetuneConfig,
+    LoraConfig,
+    ModelConfig,
+    Strategy,
+    TrainConfig,
+)
+from llmrec.data.synthetic import planted_world
+from llmrec.distill_config import DistillationLosses
+from llmrec.evaluation.evaluate import queries_of_test
+from llmrec.models.backbone import Backbone
+from llmrec.models.reader import Reader
+from llmrec.models.transfer import apply_strategy
+from llmrec.training.checkpoints import trainable_state
+from llmrec.training.comparison import Comparison, make_task
+from llmrec.training.distillation import distil
+from llmrec.training.scorer import ModelScorer
+from tests.training.processes import gradients_of_steps, in_processes
+
+WORLD = planted_world(n_users=61, n_items=47, events_per_user=9, seed=1)[0]
+MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=6, dropout=0.0, id_dropout=0.0)
+TRAIN = TrainConfig(epochs=2, batch_targets=70, learning_rate=3e-3, evals_per_epoch=2)
+ADAPT = replace(TRAIN, epochs=1, live_items=21, learning_rate=1e-3, backbone_learning_rate=1e-3, renew_steps=2)
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a run transfers, and what it has otherwise than MODEL, TRAIN and ADAPT."""
+
+    strategy: Strategy = "none"
+    model: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+    adapt: dict[str, Any] = field(default_factory=dict)
+    decoder: bool = False
+    distils: bool = False
+    sharded: bool = False
+
+
+SAMPLED = {"negatives": 13}
+BY_BACKBONE, AS_TEXT = {"history_encoder": "backbone"}, {"history_encoder": "text"}
+CASES = {
+    "ids": Case(),
+    "ids that stop early": Case(train={"epochs": 9, "patience": 1, "learning_rate": 3e-2}),
+    "ids, sampled, accumulated": Case(train=SAMPLED | {"accumulate": 3}),
+    "frozen, accumulated": Case("frozen", model={"similarity": "cosine"}, train={"accumulate": 2}),
+    "last_k": Case("last_k"),
+    "lora, accumulated": Case("lora", adapt={"accumulate": 2}),
+    "lora, sampled, in pieces": Case("lora", adapt=SAMPLED | {"pieces": 3}),
+    "full decoder": Case("full", decoder=True),
+    "histories by the backbone": Case("lora", model=BY_BACKBONE, decoder=True),
+    "histories as text": Case("lora", model=AS_TEXT),
+    "distilled": Case("full", distils=True),
+    "distilled, sampled": Case("full", adapt=SAMPLED, distils=True),
+    "full, sharded": Case("full", adapt={"accumulate": 2}, sharded=True),
+    "lora decoder, sharded": Case("lora", decoder=True, sharded=True),
+    "histories as text, sharded": Case("last_k", model=AS_TEXT, sharded=True),
+}
+
+
+def run(case: Case, path: Path, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """Fits, then adapts or distils, and reports, in however many processes it is called."""
+    accelerator = Accelerator(cpu=True)
+    torch.set_default_dtype(dtype)
+    try:
+        with gradients_of_steps() as gradients:
+            outcome = trained(case, path, folder, accelerator)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return outcome | {"gradients": gradients, "processes": accelerator.num_processes}
+
+
+def trained(case: Case, path: Path, folder: Path, accelerator: Accelerator) -> dict[str, Any]:
+    dtype, texts = torch.get_default_dtype(), WORLD.catalog.texts()
+    backbone = BackboneConfig(
+        name=str(path),
+        hub_id="owner/tiny",
+        max_tokens=24,
+        strategy=case.strategy,
+        last_k=1,
+        lora=LoraConfig(rank=2),
+        kept_states="auto" if dtype == torch.float32 else "none",  # which are fp32
+    )
+    config = FinetuneConfig(
+        DataConfig(),
+        output=folder,
+        backbone=backbone,
+        model=replace(MODEL, **case.model),
+        train=replace(TRAIN, **case.train),
+        adapt=replace(ADAPT, **case.adapt),
+        evaluation=EvaluationConfig(bootstrap_samples=20),
+    )
+    text, reader, histories = None, None, None
+    if case.strategy != "none":
+        reader, frozen = (Reader.of(Backbone.load(backbone).to(dtype), texts) for _ in range(2))
+        text = frozen.backbone.requires_grad_(False).encode(frozen.tokens)
+        apply_strategy(reader.backbone.to(torch.float32), backbone)  # adapters are drawn in fp32
+        reader.backbone.to(dtype)
+        histories = frozen if config.model.history_encoder != "sequence" else None
+    task = make_task("by_time", WORLD, config, accelerator, histories)
+    comparison = Comparison(task, config, queries_of_test(task.split, task.ties, config.evaluation))
+    model = comparison.fit("fitted", config.model, config.train, text, seed=0).model
+    if case.distils and reader is not None:
+        model, progress = distil(task, config, model, reader, DistillationLosses(ranking=1.0, targets=1.0), seed=0)
+        comparison.rank("student", ModelScorer(model))
+        comparison.training += progress.history
+    elif case.strategy not in ("none", "frozen") and reader is not None:
+        comparison.adapt("adapted", model, reader, seed=0)
+    evaluated = comparison.evaluate("fitted", text)
+    tuned = trainable_state(reader.backbone) if reader is not None and case.strategy != "frozen" else {}
+    return {
+        "training": comparison.training,
+        "settings": comparison.settings,
+        "weights": trainable_state(model) | tuned,
+        "table": {} if model.items.text is None else {"text": model.items.text},
+        "rows": {(row.model, row.slice, row.metric): row.value for row in evaluated.rows},
+    }
+
+
+def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """The norm of the difference, in proportion to the norm."""
+    assert one.keys() == other.keys()
+    pairs = [(one[name].double(), other[name].double()) for name in one]
+    scale = sum(float(first.square().sum()) for first, _ in pairs) or 1.0
+    return float((sum(float((first - second).square().sum()) for first, second in pairs) / scale) ** 0.5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_are_one_run(
+    name: str, tiny_bert: Path, tiny_gpt2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES[name]
+    path = tiny_gpt2 if case.decoder else tiny_bert
+    if case.sharded:
+        monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    one = run(case, path, tmp_path / "one", torch.float64)
+    for other in in_processes(2, run, tmp_path, case, path, tmp_path / "two", torch.float64):
+        same(one, other, 1e-9)
+
+
+def same(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> None:
+    """Every gradient, the final weights and the table, in proportion to their norms; every number that is told."""
+    worst = {
+        "gradients": max(map(apart, one["gradients"], other["gradients"])),
+        "weights": apart(one["weights"], other["weights"]),
+        "table": apart(one["table"], other["table"]),
+    }
+    print({name: f"{value:.1e}" for name, value in worst.items()})
+    assert max(worst.values()) < tolerance, worst
+    assert len(one["gradients"]) == len(other["gradients"]) > 3
+    assert len(one["training"]) == len(other["training"]) > 1
+    for expected, found in zip(one["training"], other["training"], strict=True):
+        assert found == pytest.approx(expected, rel=tolerance)
+    assert other["settings"] == one["settings"]
+    assert other["rows"] == pytest.approx(one["rows"], rel=tolerance)
