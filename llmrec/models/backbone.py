@@ -30,6 +30,7 @@ from llmrec.models.fast_linear import Arithmetic, fastest
 from llmrec.models.layers import Entered, keep_first_layers
 from llmrec.models.locate import locate
 from llmrec.models.packing import PackedModel
+from llmrec.models.precision import at_least_fp32
 from llmrec.models.tokens import Tokens
 
 Pooling = Literal["mean", "cls", "last"]
@@ -135,7 +136,7 @@ class Backbone(nn.Module):
         """(U, L) ids and mask -> (U, D_text) unit vectors. entered: what the first layers make of them, if known."""
         with entered.into(self.model) if entered else nullcontext():
             hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return functional.normalize(pool(hidden.float(), attention_mask, self.pooling), dim=-1)
+        return functional.normalize(pool(at_least_fp32(hidden), attention_mask, self.pooling), dim=-1)
 
     def read(self, tokens: Tokens, lower: Lower | None = None) -> Tensor:
         """(N, D_text) vectors, with gradients to the weights that train, in batches of similar length.
@@ -178,7 +179,7 @@ class Backbone(nn.Module):
 
     def _read_packed(self, model: PackedModel, tokens: Tokens) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         for rows, hidden in model.read(tokens):
-            yield rows, functional.normalize(pool(hidden.float(), None, self.pooling), dim=-1)
+            yield rows, functional.normalize(pool(at_least_fp32(hidden), None, self.pooling), dim=-1)
 
     def _packed(self, tokens: Tokens) -> PackedModel | None:
         """What reads `tokens` fastest, where they are worth it and this model can be read so."""

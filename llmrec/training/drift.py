@@ -78,8 +78,9 @@ class Judged:
         parts = [slice(start, start + QUERIES_AT_ONCE) for start in range(0, len(queries), QUERIES_AT_ONCE)]
         for part in parts if accelerator is None else parts[accelerator.process_index :: accelerator.num_processes]:
             scores[part] = base.scores(queries.take(part))
-        for part in parts if accelerator is not None and accelerator.num_processes > 1 else ():
-            scores[part] = accelerator.reduce(scores[part].to(accelerator.device), "sum").cpu()
+        if accelerator is not None and accelerator.num_processes > 1:
+            for part in parts:
+                scores[part] = accelerator.reduce(scores[part].to(accelerator.device), "sum").cpu()
         return cls(queries, scores)
 
     def replay(self, stream: Stream) -> Iterator[tuple[Queries, Tensor, World]]:

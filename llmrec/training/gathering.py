@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,8 @@ def equal_share(rows: Rows, process: int, processes: int) -> Rows:
     >>> [equal_share(np.array([7, 8, 9]), process, 2).tolist() for process in (0, 1)]
     [[7, 8], [9, 7]]
     """
-    return np.resize(rows, (processes, -(-len(rows) // processes)))[process]
+    shares: Rows = np.resize(rows, (processes, -(-len(rows) // processes)))
+    return shares[process]
 
 
 def own_equal_share(rows: Rows) -> Rows:
@@ -50,9 +52,24 @@ def gathered(share: Tensor, n_rows: int | None = None) -> Tensor:
     """(n_rows, D) of all processes' equal shares (S, D); without `n_rows` all there are."""
     if n_processes() == 1 or _alone:
         return torch.cat([share] * n_processes())[:n_rows]
-    from torch.distributed.nn.functional import all_gather
+    everyones: Tensor = _Gather.apply(share)  # type: ignore[no-untyped-call]
+    return everyones[:n_rows]
 
-    return torch.cat(all_gather(share))[:n_rows]  # type: ignore[no-untyped-call]
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes; a row's gradient is the sum of what all processes' losses say of it."""
+
+    @staticmethod
+    def forward(ctx: Any, share: Tensor) -> Tensor:
+        parts = [torch.empty_like(share) for _ in range(n_processes())]
+        distributed.all_gather(parts, share.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.contiguous()
+        distributed.all_reduce(grad)
+        return grad.chunk(n_processes())[distributed.get_rank()]
 
 
 @torch.no_grad()

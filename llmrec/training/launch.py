@@ -58,7 +58,7 @@ def _shards_asked(config: FinetuneConfig | PretrainConfig | RerankConfig) -> str
         if os.environ.get(f"ACCELERATE_USE_{other}", "false").lower() == "true":
             raise ConfigError(
                 f"distributed_type {other}: between steps the model is read, ranked and saved outside of the engine "
-                "that this would hold it in; launch with recipes/accelerate/fsdp.yaml, which shards the same, or ddp.yaml"
+                "that this would hold it in; launch with recipes/accelerate/fsdp.yaml, which shards as much, or ddp"
             )
     if not shards_wanted():
         return None

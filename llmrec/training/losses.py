@@ -15,11 +15,6 @@ LOGITS_AT_ONCE_GPU = 1 << 26  # 256 MiB: fewer, larger kernels
 MIN_ROWS = 16  # targets of a chunk, however large the catalog: products of matrices, not of vectors
 
 
-def at_least_fp32(tensor: Tensor) -> Tensor:
-    """What autocast left in fewer bits, in fp32."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
 class _FullSoftmax(torch.autograd.Function):
     """Loss and gradients in one pass over chunks of targets: each chunk's logits are made, used and dropped.
 

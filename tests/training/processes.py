@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +26,8 @@ def in_processes(n: int, work: Callable[..., dict[str, Any]], folder: Path, *arg
 def _tell(work: Callable[..., dict[str, Any]], folder: Path, *arguments: Any) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)  # of earlier tests, before the fork
     outcome = work(*arguments)
-    torch.save(outcome, folder / f"{os.environ['RANK']}.pt")
+    process = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    torch.save(outcome, folder / f"{process}.pt")
 
 
 @contextmanager

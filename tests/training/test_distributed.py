@@ -6,6 +6,8 @@ processes are real ones that speak by gloo; each says how many they are. Dropout
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from torch import Tensor
 from llmrec.config import (
     BackboneConfig,
     DataConfig,
+    DriftConfig,
     EvaluationConfig,
     FinetuneConfig,
     LoraConfig,
@@ -27,13 +30,22 @@ from llmrec.config import (
 )
 from llmrec.data.synthetic import planted_world
 from llmrec.distill_config import DistillationLosses
+from llmrec.evaluation import ranking
 from llmrec.evaluation.evaluate import queries_of_test
+from llmrec.model_config import HistoryTextConfig
 from llmrec.models.backbone import Backbone
+from llmrec.models.lm_head import make_head
 from llmrec.models.reader import Reader
+from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy
+from llmrec.pretrain_config import ContrastConfig, Objective, PretrainConfig, StepsConfig
+from llmrec.training import comparison, drift, sharing
 from llmrec.training.checkpoints import trainable_state
 from llmrec.training.comparison import Comparison, make_task
+from llmrec.training.corpus import make_corpus
 from llmrec.training.distillation import distil
+from llmrec.training.pretrain import Pretrainer, make_readings, run_of
+from llmrec.training.pretrain_objectives import PretrainObjective
 from llmrec.training.scorer import ModelScorer
 from tests.training.processes import gradients_of_steps, in_processes
 
@@ -57,7 +69,8 @@ class Case:
 
 
 SAMPLED = {"negatives": 13}
-BY_BACKBONE, AS_TEXT = {"history_encoder": "backbone"}, {"history_encoder": "text"}
+BY_BACKBONE = {"history_encoder": "backbone"}
+AS_TEXT = {"history_encoder": "text", "history_text": HistoryTextConfig(max_tokens=100)}
 CASES = {
     "ids": Case(),
     "ids that stop early": Case(train={"epochs": 9, "patience": 1, "learning_rate": 3e-2}),
@@ -117,19 +130,19 @@ def trained(case: Case, path: Path, folder: Path, accelerator: Accelerator) -> d
         reader.backbone.to(dtype)
         histories = frozen if config.model.history_encoder != "sequence" else None
     task = make_task("by_time", WORLD, config, accelerator, histories)
-    comparison = Comparison(task, config, queries_of_test(task.split, task.ties, config.evaluation))
-    model = comparison.fit("fitted", config.model, config.train, text, seed=0).model
+    compared = Comparison(task, config, queries_of_test(task.split, task.ties, config.evaluation))
+    model = compared.fit("fitted", config.model, config.train, text, seed=0).model
     if case.distils and reader is not None:
         model, progress = distil(task, config, model, reader, DistillationLosses(ranking=1.0, targets=1.0), seed=0)
-        comparison.rank("student", ModelScorer(model))
-        comparison.training += progress.history
+        compared.rank("student", ModelScorer(model))
+        compared.training += progress.history
     elif case.strategy not in ("none", "frozen") and reader is not None:
-        comparison.adapt("adapted", model, reader, seed=0)
-    evaluated = comparison.evaluate("fitted", text)
+        compared.adapt("adapted", model, reader, seed=0)
+    evaluated = compared.evaluate("fitted", text)
     tuned = trainable_state(reader.backbone) if reader is not None and case.strategy != "frozen" else {}
     return {
-        "training": comparison.training,
-        "settings": comparison.settings,
+        "training": compared.training,
+        "settings": compared.settings,
         "weights": trainable_state(model) | tuned,
         "table": {} if model.items.text is None else {"text": model.items.text},
         "rows": {(row.model, row.slice, row.metric): row.value for row in evaluated.rows},
@@ -164,7 +177,11 @@ def same(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> None:
         "weights": apart(one["weights"], other["weights"]),
         "table": apart(one["table"], other["table"]),
     }
-    print({name: f"{value:.1e}" for name, value in worst.items()})
+    print(
+        "WORST",
+        {name: f"{value:.1e}" for name, value in worst.items()},
+        [f"{apart(a, b):.0e}" for a, b in zip(one["gradients"], other["gradients"], strict=True)][-12:],
+    )
     assert max(worst.values()) < tolerance, worst
     assert len(one["gradients"]) == len(other["gradients"]) > 3
     assert len(one["training"]) == len(other["training"]) > 1
@@ -172,3 +189,102 @@ def same(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> None:
         assert found == pytest.approx(expected, rel=tolerance)
     assert other["settings"] == one["settings"]
     assert other["rows"] == pytest.approx(one["rows"], rel=tolerance)
+
+
+def pretrained(path: Path, folder: Path, objectives: tuple[Objective, ...]) -> dict[str, Any]:
+    """Some steps of continued pretraining, on batches that two processes cannot halve."""
+    accelerator = Accelerator(cpu=True)
+    torch.manual_seed(0)
+    backbone = BackboneConfig(str(path), "owner/tiny", max_tokens=24, strategy="lora", lora=LoraConfig(rank=2))
+    config = PretrainConfig(
+        DataConfig(),
+        output=folder,
+        objectives=dict.fromkeys(objectives, 0.5),
+        backbone=backbone,
+        contrast=ContrastConfig(negatives=5),
+        train=StepsConfig(steps=4, evaluate_every=2, batch_texts=7, batch_pairs=9, held_out=0.2),
+    )
+    reading = Backbone.load(backbone)
+    head = make_head(reading, config.objectives)
+    apply_strategy(reading, backbone)
+    tokens = reading.tokens(WORLD.catalog.texts())
+    readings = make_readings(make_corpus(WORLD, config), tokens, reading.tokenizer, config)
+    objective = PretrainObjective(reading, head, config.contrast.temperature).double()
+    with gradients_of_steps() as gradients:
+        progress = Pretrainer(objective, readings, config.train, accelerator, run_of(config, "")).fit()
+    return {
+        "gradients": gradients,
+        "training": progress.history,
+        "weights": trainable_state(objective),
+        "table": {},
+        "settings": {"best": progress.best_epoch},
+        "rows": {},
+        "processes": accelerator.num_processes,
+    }
+
+
+@pytest.mark.parametrize("kind", ["masked words and pairs", "next words"])
+def test_two_processes_are_one_pretraining(kind: str, tiny_bert: Path, tiny_gpt2: Path, tmp_path: Path) -> None:
+    path = tiny_gpt2 if kind == "next words" else tiny_bert
+    objectives: tuple[Objective, ...] = ("clm",) if kind == "next words" else ("mlm", "contrast")
+    one = pretrained(path, tmp_path / "one", objectives)
+    for other in in_processes(2, pretrained, tmp_path, path, tmp_path / "two", objectives):
+        same(one, other, 1e-6)
+
+
+def counted(path: Path, folder: Path) -> dict[str, Any]:
+    """A whole comparison, and how much of its work this process did."""
+    accelerator, work = Accelerator(cpu=True), Counter[str]()
+
+    def tally(owner: Any, name: str, size: Callable[..., dict[str, int]]) -> None:
+        plain = getattr(owner, name)
+
+        def watched(*given: Any, **named: Any) -> Any:
+            work.update(size(*given))
+            return plain(*given, **named)
+
+        patch.setattr(owner, name, watched)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "BATCH", 8)
+        patch.setattr(sharing, "BATCH", 8)
+        patch.setattr(drift, "QUERIES_AT_ONCE", 8)
+        tally(Backbone, "encode", lambda _, tokens, *__: {"texts read": len(tokens)})
+        tally(ModelScorer, "scores", lambda _, queries, *__: {"queries": len(queries)})
+        tally(comparison, "fit_baselines", lambda names, *_: {f"fit of {name}": 1 for name in names})
+        backbone = BackboneConfig(str(path), "owner/tiny", max_tokens=24, strategy="lora", lora=LoraConfig(rank=2))
+        config = FinetuneConfig(
+            DataConfig(),
+            output=folder,
+            backbone=backbone,
+            model=MODEL,
+            train=replace(TRAIN, epochs=1),
+            adapt=ADAPT,
+            drift=DriftConfig(n_states=3, refresh_days=(1.0,), ablate=False, text_neighbours=3),
+            evaluation=EvaluationConfig(bootstrap_samples=20, tuning_budget=1, baselines=("popularity", "item_knn")),
+        )
+        texts = WORLD.catalog.texts()
+        text = TextCache(Backbone.load(backbone), folder / "cache", accelerator).vectors(texts)
+
+        def new_reader() -> Reader:
+            reader = Reader.of(Backbone.load(backbone), texts)
+            apply_strategy(reader.backbone, backbone)
+            return reader
+
+        task = make_task("by_time", WORLD, config, accelerator)
+        compared = comparison.compare(task, config, text, new_reader, "main")
+    rows = {(row.model, row.slice, row.metric): row.value for row in compared.evaluated.rows}
+    return {"work": work, "rows": rows, "processes": accelerator.num_processes}
+
+
+def test_no_process_repeats_anothers_work(tiny_bert: Path, tmp_path: Path) -> None:
+    """Reading, scoring and the baselines' fits: what two processes do adds up to what one does, and neither idles."""
+    one = counted(tiny_bert, tmp_path / "one")
+    first, second = in_processes(2, counted, tmp_path, tiny_bert, tmp_path / "two")
+    assert first["work"] + second["work"] == one["work"]
+    assert {"texts read", "queries", "fit of popularity", "fit of item_knn"} == one["work"].keys()
+    for each in (first, second):
+        assert 0.3 < each["work"]["texts read"] / one["work"]["texts read"] < 0.7
+        assert 0.2 < each["work"]["queries"] / one["work"]["queries"] < 0.8
+        assert each["rows"] == first["rows"]
+        assert each["rows"] == pytest.approx(one["rows"], abs=1e-6)

@@ -24,7 +24,7 @@ WORLD = planted_world(n_users=240, n_items=60, events_per_user=10)[0]
 MODEL = ModelConfig(dim=8, layers=1, heads=2, max_history=10, dropout=0.0, id_dropout=0.0)
 # One batch, whose logits take 70 MiB, several times over.
 TRAIN = TrainConfig(epochs=1, batch_targets=10_000, negatives=8192, learning_rate=1e-3)
-ROOM = 250 << 20
+ROOM = 100 << 20
 
 
 def fit(folder: Path, pieces: Any, poor: int | None) -> dict[str, Any]:
