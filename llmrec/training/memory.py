@@ -86,4 +86,4 @@ def memory_explained(knobs: str) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, RuntimeError) and not should_reduce_batch_size(error):
             raise
-        raise OutOfMemory(str(error).split(". ")[0].strip() or "a step", knobs) from error
+        raise OutOfMemory(str(error).partition("\n")[0] or "no room for an array", knobs) from error

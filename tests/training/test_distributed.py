@@ -44,6 +44,7 @@ from llmrec.training.checkpoints import trainable_state
 from llmrec.training.comparison import Comparison, make_task
 from llmrec.training.corpus import make_corpus
 from llmrec.training.distillation import distil
+from llmrec.training.launch import start
 from llmrec.training.pretrain import Pretrainer, make_readings, run_of
 from llmrec.training.pretrain_objectives import PretrainObjective
 from llmrec.training.scorer import ModelScorer
@@ -92,17 +93,16 @@ CASES = {
 
 def run(case: Case, path: Path, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
     """Fits, then adapts or distils, and reports, in however many processes it is called."""
-    accelerator = Accelerator(cpu=True)
     torch.set_default_dtype(dtype)
     try:
         with gradients_of_steps() as gradients:
-            outcome = trained(case, path, folder, accelerator)
+            accelerator, outcome = trained(case, path, folder)
     finally:
         torch.set_default_dtype(torch.float32)
     return outcome | {"gradients": gradients, "processes": accelerator.num_processes}
 
 
-def trained(case: Case, path: Path, folder: Path, accelerator: Accelerator) -> dict[str, Any]:
+def trained(case: Case, path: Path, folder: Path) -> tuple[Accelerator, dict[str, Any]]:
     dtype, texts = torch.get_default_dtype(), WORLD.catalog.texts()
     backbone = BackboneConfig(
         name=str(path),
@@ -122,7 +122,7 @@ def trained(case: Case, path: Path, folder: Path, accelerator: Accelerator) -> d
         adapt=replace(ADAPT, **case.adapt),
         evaluation=EvaluationConfig(bootstrap_samples=20),
     )
-    text, reader, histories = None, None, None
+    accelerator, text, reader, histories = start(config), None, None, None
     if case.strategy != "none":
         reader, frozen = (Reader.of(Backbone.load(backbone).to(dtype), texts) for _ in range(2))
         text = frozen.backbone.requires_grad_(False).encode(frozen.tokens)
@@ -140,13 +140,14 @@ def trained(case: Case, path: Path, folder: Path, accelerator: Accelerator) -> d
         compared.adapt("adapted", model, reader, seed=0)
     evaluated = compared.evaluate("fitted", text)
     tuned = trainable_state(reader.backbone) if reader is not None and case.strategy != "frozen" else {}
-    return {
+    outcome = {
         "training": compared.training,
         "settings": compared.settings,
         "weights": trainable_state(model) | tuned,
         "table": {} if model.items.text is None else {"text": model.items.text},
         "rows": {(row.model, row.slice, row.metric): row.value for row in evaluated.rows},
     }
+    return accelerator, outcome
 
 
 def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
@@ -170,31 +171,41 @@ def test_two_processes_are_one_run(
         same(one, other, 1e-9)
 
 
+@pytest.mark.parametrize("name", ["ids", "lora, accumulated", "full decoder"])
+def test_fp32_differs_by_the_rounding_of_sums(name: str, tiny_bert: Path, tiny_gpt2: Path, tmp_path: Path) -> None:
+    case = CASES[name]
+    path = tiny_gpt2 if case.decoder else tiny_bert
+    one = run(case, path, tmp_path / "one", torch.float32)
+    other = in_processes(2, run, tmp_path, case, path, tmp_path / "two", torch.float32)[0]
+    steps = [apart(a, b) for a, b in zip(one["gradients"], other["gradients"], strict=True)]
+    told = [abs(a - b) / max(abs(a), 1e-9) for a, b in zip(numbers(one), numbers(other), strict=True)]
+    print("FP32", name, [f"{s:.0e}" for s in steps], f"{apart(one['weights'], other['weights']):.1e}", f"{apart(one['table'], other['table']):.1e}", f"{max(told):.1e}")
+    assert steps[0] < 1e-6
+
+
 def same(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> None:
-    """Every gradient, the final weights and the table, in proportion to their norms; every number that is told."""
-    worst = {
+    """Every gradient, the final weights and the table, in proportion to their norms; and all that is told."""
+    assert len(one["gradients"]) == len(other["gradients"]) > 3
+    distances = {
         "gradients": max(map(apart, one["gradients"], other["gradients"])),
         "weights": apart(one["weights"], other["weights"]),
         "table": apart(one["table"], other["table"]),
+        "told": max(abs(a - b) / max(abs(a), 1e-9) for a, b in zip(numbers(one), numbers(other), strict=True)),
     }
-    print(
-        "WORST",
-        {name: f"{value:.1e}" for name, value in worst.items()},
-        [f"{apart(a, b):.0e}" for a, b in zip(one["gradients"], other["gradients"], strict=True)][-12:],
-    )
-    assert max(worst.values()) < tolerance, worst
-    assert len(one["gradients"]) == len(other["gradients"]) > 3
-    assert len(one["training"]) == len(other["training"]) > 1
-    for expected, found in zip(one["training"], other["training"], strict=True):
-        assert found == pytest.approx(expected, rel=tolerance)
-    assert other["settings"] == one["settings"]
-    assert other["rows"] == pytest.approx(one["rows"], rel=tolerance)
+    print("WORST", {name: f"{value:.1e}" for name, value in distances.items()})
+    assert max(distances.values()) < tolerance, distances
+    assert other["settings"] == one["settings"]  # with the best epoch, and what validation has set
+
+
+def numbers(run: dict[str, Any]) -> list[float]:
+    """Losses, validation metrics and when they were measured, and every figure of the report."""
+    points = [value for point in run["training"] for value in point.values() if not isinstance(value, str)]
+    assert len(points) > 3
+    return [*points, *run["rows"].values()]
 
 
 def pretrained(path: Path, folder: Path, objectives: tuple[Objective, ...]) -> dict[str, Any]:
     """Some steps of continued pretraining, on batches that two processes cannot halve."""
-    accelerator = Accelerator(cpu=True)
-    torch.manual_seed(0)
     backbone = BackboneConfig(str(path), "owner/tiny", max_tokens=24, strategy="lora", lora=LoraConfig(rank=2))
     config = PretrainConfig(
         DataConfig(),
@@ -204,7 +215,7 @@ def pretrained(path: Path, folder: Path, objectives: tuple[Objective, ...]) -> d
         contrast=ContrastConfig(negatives=5),
         train=StepsConfig(steps=4, evaluate_every=2, batch_texts=7, batch_pairs=9, held_out=0.2),
     )
-    reading = Backbone.load(backbone)
+    accelerator, reading = start(config), Backbone.load(backbone)
     head = make_head(reading, config.objectives)
     apply_strategy(reading, backbone)
     tokens = reading.tokens(WORLD.catalog.texts())
