@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,8 @@ def log_config(trained: DataConfig, given: DataConfig | None) -> DataConfig:
     """A bundle's log, with what is given otherwise than by default in place of its settings."""
     if given is None:
         return trained
-    changes: dict[str, Any] = {key: value for key, value in asdict(given).items() if value != getattr(DataConfig, key)}
+    settings = {field.name: getattr(given, field.name) for field in fields(given)}
+    changes: dict[str, Any] = {key: value for key, value in settings.items() if value != getattr(DataConfig, key)}
     if changes.keys() & PLACES:
         changes = {key: getattr(given, key) for key in PLACES} | changes
     return replace(trained, **changes)
@@ -173,8 +174,8 @@ def drift_of(bundle: Path, user: str, at: str | None, data: DataConfig | None) -
     times = log.interactions.time[log.interactions.user == row]
     moment = int(times[-1]) + 1 if at is None else seconds_of(at)
     if times[0] >= moment:
-        raise ConfigError(f"user {user!r} has no events before {at}; the first is at {iso(int(times[0]))}")
+        raise ConfigError(f"user {log.user_ids[row]} has no events before {at}; the first is at {iso(int(times[0]))}")
     config = loaded.config
     split, ties = make_split(config.split.names[0], log.interactions, log.n_users, log.n_items, config.split)
     stream = loaded.drift.stream(loaded.config.drift, split, ties, by_text=False)
-    return user_drift(loaded.drift.head, stream, (row, str(user)), moment, log.catalog.label)
+    return user_drift(loaded.drift.head, stream, (row, str(log.user_ids[row])), moment, log.catalog.label)

@@ -16,7 +16,7 @@ import llmrec
 ROOT = Path(__file__).resolve().parents[1]
 # Top to bottom.
 LAYERS = (
-    "errors versions model_config config transfer_config distill_config pretrain_config rerank_config push_config "
+    "errors versions model_config data_config config transfer_config distill_config pretrain_config rerank_config push_config "
     "encode_config evaluate_config recommend_config config_files data models evaluation training hub retrieval "
     "recommender explained everyone service asked questions sharing serving verbs cli"
 ).split()

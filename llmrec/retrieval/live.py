@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from llmrec.config import DriftConfig
 from llmrec.data.interactions import Rows
 from llmrec.data.log import Log
+from llmrec.data.pseudonyms import UserNames
 from llmrec.errors import BundleError, DataError, LlmrecError
 from llmrec.evaluation.replay import MAX_HISTORY, Stream
 from llmrec.hub.drift import FittedDrift
@@ -37,12 +38,13 @@ IDS, CATALOG = "user_ids", "catalog"  # what a saved state has beside `LiveState
 class Live:
     """A `LiveState` whose users have ids, over the items of a recommender, whose lock guards both.
 
-    users: rows by id. origin: what it began with, in words.
+    users: rows by id, or by pseudonym; names: what makes the one of the other. origin: what it began with, in words.
     """
 
     def __init__(self, items: ItemVectors, origin: str = "nothing") -> None:
         self.items, self.origin, self.lock = items, origin, items.lock
         self.users: dict[str, int] = {}
+        self.names = UserNames(items.bundle.config.data.pseudonyms, items.bundle.facts.get("pseudonyms"))
         drift = _neutral() if items.drift is None else items.drift
         self.state = LiveState(drift.head, _stream(items, drift), self.most)
 
@@ -54,8 +56,9 @@ class Live:
     def row(self, user: str) -> int:
         """
         Raises:
-            DataError: nothing has been observed of this user.
+            DataError: nothing has been observed of this user. ConfigError: as `UserNames.of` does.
         """
+        user = self.names.of(user)
         if user not in self.users:
             known = f"nothing is known of user {user!r}, but of {len(self.users):,} others, from {self.origin} on"
             raise DataError("live users", [f"{known}; observe events of the user, or give them as the history"])
@@ -71,6 +74,7 @@ class Live:
 
     def observe_many(self, users: Sequence[str], item: Rows, time: Rows) -> None:
         """Events (E,) in order of arrival, all or none of them; raises as `observe`."""
+        users = [self.names.of(user) for user in users]
         with self.lock:
             self.state.check(item=item, time=time)
             new = [user for user in dict.fromkeys(users) if user not in self.users]
@@ -90,7 +94,7 @@ class Live:
         """
         with self.lock:
             self.state.forget(self.row(user))
-            del self.users[user]
+            del self.users[self.names.of(user)]
 
     def events(self, user: str, at: int | None = None) -> tuple[int, Rows, Rows]:
         """A user's row, and the items and times (T,) of the last events.

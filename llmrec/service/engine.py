@@ -149,6 +149,7 @@ class Engine:
         Raises:
             NotFound: nothing is known of the user.
         """
+        user = self.live.names.of(user)
         if user not in self.live.users and not self.store.events_of(user):
             raise NotFound(f"nothing is known of user {user!r}")
         count = self.replica.delete_user(user, of_log=in_log(self.recommender, user))

@@ -56,7 +56,7 @@ def in_log(recommender: Recommender, user: str) -> bool:
     except (LlmrecError, OSError, ImportError):
         return False
     same = log.facts.fingerprint == recommender.vectors.bundle.facts["fingerprint"]
-    return same and int(log.user_ids.index(user).as_py()) >= 0
+    return same and int(log.user_ids.index(log.names.of(user)).as_py()) >= 0
 
 
 def log_of(live: Live) -> Log:
@@ -74,4 +74,4 @@ def log_of(live: Live) -> Log:
     first, newest = (iso(int(time[order[0]])), iso(int(time[order[-1]]))) if len(order) else ("never", "never")
     counts = len(order), len(rows), len(catalog), len(np.unique(item))
     facts = LogFacts("the live users", *counts, "second", first, newest, 0, 0, 0, "")
-    return Log(Interactions(user[order], item[order], time[order]), catalog, ids, facts)
+    return Log(Interactions(user[order], item[order], time[order]), catalog, ids, facts, live.names)
