@@ -31,8 +31,8 @@ class Fault(NamedTuple):
 def fault_lines(
     file: str, column: str, values: pa.ChunkedArray | pa.Array, faults: Sequence[Fault], quoted: bool = True
 ) -> list[str]:
-    """A line for each fault that has rows. values: (E,) what the file holds, for the examples. quoted: whether these are
-    given; else their rows alone.
+    """A line for each fault that has rows. values: (E,) what the file holds, for the examples. quoted: whether they are
+    given, or their rows alone.
     """
     return [_line(file, column, values, fault, quoted) for fault in faults if fault.rows.any()]
 

@@ -1,8 +1,8 @@
 """What users are called: by their ids, or by keyed hashes of them.
 
 A pseudonym is `p-` and the first 128 bits of HMAC-SHA256 (RFC 2104) of the id, under a key that is itself
-HMAC-SHA256(key, purpose and salt), as in HKDF (RFC 5869). Whoever has the key can tell which pseudonym an id has; nobody
-else can try ids out. It is no anonymity: what a pseudonym did is still there, and may tell who it is.
+HMAC-SHA256(key, purpose and salt), as in HKDF (RFC 5869). Whoever has the key can tell which pseudonym an id has, and
+nobody else can try ids out. It is no anonymity: what a pseudonym did is still there, and may tell who it is.
 """
 
 from __future__ import annotations
@@ -56,20 +56,25 @@ class UserNames:
         """What stands for a key by which a client may send a user's event again, in which an id may be written."""
         return key if key is None or self.config is None else self._digest(f"event\0{self.of(user)}\0{key}")
 
+    def ready(self) -> UserNames:
+        """With the key at hand, where one is needed; raises as `of` does."""
+        self._secret()
+        return self
+
     @property
     def check(self) -> str | None:
         """Tells one key from another, and nothing else of it; None without pseudonyms."""
         return None if self.config is None else _hmac(self._secret(), b"check").hex()[:16]
 
     def _digest(self, message: str) -> str:
-        return f"p-{_hmac(self._secret(), message.encode(errors="surrogatepass")).hex()[:32]}"
+        return f"p-{_hmac(self._secret(), message.encode(errors='surrogatepass')).hex()[:32]}"
 
     def _secret(self) -> bytes:
         if self._key is None and self.config is not None:
             key = _hmac(_read_key(self.config), b"llmrec pseudonyms\0" + self.config.salt.encode())
             if self.known_check is not None and _hmac(key, b"check").hex()[:16] != self.known_check:
                 raise ConfigError(
-                    f"data.pseudonyms: the key in {_place(self.config)} is not the one that users were given their names "
+                    f"data.pseudonyms: the key in {_place(self.config)} is not the one that the pseudonyms were made "
                     "with; give that one, and its salt"
                 )
             self._key = key
@@ -107,12 +112,12 @@ def _read_key(config: PseudonymConfig) -> bytes:
         key = os.environ.get(config.key_env or "", "").strip().encode()
         if not key:
             raise ConfigError(
-                f"data.pseudonyms.key_env: the variable {config.key_env} is not set; users are known by pseudonyms here, "
-                "so give the key that makes them, or ask by pseudonym"
+                f"data.pseudonyms.key_env: the variable {config.key_env} is not set; users are known by pseudonyms "
+                "here, so give the key that makes them, or ask by pseudonym"
             )
     if len(key) < SHORTEST_KEY:
         raise ConfigError(
-            f"data.pseudonyms: the key in {_place(config)} has fewer than {SHORTEST_KEY} characters and could be guessed; "
-            'make one with python -c "import secrets; print(secrets.token_hex(32))"'
+            f"data.pseudonyms: the key in {_place(config)} has fewer than {SHORTEST_KEY} characters and could be "
+            'guessed; make one with python -c "import secrets; print(secrets.token_hex(32))"'
         )
     return key

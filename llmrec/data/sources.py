@@ -45,7 +45,7 @@ def load_log(config: DataConfig) -> Log:
         DataError: everything that is wrong with the data, in one list.
     """
     problems: list[str] = []
-    source, names = config.source or config.interactions or "data", UserNames(config.pseudonyms)
+    source, names = config.source or config.interactions or "data", UserNames(config.pseudonyms).ready()
     events, items = read_tables(config, problems)
     catalog = None if items is None else _catalog(items, config, problems)
     columns = None if events is None else _events(events, config, problems, names)

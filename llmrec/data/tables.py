@@ -73,8 +73,8 @@ def _read(
     columns: Sequence[str] | None,
     quoted: bool,
 ) -> Source:
-    """One table. ids: columns that are text in files without types; columns: those needed, None for all. quoted: whether
-    what a reader complains of is passed on, in which it may quote a row.
+    """One table. ids: columns that are text in files without types; columns: those needed, None for all. quoted: to
+    pass on what a reader complains of, in which it may quote a row.
     """
     place = explicit or source
     if place is None:
