@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.interactions import Interactions
 from llmrec.data.pseudonyms import IDS, UserNames
+from llmrec.data.scrub import counted
 from llmrec.data.timestamps import Resolution, iso
 from llmrec.errors import ConfigError
 
@@ -26,6 +28,7 @@ class LogFacts:
     n_repeats_dropped, n_unknown_items_dropped, n_dropped_by_k_core: events.
     fingerprint: sha256 of the events, the ids and the item texts.
     pseudonyms: which key users' names were made with, see `UserNames.check`; None where these are their ids.
+    n_scrubbed: personal details that were taken out of items' texts, by kind.
     """
 
     source: str
@@ -41,6 +44,7 @@ class LogFacts:
     n_dropped_by_k_core: int
     fingerprint: str
     pseudonyms: str | None = None
+    n_scrubbed: dict[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """For people: what was read, and what was dropped from it."""
@@ -54,6 +58,7 @@ class LogFacts:
             f"{self.n_items:,} items",
             f"from {self.first_time} to {self.last_time}, times to the {self.resolution}",
             *(f"dropped {count:,} {what}" for what, count in dropped.items() if count),
+            *([f"took out of item texts: {counted(self.n_scrubbed)}"] if self.n_scrubbed else []),
         ]
 
 
@@ -101,6 +106,7 @@ def make_log(
     n_unknown_items_dropped: int = 0,
     n_dropped_by_k_core: int = 0,
     names: UserNames = IDS,
+    n_scrubbed: Mapping[str, int] | None = None,
 ) -> Log:
     """A log of at least one event, with its facts."""
     facts = LogFacts(
@@ -117,6 +123,7 @@ def make_log(
         n_dropped_by_k_core=n_dropped_by_k_core,
         fingerprint=_fingerprint(interactions, user_ids, catalog),
         pseudonyms=names.check,
+        n_scrubbed=dict(n_scrubbed or {}),
     )
     return Log(interactions, catalog, user_ids, facts, names)
 

@@ -17,6 +17,7 @@ from llmrec.data.ids import Codes, EncodedIds, encode_ids
 from llmrec.data.interactions import Interactions, Rows
 from llmrec.data.log import Log, LogFacts, make_log
 from llmrec.data.pseudonyms import UserNames
+from llmrec.data.scrub import scrubber_of
 from llmrec.data.tables import HUB, read_items, read_tables
 from llmrec.data.templates import parse_template
 from llmrec.data.timestamps import ParsedTimes, Resolution, parse_times
@@ -47,6 +48,7 @@ def load_log(config: DataConfig) -> Log:
     problems: list[str] = []
     source, names = config.source or config.interactions or "data", UserNames(config.pseudonyms).ready()
     events, items = read_tables(config, problems)
+    items, scrubbed = _scrubbed(items, config)
     catalog = None if items is None else _catalog(items, config, problems)
     columns = None if events is None else _events(events, config, problems, names)
     rows = np.zeros(0, dtype=np.int32)
@@ -56,7 +58,7 @@ def load_log(config: DataConfig) -> Log:
         raise DataError(source, list(dict.fromkeys(problems)))
     del events, items  # a table is as large as what is made of it, and so are its columns
     pa.default_memory_pool().release_unused()
-    read = _Read([_sorted(columns, rows)], columns.users.ids, columns.times.resolution, len(rows))
+    read = _Read([_sorted(columns, rows)], columns.users.ids, columns.times.resolution, len(rows), scrubbed)
     del columns, rows
     pa.default_memory_pool().release_unused()
     log = _filtered(source, read, catalog, config, names)
@@ -72,6 +74,7 @@ def load_catalog(config: DataConfig) -> ItemCatalog:
     problems: list[str] = []
     fields = [part.field for part in parse_template(config.text_template)]
     items = read_items(config, problems, [*fields, *filter(None, [config.release_column])])
+    items, _ = _scrubbed(items, config)
     catalog = None if items is None else _catalog(items, config, problems)
     if catalog is None:
         raise DataError(config.source or config.items or "data", problems)
@@ -84,12 +87,23 @@ class _Read(NamedTuple):
     """A log in time order, before any of it is filtered. n_written: events, those on unknown items too.
 
     events: one, in a list from which it is taken, so that nobody holds a second log while a filter makes the next.
+    scrubbed: what was taken out of the items' texts.
     """
 
     events: list[Interactions]
     user_ids: pa.LargeStringArray
     resolution: Resolution
     n_written: int
+    scrubbed: dict[str, int]
+
+
+def _scrubbed(items: Source | None, config: DataConfig) -> tuple[Source | None, dict[str, int]]:
+    scrubber = scrubber_of(config.scrub)
+    if items is None or scrubber is None:
+        return items, {}
+    but = [config.catalog_item_column, *filter(None, [config.release_column])]
+    table, counts = scrubber.table(items.table, but)
+    return items._replace(table=table), dict(counts)
 
 
 def _catalog(items: Source, config: DataConfig, problems: list[str]) -> ItemCatalog | None:
@@ -104,7 +118,7 @@ def _catalog(items: Source, config: DataConfig, problems: list[str]) -> ItemCata
     )
 
 
-def _events(events: Source, config: DataConfig, problems: list[str], names: UserNames) -> _Events | None:
+def _events(events: Source, config: DataConfig, problems: list[str], called: UserNames) -> _Events | None:
     """The columns of the log, or None where one is missing or there is no event."""
     names = [config.user_column, config.item_column, config.time_column]
     table = events.table
@@ -123,8 +137,8 @@ def _events(events: Source, config: DataConfig, problems: list[str], names: User
     )
     faults = (read.users.faults, read.items.faults, read.times.faults)
     for name, found in zip(names, faults, strict=True):
-        problems += fault_lines(events.name, name, table[name], found, quoted=not names.hidden)
-    return read._replace(users=read.users._replace(ids=names.of_ids(read.users.ids)))
+        problems += fault_lines(events.name, name, table[name], found, quoted=not called.hidden)
+    return read._replace(users=read.users._replace(ids=called.of_ids(read.users.ids)))
 
 
 def _order(events: Source, name: str, config: DataConfig, problems: list[str]) -> Rows:
@@ -193,6 +207,7 @@ def _filtered(source: str, read: _Read, catalog: ItemCatalog, config: DataConfig
         n_unknown_items_dropped=read.n_written - n_known,
         n_dropped_by_k_core=n_unique - len(events),
         names=names,
+        n_scrubbed=read.scrubbed,
     )
 
 

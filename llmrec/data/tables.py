@@ -29,9 +29,36 @@ def read_tables(config: DataConfig, problems: list[str]) -> tuple[Source | None,
     """
     if _embedded(config):
         return movielens_small()
-    events = [config.user_column, config.item_column, config.time_column]
-    wanted = [*events, *filter(None, [config.order_column])]
-    return _table("interactions", config, problems, events[:2], wanted), read_items(config, problems)
+    wanted = [config.user_column, config.item_column, config.time_column, *filter(None, [config.order_column])]
+    return read_events(config, wanted, problems), read_items(config, problems)
+
+
+def read_events(config: DataConfig, columns: Sequence[str], problems: list[str]) -> Source | None:
+    """The table of events alone, with these columns of it and maybe more.
+
+    Raises: as `read_tables` does.
+    """
+    if _embedded(config):
+        return movielens_small()[0]
+    return _table("interactions", config, problems, [config.user_column, config.item_column], columns)
+
+
+def written_files(config: DataConfig) -> tuple[Path, Path]:
+    """The files of events and of items.
+
+    Raises:
+        ConfigError: a log that is in no files of this machine's user: on the hub, or in a package.
+        DataError: there are none, or too many.
+    """
+    found = []
+    for role, explicit in (("interactions", config.interactions), ("items", config.items)):
+        place = explicit or config.source
+        if place is None or place.startswith(HUB) or _embedded(config):
+            raise ConfigError(
+                f"data: the {role} of {place} are in no file that could be written; give files of your own"
+            )
+        found.append(Path(place) if explicit else _in_folder(Path(place), role))
+    return found[0], found[1]
 
 
 def read_items(config: DataConfig, problems: list[str], fields: Sequence[str] | None = None) -> Source | None:

@@ -41,12 +41,10 @@ class Followed:
 
 
 def begin_without_forgotten(recommender: Recommender, store: EventStore) -> Live:
-    """The state that no event of the store has moved, less those users of the log who were deleted."""
-    live, forgotten = begin(recommender.vectors, lambda: recommender.log), store.forgotten()
-    if forgotten:
-        for user in [user for user in live.users if store.digest(user) in forgotten]:
-            live.forget(user)
-    return live
+    """The state that no event of the store has moved, from the log without those of its users who were deleted."""
+    forgotten = store.forgotten()
+    left_out = (lambda user: store.digest(user) in forgotten) if forgotten else None
+    return begin(recommender.vectors, lambda: recommender.log, left_out)
 
 
 def in_log(recommender: Recommender, user: str) -> bool:
