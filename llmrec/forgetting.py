@@ -24,7 +24,7 @@ import yaml
 from llmrec.asked import log_config
 from llmrec.config import DataConfig
 from llmrec.data.forgetting import Records, records_of, write_log_without, write_without
-from llmrec.data.interactions import Mask
+from llmrec.data.interactions import Mask, Ties
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import UserNames
 from llmrec.data.sources import load_log
@@ -174,7 +174,7 @@ def _without(bundle: Bundle, places: Places, whole: Log, split: Split, theirs: M
     return replace(bundle, config=config, model=model, drift=drift, facts=facts)
 
 
-def _split(bundle: Bundle, log: Log) -> tuple[Split, object]:
+def _split(bundle: Bundle, log: Log) -> tuple[Split, Ties]:
     config = bundle.config.split
     return make_split(config.names[0], log.interactions, log.n_users, log.n_items, config)
 
