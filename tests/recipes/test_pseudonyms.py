@@ -1,7 +1,8 @@
-"""A whole run on pseudonyms: no raw id in any byte that it leaves or says, and who has the key is answered by raw ids."""
+"""A whole run on pseudonyms: no raw id in any byte that it leaves or says; with the key, raw ids can be asked by."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from llmrec.config_files import parse_config
 from llmrec.data.pseudonyms import PSEUDONYM, UserNames
 from llmrec.data.synthetic import planted_world
 from llmrec.data.traces import files_in, traces
+from llmrec.data_config import PseudonymConfig
 from llmrec.errors import ConfigError, DataError
 from llmrec.hub.bundle import load_bundle
 from llmrec.hub.share import shareable
@@ -159,10 +161,6 @@ def test_without_the_key_raw_ids_are_refused(
 def test_what_is_pushed_tells_no_place_of_the_key(hidden: Path, tmp_path: Path) -> None:
     (tmp_path / "user.key").write_text(KEY)
     bundle = load_bundle(hidden / "bundle")
-    import dataclasses
-
-    from llmrec.data_config import PseudonymConfig
-
     data = dataclasses.replace(bundle.config.data, pseudonyms=PseudonymConfig(key_file=str(tmp_path / "user.key")))
     shared = shareable(dataclasses.replace(bundle, config=dataclasses.replace(bundle.config, data=data)))
     assert shared.config.data.pseudonyms == PseudonymConfig(key_file="user.key")
