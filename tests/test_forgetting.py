@@ -18,6 +18,8 @@ from llmrec.config import DataConfig
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.data.splits import make_split
+from llmrec.data.traces import files_in, traces
+from llmrec.data_config import PseudonymConfig
 from llmrec.errors import ConfigError
 from llmrec.forgetting import Wish, forget
 from llmrec.forgotten import Forgotten
@@ -67,8 +69,8 @@ def counted(bundle: Bundle, log: Log) -> Arrays:
 def make_world(
     make_bundle: Callable[..., Bundle], add_drift: Callable[..., Bundle], tmp_path: Path, log: Log
 ) -> Callable[..., World]:
-    def make(name: str = "world", without: str | None = None) -> World:
-        data = write_log(tmp_path / name, log, without)
+    def make(name: str = "world", without: str | None = None, **settings: object) -> World:
+        data = replace(write_log(tmp_path / name, log, without), **settings)
         bundle, read = add_drift(make_bundle("frozen")), load_log(data)
         bundle = replace(bundle, config=replace(bundle.config, data=data), facts=asdict(read.facts))
         split, _ = make_split("by_time", read.interactions, read.n_users, read.n_items, bundle.config.split)
@@ -109,6 +111,7 @@ def test_copies_without_a_user_are_as_if_they_had_never_been(world: World, make_
     assert {path: path.read_bytes() for path in before} == before  # all else is as it was
     read = Recommender.from_pretrained(out / "bundle")
     assert load_bundle(out / "bundle").facts["n_forgotten"] == 1
+    assert "are without 1 user(s) who" in (out / "bundle" / "README.md").read_text()
     assert world.user not in read.live.users
     assert read.live.users.keys() == never.recommender.live.users.keys()
     sums = [one.live.sums() for one in (read, never.recommender)]  # of states that begin with the logs
@@ -195,6 +198,28 @@ def test_a_store_and_its_snapshots_forget_too(world: World) -> None:
         world.wish(store=url)
 
 
+def test_who_has_a_pseudonym_is_forgotten_by_either_name(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMREC_TEST_USER_KEY", "k" * 40)
+    hidden = PseudonymConfig(key_env="LLMREC_TEST_USER_KEY")
+    world, never = make_world(pseudonyms=hidden), make_world("never", without="u3-lovelace", pseudonyms=hidden)
+    live = world.recommender
+    live.follow()
+    live.save_state(world.folder / "state")
+    name = live.live.names.of(world.user)
+    outputs = world.folder / "by id", world.folder / "by pseudonym"
+    for output, user in zip(outputs, (world.user, name), strict=True):
+        done = forget(world.wish(users=(user,), output=output, states=(world.folder / "state",)))
+        assert (done.log.n_events, done.traces) == (6, {})
+        assert_never_there(output / "bundle", never)
+        assert not traces(files_in([output]), [world.user, name])
+        assert b"lovelace" in (output / "log/interactions.csv").read_bytes()  # the log has the others' ids, as before
+    monkeypatch.delenv("LLMREC_TEST_USER_KEY")
+    with pytest.raises(ConfigError, match="LLMREC_TEST_USER_KEY is not set"):
+        forget(world.wish(output=world.folder / "third"))
+
+
 def test_the_command_line_tells_what_stays(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(world.folder / "out")
     main(["forget", "--bundle", str(world.bundle), "--user", world.user, "u4-lovelace", "--output", out])
@@ -231,5 +256,5 @@ def test_a_trace_that_is_left_is_told(world: World, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit) as stopped:
         main([*asked, "--json"])
     assert stopped.value.code == 1
-    traces = json.loads(capsys.readouterr().out)["traces"]
-    assert {Path(path).name for path in traces} == {"items.csv", "catalog.parquet"}
+    found = json.loads(capsys.readouterr().out)["traces"]
+    assert {Path(path).name for path in found} == {"items.csv", "catalog.parquet"}
