@@ -84,6 +84,10 @@ class TrainConfig:
     pieces: Literal["auto"] | int = 1
     refit: bool = False
 
+    def __post_init__(self) -> None:
+        if self.pieces != "auto" and self.pieces < 1:
+            raise ConfigError(f"train.pieces={self.pieces}: give auto, or 1 or more")
+
 
 @dataclass(frozen=True)
 class DriftConfig:

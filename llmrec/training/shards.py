@@ -33,8 +33,9 @@ def shards_wanted() -> bool:
     """
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
         return False
-    if os.environ.get("FSDP_OFFLOAD_PARAMS", "false").lower() == "true":
-        raise ConfigError("fsdp_offload_params: true: offloading is not offered; set it to false, or train with LoRA")
+    for setting in ("offload_params", "activation_checkpointing"):
+        if os.environ.get(f"FSDP_{setting.upper()}", "false").lower() == "true":
+            raise ConfigError(f"fsdp_{setting}: true is not offered; set it to false, or train less: LoRA, last_k")
     return True
 
 

@@ -183,6 +183,14 @@ def test_fp32_differs_by_the_rounding_of_sums(name: str, tiny_bert: Path, tiny_g
     assert max(found.values()) < 1e-4, found
 
 
+def test_a_compiled_run_is_the_same(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through Accelerate's setting. What a compiler makes of the graph is its own affair: here it is run as it was."""
+    case = Case("lora", train={"epochs": 0})
+    one = run(case, tiny_bert, tmp_path / "one", torch.float64)
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
+    same(one, in_processes(1, run, tmp_path, case, tiny_bert, tmp_path / "two", torch.float64)[0], 1e-9)
+
+
 def same(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> None:
     found = distances(one, other)
     assert max(found.values()) < tolerance, found
