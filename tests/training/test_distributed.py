@@ -48,6 +48,7 @@ from llmrec.training.launch import start
 from llmrec.training.pretrain import Pretrainer, make_readings, run_of
 from llmrec.training.pretrain_objectives import PretrainObjective
 from llmrec.training.scorer import ModelScorer
+from llmrec.training.trainer import Trainer
 from tests.training.processes import gradients_of_steps, in_processes
 
 WORLD = planted_world(n_users=41, n_items=37, events_per_user=8, seed=1)[0]
@@ -85,23 +86,23 @@ CASES = {
     "distilled": Case("full", distils=True),
     "distilled, sampled": Case("full", adapt=SAMPLED, distils=True),
     "full, sharded, accumulated": Case("full", adapt={"accumulate": 2}, sharded=True),
-    "lora decoder, sharded": Case("lora", decoder=True, sharded=True),
+    "histories by the backbone, sharded": Case("lora", model=BY_BACKBONE, decoder=True, sharded=True),
     "histories as text, sharded": Case("last_k", model=AS_TEXT, sharded=True),
 }
 
 
-def run(case: Case, path: Path, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+def run(case: Case, path: Path, folder: Path, dtype: torch.dtype, resume: bool = False) -> dict[str, Any]:
     """Fits, then adapts or distils, and reports, in however many processes it is called."""
     torch.set_default_dtype(dtype)
     try:
         with gradients_of_steps() as gradients:
-            accelerator, outcome = trained(case, path, folder)
+            accelerator, outcome = trained(case, path, folder, resume)
     finally:
         torch.set_default_dtype(torch.float32)
     return outcome | {"gradients": gradients, "processes": accelerator.num_processes}
 
 
-def trained(case: Case, path: Path, folder: Path) -> tuple[Accelerator, dict[str, Any]]:
+def trained(case: Case, path: Path, folder: Path, resume: bool) -> tuple[Accelerator, dict[str, Any]]:
     dtype, texts = torch.get_default_dtype(), WORLD.catalog.texts()
     backbone = BackboneConfig(
         name=str(path),
@@ -120,6 +121,7 @@ def trained(case: Case, path: Path, folder: Path) -> tuple[Accelerator, dict[str
         train=replace(TRAIN, **case.train),
         adapt=replace(ADAPT, **case.adapt),
         evaluation=EvaluationConfig(bootstrap_samples=20),
+        resume=resume,
     )
     accelerator, text, reader, histories = start(config), None, None, None
     if case.strategy != "none":
@@ -183,6 +185,39 @@ def test_fp32_differs_by_the_rounding_of_sums(name: str, tiny_bert: Path, tiny_g
     assert max(found.values()) < 1e-4, found
 
 
+class Interrupted(Exception):
+    pass
+
+
+def cut_off(case: Case, path: Path, folder: Path) -> dict[str, Any]:
+    """A run that ends after its first checkpoint of the backbone, and goes on from it; beside one that does not end."""
+    whole, measure = run(case, path, folder / "whole", torch.float64), Trainer._measure
+
+    def interrupted(self: Trainer, *given: Any) -> None:
+        measure(self, *given)
+        if self.objective.reader is not None:
+            raise Interrupted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_measure", interrupted)
+        with pytest.raises(Interrupted):
+            run(case, path, folder / "parts", torch.float64)
+    parts = run(case, path, folder / "parts", torch.float64, resume=True)
+    return {"whole": whole, "parts": parts, "processes": parts["processes"]}
+
+
+def test_shards_resume_to_the_same_bits(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights and Adam's moments are gathered into a checkpoint, and shared out again."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    case = Case("full", train={"epochs": 0}, sharded=True)
+    told = in_processes(2, cut_off, tmp_path, case, tiny_bert, tmp_path / "run")[0]
+    whole, parts = told["whole"]["gradients"], told["parts"]["gradients"]
+    assert 0 < len(parts) < len(whole)
+    for expected, found in zip(reversed(whole), reversed(parts), strict=False):
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.slow
 def test_a_compiled_run_is_the_same(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through Accelerate's setting. What a compiler makes of the graph is its own affair: here it is run as it was."""
     case = Case("lora", train={"epochs": 0})
