@@ -62,8 +62,8 @@ class TrainConfig:
     negatives: `full` softmax over the catalog, or the number of shared uniform negatives.
     live_items, backbone_learning_rate: where the backbone itself trains, the items a step reads through it with
         gradients, and its own learning rate.
-    renew_steps: there, after how many steps the whole catalog is read anew, for the items that steps have not read;
-        null: only before each validation.
+    renew_steps: there, after how many steps the whole catalog is read anew; null: only before each validation.
+    pieces: that a process runs its share of a batch in, one by one: the same step in less memory; `auto`: few that fit.
     refit: after the best epoch is known, train anew on train + validation for as long, before the test.
     """
 
@@ -81,6 +81,7 @@ class TrainConfig:
     live_items: int = 256
     backbone_learning_rate: float = 2e-4
     renew_steps: int | None = None
+    pieces: Literal["auto"] | int = 1
     refit: bool = False
 
 
