@@ -60,8 +60,8 @@ class TrainConfig:
 
     epochs: 0 skips the run. patience: measurements without gain before it stops.
     negatives: `full` softmax over the catalog, or the number of shared uniform negatives.
-    live_items, backbone_learning_rate: where the backbone itself trains, the items a step reads through it with
-        gradients, and its own learning rate.
+    live_items, backbone_learning_rate: where the backbone itself trains, the items that all processes of a step read
+        through it with gradients, together, and its own learning rate.
     renew_steps: there, after how many steps the whole catalog is read anew; null: only before each validation.
     pieces: that a process runs its share of a batch in, one by one: the same step in less memory; `auto`: few that fit.
     refit: after the best epoch is known, train anew on train + validation for as long, before the test.
@@ -83,6 +83,10 @@ class TrainConfig:
     renew_steps: int | None = None
     pieces: Literal["auto"] | int = 1
     refit: bool = False
+
+    def __post_init__(self) -> None:
+        if self.pieces != "auto" and self.pieces < 1:
+            raise ConfigError(f"train.pieces={self.pieces}: give auto, or 1 or more")
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.calibration import choose_match, new_item_logits, novelty_of
 from llmrec.training.checkpoints import Progress
+from llmrec.training.gathering import shards_wanted
 from llmrec.training.memory import BACKBONE, STEPS, memory_explained
 from llmrec.training.objectives import Objective, RecommendationObjective
 from llmrec.training.scorer import ModelScorer
-from llmrec.training.shards import ShardedTrainer, shards_wanted
 from llmrec.training.sharing import own_share, rank_shared
 from llmrec.training.trainer import Run, Trainer
 
@@ -197,14 +197,21 @@ def train(
     place = f"{task.split.name}-{name}-{seed}".replace(" ", "-")
     run = Run(name, task.folder / "checkpoints" / place, seed, task.resume, identity)
     with memory_explained(STEPS if objective.backbone is None else f"{STEPS}; {BACKBONE}"):
-        sharded = objective.backbone is not None and task.accelerator.num_processes > 1 and shards_wanted()
-        kind = ShardedTrainer if sharded else Trainer
+        kind = _trainer_of(objective, task.accelerator)
         trainer = kind(objective, windows, validate, config, task.accelerator, run)
         if start is not None:
             trainer.progress.best = start
         progress = trainer.fit()
     task.accelerator.free_memory()
     return progress
+
+
+def _trainer_of(objective: Objective, accelerator: Accelerator) -> type[Trainer]:
+    if objective.backbone is None or accelerator.num_processes == 1 or not shards_wanted():
+        return Trainer
+    from llmrec.training.shards import ShardedTrainer  # its imports take a while
+
+    return ShardedTrainer
 
 
 def _always_better() -> Callable[[], float]:

@@ -239,6 +239,8 @@ class Trainer:
     def _pieces_that_fit(self) -> int:
         """As few as the process with the least room needs for the heaviest batch of the first epoch."""
         windows, groups = self._draw(0)
+        if not groups:
+            return 1
         length = windows.end - windows.start
         heaviest = max((rows for group in groups for rows in group), key=lambda rows: len(rows) * length[rows].max())
 
