@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llmrec.config import DriftConfig
 from llmrec.data.interactions import Rows
 from llmrec.data.log import Log
+from llmrec.drift_config import DriftConfig
 from llmrec.errors import BundleError, DataError, LlmrecError
 from llmrec.evaluation.replay import MAX_HISTORY, Stream
 from llmrec.hub.drift import FittedDrift

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from llmrec.config import Resume, TrainConfig
-from llmrec.data.batches import Windows, epoch_batches, window_batch
+from llmrec.data.batches import HistoryBatch, Windows, epoch_batches, window_batch
 from llmrec.data.interactions import Rows
 from llmrec.training.checkpoints import (
     Progress,
@@ -136,6 +136,11 @@ class Trainer:
 
     def _loss(self, rows: Rows, rng: np.random.Generator) -> Tensor:
         mine = rows[self.accelerator.process_index :: self.accelerator.num_processes]
+        loss: Tensor = self.wrapped(*self._inputs(mine, rng))
+        return loss
+
+    def _inputs(self, mine: Rows, rng: np.random.Generator) -> tuple[HistoryBatch, Tensor | None, Tensor | None]:
+        """What the objective is given of the windows at `mine`: the batch, live rows and negatives."""
         known_time = self.objective.model.config.query_time == "known"
         batch = window_batch(self.windows, mine, known_time)
         live = None
@@ -144,8 +149,7 @@ class Trainer:
         negatives = None
         if self.config.negatives != "full":
             negatives = torch.from_numpy(rng.choice(self.known, self.config.negatives)).to(self.accelerator.device)
-        loss: Tensor = self.wrapped(batch.to(self.accelerator.device), live, negatives)
-        return loss
+        return batch.to(self.accelerator.device), live, negatives
 
     def _measure(self, loss: float, share: float, bar: Any) -> None:
         """Validate, keep the best weights, decide whether to stop, and write a checkpoint."""
@@ -158,7 +162,7 @@ class Trainer:
             self.accelerator.print(f"{self.run.name} epoch {at:.2f}: loss {loss:.3f}, valid ndcg@10 {metric:.4f}")
         bar.set_postfix(loss=f"{loss:.3f}", valid=f"{metric:.4f}")
         self.accelerator.log({f"{self.run.name}/loss": loss, f"{self.run.name}/valid_ndcg": metric}, step=progress.step)
-        if metric > progress.best:
+        if self._keeps(metric):
             progress.best, progress.best_epoch, progress.stale = metric, at, 0
             self.best = trainable_state(self.objective)
         else:
@@ -167,6 +171,10 @@ class Trainer:
             progress.epoch, progress.batch = progress.epoch + 1, 0
         progress.finished = progress.stale >= self.config.patience or progress.epoch >= self.config.epochs
         self._save()
+
+    def _keeps(self, metric: float) -> bool:
+        """Whether the weights of now are the ones to keep."""
+        return metric > self.progress.best
 
     def _save(self) -> None:
         states = self.accelerator.gather(random_state().to(self.accelerator.device)[None]).cpu()
