@@ -112,9 +112,9 @@ def _noise_multiplier(config: PrivacyConfig, delta: float, rate: float, steps: i
                     accountant=config.accountant,
                 )
             )
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:  # of tables as long as the privacy loss is wide
         raise ConfigError(
-            f"privacy.epsilon={config.epsilon} for {steps} steps of {rate:.1%} of the users: {error} Give a larger "
+            f"privacy.epsilon={config.epsilon} for {steps} steps of {rate:.1%} of the users: {error}. Give a larger "
             "epsilon, fewer epochs, or fewer users_per_step"
         ) from error
 
@@ -129,8 +129,7 @@ def _accountant(config: PrivacyConfig) -> Any:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what Opacus says of bounds that could be tighter, and of log(1 - q) where q is 1, which it leaves out."""
-    with warnings.catch_warnings():
+    """Without what is said of bounds that could be tighter, and of infinities that Opacus leaves out."""
+    with warnings.catch_warnings(), np.errstate(divide="ignore", over="ignore"):
         warnings.filterwarnings("ignore", "Optimal order", UserWarning)
-        warnings.filterwarnings("ignore", "divide by zero", RuntimeWarning)
         yield

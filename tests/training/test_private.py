@@ -33,7 +33,7 @@ from llmrec.training.trainer import Run, Trainer
 MODEL = ModelConfig(dim=8, layers=1, heads=2, max_history=4, dropout=0.2, id_dropout=0.2)
 STILL = replace(MODEL, dropout=0.0, id_dropout=0.0)
 TRAIN = TrainConfig(epochs=2, patience=1, learning_rate=0.05, warmup_share=0.0)
-SEEDED = PrivacyConfig(epsilon=4.0, users_per_step=10, secure=False)
+SEEDED = PrivacyConfig(epsilon=4.0, users_per_step=10, secure=False, accountant="rdp")
 LOG = planted_world(n_users=60, n_items=40, events_per_user=9)[0]
 
 
@@ -264,8 +264,8 @@ def test_settings_that_mean_nothing_are_refused(settings: dict[str, float]) -> N
 def test_what_the_data_rules_out_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"delta.*1 / \d+ users"):
         task_of(tmp_path, replace(SEEDED, delta=0.5))
-    with pytest.raises(ConfigError, match=r"epsilon=0\.1 for 60000000"):  # more noise than Opacus looks for
-        task_of(tmp_path, replace(SEEDED, epsilon=0.1, users_per_step=100), replace(TRAIN, epochs=60_000_000))
+    with pytest.raises(ConfigError, match=r"epsilon=0\.1 for 1000000000000 steps"):  # more noise than Opacus looks for
+        task_of(tmp_path, replace(SEEDED, epsilon=0.1, users_per_step=100), replace(TRAIN, epochs=10**12))
     task = task_of(tmp_path, replace(SEEDED, untouched=("items.nothing",)))
     with pytest.raises(ConfigError, match=r"items\.nothing"):
         fit_model("model", task, MODEL, TRAIN, None, 3)
