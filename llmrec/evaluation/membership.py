@@ -68,8 +68,8 @@ def auc_interval(members: Values, others: Values, samples: int = 1000, seed: int
 
 @torch.no_grad()
 def user_losses(model: RecommenderModel, windows: Windows) -> tuple[Rows, Values]:
-    """Users (U,) of the windows, and for each the mean over its targets of - log softmax(scores)[target], over the
-    whole catalog, by the model as it recommends.
+    """Users (U,) of the windows, and for each the mean over its targets of - log softmax(scores)[target] over the whole
+    catalog: asked as training asks, but without dropout.
     """
     training = model.training
     model.eval()

@@ -8,15 +8,15 @@ import torch
 from torch.nn import functional
 
 from llmrec.config import ModelConfig
-from llmrec.data.batches import training_windows
+from llmrec.data.batches import training_windows, window_batch
 from llmrec.data.histories import make_queries
-from llmrec.data.interactions import Mask, Rows
 from llmrec.data.splits import Split
 from llmrec.data.synthetic import planted_world
 from llmrec.evaluation import membership
 from llmrec.evaluation.membership import Attack, attack_lines, auc_interval, user_losses
 from llmrec.evaluation.privacy_words import privacy_text
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.scorer import ModelScorer
 
 MODEL = ModelConfig(dim=32, layers=1, max_history=8, dropout=0.0, id_dropout=0.0)
@@ -27,8 +27,8 @@ def test_the_auc_by_hand() -> None:
     assert found.value == pytest.approx((2 + 1 + 1.5) / 6)
     assert found.low <= found.value <= found.high <= 1
     same = auc_interval(np.ones(50), np.ones(40))
-    assert same == (0.5, 0.5, 0.5)
-    assert auc_interval(np.ones(9), np.zeros(9)) == (1.0, 1.0, 1.0)
+    assert same == pytest.approx((0.5, 0.5, 0.5))
+    assert auc_interval(np.ones(9), np.zeros(9)) == pytest.approx((1.0, 1.0, 1.0))
 
 
 def test_the_interval_is_about_as_wide_as_theory_has_it() -> None:
@@ -47,30 +47,32 @@ def test_false_alarms_are_counted() -> None:
     assert Attack.read({**asdict(attack), "auc": list(attack.auc)}) == attack
 
 
-def test_a_users_loss_is_the_mean_over_targets_of_what_is_recommended(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_once", [30, 30 * 7, 10**6])
+def test_a_users_loss_is_the_mean_over_what_training_asks(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     log, _ = planted_world(n_users=20, n_items=30, events_per_user=6)
-    known = torch.arange(30) % 4 != 0
-    model = RecommenderModel(replace(MODEL, max_history=4, dropout=0.5), known, None)
-    model.novelty.fill_(0.4)
+    model = RecommenderModel(replace(MODEL, max_history=4, dropout=0.5), torch.ones(30, dtype=torch.bool), None)
     windows = training_windows(log.interactions, 20, 4, "strict")
-    monkeypatch.setattr(membership, "SCORES_AT_ONCE", 30 * 7)
+    monkeypatch.setattr(membership, "SCORES_AT_ONCE", at_once)
     users, losses = user_losses(model, windows)
     assert model.training
     assert np.array_equal(users, np.arange(20))
-    queries = make_queries(Split("by_time", log.interactions, np.zeros(120, np.int8), 20, 30, 0, 0), 0)
-    scores = ModelScorer(model).scores(queries)
-    each = functional.cross_entropy(scores, torch.from_numpy(queries.target), reduction="none").double().numpy()
-    first = _firsts(queries.user, 3)  # later ones lie in windows that begin later than a query's history
-    short = training_windows(log.interactions.take(_firsts(log.interactions.user, 3)), 20, 4, "strict")
-    np.testing.assert_allclose(
-        user_losses(model, short)[1], np.bincount(queries.user[first], each[first]) / 3, rtol=1e-5
-    )
-    assert losses.shape == (20,)
+    objective = RecommendationObjective(model.eval())
+    for user in (0, 7):
+        own = np.flatnonzero(windows.histories.user[windows.target[windows.first_target[:-1]]] == user)
+        assert len(own) > 1
+        loss = objective(window_batch(windows, own, False), None, None)
+        assert losses[user] == pytest.approx(float(loss.detach()) / 6, rel=1e-5)
 
 
-def _firsts(user: Rows, n: int) -> Mask:
-    """Each user's first n events."""
-    return np.array([np.sum(user[:event] == user[event]) < n for event in range(len(user))])
+def test_new_items_are_scored_as_they_are_recommended() -> None:
+    log, _ = planted_world(n_users=20, n_items=30, events_per_user=1)
+    model = RecommenderModel(MODEL, torch.arange(30) % 3 != 0, None)
+    model.novelty.fill_(0.7)
+    queries = make_queries(Split("by_time", log.interactions, np.zeros(20, np.int8), 20, 30, 0, 0), 0)
+    target = torch.from_numpy(queries.target)
+    expected = functional.cross_entropy(ModelScorer(model).scores(queries), target, reduction="none")
+    losses = user_losses(model, training_windows(log.interactions, 20, 8, "strict"))[1]
+    np.testing.assert_allclose(losses[queries.user], expected.detach().numpy(), rtol=1e-5)
 
 
 def test_words() -> None:
