@@ -70,6 +70,8 @@ class SplitConfig:
     valid_fraction, test_fraction: of `by_time`'s events.
     ties, leave_one_out_ties: whether events of one moment are in each other's histories (`file_order`, the papers'
         habit) or not (`strict`), by split.
+    held_out_users: share of the users, drawn at random, whose training events are left out, so that one can see whether
+        the others are told from them (`membership`).
     """
 
     names: tuple[SplitName, ...] = ("by_time",)
@@ -77,8 +79,13 @@ class SplitConfig:
     test_fraction: float = 0.1
     ties: Literal["strict", "file_order"] = "strict"
     leave_one_out_ties: Literal["strict", "file_order"] = "strict"
+    held_out_users: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.held_out_users < 1:
+            raise ConfigError(
+                f"split.held_out_users={self.held_out_users}: give a share of the users from 0 to below 1"
+            )
         if "by_time" not in self.names:
             raise ConfigError(
                 f"split.names={list(self.names)}: leave_one_out lets training see the future, so it is reported only "
@@ -212,8 +219,11 @@ class FinetuneConfig:
             )
         if self.privacy is not None and (voids := self._voids()):
             raise ConfigError(f"privacy: there is no guarantee with {'; '.join(voids)}")
-        if self.membership is not None and self.drift is not None:
-            raise ConfigError("membership: drift counts the events of users that are held out too; leave out drift")
+        if self.membership is not None and (self.drift is not None or not self.split.held_out_users):
+            raise ConfigError(
+                "membership: give split.held_out_users, such as .3, from whom those of the training may be told; and "
+                "leave out drift, which counts the events of all"
+            )
 
     def _voids(self) -> list[str]:
         """What uses other users' events without noise, or chooses by them, each with its remedy."""

@@ -58,18 +58,16 @@ class PrivacyConfig:
 class MembershipConfig:
     """Whether it can be told from a model's losses who was in its training.
 
-    held_out: share of the users whose training events are left out, by whom the others are told.
-    reference: also fit a model on half of those held out, and look at how much lower a user's loss is than that
+    Told from users whose training events `split.held_out_users` has left out.
+
+    reference: also fit a model on half of those, and look at how much lower a user's loss is than that
         model's.
     max_users: of either kind, drawn at random.
     """
 
-    held_out: float = 0.5
     reference: bool = False
     max_users: int = 1000
 
     def __post_init__(self) -> None:
-        if not 0 < self.held_out < 1:
-            raise ConfigError(f"membership.held_out={self.held_out}: give a share of the users above 0, below 1")
         if self.max_users < 2:
             raise ConfigError(f"membership.max_users={self.max_users}: give 2 or more")

@@ -14,7 +14,8 @@ OUTSIDE = (
     "the catalog and its texts, and the pretrained language model: taken as public, whoever wrote the texts",
     "settings that somebody chose after looking at results on the same users: every run that was looked at has spent "
     "an epsilon of its own",
-    "other models of the report (baselines, other seeds): they are trained without noise, and not in the bundle",
+    "other models of the report: baselines are trained without noise, other seeds and splits spend an epsilon of their "
+    "own, and none of them is in the bundle",
     "what the model is told once it is used: histories that it is asked about, and events that it observes",
 )
 

@@ -218,13 +218,10 @@ def make_task(
 ) -> Task:
     """The split `name` of the log with the queries that early stopping looks at. reader: see `Task`."""
     split, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
-    held_out = config.membership.held_out if config.membership else 0.0
-    if held_out:
-        split = split.thinned(1 - held_out, config.seeds[0])
     valid = sample_queries(make_queries(split, VALID, ties), config.evaluation.max_valid_queries)
     fractions = config.split.valid_fraction, config.split.test_fraction
     inputs = f"{log.facts.fingerprint} {fractions} {config.evaluation.max_valid_queries} {config.backbone.untuned()}"
-    inputs += f" {held_out} {config.seeds[0]}" if held_out else ""
+    inputs += f" {config.split.held_out_users}" if config.split.held_out_users else ""
     return Task(
         split,
         valid,

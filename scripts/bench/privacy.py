@@ -23,7 +23,15 @@ from accelerate import Accelerator
 from machine import describe, write_record
 from torch import Tensor
 
-from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, TrainConfig
+from llmrec.config import (
+    BackboneConfig,
+    DataConfig,
+    EvaluationConfig,
+    FinetuneConfig,
+    ModelConfig,
+    SplitConfig,
+    TrainConfig,
+)
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.evaluation.columns import aligned
@@ -46,7 +54,8 @@ USUAL = FinetuneConfig(
     model=ModelConfig(id_scale=0.1),
     train=TrainConfig(learning_rate=2e-3, epochs=12, patience=3),
     evaluation=EvaluationConfig(max_queries=5000, max_valid_queries=500),
-    membership=MembershipConfig(held_out=0.3, reference=True),
+    split=SplitConfig(held_out_users=0.3),
+    membership=MembershipConfig(reference=True),
     resume="matching",  # one reference model for all rows with the same layers
 )
 PRIVATE = replace(

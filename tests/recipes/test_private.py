@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from llmrec import Recommender
-from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, FinetuneConfig, LoraConfig, TrainConfig
+from llmrec.config import (
+    BackboneConfig,
+    DataConfig,
+    EvaluationConfig,
+    FinetuneConfig,
+    LoraConfig,
+    SplitConfig,
+    TrainConfig,
+)
 from llmrec.hub.bundle import load_bundle
 from llmrec.model_config import ModelConfig
 from llmrec.privacy_config import MembershipConfig, PrivacyConfig
@@ -35,7 +43,8 @@ def test_a_private_run_says_what_it_guarantees(
         train=train,
         adapt=train,
         privacy=PrivacyConfig(epsilon=3.0, users_per_step=15),
-        membership=MembershipConfig(held_out=0.4, reference=True),
+        split=SplitConfig(held_out_users=0.4),
+        membership=MembershipConfig(reference=True),
         evaluation=EvaluationConfig(baselines=("popularity",), bootstrap_samples=50, explained=0),
     )
     module.main(config)

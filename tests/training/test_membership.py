@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from accelerate import Accelerator
 
-from llmrec.config import DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, TrainConfig
+from llmrec.config import DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, SplitConfig, TrainConfig
 from llmrec.data.splits import TRAIN, UNUSED
 from llmrec.data.synthetic import planted_world
 from llmrec.evaluation.membership import Attack
@@ -24,7 +24,7 @@ CONFIG = FinetuneConfig(
     DataConfig(),
     model=MODEL,
     train=replace(OVERFIT, epochs=3),
-    membership=MembershipConfig(held_out=0.5, reference=True),
+    split=SplitConfig(held_out_users=0.5),
     evaluation=EvaluationConfig(bootstrap_samples=200, max_valid_queries=20),
 )
 

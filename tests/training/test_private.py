@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from torch.nn import functional
 
-from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, LoraConfig, ModelConfig, TrainConfig
+from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, LoraConfig, ModelConfig, SplitConfig, TrainConfig
 from llmrec.data.batches import HistoryBatch, training_windows, window_batch
 from llmrec.data.synthetic import planted_world
 from llmrec.drift_config import DriftConfig
@@ -269,8 +269,10 @@ def test_what_the_data_rules_out_is_refused(tmp_path: Path) -> None:
     task = task_of(tmp_path, replace(SEEDED, untouched=("items.nothing",)))
     with pytest.raises(ConfigError, match=r"items\.nothing"):
         fit_model("model", task, MODEL, TRAIN, None, 3)
-    with pytest.raises(ConfigError, match="held_out"):
-        MembershipConfig(held_out=1.0)
+    with pytest.raises(ConfigError, match="held_out_users"):
+        SplitConfig(held_out_users=1.0)
+    with pytest.raises(ConfigError, match=r"membership: give split\.held_out_users"):
+        FinetuneConfig(DataConfig(), membership=MembershipConfig())
 
 
 def test_without_privacy_the_plain_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
