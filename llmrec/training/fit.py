@@ -29,7 +29,9 @@ from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.calibration import choose_match, new_item_logits, novelty_of
 from llmrec.training.checkpoints import Progress
+from llmrec.training.gathering import shards_wanted
 from llmrec.training.mechanism import Mechanism
+from llmrec.training.memory import BACKBONE, STEPS, memory_explained
 from llmrec.training.objectives import Objective, RecommendationObjective
 from llmrec.training.private import PrivateObjective, PrivateTrainer, leave_untouched, settle
 from llmrec.training.scorer import ModelScorer
@@ -202,13 +204,25 @@ def train(
     identity = _identity(name, replace(task, inputs=inputs), model.config, config, seed)
     place = f"{task.split.name}-{name}-{seed}".replace(" ", "-")
     run = Run(name, task.folder / "checkpoints" / place, seed, task.resume, identity)
-    given = (objective, windows, validate, config, task.accelerator, run)
-    trainer = PrivateTrainer(*given, task.privacy) if task.privacy else Trainer(*given)
-    if start is not None:
-        trainer.progress.best = start
-    progress = trainer.fit()
+    with memory_explained(STEPS if objective.backbone is None else f"{STEPS}; {BACKBONE}"):
+        given = (objective, windows, validate, config, task.accelerator, run)
+        if task.privacy:
+            trainer: Trainer = PrivateTrainer(*given, task.privacy)
+        else:
+            trainer = _trainer_of(objective, task.accelerator)(*given)
+        if start is not None:
+            trainer.progress.best = start
+        progress = trainer.fit()
     task.accelerator.free_memory()
     return progress
+
+
+def _trainer_of(objective: Objective, accelerator: Accelerator) -> type[Trainer]:
+    if objective.backbone is None or accelerator.num_processes == 1 or not shards_wanted():
+        return Trainer
+    from llmrec.training.shards import ShardedTrainer  # its imports take a while
+
+    return ShardedTrainer
 
 
 def _always_better() -> Callable[[], float]:
@@ -219,6 +233,8 @@ def _always_better() -> Callable[[], float]:
 
 def _identity(name: str, task: Task, model: ModelConfig, train: TrainConfig, seed: int) -> str:
     facts = [name, task.split.name, task.ties, task.mask_seen, task.inputs, seed]
-    facts += [dataclasses.asdict(model), dataclasses.asdict(replace(train, refit=False))]  # which comes after the fit
+    trained = dataclasses.asdict(replace(train, refit=False))  # which comes after the fit
+    del trained["pieces"]  # which change no result
+    facts += [dataclasses.asdict(model), trained]
     facts += [dataclasses.asdict(task.privacy)] if task.privacy else []
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

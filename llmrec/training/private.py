@@ -9,7 +9,7 @@ stored for another's, and every item of the catalog counts as known.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from llmrec.data.interactions import Rows
 from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.calibration import RECENCIES
+from llmrec.training.gathering import shards_wanted
 from llmrec.training.mechanism import Mechanism, draw_noise
 from llmrec.training.objectives import Objective, RecommendationObjective
 from llmrec.training.trainer import Run, Trainer
@@ -60,9 +61,9 @@ class PrivateTrainer(Trainer):
         run: Run,
         mechanism: Mechanism,
     ) -> None:
-        if accelerator.distributed_type not in SUPPORTED:
+        if accelerator.distributed_type not in SUPPORTED or (accelerator.num_processes > 1 and shards_wanted()):
             raise ConfigError(
-                f"privacy with {accelerator.distributed_type.value}: a user's gradient has to be whole in one process; "
+                "privacy with weights in shards (FSDP, DeepSpeed): a user's gradient has to be whole in one process; "
                 "launch with recipes/accelerate/ddp.yaml"
             )
         self.mechanism = mechanism
@@ -121,18 +122,17 @@ class PrivateTrainer(Trainer):
         n_targets = int(self.windows.n_targets[rows].sum())
         gradient = torch.zeros(self.n_weights, dtype=torch.float64, device=self.accelerator.device)
         total = torch.zeros((), device=self.accelerator.device)
-        for part in self._parts(rows):
+        for inputs in self._parts(rows, rng):
             with self.accelerator.autocast():
-                loss: Tensor = self.objective(*self._inputs(part, rng))
+                loss: Tensor = self.objective(*inputs)
             parts = torch.autograd.grad(loss / n_targets, self.weights, allow_unused=True, materialize_grads=True)
             gradient += torch.cat([part.flatten() for part in parts]).double()
             total += loss.detach()
         return gradient, total
 
-    def _parts(self, rows: Rows) -> Iterator[Rows]:
-        """A user's windows, about `batch_targets` targets at a time."""
-        part = np.cumsum(self.windows.n_targets[rows]) // self.config.batch_targets
-        yield from np.split(rows, np.flatnonzero(np.diff(part)) + 1)
+    def _mine(self, rows: Rows) -> Rows:
+        """A user is whole in one process."""
+        return rows
 
     def _noise(self, row: int) -> Tensor:
         mechanism = self.mechanism

@@ -64,7 +64,7 @@ def test_a_step_is_the_sum_of_clipped_gradients_of_users(tmp_path: Path) -> None
     """Against each user by itself, through torch.func and a softmax over all logits in fp64, clipped by hand."""
     task = task_of(tmp_path, replace(SEEDED, epsilon=None, clip_norm=24.0))
     model, found = untrained(task, STILL), list[torch.Tensor]()
-    trainer = trainer_of(task, model, replace(TRAIN, batch_targets=3))  # a user's windows are more than a part
+    trainer = trainer_of(task, model, replace(TRAIN, pieces=2))
     trainer._set_gradients = found.append  # type: ignore[method-assign]
     group = max(trainer._draw(0)[1], key=len)
     trainer._step(group, 0)
