@@ -52,16 +52,16 @@ USUAL = FinetuneConfig(
     DataConfig(source="movielens_small", text_template="{title} ({year}). Genres: {genres}"),
     backbone=BackboneConfig(name="packaged:all-MiniLM-L6-v2", max_tokens=48),
     model=ModelConfig(id_scale=0.1),
-    train=TrainConfig(learning_rate=2e-3, epochs=8, patience=3),
-    evaluation=EvaluationConfig(max_queries=5000, max_valid_queries=300),
+    train=TrainConfig(learning_rate=2e-3, epochs=6, patience=3),
+    evaluation=EvaluationConfig(max_queries=4000, max_valid_queries=300),
     split=SplitConfig(held_out_users=0.3),
-    membership=MembershipConfig(reference=True),
+    membership=MembershipConfig(reference=True, max_users=200),
     resume="matching",  # one reference model for all rows with the same layers
 )
 PRIVATE = replace(
     USUAL,
     model=ModelConfig(dim=64, item_ids=False, dropout=0.1, text_match=False),
-    train=TrainConfig(learning_rate=3e-3, epochs=10, negatives=512),
+    train=TrainConfig(learning_rate=2e-3, epochs=10, negatives=512),
 )
 SPENDING = PrivacyConfig(users_per_step=180, clip_norm=0.5, windows_per_user=2, untouched=())
 
