@@ -139,7 +139,7 @@ class Trainer:
         self.optimizer.zero_grad()
         return float(self.accelerator.reduce(total, "sum"))
 
-    # What another way to spread a model over processes does otherwise: see ShardedTrainer.
+    # What other ways to train do otherwise: see ShardedTrainer and PrivateTrainer.
 
     def _share_out(self) -> None:
         """Before the optimizer is given the weights."""
@@ -154,6 +154,10 @@ class Trainer:
 
     def _renew(self) -> None:
         self.objective.renew(self.accelerator)
+
+    def _keeps(self, metric: float) -> bool:
+        """Whether the weights of now are the ones to keep."""
+        return metric > self.progress.best
 
     def _keep_best(self) -> None:
         load_trainable(self.objective, self.best)
@@ -189,7 +193,7 @@ class Trainer:
             self.accelerator.print(f"{self.run.name} epoch {at:.2f}: loss {loss:.3f}, valid ndcg@10 {metric:.4f}")
         bar.set_postfix(loss=f"{loss:.3f}", valid=f"{metric:.4f}")
         self.accelerator.log({f"{self.run.name}/loss": loss, f"{self.run.name}/valid_ndcg": metric}, step=progress.step)
-        if metric > progress.best:
+        if self._keeps(metric):
             progress.best, progress.best_epoch, progress.stale = metric, at, 0
             self.best = trainable_state(self.objective)
         else:
