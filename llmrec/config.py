@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from llmrec.errors import ConfigError
 from llmrec.model_config import ModelConfig
+from llmrec.run_config import CheckpointConfig
 
 Baseline = Literal[
     "popularity",
@@ -246,8 +247,7 @@ class FinetuneConfig:
 
     sasrec: the id-only baseline, by the same trainer, with its own size and training.
     train: the feature-transfer fit, on stored text vectors. adapt: the fit through the backbone that follows where
-    the strategy trains it. drift: rows for the model in the stream of events; null leaves them out. output: the run's
-        folder.
+        the strategy trains it. drift: rows for the model in the stream of events; null: none. output: the run's folder.
     seeds, leave_one_out_seeds: the model and SASRec are fitted once for each (`leave_one_out`, where its own are given,
         for each of those); the first one's model goes into the bundle.
     mixed_precision: None leaves it to `accelerate launch`. resume: go on from the output folder's checkpoints;
@@ -268,6 +268,7 @@ class FinetuneConfig:
     leave_one_out_seeds: tuple[int, ...] | None = None
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     resume: Resume = False
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     trackers: tuple[Literal["tensorboard", "trackio"], ...] = ()
 
     def __post_init__(self) -> None:

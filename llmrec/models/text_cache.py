@@ -24,6 +24,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from llmrec.files import publish, room_for
+from llmrec.logs import phase
 from llmrec.models.backbone import Backbone
 from llmrec.models.cache_dir import default_cache_dir
 from llmrec.models.tokens import Tokens
@@ -80,10 +82,12 @@ class TextCache:
         self.folder = (cache_dir or default_cache_dir()) / "text" / f"{backbone.fingerprint()}{reading}"
         self._shards: dict[Path, Shard] = {}
 
+    @phase("encode")
     def fill(self, texts: Texts, describe: str | None = "encoding item text") -> Filled:
         """Read those of the texts that no shard holds, each once, into shards; none of them is kept in memory."""
         return self._read_share(_keys_of(texts), self._tokens_of(texts), describe)
 
+    @phase("encode")
     def vectors(self, texts: Texts, describe: str | None = "encoding item text") -> Tensor:
         """(N, D_text) of `texts`; only texts that no shard holds are run through the backbone."""
         keys, tokens = _keys_of(texts), self._tokens_of(texts)
@@ -178,8 +182,12 @@ class TextCache:
         raw = torch.from_numpy(keys.view(np.uint8).reshape(len(keys), KEY_BYTES).copy())
         name = hashlib.sha256(keys.tobytes()).hexdigest()[:16]
         partial = self.folder / f"{name}.{os.getpid()}.partial"
-        save_file({"keys": raw, "vectors": vectors.contiguous()}, partial)
-        partial.replace(self.folder / f"{name}.safetensors")
+        try:
+            with phase("write"), room_for(partial, " or set LLMREC_CACHE to a folder that has it"):
+                save_file({"keys": raw, "vectors": vectors.contiguous()}, partial)
+                publish(partial, self.folder / f"{name}.safetensors")
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _keys_of(texts: Texts) -> NDArray[np.bytes_]:

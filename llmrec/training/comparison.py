@@ -21,6 +21,7 @@ from llmrec.evaluation.evaluate import evaluate_split, queries_of_test
 from llmrec.evaluation.ranking import Ranking, Scorer, sample_queries
 from llmrec.evaluation.results import Evaluated, Protocol
 from llmrec.evaluation.slices import make_slices
+from llmrec.logs import phase
 from llmrec.model_config import ModelConfig
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
@@ -59,11 +60,13 @@ class Comparison:
         if streams:
             self.streaming[name] = None
         n_top = max(self.config.evaluation.cutoffs)
-        self.rankings[name].append(rank_sharded(self.task, scorer, self.test, n_top, f"ranking {name}"))
+        with phase("evaluate", name):
+            self.rankings[name].append(rank_sharded(self.task, scorer, self.test, n_top, f"ranking {name}"))
 
     def fit(self, name: str, model: ModelConfig, train: TrainConfig, text: Tensor | None, seed: int) -> Fitted:
         """Feature transfer, or ids alone: fit, rank, record."""
-        fitted = fit_model(name, self.task, model, train, text, seed)
+        with phase("fit", name):
+            fitted = fit_model(name, self.task, model, train, text, seed)
         self.rank(name, ModelScorer(fitted.model))
         settings = {"model": dataclasses.asdict(model), "train": dataclasses.asdict(train)}
         self._record(name, seed, fitted.progress, settings, fitted.model)
@@ -71,7 +74,8 @@ class Comparison:
 
     def adapt(self, name: str, model: RecommenderModel, reader: Reader, seed: int) -> None:
         """Parameter transfer on top of a fitted model: train the backbone too, rank, record."""
-        progress = adapt_backbone(name, self.task, model, self.config.adapt, reader, seed)
+        with phase("adapt", name):
+            progress = adapt_backbone(name, self.task, model, self.config.adapt, reader, seed)
         self.rank(name, ModelScorer(model))
         self._record(name, seed, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
 
@@ -79,7 +83,8 @@ class Comparison:
         """The model in the stream of events: as it stood at the cut-off, kept up to date, and by its parts. The fit's
         stream is that of the model under test.
         """
-        full, judged = task.fit(ModelScorer(fitted.watched), seed)
+        with phase("drift"):
+            full, judged = task.fit(ModelScorer(fitted.watched), seed)
         split = self.task.split.refit() if self.config.train.refit else self.task.split
         until = split.valid_start if split.name == "by_time" else None
         for row in drift_rows(task, judged, full, ModelScorer(fitted.model), until):
@@ -102,11 +107,14 @@ class Comparison:
         )
         if text is None:
             names = [name for name in names if name != "nearest_text"]
-        for name, fitted in fit_baselines(names, baseline_task).items():
+        with phase("baselines"):
+            all_fitted = fit_baselines(names, baseline_task)
+        for name, fitted in all_fitted.items():
             for scorer in fitted.scorers:
                 self.rank(name, scorer, streams=fitted.streams)
             self.settings[name] = fitted.record
 
+    @phase("evaluate")
     def evaluate(self, main: str, text: Tensor | None, also: Sequence[str] = ()) -> Evaluated:
         """also: rows that are compared with every other, as `main` is."""
         config, split = self.config, self.task.split
@@ -199,6 +207,7 @@ def make_task(
         config.resume,
         log.catalog.release_time,
         reader,
+        config.checkpoints,
     )
 
 

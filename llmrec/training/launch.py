@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import InitProcessGroupKwargs, set_seed
 
 from llmrec.config import FinetuneConfig
+from llmrec.evaluate_config import EvaluateConfig
 from llmrec.pretrain_config import PretrainConfig
 from llmrec.rerank_config import RerankConfig
+from llmrec.training.record import open_record
 from llmrec.versions import package_versions
 
 
 def start(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Accelerator:
-    """The accelerator of this process, its trackers open and everything seeded."""
+    """The accelerator of this process, its trackers, log and record open and everything seeded."""
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         log_with=list(config.trackers) or None,
@@ -31,18 +34,22 @@ def start(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Accelerator
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     set_seed(config.seeds[0] if isinstance(config, FinetuneConfig) else config.seed)
-    if accelerator.is_main_process:
-        config.output.mkdir(parents=True, exist_ok=True)
+    open_record(config, accelerator, provenance(accelerator))
     if config.trackers:
         accelerator.init_trackers("llmrec", config=_flat(dataclasses.asdict(config)))
     return accelerator
 
 
-def join() -> Accelerator:
+def join(config: EvaluateConfig | None = None) -> Accelerator:
     """The accelerator of a process that shares work without training anything, and waits a week for the others: a share
     of a large catalog may take hours longer than another, and torch gives up after half an hour.
+
+    config: of a run that has a folder.
     """
-    return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
+    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
+    if config is not None:
+        open_record(config, accelerator, provenance(accelerator))
+    return accelerator
 
 
 def total(count: int, accelerator: Accelerator) -> int:
@@ -56,7 +63,7 @@ def provenance(accelerator: Accelerator) -> dict[str, Any]:
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {gpu}",
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {_memory()}, {gpu}",
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "precision": accelerator.mixed_precision,
@@ -64,6 +71,7 @@ def provenance(accelerator: Accelerator) -> dict[str, Any]:
     }
 
 
+@cache
 def _commit() -> str:
     """The commit of the source tree, with a `+` where it has uncommitted changes."""
     here = Path(__file__).parent
@@ -90,6 +98,13 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def _memory() -> str:
+    try:
+        return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
+    except (AttributeError, OSError, ValueError):  # not a POSIX system
+        return "unknown memory"
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
