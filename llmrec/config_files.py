@@ -49,7 +49,8 @@ def run_recipe(main: Callable[[Config], None], kind: type[Config]) -> None:
         logger.error("%s: %s", name, error, extra={"run": {"status": status}})
         raise SystemExit(error.exit_code) from None
     except BaseException as error:  # a fault of ours, or the user's own interruption
-        logger.debug("failed", exc_info=True, extra={"run": {"status": f"failed: {type(error).__name__}: {error}"}})
+        ended = {"status": f"failed: {type(error).__name__}: {error}"}
+        logger.critical("failed", exc_info=True, extra={"run": ended, "for_file": True})
         raise
     finally:
         logging.getLogger(ROOT).removeHandler(console)

@@ -118,19 +118,21 @@ class JsonLines(logging.Formatter):
 
 
 class _Console(logging.StreamHandler[Any]):
-    """Above a progress bar, where there is one."""
+    """Above a progress bar, where there is one; without what is `for_file`, which Python tells there by itself."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "for_file", False):
+            return
         if "tqdm" not in sys.modules:
-            return super().emit(record)
+            super().emit(record)
+            return
         from tqdm import tqdm
 
         with tqdm.external_write_mode(file=self.stream):
             super().emit(record)
-        return None
 
 
 class LogFile(logging.FileHandler):

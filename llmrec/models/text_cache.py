@@ -8,6 +8,7 @@ concurrent runs can at worst repeat work. Shards are mapped into memory; only th
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -33,6 +34,7 @@ from llmrec.models.tokens import Tokens
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+logger = logging.getLogger(__name__)
 KEY_BYTES = 32  # hexadecimal: numpy strips zero bytes from the ends of raw ones
 TOKENS = b"tokens:"  # before the ids of what is no text of its own
 SHARD_TEXTS = 4096  # at most; some seconds of MiniLM on one core, 6 MiB
@@ -155,7 +157,12 @@ class TextCache:
         """Rows of `distinct`, which are sorted, and the rows of a shard that hold them; for each shard there is now."""
         for path in sorted(self.folder.glob("*.safetensors")) if len(distinct) else []:
             if path not in self._shards:
-                self._shards[path] = Shard.mapped(path)
+                try:
+                    self._shards[path] = Shard.mapped(path)
+                except SafetensorError as error:
+                    logger.warning("%s is damaged (%s): its texts are read again", path, error)
+                    path.unlink(missing_ok=True)
+                    continue
             shard = self._shards[path]
             place = np.searchsorted(distinct, shard.keys).clip(max=len(distinct) - 1)
             theirs = np.flatnonzero(distinct[place] == shard.keys)

@@ -30,23 +30,23 @@ if sys.platform != "linux":
 Recipe = Literal["lora", "frozen"]
 Group = Literal["cache write", "step", "checkpoint", "evaluation", "elsewhere"]
 Start = Callable[[Path, "dict[str, Any] | None"], int]
-# What is killed, one after the other, each time in a run that goes on from the kill before: (group, phases of it).
-CHAINS: dict[Recipe, list[tuple[Group, list[str]]]] = {
+# What is killed, one after the other, each time in a run that goes on from the kill before: a group, and phases of it
+# that come after those of the groups before. One way is chosen.
+AFTER_TRAINING: list[tuple[Group, str]] = [
+    ("evaluation", "evaluate"),
+    ("elsewhere", "drift portrait report figures bundle load explain"),
+]
+CHAINS: dict[Recipe, list[list[tuple[Group, str]]]] = {
     "lora": [
-        ("cache write", ["encode/write"]),
-        ("step", ["fit", "adapt"]),
-        ("checkpoint", ["fit/checkpoint", "adapt/checkpoint"]),
-        ("evaluation", ["evaluate"]),
-        ("elsewhere", ["drift", "portrait", "report", "figures", "bundle", "load"]),
+        [("cache write", "encode/write"), ("step", "fit"), ("checkpoint", "adapt/checkpoint"), *AFTER_TRAINING],
+        [("cache write", "encode/write"), ("checkpoint", "fit/checkpoint"), ("step", "adapt"), *AFTER_TRAINING],
     ],
     "frozen": [
-        ("cache write", ["encode/write"]),
-        ("checkpoint", ["fit/checkpoint"]),
-        ("step", ["fit"]),
-        ("evaluation", ["evaluate", "fit/validate"]),
-        ("elsewhere", ["baselines", "report", "figures", "bundle", "explain"]),
+        [("cache write", "encode/write"), ("checkpoint", "fit/checkpoint"), ("step", "fit"), *AFTER_TRAINING],
+        [("cache write", "encode/write"), ("evaluation", "fit/validate"), ("checkpoint", "fit/checkpoint"),
+         ("step", "fit"), *AFTER_TRAINING],
     ],
-}
+}  # fmt: skip
 ATTEMPTS = 6
 
 
@@ -70,7 +70,8 @@ def settings(recipe: Recipe, data: DataConfig, backbone: Path) -> dict[str, Any]
     }
     if recipe == "lora":
         content["adapt"] = train | {"epochs": 2, "live_items": 16, "backbone_learning_rate": 1e-2}
-        content["drift"] = {"refresh_days": [7], "transition_half_lives_days": [30], "n_states": 3, "ablate": False}
+        terms = ["interest", "environment", "transitions", "gate"]  # the chain's fit takes longer than all the rest
+        content["drift"] = {"terms": terms, "refresh_days": [7], "transition_half_lives_days": [30], "ablate": False}
     return content
 
 
@@ -145,6 +146,10 @@ def phases(folder: Path, since: int = 0) -> list[dict[str, Any]]:
     return [told for told in found if "phase" in told]
 
 
+class Missed(Exception):
+    """A run was over, or struck elsewhere too often."""
+
+
 class Aim(NamedTuple):
     """The `nth` time that a phase begins in a process, and how long it takes from then."""
 
@@ -190,8 +195,8 @@ def kill(start: Start, folder: Path, group: Group, aim: Aim, rng: np.random.Gene
         since = log.stat().st_size if log.exists() else 0
         seconds = float(rng.uniform(0, aim.seconds)) / 2**attempt
         status = start(folder, {"phase": aim.phase, "nth": aim.nth, "seconds": seconds})
-        if status == 0:  # over before it was struck: it goes on from what is there, and strikes sooner
-            continue
+        if status == 0:  # over before it was struck
+            break
         assert status == -signal.SIGKILL, (folder / "output.txt").read_text()[-3000:]
         struck.append(struck_in(folder, since))
         if struck[-1] == group:
@@ -199,17 +204,37 @@ def kill(start: Start, folder: Path, group: Group, aim: Aim, rng: np.random.Gene
         if group == "cache write":
             for path in (folder / "cache").rglob("*.safetensors"):  # what was not to be there yet
                 path.unlink()
-    raise AssertionError(f"{ATTEMPTS} kills missed {aim}: {struck}")
+    raise Missed(f"{aim}: {struck}")
 
 
-def killed_and_resumed(start: Start, reference: Path, folder: Path, recipe: Recipe, seed: int) -> Counter[Group]:
-    """Where it was killed; at its end the run is what the reference is."""
-    rng, struck, aims = np.random.default_rng(seed), Counter[Group](), aims_of(reference)
-    for group, choices in CHAINS[recipe]:
-        phase = str(rng.choice(choices))
-        lengths = np.array([aim.seconds for aim in aims[phase]]) + 1e-3
-        aim = aims[phase][int(rng.choice(len(lengths), p=lengths / lengths.sum()))]
+def killed(start: Start, reference: Path, folder: Path, recipe: Recipe, rng: np.random.Generator) -> Counter[Group]:
+    """Along one of the chains; where it was struck."""
+    struck, aims = Counter[Group](), aims_of(reference)
+    for group, names in CHAINS[recipe][int(rng.integers(len(CHAINS[recipe])))]:
+        choices = [aim for name in names.split() for aim in aims[name]]
+        if group == "evaluation":  # of many, some are over at once
+            lengths = np.array([aim.seconds for aim in choices]) + 1e-3
+            aim = choices[int(rng.choice(len(choices), p=lengths / lengths.sum()))]
+        else:
+            aim = choices[int(rng.integers(len(choices)))]
         struck.update(kill(start, folder, group, aim, rng))
+    return struck
+
+
+def killed_and_resumed(
+    start: Start, reference: Path, place: Callable[[Recipe], Path], recipe: Recipe, seed: int
+) -> Counter[Group]:
+    """Where it was killed; at its end the run is what the reference is."""
+    rng = np.random.default_rng(seed)
+    for _ in range(ATTEMPTS):
+        folder = place(recipe)
+        try:
+            struck = killed(start, reference, folder, recipe, rng)
+            break
+        except Missed as missed:  # it does not count
+            print(f"anew: {missed}", flush=True)
+    else:
+        raise AssertionError("most kills miss: the machine's pace has changed since the reference ran")
     status = start(folder, None)
     assert status == 0, (folder / "output.txt").read_text()[-3000:]
     assert outcome(folder) == outcome(reference)
@@ -230,7 +255,7 @@ def test_two_runs_of_one_seed_are_equal_to_the_bit(
 def test_a_run_that_is_killed_five_times_ends_as_one_that_was_not(
     start: Start, place: Callable[[Recipe], Path], whole: Callable[[Recipe], Path]
 ) -> None:
-    struck = killed_and_resumed(start, whole("lora"), place("lora"), "lora", seed=0)
+    struck = killed_and_resumed(start, whole("lora"), place, "lora", seed=0)
     assert struck.total() >= 5
     assert set(struck) == {"cache write", "step", "checkpoint", "evaluation", "elsewhere"}
 
@@ -240,7 +265,7 @@ def test_fifty_kills(start: Start, place: Callable[[Recipe], Path], whole: Calla
     struck = Counter[Group]()
     for seed in range(10):
         recipe: Recipe = "frozen" if seed % 2 else "lora"
-        struck += killed_and_resumed(start, whole(recipe), place(recipe), recipe, seed)
+        struck += killed_and_resumed(start, whole(recipe), place, recipe, seed)
         print(f"{struck.total()} kills, {seed + 1} runs survived: {dict(struck)}", flush=True)
     assert struck.total() >= 50
     assert min(struck.values()) >= 10
