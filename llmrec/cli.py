@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from inspect import signature
 from typing import Any
 
 from llmrec.errors import LlmrecError
-from llmrec.logs import ROOT, tell_everything, to_console
+from llmrec.logs import Console, detach, tell_everything, to_console
 
 VERBS: dict[str, str] = {
     "recommend": "ten recommendations for a history, or for a user of the bundle's log",
@@ -55,8 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
     except ValueError as error:  # of a configuration that contradicts itself
         parser.error(str(error))
     chosen = vars(parsed[parsed.subcommand])
-    console = to_console(logging.WARNING)
-    if verbose:
+    if verbose:  # warnings come anyway
+        to_console()
         tell_everything()
     try:
         _function(parsed.subcommand)(**chosen)
@@ -64,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"llmrec {parsed.subcommand}: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     finally:
-        logging.getLogger(ROOT).removeHandler(console)
+        detach(Console)
 
 
 def _written_out(arguments: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from llmrec.errors import ConfigError, Interrupted, LlmrecError
-from llmrec.logs import ROOT, tell_everything, to_console
+from llmrec.logs import Console, detach, tell_everything, to_console
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -39,7 +39,7 @@ def run_recipe(main: Callable[[Config], None], kind: type[Config]) -> None:
     """Run a recipe with the configuration of the command line, telling of it on the error stream; what the user can
     mend ends in one message.
     """
-    console = to_console()
+    to_console()
     name = Path(sys.argv[0]).name
     try:
         main(parse_config(kind, description=sys.modules[main.__module__].__doc__))
@@ -53,7 +53,7 @@ def run_recipe(main: Callable[[Config], None], kind: type[Config]) -> None:
         logger.critical("failed", exc_info=True, extra={"run": ended, "for_file": True})
         raise
     finally:
-        logging.getLogger(ROOT).removeHandler(console)
+        detach(Console)
 
 
 def config_from(kind: type[Config], settings: dict[str, Any]) -> Config:

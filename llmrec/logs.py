@@ -49,17 +49,17 @@ def phase(name: str, of: str | None = None) -> Iterator[None]:
         _within.reset(outer)
 
 
-def to_console(level: int = logging.INFO) -> logging.Handler:
+def to_console() -> logging.Handler:
     """Tell on the error stream what is going on. Of several processes only the first one tells more than its errors."""
-    handler = _Console()
-    handler.setLevel(level if _is_first() else logging.ERROR)
+    handler = Console()
+    handler.setLevel(logging.INFO if _is_first() else logging.ERROR)
     return attach(handler)
 
 
 def tell_everything() -> None:
     """On the console, with times and where it comes from."""
     for handler in logging.getLogger(ROOT).handlers:
-        if isinstance(handler, _Console) and _is_first():
+        if isinstance(handler, Console) and _is_first():
             handler.setLevel(logging.DEBUG)
             handler.setFormatter(
                 logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
@@ -94,6 +94,8 @@ def detach(kind: type[logging.Handler]) -> None:
     for handler in [handler for handler in ours.handlers if isinstance(handler, kind)]:
         ours.removeHandler(handler)
         handler.close()
+    if not ours.handlers:
+        ours.setLevel(logging.NOTSET)
 
 
 class JsonLines(logging.Formatter):
@@ -117,7 +119,7 @@ class JsonLines(logging.Formatter):
         return json.dumps(content, ensure_ascii=False, default=str)
 
 
-class _Console(logging.StreamHandler[Any]):
+class Console(logging.StreamHandler[Any]):
     """Above a progress bar, where there is one; without what is `for_file`, which Python tells there by itself."""
 
     def __init__(self) -> None:

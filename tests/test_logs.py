@@ -9,19 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.logs import ROOT, LogFile, detach, phase, tell_everything, to_console, to_file
+from llmrec.logs import Console, LogFile, detach, phase, tell_everything, to_console, to_file
 
 logger = logging.getLogger("llmrec.of.a.test")
 
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    ours = logging.getLogger(ROOT)
-    level, handlers = ours.level, list(ours.handlers)
     yield
     detach(LogFile)
-    ours.setLevel(level)
-    ours.handlers[:] = handlers
+    detach(Console)
+    assert not logging.getLogger("llmrec").handlers
 
 
 def lines(path: Path) -> list[dict[str, object]]:

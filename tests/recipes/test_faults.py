@@ -127,10 +127,10 @@ def whole(start: Start, place: Callable[[Recipe], Path]) -> Callable[[Recipe], P
 
 
 def outcome(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Digests of the bundle's files, and the report without its times."""
+    """Digests of the bundle's files, and the report without its times and the state of the source tree."""
     bundle = {path.name: sha256(path) for path in (folder / "run" / "bundle").iterdir()}
     report = json.loads((folder / "run" / "report.json").read_text())
-    del report["run"]["minutes"]
+    del report["run"]["minutes"], report["run"]["commit"]
     return bundle, report
 
 

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from llmrec.config import BackboneConfig, DataConfig, DriftConfig, FinetuneConfig, TrainConfig
 from llmrec.config_files import parse_config, run_recipe
 from llmrec.errors import ConfigError, Interrupted
-from llmrec.logs import ROOT, phase
+from llmrec.logs import phase
 from llmrec.training.launch import provenance
 from llmrec.training.record import close_record, environment, open_record
 
@@ -23,10 +23,8 @@ logger = logging.getLogger("llmrec.of.a.test")
 
 @pytest.fixture(autouse=True)
 def closed() -> Iterator[None]:
-    level = logging.getLogger(ROOT).level
     yield
     close_record()
-    logging.getLogger(ROOT).setLevel(level)
 
 
 @pytest.fixture
