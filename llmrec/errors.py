@@ -44,3 +44,10 @@ class Interrupted(LlmrecError):
     """A run that was told to end (SIGTERM) and can be gone on with; what it had done is saved."""
 
     exit_code = 143  # what a shell tells of a process that SIGTERM ended
+
+
+class OutOfMemory(LlmrecError, RuntimeError):
+    """Work that is too large for the memory there is. what: that did not fit; knobs: settings that make it smaller."""
+
+    def __init__(self, what: str, knobs: str) -> None:
+        super().__init__(f"out of memory: {what}. What takes less: {knobs}")

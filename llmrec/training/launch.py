@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import platform
 import subprocess
@@ -14,39 +15,70 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import InitProcessGroupKwargs, set_seed
+from accelerate.utils import InitProcessGroupKwargs, patch_environment, set_seed
 
 from llmrec.config import FinetuneConfig
+from llmrec.errors import ConfigError
 from llmrec.evaluate_config import EvaluateConfig
 from llmrec.pretrain_config import PretrainConfig
 from llmrec.rerank_config import RerankConfig
 from llmrec.training.record import open_record
+from llmrec.training.shards import shards_wanted
 from llmrec.versions import package_versions
+
+logger = logging.getLogger(__name__)
+# Processes wait a week for each other: a share of a large catalog, or a baseline, may take hours longer than another,
+# and torch gives up after half an hour.
+PATIENT = InitProcessGroupKwargs(timeout=timedelta(days=7))
 
 
 def start(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Accelerator:
-    """The accelerator of this process, its trackers, log and record open and everything seeded."""
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
-        log_with=list(config.trackers) or None,
-        project_dir=config.output,
-        # The text table is a buffer that each process renews by itself; sending it with each step would be slow.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-    )
-    set_seed(config.seeds[0] if isinstance(config, FinetuneConfig) else config.seed)
+    """The accelerator of this process, its trackers, log and record open and everything seeded.
+
+    Raises:
+        ConfigError: `accelerate launch` was asked for what this run cannot do.
+    """
+    sharded = _shards_asked(config)
+    with patch_environment(ACCELERATE_USE_FSDP="false"):  # shards are llmrec's own, see training/shards.py
+        accelerator = Accelerator(
+            mixed_precision=config.mixed_precision,
+            log_with=list(config.trackers) or None,
+            project_dir=config.output,
+            # The text table is a buffer that each process renews by itself; sending it with each step would be slow.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False), PATIENT],
+        )
     open_record(config, accelerator, provenance(accelerator))
+    if sharded is not None:
+        logger.info(sharded if accelerator.num_processes > 1 else "FSDP: one process has nobody to share with")
+    set_seed(config.seeds[0] if isinstance(config, FinetuneConfig) else config.seed)
     if config.trackers:
         accelerator.init_trackers("llmrec", config=_flat(dataclasses.asdict(config)))
     return accelerator
 
 
-def join(config: EvaluateConfig | None = None) -> Accelerator:
-    """The accelerator of a process that shares work without training anything, and waits a week for the others: a share
-    of a large catalog may take hours longer than another, and torch gives up after half an hour.
+def _shards_asked(config: FinetuneConfig | PretrainConfig | RerankConfig) -> str | None:
+    """What is told of FSDP, where it is asked for; None where it is not."""
+    for other in ("DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{other}", "false").lower() == "true":
+            raise ConfigError(
+                f"distributed_type {other}: between steps the model is read, ranked and saved outside of the engine "
+                "that this would hold it in; launch with recipes/accelerate/fsdp.yaml, which shards as much, or ddp"
+            )
+    if not shards_wanted():
+        return None
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # or transformers would give weights to one process alone
+    if isinstance(config, PretrainConfig):
+        raise ConfigError(
+            "distributed_type FSDP: pretraining is data parallel; launch with recipes/accelerate/ddp.yaml"
+        )
+    if isinstance(config, RerankConfig) or config.backbone.strategy in ("none", "frozen"):
+        return "FSDP: no backbone trains here, and what does is small: it is whole in each process, data parallel (DDP)"
+    return "FSDP: the backbone is sharded while it trains; the fit before it, on stored vectors, is data parallel (DDP)"
 
-    config: of a run that has a folder.
-    """
-    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
+
+def join(config: EvaluateConfig | None = None) -> Accelerator:
+    """The accelerator of a process that shares work without training anything. config: of a run that has a folder."""
+    accelerator = Accelerator(kwargs_handlers=[PATIENT])
     if config is not None:
         open_record(config, accelerator, provenance(accelerator))
     return accelerator
