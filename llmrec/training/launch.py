@@ -22,8 +22,8 @@ from llmrec.errors import ConfigError
 from llmrec.evaluate_config import EvaluateConfig
 from llmrec.pretrain_config import PretrainConfig
 from llmrec.rerank_config import RerankConfig
+from llmrec.training.gathering import shards_wanted
 from llmrec.training.record import open_record
-from llmrec.training.shards import shards_wanted
 from llmrec.versions import package_versions
 
 logger = logging.getLogger(__name__)
