@@ -205,7 +205,8 @@ def begin(items: ItemVectors, read: Callable[[], Log], forgotten: Callable[[str]
 
 def of_log(items: ItemVectors, log: Log, until: int | None, forgotten: Callable[[str], bool] | None = None) -> Live:
     """From the events of a log before `until` (seconds), all of them without it. forgotten: tells users who are left
-    out, with all their events: what comes of it is, to the last bit, what would without them.
+    out, with all their events: what comes of it is, to the last bit, what would without them (unless `k_core` kept
+    events of others for theirs).
 
     Raises:
         DataError: the log has events on items that the catalog lacks.
