@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -27,11 +26,14 @@ from llmrec.model_config import ModelConfig
 from llmrec.models.knowledge import Knowledge, take_over
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.run_config import CheckpointConfig
 from llmrec.training.calibration import choose_match, new_item_logits, novelty_of
 from llmrec.training.checkpoints import Progress
 from llmrec.training.gathering import shards_wanted
+from llmrec.training.mechanism import Mechanism
 from llmrec.training.memory import BACKBONE, STEPS, memory_explained
 from llmrec.training.objectives import Objective, RecommendationObjective
+from llmrec.training.private import PrivateObjective, PrivateTrainer, leave_untouched, settle
 from llmrec.training.scorer import ModelScorer
 from llmrec.training.sharing import own_share, rank_shared
 from llmrec.training.trainer import Run, Trainer
@@ -43,7 +45,7 @@ class Task:
 
     valid: the queries that early stopping looks at. inputs: what else a fit depends on (log, split, backbone), by which
     a checkpoint is known to belong to it. available: (N,) release times, where the catalog gives them. reader: the
-    frozen backbone, where it encodes histories.
+    frozen backbone, where it encodes histories. privacy: of the users, where the fit is to be differentially private.
     """
 
     split: Split
@@ -56,6 +58,8 @@ class Task:
     resume: Resume = False
     available: Rows | None = None
     reader: Reader | None = None
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    privacy: Mechanism | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ def fit_model(
     start: weights of another domain to begin with.
     With `config.refit` the model has then been trained anew, for as long as the best epoch took, on train + validation.
     """
-    watched = new_model(task.split, model_config, text, seed, start, task.reader)
+    watched = new_model(task.split, model_config, text, seed, start, task.reader, everything_known=bool(task.privacy))
+    if task.privacy:
+        leave_untouched(watched, task.privacy)
     objective = RecommendationObjective(watched)
     progress = train(name, task, objective, config, seed, lambda: mean_ndcg(task, ModelScorer(watched)))
     calibrate(task, watched)
@@ -92,7 +98,7 @@ def fit_model(
     longest = replace(config, epochs=max(math.ceil(progress.best_epoch), 1), patience=config.epochs + 1)
     refit = replace(task, split=task.split.refit())
     model = new_model(refit.split, model_config, text, seed, start, task.reader)
-    train(f"{name}-refit", refit, RecommendationObjective(model), longest, seed, _always_better())
+    train(f"{name}-refit", refit, RecommendationObjective(model), longest, seed, None)
     model.calibrate_like(watched)  # this one has seen the validation targets
     return Fitted(watched, model, progress)
 
@@ -104,10 +110,11 @@ def new_model(
     seed: int,
     start: Knowledge | None = None,
     reader: Reader | None = None,
+    everything_known: bool = False,
 ) -> RecommenderModel:
-    """Untrained, on a text table of its own."""
+    """Untrained, on a text table of its own. everything_known: whichever items have training events."""
     torch.manual_seed(seed)
-    known = torch.from_numpy(~split.cold_items())
+    known = torch.from_numpy(~split.cold_items() | everything_known)
     model = RecommenderModel(config, known, None if text is None else text.clone(), reader)
     if start is not None:
         take_over(model, start)
@@ -127,7 +134,7 @@ def adapt_backbone(
         return Progress(finished=True)
     with task.accelerator.main_process_first():
         reader = reader.ahead()
-    objective = RecommendationObjective(model, reader)
+    objective = (PrivateObjective if task.privacy else RecommendationObjective)(model, reader)
 
     def validate() -> float:
         calibrate(task, model)  # for what the backbone reads now, as was done for what it read before
@@ -148,9 +155,11 @@ def calibrate(task: Task, model: RecommenderModel) -> None:
     """By the validation queries: how much nearness of texts counts, and what puts items without training events on the
     scale of the others, before that and after it.
 
-    A model on ids alone knows nothing of such items, and is left as it is.
+    A model on ids alone knows nothing of such items, and is left as it is. Where users are private, so are these.
     """
-    if model.items.text is None:
+    if task.privacy:
+        settle(model, task.privacy)
+    if task.privacy or model.items.text is None:
         return
     if model.items.match is not None:
         model.items.match.set(0.0, 1.0)  # of an earlier calibration, on which this one must not depend
@@ -180,10 +189,11 @@ def train(
     objective: Objective,
     config: TrainConfig,
     seed: int,
-    validate: Callable[[], float],
+    validate: Callable[[], float] | None,
     start: float | None = None,
 ) -> Progress:
-    """Train what trains in `objective` on the task's windows; the best weights by `validate` stay in it.
+    """Train what trains in `objective` on the task's windows; the best weights by `validate`, or the last ones without
+    it, stay in it.
 
     start: what validation gives as it is, if that is to be beaten.
     """
@@ -195,10 +205,13 @@ def train(
     inputs = task.inputs if objective.backbone is None else f"{task.inputs} {objective.backbone.config}"
     identity = _identity(name, replace(task, inputs=inputs), model.config, config, seed)
     place = f"{task.split.name}-{name}-{seed}".replace(" ", "-")
-    run = Run(name, task.folder / "checkpoints" / place, seed, task.resume, identity)
+    run = Run(name, task.folder / "checkpoints" / place, seed, task.resume, identity, task.checkpoints)
     with memory_explained(STEPS if objective.backbone is None else f"{STEPS}; {BACKBONE}"):
-        kind = _trainer_of(objective, task.accelerator)
-        trainer = kind(objective, windows, validate, config, task.accelerator, run)
+        given = (objective, windows, validate, config, task.accelerator, run)
+        if task.privacy:
+            trainer: Trainer = PrivateTrainer(*given, task.privacy)
+        else:
+            trainer = _trainer_of(objective, task.accelerator)(*given)
         if start is not None:
             trainer.progress.best = start
         progress = trainer.fit()
@@ -214,15 +227,10 @@ def _trainer_of(objective: Objective, accelerator: Accelerator) -> type[Trainer]
     return ShardedTrainer
 
 
-def _always_better() -> Callable[[], float]:
-    """A measurement that rises each time: without validation data the last weights are the best."""
-    count = itertools.count()
-    return lambda: float(next(count))
-
-
 def _identity(name: str, task: Task, model: ModelConfig, train: TrainConfig, seed: int) -> str:
     facts = [name, task.split.name, task.ties, task.mask_seen, task.inputs, seed]
     trained = dataclasses.asdict(replace(train, refit=False))  # which comes after the fit
     del trained["pieces"]  # which change no result
     facts += [dataclasses.asdict(model), trained]
+    facts += [dataclasses.asdict(task.privacy)] if task.privacy else []
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
