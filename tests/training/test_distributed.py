@@ -52,7 +52,7 @@ from llmrec.training.trainer import Trainer
 from tests.training.processes import gradients_of_steps, in_processes
 
 WORLD = planted_world(n_users=41, n_items=37, events_per_user=8, seed=1)[0]
-MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=6, dropout=0.0, id_dropout=0.0)
+MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=6, dropout=0.0, id_dropout=0.0, text_match=False)
 TRAIN = TrainConfig(epochs=1, batch_targets=50, learning_rate=3e-3, evals_per_epoch=2)
 ADAPT = replace(TRAIN, live_items=21, learning_rate=1e-3, backbone_learning_rate=1e-3, renew_steps=2)
 
@@ -75,11 +75,11 @@ BY_BACKBONE = {"history_encoder": "backbone"}
 AS_TEXT = {"history_encoder": "text", "history_text": HistoryTextConfig(max_tokens=100)}
 CASES = {
     "ids that stop early": Case(train={"epochs": 9, "patience": 1, "learning_rate": 3e-2}),
-    "ids, sampled, accumulated": Case(train=SAMPLED | {"accumulate": 3}),
-    "frozen, by cosine": Case("frozen", model={"similarity": "cosine"}),
+    "ids, sampled, with idle processes": Case(train=SAMPLED | {"accumulate": 3, "batch_targets": 8}),
+    "frozen, by cosine": Case("frozen", model={"similarity": "cosine", "text_match": True}),
     "last_k, accumulated before": Case("last_k", train={"accumulate": 2}),
     "lora, accumulated": Case("lora", adapt={"accumulate": 2}),
-    "lora, sampled, in pieces": Case("lora", adapt=SAMPLED | {"pieces": 3}),
+    "lora, sampled, in pieces": Case("lora", adapt=SAMPLED | {"pieces": 5}),
     "full decoder": Case("full", decoder=True),
     "histories by the backbone": Case("lora", model=BY_BACKBONE, decoder=True),
     "histories as text": Case("lora", model=AS_TEXT),
@@ -234,7 +234,7 @@ def same(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> None:
 
 def distances(one: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
     """Of the gradients of all steps, the final weights and the table, by their norms; and of all numbers told."""
-    assert len(one["gradients"]) == len(other["gradients"]) > 3
+    assert len(one["gradients"]) == len(other["gradients"]) > 1
     found = {
         "gradients": max(map(apart, one["gradients"], other["gradients"])),
         "weights": apart(one["weights"], other["weights"]),
