@@ -8,7 +8,9 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from llmrec.errors import ConfigError, LlmrecError
+from llmrec.bounds import check_bounds, check_text
+from llmrec.ending import one_message
+from llmrec.errors import ConfigError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -21,20 +23,26 @@ def parse_config(kind: type[Config], arguments: Sequence[str] | None = None, des
 
     arguments: of the command line by default. Later ones win; `--print_config` shows the result as YAML.
     Exits with usage and the reason where a key or a value is wrong.
+
+    Raises:
+        ConfigError: settings that contradict themselves, a number out of its range, or a file that is no text.
     """
     usage = "%(prog)s --config FILE.yaml [--section.key VALUE ...]"  # the full one would bury every error
     parser = _parser(kind, description=description or kind.__doc__, usage=usage)
     parser.add_argument("--config", action="config", help="a YAML file of settings; arguments after it override it")
-    return _instance(kind, parser, parser.parse_args(arguments))
+    arguments = sys.argv[1:] if arguments is None else arguments
+    check_text(arguments)
+    try:
+        parsed = parser.parse_args(arguments)
+    except UnicodeError as error:
+        raise ConfigError(f"--config: no text in UTF-8 ({error}); write it again as such") from error
+    return _instance(kind, parser, parsed)
 
 
 def run_recipe(main: Callable[[Config], None], kind: type[Config]) -> None:
     """Run a recipe with the configuration of the command line; what the user can mend ends in one message."""
-    try:
+    with one_message(Path(sys.argv[0]).name):
         main(parse_config(kind, description=sys.modules[main.__module__].__doc__))
-    except LlmrecError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def config_from(kind: type[Config], settings: dict[str, Any]) -> Config:
@@ -53,7 +61,9 @@ def config_from(kind: type[Config], settings: dict[str, Any]) -> Config:
 def _parser(kind: type[Config], **options: Any) -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(**options)
+    from llmrec.strict_yaml import use_strict_yaml
+
+    parser = ArgumentParser(parser_mode=use_strict_yaml(), **options)
     parser.add_class_arguments(kind, as_group=False)
     return parser
 
@@ -66,7 +76,9 @@ def _instance(kind: type[Config], parser: ArgumentParser, parsed: Any) -> Config
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
         raise
-    return kind(**{key: value for key, value in settings.items() if key != "config"})
+    config = kind(**{key: value for key, value in settings.items() if key != "config"})
+    check_bounds(config)
+    return config
 
 
 def _check_sections(kind: type[Any], parsed: Any, prefix: str = "") -> None:

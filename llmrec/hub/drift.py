@@ -31,7 +31,7 @@ from llmrec.config import DriftConfig
 from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import Split
 from llmrec.evaluation.replay import ChainTables, Stream
-from llmrec.hub.layout import LAYOUT
+from llmrec.hub.layout import LAYOUT, own_file
 from llmrec.models.drift.environment import Arrays
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
@@ -159,8 +159,8 @@ def load_drift(
     """Items that came after the fit and that the untrained backbone has not read lie at the centre: they say nothing
     of anyone's interest.
     """
-    counts = load_numpy(folder / LAYOUT.world) if (folder / LAYOUT.world).is_file() else None
-    tensors = load_file(folder / LAYOUT.drift)
+    counts = load_numpy(own_file(folder, LAYOUT.world)) if (folder / LAYOUT.world).is_file() else None
+    tensors = load_file(own_file(folder, LAYOUT.drift))
     weights = {name.removeprefix(HEAD): weight for name, weight in tensors.items() if name.startswith(HEAD)}
     directions = weights.get("chain.direction")
     head = DriftHead(config, None if directions is None else LatentChain(torch.zeros_like(directions)))

@@ -15,6 +15,7 @@ from llmrec.config import Strategy
 from llmrec.errors import BundleError
 
 FORMAT = 1
+SNAPSHOTS = "snapshots"  # in the hub's cache: a folder for each revision, of links into `blobs` beside them
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,27 @@ def _runs(pid: int) -> bool:
     return pid != os.getpid()
 
 
+def own_file(folder: Path, name: str) -> Path:
+    """The place of a bundle's file.
+
+    Raises:
+        BundleError: it is not there, or is elsewhere: another folder's, by its name or by a link. The hub's cache alone
+            keeps files beside the folder and links to them.
+    """
+    path, home = folder / name, folder.resolve()
+    if Path(name).name != name or not path.is_file():
+        raise BundleError(f"{folder}: {name} is missing; copy or download the bundle again")
+    there = path.resolve().parent
+    if there != home and not (home.parent.name == SNAPSHOTS and there == home.parent.parent / "blobs"):
+        raise BundleError(f"{path} is a link that leads out of the bundle, to {there}; put the file itself there")
+    return path
+
+
+def is_download(folder: Path) -> bool:
+    """Whether a bundle came from the hub, and so from somebody who does not know this machine."""
+    return folder.resolve().parent.name == SNAPSHOTS
+
+
 def digests(folder: Path) -> dict[str, str]:
     """sha256 of every file in a bundle but its settings, which hold these, and its card, which people may edit."""
     files = [path for path in sorted(folder.iterdir()) if path.name not in (LAYOUT.settings, LAYOUT.card)]
@@ -109,9 +131,7 @@ def digests(folder: Path) -> dict[str, str]:
 def check_digests(folder: Path, expected: dict[str, str]) -> None:
     """Raises BundleError for files that are missing or are not what was saved."""
     for name, digest in expected.items():
-        path = folder / name
-        if Path(name).name != name or not path.is_file():
-            raise BundleError(f"{folder}: {name} is missing; copy or download the bundle again")
+        path = own_file(folder, name)
         if _sha256(path) != digest:
             raise BundleError(f"{path} is not the file that was saved (sha256 differs); copy or download it again")
 
