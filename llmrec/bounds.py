@@ -23,7 +23,7 @@ class Range(NamedTuple):
     high: float = math.inf
     above: bool = False
 
-    def __contains__(self, number: float) -> bool:
+    def holds(self, number: float) -> bool:
         return (self.low < number if self.above else self.low <= number) and number <= self.high
 
     def __str__(self) -> str:
@@ -32,8 +32,10 @@ class Range(NamedTuple):
 
 
 SOME, ANY, SHARE, POSITIVE = Range(1, COUNT), Range(0, COUNT), Range(0, 1), Range(0, above=True)
+PART = Range(0, 0.999, above=True)
 LEAST: dict[str, dict[str, Range]] = {
     "DataConfig": {"k_core": ANY},
+    "SplitConfig": {"valid_fraction": PART, "test_fraction": PART},
     "LoraConfig": {"rank": Range(1, WIDTH), "alpha": SOME, "last_k": SOME},
     "BackboneConfig": {"layers": SOME, "max_tokens": Range(2, WIDTH), "last_k": SOME},
     "TrainConfig": {
@@ -87,7 +89,7 @@ def check_bounds(config: Any, prefix: str = "") -> None:
 def _check(name: str, number: float, allowed: Range | None) -> None:
     if isinstance(number, float) and not math.isfinite(number):
         raise ConfigError(f"{name}={number}: give a finite number")
-    if allowed is not None and number not in allowed:
+    if allowed is not None and not allowed.holds(number):
         raise ConfigError(f"{name}={number}: give a number {allowed}")
 
 

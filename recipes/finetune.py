@@ -36,9 +36,9 @@ def main(config: FinetuneConfig) -> None:
     began = time.monotonic()
     bundle_folder = config.output / "bundle"
     check_destination(bundle_folder)
+    log = load_log(config.data)  # before anything is written: a log that cannot be used leaves all as it was
     accelerator = start(config)
     metadata = provenance(accelerator)  # now: the source tree may be another one when the run ends
-    log = load_log(config.data)
     accelerator.print("\n".join(log.facts.lines()))
 
     strategy = config.backbone.strategy

@@ -1,5 +1,5 @@
-"""How deeply the lines of a JSON file nest, told before they are parsed: arrow's reader goes down as deep as they do, and
-where the stack ends there the process ends without a word (seen with pyarrow 26 and brackets 60,000 deep).
+"""How deeply the lines of a JSON file nest, told before they are parsed: arrow's reader goes down as deep as they do,
+and where the stack ends the process ends without a word (seen with pyarrow 26 and brackets 60,000 deep).
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ def read_targets(folder: Path, lora: LoraConfig, base: str) -> list[str]:
     if odd or not isinstance(targets, list) or not all(isinstance(one, str) and NAME.fullmatch(one) for one in targets):
         named = next(iter(odd.items()), ("target_modules", targets))
         raise BundleError(
-            f"{path}: {named[0]}={str(named[1])[:80]!r} is not of the LoRA that llmrec.json describes; copy or download "
-            "the bundle again, and trust none that says so then"
+            f"{path}: {named[0]}={str(named[1])[:80]!r} is not of the LoRA that llmrec.json describes; copy or "
+            "download the bundle again, and trust none that says so then"
         )
     return sorted(targets)
 

@@ -140,7 +140,7 @@ def load_bundle(folder: Path, backbone: str | None = None) -> Bundle:
         recover(folder.resolve())
     record = read_record(folder)
     with readable(folder):
-        check_digests(folder, record["files"])
+        check_digests(folder, record["files"], with_all=True)
         record["config"]["model"].setdefault("text_match", False)  # bundles from before it was there do without
         config = config_from(FinetuneConfig, record["config"])
         base = None if record["base"] is None else BaseModel(**record["base"])

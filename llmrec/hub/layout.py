@@ -128,8 +128,14 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: _sha256(path) for path in files}
 
 
-def check_digests(folder: Path, expected: dict[str, str]) -> None:
-    """Raises BundleError for files that are missing or are not what was saved."""
+def check_digests(folder: Path, expected: dict[str, str], with_all: bool = False) -> None:
+    """Raises BundleError for files that are missing or are not what was saved.
+
+    with_all: also for a file of a bundle that is there and is not among `expected`.
+    """
+    known = {*vars(LAYOUT).values()} - {LAYOUT.settings, LAYOUT.card} - expected.keys() if with_all else set()
+    if strange := [name for name in sorted(known) if (folder / name).exists()]:
+        raise BundleError(f"{folder}: {strange[0]} is not of this bundle; copy or download the bundle again")
     for name, digest in expected.items():
         path = own_file(folder, name)
         if _sha256(path) != digest:

@@ -25,7 +25,7 @@ def save_catalog(folder: Path, catalog: ItemCatalog) -> dict[str, Any]:
 
 
 def load_catalog(folder: Path, settings: dict[str, Any], n_items: int) -> ItemCatalog:
-    """n_items: that the model knows. A few bytes of parquet can stand for any number of rows, so they are counted first.
+    """n_items: that the model knows. A few bytes of parquet can stand for any number of rows: they are counted first.
 
     Raises:
         BundleError: other than so many items, or columns, ids or a template that make no catalog.

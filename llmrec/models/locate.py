@@ -11,8 +11,8 @@ from llmrec.errors import BackboneError
 from llmrec.models.gguf import unpacked
 
 PACKAGED_PREFIX = "packaged:"
-# Of `from_pretrained`. Where this is left open transformers asks at the terminal whether to run a repository's code, and
-# unpickles weights that are not in safetensors.
+# Of `from_pretrained`. Where this is left open transformers asks at the terminal whether to run a repository's code,
+# and unpickles weights that are not in safetensors.
 UNTRUSTED: dict[str, Any] = {"trust_remote_code": False}
 WEIGHTS: dict[str, Any] = {"use_safetensors": True, **UNTRUSTED}
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -36,7 +37,7 @@ class Case(NamedTuple):
     name: str
     lay: Callable[[Path], object]
     told: tuple[str, ...] = ()
-    facts: dict[str, object] = {}
+    facts: Mapping[str, object] = MappingProxyType({})
     options: tuple[str, ...] = ()
 
 
@@ -176,23 +177,27 @@ TOO_FEW = "cannot make three parts"
 FILES = [
     *(Case(f"parquet cut at {share:.0%}", cut(share), ("interactions.parquet: unreadable as parquet", "repair it"))
       for share in (0.0, 0.001, 0.2, 0.5, 0.9, 0.999)),
-    Case("text called parquet", as_bytes("items.parquet", b"item_id,title\n"), ("items.parquet: unreadable as parquet",)),
+    Case("text called parquet", as_bytes("items.parquet", b"item_id,title\n"), ("items.parquet: unreadable",)),
     Case("zip called csv", as_bytes("items.csv", b"PK\x03\x04" + bytes(range(256)) * 9), ("items.csv",)),
     Case("nothing called jsonl", as_bytes("items.jsonl", b""), ("items.jsonl: unreadable as jsonl",)),
     Case("jsonl of lists", as_bytes("items.jsonl", b"[1]\n[2]\n"), ("items.jsonl: unreadable as jsonl",)),
-    Case("jsonl that nests deeply", as_bytes("items.jsonl", b'{"a":' * 99_000 + b"1" + b"}" * 99_000), ("line 1 nests",)),
+    Case("jsonl that nests deeply", as_bytes("items.jsonl", b'{"a":' * 99_000 + b"1" + b"}" * 99_000),
+         ("line 1 nests",)),
     Case("a list that nests deeply", as_bytes("items.jsonl", b'{"a": 1}\n{"a":' + b"[" * 99_000), ("line 2 nests",)),
     Case("brackets in a title", laid(catalog=items(title=first("[{" * 999, TITLES)), suffix=".jsonl"), facts=WHOLE),
-    Case("jsonl with half a surrogate", as_bytes("items.jsonl", b'{"item_id": "i0", "title": "\\ud800"}\n'), ("items.jsonl",)),
+    Case("jsonl with half a surrogate", as_bytes("items.jsonl", b'{"item_id": "i0", "title": "\\ud800"}\n'),
+         ("items.jsonl",)),
     Case("no rows", laid(events().slice(0, 0), items().slice(0, 0)), ("items.parquet: no items", "no events")),
-    Case("no columns", laid(pa.table({}), None), ("interactions.parquet, column 'user_id': missing; the columns are none",)),
+    Case("no columns", laid(pa.table({}), None), ("column 'user_id': missing; the columns are none",)),
     Case("semicolons", as_bytes("items.csv", b"item_id;title\ni0;a\n"), ("its columns are item_id;title",)),
-    Case("csv in Latin-1", as_bytes("items.csv", csv_of(["caf\u00e9", *TITLES[1:]], "latin-1")), ("column 'title'", "UTF-8")),
+    Case("csv in Latin-1", as_bytes("items.csv", csv_of(["caf\u00e9", *TITLES[1:]], "latin-1")),
+         ("column 'title'", "UTF-8")),
     Case("csv in UTF-16", as_bytes("items.csv", csv_of(TITLES, "utf-16")), ("items.csv",)),
     Case("csv with Latin-1 ids", as_bytes("items.csv", b"item_id,title\n\xe9,a\n"), ("items.csv: unreadable", "UTF8")),
     Case("csv with a byte order mark", as_bytes("items.csv", csv_of(TITLES, "utf-8-sig")), facts=WHOLE),
     Case("csv of Windows", as_bytes("items.csv", csv_of(TITLES).replace(b"\n", b"\r\n")), facts=WHOLE),
-    Case("csv with a quote that never ends", as_bytes("items.csv", b'item_id,title\ni0,"a\ni1,b\ni2,c\n'), ("a quote opens in row 1 and never ends",)),
+    Case("csv with a quote that never ends", as_bytes("items.csv", b'item_id,title\ni0,"a\ni1,b\ni2,c\n'),
+         ("a quote opens in row 1 and never ends",)),
     Case("csv with NUL bytes", as_bytes("items.csv", csv_of([t.replace(" ", "\0") for t in TITLES])), facts=WHOLE),
     Case("parquet that is not UTF-8", laid(catalog=items(title=broken_text())), ("column 'title'", "UTF-8")),
     Case("a column twice, csv", doubled(".csv"), ("'user_id' name more than one column",)),
@@ -205,7 +210,8 @@ FILES = [
     Case("an explicit folder", laid(), ("a folder, and not a file",), options=("--data.items", "{folder}")),
     Case("an endless device", laid(), ("/dev/zero: no such file",), options=("--data.items", "/dev/zero")),
     Case("a name that is too long", laid(), ("too long",), options=("--data.items", "x" * 5000 + ".csv")),
-    Case("a template of no column", laid(), ("names plot, which items.parquet lacks",), options=("--data.text_template", "{plot}")),
+    Case("a template of no column", laid(), ("names plot, which items.parquet lacks",),
+         options=("--data.text_template", "{plot}")),
     Case("a time zone of nowhere", laid(), ("timezone='Atlantis'",), options=("--data.timezone", "Atlantis")),
 ]  # fmt: skip
 
@@ -227,14 +233,16 @@ IDENTITIES = [
     Case("users that command a terminal", users([f"\x1b[2J{user}" for user in USERS]), facts=WHOLE),
     Case("null items", laid(catalog=items(item_id=first(None, IDS))), ("missing id in 1 row", "without catalog entry")),
     Case("items twice", laid(catalog=items(item_id=first("i1", IDS))), ("duplicate item id in 1 row (row 2: 'i1')",)),
-    Case("events on unknown items", laid(events(item_id=first("i99", ITEMS))), ("without catalog entry in 1 row (row 1: 'i99')",)),
+    Case("events on unknown items", laid(events(item_id=first("i99", ITEMS))),
+         ("without catalog entry in 1 row (row 1: 'i99')",)),
     Case("events on unknown items, dropped", laid(events(item_id=first("i99", ITEMS))),
          facts={"n_unknown_items_dropped": 1, "n_events": N - 1}, options=("--data.unknown_items", "drop")),
     Case("events on unknown items alone", laid(events(item_id=["i99"] * N)), (f"no event is left of {N}",),
          options=("--data.unknown_items", "drop")),
     Case("items nobody touched", laid(events(item_id=[f"i{row % 3}" for row in range(N)])),
          facts={"n_items": 10, "n_items_with_events": 3}),
-    Case("a core that nobody is in", laid(), (f"no event is left of {N} after k_core=99",), options=("--data.k_core", "99")),
+    Case("a core that nobody is in", laid(), (f"no event is left of {N} after k_core=99",),
+         options=("--data.k_core", "99")),
     Case("a core below nothing", laid(), ("k_core=-1",), options=("--data.k_core", "-1")),
 ]  # fmt: skip
 
@@ -244,25 +252,28 @@ MOMENTS = [
     Case("2^63 as a time", times(first(2**63, TIMES), pa.uint64()), ("time after the year 9999 in 1 row",)),
     Case("2^63 as text", times(first(str(2**63), [str(time) for time in TIMES])), ("unreadable time in 1 row",)),
     Case("1e300 as a time", times(first(1e300, [float(t) for t in TIMES])), ("time after the year 9999",)),
-    Case("NaN as a time", times(first(float("nan"), [float(t) for t in TIMES])), ("unreadable time in 1 row (row 1: nan)",)),
+    Case("NaN as a time", times(first(float("nan"), [float(t) for t in TIMES])), ("unreadable time in 1 row",)),
     Case("infinity as a time", times(first(float("-inf"), [float(t) for t in TIMES])), ("unreadable time in 1 row",)),
     Case("null as a time", times(first(None, TIMES)), ("unreadable time in 1 row (row 1: null)",)),
     Case("negative times", times(first(-5, TIMES)), ("time before 1970 in 1 row (row 1: -5)",)),
     Case("decimal times", times([Decimal(time) for time in TIMES], pa.decimal128(38, 3)), facts=WHOLE),
     Case("times that are structs", times([{"at": 1}] * N), (f"unreadable time in {N} rows",)),
     Case("times that are lists", times([[1]] * N), (f"unreadable time in {N} rows",)),
-    Case("times that are durations", times([timedelta(days=row) for row in range(N)]), (f"unreadable time in {N} rows",)),
+    Case("times that are durations", times([timedelta(days=row) for row in range(N)]),
+         (f"unreadable time in {N} rows",)),
     Case("times that Python has no object for", times([2**60] * N, pa.timestamp("ms")), ("time after the year 9999",)),
     Case("times of another unit here and there", times(first(TIMES[0] * 1000, TIMES)), ("year 9999 in 1 row",)),
     Case("offsets that no clock has", times(["2024-01-01T00:00+99:00"] * N), (f"unreadable time in {N} rows",)),
     Case("the 30th of February", times(["2024-02-30"] * N), (f"unreadable time in {N} rows",)),
     Case("time that runs backwards", laid(events().take(list(range(N))[::-1])), facts=WHOLE),
     Case("time that stands still", times([START] * N), ("too few distinct times",)),
-    Case("every event twice", laid(pa.concat_tables([events(), events()])), facts=GOOD | {"n_events": N, "n_repeats_dropped": N}),
+    Case("every event twice", laid(pa.concat_tables([events(), events()])),
+         facts=GOOD | {"n_events": N, "n_repeats_dropped": N}),
     Case("two events", laid(events().slice(0, 2)), (TOO_FEW,)),
     Case("one user", users(["only"] * N), facts={"n_users": 1, "n_events": 10, "n_repeats_dropped": N - 10}),
     Case("one item", laid(events(item_id=["i0"] * N), items().slice(0, 1)), facts={"n_items": 1, "n_events": 8}),
-    Case("a test of new items alone", laid(events(user_id=[f"u{row}" for row in range(N)], item_id=LATER)), facts={"n_events": N}),
+    Case("a test of new items alone", laid(events(user_id=[f"u{row}" for row in range(N)], item_id=LATER)),
+         facts={"n_events": N}),
 ]  # fmt: skip
 
 TEXTS = [
@@ -273,7 +284,7 @@ TEXTS = [
     Case("titles of all scripts", laid(catalog=items(title=SPOKEN), suffix=".jsonl"), facts=WHOLE),
     Case("titles that command a terminal", laid(catalog=items(title=COMMANDS), suffix=".jsonl"), facts=WHOLE),
     Case("titles that are null", laid(catalog=items(title=pa.nulls(10))), ("item with an empty text in 10 rows",)),
-    Case("a title that is blank", laid(catalog=items(title=first(" \t ", TITLES))), ("empty text in 1 row (row 1: 'i0')",)),
+    Case("a title that is blank", laid(catalog=items(title=first(" \t ", TITLES))), ("empty text in 1 row",)),
     Case("titles that are structs", laid(catalog=items(title=[{"en": "a"}] * 10)), ("'title' of type struct",)),
     Case("titles that are bytes", laid(catalog=items(title=[b"\xff"] * 10)), ("'title' of type binary",)),
     Case("titles that are lists", laid(catalog=items(title=[["a", None, "b"]] * 10)), facts=WHOLE),

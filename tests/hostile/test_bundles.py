@@ -9,6 +9,7 @@ import pickle
 import shutil
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,7 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 def settle(folder: Path, **changes: object) -> None:
     """As somebody does who wants it to be loaded: hashes fit what is there."""
-    there = {name: digest for name, digest in digests(folder).items() if name in record_of(folder)["files"]}
-    (folder / LAYOUT.settings).write_text(json.dumps(record_of(folder) | {"files": there} | changes))
+    (folder / LAYOUT.settings).write_text(json.dumps(record_of(folder) | {"files": digests(folder)} | changes))
 
 
 def adapter(folder: Path, **changes: object) -> None:
@@ -115,10 +115,8 @@ def test_code_in_a_model_s_folder_is_neither_run_nor_asked_about(
         mapped = {name: "mine.Mine" if place == 0 else ["mine.Mine", "mine.Mine"] for name in names}
         odd = {"model_type": "mine"} if place == 0 else {"tokenizer_class": "Mine"}
         (folder / file).write_text(json.dumps(found | odd | {"auto_map": mapped, "trust_remote_code": True}))
-        try:
-            Backbone.load(BackboneConfig(name=str(folder)))  # of a tokenizer transformers takes the plain one
-        except BackboneError as error:
-            assert "trust_remote_code" in str(error) or "cannot be loaded" in str(error)
+        with suppress(BackboneError):  # of a tokenizer transformers takes the plain one
+            Backbone.load(BackboneConfig(name=str(folder)))
         assert not sprung.exists()
 
 
@@ -251,8 +249,8 @@ def test_safetensors_that_promise_too_much(bundle: Callable[[str], Path], name: 
 def test_settings_that_ask_for_all_memory(bundle: Callable[[str], Path], count: Count) -> None:
     folder = bundle("none")
     model = record_of(folder)["config"]["model"]
-    greedy = [{"dim": 10**9}, {"dim": 65_536}, {"max_history": 2**20}, {"layers": 1000}, {"layers": 10**9}, {"heads": 0},
-              {"feedforward": 999}, {"dim": -8}, {"temperature": -1.0}, {"dropout": 7.0}]  # fmt: skip
+    greedy = [{"dim": 10**9}, {"dim": 65_536}, {"max_history": 2**20}, {"layers": 1000}, {"layers": 10**9},
+              {"heads": 0}, {"feedforward": 999}, {"dim": -8}, {"temperature": -1.0}, {"dropout": 7.0}]  # fmt: skip
     count(len(greedy))
     config = record_of(folder)["config"]
     for change in greedy:
@@ -276,8 +274,8 @@ def test_catalogs_that_are_none(bundle: Callable[[str], Path], count: Count) -> 
         sound.append_column("item_id", ids),
         pa.table({"rows": pa.nulls(10**8)}),  # some hundred bytes on disk
     ]
-    odd = [{"template": "{plot}"}, {"template": "{title"}, {"template": 7}, {"id_column": "title2"}, {"id_column": None},
-           {"release_column": "title"}, {"release_column": "nowhere"}]  # fmt: skip
+    odd = [{"template": "{plot}"}, {"template": "{title"}, {"template": 7}, {"id_column": "title2"},
+           {"id_column": None}, {"release_column": "title"}, {"release_column": "nowhere"}]  # fmt: skip
     count(len(tables) + len(odd))
     for table in tables:
         pq.write_table(table, folder / LAYOUT.catalog)
@@ -295,7 +293,8 @@ RECORDS: dict[str, object] = {
     "facts": [None, {}, [], {"source": 1, "fingerprint": "x"}],
     "evaluation": [None, {}, {"main": 3}],
     "files": [None, [], {}, {"heads.safetensors": 5}],
-    "probe": [None, {}, {"histories": [[10**9]], "items": [[0]], "scores": [[0.0]]}, {"histories": [[[]]], "items": 1, "scores": "a"},
+    "probe": [None, {}, {"histories": [[10**9]], "items": [[0]], "scores": [[0.0]]},
+              {"histories": [[[]]], "items": 1, "scores": "a"},
               {"histories": [[-1]], "items": [[0]], "scores": [[float("nan")]]}],
     "base": [1, {"hub_id": 1}, {"unknown": 1}],
     "config": [None, {}, {"data": 1}, {"model": {"dim": "x"}}],
@@ -355,7 +354,7 @@ def test_damage_anywhere(bundle: Callable[[str], Path], name: str, count: Count)
     expected = Recommender.from_pretrained(folder).recommend(HISTORY, k=5)
     whole, record = (folder / name).read_bytes(), record_of(folder)
 
-    @settings(max_examples=60, **FUZZ)
+    @settings(max_examples=25, **FUZZ)
     @given(damaged(whole))
     def check(content: bytes) -> None:
         tried.append(name)

@@ -42,22 +42,23 @@ FILES: dict[str, tuple[bytes, str]] = {  # what a file holds, and what the messa
     "a list for a section": (b"train: [1]\n", "train"),
     "two documents": (b"train: {epochs: 1}\n---\ntrain: {epochs: 2}\n", "document"),
 }
-NUMBERS = [
-    *("--train.epochs=-1 --train.epochs=1e99 --train.epochs=nan --train.batch_targets=0 --train.learning_rate=0".split()),
-    *("--train.learning_rate=nan --train.learning_rate=inf --train.learning_rate=-1 --train.weight_decay=-1".split()),
-    *("--train.warmup_share=2 --train.clip_norm=0 --train.accumulate=0 --train.negatives=0 --train.negatives=-5".split()),
-    *("--train.patience=0 --train.evals_per_epoch=0 --train.live_items=0 --train.renew_steps=0 --adapt.epochs=-1".split()),
-    *("--model.dim=0 --model.dim=99999999999 --model.heads=0 --model.heads=3 --model.layers=-1 --model.dropout=1".split()),
-    *("--model.dropout=-0.1 --model.max_history=0 --model.temperature=0 --model.item_scale=0 --model.feedforward=0".split()),
-    *("--model.affinity=nan --sasrec.model.dim=0 --sasrec.train.epochs=-1 --backbone.max_tokens=0".split()),
-    *("--backbone.max_tokens=99999999 --backbone.last_k=0 --backbone.layers=0 --backbone.lora.rank=0".split()),
-    *("--backbone.lora.rank=-8 --backbone.lora.alpha=0 --backbone.prompt=hello --data.k_core=-1".split()),
-    *("--split.valid_fraction=nan --split.test_fraction=0 --split.test_fraction=1 --evaluation.cutoffs=[0]".split()),
-    *("--evaluation.cutoffs=[-1] --evaluation.max_queries=0 --evaluation.tuning_budget=0 --evaluation.explained=-1".split()),
-    *("--evaluation.bootstrap_samples=0 --seeds=[-1] --seeds=[99999999999999999999] --seeds=[1.5] --seeds=[]".split()),
-    *("--train.epochs=true --train.epochs= --train.epochs=[1] --model.item_ids=maybe --output=[1]".split()),
-    *("--data.unknown_items=ignore --mixed_precision=fp8 --nothing=1 --train.nothing=1".split()),
-]  # fmt: skip
+NUMBERS = (
+    "--train.epochs=-1 --train.epochs=1e99 --train.epochs=nan --train.batch_targets=0 --train.learning_rate=0 "
+    "--train.learning_rate=nan --train.learning_rate=inf --train.learning_rate=-1 --train.weight_decay=-1 "
+    "--train.warmup_share=2 --train.clip_norm=0 --train.accumulate=0 --train.negatives=0 --train.negatives=-5 "
+    "--train.patience=0 --train.evals_per_epoch=0 --train.live_items=0 --train.renew_steps=0 --adapt.epochs=-1 "
+    "--model.dim=0 --model.dim=99999999999 --model.heads=0 --model.heads=3 --model.layers=-1 --model.dropout=1 "
+    "--model.dropout=-0.1 --model.max_history=0 --model.temperature=0 --model.item_scale=0 "
+    "--model.feedforward=0 --model.affinity=nan --sasrec.model.dim=0 --sasrec.train.epochs=-1 "
+    "--backbone.max_tokens=0 --backbone.max_tokens=99999999 --backbone.last_k=0 --backbone.layers=0 "
+    "--backbone.lora.rank=0 --backbone.lora.rank=-8 --backbone.lora.alpha=0 --backbone.prompt=hello "
+    "--data.k_core=-1 --split.valid_fraction=nan --split.test_fraction=0 --split.test_fraction=1 "
+    "--evaluation.cutoffs=[0] --evaluation.cutoffs=[-1] --evaluation.max_queries=0 "
+    "--evaluation.tuning_budget=0 --evaluation.explained=-1 --evaluation.bootstrap_samples=0 --seeds=[-1] "
+    "--seeds=[99999999999999999999] --seeds=[1.5] --seeds=[] --train.epochs=true --train.epochs= "
+    "--train.epochs=[1] --model.item_ids=maybe --data.unknown_items=ignore --mixed_precision=fp8 --nothing=1 "
+    "--train.nothing=1"
+).split()
 
 
 def ended(capsys: pytest.CaptureFixture[str], run: Callable[..., None], *arguments: str) -> str:
