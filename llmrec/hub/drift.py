@@ -177,8 +177,23 @@ def load_drift(
     text, centre = tensors.get("text", table), tensors.get("centre")
     if text is None or table is None or centre is None:
         text = centre = None
+    elif text.ndim != 2 or len(text) > len(table) or centre.shape != text.shape[1:]:
+        raise ValueError(f"text vectors of shape {tuple(text.shape)} for {len(table)} items")
     else:
         text = torch.cat([text, centre.expand(len(table) - len(text), -1)])
     head.requires_grad_(False).eval()
-    near = neighbours_of(tensors[CHANCE].double(), tensors[COLUMN], len(tensors[COLUMN])) if COLUMN in tensors else None
+    near = _near(tensors, 0 if table is None else len(table)) if COLUMN in tensors else None
     return FittedDrift(head, transition_half_life_days, text, centre, trained_until, counts, near)
+
+
+def _near(tensors: dict[str, Tensor], n_items: int) -> sparse.csr_array:
+    """
+    Raises:
+        ValueError: of more items than there are, or columns outside of it, where products would read beyond its ends.
+    """
+    chance, column = tensors[CHANCE], tensors[COLUMN]
+    if column.ndim != 2 or chance.shape != column.shape or len(column) > n_items:
+        raise ValueError(f"neighbours of shapes {tuple(chance.shape)} and {tuple(column.shape)} for {n_items} items")
+    near = neighbours_of(chance.double(), column, len(column))
+    near.check_format(full_check=True)
+    return near

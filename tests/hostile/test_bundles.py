@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import os
 import pickle
@@ -19,6 +20,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from llmrec.cli import main
 from llmrec.config import BackboneConfig
@@ -354,7 +356,7 @@ def test_damage_anywhere(bundle: Callable[[str], Path], name: str, count: Count)
     expected = Recommender.from_pretrained(folder).recommend(HISTORY, k=5)
     whole, record = (folder / name).read_bytes(), record_of(folder)
 
-    @settings(max_examples=25, **FUZZ)
+    @settings(max_examples=15, **FUZZ)
     @given(damaged(whole))
     def check(content: bytes) -> None:
         tried.append(name)
@@ -372,6 +374,30 @@ def test_damage_anywhere(bundle: Callable[[str], Path], name: str, count: Count)
 
     check()
     count(len(tried))
+
+
+def test_a_drift_head_of_other_items(
+    make_bundle: Make, add_drift: Callable[..., Bundle], tmp_path: Path, count: Count
+) -> None:
+    """Neighbours beyond the catalog would have products read outside of memory."""
+    given = add_drift(make_bundle("frozen"))
+    assert given.drift is not None
+    near = given.drift.serving(given.config.drift, "strict", len(given.catalog)).text
+    folder = tmp_path / "drifting"
+    save_bundle(folder, dataclasses.replace(given, drift=dataclasses.replace(given.drift, near=near)))
+    sound = load_file(folder / LAYOUT.drift)
+    column = sound["near.column"]
+    odd = [{"near.column": column + 10**6}, {"near.column": -column - 1}, {"near.column": column[:, :2].contiguous()},
+           {"near.column": column.repeat(2, 1), "near.chance": sound["near.chance"].repeat(2, 1)[:, :3].contiguous()},
+           {"near.column": column.repeat(9, 1), "near.chance": sound["near.chance"].repeat(9, 1)},
+           {"centre": sound["centre"][:3].clone()}]  # fmt: skip
+    count(len(odd))
+    load_bundle(folder)
+    for change in odd:
+        save_file(sound | change, folder / LAYOUT.drift)
+        settle(folder)
+        with pytest.raises(BundleError):
+            load_bundle(folder)
 
 
 def test_the_command_line_ends_in_one_message(

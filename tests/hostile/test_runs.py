@@ -12,9 +12,10 @@ from llmrec.recommender import Recommender
 from tests.hostile.corpus import CASES
 
 Count = Callable[[int], None]
-ODD = [
-    "one item", "one user", "a test of new items alone", "titles of 10 MB, parquet", "titles of all scripts",
-    "titles that command a terminal", "items nobody touched", "every event twice",
+ODD = ["one item", "one user", "titles that command a terminal"]
+ALSO = [
+    "a test of new items alone", "titles of 10 MB, parquet", "titles of all scripts", "items nobody touched",
+    "every event twice",
 ]  # fmt: skip
 BY_NAME = {case.name: case for case in CASES}
 TINY = [
@@ -24,7 +25,7 @@ TINY = [
 ]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if "10 MB" in n else ()) for n in ODD])
+@pytest.mark.parametrize("name", [*ODD, *(pytest.param(name, marks=pytest.mark.slow) for name in ALSO)])
 def test_a_run(
     name: str,
     tmp_path: Path,
