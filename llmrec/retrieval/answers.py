@@ -13,7 +13,6 @@ from llmrec.data.catalog import ItemCatalog
 from llmrec.data.interactions import Mask
 from llmrec.data.log import Log
 from llmrec.data.movielens import MOVIELENS
-from llmrec.data.sources import load_log
 from llmrec.data.tables import HUB
 from llmrec.errors import DataError
 from llmrec.hub.bundle import Bundle
@@ -21,7 +20,7 @@ from llmrec.hub.layout import is_download
 from llmrec.retrieval.events import Asked, Event, History, Item, Time, read_histories, rows_of, seconds_of
 from llmrec.retrieval.friends import SimilarUser, friends
 from llmrec.retrieval.item_vectors import ItemVectors
-from llmrec.retrieval.live import Live, begin
+from llmrec.retrieval.live import Live, begin, log_of
 from llmrec.retrieval.ranked import Recommendation, best, check_k
 from llmrec.retrieval.similar import Space, similarities
 from llmrec.retrieval.users import AudienceMember, Users, audience
@@ -67,7 +66,7 @@ class Answers:
         if is_download(self._items.folder) and not all(place.startswith((MOVIELENS, HUB)) for place in places):
             told = f"{', '.join(places)}: the log of a bundle that came from the hub; give it yourself, if you have it"
             raise DataError("log", [told])
-        return load_log(data)
+        return log_of(self._bundle, data)
 
     @property
     def live(self) -> Live:
