@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
@@ -51,11 +52,17 @@ def config_from(kind: type[Config], settings: dict[str, Any]) -> Config:
     Raises:
         ConfigError: an unknown key or a wrong type, named.
     """
-    parser = _parser(kind, exit_on_error=False)
+    parser = _settings_parser(kind)
     try:
         return _instance(kind, parser, parser.parse_object(settings))
     except Exception as error:  # jsonargparse raises argparse's errors and its own
         raise ConfigError(f"{kind.__name__}: {error}") from error
+
+
+@lru_cache
+def _settings_parser(kind: type[Any]) -> ArgumentParser:
+    """Kept, as making one takes as long as reading settings by it, and every bundle that is loaded does."""
+    return _parser(kind, exit_on_error=False)
 
 
 def _parser(kind: type[Config], **options: Any) -> ArgumentParser:

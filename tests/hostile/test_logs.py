@@ -49,7 +49,10 @@ def outcome(capsys: pytest.CaptureFixture[str], *given: str) -> tuple[int, str, 
     return (status, *capsys.readouterr())
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+LARGE = pytest.mark.slow
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, id=c.name, marks=LARGE if "20 MB" in c.name else ()) for c in CASES])
 def test_audit(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], seen: Seen, count: Count) -> None:
     count(1)
     case.lay(tmp_path)
@@ -196,7 +199,7 @@ def test_columns_of_any_type(tmp_path: Path, count: Count) -> None:
     """Every row is an event or is counted as dropped, or the log is refused."""
     tried = []
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+    @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
     @given(tables(), st.sampled_from(["error", "drop"]), st.sampled_from(["auto", "s", "ns"]))
     def check(given_tables: tuple[pa.Table, pa.Table], unknown: Any, unit: Any) -> None:
         tried.append(unknown)
@@ -235,7 +238,7 @@ def test_bytes_that_were_damaged(suffix: str, tmp_path: Path, count: Count) -> N
     for at in np.linspace(0, len(whole) - 1, 60).astype(int):
         attempt(whole[:at])
 
-    @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
     @given(st.lists(st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255)), min_size=1, max_size=4))
     def changed(changes: list[tuple[int, int]]) -> None:
         content = bytearray(whole)
