@@ -12,6 +12,7 @@ from typing import Any
 
 from llmrec.bounds import check_bounds, check_text
 from llmrec.ending import one_message
+from llmrec.logs import Console, detach, tell_everything, to_console
 
 VERBS: dict[str, str] = {
     "recommend": "ten recommendations for a history, or for a user of the bundle's log",
@@ -40,10 +41,18 @@ MANY_OF = {"forget": ("--user", "--state")}
 def main(arguments: list[str] | None = None) -> None:
     """Run a verb; what the user can mend ends in one message and exit status 2, all else in one and 1."""
     given = sys.argv[1:] if arguments is None else arguments
+    verbose = "--verbose" in given
+    given = [argument for argument in given if argument != "--verbose"]  # it may stand before a verb or after
     with one_message(f"llmrec {given[0]}" if given[:1] and given[0] in VERBS else "llmrec"):
         check_text(given)
         function, chosen = _parsed(_with_environment(_written_out(given)))
-        function(**chosen)
+        if verbose:  # warnings come anyway
+            to_console()
+            tell_everything()
+        try:
+            function(**chosen)
+        finally:
+            detach(Console)
 
 
 def _parsed(arguments: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
@@ -54,6 +63,7 @@ def _parsed(arguments: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
 
     mode = use_strict_yaml()
     parser = ArgumentParser(prog="llmrec", description="Pretrained language models as recommenders.", parser_mode=mode)
+    parser.add_argument("--verbose", action="store_true", help="tell of everything that is done, with times")
     verbs = parser.add_subcommands(required=True)
     for name, purpose in VERBS.items():
         verb = ArgumentParser(description=purpose[0].upper() + purpose[1:] + ".", parser_mode=mode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from llmrec.bounds import check_bounds, check_text
 from llmrec.ending import one_message
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, Interrupted, LlmrecError
+from llmrec.logs import Console, detach, tell_everything, to_console
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 Config = TypeVar("Config")
+logger = logging.getLogger(__name__)
 
 
 def parse_config(kind: type[Config], arguments: Sequence[str] | None = None, description: str | None = None) -> Config:
@@ -31,19 +34,38 @@ def parse_config(kind: type[Config], arguments: Sequence[str] | None = None, des
     usage = "%(prog)s --config FILE.yaml [--section.key VALUE ...]"  # the full one would bury every error
     parser = _parser(kind, description=description or kind.__doc__, usage=usage)
     parser.add_argument("--config", action="config", help="a YAML file of settings; arguments after it override it")
+    parser.add_argument("--verbose", action="store_true", help="tell everything that the run's log.jsonl has")
     arguments = sys.argv[1:] if arguments is None else arguments
     check_text(arguments)
     try:
         parsed = parser.parse_args(arguments)
     except UnicodeError as error:
         raise ConfigError(f"--config: no text in UTF-8 ({error}); write it again as such") from error
+    if parsed.verbose:
+        tell_everything()
     return _instance(kind, parser, parsed)
 
 
 def run_recipe(main: Callable[[Config], None], kind: type[Config]) -> None:
-    """Run a recipe with the configuration of the command line; what the user can mend ends in one message."""
-    with one_message(Path(sys.argv[0]).name):
-        main(parse_config(kind, description=sys.modules[main.__module__].__doc__))
+    """Run a recipe with the configuration of the command line, telling of it on the error stream; what the user can
+    mend ends in one message.
+    """
+    to_console()
+    name = Path(sys.argv[0]).name
+    with one_message(name):
+        try:
+            main(parse_config(kind, description=sys.modules[main.__module__].__doc__))
+            logger.debug("finished", extra={"run": {"status": "finished"}})
+        except LlmrecError as error:
+            status = "interrupted" if isinstance(error, Interrupted) else f"failed: {error}"
+            logger.error("%s: %s", name, error, extra={"run": {"status": status}})
+            raise SystemExit(error.exit_code) from None
+        except BaseException as error:  # a fault of ours, or the user's own interruption
+            ended = {"status": f"failed: {type(error).__name__}: {error}"}
+            logger.critical("failed", exc_info=True, extra={"run": ended, "for_file": True})
+            raise
+        finally:
+            detach(Console)
 
 
 def config_from(kind: type[Config], settings: dict[str, Any]) -> Config:
@@ -83,7 +105,7 @@ def _instance(kind: type[Config], parser: ArgumentParser, parsed: Any) -> Config
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
         raise
-    config = kind(**{key: value for key, value in settings.items() if key != "config"})
+    config = kind(**{key: value for key, value in settings.items() if key not in ("config", "verbose")})
     check_bounds(config)
     return config
 

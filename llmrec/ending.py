@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from llmrec.errors import LlmrecError
 
-FAULT, USER_S, INTERRUPTED = 1, 2, 130  # exit statuses
+FAULT, INTERRUPTED = 1, 130  # exit statuses; what a user can mend has its own
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def one_message(program: str) -> Iterator[None]:
         yield
         sys.stdout.flush()
     except LlmrecError as error:
-        _end(program, str(error), USER_S)
+        _end(program, str(error), error.exit_code)
     except KeyboardInterrupt:
         _end(program, "interrupted", INTERRUPTED)
     except BrokenPipeError:  # whoever reads, `head` say, has seen enough

@@ -9,6 +9,7 @@ Writes report.json, report.md, figures/ and bundle/ into the output folder, and 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 
 from llmrec.config import FinetuneConfig
@@ -31,15 +32,16 @@ from llmrec.recommender import Recommender
 from llmrec.training.comparison import compare, make_task
 from llmrec.training.launch import provenance, start
 
+logger = logging.getLogger("llmrec.recipes.finetune")
+
 
 def main(config: FinetuneConfig) -> None:
     began = time.monotonic()
     bundle_folder = config.output / "bundle"
     check_destination(bundle_folder)
-    log = load_log(config.data)  # before anything is written: a log that cannot be used leaves all as it was
     accelerator = start(config)
     metadata = provenance(accelerator)  # now: the source tree may be another one when the run ends
-    accelerator.print("\n".join(log.facts.lines()))
+    log = load_log(config.data)
 
     strategy = config.backbone.strategy
     text, base, histories = None, None, None
@@ -53,7 +55,7 @@ def main(config: FinetuneConfig) -> None:
 
     def new_reader() -> Reader:
         backbone = Backbone.load(config.backbone)
-        accelerator.print(apply_strategy(backbone, config.backbone))
+        logger.info(apply_strategy(backbone, config.backbone))
         return Reader.of(backbone.to(accelerator.device), log.catalog.texts())
 
     trains_backbone = strategy not in ("none", "frozen")

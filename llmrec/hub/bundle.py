@@ -37,6 +37,7 @@ from llmrec.hub.layout import (
 from llmrec.hub.probe import Facts, check_probe, check_reading, differences, dtypes, make_probe
 from llmrec.hub.record import read_record, readable
 from llmrec.hub.stored_catalog import load_catalog, save_catalog
+from llmrec.logs import phase
 from llmrec.models.backbone import Backbone
 from llmrec.models.history_encoders.protocol import BackboneReads
 from llmrec.models.locate import is_public, packaged_copy_of
@@ -98,6 +99,7 @@ class Bundle:
     removed: tuple[str, ...] = ()
 
 
+@phase("bundle")
 def save_bundle(folder: Path, bundle: Bundle, address: Address | None = None) -> None:
     """Write `bundle` to `folder`, whole or not at all; an older bundle there is replaced.
 

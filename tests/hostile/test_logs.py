@@ -50,6 +50,7 @@ def outcome(capsys: pytest.CaptureFixture[str], *given: str) -> tuple[int, str, 
 
 
 LARGE = pytest.mark.slow
+RECORDS = ("config.yaml", "run.json", "log.jsonl")  # of what was asked, and of how it ended
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, id=c.name, marks=LARGE if "20 MB" in c.name else ()) for c in CASES])
@@ -85,7 +86,7 @@ def bundle(shared_bundle: Path, make_bundle: Callable[..., Bundle]) -> str:
     return str(shared_bundle)
 
 
-@pytest.mark.parametrize("case", every(6, CASES))
+@pytest.mark.parametrize("case", every(10, CASES))
 def test_recommend_to_a_user_of_the_log(
     case: Case, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: Count
 ) -> None:
@@ -104,7 +105,7 @@ def test_recommend_to_a_user_of_the_log(
     assert unknown if not case.told else unknown or all(words in err for words in case.told), err[:2000]
 
 
-@pytest.mark.parametrize("case", every(4, [case for case in CASES if case.told]))
+@pytest.mark.parametrize("case", every(6, [case for case in CASES if case.told]))
 def test_a_recipe_leaves_its_output_as_it_was(
     case: Case,
     tmp_path: Path,
@@ -128,7 +129,8 @@ def test_a_recipe_leaves_its_output_as_it_was(
     err = capsys.readouterr().err
     assert "Traceback" not in err
     assert all(words in err for words in case.told), err[:2000]
-    assert seen(tmp_path) == before
+    after = {name: content for name, content in seen(tmp_path).items() if Path(name).name not in RECORDS}
+    assert after == before
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_columns_of_any_type(tmp_path: Path, count: Count) -> None:
     """Every row is an event or is counted as dropped, or the log is refused."""
     tried = []
 
-    @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+    @settings(max_examples=90, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
     @given(tables(), st.sampled_from(["error", "drop"]), st.sampled_from(["auto", "s", "ns"]))
     def check(given_tables: tuple[pa.Table, pa.Table], unknown: Any, unit: Any) -> None:
         tried.append(unknown)

@@ -95,7 +95,9 @@ def test_places(
     ended(capsys, recipe, "--config", place if place.startswith("/") else str(tmp_path / place))
 
 
-@pytest.mark.parametrize("argument", NUMBERS)
+@pytest.mark.parametrize(
+    "argument", [pytest.param(one, marks=pytest.mark.slow if place % 3 else ()) for place, one in enumerate(NUMBERS)]
+)
 def test_numbers_and_words(
     argument: str, recipe: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str], count: Count
 ) -> None:
