@@ -74,7 +74,8 @@ def config_from(kind: type[Config], settings: dict[str, Any]) -> Config:
     Raises:
         ConfigError: an unknown key or a wrong type, named.
     """
-    parser = _settings_parser(kind)
+    hashable: Any = kind  # which mypy does not know of every type
+    parser = _settings_parser(hashable)
     try:
         return _instance(kind, parser, parser.parse_object(settings))
     except Exception as error:  # jsonargparse raises argparse's errors and its own
