@@ -27,11 +27,12 @@ from llmrec.models.transfer import apply_strategy
 from llmrec.training.comparison import Comparison, make_task
 from llmrec.training.distillation import distil, encode_cost, told
 from llmrec.training.launch import provenance, start
+from llmrec.training.phases import Phases
 from llmrec.training.scorer import ModelScorer
 
 
 def main(config: DistillConfig) -> None:
-    began = time.monotonic()
+    began, phases = time.monotonic(), Phases()
     bundle_folder = config.output / "bundle"
     check_destination(bundle_folder)
     teacher = load_bundle(config.teacher)
@@ -45,14 +46,16 @@ def main(config: DistillConfig) -> None:
 
     backbone = Backbone.load(config.backbone)
     base, texts = BaseModel.of(backbone), log.catalog.texts()
-    untaught = backbone.encode(backbone.tokens(texts), "reading the catalog")
+    with phases.phase("read"):
+        untaught = backbone.encode(backbone.tokens(texts), "reading the catalog")
     accelerator.print(apply_strategy(backbone, config.backbone))
     reader = Reader.of(backbone.to(accelerator.device), texts)
     task = make_task("by_time", log, student, accelerator)
-    comparison = Comparison(task, student, queries_of_test(task.split, task.ties, config.evaluation))
+    comparison = Comparison(task, student, queries_of_test(task.split, task.ties, config.evaluation), phases)
     comparison.rank("teacher", ModelScorer(teacher.model.to(accelerator.device)))
     comparison.fit("untaught", student.model, dataclasses.replace(student.train, refit=False), untaught, config.seed)
-    model, _ = distil(task, student, teacher.model, reader, config.losses, config.seed)
+    with phases.phase("adapt student"):
+        model, _ = distil(task, student, teacher.model, reader, config.losses, config.seed)
     comparison.rank("student", ModelScorer(model))
     comparison.baselines(untaught)
     evaluated = comparison.evaluate("student", untaught)
@@ -63,6 +66,7 @@ def main(config: DistillConfig) -> None:
     cost = encode_cost(backbone.cpu(), load_backbone(config.teacher, teacher), texts)
     metadata |= {
         "minutes": round((time.monotonic() - began) / 60, 1),
+        "phases": phases.record(),
         "data": dataclasses.asdict(log.facts),
         "distillation": told(evaluated, primary_metric(config.evaluation), cost),
     }

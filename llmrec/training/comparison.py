@@ -28,6 +28,7 @@ from llmrec.training.checkpoints import Progress
 from llmrec.training.drift import Fit
 from llmrec.training.drift_rows import DriftTask, drift_rows
 from llmrec.training.fit import Fitted, Task, adapt_backbone, fit_model, rank_sharded
+from llmrec.training.phases import Phases
 from llmrec.training.scorer import ModelScorer
 
 SAMPLED_NEGATIVES = 256  # of the `sasrec_sampled` row, as in the published re-runs
@@ -45,10 +46,14 @@ class Compared:
 
 
 class Comparison:
-    """Fits and ranks models on one split, keeping every seed's ranking, settings and training record."""
+    """Fits and ranks models on one split, keeping every seed's ranking, settings and training record.
 
-    def __init__(self, task: Task, config: FinetuneConfig, test: Queries) -> None:
+    phases: told what time each of it takes.
+    """
+
+    def __init__(self, task: Task, config: FinetuneConfig, test: Queries, phases: Phases | None = None) -> None:
         self.task, self.config, self.test = task, config, test
+        self.phases = phases or Phases()
         self.rankings: dict[str, list[Ranking]] = defaultdict(list)
         self.settings: dict[str, Any] = {}
         self.training: list[dict[str, Any]] = []
@@ -59,11 +64,13 @@ class Comparison:
         if streams:
             self.streaming[name] = None
         n_top = max(self.config.evaluation.cutoffs)
-        self.rankings[name].append(rank_sharded(self.task, scorer, self.test, n_top, f"ranking {name}"))
+        with self.phases.phase(f"rank {name}"):
+            self.rankings[name].append(rank_sharded(self.task, scorer, self.test, n_top, f"ranking {name}"))
 
     def fit(self, name: str, model: ModelConfig, train: TrainConfig, text: Tensor | None, seed: int) -> Fitted:
         """Feature transfer, or ids alone: fit, rank, record."""
-        fitted = fit_model(name, self.task, model, train, text, seed)
+        with self.phases.phase(f"fit {name}"):
+            fitted = fit_model(name, self.task, model, train, text, seed)
         self.rank(name, ModelScorer(fitted.model))
         settings = {"model": dataclasses.asdict(model), "train": dataclasses.asdict(train)}
         self._record(name, seed, fitted.progress, settings, fitted.model)
@@ -71,7 +78,8 @@ class Comparison:
 
     def adapt(self, name: str, model: RecommenderModel, reader: Reader, seed: int) -> None:
         """Parameter transfer on top of a fitted model: train the backbone too, rank, record."""
-        progress = adapt_backbone(name, self.task, model, self.config.adapt, reader, seed)
+        with self.phases.phase(f"adapt {name}"):
+            progress = adapt_backbone(name, self.task, model, self.config.adapt, reader, seed)
         self.rank(name, ModelScorer(model))
         self._record(name, seed, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
 
@@ -145,23 +153,26 @@ def compare(
     text: Tensor | None,
     new_reader: Callable[[], Reader] | None,
     main: str,
+    phases: Phases | None = None,
 ) -> Compared:
     """All rows of one split.
 
     text: (N, D_text) frozen vectors, or None for ids alone. new_reader: makes a fresh trainable backbone where the
-    strategy trains one. main: the name of the row that the others are compared with.
+    strategy trains one. main: the name of the row that the others are compared with. phases: of the run, to go on with.
     """
     test = queries_of_test(task.split, task.ties, config.evaluation)
-    comparison = Comparison(task, config, test)
+    comparison = Comparison(task, config, test, phases)
     drift = DriftTask.of(config.drift, task, text) if config.drift is not None else None
     fitted: list[tuple[RecommenderModel, Reader | None, Fit | None]] = []
     for seed in config.seeds_of(task.split.name):
         fit = comparison.fit(main if new_reader is None else "llmrec frozen", config.model, config.train, text, seed)
-        reader = new_reader() if new_reader is not None else None
-        if reader is not None:
+        reader = None
+        if new_reader is not None:
+            with comparison.phases.phase(f"load {main}"):
+                reader = new_reader()
             comparison.adapt(main, fit.model, reader, seed)
         fitted.append((fit.model, reader, None if drift is None else comparison.drift(fit, seed, drift)))
-        for name, train in _sasrecs(config).items():
+        for name, train in sasrecs(config).items():
             comparison.fit(name, config.sasrec.model, train, None, seed)
     comparison.baselines(text)
     fresh = [name for name in comparison.streaming if name.startswith("drift ")][:1]
@@ -202,7 +213,8 @@ def make_task(
     )
 
 
-def _sasrecs(config: FinetuneConfig) -> dict[str, TrainConfig]:
+def sasrecs(config: FinetuneConfig) -> dict[str, TrainConfig]:
+    """Rows on ids alone by the same trainer, and how each is trained."""
     trains = {"sasrec": config.sasrec.train}
     trains["sasrec_sampled"] = replace(config.sasrec.train, negatives=SAMPLED_NEGATIVES)
     return {name: train for name, train in trains.items() if name in config.evaluation.baselines}
