@@ -49,11 +49,12 @@ class Planned:
     gpu_gib: float = 0.0
     refused: str = ""
 
-    def seconds(self, machine: Machine) -> dict[Name, float]:
-        """By phase, where it is to run."""
+    def seconds(self, machine: Machine, cpu: bool = False) -> dict[Name, float]:
+        """By phase, where it is to run; `cpu`: of the processor, here, however busy it is."""
         by_name: dict[Name, float] = defaultdict(float)
-        for phase in self.gpu_phases if machine.gpus else self.phases:
-            by_name[phase.name] += phase.seconds(machine.tflops if machine.gpus else None)
+        for phase in self.gpu_phases if machine.gpus and not cpu else self.phases:
+            spent = phase.total.cpu if cpu else phase.seconds(machine.tflops if machine.gpus else None)
+            by_name[phase.name] += spent
         return dict(by_name)
 
     def option(self, machine: Machine) -> Option:

@@ -74,8 +74,12 @@ def measure_stage(task: Task, objective: Objective, config: TrainConfig, n_steps
 def _share(
     trainer: FewSteps, row: int, group: list[Rows], footprint: Footprint, module: nn.Module, processes: int
 ) -> tuple[Cost, Footprint]:
-    """What one of the processes does of a batch: every so-manieth window, and all that does not depend on the batch."""
-    mine = group[0][::processes]
+    """What one of the processes does of a batch: its share of the windows and of what is read, and all that does not
+    depend on either.
+    """
+    mine, config = group[0][::processes], trainer.config
+    trainer.config = replace(config, live_items=max(config.live_items // processes, 1))
     with saved_activations(module) as saved:
         work = counted(lambda: trainer.step(row, [mine]))
+    trainer.config = config
     return work, replace(footprint, activations=saved.bytes)

@@ -21,7 +21,7 @@ def plan_lines(plan: Plan) -> list[str]:
         if option.refused:
             body.append([option.way, *["-"] * (len(head) - 2), "no"])
             continue
-        asked, seconds = option.option(machine), option.seconds(machine)
+        asked, seconds = option.option(machine), option.seconds(machine, cpu=not machine.gpus)
         lacking = machine.limits.lacking(asked)
         body.append(
             [
@@ -51,7 +51,10 @@ def plan_lines(plan: Plan) -> list[str]:
 
 def _told_of(plan: Plan) -> list[str]:
     machine = plan.machine
-    lines = [f"steps measured on {plan.here}; minutes of each phase if no patience ends it, hours of all"]
+    lines = [
+        f"steps measured on {plan.here}; CPU minutes of each phase if no patience ends it,",
+        "and hours of all by the clock, if the machine stays as busy as it is",
+    ]
     if machine.gpus:
         lines = [
             f"ESTIMATE for {machine.gpus} GPU(s), nothing of it measured on one: operations of real steps here, at "
