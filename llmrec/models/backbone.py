@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -21,12 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
 from llmrec.config import BackboneConfig
 from llmrec.errors import BackboneError
 from llmrec.models.fast_linear import Arithmetic, fastest
-from llmrec.models.layers import keep_first_layers, layers_between
+from llmrec.models.layers import Entered, keep_first_layers
 from llmrec.models.locate import locate
 from llmrec.models.packing import PackedModel
 from llmrec.models.tokens import Tokens
@@ -38,30 +39,6 @@ PACKED_FROM = 8192  # tokens of a call; the copy that reads packed rows costs as
 TRIED = 4  # texts that are read plainly too
 EXACT, FAST = 1 - 1e-6, 0.9999  # the cosine that packed reading keeps to plain reading in fp32
 ST_POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
-
-
-@dataclass(frozen=True)
-class Entered:
-    """states: (U, L, D) that the first `n_layers` layers make of a batch, so that they need not be run."""
-
-    n_layers: int
-    states: Tensor
-
-    @contextmanager
-    def into(self, model: nn.Module) -> Iterator[None]:
-        """Within the context the model begins above those layers, with these states."""
-
-        def enter(
-            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            return (self.states, *args[1:]), {k: value for k, value in kwargs.items() if k != "hidden_states"}
-
-        with layers_between(model, self.n_layers, None) as upper:
-            hook = upper[0].register_forward_pre_hook(enter, with_kwargs=True)
-            try:
-                yield
-            finally:
-                hook.remove()
 
 
 class Lower(Protocol):
@@ -182,8 +159,10 @@ class Backbone(nn.Module):
         return vectors
 
     def _read_padded(self, tokens: Tokens, lower: Lower | None = None) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        again = self.config.gradient_checkpointing and torch.is_grad_enabled()
+        forward = partial(checkpoint, self, use_reentrant=False) if again else self
         for rows in length_batches(tokens.lengths, TOKENS_AT_ONCE):
-            yield rows, self(*tokens.batch(rows, self.device), lower.batch(rows, self.device) if lower else None)
+            yield rows, forward(*tokens.batch(rows, self.device), lower.batch(rows, self.device) if lower else None)
 
     def _read_packed(self, model: PackedModel, tokens: Tokens) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         for rows, hidden in model.read(tokens):

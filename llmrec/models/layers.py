@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from llmrec.errors import BackboneError
 
@@ -70,3 +71,27 @@ def layers_between(model: nn.Module, first: int, end: int | None) -> Iterator[nn
         yield some
     finally:
         setattr(owner, name, stack)
+
+
+@dataclass(frozen=True)
+class Entered:
+    """states: (U, L, D) that the first `n_layers` layers make of a batch, so that they need not be run."""
+
+    n_layers: int
+    states: Tensor
+
+    @contextmanager
+    def into(self, model: nn.Module) -> Iterator[None]:
+        """Within the context the model begins above those layers, with these states."""
+
+        def enter(
+            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            return (self.states, *args[1:]), {k: value for k, value in kwargs.items() if k != "hidden_states"}
+
+        with layers_between(model, self.n_layers, None) as upper:
+            hook = upper[0].register_forward_pre_hook(enter, with_kwargs=True)
+            try:
+                yield
+            finally:
+                hook.remove()

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from llmrec.config import KeptStates
 from llmrec.errors import BackboneError
-from llmrec.models.backbone import TOKENS_AT_ONCE, Backbone, Entered, length_batches
+from llmrec.models.backbone import TOKENS_AT_ONCE, Backbone, length_batches
 from llmrec.models.cache_dir import default_cache_dir
-from llmrec.models.layers import last_layers, layer_stack, layers_between
+from llmrec.models.layers import Entered, last_layers, layer_stack, layers_between
 from llmrec.models.tokens import Tokens
 
 LARGEST = 4 << 30  # bytes of states that `auto` keeps

@@ -113,7 +113,8 @@ def _changes(options: Sequence[Option], limits: Limits) -> list[str]:
     if limits.gib is not None and least.gib > limits.gib:
         lines.append(
             f"memory: {least.way} takes least, {least.gib:.2f} GiB of {limits.gib:.2f}; lower train.batch_targets "
-            "(with train.accumulate), adapt.live_items or model.max_history, or set train.negatives 2048"
+            "(with train.accumulate), adapt.live_items or model.max_history, or set train.negatives 2048 or "
+            "backbone.gradient_checkpointing"
         )
     fastest = min(possible, key=lambda option: option.hours)
     if limits.hours is not None and fastest.hours > limits.hours:

