@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from torch import nn
 
 from llmrec.config import TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.interactions import Rows
+from llmrec.models.backbone import TOKENS_AT_ONCE, length_batches
 from llmrec.planning.cost import Cost, Footprint, counted, saved_activations, timed, trained_bytes, weight_bytes
 from llmrec.training.fit import Task
 from llmrec.training.objectives import Objective
@@ -72,7 +72,7 @@ def measure_stage(task: Task, objective: Objective, config: TrainConfig, n_steps
 
 
 def _share(
-    trainer: FewSteps, row: int, group: list[Rows], footprint: Footprint, module: nn.Module, processes: int
+    trainer: FewSteps, row: int, group: list[Rows], footprint: Footprint, module: Objective, processes: int
 ) -> tuple[Cost, Footprint]:
     """What one of the processes does of a batch: its share of the windows and of what is read, and all that does not
     depend on either.
@@ -82,4 +82,17 @@ def _share(
     with saved_activations(module) as saved:
         work = counted(lambda: trainer.step(row, [mine]))
     trainer.config = config
-    return work, replace(footprint, activations=saved.bytes)
+    return work, replace(footprint, activations=saved.bytes + _read_again(module))
+
+
+def _read_again(objective: Objective) -> int:
+    """Bytes that are kept of one batch of texts while gradient checkpointing reads it on the way back."""
+    reader = objective.reader
+    if reader is None or not reader.backbone.config.gradient_checkpointing:
+        return 0
+    config, batches = reader.backbone.config, length_batches(reader.tokens.lengths, TOKENS_AT_ONCE)
+    reader.backbone.config = replace(config, gradient_checkpointing=False)
+    with saved_activations(objective) as saved:
+        reader.read(batches[len(batches) // 2])
+    reader.backbone.config = config
+    return saved.bytes

@@ -46,6 +46,19 @@ def test_a_strategy_is_measured_by_what_its_run_does(config: FinetuneConfig, way
         assert measured.adapt.step.flops > measured.fit.step.flops  # it reads texts as well
 
 
+def test_checkpointing_keeps_one_batch_of_texts_at_a_time(config: FinetuneConfig) -> None:
+    config = replace(config, adapt=replace(config.adapt, live_items=200), model=replace(config.model, item_ids=False))
+    kept = []
+    for again in (False, True):
+        backbone = replace(
+            config.backbone, max_tokens=64, prompt="{text} " + "red hat " * 30, gradient_checkpointing=again
+        )
+        adapt = measure(replace(config, backbone=backbone), "full", 1, gpus=1).adapt
+        assert adapt is not None
+        kept.append(adapt.footprint.activations)
+    assert 0 < kept[1] < kept[0]
+
+
 def test_a_run_is_the_sum_of_its_parts() -> None:
     def stage(seconds: float) -> Stage:
         return Stage(Cost(cpu=seconds), Cost(cpu=0.5), 1, None)  # type: ignore[arg-type]
