@@ -16,7 +16,8 @@ from llmrec.planning.ways import Way
 from llmrec.training.phases import ALL
 
 STUDENT = ("teacher", "untaught", "student")  # rows of recipes/distill.py
-OWN = ("load", "read", "fit", "adapt", "rank")
+OWN = ("read", "fit", "adapt", "rank")
+AS = {"load": "read"}  # loading is a part of what runs record as reading, and a phase by itself later on
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _predicted(
     seconds: dict[str, float] = defaultdict(float)
     for phase in option.gpu_phases if on_gpu else option.phases:
         done: Phase = replace(phase, times=counts.get((phase.split, phase.counted), phase.times))
-        seconds[phase.name] += done.seconds(plan.machine.tflops) if on_gpu else done.total.cpu
+        seconds[AS.get(phase.name, phase.name)] += done.seconds(plan.machine.tflops) if on_gpu else done.total.cpu
     return seconds
 
 
@@ -101,6 +102,7 @@ def _happened(run: Mapping[str, Any], clock: str) -> tuple[dict[str, float], flo
     peak = 0.0
     for phase in run["phases"]:
         name, _, row = phase["phase"].partition(" ")
+        name = AS.get(name, name)
         own = not row or row in STUDENT or row.startswith("llmrec ")
         if own and name in OWN:
             spent[name] += phase[clock]
