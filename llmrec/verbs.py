@@ -172,7 +172,7 @@ def plan(
     steps: int = 4,
     strategies: list[str] | str | None = None,
     output: Path | None = None,
-    made: Path | None = None,
+    from_plan: Path | None = None,
     report: Path | None = None,
 ) -> None:
     """Print what a run would take by each strategy, and which to use; with `report`, what it said beside what happened.
@@ -187,7 +187,7 @@ def plan(
         steps: that are taken to measure one.
         strategies: some of frozen, last_k, lora, full, distil; default: all.
         output: where the plan is written, as JSON.
-        made: a plan that was written so, in place of a new one.
+        from_plan: a plan that was written so, in place of a new one.
         report: the report.json of a run, to compare the plan with.
     """
     from llmrec.asked import several
@@ -198,7 +198,13 @@ def plan(
     from llmrec.planning.words import compared_lines, plan_lines
 
     happened = None if report is None else read_report(report)
-    found = planned(config, data, (gpus, memory, hours, tflops), steps, several(strategies), made, happened)
+    if happened is not None and from_plan is None:
+        print(
+            "note: the plan is made now; texts that the run has left in the cache are not read again. --from-plan takes "
+            "one from before the run",
+            file=sys.stderr,
+        )
+    found = planned(config, data, (gpus, memory, hours, tflops), steps, several(strategies), from_plan, happened)
     if output is not None:
         write_plan(found, output)
     lines = plan_lines(found) if happened is None else compared_lines(compare(found, happened, str(report)))

@@ -57,7 +57,7 @@ def test_a_plan_from_the_command_line_and_a_run_beside_it(
     ]
     run = {"main": "llmrec frozen", "machine": "a CPU, no GPU", "phases": phases, "settings": {}, "protocol": {}}
     (tmp_path / "report.json").write_text(json.dumps({"rows": [], "run": run}))
-    main([*asked, "--made", str(tmp_path / "plan.json"), "--report", str(tmp_path / "report.json")])
+    main([*asked, "--from-plan", str(tmp_path / "plan.json"), "--report", str(tmp_path / "report.json")])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["unit", "predicted", "happened", "ratio"]
     assert [line.split()[0] for line in lines[1:]] == ["read", "fit", "these", "everything", "peak"]
@@ -71,7 +71,7 @@ def test_a_plan_from_the_command_line_and_a_run_beside_it(
         (["--memory", "much"], "memory='much'"),
         (["--strategies", "[none]"], "strategy 'none'"),
         (["--steps", "0"], "steps=0"),
-        (["--made", "nowhere.json"], "nowhere.json"),
+        (["--from-plan", "nowhere.json"], "nowhere.json"),
         (["--report", "nowhere.json"], "nowhere.json"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
     ],
