@@ -200,8 +200,8 @@ def plan(
     happened = None if report is None else read_report(report)
     if happened is not None and from_plan is None:
         print(
-            "note: the plan is made now; texts that the run has left in the cache are not read again. --from-plan takes "
-            "one from before the run",
+            "note: the plan is made now; texts that the run has left in the cache are not read again. --from-plan "
+            "takes one from before the run",
             file=sys.stderr,
         )
     found = planned(config, data, (gpus, memory, hours, tflops), steps, several(strategies), from_plan, happened)

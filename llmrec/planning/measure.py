@@ -34,6 +34,7 @@ from llmrec.models.transfer import apply_strategy
 from llmrec.planning.cost import NOTHING, Cost, Line, counted, timed, weight_bytes
 from llmrec.planning.steps import Stage, measure_stage
 from llmrec.planning.ways import Way, config_of, lessons
+from llmrec.training.calibration import RECENCIES, STRENGTHS
 from llmrec.training.comparison import make_task, sasrecs
 from llmrec.training.distillation import DistillationObjective
 from llmrec.training.fit import calibrate, mean_ndcg, new_model, rank_sharded
@@ -50,9 +51,9 @@ MIB = 2**20
 @dataclass(frozen=True)
 class Measured:
     """load: a backbone and the catalog in its tokens. Of the whole catalog, read: texts that no cache holds; lower:
-    what the layers below those that train make of it, once; renew: the catalog as it is read in training. ndcg,
-    calibrate, rank: by queries. beside: the rows that the same loop trains on ids alone. peak_mib: of this process, and
-    of what a run maps from files. gpu_bytes: of one process, the most at a time.
+    what the layers below those that train make of it, once; renew: the catalog as it is read in training. ndcg, matched
+    (by nearness of texts too), calibrate, rank: by queries. beside: the rows that the same loop trains on ids alone.
+    peak_mib: of this process, and of what a run maps from files. gpu_bytes: of one process, the most at a time.
     """
 
     way: Way
@@ -64,6 +65,7 @@ class Measured:
     adapt: Stage | None
     beside: tuple[Stage, ...]
     ndcg: Line
+    matched: Line
     calibrate: Line
     rank: Line
     peak_mib: float
@@ -131,7 +133,8 @@ class _Measurement:
             adapt=adapt,
             beside=self._beside(),
             ndcg=self._line(self.task.valid, lambda queries: self._validate(model, queries)),
-            calibrate=self._line(self.task.valid, lambda queries: calibrate(replace(self.task, valid=queries), model)),
+            calibrate=self._line(self.task.valid, lambda queries: self._calibrate(model, queries)),
+            matched=self._line(self.task.valid, lambda queries: self._validate(model, queries, matched=True)),
             rank=self._line(test, lambda queries: self._rank(model, queries)),
             peak_mib=peak_mib() + (self.kept + twice) / MIB,
             gpu_bytes=CUDA_BYTES + frozen_bytes + self._working() + max(stage.footprint.total for stage in stages),
@@ -198,10 +201,19 @@ class _Measurement:
     def _stage(self, objective: Objective, config: TrainConfig) -> Stage:
         return measure_stage(self.task, objective, config, self.n_steps, self.gpus)
 
-    def _validate(self, model: RecommenderModel, queries: Queries) -> float:
-        return mean_ndcg(replace(self.task, valid=queries), ModelScorer(model))
+    def _validate(self, model: RecommenderModel, queries: Queries, matched: bool = False) -> None:
+        _match_texts(model, matched)
+        mean_ndcg(replace(self.task, valid=queries), ModelScorer(model))
+
+    def _calibrate(self, model: RecommenderModel, queries: Queries) -> None:
+        """As it goes where nearness of texts counts, which it may not by these vectors."""
+        calibrate(replace(self.task, valid=queries), model)
+        match = model.items.match
+        for _ in RECENCIES[1:] if match is not None and float(match.strength) == 0 else ():
+            self._validate(model, queries, matched=True)
 
     def _rank(self, model: RecommenderModel, queries: Queries) -> None:
+        _match_texts(model, True)
         rank_sharded(self.task, ModelScorer(model), queries, max(self.config.evaluation.cutoffs))
 
     def _line(self, queries: Queries, work: Callable[[Queries], object]) -> Line:
@@ -224,6 +236,12 @@ class _Measurement:
             targets = max(self.config.train.batch_targets, self.config.adapt.batch_targets) // max(self.gpus, 1)
             trained = 4 * min(targets * n_items, LOGITS_AT_ONCE_GPU)
         return max(trained, 2 * 4 * queries_at_once(n_items) * n_items)
+
+
+def _match_texts(model: RecommenderModel, on: bool) -> None:
+    """Where it is on, vectors to rank by are longer."""
+    if model.items.match is not None:
+        model.items.match.set(STRENGTHS[-1] if on else 0.0, RECENCIES[0])
 
 
 def sample_of(tokens: Tokens) -> tuple[Rows, float]:

@@ -84,7 +84,7 @@ def _adapt(work: Work, measured: Measured, share: int) -> list[Phase]:
     if stage is None:
         return []
     n_valid, n_test = work.n_valid / share, work.n_test / share
-    renew, check, set_up, rows = measured.renew * (1 / share), measured.ndcg(n_valid), NOTHING, 1
+    renew, check, set_up, rows = measured.renew * (1 / share), measured.matched(n_valid), NOTHING, 1
     if measured.way == "distil":
         set_up, rows = measured.read * (1 / share), 2  # its catalog is read anew, without a cache
     else:
@@ -102,13 +102,13 @@ def _adapt(work: Work, measured: Measured, share: int) -> list[Phase]:
 
 
 def _beside(work: Work, measured: Measured, share: int) -> list[Phase]:
-    """Rows on ids alone, as the plan has no say in them; with the ranking of texts, which takes a little longer."""
+    """Rows on ids alone, which are ranked without texts."""
     n_valid, n_test = work.n_valid / share, work.n_test / share
     return [
         Phase(
             "beside",
             work.split,
-            (measured.rank(n_test) + (stage.step * loop.steps + measured.ndcg(n_valid)) * loop.epochs) * work.seeds,
+            (measured.ndcg(n_test) + (stage.step * loop.steps + measured.ndcg(n_valid)) * loop.epochs) * work.seeds,
         )
         for loop, stage in zip(work.beside, measured.beside, strict=False)
     ]

@@ -29,6 +29,7 @@ from llmrec.planning.compared import compare
 from llmrec.planning.cost import TFLOPS
 from llmrec.planning.plan import Machine, make_plan
 from llmrec.planning.ways import Way
+from llmrec.training.comparison import sasrecs
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "finetune.py"
 
@@ -54,7 +55,9 @@ def measure(way: Way, n_steps: int, recipe: list[str]) -> list[dict[str, Any]]:
         os.environ["LLMREC_CACHE"] = f"{folder}/cache"
         given = [*recipe, "--backbone.strategy", way, "--output", f"{folder}/run"]
         config = replace(parse_config(FinetuneConfig, given), output=Path(folder, "run"))
-        ways: tuple[Way, ...] = ("frozen",) if way == "frozen" else ("frozen", way)  # rows beside are measured with it
+        ways: tuple[Way, ...] = (way,)
+        if way != "frozen" and sasrecs(config):
+            ways = ("frozen", way)  # rows beside are measured with it
         plan = make_plan(config, Machine(0, TFLOPS, Limits()), ways, n_steps)
         subprocess.run([sys.executable, str(RECIPE), *given], check=True, stdout=subprocess.DEVNULL)
         report = Path(folder, "run", "report.json")

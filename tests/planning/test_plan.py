@@ -67,7 +67,9 @@ def test_a_run_is_the_sum_of_its_parts() -> None:
         return Line(NOTHING, Cost(cpu=each))
 
     parts = [Cost(cpu=value) for value in (7.0, 100.0, 60.0, 40.0)]
-    measured = Measured("lora", *parts, stage(1), stage(3), (), line(0.1), line(0.2), line(0.3), 0.0, 0, False)
+    measured = Measured(
+        "lora", *parts, stage(1), stage(3), (), line(0.1), line(0.4), line(0.2), line(0.3), 0.0, 0, False
+    )
     work = Work("by_time", 2, Loop(10, 1, 0, 4), Loop(10, 2, 3, 1), Loop(12, 1, 0, 4), (), 20, 30)
     by_name: dict[str, float] = {}
     for phase in phases_of([work], measured):
@@ -75,7 +77,7 @@ def test_a_run_is_the_sum_of_its_parts() -> None:
     # Two seeds: four epochs of ten steps, each measured (20 queries) and kept; calibrated once; then the refit.
     fit = 2 * (4 * (10 + 20 * 0.1 + 0.5) + 20 * 0.2) + 2 * 4 * (12 + 0.5)
     # Measured at the start, calibration included, and twice, each with a reading; three readings between, one last.
-    check = 20 * 0.1 + 20 * 0.2
+    check = 20 * 0.4 + 20 * 0.2
     adapt = 60 + 2 * (check + 40 + 20 * 0.2 + 10 * 3 + 2 * (check + 40 + 0.5) + 3 * 40)
     expected = {"load": 7 * 3, "read": 100, "fit": fit, "adapt": adapt, "rank": 2 * 2 * 30 * 0.3}
     assert by_name == pytest.approx(expected)
