@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 
 from llmrec.config import DataConfig, SplitName
 from llmrec.data.log import Log
+from llmrec.data.pseudonyms import UserNames
 from llmrec.data.sources import load_log
 from llmrec.data.splits import make_split
 from llmrec.data.timestamps import iso
@@ -56,7 +57,8 @@ def log_config(trained: DataConfig, given: DataConfig | None) -> DataConfig:
     """A bundle's log, with what is given otherwise than by default in place of its settings."""
     if given is None:
         return trained
-    changes: dict[str, Any] = {key: value for key, value in asdict(given).items() if value != getattr(DataConfig, key)}
+    settings = {field.name: getattr(given, field.name) for field in fields(given)}
+    changes: dict[str, Any] = {key: value for key, value in settings.items() if value != getattr(DataConfig, key)}
     if changes.keys() & PLACES:
         changes = {key: getattr(given, key) for key in PLACES} | changes
     return replace(trained, **changes)
@@ -93,7 +95,17 @@ def check_one_given(history: object, user: object) -> None:
 
 
 def log_of(recommender: Recommender, data: DataConfig | None) -> Log:
-    return load_log(log_config(recommender.config.data, data))
+    return _log(recommender.vectors.bundle, data)
+
+
+def _log(bundle: Bundle, data: DataConfig | None) -> Log:
+    """
+    Raises:
+        ConfigError: pseudonyms by another key than the bundle's.
+    """
+    config = log_config(bundle.config.data, data)
+    UserNames(config.pseudonyms, bundle.facts.get("pseudonyms")).ready()
+    return load_log(config)
 
 
 def bundle_and_log(bundle: Path, data: DataConfig | None, backbone: str | None = None) -> tuple[Bundle, Log]:
@@ -103,7 +115,7 @@ def bundle_and_log(bundle: Path, data: DataConfig | None, backbone: str | None =
         ConfigError: a log of other items.
     """
     loaded = load_bundle(bundle_folder(bundle), backbone)
-    log = load_log(log_config(loaded.config.data, data))
+    log = _log(loaded, data)
     if not log.catalog.ids.equals(loaded.catalog.ids):
         raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
     return loaded, log
@@ -166,15 +178,15 @@ def drift_of(bundle: Path, user: str, at: str | None, data: DataConfig | None) -
     loaded = load_bundle(bundle_folder(bundle))
     if loaded.drift is None or loaded.config.drift is None:
         raise ConfigError(f"{bundle} holds no drift head; train it with drift: {{}} in the recipe, or --drift '{{}}'")
-    log = load_log(log_config(loaded.config.data, data))
+    log = _log(loaded, data)
     if log.catalog.ids.to_pylist() != loaded.catalog.ids[: len(log.catalog)].to_pylist():
         raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
     row = log.user_row(user)
     times = log.interactions.time[log.interactions.user == row]
     moment = int(times[-1]) + 1 if at is None else seconds_of(at)
     if times[0] >= moment:
-        raise ConfigError(f"user {user!r} has no events before {at}; the first is at {iso(int(times[0]))}")
+        raise ConfigError(f"user {log.user_ids[row]} has no events before {at}; the first is at {iso(int(times[0]))}")
     config = loaded.config
     split, ties = make_split(config.split.names[0], log.interactions, log.n_users, log.n_items, config.split)
     stream = loaded.drift.stream(loaded.config.drift, split, ties, by_text=False)
-    return user_drift(loaded.drift.head, stream, (row, str(user)), moment, log.catalog.label)
+    return user_drift(loaded.drift.head, stream, (row, str(log.user_ids[row])), moment, log.catalog.label)

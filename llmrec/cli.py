@@ -26,12 +26,14 @@ VERBS: dict[str, str] = {
     "push": "put a bundle on the Hugging Face hub, from where others load it by name",
     "export": "a bundle's text encoder by itself, as a folder that sentence-transformers loads",
     "plan": "time and memory of a run by each strategy, and which one to use; afterwards, how true that was",
+    "forget": "users in a log, a bundle's counts, saved states and a store; says what stays, and searches for traces",
     "audit": "what a log hides: ties, repeats, leakage, cold items, what leave-one-out would not show",
 }
 SHORT = {"-k": ["--k"], "--json": ["--as_json", "true"]}
-SWITCHES = ("--private", "--words")  # alone, they mean yes
+SWITCHES = ("--private", "--words", "--in_place")  # alone, they mean yes
 FROM_ENVIRONMENT = ("serve", "demo")  # whose options may come as LLMREC_... as well
 MANY = ("--history", "--item", "--text", "--label", "--where")
+MANY_OF = {"forget": ("--user", "--state")}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -62,7 +64,7 @@ def _written_out(arguments: list[str]) -> list[str]:
     """`--history a b` as the one JSON list that the parser takes; `-k` and `--json` by their long names, dashes in
     names, as in `--looking-for`, as the parser has them, and `--private` or `--words` alone with their value.
     """
-    written, rest = list[str](), list(arguments)
+    written, rest, verb = list[str](), list(arguments), next(iter(arguments), "")
     while rest:
         flag, values = rest.pop(0), list[str]()
         if flag.startswith("--"):
@@ -71,7 +73,7 @@ def _written_out(arguments: list[str]) -> list[str]:
         written += SHORT.get(flag, [flag])
         if flag in SWITCHES and (not rest or rest[0].startswith("-")):
             written.append("true")
-        if flag not in MANY:
+        if flag not in (*MANY, *MANY_OF.get(verb, ())):
             continue
         while rest and not rest[0].startswith("-"):
             values.append(rest.pop(0))
@@ -91,8 +93,8 @@ def _with_environment(arguments: list[str]) -> list[str]:
 
 
 def _function(name: str) -> Callable[..., None]:
-    from llmrec import questions, serving, sharing, verbs
+    from llmrec import privacy, questions, serving, sharing, verbs
 
-    home = next(module for module in (questions, serving, sharing, verbs) if hasattr(module, name))
+    home = next(module for module in (privacy, questions, serving, sharing, verbs) if hasattr(module, name))
     function: Callable[..., None] = getattr(home, name)
     return function

@@ -10,6 +10,7 @@ from llmrec.backbone_config import BackboneConfig as BackboneConfig
 from llmrec.backbone_config import KeptStates as KeptStates
 from llmrec.backbone_config import LoraConfig as LoraConfig
 from llmrec.backbone_config import Strategy as Strategy
+from llmrec.data_config import DataConfig as DataConfig
 from llmrec.errors import ConfigError
 from llmrec.model_config import ModelConfig
 
@@ -27,39 +28,6 @@ FOREVER = 36_500.0  # days
 Resume = bool | Literal["matching"]
 DriftTerm = Literal["interest", "environment", "transitions", "chain", "gate"]
 SplitName = Literal["by_time", "leave_one_out"]
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Where the log is and how to read it.
-
-    source: a folder with interactions.* and items.* (parquet, csv or jsonl), `hub:owner/name` for a
-        Hugging Face dataset with configurations or files of those names, or `movielens_small`.
-    interactions, items: explicit files (or `hub:` ids) instead of those of `source`.
-    order_column: sorts events of equal time; without it they keep the file's order.
-    text_template: item text from item fields; a field that is missing takes its sentence part with it.
-    time_unit: of integer timestamps; `auto` decides by their size.
-    timezone: of timestamps that carry none.
-    repeats: `drop` keeps the first event of a (user, item) pair; `keep` is for repeat consumption.
-    unknown_items: what to do with events on items that the catalog lacks.
-    k_core: drop users and items with fewer events, until none is left (0: keep all).
-    """
-
-    source: str | None = None
-    interactions: str | None = None
-    items: str | None = None
-    user_column: str = "user_id"
-    item_column: str = "item_id"
-    time_column: str = "timestamp"
-    order_column: str | None = None
-    catalog_item_column: str = "item_id"
-    release_column: str | None = None
-    text_template: str = "{title}"
-    time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto"
-    timezone: str = "UTC"
-    repeats: Literal["drop", "keep"] = "drop"
-    unknown_items: Literal["error", "drop"] = "error"
-    k_core: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,8 +62,8 @@ class TrainConfig:
     negatives: `full` softmax over the catalog, or the number of shared uniform negatives.
     live_items, backbone_learning_rate: where the backbone itself trains, the items a step reads through it with
         gradients, and its own learning rate.
-    renew_steps: there, after how many steps the whole catalog is read anew, for the items that steps have not read;
-        null: only before each validation.
+    renew_steps: there, after how many steps the whole catalog is read anew; null: only before each validation.
+    pieces: that a process runs its share of a batch in, one by one: the same step in less memory; `auto`: few that fit.
     refit: after the best epoch is known, train anew on train + validation for as long, before the test.
     """
 
@@ -113,6 +81,7 @@ class TrainConfig:
     live_items: int = 256
     backbone_learning_rate: float = 2e-4
     renew_steps: int | None = None
+    pieces: Literal["auto"] | int = 1
     refit: bool = False
 
 

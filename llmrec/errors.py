@@ -32,3 +32,10 @@ class BackboneError(LlmrecError, ValueError):
 
 class BundleError(LlmrecError, ValueError):
     """A saved recommender that is incomplete, altered, or does not reproduce its own scores."""
+
+
+class OutOfMemory(LlmrecError, RuntimeError):
+    """Work that is too large for the memory there is. what: that did not fit; knobs: settings that make it smaller."""
+
+    def __init__(self, what: str, knobs: str) -> None:
+        super().__init__(f"out of memory: {what}. What takes less: {knobs}")

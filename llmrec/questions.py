@@ -114,11 +114,12 @@ def friends(
     check_one_given(history, user)
     recommender = load(bundle, backbone)
     who = user if user is not None else list(several(history))
-    found = recommender.similar_users(who, k, at, log_of(recommender, data))
+    log = log_of(recommender, data)
+    found = recommender.similar_users(who, k, at, log)
     if as_json:
         print_json(found)
         return
-    print(f"like {f'user {user}' if user is not None else 'this history'}")
+    print(f"like {f'user {log.names.of(user)}' if user is not None else 'this history'}")
     width = max([len(one.user) for one in found], default=0)
     for one in found:
         shared = "; ".join(recommender.label(item) for item in one.shared[:SHOWN])

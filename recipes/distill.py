@@ -26,6 +26,7 @@ from llmrec.models.reader import Reader
 from llmrec.models.transfer import apply_strategy
 from llmrec.training.comparison import Comparison, make_task
 from llmrec.training.distillation import distil, encode_cost, told
+from llmrec.training.gathering import read_catalog
 from llmrec.training.launch import provenance, start
 from llmrec.training.phases import Phases
 from llmrec.training.scorer import ModelScorer
@@ -46,10 +47,10 @@ def main(config: DistillConfig) -> None:
 
     backbone = Backbone.load(config.backbone)
     base, texts = BaseModel.of(backbone), log.catalog.texts()
-    with phases.phase("read"):
-        untaught = backbone.encode(backbone.tokens(texts), "reading the catalog")
     accelerator.print(apply_strategy(backbone, config.backbone))
     reader = Reader.of(backbone.to(accelerator.device), texts)
+    with phases.phase("read"):
+        untaught = read_catalog(reader, accelerator)
     task = make_task("by_time", log, student, accelerator)
     comparison = Comparison(task, student, queries_of_test(task.split, task.ties, config.evaluation), phases)
     comparison.rank("teacher", ModelScorer(teacher.model.to(accelerator.device)))

@@ -48,7 +48,7 @@ def main(config: PretrainConfig) -> None:
     if head is not None:
         accelerator.print(head.told())
 
-    objective = PretrainObjective(backbone, head, config.contrast.temperature, accelerator.num_processes)
+    objective = PretrainObjective(backbone, head, config.contrast.temperature)
     readings = make_readings(corpus, backbone.tokens(log.catalog.texts()), backbone.tokenizer, config)
     run = run_of(config, log.facts.fingerprint + base.fingerprint)
     progress = Pretrainer(objective, readings, config.train, accelerator, run).fit()

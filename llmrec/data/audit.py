@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,9 +14,11 @@ from llmrec.config import SplitName
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Interactions, Mask, Rows
 from llmrec.data.log import Log, LogFacts
+from llmrec.data.scrub import Scrubber, counted
 from llmrec.data.splits import Split, leave_one_out
 from llmrec.data.timestamps import iso
-from llmrec.errors import DataError
+from llmrec.data_config import ScrubConfig
+from llmrec.errors import ConfigError, DataError
 
 WEEK = 7 * 86_400  # seconds
 SHORT_TEXT = 4  # fewer letters and digits than this say next to nothing
@@ -56,6 +59,7 @@ class Audit:
     cold_by_week: weeks of the test window that have events, in order.
     top_items_kept: Jaccard overlap of the 100 most popular items of the first half and of the last tenth of events.
     leave_one_out: None where no user has the three events it takes.
+    details: personal ones that are in item texts, by kind; None where nothing is installed to look for them.
     """
 
     facts: LogFacts
@@ -70,6 +74,7 @@ class Audit:
     cold_by_week: tuple[ColdWeek, ...]
     top_items_kept: float
     leave_one_out: HiddenByLeaveOneOut | None
+    details: dict[str, int] | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -87,6 +92,7 @@ class Audit:
             f"repeats: {self.repeated_pair_share:.1%} of events are on an item the user had before",
             f"texts: {self.n_duplicate_texts:,} items share one, {self.n_short_texts:,} say next to nothing",
             f"twins: {self.n_twin_users:,} users have exactly the item sequence of another",
+            self._details_line(),
             f"popularity: the top {TOP} of the first half and of the last tenth overlap by {self.top_items_kept:.1%}",
             f"cold ({self.split}): {self.cold_item_share:.1%} of test events are on items, "
             f"{self.cold_user_share:.1%} by users that training never saw",
@@ -101,6 +107,13 @@ class Audit:
             f"later than its first test event, {hidden.item_only_later:.1%} of its test events are on items that "
             f"training has from later only",
         ]
+
+    def _details_line(self) -> str:
+        if self.details is None:
+            return "personal details in item texts: not looked for; pip install 'llmrec[scrub]'"
+        out = f", {counted(self.facts.n_scrubbed)} taken out" if self.facts.n_scrubbed else ""
+        remedy = "; data.scrub takes them out" if self.details else ""
+        return f"personal details in item texts: {counted(self.details)}{out}{remedy} (names are not looked for)"
 
 
 def audit(log: Log, split: Split) -> Audit:
@@ -122,6 +135,7 @@ def audit(log: Log, split: Split) -> Audit:
         cold_by_week=_cold_by_week(test, cold_item, split.test_start),
         top_items_kept=_top_items_kept(events, log.n_items),
         leave_one_out=_hidden_by_leave_one_out(log),
+        details=_details(log),
     )
 
 
@@ -149,6 +163,15 @@ def _n_twin_users(histories: Histories) -> int:
     long = np.diff(histories.offset) >= TWIN_EVENTS
     counts = np.unique(sums[long], return_counts=True)[1]
     return int(counts[counts > 1].sum())
+
+
+def _details(log: Log) -> dict[str, int] | None:
+    counts = Counter[str]()
+    try:
+        Scrubber(ScrubConfig()).array(log.catalog.text_array, counts)
+    except ConfigError:  # it is not installed
+        return None
+    return dict(counts)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

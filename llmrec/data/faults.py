@@ -28,14 +28,19 @@ class Fault(NamedTuple):
     remedy: str
 
 
-def fault_lines(file: str, column: str, values: pa.ChunkedArray | pa.Array, faults: Sequence[Fault]) -> list[str]:
-    """A line for each fault that has rows. values: (E,) what the file holds, for the examples."""
-    return [_line(file, column, values, fault) for fault in faults if fault.rows.any()]
+def fault_lines(
+    file: str, column: str, values: pa.ChunkedArray | pa.Array, faults: Sequence[Fault], quoted: bool = True
+) -> list[str]:
+    """A line for each fault that has rows. values: (E,) what the file holds, for the examples. quoted: whether they are
+    given, or their rows alone.
+    """
+    return [_line(file, column, values, fault, quoted) for fault in faults if fault.rows.any()]
 
 
-def _line(file: str, column: str, values: pa.ChunkedArray | pa.Array, fault: Fault) -> str:
+def _line(file: str, column: str, values: pa.ChunkedArray | pa.Array, fault: Fault, quoted: bool) -> str:
     rows = np.flatnonzero(fault.rows)
-    shown = ", ".join(f"row {row + 1}: {_shown(values[int(row)].as_py())}" for row in rows[:EXAMPLES])
+    examples = [(row + 1, f": {_shown(values[int(row)].as_py())}" if quoted else "") for row in rows[:EXAMPLES]]
+    shown = ", ".join(f"row {number}{value}" for number, value in examples)
     more = ", ..." if len(rows) > EXAMPLES else ""
     noun = "row" if len(rows) == 1 else "rows"
     return f"{file}, column '{column}': {fault.what} in {len(rows)} {noun} ({shown}{more}); {fault.remedy}"

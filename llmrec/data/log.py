@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,8 @@ import pyarrow.compute as pc
 
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.interactions import Interactions
+from llmrec.data.pseudonyms import IDS, UserNames
+from llmrec.data.scrub import counted
 from llmrec.data.timestamps import Resolution, iso
 from llmrec.errors import ConfigError
 
@@ -24,6 +27,8 @@ class LogFacts:
     resolution: of the times as they were written; events keep whole seconds, and the order of their fractions.
     n_repeats_dropped, n_unknown_items_dropped, n_dropped_by_k_core: events.
     fingerprint: sha256 of the events, the ids and the item texts.
+    pseudonyms: which key users' names were made with, see `UserNames.check`; None where these are their ids.
+    n_scrubbed: personal details that were taken out of items' texts, by kind.
     """
 
     source: str
@@ -38,6 +43,8 @@ class LogFacts:
     n_unknown_items_dropped: int
     n_dropped_by_k_core: int
     fingerprint: str
+    pseudonyms: str | None = None
+    n_scrubbed: dict[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """For people: what was read, and what was dropped from it."""
@@ -51,17 +58,21 @@ class LogFacts:
             f"{self.n_items:,} items",
             f"from {self.first_time} to {self.last_time}, times to the {self.resolution}",
             *(f"dropped {count:,} {what}" for what, count in dropped.items() if count),
+            *([f"took out of item texts: {counted(self.n_scrubbed)}"] if self.n_scrubbed else []),
         ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Log:
-    """Events and the items they are on. user_ids: (n_users,) the id behind each user row."""
+    """Events and the items they are on. user_ids: (n_users,) the id behind each user row, or its pseudonym. names: what
+    makes the one of the other.
+    """
 
     interactions: Interactions
     catalog: ItemCatalog
     user_ids: pa.LargeStringArray
     facts: LogFacts
+    names: UserNames = IDS
 
     @property
     def n_users(self) -> int:
@@ -72,12 +83,13 @@ class Log:
         return len(self.catalog)
 
     def user_row(self, user: str) -> int:
-        """The row of a user's id.
+        """The row of a user's id, or pseudonym.
 
         Raises:
-            ConfigError: the log does not have it.
+            ConfigError: the log does not have it, or as `UserNames.of` does.
         """
-        row: int = self.user_ids.index(str(user)).as_py()
+        user = self.names.of(str(user))
+        row: int = self.user_ids.index(user).as_py()
         if row < 0:
             shown = f"ids there look like {self.user_ids[0]}"
             raise ConfigError(f"user {user!r} has no events in {self.facts.source}; {shown}")
@@ -93,6 +105,8 @@ def make_log(
     n_repeats_dropped: int = 0,
     n_unknown_items_dropped: int = 0,
     n_dropped_by_k_core: int = 0,
+    names: UserNames = IDS,
+    n_scrubbed: Mapping[str, int] | None = None,
 ) -> Log:
     """A log of at least one event, with its facts."""
     facts = LogFacts(
@@ -108,8 +122,10 @@ def make_log(
         n_unknown_items_dropped=n_unknown_items_dropped,
         n_dropped_by_k_core=n_dropped_by_k_core,
         fingerprint=_fingerprint(interactions, user_ids, catalog),
+        pseudonyms=names.check,
+        n_scrubbed=dict(n_scrubbed or {}),
     )
-    return Log(interactions, catalog, user_ids, facts)
+    return Log(interactions, catalog, user_ids, facts, names)
 
 
 def _fingerprint(interactions: Interactions, user_ids: pa.LargeStringArray, catalog: ItemCatalog) -> str:

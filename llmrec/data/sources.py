@@ -16,6 +16,8 @@ from llmrec.data.filters import first_of_pairs, k_core, renumber
 from llmrec.data.ids import Codes, EncodedIds, encode_ids
 from llmrec.data.interactions import Interactions, Rows
 from llmrec.data.log import Log, LogFacts, make_log
+from llmrec.data.pseudonyms import UserNames
+from llmrec.data.scrub import scrubber_of
 from llmrec.data.tables import HUB, read_items, read_tables
 from llmrec.data.templates import parse_template
 from llmrec.data.timestamps import ParsedTimes, Resolution, parse_times
@@ -44,10 +46,11 @@ def load_log(config: DataConfig) -> Log:
         DataError: everything that is wrong with the data, in one list.
     """
     problems: list[str] = []
-    source = config.source or config.interactions or "data"
+    source, names = config.source or config.interactions or "data", UserNames(config.pseudonyms).ready()
     events, items = read_tables(config, problems)
+    items, scrubbed = _scrubbed(items, config)
     catalog = None if items is None else _catalog(items, config, problems)
-    columns = None if events is None else _events(events, config, problems)
+    columns = None if events is None else _events(events, config, problems, names)
     rows = np.zeros(0, dtype=np.int32)
     if events is not None and columns is not None and (known := _known_ids(items, catalog, config)) is not None:
         rows = _item_rows(events, columns, known, config, problems)
@@ -55,10 +58,10 @@ def load_log(config: DataConfig) -> Log:
         raise DataError(source, list(dict.fromkeys(problems)))
     del events, items  # a table is as large as what is made of it, and so are its columns
     pa.default_memory_pool().release_unused()
-    read = _Read([_sorted(columns, rows)], columns.users.ids, columns.times.resolution, len(rows))
+    read = _Read([_sorted(columns, rows)], columns.users.ids, columns.times.resolution, len(rows), scrubbed)
     del columns, rows
     pa.default_memory_pool().release_unused()
-    log = _filtered(source, read, catalog, config)
+    log = _filtered(source, read, catalog, config, names)
     pa.default_memory_pool().release_unused()
     return log
 
@@ -71,6 +74,7 @@ def load_catalog(config: DataConfig) -> ItemCatalog:
     problems: list[str] = []
     fields = [part.field for part in parse_template(config.text_template)]
     items = read_items(config, problems, [*fields, *filter(None, [config.release_column])])
+    items, _ = _scrubbed(items, config)
     catalog = None if items is None else _catalog(items, config, problems)
     if catalog is None:
         raise DataError(config.source or config.items or "data", problems)
@@ -83,12 +87,23 @@ class _Read(NamedTuple):
     """A log in time order, before any of it is filtered. n_written: events, those on unknown items too.
 
     events: one, in a list from which it is taken, so that nobody holds a second log while a filter makes the next.
+    scrubbed: what was taken out of the items' texts.
     """
 
     events: list[Interactions]
     user_ids: pa.LargeStringArray
     resolution: Resolution
     n_written: int
+    scrubbed: dict[str, int]
+
+
+def _scrubbed(items: Source | None, config: DataConfig) -> tuple[Source | None, dict[str, int]]:
+    scrubber = scrubber_of(config.scrub)
+    if items is None or scrubber is None:
+        return items, {}
+    but = [config.catalog_item_column, *filter(None, [config.release_column])]
+    table, counts = scrubber.table(items.table, but)
+    return items._replace(table=table), dict(counts)
 
 
 def _catalog(items: Source, config: DataConfig, problems: list[str]) -> ItemCatalog | None:
@@ -103,7 +118,7 @@ def _catalog(items: Source, config: DataConfig, problems: list[str]) -> ItemCata
     )
 
 
-def _events(events: Source, config: DataConfig, problems: list[str]) -> _Events | None:
+def _events(events: Source, config: DataConfig, problems: list[str], called: UserNames) -> _Events | None:
     """The columns of the log, or None where one is missing or there is no event."""
     names = [config.user_column, config.item_column, config.time_column]
     table = events.table
@@ -118,22 +133,23 @@ def _events(events: Source, config: DataConfig, problems: list[str]) -> _Events 
         encode_ids(user),
         encode_ids(item),
         parse_times(time, config.time_unit, config.timezone),
-        None if config.order_column is None else _order(events, config.order_column, problems),
+        None if config.order_column is None else _order(events, config.order_column, config, problems),
     )
     faults = (read.users.faults, read.items.faults, read.times.faults)
     for name, found in zip(names, faults, strict=True):
-        problems += fault_lines(events.name, name, table[name], found)
-    return read
+        problems += fault_lines(events.name, name, table[name], found, quoted=not called.hidden)
+    return read._replace(users=read.users._replace(ids=called.of_ids(read.users.ids)))
 
 
-def _order(events: Source, name: str, problems: list[str]) -> Rows:
+def _order(events: Source, name: str, config: DataConfig, problems: list[str]) -> Rows:
     """(E,) ranks of the column that breaks ties."""
     column = events.table[name]
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         problems.append(f"{events.name}, column '{name}': {column.type} is no order; use a column of numbers")
         return np.zeros(len(column), dtype=np.int64)
     absent = np.asarray(pc.is_null(column, nan_is_null=True))
-    problems += fault_lines(events.name, name, column, [Fault("no number", absent, "number every row")])
+    quoted = config.pseudonyms is None
+    problems += fault_lines(events.name, name, column, [Fault("no number", absent, "number every row")], quoted)
     return np.unique(np.asarray(column), return_inverse=True)[1].astype(np.int64)
 
 
@@ -155,7 +171,8 @@ def _item_rows(
     if config.unknown_items == "error":
         unknown = (rows < 0) & (columns.items.codes >= 0)
         fault = Fault("item without catalog entry", unknown, "add it to the items, or set unknown_items: drop")
-        problems += fault_lines(events.name, config.item_column, events.table[config.item_column], [fault])
+        column, quoted = config.item_column, config.pseudonyms is None
+        problems += fault_lines(events.name, column, events.table[column], [fault], quoted)
     return rows
 
 
@@ -169,7 +186,7 @@ def _sorted(columns: _Events, rows: Codes) -> Interactions:
     return Interactions.sort(user, rows, seconds, order)
 
 
-def _filtered(source: str, read: _Read, catalog: ItemCatalog, config: DataConfig) -> Log:
+def _filtered(source: str, read: _Read, catalog: ItemCatalog, config: DataConfig, names: UserNames) -> Log:
     events = read.events.pop()
     n_known = len(events)
     if config.repeats == "drop":
@@ -189,6 +206,8 @@ def _filtered(source: str, read: _Read, catalog: ItemCatalog, config: DataConfig
         n_repeats_dropped=n_known - n_unique,
         n_unknown_items_dropped=read.n_written - n_known,
         n_dropped_by_k_core=n_unique - len(events),
+        names=names,
+        n_scrubbed=read.scrubbed,
     )
 
 

@@ -29,9 +29,36 @@ def read_tables(config: DataConfig, problems: list[str]) -> tuple[Source | None,
     """
     if _embedded(config):
         return movielens_small()
-    events = [config.user_column, config.item_column, config.time_column]
-    wanted = [*events, *filter(None, [config.order_column])]
-    return _table("interactions", config, problems, events[:2], wanted), read_items(config, problems)
+    wanted = [config.user_column, config.item_column, config.time_column, *filter(None, [config.order_column])]
+    return read_events(config, wanted, problems), read_items(config, problems)
+
+
+def read_events(config: DataConfig, columns: Sequence[str], problems: list[str]) -> Source | None:
+    """The table of events alone, with these columns of it and maybe more.
+
+    Raises: as `read_tables` does.
+    """
+    if _embedded(config):
+        return movielens_small()[0]
+    return _table("interactions", config, problems, [config.user_column, config.item_column], columns)
+
+
+def written_files(config: DataConfig) -> tuple[Path, Path]:
+    """The files of events and of items.
+
+    Raises:
+        ConfigError: a log that is in no files of this machine's user: on the hub, or in a package.
+        DataError: there are none, or too many.
+    """
+    found = []
+    for role, explicit in (("interactions", config.interactions), ("items", config.items)):
+        place = explicit or config.source
+        if place is None or place.startswith(HUB) or _embedded(config):
+            raise ConfigError(
+                f"data: the {role} of {place} are in no file that could be written; give files of your own"
+            )
+        found.append(Path(place) if explicit else _in_folder(Path(place), role))
+    return found[0], found[1]
 
 
 def read_items(config: DataConfig, problems: list[str], fields: Sequence[str] | None = None) -> Source | None:
@@ -57,22 +84,30 @@ def _table(
     columns: Sequence[str] | None,
 ) -> Source | None:
     explicit = config.interactions if role == "interactions" else config.items
+    quoted = config.pseudonyms is None or role == "items"
     try:
-        return _read(role, explicit, config.source, ids, columns)
+        return _read(role, explicit, config.source, ids, columns, quoted)
     except DataError as error:
         problems += error.problems
         return None
 
 
 def _read(
-    role: str, explicit: str | None, source: str | None, ids: Sequence[str], columns: Sequence[str] | None
+    role: str,
+    explicit: str | None,
+    source: str | None,
+    ids: Sequence[str],
+    columns: Sequence[str] | None,
+    quoted: bool,
 ) -> Source:
-    """One table. ids: columns that are text in files without types; columns: those needed, None for all."""
+    """One table. ids: columns that are text in files without types; columns: those needed, None for all. quoted: to
+    pass on what a reader complains of, in which it may quote a row.
+    """
     place = explicit or source
     if place is None:
         raise ConfigError(f"data.{role}: no {role}; set data.source, or data.interactions and data.items")
     if place.startswith(HUB):
-        return Source(f"{place} {role}", _read_hub(place.removeprefix(HUB), role, only=explicit is not None))
+        return Source(f"{place} {role}", _read_hub(place.removeprefix(HUB), role, explicit is not None, quoted))
     path = Path(place) if explicit else _in_folder(Path(place), role)
     if not path.is_file():
         raise DataError(str(path), [f"{path}: no such file; correct the path"])
@@ -83,10 +118,10 @@ def _read(
     try:
         return Source(path.name, _read_file(path, ids, columns))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
+        reason = _reason(error, quoted)
         raise DataError(
             str(path), [f"{path.name}: unreadable as {path.suffix[1:]} ({reason}); repair it or write it again"]
-        ) from error
+        ) from (error if quoted else None)
 
 
 def _in_folder(folder: Path, role: str) -> Path:
@@ -136,7 +171,7 @@ def _read_jsonl(path: Path) -> pa.Table:
     return pyarrow.json.read_json(path, options, pyarrow.json.ParseOptions(explicit_schema=text))
 
 
-def _read_hub(name: str, role: str, only: bool) -> pa.Table:
+def _read_hub(name: str, role: str, only: bool, quoted: bool) -> pa.Table:
     """A configuration or files called `role` of a dataset, all splits of it; with `only`, else the whole dataset.
 
     `name`: owner/name, or a local folder laid out like a dataset.
@@ -154,8 +189,13 @@ def _read_hub(name: str, role: str, only: bool) -> pa.Table:
         else:
             parts = datasets.load_dataset(name, data_files=f"{role}*")
     except Exception as error:  # of many kinds: the hub's, its client's, the file readers'
-        reason = " ".join(str(error).split())
+        reason = _reason(error, quoted)
         raise DataError(
             name, [f"{HUB}{name}: no {role} ({reason}); give it a configuration or a file of that name"]
-        ) from error
+        ) from (error if quoted else None)
     return pa.concat_tables([parts[split].data.table for split in parts])
+
+
+def _reason(error: Exception, quoted: bool) -> str:
+    """What went wrong; unless quoted only its kind, as readers show the row that they stumbled over."""
+    return " ".join(str(error).split()) if quoted else f"{type(error).__name__}, untold as it may name a user"

@@ -66,13 +66,15 @@ class FittedDrift:
     def of(cls, fit: Fit, text: Tensor | None) -> FittedDrift:
         """fit: the head on the stream that it is to serve. text: the vectors that it was made with."""
         centre, stream = None if text is None else text.mean(0), fit.stream
-        counts = None
-        if stream.config.keep_counts:
-            world = stream.world()
-            world.advance(stream.log, int(stream.log.time[-1]) + 1)
-            counts = world.sums()
+        counts = counts_of(stream) if stream.config.keep_counts else None
         near = stream.text if text is not None and stream.text.nnz else None
         return cls(fit.head, stream.transition_half_life_days, text, centre, stream.trained_until, counts, near)
+
+    def recounted(self, config: DriftConfig, split: Split, ties: Ties) -> FittedDrift:
+        """With the counts of another log of the bundle's items, where it has any."""
+        if self.counts is None:
+            return self
+        return replace(self, counts=counts_of(self.stream(config, split, ties, by_text=False)))
 
     def vectors(self, text: Tensor | None = None) -> Tensor | None:
         """(N, D) unit vectors as the chain was fitted on: of the catalog, or of other `text` read by the untrained
@@ -129,6 +131,13 @@ class FittedDrift:
     def tables(self, vectors: Tensor | None) -> ChainTables | None:
         """What the chain says of items with these vectors (N, D)."""
         return None if self.head.chain is None or vectors is None else ChainTables.of(self.head.chain, vectors)
+
+
+def counts_of(stream: Stream) -> Arrays:
+    """What everyone's events add up to at the end of a stream's log."""
+    world = stream.world()
+    world.advance(stream.log, int(stream.log.time[-1]) + 1)
+    return world.sums()
 
 
 def save_drift(folder: Path, drift: FittedDrift, table: Tensor | None) -> None:

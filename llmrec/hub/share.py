@@ -127,6 +127,9 @@ def _without_paths(config: FinetuneConfig, base: str | None) -> FinetuneConfig:
     data = config.data
     backbone = replace(config.backbone, name=base or BackboneConfig.name, hub_id=base)
     shared = replace(data, source=_place(data.source), interactions=_place(data.interactions), items=_place(data.items))
+    if data.pseudonyms is not None:
+        key = replace(data.pseudonyms, key_file=_place(data.pseudonyms.key_file))
+        shared = replace(shared, pseudonyms=key)
     return replace(config, data=shared, backbone=backbone, output=Path(_place(str(config.output)) or "."))
 
 

@@ -30,6 +30,7 @@ from llmrec.models.fast_linear import Arithmetic, fastest
 from llmrec.models.layers import Entered, keep_first_layers
 from llmrec.models.locate import locate
 from llmrec.models.packing import PackedModel
+from llmrec.models.precision import at_least_fp32
 from llmrec.models.tokens import Tokens
 
 Pooling = Literal["mean", "cls", "last"]
@@ -65,6 +66,7 @@ class Backbone(nn.Module):
         self.causal = is_causal(model)
         self.pooling = _choose_pooling(config, path, self.causal)
         self._checked: tuple[nn.Module, Arithmetic | None] | None = None  # what reads this very model fastest
+        self.rounds: Callable[[int], int] = int  # forward passes for so many batches: more where processes keep step
         self.base_fingerprint = ""  # of the pretrained weights, before any of them is tuned
         self.base_dtype = "float32"  # that they were stored in
         if getattr(model, "pooler", None) is not None:
@@ -134,16 +136,18 @@ class Backbone(nn.Module):
         """(U, L) ids and mask -> (U, D_text) unit vectors. entered: what the first layers make of them, if known."""
         with entered.into(self.model) if entered else nullcontext():
             hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return functional.normalize(pool(hidden.float(), attention_mask, self.pooling), dim=-1)
+        return functional.normalize(pool(at_least_fp32(hidden), attention_mask, self.pooling), dim=-1)
 
     def read(self, tokens: Tokens, lower: Lower | None = None) -> Tensor:
         """(N, D_text) vectors, with gradients to the weights that train, in batches of similar length.
 
         lower: what the first layers make of the same texts.
         """
-        if not len(tokens):
+        parts = list(self._read_padded(tokens, lower))
+        parts += [self._read_nothing(tokens, lower) for _ in range(self.rounds(len(parts)) - len(parts))]
+        if not parts:
             return torch.zeros(0, self.dim, device=self.device)
-        batches, read = zip(*self._read_padded(tokens, lower), strict=True)
+        batches, read = zip(*parts, strict=True)
         order = torch.from_numpy(np.argsort(np.concatenate(batches)))
         return torch.cat(read)[order.to(self.device)]
 
@@ -154,7 +158,7 @@ class Backbone(nn.Module):
         packed = self._packed(tokens)
         with _progress(report, len(tokens)) as advance:
             for rows, read in self._read_padded(tokens) if packed is None else self._read_packed(packed, tokens):
-                vectors[torch.from_numpy(rows)] = read.cpu()
+                vectors[torch.from_numpy(rows)] = read.to(vectors)
                 advance(len(rows))
         return vectors
 
@@ -164,9 +168,18 @@ class Backbone(nn.Module):
         for rows in length_batches(tokens.lengths, TOKENS_AT_ONCE):
             yield rows, forward(*tokens.batch(rows, self.device), lower.batch(rows, self.device) if lower else None)
 
+    def _read_nothing(self, tokens: Tokens, lower: Lower | None) -> tuple[NDArray[np.int64], Tensor]:
+        """A pass, through the same layers, whose result is left out: its gradients are 0."""
+        row = np.zeros(min(len(tokens), 1), dtype=np.int64)
+        if not len(row):
+            word = torch.ones(1, 1, dtype=torch.int64, device=self.device)
+            return row, self(word, word)[:0]
+        entered = lower.batch(row, self.device) if lower else None
+        return row[:0], self(*tokens.batch(row, self.device), entered)[:0]
+
     def _read_packed(self, model: PackedModel, tokens: Tokens) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         for rows, hidden in model.read(tokens):
-            yield rows, functional.normalize(pool(hidden.float(), None, self.pooling), dim=-1)
+            yield rows, functional.normalize(pool(at_least_fp32(hidden), None, self.pooling), dim=-1)
 
     def _packed(self, tokens: Tokens) -> PackedModel | None:
         """What reads `tokens` fastest, where they are worth it and this model can be read so."""

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 KEY_BYTES = 32  # hexadecimal: numpy strips zero bytes from the ends of raw ones
+HISTORIES = "-histories"  # after the name of a folder for vectors of what people did, which may have to go
 TOKENS = b"tokens:"  # before the ids of what is no text of its own
 SHARD_TEXTS = 4096  # at most; some seconds of MiniLM on one core, 6 MiB
 HASHED_AT_ONCE = 1 << 16  # texts of an arrow array that are Python's at the same time
@@ -108,9 +112,15 @@ class TextCache:
         return tokens
 
     def read(self, tokens: Tokens) -> Tensor:
-        """(U, D_text) of texts that are in tokens already, such as histories."""
+        """(U, D_text) of histories, as tokens; they are kept in a folder of their own, see `forget_histories`."""
         keys = _keys([TOKENS + tokens.flat[start:end].tobytes() for start, end in pairwise(tokens.offset)])
-        return self._vectors(keys, tokens.take)
+        return self._of_histories._vectors(keys, tokens.take)
+
+    @cached_property
+    def _of_histories(self) -> TextCache:
+        other = copy(self)
+        other.folder, other._shards = self.folder.with_name(self.folder.name + HISTORIES), {}
+        return other
 
     def _vectors(
         self, keys: NDArray[np.bytes_], tokens: Callable[[NDArray[np.int64]], Tokens], describe: str | None = None
@@ -188,6 +198,17 @@ class TextCache:
         partial = self.folder / f"{name}.{os.getpid()}.partial"
         save_file({"keys": raw, "vectors": vectors.contiguous()}, partial)
         partial.replace(self.folder / f"{name}.safetensors")
+
+
+def forget_histories(cache_dir: Path | None = None) -> int:
+    """Delete the vectors of all histories, by any backbone, and give the number of files; they are read again when they
+    are next needed. Whose a vector is cannot be told from it, so all go. Nothing else in the cache is of people.
+    """
+    folders = list(((cache_dir or default_cache_dir()) / "text").glob(f"*{HISTORIES}"))
+    n_files = sum(1 for folder in folders for _ in folder.iterdir())
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    return n_files
 
 
 def _keys_of(texts: Texts) -> NDArray[np.bytes_]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmrec.planning.ways import Way
+from llmrec.training.memory import STEPS
 
 MEASURED_EVENTS = 200_000  # of the largest log on which training the backbone was measured beside not training it
 SEARCHED_EVENTS = 1_000_000  # from which on the full softmax is what takes longest
@@ -111,11 +112,7 @@ def _changes(options: Sequence[Option], limits: Limits) -> list[str]:
     lines = ["no strategy fits"]
     least = min(possible, key=lambda option: option.gib)
     if limits.gib is not None and least.gib > limits.gib:
-        lines.append(
-            f"memory: {least.way} takes least, {least.gib:.2f} GiB of {limits.gib:.2f}; lower train.batch_targets "
-            "(with train.accumulate), adapt.live_items or model.max_history, or set train.negatives 2048 or "
-            "backbone.gradient_checkpointing"
-        )
+        lines.append(f"memory: {least.way} takes least, {least.gib:.2f} GiB of {limits.gib:.2f}; change {STEPS}")
     fastest = min(possible, key=lambda option: option.hours)
     if limits.hours is not None and fastest.hours > limits.hours:
         lines.append(

@@ -69,8 +69,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes on a device. optimizer: Adam's two moments. activations: what the forward pass keeps for the backward one.
-    working: the largest of what comes and goes.
+    """Bytes on a device. gradients: twice where processes send them to each other. optimizer: Adam's two moments.
+    activations: what the forward pass keeps for the backward one. working: the largest of what comes and goes.
     """
 
     weights: int

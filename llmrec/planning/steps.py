@@ -62,10 +62,11 @@ def measure_stage(task: Task, objective: Objective, config: TrainConfig, n_steps
     step *= 1 / len(chosen)
     checkpoint = timed(trainer.keep)
     trained = trained_bytes(objective)
-    footprint = Footprint(weight_bytes(objective), trained, 2 * trained, 0)
+    footprint = Footprint(weight_bytes(objective), trained * min(max(processes, 1), 2), 2 * trained, 0)
     if processes:
         work, footprint = _share(trainer, *chosen[len(chosen) // 2], footprint, objective, processes)
-        step = replace(step, flops=work.flops * config.accumulate, calls=work.calls * config.accumulate)
+        times = config.accumulate * trainer.pieces
+        step = replace(step, flops=work.flops * times, calls=work.calls * times)
     n_trained = sum(weight.numel() for weight in objective.parameters() if weight.requires_grad)
     task.accelerator.free_memory()
     return Stage(step, checkpoint, n_trained, footprint)
@@ -74,14 +75,15 @@ def measure_stage(task: Task, objective: Objective, config: TrainConfig, n_steps
 def _share(
     trainer: FewSteps, row: int, group: list[Rows], footprint: Footprint, module: Objective, processes: int
 ) -> tuple[Cost, Footprint]:
-    """What one of the processes does of a batch: its share of the windows and of what is read, and all that does not
-    depend on either.
+    """What one of the processes does of a piece of a batch: its share of the windows and of what is read, and all that
+    does not depend on either.
     """
-    mine, config = group[0][::processes], trainer.config
-    trainer.config = replace(config, live_items=max(config.live_items // processes, 1))
+    pieces, config = trainer.pieces, trainer.config
+    mine = group[0][:: processes * pieces]
+    trainer.pieces, trainer.config = 1, replace(config, live_items=max(config.live_items // processes, 1))
     with saved_activations(module) as saved:
         work = counted(lambda: trainer.step(row, [mine]))
-    trainer.config = config
+    trainer.pieces, trainer.config = pieces, config
     return work, replace(footprint, activations=saved.bytes + _read_again(module))
 
 

@@ -40,13 +40,15 @@ class Following(Answers):
         _, rows, times = self.live.events(user)
         return [(str(self.catalog.ids[row]), time) for row, time in zip(rows.tolist(), times.tolist(), strict=True)]
 
-    def forget(self, user: str) -> None:
-        """Leave nothing of a live user but what the events add to everybody's counts.
+    def forget(self, user: str, log: Log | None = None) -> None:
+        """Leave nothing of a live user: what the events added to everybody's counts is taken back, to rounding. Of who
+        has more events than a history holds the log is asked, the bundle's own unless `log` is given. What the model
+        has learned stays, see `llmrec forget`.
 
         Raises:
-            DataError: nothing is known of the user.
+            DataError: nothing is known of the user, or the log cannot be read.
         """
-        self.live.forget(user)
+        self.live.forget(user, lambda: self.log if log is None else log)
 
     def follow(self, log: Log | None = None, until: Time | None = None) -> None:
         """Begin anew with the users and events of a log, the bundle's own unless given, before `until`.

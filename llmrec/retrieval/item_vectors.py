@@ -12,6 +12,7 @@ from torch import Tensor
 
 from llmrec.data.catalog import LABEL_LENGTH, ItemCatalog
 from llmrec.data.interactions import Mask
+from llmrec.data.scrub import scrubber_of
 from llmrec.errors import BundleError, DataError
 from llmrec.hub.bundle import Bundle, load_backbone, load_untrained
 from llmrec.models.backbone import Backbone
@@ -33,6 +34,7 @@ class ItemVectors:
         self.table = ItemTable.of(self.scorer.scoring_items)
         self.drift, self.removed = bundle.drift, set(bundle.removed)
         self.lock = RLock()
+        self.scrubber = scrubber_of(bundle.config.data.scrub)
         self._backbone: Backbone | None = None
         self._untrained: Backbone | None = None
         self._trained_memory = TextMemory(lambda texts: self.backbone.encode(self.backbone.tokens(texts)))
@@ -48,7 +50,7 @@ class ItemVectors:
     @torch.no_grad()
     def extend(self, items: Sequence[Mapping[str, object]]) -> None:
         """Take in new items by their text; nothing changes where one of them cannot be."""
-        catalog = self.catalog.extend(items)
+        catalog = self.catalog.extend(self.scrubbed(items))
         texts = [str(text) for text in catalog.text_array[len(self.catalog) :].to_pylist()]
         vectors, untrained = self.read(texts), None if self.drift is None else self.read_untrained(texts)
         self.bundle.model.items.extend(vectors)
@@ -63,19 +65,29 @@ class ItemVectors:
         return (model.novelty * ~model.items.known).float()
 
     def read(self, texts: list[str]) -> Tensor:
-        """(C, D_text)"""
+        """(C, D_text); what a log's texts are scrubbed of, these are too."""
+        if self.scrubber is not None:
+            texts = self.scrubber.texts(texts)
         return self._trained_memory.vectors(texts).to(self.scorer.table)
 
     def read_untrained(self, texts: list[str]) -> Tensor:
         """(C, D_text) by the backbone as it was before any training, on the CPU: what a drift head goes by."""
         if self.bundle.tuned is None:
             return self.read(texts).float().cpu()
+        if self.scrubber is not None:
+            texts = self.scrubber.texts(texts)
         return self._untrained_memory.vectors(texts)
 
     def _read_untrained(self, texts: list[str]) -> Tensor:
         if self._untrained is None:
             self._untrained = load_untrained(self.folder, self.bundle, self.backbone_name)
         return self._untrained.encode(self._untrained.tokens(texts)).float()
+
+    def scrubbed(self, items: Sequence[Mapping[str, object]]) -> Sequence[Mapping[str, object]]:
+        """Fields of new items without what a log's texts are scrubbed of."""
+        if self.scrubber is None:
+            return items
+        return [self.scrubber.item(item, self.catalog.id_column) for item in items]
 
     def places(self) -> Mask:
         """(N,) the items that may be recommended."""

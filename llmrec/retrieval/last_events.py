@@ -49,6 +49,11 @@ class LastEvents:
         newest = order[end[:, None] + np.arange(-self.item.shape[1], 0)]  # (U, T)
         self.item[users], self.time[users] = items[newest], times[newest]
 
+    def of(self, user: int) -> tuple[Rows, Rows]:
+        """Items and times (T,) of the user's last events."""
+        there = self.item[user] != NOBODY
+        return self.item[user, there], self.time[user, there]
+
     def forget(self, user: int) -> None:
         """Leave nothing of a user."""
         self.item[user], self.time[user] = NOBODY, NEVER

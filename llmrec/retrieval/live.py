@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from llmrec.config import DriftConfig
 from llmrec.data.interactions import Rows
 from llmrec.data.log import Log
+from llmrec.data.pseudonyms import UserNames
 from llmrec.errors import BundleError, DataError, LlmrecError
 from llmrec.evaluation.replay import MAX_HISTORY, Stream
 from llmrec.hub.drift import FittedDrift
@@ -37,12 +38,13 @@ IDS, CATALOG = "user_ids", "catalog"  # what a saved state has beside `LiveState
 class Live:
     """A `LiveState` whose users have ids, over the items of a recommender, whose lock guards both.
 
-    users: rows by id. origin: what it began with, in words.
+    users: rows by id, or by pseudonym; names: what makes the one of the other. origin: what it began with, in words.
     """
 
     def __init__(self, items: ItemVectors, origin: str = "nothing") -> None:
         self.items, self.origin, self.lock = items, origin, items.lock
         self.users: dict[str, int] = {}
+        self.names = UserNames(items.bundle.config.data.pseudonyms, items.bundle.facts.get("pseudonyms"))
         drift = _neutral() if items.drift is None else items.drift
         self.state = LiveState(drift.head, _stream(items, drift), self.most)
 
@@ -54,8 +56,9 @@ class Live:
     def row(self, user: str) -> int:
         """
         Raises:
-            DataError: nothing has been observed of this user.
+            DataError: nothing has been observed of this user. ConfigError: as `UserNames.of` does.
         """
+        user = self.names.of(user)
         if user not in self.users:
             known = f"nothing is known of user {user!r}, but of {len(self.users):,} others, from {self.origin} on"
             raise DataError("live users", [f"{known}; observe events of the user, or give them as the history"])
@@ -71,6 +74,7 @@ class Live:
 
     def observe_many(self, users: Sequence[str], item: Rows, time: Rows) -> None:
         """Events (E,) in order of arrival, all or none of them; raises as `observe`."""
+        users = [self.names.of(user) for user in users]
         with self.lock:
             self.state.check(item=item, time=time)
             new = [user for user in dict.fromkeys(users) if user not in self.users]
@@ -82,15 +86,30 @@ class Live:
             else:
                 self.state.observe_many(rows, item, time)
 
-    def forget(self, user: str) -> None:
-        """Leave nothing of a user but what the events add to everyone's counts. The row is given to nobody again.
+    def forget(self, user: str, read: Callable[[], Log] | None = None) -> None:
+        """Leave nothing of a user, see `LiveState.forget`. The row is given to nobody again. read: the log that was
+        begun with, for who has more events than are kept of anyone.
 
         Raises:
-            DataError: nothing is known of the user.
+            DataError: nothing is known of the user, or there are older events and no log.
         """
         with self.lock:
-            self.state.forget(self.row(user))
-            del self.users[user]
+            row = self.row(user)
+            full = len(self.state.last.of(row)[0]) == self.most
+            self.state.forget(row, self._older(row, user, read) if full else None)
+            del self.users[self.names.of(user)]
+
+    def _older(self, row: int, user: str, read: Callable[[], Log] | None) -> tuple[Rows, Rows]:
+        """Items and times of a user's events in the log that are older than those that are kept."""
+        if read is None:
+            known = f"{self.most} events are kept of a user who may have more, which count in what is popular"
+            raise DataError("live users", [f"{known}; give the log that holds the older ones"])
+        log, (_, kept) = read(), self.state.last.of(row)
+        own = int(log.user_ids.index(self.names.of(user)).as_py())
+        events = events_before(log, self.items.catalog, None)
+        mine = events.take(events.user == own)
+        n_older = int(np.searchsorted(mine.time, kept[0], side="right")) - int((kept == kept[0]).sum())
+        return mine.item[: max(n_older, 0)], mine.time[: max(n_older, 0)]
 
     def events(self, user: str, at: int | None = None) -> tuple[int, Rows, Rows]:
         """A user's row, and the items and times (T,) of the last events.
@@ -152,14 +171,14 @@ class Live:
         return live
 
 
-def begin(items: ItemVectors, read: Callable[[], Log]) -> Live:
+def begin(items: ItemVectors, read: Callable[[], Log], forgotten: Callable[[str], bool] | None = None) -> Live:
     """From the log that the bundle was trained on, where it is still there and the same; else from the counts that the
-    bundle keeps, with no users; else from nothing.
+    bundle keeps, with no users; else from nothing. forgotten: as of `of_log`.
     """
     try:
         log = read()
         if log.facts.fingerprint == items.bundle.facts["fingerprint"]:
-            return of_log(items, log, None)
+            return of_log(items, log, None, forgotten)
     except (LlmrecError, OSError, ImportError):
         pass  # a bundle that was sent elsewhere, as most are
     counts = None if items.drift is None else items.drift.counts
@@ -172,8 +191,9 @@ def begin(items: ItemVectors, read: Callable[[], Log]) -> Live:
     return live
 
 
-def of_log(items: ItemVectors, log: Log, until: int | None) -> Live:
-    """From the events of a log before `until` (seconds), all of them without it.
+def of_log(items: ItemVectors, log: Log, until: int | None, forgotten: Callable[[str], bool] | None = None) -> Live:
+    """From the events of a log before `until` (seconds), all of them without it. forgotten: tells users who are left
+    out, with all their events: what comes of it is, to the last bit, what would without them.
 
     Raises:
         DataError: the log has events on items that the catalog lacks.
@@ -181,6 +201,10 @@ def of_log(items: ItemVectors, log: Log, until: int | None) -> Live:
     events = events_before(log, items.catalog, until)
     live = Live(items, log.facts.source)
     live.users = {user: row for row, user in enumerate(log.user_ids.to_pylist())}
+    if forgotten is not None:
+        gone = {user: row for user, row in live.users.items() if forgotten(user)}
+        live.users = {user: row for user, row in live.users.items() if user not in gone}
+        events = events.take(~np.isin(events.user, list(gone.values())))
     live.state.add_users(log.n_users)
     live.state.observe_many(events.user, events.item, events.time)
     return live

@@ -113,7 +113,7 @@ class Replica(Generic[State]):
                 partial.replace(path)
             except FileNotFoundError:  # a user was deleted by another process meanwhile, and this with them
                 return None
-        for old in self._snapshots()[: -self.keep]:
+        for old in _snapshots(self.store, self.folder)[: -self.keep]:
             old.path.unlink(missing_ok=True)
         return path
 
@@ -135,7 +135,7 @@ class Replica(Generic[State]):
     def _anew(self) -> Version[State]:
         # Deletions first: of one that comes meanwhile the next look will tell.
         n_deletions, version = self.store.position().n_deletions, None
-        for snapshot in reversed(self._without_deleted()):
+        for snapshot in reversed(without_deleted(self.store, self.folder)):
             try:
                 version = Version(self.load(snapshot.path), snapshot.number, n_deletions)
                 break
@@ -157,23 +157,25 @@ class Replica(Generic[State]):
             version.number = event.number
         version.number = max(version.number, newest)  # the events of a deleted user may have been the newest
 
-    def _snapshots(self) -> list[Snapshot]:
-        """Of this store, the newest last."""
-        found = []
-        for path in self.folder.glob(f"{self.store.id}-*") if self.folder is not None else ():
-            if not path.name.endswith(PARTIAL):
-                _, number, n_deletions = path.name.split("-")
-                found.append(Snapshot(path, int(number), int(n_deletions)))
-        return sorted(found, key=lambda one: one[1:])
 
-    def _without_deleted(self) -> list[Snapshot]:
-        """Snapshots that know nobody who was deleted; others are deleted as well."""
-        deletions, newest, kept = self.store.deletions(), self.store.position().number, []
-        for path in self.folder.glob(f"{self.store.id}-*{PARTIAL}") if deletions and self.folder is not None else ():
-            path.unlink(missing_ok=True)  # of processes that were killed while they wrote
-        for one in self._snapshots():
-            if one.number > newest or any(d.number > one.n_deletions and d.since <= one.number for d in deletions):
-                one.path.unlink(missing_ok=True)
-            else:
-                kept.append(one)
-        return kept
+def without_deleted(store: EventStore, folder: Path | None) -> list[Snapshot]:
+    """Snapshots of a store that know nobody who was deleted, the newest last; others are deleted as well."""
+    deletions, newest, kept = store.deletions(), store.position().number, []
+    for path in folder.glob(f"{store.id}-*{PARTIAL}") if deletions and folder is not None else ():
+        path.unlink(missing_ok=True)  # of processes that were killed while they wrote
+    for one in _snapshots(store, folder):
+        if one.number > newest or any(d.number > one.n_deletions and d.since <= one.number for d in deletions):
+            one.path.unlink(missing_ok=True)
+        else:
+            kept.append(one)
+    return kept
+
+
+def _snapshots(store: EventStore, folder: Path | None) -> list[Snapshot]:
+    """Of a store, the newest last."""
+    found = []
+    for path in folder.glob(f"{store.id}-*") if folder is not None else ():
+        if not path.name.endswith(PARTIAL):
+            _, number, n_deletions = path.name.split("-")
+            found.append(Snapshot(path, int(number), int(n_deletions)))
+    return sorted(found, key=lambda one: one[1:])

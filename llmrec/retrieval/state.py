@@ -113,14 +113,22 @@ class LiveState:
         self.seen.insert_many(user, item)
         self._counted.observe_many(user, item, time, late)
 
-    def forget(self, user: int) -> None:
-        """Leave nothing of a user. What the user's events add to everyone's counts stays in them.
+    def forget(self, user: int, older: tuple[Rows, Rows] | None = None) -> None:
+        """Leave nothing of a user: what the last events added to everyone's counts is taken back, so that these are, to
+        rounding, what they would be without. older: items and times of those before the last `most`, which would stay
+        in the counts. Of events that came late, which made no pairs, too much is taken back.
 
         Raises:
             DataError: no such user.
         """
         self.check(user=user)
         self._counted.settle()
+        item, time = self.last.of(user)
+        if older is not None:
+            item, time = np.concatenate([older[0], item]), np.concatenate([older[1], time])
+        self._counted.world.environment.discount(item, time)
+        if self._counted.makes_pairs:
+            self._counted.world.transitions.discount(item, time)
         self.last.forget(user)
         self.seen.forget(user)
         self._counted.world.transitions.forget(user)

@@ -69,7 +69,7 @@ class Users:
         """
         places = np.flatnonzero(self.queries.user == self.log.user_row(user))
         if not len(places):
-            raise ConfigError(f"user {user!r} has no events before `at` in {self.log.facts.source}")
+            raise ConfigError(f"user {self.log.names.of(user)!r} has no events before `at` in {self.log.facts.source}")
         return int(places[0])
 
     def items(self, place: int) -> Rows:

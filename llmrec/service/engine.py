@@ -129,6 +129,7 @@ class Engine:
                 raise DataError("new items", [said])
             if _has(self.recommender, own):
                 raise Taken(f"{own!r} is in the catalog already; give another id")
+        items = self.recommender.vectors.scrubbed(items)
         extended = catalog.extend(items)
         self._read([str(text) for text in extended.text_array[len(catalog) :].to_pylist()])  # now, or never
         self.stored_items.add(items)
@@ -149,6 +150,7 @@ class Engine:
         Raises:
             NotFound: nothing is known of the user.
         """
+        user = self.live.names.of(user)
         if user not in self.live.users and not self.store.events_of(user):
             raise NotFound(f"nothing is known of user {user!r}")
         count = self.replica.delete_user(user, of_log=in_log(self.recommender, user))

@@ -41,12 +41,10 @@ class Followed:
 
 
 def begin_without_forgotten(recommender: Recommender, store: EventStore) -> Live:
-    """The state that no event of the store has moved, less those users of the log who were deleted."""
-    live, forgotten = begin(recommender.vectors, lambda: recommender.log), store.forgotten()
-    if forgotten:
-        for user in [user for user in live.users if store.digest(user) in forgotten]:
-            live.forget(user)
-    return live
+    """The state that no event of the store has moved, from the log without those of its users who were deleted."""
+    forgotten = store.forgotten()
+    left_out = (lambda user: store.digest(user) in forgotten) if forgotten else None
+    return begin(recommender.vectors, lambda: recommender.log, left_out)
 
 
 def in_log(recommender: Recommender, user: str) -> bool:
@@ -56,7 +54,7 @@ def in_log(recommender: Recommender, user: str) -> bool:
     except (LlmrecError, OSError, ImportError):
         return False
     same = log.facts.fingerprint == recommender.vectors.bundle.facts["fingerprint"]
-    return same and int(log.user_ids.index(user).as_py()) >= 0
+    return same and int(log.user_ids.index(log.names.of(user)).as_py()) >= 0
 
 
 def log_of(live: Live) -> Log:
@@ -74,4 +72,4 @@ def log_of(live: Live) -> Log:
     first, newest = (iso(int(time[order[0]])), iso(int(time[order[-1]]))) if len(order) else ("never", "never")
     counts = len(order), len(rows), len(catalog), len(np.unique(item))
     facts = LogFacts("the live users", *counts, "second", first, newest, 0, 0, 0, "")
-    return Log(Interactions(user[order], item[order], time[order]), catalog, ids, facts)
+    return Log(Interactions(user[order], item[order], time[order]), catalog, ids, facts, live.names)

@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse
 from pydantic import Field
 
 from llmrec.data.catalog import ItemCatalog
+from llmrec.errors import ConfigError
 from llmrec.recommender import Recommender
 from llmrec.retrieval.events import VERBATIM, History, Time
 from llmrec.service import schemas
@@ -75,10 +76,11 @@ async def users(request: Request, words: Words = "") -> list[dict[str, Any]]:
 
     def found() -> list[dict[str, Any]]:
         last, known = engine.live.state.last, engine.live.users
+        asked = _named(engine, words)
         ids = [user for user in known if words.lower() in user.lower()]
         newest = last.time[[known[user] for user in ids], -1]
         order = [ids[place] for place in np.argsort(-newest, kind="stable").tolist()]
-        shown = list(dict.fromkeys([*([words] if words in known else []), *order]))[:SHOWN]
+        shown = list(dict.fromkeys([*([asked] if asked in known else []), *order]))[:SHOWN]
         place, _ = engine.live.state.seen.pairs(np.array([known[user] for user in shown], dtype=np.int64))
         counts = np.bincount(place, minlength=len(shown)).tolist()
         return [{"user": user, "items": count} for user, count in zip(shown, counts, strict=True)]
@@ -126,6 +128,14 @@ async def audience(new: NewText, request: Request) -> list[dict[str, Any]]:
 
     answer: list[dict[str, Any]] = await service.do(found, verbatim([new.text]))
     return answer
+
+
+def _named(engine: Engine, words: str) -> str:
+    """Words that may be a user's id, as the name that the user has here."""
+    try:
+        return engine.live.names.of(words)
+    except ConfigError:  # there are pseudonyms, and no key
+        return words
 
 
 def _view(engine: Engine, query: Viewed) -> dict[str, Any]:

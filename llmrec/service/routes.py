@@ -71,7 +71,11 @@ async def events(new: schemas.Events, request: Request) -> schemas.Stored:
     """
     service = service_of(request)
     check_batch(service.settings.limits, new.events)
-    asked = [StoreEvent(one.user, one.item, seconds_of(one.at), one.key) for one in new.events]
+    names = service.engine.live.names
+    asked = [
+        StoreEvent(names.of(one.user), one.item, seconds_of(one.at), names.of_key(one.user, one.key))
+        for one in new.events
+    ]
     try:
         n_stored = await service.writer.ask(asked)
     except DataError:
@@ -115,7 +119,7 @@ async def user_known(user: UserId, request: Request) -> schemas.KnownUser:
             schemas.KnownEvent(item=item, label=recommender.label(item), at=at)
             for item, at in recommender.history(user)
         ]
-        return schemas.KnownUser(user=user, events=told)
+        return schemas.KnownUser(user=recommender.live.names.of(user), events=told)
 
     result: schemas.KnownUser = await service.do(known)
     return result
@@ -125,7 +129,7 @@ async def user_known(user: UserId, request: Request) -> schemas.KnownUser:
 async def delete_user(user: UserId, request: Request) -> schemas.Deleted:
     service = service_of(request)
     count: int = await service.do(lambda: service.engine.delete_user(user))
-    return schemas.Deleted(user=user, events=count)
+    return schemas.Deleted(user=service.engine.live.names.of(user), events=count)
 
 
 @router.get("/health", summary="Whether answers are given")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from llmrec.config import FinetuneConfig, SplitName, TrainConfig
@@ -27,9 +28,10 @@ from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
 from llmrec.training.drift import Fit
 from llmrec.training.drift_rows import DriftTask, drift_rows
-from llmrec.training.fit import Fitted, Task, adapt_backbone, fit_model, rank_sharded
+from llmrec.training.fit import Fitted, Task, adapt_backbone, fit_model
 from llmrec.training.phases import Phases
 from llmrec.training.scorer import ModelScorer
+from llmrec.training.sharing import rank_shared
 
 SAMPLED_NEGATIVES = 256  # of the `sasrec_sampled` row, as in the published re-runs
 
@@ -63,9 +65,8 @@ class Comparison:
         """streams: whether it goes on counting everyone's events during the test."""
         if streams:
             self.streaming[name] = None
-        n_top = max(self.config.evaluation.cutoffs)
         with self.phases.phase(f"rank {name}"):
-            self.rankings[name].append(rank_sharded(self.task, scorer, self.test, n_top, f"ranking {name}"))
+            self.rankings[name].append(self._ranked(name, scorer, self.task.accelerator))
 
     def fit(self, name: str, model: ModelConfig, train: TrainConfig, text: Tensor | None, seed: int) -> Fitted:
         """Feature transfer, or ids alone: fit, rank, record."""
@@ -96,7 +97,7 @@ class Comparison:
         return replace(full, stream=replace(full.stream, trained_until=until))
 
     def baselines(self, text: Tensor | None) -> None:
-        """The baselines that are not trained by this trainer, each tuned with the same budget."""
+        """The baselines that are not trained by this trainer, each tuned with the same budget, in one process each."""
         evaluation = self.config.evaluation
         names = [name for name in evaluation.baselines if name in BASELINES]
         refit = self.config.train.refit
@@ -110,9 +111,15 @@ class Comparison:
         )
         if text is None:
             names = [name for name in names if name != "nearest_text"]
-        for name, fitted in fit_baselines(names, baseline_task).items():
-            for scorer in fitted.scorers:
-                self.rank(name, scorer, streams=fitted.streams)
+        accelerator, found = self.task.accelerator, []
+        for place in range(accelerator.process_index, len(names), accelerator.num_processes):
+            for name, fitted in fit_baselines([names[place]], baseline_task).items():
+                rankings = [self._ranked(name, scorer, None) for scorer in fitted.scorers]
+                found.append((place, name, rankings, replace(fitted, scorers=())))
+        for _, name, rankings, fitted in sorted(gather_object(found), key=lambda part: part[0]):
+            if fitted.streams:
+                self.streaming[name] = None
+            self.rankings[name] += rankings
             self.settings[name] = fitted.record
 
     def evaluate(self, main: str, text: Tensor | None, also: Sequence[str] = ()) -> Evaluated:
@@ -132,6 +139,12 @@ class Comparison:
             self.settings,
             also,
         )
+
+    def _ranked(self, name: str, scorer: Scorer, accelerator: Accelerator | None) -> Ranking:
+        """accelerator: of the processes that share the queries; None: this one answers all of them."""
+        task, n_top = self.task, max(self.config.evaluation.cutoffs)
+        n_items, progress = task.split.n_items, f"ranking {name}"
+        return rank_shared(scorer, self.test, n_items, accelerator, n_top, task.mask_seen, task.available, progress)
 
     def _record(
         self, name: str, seed: int, progress: Progress, settings: dict[str, Any], model: RecommenderModel

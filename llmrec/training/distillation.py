@@ -26,6 +26,7 @@ from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
 from llmrec.training.fit import Task, mean_ndcg, new_model, train
+from llmrec.training.gathering import read_catalog
 from llmrec.training.losses import FULL_ITEMS
 from llmrec.training.objectives import Objective, read_live
 from llmrec.training.scorer import ModelScorer
@@ -86,14 +87,14 @@ class DistillationObjective(Objective):
         with torch.no_grad():
             teacher, wanted = self.teacher, self.taught_items
             theirs = teacher.scores(teacher.states(wanted, batch), teacher.scoring_items(wanted)[rows], known[rows])
-        total = losses.embedding * embedding_loss(self.project(text), self.taught_text[live_rows])
+        total = losses.embedding * n_targets * embedding_loss(self.project(text), self.taught_text[live_rows])
         if losses.scores:
             total = total + losses.scores * score_loss(ours, theirs, losses.temperature)
         if losses.ranking:
             total = total + losses.ranking * ranking_loss(ours, theirs, losses.top)
         if losses.targets:
             total = total + losses.targets * target_loss(ours, rows, batch.target)
-        return total * n_targets
+        return total
 
 
 def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -102,19 +103,20 @@ def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def score_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Scores (M, C) each -> mean over M of KL(teacher || student) of their softmax at `temperature`, times its square.
+    """Scores (M, C) each -> sum over M of KL(teacher || student) of their softmax at `temperature`, times its square.
 
     >>> one = torch.tensor([[0.0, 0.0]])
     >>> round(float(score_loss(one, torch.tensor([[1.0986, 0.0]]), 1.0)), 4)  # .75 log(.75 / .5) + .25 log(.25 / .5)
     0.1308
     """
     ours, theirs = (scores / temperature for scores in (student, teacher))
-    divergence = functional.kl_div(ours.log_softmax(1), theirs.log_softmax(1), reduction="batchmean", log_target=True)
+    divergence = functional.kl_div(ours.log_softmax(1), theirs.log_softmax(1), reduction="sum", log_target=True)
     return divergence * temperature**2
 
 
 def ranking_loss(student: Tensor, teacher: Tensor, top: int) -> Tensor:
-    """Scores (M, C) each -> mean over M and the teacher's `top` items, in its order, of minus log chance to come next.
+    """Scores (M, C) each -> minus log chance to come next, of the teacher's `top` items in its order: their mean,
+    summed over M.
 
     Plackett and Luce's model: the next item is drawn in proportion to exp(score) among those that are left.
 
@@ -125,18 +127,14 @@ def ranking_loss(student: Tensor, teacher: Tensor, top: int) -> Tensor:
     order = teacher.argsort(dim=1, descending=True)
     scores = student.gather(1, order)  # (M, C) in the teacher's order
     left = scores.flip(1).logcumsumexp(1).flip(1)  # of the items from each place on
-    return (left - scores)[:, :top].mean()
+    return (left - scores)[:, :top].mean(1).sum()
 
 
 def target_loss(student: Tensor, rows: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of the targets (M,) that are among the items compared, `rows` (C,), increasing: mean over them, 0
-    where none is.
-    """
+    """Cross-entropy of the targets (M,) that are among the items compared, `rows` (C,), increasing: the sum of them."""
     place = torch.searchsorted(rows, target).clamp(max=len(rows) - 1)
     asked = rows[place] == target
-    if not bool(asked.any()):
-        return student.new_zeros(())
-    return functional.cross_entropy(student[asked], place[asked])
+    return functional.cross_entropy(student[asked], place[asked], reduction="sum")
 
 
 def distil(
@@ -152,7 +150,7 @@ def distil(
             f"train.negatives=full: a step would compare the scores of {len(reader.tokens):,} items for each target; "
             "give a number, such as 4096"
         )
-    text = reader.backbone.encode(reader.tokens, "reading the catalog")
+    text = read_catalog(reader, task.accelerator)
     model = new_model(task.split.refit() if config.train.refit else task.split, config.model, text, seed)
     model.calibrate_like(teacher)
     known = Knowledge.of(teacher)

@@ -29,6 +29,7 @@ from llmrec.models.knowledge import Knowledge
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.fit import Task, adapt_backbone, calibrate, fit_model, mean_ndcg, new_model
+from llmrec.training.gathering import read_catalog
 from llmrec.training.scorer import ModelScorer
 
 Way = Literal["zero-shot", "features", "initialised", "scratch"]
@@ -83,7 +84,8 @@ class Schooling:
         taught = self.learn("sources", source, seed, backbone=fresh() if fresh else None)
         knowledge, seen = Knowledge.of(taught.model), target
         if taught.backbone is not None:
-            seen = replace(target, vectors=taught.backbone.encode(taught.backbone.tokens(target.texts), "reading"))
+            reader = Reader.of(taught.backbone, target.texts)
+            seen = replace(target, vectors=read_catalog(reader, target.task.accelerator))
         return {
             "zero-shot": self._zero_shot(seen, knowledge, taught.backbone, seed),
             "features": replace(self.learn("features", seen, seed, knowledge.features()), backbone=taught.backbone),

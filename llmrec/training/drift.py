@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from scipy import sparse
 from torch import Tensor
 
@@ -64,16 +65,22 @@ class Judged:
     scores: Tensor
 
     @classmethod
-    def of(cls, base: Scorer, stream: Stream, valid: Queries) -> Judged:
-        """The queries of at most MOST_DAYS days, evenly spread over the window, and of these a sample."""
+    def of(cls, base: Scorer, stream: Stream, valid: Queries, accelerator: Accelerator | None = None) -> Judged:
+        """The queries of at most MOST_DAYS days, evenly spread over the window, and of these a sample.
+
+        accelerator: of processes that share the scoring, and then all have all scores.
+        """
         moments, day = np.unique(stream.moments(valid.time, DAILY), return_inverse=True)
         days = np.linspace(0, len(moments) - 1, min(MOST_DAYS, len(moments))).astype(int)
         most = min(MOST_QUERIES, max(MOST_SCORES // stream.n_items, 1))
         queries = sample_queries(valid.take(np.isin(day, days)), most)
         scores = torch.zeros(len(queries), stream.n_items)
-        for start in range(0, len(queries), QUERIES_AT_ONCE):
-            part = slice(start, start + QUERIES_AT_ONCE)
+        parts = [slice(start, start + QUERIES_AT_ONCE) for start in range(0, len(queries), QUERIES_AT_ONCE)]
+        for part in parts if accelerator is None else parts[accelerator.process_index :: accelerator.num_processes]:
             scores[part] = base.scores(queries.take(part))
+        if accelerator is not None and accelerator.num_processes > 1:
+            for part in parts:
+                scores[part] = accelerator.reduce(scores[part].to(accelerator.device), "sum").cpu()
         return cls(queries, scores)
 
     def replay(self, stream: Stream) -> Iterator[tuple[Queries, Tensor, World]]:

@@ -72,7 +72,7 @@ class DriftTask:
 
     def fit(self, watched: Scorer, seed: int) -> tuple[Fit, Judged]:
         """The head with all its terms, and what it was fitted on. watched: the model on the training part alone."""
-        judged = Judged.of(watched, self.stream, self.valid)
+        judged = Judged.of(watched, self.stream, self.valid, self.task.accelerator)
         return fit_drift(judged, self._chained(seed), self.task.mask_seen), judged
 
     def _chained(self, seed: int) -> Stream:

@@ -29,8 +29,10 @@ from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.calibration import choose_match, new_item_logits, novelty_of
 from llmrec.training.checkpoints import Progress
+from llmrec.training.memory import BACKBONE, STEPS, memory_explained
 from llmrec.training.objectives import Objective, RecommendationObjective
 from llmrec.training.scorer import ModelScorer
+from llmrec.training.shards import ShardedTrainer, shards_wanted
 from llmrec.training.sharing import own_share, rank_shared
 from llmrec.training.trainer import Run, Trainer
 
@@ -194,10 +196,13 @@ def train(
     identity = _identity(name, replace(task, inputs=inputs), model.config, config, seed)
     place = f"{task.split.name}-{name}-{seed}".replace(" ", "-")
     run = Run(name, task.folder / "checkpoints" / place, seed, task.resume, identity)
-    trainer = Trainer(objective, windows, validate, config, task.accelerator, run)
-    if start is not None:
-        trainer.progress.best = start
-    progress = trainer.fit()
+    with memory_explained(STEPS if objective.backbone is None else f"{STEPS}; {BACKBONE}"):
+        sharded = objective.backbone is not None and task.accelerator.num_processes > 1 and shards_wanted()
+        kind = ShardedTrainer if sharded else Trainer
+        trainer = kind(objective, windows, validate, config, task.accelerator, run)
+        if start is not None:
+            trainer.progress.best = start
+        progress = trainer.fit()
     task.accelerator.free_memory()
     return progress
 
@@ -210,5 +215,7 @@ def _always_better() -> Callable[[], float]:
 
 def _identity(name: str, task: Task, model: ModelConfig, train: TrainConfig, seed: int) -> str:
     facts = [name, task.split.name, task.ties, task.mask_seen, task.inputs, seed]
-    facts += [dataclasses.asdict(model), dataclasses.asdict(replace(train, refit=False))]  # which comes after the fit
+    trained = dataclasses.asdict(replace(train, refit=False))  # which comes after the fit
+    del trained["pieces"]  # which change no result
+    facts += [dataclasses.asdict(model), trained]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

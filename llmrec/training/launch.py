@@ -13,23 +13,37 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import InitProcessGroupKwargs, set_seed
+from accelerate.utils import InitProcessGroupKwargs, patch_environment, set_seed
 
 from llmrec.config import FinetuneConfig
+from llmrec.errors import ConfigError
 from llmrec.pretrain_config import PretrainConfig
 from llmrec.rerank_config import RerankConfig
+from llmrec.training.shards import shards_wanted
 from llmrec.versions import package_versions
+
+# Processes wait a week for each other: a share of a large catalog, or a baseline, may take hours longer than another,
+# and torch gives up after half an hour.
+PATIENT = InitProcessGroupKwargs(timeout=timedelta(days=7))
 
 
 def start(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Accelerator:
-    """The accelerator of this process, its trackers open and everything seeded."""
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
-        log_with=list(config.trackers) or None,
-        project_dir=config.output,
-        # The text table is a buffer that each process renews by itself; sending it with each step would be slow.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-    )
+    """The accelerator of this process, its trackers open and everything seeded.
+
+    Raises:
+        ConfigError: `accelerate launch` was asked for what this run cannot do.
+    """
+    sharded = _shards_asked(config)
+    with patch_environment(ACCELERATE_USE_FSDP="false"):  # shards are llmrec's own, see training/shards.py
+        accelerator = Accelerator(
+            mixed_precision=config.mixed_precision,
+            log_with=list(config.trackers) or None,
+            project_dir=config.output,
+            # The text table is a buffer that each process renews by itself; sending it with each step would be slow.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False), PATIENT],
+        )
+    if sharded is not None:
+        accelerator.print(sharded if accelerator.num_processes > 1 else "FSDP: one process has nobody to share with")
     set_seed(config.seeds[0] if isinstance(config, FinetuneConfig) else config.seed)
     if accelerator.is_main_process:
         config.output.mkdir(parents=True, exist_ok=True)
@@ -38,11 +52,29 @@ def start(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Accelerator
     return accelerator
 
 
+def _shards_asked(config: FinetuneConfig | PretrainConfig | RerankConfig) -> str | None:
+    """What is told of FSDP, where it is asked for; None where it is not."""
+    for other in ("DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{other}", "false").lower() == "true":
+            raise ConfigError(
+                f"distributed_type {other}: between steps the model is read, ranked and saved outside of the engine "
+                "that this would hold it in; launch with recipes/accelerate/fsdp.yaml, which shards as much, or ddp"
+            )
+    if not shards_wanted():
+        return None
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # or transformers would give weights to one process alone
+    if isinstance(config, PretrainConfig):
+        raise ConfigError(
+            "distributed_type FSDP: pretraining is data parallel; launch with recipes/accelerate/ddp.yaml"
+        )
+    if isinstance(config, RerankConfig) or config.backbone.strategy in ("none", "frozen"):
+        return "FSDP: no backbone trains here, and what does is small: it is whole in each process, data parallel (DDP)"
+    return "FSDP: the backbone is sharded while it trains; the fit before it, on stored vectors, is data parallel (DDP)"
+
+
 def join() -> Accelerator:
-    """The accelerator of a process that shares work without training anything, and waits a week for the others: a share
-    of a large catalog may take hours longer than another, and torch gives up after half an hour.
-    """
-    return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
+    """The accelerator of a process that shares work without training anything."""
+    return Accelerator(kwargs_handlers=[PATIENT])
 
 
 def total(count: int, accelerator: Accelerator) -> int:

@@ -13,15 +13,18 @@ from torch import Tensor, nn
 
 from llmrec.data.batches import HistoryBatch
 from llmrec.models.backbone import Backbone
+from llmrec.models.precision import at_least_fp32
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.training.gathering import gathered, own_equal_share, read_catalog
 from llmrec.training.losses import full_softmax, sampled_softmax
 
 
 class Objective(nn.Module):
     """What the training loop minimises: the loss of a batch, summed over its targets.
 
-    reader: given when its backbone trains, which is then a part of this module; a step reads `live_rows` through it.
+    reader: given when its backbone trains, which is then a part of this module; a step reads `live_rows` through it,
+        the same in all processes, each of which reads its share.
     """
 
     model: RecommenderModel
@@ -35,11 +38,7 @@ class Objective(nn.Module):
             return
         if self.model.items.text is None:
             raise ValueError("a model without text has no table to renew")
-        mine = np.arange(accelerator.process_index, len(self.reader.tokens), accelerator.num_processes)
-        table = torch.zeros_like(self.model.items.text)
-        describe = "reading the catalog" if accelerator.is_main_process else None
-        table[torch.from_numpy(mine)] = self.reader.encode(mine, describe).to(table)
-        self.model.items.text.copy_(accelerator.reduce(table, "sum"))
+        self.model.items.text.copy_(read_catalog(self.reader, accelerator))
 
 
 class RecommendationObjective(Objective):
@@ -71,13 +70,13 @@ class RecommendationObjective(Objective):
             with torch.autocast(states.device.type, enabled=False):  # sums over a whole catalog want fp32
                 if self.n_known < len(self.place):
                     items = items.index_select(0, self.known)
-                return full_softmax(states.float(), items.float(), self.place[batch.target])
+                return full_softmax(at_least_fp32(states), at_least_fp32(items), self.place[batch.target])
         rows = _distinct(batch, negatives, live_rows)
         target, drawn = torch.searchsorted(rows, batch.target), torch.searchsorted(rows, negatives)
         history = torch.searchsorted(rows, batch.history).clamp(max=len(rows) - 1)  # padding may lie beyond
         states, items = self.model(batch._replace(history=history), rows, live_rows, live_text)
         with torch.autocast(states.device.type, enabled=False):
-            states, items = states.float(), items.float()
+            states, items = at_least_fp32(states), at_least_fp32(items)
             return sampled_softmax(states, items[target], items[drawn], batch.target, negatives, self.n_known)
 
     def _read(self, live_rows: Tensor) -> Tensor:
@@ -87,10 +86,13 @@ class RecommendationObjective(Objective):
 
 
 def read_live(model: RecommenderModel, reader: Reader, live_rows: Tensor) -> Tensor:
-    """Text vectors (R, D_text) of `live_rows` with gradients; the stored table takes their new values as well."""
+    """Text vectors (R, D_text) of `live_rows` with gradients; the stored table takes their new values as well.
+
+    Each process reads a share, and all have all of them: the loss of each sends gradients back to who read a row.
+    """
     if model.items.text is None:
         raise ValueError("live rows need a model with text")
-    vectors = reader.read(live_rows.cpu().numpy())
+    vectors = gathered(reader.read(own_equal_share(live_rows.cpu().numpy())), len(live_rows))
     model.items.text[live_rows] = vectors.detach().to(model.items.text)
     return vectors
 

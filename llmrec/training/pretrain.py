@@ -32,6 +32,7 @@ from llmrec.training.checkpoints import (
     trainable_state,
 )
 from llmrec.training.corpus import Corpus, batch_rows
+from llmrec.training.memory import PRETRAINING, memory_explained
 from llmrec.training.pretrain_objectives import PairBatches, PretrainObjective, WordBatches
 from llmrec.training.trainer import Run
 
@@ -93,6 +94,7 @@ class Pretrainer:
         self.progress = Progress()
         self.best = trainable_state(self.objective)
 
+    @memory_explained(PRETRAINING)
     def fit(self) -> Progress:
         """Train until the steps are over or the held-out loss stops falling; it is measured before the first, too."""
         if self.run.resume:

@@ -22,7 +22,9 @@ from torch.nn import functional
 from llmrec.data.interactions import Rows
 from llmrec.models.backbone import Backbone
 from llmrec.models.lm_head import LanguageHead
+from llmrec.models.precision import at_least_fp32
 from llmrec.models.tokens import Tokens
+from llmrec.training.gathering import equal_share, gathered
 
 ASKED, MASKED, RANDOM = 0.15, 0.8, 0.1
 TEXTS_AT_ONCE = 64  # of one forward pass
@@ -107,7 +109,7 @@ class PairBatches:
         both = np.concatenate([pairs[:, 0], pairs[:, 1]])  # (2n,)
         columns = np.concatenate([both, drawn])
         items, row = np.unique(columns, return_inverse=True)
-        reads = np.resize(items, (world, -(-len(items) // world)))[rank]
+        reads = equal_share(items, rank, world)
         # A column is one of the batch's 2n places or one of the uniform draws.
         expected = len(both) * self.share[columns] + self.n_negatives / len(self.known)
         anchor, positive = row[: len(both)], np.roll(row[: len(both)], len(pairs))
@@ -150,10 +152,10 @@ class PretrainObjective(nn.Module):
     Dropout is off, as everywhere where a backbone trains (see Backbone).
     """
 
-    def __init__(self, backbone: Backbone, head: LanguageHead | None, temperature: float, n_processes: int) -> None:
+    def __init__(self, backbone: Backbone, head: LanguageHead | None, temperature: float) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
-        self.temperature, self.n_processes = temperature, n_processes
+        self.temperature = temperature
 
     def forward(self, batches: Sequence[StepBatch]) -> Tensor:
         """(R,) for each batch the sum of the losses of this process's share."""
@@ -169,15 +171,12 @@ class PretrainObjective(nn.Module):
             hidden.append(states[wanted >= 0])
             label.append(wanted[wanted >= 0])
         logits = self.head(torch.cat(hidden))  # (M, V), of the tokens asked for alone
-        return functional.cross_entropy(logits.float(), torch.cat(label), reduction="sum")
+        return functional.cross_entropy(at_least_fp32(logits), torch.cat(label), reduction="sum")
 
     def _pairs(self, batch: PairBatch) -> Tensor:
         parts = list(by_length(batch.input_ids, batch.attention_mask))
         order = torch.cat([rows for rows, _, _ in parts])
         vectors = torch.cat([self.backbone(ids, mask) for _, ids, mask in parts])[order.argsort()]
-        if self.n_processes > 1:
-            from torch.distributed.nn.functional import all_gather
-
-            vectors = torch.cat(all_gather(vectors))  # type: ignore[no-untyped-call]  # with gradients to who read them
+        vectors = gathered(vectors)
         with torch.autocast(vectors.device.type, enabled=False):
-            return contrast_loss(vectors.float(), batch, self.temperature)
+            return contrast_loss(at_least_fp32(vectors), batch, self.temperature)

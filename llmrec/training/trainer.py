@@ -1,17 +1,17 @@
 """The one training loop, by Accelerate: from one CPU to many GPUs.
 
-A batch is defined for all processes together and shared out among them; its loss is a sum over targets divided
-by the number of targets of the whole step, so that neither process count, accumulation nor uneven batches change
-what a target weighs.
+A batch is defined for all processes together, with all that is drawn for it, and shared out among them; its loss is a
+sum over targets divided by the number of targets of the whole step. So neither process count, accumulation nor uneven
+batches change a step, but for the order in which sums are rounded, and for dropout, which each process draws by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from llmrec.config import Resume, TrainConfig
-from llmrec.data.batches import Windows, epoch_batches, window_batch
+from llmrec.data.batches import HistoryBatch, Windows, epoch_batches, window_batch
 from llmrec.data.interactions import Rows
 from llmrec.training.checkpoints import (
     Progress,
@@ -31,7 +31,11 @@ from llmrec.training.checkpoints import (
     set_random_state,
     trainable_state,
 )
+from llmrec.training.gathering import alone
+from llmrec.training.memory import fewest_pieces, undisturbed
 from llmrec.training.objectives import Objective, choose_live_rows
+
+Inputs: TypeAlias = tuple[HistoryBatch, Tensor | None, Tensor | None]  # a batch, live rows, negatives
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,14 @@ class Trainer:
         self.known = np.flatnonzero(objective.model.items.known.cpu().numpy())
         self.windows, groups = self._draw(0)
         self.groups_per_epoch = len(groups)
+        self.progress, self.best = Progress(), trainable_state(self.objective)
+        self.pieces = self._pieces_that_fit() if config.pieces == "auto" else config.pieces
+        self._share_out()
         optimizer = torch.optim.AdamW(self._parameter_groups(), weight_decay=config.weight_decay)
         n_steps = self.groups_per_epoch * config.epochs
         kind = {"constant": "constant_with_warmup"}.get(config.schedule, config.schedule)
         self.scheduler = get_scheduler(kind, optimizer, int(n_steps * config.warmup_share), n_steps)
-        self.wrapped, self.optimizer = accelerator.prepare(self.objective, optimizer)
-        self.progress = Progress()
-        self.best = trainable_state(self.objective)
+        self.wrapped, self.optimizer = self._prepared(optimizer)
 
     def fit(self) -> Progress:
         """Train until the epochs are over or validation stops improving; the best weights stay in the objective."""
@@ -91,8 +96,7 @@ class Trainer:
         while not self.progress.finished:
             self._epoch(bar)
         bar.close()
-        load_trainable(self.objective, self.best)
-        self.objective.renew(self.accelerator)
+        self._keep_best()
         return self.progress
 
     def _epoch(self, bar: Any) -> None:
@@ -106,7 +110,7 @@ class Trainer:
             self.progress.batch = row + 1
             bar.update()
             if row + 1 not in marks and self.config.renew_steps and self.progress.step % self.config.renew_steps == 0:
-                self.objective.renew(self.accelerator)
+                self._renew()
             if row + 1 in marks:
                 self._measure(loss / max(n_targets, 1), (row + 1) / len(groups), bar)
                 loss, n_targets = 0.0, 0
@@ -115,37 +119,64 @@ class Trainer:
 
     def _step(self, group: list[Rows], row: int) -> float:
         """One optimizer step over a group of batches; returns this step's loss summed over targets."""
-        rng = np.random.default_rng((self.run.seed, self.progress.epoch, row, self.accelerator.process_index))
+        rng = np.random.default_rng((self.run.seed, self.progress.epoch, row))  # the same in all processes
         n_targets = sum(int(self.windows.n_targets[rows].sum()) for rows in group)
         self.wrapped.train()
         total = torch.zeros((), device=self.accelerator.device)
-        for place, rows in enumerate(group, start=1):
-            sync = nullcontext() if place == len(group) else self.accelerator.no_sync(self.wrapped)
+        parts = (part for rows in group for part in self._parts(rows, rng))
+        for place, part in enumerate(parts, start=1):
+            last = place == len(group) * self.pieces
+            sync = nullcontext() if last else self.accelerator.no_sync(self.wrapped)
             with sync:
                 with self.accelerator.autocast():
-                    loss = self._loss(rows, rng)
+                    loss: Tensor = self.wrapped(*part)
                 # DDP averages over processes; the sum over targets is what is wanted.
                 self.accelerator.backward(loss * (self.accelerator.num_processes / n_targets))
             total += loss.detach()
-        if self.config.clip_norm > 0:
-            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.clip_norm)
+        self._clip()
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad()
         return float(self.accelerator.reduce(total, "sum"))
 
-    def _loss(self, rows: Rows, rng: np.random.Generator) -> Tensor:
-        mine = rows[self.accelerator.process_index :: self.accelerator.num_processes]
-        known_time = self.objective.model.config.query_time == "known"
-        batch = window_batch(self.windows, mine, known_time)
-        live = None
+    # What another way to spread a model over processes does otherwise: see ShardedTrainer.
+
+    def _share_out(self) -> None:
+        """Before the optimizer is given the weights."""
+
+    def _prepared(self, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
+        """What steps are called through, and the optimizer of these."""
+        return self.accelerator.prepare(self.objective, optimizer)  # type: ignore[no-any-return]
+
+    def _clip(self) -> None:
+        if self.config.clip_norm > 0:
+            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.clip_norm)
+
+    def _renew(self) -> None:
+        self.objective.renew(self.accelerator)
+
+    def _keep_best(self) -> None:
+        load_trainable(self.objective, self.best)
+        self.objective.renew(self.accelerator)
+
+    def _parts(self, rows: Rows, rng: np.random.Generator) -> Iterator[Inputs]:
+        """What the objective is given of a batch, all of it this process's: histories piece by piece, and with each of
+        them the live rows and negatives of the whole batch.
+        """
+        live, negatives, device = None, None, self.accelerator.device
         if self.objective.backbone is not None:
-            live = choose_live_rows(batch, self.known, self.config.live_items, rng).to(self.accelerator.device)
-        negatives = None
+            live = choose_live_rows(self._batch(rows), self.known, self.config.live_items, rng).to(device)
         if self.config.negatives != "full":
-            negatives = torch.from_numpy(rng.choice(self.known, self.config.negatives)).to(self.accelerator.device)
-        loss: Tensor = self.wrapped(batch.to(self.accelerator.device), live, negatives)
-        return loss
+            negatives = torch.from_numpy(rng.choice(self.known, self.config.negatives)).to(device)
+        mine = self._mine(rows)
+        for piece in range(self.pieces):
+            yield self._batch(mine[piece :: self.pieces]).to(device), live, negatives
+
+    def _mine(self, rows: Rows) -> Rows:
+        return rows[self.accelerator.process_index :: self.accelerator.num_processes]
+
+    def _batch(self, rows: Rows) -> HistoryBatch:
+        return window_batch(self.windows, rows, self.objective.model.config.query_time == "known")
 
     def _measure(self, loss: float, share: float, bar: Any) -> None:
         """Validate, keep the best weights, decide whether to stop, and write a checkpoint."""
@@ -204,6 +235,26 @@ class Trainer:
             windows = windows.thinned(most, rng)
         batches, step = epoch_batches(windows, self.config.batch_targets, rng), self.config.accumulate
         return windows, [batches[row : row + step] for row in range(0, len(batches), step)]
+
+    def _pieces_that_fit(self) -> int:
+        """As few as the process with the least room needs for the heaviest batch of the first epoch."""
+        windows, groups = self._draw(0)
+        length = windows.end - windows.start
+        heaviest = max((rows for group in groups for rows in group), key=lambda rows: len(rows) * length[rows].max())
+
+        def one_of(pieces: int) -> None:
+            self.pieces = pieces
+            batch, live, negatives = next(self._parts(heaviest, np.random.default_rng(self.run.seed)))
+            if live is not None and self.objective.reader is not None:
+                longest = np.argsort(self.objective.reader.tokens.lengths)[-len(live) :]
+                live = torch.from_numpy(longest.copy()).to(live)
+            with self.accelerator.autocast():
+                loss = self.objective(batch, live, negatives)
+            self.accelerator.backward(loss)
+
+        with alone(), undisturbed(self.objective):
+            pieces = fewest_pieces(one_of, len(self._mine(heaviest)))
+        return int(self.accelerator.gather(torch.tensor([pieces], device=self.accelerator.device)).max())
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         head = [p for p in self.objective.model.parameters() if p.requires_grad]

@@ -14,7 +14,7 @@ import torch
 
 from llmrec.config import BackboneConfig
 from llmrec.models.backbone import Backbone
-from llmrec.models.text_cache import Filled, TextCache
+from llmrec.models.text_cache import HISTORIES, Filled, TextCache, forget_histories
 
 
 @pytest.fixture
@@ -134,3 +134,20 @@ def test_shards_stay_on_disk(backbone: Backbone, tmp_path: Path) -> None:
         line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines() if path.name in line
     ]
     assert any(int(low, 16) <= start < int(high, 16) for low, high in ranges)
+
+
+def test_histories_have_a_folder_of_their_own_which_can_go(backbone: Backbone, read: list[int], tmp_path: Path) -> None:
+    cache = TextCache(backbone, tmp_path)
+    cache.vectors(["hats"])
+    history = backbone.tokens(["hats, red shoes"])
+    vectors = cache.read(history)
+    folders = {folder.name for folder in (tmp_path / "text").iterdir()}
+    assert folders == {cache.folder.name, cache.folder.name + HISTORIES}
+    assert torch.equal(TextCache(backbone, tmp_path).read(history), vectors)
+    assert read == [1, 1]
+    assert forget_histories(tmp_path) == 1
+    assert [folder.name for folder in (tmp_path / "text").iterdir()] == [cache.folder.name]
+    assert forget_histories(tmp_path) == 0
+    assert torch.equal(cache.read(history), vectors)  # it is read again
+    TextCache(backbone, tmp_path).vectors(["hats"])
+    assert read == [1, 1, 1]

@@ -38,7 +38,7 @@ def test_a_strategy_is_measured_by_what_its_run_does(config: FinetuneConfig, way
     layers = measured.fit.trains
     assert measured.trains == layers + trained
     footprint = (measured.adapt or measured.fit).footprint
-    assert (footprint.gradients, footprint.optimizer) == (4 * measured.trains, 8 * measured.trains)
+    assert (footprint.gradients, footprint.optimizer) == (2 * 4 * measured.trains, 2 * 4 * measured.trains)
     assert footprint.activations > 0
     assert measured.gpu_bytes > CUDA_BYTES + footprint.total
     if measured.adapt is not None:

@@ -226,13 +226,11 @@ def test_two_processes_give_what_one_gives(
     report = json.loads((two.output / "report.json").read_text())
     assert report["run"]["processes"] == 2
 
-    main(replace(two, backbone=replace(two.backbone, strategy="frozen"), output=tmp_path / "one"))
+    main(replace(two, output=tmp_path / "one"))
     expected = values(json.loads((tmp_path / "one" / "report.json").read_text()))
     found = values(report)
     assert {key[0] for key in found} == {"llmrec lora", "llmrec frozen", "popularity"}
-    for key, value in found.items():  # what the processes draw differs where the backbone trains
-        if key[0] != "llmrec lora":
-            assert value == pytest.approx(expected[key], abs=2e-3), key
+    assert found == pytest.approx(expected, abs=1e-4)
 
     # Each process read half of the catalog with its own backbone: they agree only if the backbones do.
     bundle = load_bundle(two.output / "bundle")

@@ -255,17 +255,35 @@ def test_many_events_of_many_users() -> None:
         state.observe_many(np.array([0, 0]), np.array([0, N_ITEMS]), np.array([0, 0]))
 
 
-def test_a_forgotten_user_is_new_again() -> None:
-    events = random_events(60)
-    state, others = fed(events), [event for event in events if event[0] != 2]
-    state.forget(2)
+def test_a_forgotten_user_is_new_again_and_counts_no_more() -> None:
+    events = random_events(3000)  # which fill the last events of everyone
+    others = [event for event in events if event[0] != 2]
+    item, time = columns([event for event in events if event[0] == 2])[1:]
+    state, without = fed(events), fed(others)
+    state.forget(2, (item[:-MAX_HISTORY], time[:-MAX_HISTORY]))
     assert not state.recent(np.array([2]), NOW).mask.any()
     torch.testing.assert_close(state.interest(2, NOW), LiveState(HEAD, STREAM).interest(2, NOW))
     for user in (0, 1, 3):
-        torch.testing.assert_close(state.interest(user, NOW), fed(others).interest(user, NOW))
-    before = pairs(state.world(NOW).transitions)
+        torch.testing.assert_close(state.interest(user, NOW), without.interest(user, NOW))
+    found, expected = state.world(NOW), without.world(NOW)
+    np.testing.assert_allclose(found.environment.counts(NOW), expected.environment.counts(NOW), rtol=1e-9)
+    scale = faded_by(expected, found)
+    np.testing.assert_allclose(pairs(found.transitions), pairs(expected.transitions) * scale, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found.transitions.row_sums, expected.transitions.row_sums * scale, rtol=1e-9)
+    before = pairs(found.transitions)
     state.observe(2, 3, NOW)  # it is paired with nothing of before
     np.testing.assert_array_equal(pairs(state.world(NOW).transitions), before)
+
+
+def test_what_only_a_forgotten_user_did_leaves_nothing() -> None:
+    state = fed([(0, 1, 5), (0, 2, 6), (1, 2, 7), (2, 7, 8), (2, 8, 9), (2, 2, 10), (0, 2, 11 * DAY)])
+    state.forget(2)
+    world = state.world(NOW)
+    assert not world.environment.counts(NOW)[:, [7, 8]].any()
+    assert not pairs(world.transitions)[[7, 8]].any()
+    assert not pairs(world.transitions)[:, [7, 8]].any()
+    assert sum(table.nnz for table in world.transitions.tables) == 2  # 1 -> 2 and back
+    assert not world.transitions.row_sums[[7, 8]].any()
 
 
 def test_items_can_be_added_while_it_serves(tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from llmrec.recommender import Recommender
+from llmrec.retrieval.live import of_log
 
 if TYPE_CHECKING:
     from llmrec.data.log import Log
@@ -96,6 +98,11 @@ def test_a_deleted_user_is_gone_everywhere_even_from_the_log(serve: Serve, log: 
     for client in (here, there, serve()):
         assert client.post("/recommend", json={"user": user}).status_code == 404
         assert client.get(f"/users/{other}").json()["events"][-1]["at"] == 1893456000
+    restarted = serve().app.state.service.engine.live
+    never = of_log(restarted.items, log, None, forgotten=lambda one: one == user)
+    never.observe(other, 0, 1893456000)
+    for name, sums in never.sums().items():  # as if they had never been there
+        np.testing.assert_array_equal(restarted.sums()[name], sums)
     there.post("/events", json={"events": [event]})  # who comes back begins anew
     assert len(here.get(f"/users/{user}").json()["events"]) == 1
 

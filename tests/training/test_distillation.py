@@ -127,18 +127,20 @@ def test_losses_by_an_independent_hand() -> None:
     student, teacher = torch.randn(4, 7), torch.randn(4, 7)
     ours, theirs = (torch.softmax(scores / 2, 1) for scores in (student, teacher))
     entropy = [stats.entropy(theirs[row].numpy(), ours[row].numpy()) for row in range(4)]
-    assert float(score_loss(student, teacher, 2.0)) == pytest.approx(4 * sum(entropy) / 4, rel=1e-4)
+    assert float(score_loss(student, teacher, 2.0)) == pytest.approx(4 * sum(entropy), rel=1e-4)
     by_hand = 0.0
     for row in range(4):
         left = list(range(7))
         for best in teacher[row].argsort(descending=True)[:3].tolist():
             by_hand -= float(student[row, left].log_softmax(0)[left.index(best)])
             left.remove(best)
-    assert float(ranking_loss(student, teacher, 3)) == pytest.approx(by_hand / 12, rel=1e-5)
+    assert float(ranking_loss(student, teacher, 3)) == pytest.approx(by_hand / 3, rel=1e-5)
     live, target = torch.tensor([2, 5, 9, 11, 12, 13, 14]), torch.tensor([5, 8, 14, 3])
-    expected = -(student[0].log_softmax(0)[1] + student[2].log_softmax(0)[6]) / 2
+    expected = -(student[0].log_softmax(0)[1] + student[2].log_softmax(0)[6])
     torch.testing.assert_close(target_loss(student, live, target), expected)
     assert float(target_loss(student, live, target[[1, 1, 3, 3]])) == 0
+    nobody = student[:0], teacher[:0]  # a process without a share of the batch
+    assert [float(loss) for loss in (score_loss(*nobody, 2.0), ranking_loss(*nobody, 3))] == [0, 0]
     assert float(embedding_loss(student, 3 * student)) == pytest.approx(0, abs=1e-6)
 
 

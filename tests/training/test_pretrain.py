@@ -68,7 +68,7 @@ def pretrainer(log: Log, config: PretrainConfig) -> Pretrainer:
     head = make_head(backbone, config.objectives)
     apply_strategy(backbone, config.backbone)
     readings = make_readings(make_corpus(log, config), backbone.tokens(log.catalog.texts()), backbone.tokenizer, config)
-    objective = PretrainObjective(backbone, head, config.contrast.temperature, 1)
+    objective = PretrainObjective(backbone, head, config.contrast.temperature)
     return Pretrainer(objective, readings, config.train, Accelerator(cpu=True), run_of(config, log.facts.fingerprint))
 
 

@@ -23,6 +23,7 @@ Arrays = dict[str, NDArray[Any]]
 DAY = 86_400
 EPS = 0.1  # events; what an item counts that nobody touched
 LARGEST_EXPONENT = 500.0  # of 2; float64 holds up to 1023
+ROUNDING = 1e-12  # what is left of a sum of which all was taken back, in proportion
 NEVER = int(np.iinfo(np.int64).min)  # stands for a time that is not known, where a number has to stand
 
 
@@ -45,6 +46,17 @@ class Environment:
         self.reference = self._reference(newest)
         for half_life, rate in enumerate(self.rate):
             np.add.at(self.sums[half_life], item, np.exp2((time - self.reference) * rate))
+
+    def discount(self, item: Rows, time: Rows) -> None:
+        """Take back events (E,) that were counted: what is left is what the others add up to, to rounding, and nothing
+        where there are none. The newest time stays the newest.
+        """
+        if self.reference is None:
+            return
+        for sums, rate in zip(self.sums, self.rate, strict=True):
+            theirs = np.bincount(item, np.exp2((time - self.reference) * rate), len(sums))
+            sums -= theirs
+            sums[sums <= ROUNDING * theirs] = 0
 
     def ahead(self, item: Rows, time: Rows) -> Environment:
         """A copy that has counted more events."""

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from llmrec.models.drift.environment import DAY, LARGEST_EXPONENT, NEVER, Arrays, Rows
+from llmrec.models.drift.environment import DAY, LARGEST_EXPONENT, NEVER, ROUNDING, Arrays, Rows
 
 NOBODY = -1  # an empty place in a user's last events
 TABLE_PARTS = "data", "indices", "indptr"  # of a sparse table
@@ -97,6 +97,22 @@ class Transitions:
     def forget(self, user: int) -> None:
         """Pair nothing more with what a user did."""
         self.last_item[user], self.last_time[user] = NOBODY, NEVER
+
+    def discount(self, item: Rows, time: Rows) -> None:
+        """Take back the pairs of one user's events (E,), all that were counted of them, in order of time: what is left
+        is what the others' add up to, to rounding, and no pair that they do not have.
+        """
+        own = Transitions(len(self.row_sums), 1, self.settings)
+        own.observe(np.zeros_like(item), item, time)
+        if own.reference is None or self.reference is None:
+            return
+        scale = float(np.exp2((own.reference - self.reference) * self.rate))
+        theirs, shape = sparse.csr_array(sum(own.tables) * scale), (len(self.row_sums), len(self.row_sums))
+        left = sparse.csr_array(sum(self.tables, sparse.csr_array(shape)) - theirs)
+        left = sparse.csr_array(left.multiply(left > theirs * ROUNDING))
+        left.eliminate_zeros()
+        self.tables, self.row_sums = [left], self.row_sums - theirs.sum(1)
+        self.row_sums[np.diff(left.indptr) == 0] = 0
 
     def state(self) -> Arrays:
         """What `restore` goes on from, bit for bit; no copies."""

@@ -19,6 +19,7 @@ from llmrec.data.batches import HistoryBatch
 from llmrec.errors import ConfigError
 from llmrec.model_config import ModelConfig
 from llmrec.models.history_encoders.protocol import BackboneReads
+from llmrec.models.precision import at_least_fp32
 from llmrec.models.reader import Reader
 
 
@@ -54,7 +55,7 @@ class BackboneEncoder(BackboneReads):
         entered = self.enter(self.dropout(vectors))
         words = torch.cat([self.start.expand(len(vectors), 1, -1), entered], dim=1)  # (B, T + 1, D_words)
         hidden = self.backbone.model(inputs_embeds=words, use_cache=False).last_hidden_state  # (B, T + 1, D_text)
-        result: Tensor = self.norm(self.leave(self.dropout(hidden.float())))
+        result: Tensor = self.norm(self.leave(self.dropout(at_least_fp32(hidden))))
         return result[:size]
 
 

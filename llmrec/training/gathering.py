@@ -1,0 +1,83 @@
+"""Rows that processes read in equal shares and then all use, with gradients to the process that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, distributed
+
+from llmrec.data.interactions import Rows
+from llmrec.models.reader import Reader
+
+_alone = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it no process waits for others: what it has read itself stands in for what they would have."""
+    global _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
+
+
+def n_processes() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def equal_share(rows: Rows, process: int, processes: int) -> Rows:
+    """A stretch of (R,) rows, as long as that of every other process; the first rows come again where it cannot be.
+
+    >>> [equal_share(np.array([7, 8, 9]), process, 2).tolist() for process in (0, 1)]
+    [[7, 8], [9, 7]]
+    """
+    shares: Rows = np.resize(rows, (processes, -(-len(rows) // processes)))
+    return shares[process]
+
+
+def own_equal_share(rows: Rows) -> Rows:
+    """This process's."""
+    process = distributed.get_rank() if distributed.is_initialized() else 0
+    return equal_share(rows, process, n_processes())
+
+
+def gathered(share: Tensor, n_rows: int | None = None) -> Tensor:
+    """(n_rows, D) of all processes' equal shares (S, D); without `n_rows` all there are."""
+    if n_processes() == 1 or _alone:
+        return torch.cat([share] * n_processes())[:n_rows]
+    everyones: Tensor = _Gather.apply(share)  # type: ignore[no-untyped-call]
+    return everyones[:n_rows]
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes; a row's gradient is the sum of what all processes' losses say of it."""
+
+    @staticmethod
+    def forward(ctx: Any, share: Tensor) -> Tensor:
+        parts = [torch.empty_like(share) for _ in range(n_processes())]
+        distributed.all_gather(parts, share.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.contiguous()
+        distributed.all_reduce(grad)
+        return grad.chunk(n_processes())[distributed.get_rank()]
+
+
+@torch.no_grad()
+def read_catalog(reader: Reader, accelerator: Accelerator) -> Tensor:
+    """(N, D_text) of the whole catalog by the backbone as it is now, on the CPU; each process reads its share."""
+    mine = np.arange(accelerator.process_index, len(reader.tokens), accelerator.num_processes)
+    describe = "reading the catalog" if accelerator.is_main_process else None
+    table = torch.zeros(len(reader.tokens), reader.backbone.dim, device=accelerator.device)
+    table[torch.from_numpy(mine).to(table.device)] = reader.encode(mine, describe).to(table)
+    whole: Tensor = accelerator.reduce(table, "sum")
+    return whole.cpu()

@@ -1,0 +1,129 @@
+"""Users by keyed hashes: the same events by other names, and no raw id in anything that is said."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from llmrec.config import DataConfig
+from llmrec.data.audit import audit
+from llmrec.data.pseudonyms import PSEUDONYM, UserNames
+from llmrec.data.sources import load_log
+from llmrec.data.splits import split_by_time
+from llmrec.data_config import PseudonymConfig
+from llmrec.errors import ConfigError, DataError
+
+KEY = "0123456789abcdef" * 4
+ENV = "LLMREC_TEST_USER_KEY"
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENV, KEY)
+
+
+def by_env(**options: Any) -> PseudonymConfig:
+    return PseudonymConfig(key_env=ENV, **options)
+
+
+def hmac_sha256(key: bytes, message: bytes) -> bytes:
+    """By the definition in RFC 2104."""
+    key = hashlib.sha256(key).digest() if len(key) > 64 else key
+    key = key.ljust(64, b"\0")
+    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in key) + message).digest()
+    return hashlib.sha256(bytes(byte ^ 0x5C for byte in key) + inner).digest()
+
+
+def test_a_pseudonym_is_the_hmac_of_the_id() -> None:
+    own = hmac_sha256(KEY.encode(), b"llmrec pseudonyms\0shop")
+    expected = "p-" + hmac_sha256(own, b"user\0ada").hex()[:32]
+    names = UserNames(by_env(salt="shop"))
+    assert names.of("ada") == expected == names.of(expected)
+    assert names.of_ids(pa.array(["ada", "bob"], pa.large_string())).to_pylist() == [expected, names.of("bob")]
+    assert names.check == hmac_sha256(own, b"check").hex()[:16]
+    assert len({names.of("ada"), UserNames(by_env()).of("ada"), names.of("Ada"), names.of_key("ada", "1")}) == 4
+    assert PSEUDONYM.fullmatch(names.of("\ud800"))
+    assert UserNames().of("ada") == "ada"
+    assert KEY not in repr(names) + repr(vars(type(names))) + str(asdict(by_env()))
+
+
+def test_a_log_by_pseudonyms_has_the_same_events(log_folder: str) -> None:
+    raw = load_log(DataConfig(log_folder))
+    log = load_log(DataConfig(log_folder, pseudonyms=by_env()))
+    for name in ("user", "item", "time"):
+        np.testing.assert_array_equal(getattr(log.interactions, name), getattr(raw.interactions, name))
+    assert log.user_ids.to_pylist() == [UserNames(by_env()).of(user) for user in raw.user_ids.to_pylist()]
+    assert log.user_row("u3") == raw.user_row("u3") == log.user_row(str(log.user_ids[raw.user_row("u3")]))
+    assert (log.facts.pseudonyms, raw.facts.pseudonyms) == (log.names.check, None)
+    with pytest.raises(ConfigError) as told:
+        log.user_row("somebody-else")
+    assert "somebody-else" not in str(told.value)
+    assert log.names.of("somebody-else") in str(told.value)
+
+
+def test_numbers_are_named_as_their_text_is(tmp_path: Path) -> None:
+    items = "item_id,title\nx,X\n"
+    (tmp_path / "items.csv").write_text(items)
+    (tmp_path / "interactions.jsonl").write_text('{"user_id": 12.0, "item_id": "x", "timestamp": 1}\n')
+    log = load_log(DataConfig(str(tmp_path), pseudonyms=by_env()))
+    assert log.user_ids.to_pylist() == [UserNames(by_env()).of("12")]
+
+
+def test_no_key_no_names(tmp_path: Path, log_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    file = PseudonymConfig(key_file=str(tmp_path / "key"))
+    assert UserNames(file).of("ada") == UserNames(by_env()).of("ada")
+    with pytest.raises(ConfigError, match="is not the one that the pseudonyms were made with"):
+        UserNames(file, check="0" * 16).of("ada")
+    (tmp_path / "key").write_text("secret")
+    with pytest.raises(ConfigError, match="fewer than 32 characters") as told:
+        load_log(DataConfig(log_folder, pseudonyms=file))
+    assert "secret " not in str(told.value)
+    with pytest.raises(ConfigError, match=r"cannot be read \(No such file"):
+        UserNames(replace(file, key_file=str(tmp_path / "none"))).of("ada")
+    monkeypatch.delenv(ENV)
+    with pytest.raises(ConfigError, match=f"the variable {ENV} is not set"):
+        UserNames(by_env()).of("ada")
+    known = "p-" + 32 * "0"
+    assert UserNames(by_env()).of(known) == known  # which takes no key
+    for neither in ({}, {"key_env": ENV, "key_file": "key"}):
+        with pytest.raises(ConfigError, match="give key_env"):
+            PseudonymConfig(**neither)
+
+
+BROKEN = {
+    "misplaced": "user_id,item_id,timestamp\nada-lovelace,x,1\n,ada-lovelace,ada-lovelace\n",
+    "torn": "user_id,item_id,timestamp\nada-lovelace,x\n",
+    "unordered": "user_id,item_id,timestamp,n\nada-lovelace,x,1,ada-lovelace\n",
+    "unnumbered": "user_id,item_id,timestamp,n\nada-lovelace,x,1,\nada-lovelace,x,1,2\n",
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_wrong_is_told_without_quoting(tmp_path: Path, what: str) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\nx,X\n")
+    (tmp_path / "interactions.csv").write_text(BROKEN[what])
+    given = DataConfig(str(tmp_path), order_column="n" if what.startswith("un") else None)
+    with pytest.raises(DataError) as quoted:
+        load_log(given)
+    with pytest.raises(DataError) as told:
+        load_log(replace(given, pseudonyms=by_env()))
+    assert "lovelace" not in str(told.value)
+    assert len(told.value.problems) == len(quoted.value.problems)
+    assert told.value.__suppress_context__ or told.value.__cause__ is None
+    if what == "misplaced":
+        assert "lovelace" in str(quoted.value)
+        assert "column 'item_id': item without catalog entry in 1 row (row 2); add it" in str(told.value)
+
+
+def test_the_audit_names_nobody(log_folder: str) -> None:
+    log = load_log(DataConfig(log_folder, pseudonyms=by_env()))
+    found = audit(log, split_by_time(log.interactions, log.n_users, log.n_items))
+    raw = set(load_log(DataConfig(log_folder)).user_ids.to_pylist())
+    assert not raw & set(" ".join(found.lines()).replace(",", " ").split())

@@ -1,0 +1,308 @@
+"""One process and two are the same run: loss, gradients, weights, table, stopping and every figure of the report.
+
+In float64, where nothing but the order of sums is left to differ; and in fp32, as far as that order lets them be. Both
+processes are real ones that speak by gloo; each says how many they are. Dropout is off: each process draws its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from llmrec.config import (
+    BackboneConfig,
+    DataConfig,
+    DriftConfig,
+    EvaluationConfig,
+    FinetuneConfig,
+    LoraConfig,
+    ModelConfig,
+    Strategy,
+    TrainConfig,
+)
+from llmrec.data.synthetic import planted_world
+from llmrec.distill_config import DistillationLosses
+from llmrec.evaluation import ranking
+from llmrec.evaluation.evaluate import queries_of_test
+from llmrec.model_config import HistoryTextConfig
+from llmrec.models.backbone import Backbone
+from llmrec.models.lm_head import make_head
+from llmrec.models.reader import Reader
+from llmrec.models.text_cache import TextCache
+from llmrec.models.transfer import apply_strategy
+from llmrec.pretrain_config import ContrastConfig, Objective, PretrainConfig, StepsConfig
+from llmrec.training import comparison, drift, sharing
+from llmrec.training.checkpoints import trainable_state
+from llmrec.training.comparison import Comparison, make_task
+from llmrec.training.corpus import make_corpus
+from llmrec.training.distillation import distil
+from llmrec.training.launch import start
+from llmrec.training.pretrain import Pretrainer, make_readings, run_of
+from llmrec.training.pretrain_objectives import PretrainObjective
+from llmrec.training.scorer import ModelScorer
+from tests.training.processes import gradients_of_steps, in_processes
+
+WORLD = planted_world(n_users=61, n_items=47, events_per_user=9, seed=1)[0]
+MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=6, dropout=0.0, id_dropout=0.0)
+TRAIN = TrainConfig(epochs=2, batch_targets=70, learning_rate=3e-3, evals_per_epoch=2)
+ADAPT = replace(TRAIN, epochs=1, live_items=21, learning_rate=1e-3, backbone_learning_rate=1e-3, renew_steps=2)
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a run transfers, and what it has otherwise than MODEL, TRAIN and ADAPT."""
+
+    strategy: Strategy = "none"
+    model: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+    adapt: dict[str, Any] = field(default_factory=dict)
+    decoder: bool = False
+    distils: bool = False
+    sharded: bool = False
+
+
+SAMPLED = {"negatives": 13}
+BY_BACKBONE = {"history_encoder": "backbone"}
+AS_TEXT = {"history_encoder": "text", "history_text": HistoryTextConfig(max_tokens=100)}
+CASES = {
+    "ids": Case(),
+    "ids that stop early": Case(train={"epochs": 9, "patience": 1, "learning_rate": 3e-2}),
+    "ids, sampled, accumulated": Case(train=SAMPLED | {"accumulate": 3}),
+    "frozen, accumulated": Case("frozen", model={"similarity": "cosine"}, train={"accumulate": 2}),
+    "last_k": Case("last_k"),
+    "lora, accumulated": Case("lora", adapt={"accumulate": 2}),
+    "lora, sampled, in pieces": Case("lora", adapt=SAMPLED | {"pieces": 3}),
+    "full decoder": Case("full", decoder=True),
+    "histories by the backbone": Case("lora", model=BY_BACKBONE, decoder=True),
+    "histories as text": Case("lora", model=AS_TEXT),
+    "distilled": Case("full", distils=True),
+    "distilled, sampled": Case("full", adapt=SAMPLED, distils=True),
+    "full, sharded": Case("full", adapt={"accumulate": 2}, sharded=True),
+    "lora decoder, sharded": Case("lora", decoder=True, sharded=True),
+    "histories as text, sharded": Case("last_k", model=AS_TEXT, sharded=True),
+}
+
+
+def run(case: Case, path: Path, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """Fits, then adapts or distils, and reports, in however many processes it is called."""
+    torch.set_default_dtype(dtype)
+    try:
+        with gradients_of_steps() as gradients:
+            accelerator, outcome = trained(case, path, folder)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return outcome | {"gradients": gradients, "processes": accelerator.num_processes}
+
+
+def trained(case: Case, path: Path, folder: Path) -> tuple[Accelerator, dict[str, Any]]:
+    dtype, texts = torch.get_default_dtype(), WORLD.catalog.texts()
+    backbone = BackboneConfig(
+        name=str(path),
+        hub_id="owner/tiny",
+        max_tokens=24,
+        strategy=case.strategy,
+        last_k=1,
+        lora=LoraConfig(rank=2),
+        kept_states="auto" if dtype == torch.float32 else "none",  # which are fp32
+    )
+    config = FinetuneConfig(
+        DataConfig(),
+        output=folder,
+        backbone=backbone,
+        model=replace(MODEL, **case.model),
+        train=replace(TRAIN, **case.train),
+        adapt=replace(ADAPT, **case.adapt),
+        evaluation=EvaluationConfig(bootstrap_samples=20),
+    )
+    accelerator, text, reader, histories = start(config), None, None, None
+    if case.strategy != "none":
+        reader, frozen = (Reader.of(Backbone.load(backbone).to(dtype), texts) for _ in range(2))
+        text = frozen.backbone.requires_grad_(False).encode(frozen.tokens)
+        apply_strategy(reader.backbone.to(torch.float32), backbone)  # adapters are drawn in fp32
+        reader.backbone.to(dtype)
+        histories = frozen if config.model.history_encoder != "sequence" else None
+    task = make_task("by_time", WORLD, config, accelerator, histories)
+    compared = Comparison(task, config, queries_of_test(task.split, task.ties, config.evaluation))
+    model = compared.fit("fitted", config.model, config.train, text, seed=0).model
+    if case.distils and reader is not None:
+        model, progress = distil(task, config, model, reader, DistillationLosses(ranking=1.0, targets=1.0), seed=0)
+        compared.rank("student", ModelScorer(model))
+        compared.training += progress.history
+    elif case.strategy not in ("none", "frozen") and reader is not None:
+        compared.adapt("adapted", model, reader, seed=0)
+    evaluated = compared.evaluate("fitted", text)
+    tuned = trainable_state(reader.backbone) if reader is not None and case.strategy != "frozen" else {}
+    outcome = {
+        "training": compared.training,
+        "settings": compared.settings,
+        "weights": trainable_state(model) | tuned,
+        "table": {} if model.items.text is None else {"text": model.items.text},
+        "rows": {(row.model, row.slice, row.metric): row.value for row in evaluated.rows},
+    }
+    return accelerator, outcome
+
+
+def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """The norm of the difference, in proportion to the norm."""
+    assert one.keys() == other.keys()
+    pairs = [(one[name].double(), other[name].double()) for name in one]
+    scale = sum(float(first.square().sum()) for first, _ in pairs) or 1.0
+    return float((sum(float((first - second).square().sum()) for first, second in pairs) / scale) ** 0.5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_are_one_run(
+    name: str, tiny_bert: Path, tiny_gpt2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES[name]
+    path = tiny_gpt2 if case.decoder else tiny_bert
+    if case.sharded:
+        monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    one = run(case, path, tmp_path / "one", torch.float64)
+    for other in in_processes(2, run, tmp_path, case, path, tmp_path / "two", torch.float64):
+        same(one, other, 1e-9)
+
+
+@pytest.mark.parametrize("name", ["ids", "lora, accumulated", "full decoder"])
+def test_fp32_differs_by_the_rounding_of_sums(name: str, tiny_bert: Path, tiny_gpt2: Path, tmp_path: Path) -> None:
+    case = CASES[name]
+    path = tiny_gpt2 if case.decoder else tiny_bert
+    one = run(case, path, tmp_path / "one", torch.float32)
+    other = in_processes(2, run, tmp_path, case, path, tmp_path / "two", torch.float32)[0]
+    steps = [apart(a, b) for a, b in zip(one["gradients"], other["gradients"], strict=True)]
+    told = [abs(a - b) / max(abs(a), 1e-9) for a, b in zip(numbers(one), numbers(other), strict=True)]
+    print(
+        "FP32",
+        name,
+        [f"{s:.0e}" for s in steps],
+        f"{apart(one['weights'], other['weights']):.1e}",
+        f"{apart(one['table'], other['table']):.1e}",
+        f"{max(told):.1e}",
+    )
+    assert steps[0] < 1e-6
+
+
+def same(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> None:
+    """Every gradient, the final weights and the table, in proportion to their norms; and all that is told."""
+    assert len(one["gradients"]) == len(other["gradients"]) > 3
+    distances = {
+        "gradients": max(map(apart, one["gradients"], other["gradients"])),
+        "weights": apart(one["weights"], other["weights"]),
+        "table": apart(one["table"], other["table"]),
+        "told": max(abs(a - b) / max(abs(a), 1e-9) for a, b in zip(numbers(one), numbers(other), strict=True)),
+    }
+    print("WORST", {name: f"{value:.1e}" for name, value in distances.items()})
+    assert max(distances.values()) < tolerance, distances
+    assert other["settings"] == one["settings"]  # with the best epoch, and what validation has set
+
+
+def numbers(run: dict[str, Any]) -> list[float]:
+    """Losses, validation metrics and when they were measured, and every figure of the report."""
+    points = [value for point in run["training"] for value in point.values() if not isinstance(value, str)]
+    assert len(points) > 3
+    return [*points, *run["rows"].values()]
+
+
+def pretrained(path: Path, folder: Path, objectives: tuple[Objective, ...]) -> dict[str, Any]:
+    """Some steps of continued pretraining, on batches that two processes cannot halve."""
+    backbone = BackboneConfig(str(path), "owner/tiny", max_tokens=24, strategy="lora", lora=LoraConfig(rank=2))
+    config = PretrainConfig(
+        DataConfig(),
+        output=folder,
+        objectives=dict.fromkeys(objectives, 0.5),
+        backbone=backbone,
+        contrast=ContrastConfig(negatives=5),
+        train=StepsConfig(steps=4, evaluate_every=2, batch_texts=7, batch_pairs=9, held_out=0.2),
+    )
+    accelerator, reading = start(config), Backbone.load(backbone)
+    head = make_head(reading, config.objectives)
+    apply_strategy(reading, backbone)
+    tokens = reading.tokens(WORLD.catalog.texts())
+    readings = make_readings(make_corpus(WORLD, config), tokens, reading.tokenizer, config)
+    objective = PretrainObjective(reading, head, config.contrast.temperature).double()
+    with gradients_of_steps() as gradients:
+        progress = Pretrainer(objective, readings, config.train, accelerator, run_of(config, "")).fit()
+    return {
+        "gradients": gradients,
+        "training": progress.history,
+        "weights": trainable_state(objective),
+        "table": {},
+        "settings": {"best": progress.best_epoch},
+        "rows": {},
+        "processes": accelerator.num_processes,
+    }
+
+
+@pytest.mark.parametrize("kind", ["masked words and pairs", "next words"])
+def test_two_processes_are_one_pretraining(kind: str, tiny_bert: Path, tiny_gpt2: Path, tmp_path: Path) -> None:
+    path = tiny_gpt2 if kind == "next words" else tiny_bert
+    objectives: tuple[Objective, ...] = ("clm",) if kind == "next words" else ("mlm", "contrast")
+    one = pretrained(path, tmp_path / "one", objectives)
+    for other in in_processes(2, pretrained, tmp_path, path, tmp_path / "two", objectives):
+        same(one, other, 1e-6)
+
+
+def counted(path: Path, folder: Path) -> dict[str, Any]:
+    """A whole comparison, and how much of its work this process did."""
+    accelerator, work = Accelerator(cpu=True), Counter[str]()
+
+    def tally(owner: Any, name: str, size: Callable[..., dict[str, int]]) -> None:
+        plain = getattr(owner, name)
+
+        def watched(*given: Any, **named: Any) -> Any:
+            work.update(size(*given))
+            return plain(*given, **named)
+
+        patch.setattr(owner, name, watched)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "BATCH", 8)
+        patch.setattr(sharing, "BATCH", 8)
+        patch.setattr(drift, "QUERIES_AT_ONCE", 8)
+        tally(Backbone, "encode", lambda _, tokens, *__: {"texts read": len(tokens)})
+        tally(ModelScorer, "scores", lambda _, queries, *__: {"queries": len(queries)})
+        tally(comparison, "fit_baselines", lambda names, *_: {f"fit of {name}": 1 for name in names})
+        backbone = BackboneConfig(str(path), "owner/tiny", max_tokens=24, strategy="lora", lora=LoraConfig(rank=2))
+        config = FinetuneConfig(
+            DataConfig(),
+            output=folder,
+            backbone=backbone,
+            model=MODEL,
+            train=replace(TRAIN, epochs=1),
+            adapt=ADAPT,
+            drift=DriftConfig(n_states=3, refresh_days=(1.0,), ablate=False, text_neighbours=3),
+            evaluation=EvaluationConfig(bootstrap_samples=20, tuning_budget=1, baselines=("popularity", "item_knn")),
+        )
+        texts = WORLD.catalog.texts()
+        text = TextCache(Backbone.load(backbone), folder / "cache", accelerator).vectors(texts)
+
+        def new_reader() -> Reader:
+            reader = Reader.of(Backbone.load(backbone), texts)
+            apply_strategy(reader.backbone, backbone)
+            return reader
+
+        task = make_task("by_time", WORLD, config, accelerator)
+        compared = comparison.compare(task, config, text, new_reader, "main")
+    rows = {(row.model, row.slice, row.metric): row.value for row in compared.evaluated.rows}
+    return {"work": work, "rows": rows, "processes": accelerator.num_processes}
+
+
+def test_no_process_repeats_anothers_work(tiny_bert: Path, tmp_path: Path) -> None:
+    """Reading, scoring and the baselines' fits: what two processes do adds up to what one does, and neither idles."""
+    one = counted(tiny_bert, tmp_path / "one")
+    first, second = in_processes(2, counted, tmp_path, tiny_bert, tmp_path / "two")
+    assert first["work"] + second["work"] == one["work"]
+    assert {"texts read", "queries", "fit of popularity", "fit of item_knn"} == one["work"].keys()
+    for each in (first, second):
+        assert 0.3 < each["work"]["texts read"] / one["work"]["texts read"] < 0.7
+        assert 0.2 < each["work"]["queries"] / one["work"]["queries"] < 0.8
+        assert each["rows"] == first["rows"]
+        assert each["rows"] == pytest.approx(one["rows"], abs=1e-6)
