@@ -47,6 +47,14 @@ def test_only_new_texts_are_read(backbone: Backbone, read: list[int], tmp_path: 
     assert read == [2, 1]
 
 
+def test_what_is_missing_is_told_before_it_is_read(backbone: Backbone, read: list[int], tmp_path: Path) -> None:
+    texts = ["hats", "red shoes", "hats", "blue hats"]
+    assert sorted(TextCache(backbone, tmp_path).missing(texts)) == [0, 1, 3]
+    TextCache(backbone, tmp_path).vectors(["red shoes"])
+    assert sorted(TextCache(backbone, tmp_path).missing(texts)) == [0, 3]
+    assert read == [1]
+
+
 def test_other_weights_have_another_cache(backbone: Backbone, read: list[int], tmp_path: Path) -> None:
     before = TextCache(backbone, tmp_path).vectors(["hats"])
     with torch.no_grad():
