@@ -12,8 +12,6 @@ import yaml
 
 from llmrec.config import DataConfig, SplitName
 from llmrec.data.log import Log
-from llmrec.data.pseudonyms import UserNames
-from llmrec.data.sources import load_log
 from llmrec.data.splits import make_split
 from llmrec.data.timestamps import iso
 from llmrec.errors import ConfigError
@@ -23,6 +21,7 @@ from llmrec.hub.share import bundle_folder
 from llmrec.recommender import Recommender
 from llmrec.retrieval.events import VERBATIM, Event, Item, item_of, seconds_of
 from llmrec.retrieval.explanation import Explanation, Term
+from llmrec.retrieval.live import log_of as bundle_log
 from llmrec.retrieval.ranked import Recommendation
 
 SHOWN_EVENTS, SHOWN_WORDS = 5, 8
@@ -95,17 +94,7 @@ def check_one_given(history: object, user: object) -> None:
 
 
 def log_of(recommender: Recommender, data: DataConfig | None) -> Log:
-    return _log(recommender.vectors.bundle, data)
-
-
-def _log(bundle: Bundle, data: DataConfig | None) -> Log:
-    """
-    Raises:
-        ConfigError: pseudonyms by another key than the bundle's.
-    """
-    config = log_config(bundle.config.data, data)
-    UserNames(config.pseudonyms, bundle.facts.get("pseudonyms")).ready()
-    return load_log(config)
+    return bundle_log(recommender.vectors.bundle, log_config(recommender.config.data, data))
 
 
 def bundle_and_log(bundle: Path, data: DataConfig | None, backbone: str | None = None) -> tuple[Bundle, Log]:
@@ -115,7 +104,7 @@ def bundle_and_log(bundle: Path, data: DataConfig | None, backbone: str | None =
         ConfigError: a log of other items.
     """
     loaded = load_bundle(bundle_folder(bundle), backbone)
-    log = _log(loaded, data)
+    log = bundle_log(loaded, log_config(loaded.config.data, data))
     if not log.catalog.ids.equals(loaded.catalog.ids):
         raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
     return loaded, log
@@ -178,7 +167,7 @@ def drift_of(bundle: Path, user: str, at: str | None, data: DataConfig | None) -
     loaded = load_bundle(bundle_folder(bundle))
     if loaded.drift is None or loaded.config.drift is None:
         raise ConfigError(f"{bundle} holds no drift head; train it with drift: {{}} in the recipe, or --drift '{{}}'")
-    log = _log(loaded, data)
+    log = bundle_log(loaded, log_config(loaded.config.data, data))
     if log.catalog.ids.to_pylist() != loaded.catalog.ids[: len(log.catalog)].to_pylist():
         raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
     row = log.user_row(user)

@@ -11,8 +11,10 @@ from llmrec.backbone_config import KeptStates as KeptStates
 from llmrec.backbone_config import LoraConfig as LoraConfig
 from llmrec.backbone_config import Strategy as Strategy
 from llmrec.data_config import DataConfig as DataConfig
+from llmrec.drift_config import DriftConfig as DriftConfig
 from llmrec.errors import ConfigError
 from llmrec.model_config import ModelConfig
+from llmrec.privacy_config import MembershipConfig, PrivacyConfig
 
 Baseline = Literal[
     "popularity",
@@ -24,9 +26,7 @@ Baseline = Literal[
     "sasrec",
     "sasrec_sampled",
 ]
-FOREVER = 36_500.0  # days
 Resume = bool | Literal["matching"]
-DriftTerm = Literal["interest", "environment", "transitions", "chain", "gate"]
 SplitName = Literal["by_time", "leave_one_out"]
 
 
@@ -38,6 +38,8 @@ class SplitConfig:
     valid_fraction, test_fraction: of `by_time`'s events.
     ties, leave_one_out_ties: whether events of one moment are in each other's histories (`file_order`, the papers'
         habit) or not (`strict`), by split.
+    held_out_users: share of the users, drawn at random, whose training events are left out, so that one can see whether
+        the others are told from them (`membership`).
     """
 
     names: tuple[SplitName, ...] = ("by_time",)
@@ -45,8 +47,13 @@ class SplitConfig:
     test_fraction: float = 0.1
     ties: Literal["strict", "file_order"] = "strict"
     leave_one_out_ties: Literal["strict", "file_order"] = "strict"
+    held_out_users: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.held_out_users < 1:
+            raise ConfigError(
+                f"split.held_out_users={self.held_out_users}: give a share of the users from 0 to below 1"
+            )
         if "by_time" not in self.names:
             raise ConfigError(
                 f"split.names={list(self.names)}: leave_one_out lets training see the future, so it is reported only "
@@ -60,8 +67,8 @@ class TrainConfig:
 
     epochs: 0 skips the run. patience: measurements without gain before it stops.
     negatives: `full` softmax over the catalog, or the number of shared uniform negatives.
-    live_items, backbone_learning_rate: where the backbone itself trains, the items a step reads through it with
-        gradients, and its own learning rate.
+    live_items, backbone_learning_rate: where the backbone itself trains, the items that all processes of a step read
+        through it with gradients, together, and its own learning rate.
     renew_steps: there, after how many steps the whole catalog is read anew; null: only before each validation.
     pieces: that a process runs its share of a batch in, one by one: the same step in less memory; `auto`: few that fit.
     refit: after the best epoch is known, train anew on train + validation for as long, before the test.
@@ -84,50 +91,9 @@ class TrainConfig:
     pieces: Literal["auto"] | int = 1
     refit: bool = False
 
-
-@dataclass(frozen=True)
-class DriftConfig:
-    """What moves with time beside a fitted model: a few weights, fitted on the validation window.
-
-    terms: `interest`, how much each of a user's last events still says (without it all say the same); `environment`,
-        popularity that fades at `half_lives_days` (a century: all events alike); `transitions`, what people went on to
-        lately; `chain`, interest in `n_states` latent states that moves on between events; `gate`, what is left to
-        each depends on the history and the time since (without it: one number each).
-    window, gap_days, backward: events of a user that a new one is paired with, how a pair counts less with the days
-        between, and how much it counts against its order.
-    transition_half_lives_days: how fast pairs fade; the one that suits the validation window best is kept.
-    text_neighbours: items of like text that an item without transitions leads to.
-    refresh_days: how often counts are brought up to date during the test, each a row of the report beside `frozen`.
-    ablate: also a row for each term alone, for each term left out, and for a control that is as fresh but learns no
-        drift: environment and transitions that never fade, and a constant gate.
-    keep_counts: the bundle holds what everyone did by the end of the log, as sums of items and of pairs of items, so
-        that it knows the day wherever it is sent. It names no user, but a rare pair can be one user's.
-    """
-
-    terms: tuple[DriftTerm, ...] = ("interest", "environment", "transitions", "chain", "gate")
-    half_lives_days: tuple[float, ...] = (7.0, 30.0, 120.0, 480.0, FOREVER)
-    window: int = 10
-    gap_days: float = 180.0
-    backward: float = 0.1
-    transition_half_lives_days: tuple[float, ...] = (30.0, 120.0, FOREVER)
-    text_neighbours: int = 30
-    n_states: int = 32
-    refresh_days: tuple[float, ...] = (1.0, 7.0, 30.0)
-    ablate: bool = True
-    keep_counts: bool = True
-
     def __post_init__(self) -> None:
-        lengths = (*self.half_lives_days, self.gap_days, *self.transition_half_lives_days, *self.refresh_days)
-        if not {"environment", "transitions", "chain"} & set(self.terms) or not self.transition_half_lives_days:
-            raise ConfigError(
-                "drift: name one of environment, transitions, chain, and one of transition_half_lives_days"
-            )
-        if self.n_states < 2:
-            raise ConfigError(f"drift.n_states={self.n_states}: a chain needs at least 2 states")
-        if min(*lengths, self.window, self.text_neighbours) <= 0:
-            raise ConfigError("drift: days, window and text_neighbours must be above 0")
-        if not 0 <= self.backward <= 1:
-            raise ConfigError(f"drift.backward={self.backward}: a pair counts 0 to 1 times as much against its order")
+        if self.pieces != "auto" and self.pieces < 1:
+            raise ConfigError(f"train.pieces={self.pieces}: give auto, or 1 or more")
 
 
 @dataclass(frozen=True)
@@ -175,6 +141,8 @@ class FinetuneConfig:
     train: the feature-transfer fit, on stored text vectors. adapt: the fit through the backbone that follows where
     the strategy trains it. drift: rows for the model in the stream of events; null leaves them out. output: the run's
         folder.
+    privacy: differential privacy of users, for both fits together. membership: measure who can be told to have been in
+        training.
     seeds, leave_one_out_seeds: the model and SASRec are fitted once for each (`leave_one_out`, where its own are given,
         for each of those); the first one's model goes into the bundle.
     mixed_precision: None leaves it to `accelerate launch`. resume: go on from the output folder's checkpoints;
@@ -189,6 +157,8 @@ class FinetuneConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     adapt: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=2, patience=2))
     drift: DriftConfig | None = None
+    privacy: PrivacyConfig | None = None
+    membership: MembershipConfig | None = None
     sasrec: SasrecConfig = field(default_factory=SasrecConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seeds: tuple[int, ...] = (0,)
@@ -220,6 +190,26 @@ class FinetuneConfig:
                 "drift.terms: the chain's states are read off item texts, which backbone.strategy none does not have; "
                 "leave chain out"
             )
+        if self.privacy is not None and (voids := self._voids()):
+            raise ConfigError(f"privacy: there is no guarantee with {'; '.join(voids)}")
+        if self.membership is not None and (self.drift is not None or not self.split.held_out_users):
+            raise ConfigError(
+                "membership: give split.held_out_users, such as .3, from whom those of the training may be told; and "
+                "leave out drift, which counts the events of all"
+            )
+
+    def _voids(self) -> list[str]:
+        """What uses other users' events without noise, or chooses by them, each with its remedy."""
+        several = self.train.accumulate > 1 or self.adapt.accumulate > 1
+        found = {
+            "drift, which keeps exact counts and is fitted on the same users' next events (leave it out)": self.drift,
+            "train.refit, which trains as long as validation found best (give false)": self.train.refit,
+            "data.k_core, by which one user decides on the events of others (give 0)": self.data.k_core,
+            "mixed_precision fp16, which scales gradients before they are clipped (give bf16 or no)":
+                self.mixed_precision == "fp16",
+            "accumulate, since a step has privacy.users_per_step users (give 1)": several,
+        }  # fmt: skip
+        return [what for what, there in found.items() if there]
 
     def seeds_of(self, split: SplitName) -> tuple[int, ...]:
         own = self.leave_one_out_seeds if split == "leave_one_out" else None

@@ -79,6 +79,8 @@ class DistillConfig:
             backbone=self.backbone,
             adapt=self.train,
             drift=None,
+            privacy=None,
+            membership=None,
             evaluation=self.evaluation,
             seeds=(self.seed,),
             leave_one_out_seeds=None,

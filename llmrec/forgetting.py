@@ -93,7 +93,7 @@ def forget(wish: Wish) -> Forgotten:
     _check(wish, bundle, records, whole, any(user in live.users for live in states for user in called))
     split, theirs = _split(bundle, whole)[0], _events_of(whole, called)
     with _places(wish, folder, config, records) as places:
-        changed = _without(bundle, places, whole, split, theirs)
+        changed = _without(bundle, places, whole, split, theirs, len(records.ids))
         save_bundle(places.bundle, changed)
         for live, path in zip(states, places.states, strict=True):
             for user in set(called) & live.users.keys():
@@ -102,19 +102,15 @@ def forget(wish: Wish) -> Forgotten:
         if wish.output is not None:
             _describe(places.bundle)
     n_stored = None if wish.store is None else _forget_stored(wish.store, wish.snapshots, called)
-    n_cached = forget_histories()
     ids = searchable([*wish.users, *called, *records.ids])
     files = files_in(_touched(wish, folder, config))
-    trained = theirs & ((split.part == TRAIN) | (bundle.config.train.refit & (split.part == VALID)))
-    counts = int(records.theirs.sum()), int((~records.theirs).sum()), int(trained.sum())
-    log = InLog(len(records.ids), *counts, int((theirs & (split.part == VALID)).sum()))
     return Forgotten(
-        log,
+        _in_log(bundle, records, split, theirs),
         n_new=int((bundle.model.items.known & ~changed.model.items.known).sum()),
         recounted=changed.drift is not None and changed.drift.counts is not None,
         n_states=len(states),
         n_stored_events=n_stored,
-        n_cached_files=n_cached,
+        n_cached_files=forget_histories(),
         learned=_learned(bundle),
         retrain=_retrain(wish),
         n_searched=len(files) if ids else None,
@@ -153,7 +149,7 @@ def _places(wish: Wish, folder: Path, config: DataConfig, records: Records) -> I
         new.unlink(missing_ok=True)
 
 
-def _without(bundle: Bundle, places: Places, whole: Log, split: Split, theirs: Mask) -> Bundle:
+def _without(bundle: Bundle, places: Places, whole: Log, split: Split, theirs: Mask, n_users: int) -> Bundle:
     """The bundle with what was counted without the users: drift counts, and which items training has touched."""
     left = load_log(places.reading)
     drift, settings = bundle.drift, bundle.config.drift
@@ -168,10 +164,21 @@ def _without(bundle: Bundle, places: Places, whole: Log, split: Split, theirs: M
     if model.items.ids is not None:
         model.items.ids.weight.data[gone] = 0  # as new items have it
     facts = asdict(replace(left.facts, source=whole.facts.source))
-    n_before = bundle.facts.get("n_forgotten", 0)
-    facts["n_forgotten"] = n_before + whole.n_users - left.n_users
+    facts["n_forgotten"] = bundle.facts.get("n_forgotten", 0) + n_users
     config = replace(bundle.config, data=places.config)
     return replace(bundle, config=config, model=model, drift=drift, facts=facts)
+
+
+def _in_log(bundle: Bundle, records: Records, split: Split, theirs: Mask) -> InLog:
+    valid = split.part == VALID
+    trained = (split.part == TRAIN) | valid if bundle.config.train.refit else split.part == TRAIN
+    return InLog(
+        n_users=len(records.ids),
+        n_events=int(records.theirs.sum()),
+        n_left=int((~records.theirs).sum()),
+        n_trained=int((theirs & trained).sum()),
+        n_chosen_by=int((theirs & valid).sum()),
+    )
 
 
 def _split(bundle: Bundle, log: Log) -> tuple[Split, Ties]:

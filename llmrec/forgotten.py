@@ -64,7 +64,10 @@ class Forgotten:
             ]
         else:
             lines.append(f"stays: what {', '.join(self.learned)} learned, which none of the events was in")
-        return [*lines, "stays: figures in reports, which are everyone's, and copies elsewhere: on the hub, in backups"]
+        return [
+            *lines,
+            "stays: reports, whose figures are everyone's; checkpoints of runs; copies on the hub, in backups",
+        ]
 
     def _what_was_found(self) -> list[str]:
         if self.n_searched is None:

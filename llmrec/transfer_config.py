@@ -39,6 +39,10 @@ class TransferConfig(FinetuneConfig):
             )
         if self.drift is not None:
             raise ConfigError("drift: a head is fitted by finetune.py; leave it out here")
+        if self.privacy is not None or self.membership is not None:
+            raise ConfigError(
+                "privacy and membership are finetune.py's: sources would need a guarantee too; leave them out"
+            )
 
     def finetune(self) -> FinetuneConfig:
         """The part that a bundle keeps."""

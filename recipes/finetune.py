@@ -73,6 +73,7 @@ def main(config: FinetuneConfig) -> None:
         "data": dataclasses.asdict(log.facts),
     }
     first = compared[0]
+    metadata |= first.told
     if first.drift:
         metadata["drift"] = dataclasses.asdict(portrait(first.drift.head, first.drift.stream, log.catalog.label))
     report = make_report([part.evaluated for part in compared], config.evaluation, name, metadata)

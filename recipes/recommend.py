@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import time
 
-from llmrec.asked import log_config
+from llmrec.asked import log_of
 from llmrec.config_files import run_recipe
-from llmrec.data.sources import load_log
 from llmrec.everyone import recommend_everyone
 from llmrec.recommend_config import RecommendConfig
 from llmrec.recommender import Recommender
@@ -22,7 +21,7 @@ from llmrec.training.launch import join, total
 def main(config: RecommendConfig) -> None:
     accelerator = join()
     recommender = Recommender.from_pretrained(config.bundle, config.backbone, accelerator.device)
-    log = load_log(log_config(recommender.config.data, config.data))
+    log = log_of(recommender, config.data)
     accelerator.print("\n".join(log.facts.lines()))
 
     began = time.monotonic()

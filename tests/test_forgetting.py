@@ -98,8 +98,12 @@ def assert_never_there(bundle: Path, other: World) -> None:
     assert facts == {name: value for name, value in right.facts.items() if name != "source"}
 
 
-def test_copies_without_a_user_are_as_if_they_had_never_been(world: World, make_world: Callable[..., World]) -> None:
-    never, out = make_world("never", without=world.user), world.folder / "out"
+@pytest.mark.parametrize("settings", [{}, {"k_core": 4}])
+def test_copies_without_a_user_are_as_if_they_had_never_been(
+    make_world: Callable[..., World], settings: dict[str, int]
+) -> None:
+    world = make_world(**settings)
+    never, out = make_world("never", without=world.user, **settings), world.folder / "out"
     before = {path: path.read_bytes() for path in world.folder.rglob("*") if path.is_file()}
     done = forget(world.wish())
     assert isinstance(done, Forgotten)

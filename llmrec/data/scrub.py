@@ -41,6 +41,7 @@ class Scrubber:
     def __init__(self, config: ScrubConfig) -> None:
         try:
             import phonenumbers
+            import stdnum  # noqa: F401  (what it checks is imported where it is)
         except ImportError as error:
             raise ConfigError(f"data.scrub: {error.name} is not installed; pip install 'llmrec[scrub]'") from error
         unknown = set(config.phone_regions) - phonenumbers.SUPPORTED_REGIONS

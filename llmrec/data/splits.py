@@ -67,10 +67,12 @@ def make_split(
     name: SplitName, interactions: Interactions, n_users: int, n_items: int, config: SplitConfig
 ) -> tuple[Split, Ties]:
     """The split `name` as configured, and the rule for ties that goes with it."""
+    fractions, ties = (config.valid_fraction, config.test_fraction), config.ties
     if name == "leave_one_out":
-        return leave_one_out(interactions, n_users, n_items), config.leave_one_out_ties
-    fractions = config.valid_fraction, config.test_fraction
-    return split_by_time(interactions, n_users, n_items, *fractions), config.ties
+        split, ties = leave_one_out(interactions, n_users, n_items), config.leave_one_out_ties
+    else:
+        split = split_by_time(interactions, n_users, n_items, *fractions)
+    return split.thinned(1 - config.held_out_users) if config.held_out_users else split, ties
 
 
 def split_by_time(

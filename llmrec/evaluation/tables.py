@@ -10,6 +10,7 @@ from llmrec.evaluation.columns import aligned
 from llmrec.evaluation.drift import Portrait
 from llmrec.evaluation.drift_words import drift_section, learnt_lines
 from llmrec.evaluation.faithfulness import Deletion, faithfulness_section
+from llmrec.evaluation.privacy_words import privacy_text
 from llmrec.evaluation.results import Comparison, Report, Row
 
 _OWN_KEYS = {
@@ -22,6 +23,8 @@ _OWN_KEYS = {
     "comparisons",
     "drift",
     "explanations",
+    "privacy",
+    "membership",
 }
 _FITTED = {
     "train": "fitted on the training part alone",
@@ -85,6 +88,8 @@ def render_markdown(report: Report) -> str:
         blocks.append(drift_section(Portrait.read(report.run["drift"])))
     if report.run.get("explanations"):
         blocks.append(faithfulness_section([Deletion.read(test) for test in report.run["explanations"]]))
+    if private := privacy_text(report.run):
+        blocks += ["## Privacy", private]
     if report.run["seeds"]:
         blocks += ["## Seeds", _seed_table(report)]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -102,6 +107,9 @@ def summary(report: Report) -> dict[str, Any]:
     found["told"] = {title: report.run[key] for key, title in _TOLD.items() if key in report.run}
     if "drift" in report.run:
         found["drift"] = learnt_lines(Portrait.read(report.run["drift"]))
+    if private := privacy_text(report.run):
+        measured = {key: report.run[key] for key in ("privacy", "membership") if key in report.run}
+        found["privacy"] = {"text": private} | measured
     return found
 
 

@@ -80,8 +80,10 @@ def make_plan(
     """Measure the strategies of `ways`. alone: each in a process of its own, which its peak memory needs.
 
     Raises:
-        ConfigError: nothing to compare, or a limit that cannot be.
+        ConfigError: nothing to compare, a limit that cannot be, or training that is private.
     """
+    if config.privacy is not None:
+        raise ConfigError("privacy: private training takes other steps, which no plan measures; plan without privacy")
     limits = (machine.limits.gib, machine.limits.hours)
     if (
         not ways

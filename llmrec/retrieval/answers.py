@@ -12,12 +12,11 @@ from torch import Tensor
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.interactions import Mask
 from llmrec.data.log import Log
-from llmrec.data.sources import load_log
 from llmrec.hub.bundle import Bundle
 from llmrec.retrieval.events import Asked, Event, History, Item, Time, read_histories, rows_of, seconds_of
 from llmrec.retrieval.friends import SimilarUser, friends
 from llmrec.retrieval.item_vectors import ItemVectors
-from llmrec.retrieval.live import Live, begin
+from llmrec.retrieval.live import Live, begin, log_of
 from llmrec.retrieval.ranked import Recommendation, best, check_k
 from llmrec.retrieval.similar import Space, similarities
 from llmrec.retrieval.users import AudienceMember, Users, audience
@@ -54,7 +53,7 @@ class Answers:
     @cached_property
     def log(self) -> Log:
         """The log that the bundle was trained on, read again from where it was."""
-        return load_log(self._bundle.config.data)
+        return log_of(self._bundle, self._bundle.config.data)
 
     @property
     def live(self) -> Live:

@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llmrec.config import DriftConfig
+from llmrec.config import DataConfig, DriftConfig
 from llmrec.data.interactions import Rows
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import UserNames
+from llmrec.data.sources import load_log
 from llmrec.errors import BundleError, DataError, LlmrecError
 from llmrec.evaluation.replay import MAX_HISTORY, Stream
+from llmrec.hub.bundle import Bundle
 from llmrec.hub.drift import FittedDrift
 from llmrec.models.drift.environment import Arrays
 from llmrec.models.drift.head import DriftHead
@@ -88,7 +90,7 @@ class Live:
 
     def forget(self, user: str, read: Callable[[], Log] | None = None) -> None:
         """Leave nothing of a user, see `LiveState.forget`. The row is given to nobody again. read: the log that was
-        begun with, for who has more events than are kept of anyone.
+        begun with, for who has more events than are kept of anyone: older ones that it lacks stay in the counts.
 
         Raises:
             DataError: nothing is known of the user, or there are older events and no log.
@@ -171,6 +173,16 @@ class Live:
         return live
 
 
+def log_of(bundle: Bundle, config: DataConfig) -> Log:
+    """A log for a bundle.
+
+    Raises:
+        ConfigError: pseudonyms, and no key or another one than the bundle's; and as `load_log` does.
+    """
+    UserNames(config.pseudonyms, bundle.facts.get("pseudonyms")).ready()
+    return load_log(config)
+
+
 def begin(items: ItemVectors, read: Callable[[], Log], forgotten: Callable[[str], bool] | None = None) -> Live:
     """From the log that the bundle was trained on, where it is still there and the same; else from the counts that the
     bundle keeps, with no users; else from nothing. forgotten: as of `of_log`.
@@ -193,7 +205,8 @@ def begin(items: ItemVectors, read: Callable[[], Log], forgotten: Callable[[str]
 
 def of_log(items: ItemVectors, log: Log, until: int | None, forgotten: Callable[[str], bool] | None = None) -> Live:
     """From the events of a log before `until` (seconds), all of them without it. forgotten: tells users who are left
-    out, with all their events: what comes of it is, to the last bit, what would without them.
+    out, with all their events: what comes of it is, to the last bit, what would without them (unless `k_core` kept
+    events of others for theirs).
 
     Raises:
         DataError: the log has events on items that the catalog lacks.

@@ -29,7 +29,10 @@ from llmrec.training.checkpoints import Progress
 from llmrec.training.drift import Fit
 from llmrec.training.drift_rows import DriftTask, drift_rows
 from llmrec.training.fit import Fitted, Task, adapt_backbone, fit_model
+from llmrec.training.mechanism import Mechanism
+from llmrec.training.membership import measure_membership
 from llmrec.training.phases import Phases
+from llmrec.training.private import spent
 from llmrec.training.scorer import ModelScorer
 from llmrec.training.sharing import rank_shared
 
@@ -38,13 +41,17 @@ SAMPLED_NEGATIVES = 256  # of the `sasrec_sampled` row, as in the published re-r
 
 @dataclass(frozen=True)
 class Compared:
-    """A split's numbers, the model of the first seed with its backbone and drift head, and how training went."""
+    """A split's numbers, the model of the first seed with its backbone and drift head, and how training went.
+
+    told: of that model, what its users' privacy was worth and how well attacks did, where that was asked for.
+    """
 
     evaluated: Evaluated
     model: RecommenderModel
     reader: Reader | None
     drift: Fit | None
     training: list[dict[str, Any]]
+    told: dict[str, Any]
 
 
 class Comparison:
@@ -68,21 +75,25 @@ class Comparison:
         with self.phases.phase(f"rank {name}"):
             self.rankings[name].append(self._ranked(name, scorer, self.task.accelerator))
 
-    def fit(self, name: str, model: ModelConfig, train: TrainConfig, text: Tensor | None, seed: int) -> Fitted:
-        """Feature transfer, or ids alone: fit, rank, record."""
+    def fit(
+        self, name: str, model: ModelConfig, train: TrainConfig, text: Tensor | None, seed: int, private: bool = True
+    ) -> Fitted:
+        """Feature transfer, or ids alone: fit, rank, record. private: if the task is."""
+        task = self.task if private else replace(self.task, privacy=None)
         with self.phases.phase(f"fit {name}"):
-            fitted = fit_model(name, self.task, model, train, text, seed)
+            fitted = fit_model(name, task, model, train, text, seed)
         self.rank(name, ModelScorer(fitted.model))
         settings = {"model": dataclasses.asdict(model), "train": dataclasses.asdict(train)}
         self._record(name, seed, fitted.progress, settings, fitted.model)
         return fitted
 
-    def adapt(self, name: str, model: RecommenderModel, reader: Reader, seed: int) -> None:
+    def adapt(self, name: str, model: RecommenderModel, reader: Reader, seed: int) -> Progress:
         """Parameter transfer on top of a fitted model: train the backbone too, rank, record."""
         with self.phases.phase(f"adapt {name}"):
             progress = adapt_backbone(name, self.task, model, self.config.adapt, reader, seed)
         self.rank(name, ModelScorer(model))
         self._record(name, seed, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
+        return progress
 
     def drift(self, fitted: Fitted, seed: int, task: DriftTask) -> Fit:
         """The model in the stream of events: as it stood at the cut-off, kept up to date, and by its parts. The fit's
@@ -177,19 +188,42 @@ def compare(
     comparison = Comparison(task, config, test, phases)
     drift = DriftTask.of(config.drift, task, text) if config.drift is not None else None
     fitted: list[tuple[RecommenderModel, Reader | None, Fit | None]] = []
+    told: dict[str, Any] = {}
     for seed in config.seeds_of(task.split.name):
         fit = comparison.fit(main if new_reader is None else "llmrec frozen", config.model, config.train, text, seed)
         reader = None
         if new_reader is not None:
             with comparison.phases.phase(f"load {main}"):
                 reader = new_reader()
-            comparison.adapt(main, fit.model, reader, seed)
+        steps = fit.progress.step
+        if reader is not None:
+            steps += comparison.adapt(main, fit.model, reader, seed).step
+        if not fitted:
+            told = _told(task, config, fit.model, reader, steps, text, seed)
         fitted.append((fit.model, reader, None if drift is None else comparison.drift(fit, seed, drift)))
         for name, train in sasrecs(config).items():
-            comparison.fit(name, config.sasrec.model, train, None, seed)
+            comparison.fit(name, config.sasrec.model, train, None, seed, private=False)
     comparison.baselines(text)
     fresh = [name for name in comparison.streaming if name.startswith("drift ")][:1]
-    return Compared(comparison.evaluate(main, text, fresh), *fitted[0], comparison.training)
+    return Compared(comparison.evaluate(main, text, fresh), *fitted[0], comparison.training, told)
+
+
+def _told(
+    task: Task,
+    config: FinetuneConfig,
+    model: RecommenderModel,
+    reader: Reader | None,
+    steps: int,
+    text: Tensor | None,
+    seed: int,
+) -> dict[str, Any]:
+    """What was spent on a model's training, and what attacks on it found."""
+    told: dict[str, Any] = {}
+    if task.privacy:
+        told["privacy"] = spent(task.privacy, steps, [model, *([reader.backbone] if reader else [])])
+    if config.membership:
+        told["membership"] = measure_membership(task, config, config.membership, model, text, seed)
+    return told
 
 
 def protocol_of(split: Split, ties: Ties, config: FinetuneConfig, release_dates: bool) -> Protocol:
@@ -212,6 +246,7 @@ def make_task(
     valid = sample_queries(make_queries(split, VALID, ties), config.evaluation.max_valid_queries)
     fractions = config.split.valid_fraction, config.split.test_fraction
     inputs = f"{log.facts.fingerprint} {fractions} {config.evaluation.max_valid_queries} {config.backbone.untuned()}"
+    inputs += f" {config.split.held_out_users}" if config.split.held_out_users else ""
     return Task(
         split,
         valid,
@@ -223,6 +258,7 @@ def make_task(
         config.resume,
         log.catalog.release_time,
         reader,
+        Mechanism.of(config, split),
     )
 
 

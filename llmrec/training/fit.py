@@ -29,10 +29,12 @@ from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.calibration import choose_match, new_item_logits, novelty_of
 from llmrec.training.checkpoints import Progress
+from llmrec.training.gathering import shards_wanted
+from llmrec.training.mechanism import Mechanism
 from llmrec.training.memory import BACKBONE, STEPS, memory_explained
 from llmrec.training.objectives import Objective, RecommendationObjective
+from llmrec.training.private import PrivateObjective, PrivateTrainer, leave_untouched, settle
 from llmrec.training.scorer import ModelScorer
-from llmrec.training.shards import ShardedTrainer, shards_wanted
 from llmrec.training.sharing import own_share, rank_shared
 from llmrec.training.trainer import Run, Trainer
 
@@ -43,7 +45,7 @@ class Task:
 
     valid: the queries that early stopping looks at. inputs: what else a fit depends on (log, split, backbone), by which
     a checkpoint is known to belong to it. available: (N,) release times, where the catalog gives them. reader: the
-    frozen backbone, where it encodes histories.
+    frozen backbone, where it encodes histories. privacy: of the users, where the fit is to be differentially private.
     """
 
     split: Split
@@ -56,6 +58,7 @@ class Task:
     resume: Resume = False
     available: Rows | None = None
     reader: Reader | None = None
+    privacy: Mechanism | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,9 @@ def fit_model(
     start: weights of another domain to begin with.
     With `config.refit` the model has then been trained anew, for as long as the best epoch took, on train + validation.
     """
-    watched = new_model(task.split, model_config, text, seed, start, task.reader)
+    watched = new_model(task.split, model_config, text, seed, start, task.reader, everything_known=bool(task.privacy))
+    if task.privacy:
+        leave_untouched(watched, task.privacy)
     objective = RecommendationObjective(watched)
     progress = train(name, task, objective, config, seed, lambda: mean_ndcg(task, ModelScorer(watched)))
     calibrate(task, watched)
@@ -104,10 +109,11 @@ def new_model(
     seed: int,
     start: Knowledge | None = None,
     reader: Reader | None = None,
+    everything_known: bool = False,
 ) -> RecommenderModel:
-    """Untrained, on a text table of its own."""
+    """Untrained, on a text table of its own. everything_known: whichever items have training events."""
     torch.manual_seed(seed)
-    known = torch.from_numpy(~split.cold_items())
+    known = torch.from_numpy(~split.cold_items() | everything_known)
     model = RecommenderModel(config, known, None if text is None else text.clone(), reader)
     if start is not None:
         take_over(model, start)
@@ -127,7 +133,7 @@ def adapt_backbone(
         return Progress(finished=True)
     with task.accelerator.main_process_first():
         reader = reader.ahead()
-    objective = RecommendationObjective(model, reader)
+    objective = (PrivateObjective if task.privacy else RecommendationObjective)(model, reader)
 
     def validate() -> float:
         calibrate(task, model)  # for what the backbone reads now, as was done for what it read before
@@ -148,9 +154,11 @@ def calibrate(task: Task, model: RecommenderModel) -> None:
     """By the validation queries: how much nearness of texts counts, and what puts items without training events on the
     scale of the others, before that and after it.
 
-    A model on ids alone knows nothing of such items, and is left as it is.
+    A model on ids alone knows nothing of such items, and is left as it is. Where users are private, so are these.
     """
-    if model.items.text is None:
+    if task.privacy:
+        settle(model, task.privacy)
+    if task.privacy or model.items.text is None:
         return
     if model.items.match is not None:
         model.items.match.set(0.0, 1.0)  # of an earlier calibration, on which this one must not depend
@@ -197,14 +205,24 @@ def train(
     place = f"{task.split.name}-{name}-{seed}".replace(" ", "-")
     run = Run(name, task.folder / "checkpoints" / place, seed, task.resume, identity)
     with memory_explained(STEPS if objective.backbone is None else f"{STEPS}; {BACKBONE}"):
-        sharded = objective.backbone is not None and task.accelerator.num_processes > 1 and shards_wanted()
-        kind = ShardedTrainer if sharded else Trainer
-        trainer = kind(objective, windows, validate, config, task.accelerator, run)
+        given = (objective, windows, validate, config, task.accelerator, run)
+        if task.privacy:
+            trainer: Trainer = PrivateTrainer(*given, task.privacy)
+        else:
+            trainer = _trainer_of(objective, task.accelerator)(*given)
         if start is not None:
             trainer.progress.best = start
         progress = trainer.fit()
     task.accelerator.free_memory()
     return progress
+
+
+def _trainer_of(objective: Objective, accelerator: Accelerator) -> type[Trainer]:
+    if objective.backbone is None or accelerator.num_processes == 1 or not shards_wanted():
+        return Trainer
+    from llmrec.training.shards import ShardedTrainer  # its imports take a while
+
+    return ShardedTrainer
 
 
 def _always_better() -> Callable[[], float]:
@@ -218,4 +236,5 @@ def _identity(name: str, task: Task, model: ModelConfig, train: TrainConfig, see
     trained = dataclasses.asdict(replace(train, refit=False))  # which comes after the fit
     del trained["pieces"]  # which change no result
     facts += [dataclasses.asdict(model), trained]
+    facts += [dataclasses.asdict(task.privacy)] if task.privacy else []
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

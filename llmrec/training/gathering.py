@@ -1,7 +1,8 @@
-"""Rows that processes read in equal shares and then all use, with gradients to the process that read them."""
+"""How processes share: rows that each reads an equal share of and all then use, with gradients to who read them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, distributed
 
 from llmrec.data.interactions import Rows
+from llmrec.errors import ConfigError
 from llmrec.models.reader import Reader
 
 _alone = False
@@ -28,6 +30,20 @@ def alone() -> Iterator[None]:
         _alone = False
 
 
+def shards_wanted() -> bool:
+    """Whether `accelerate launch` was given FSDP.
+
+    Raises:
+        ConfigError: with what is not done here.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
+        return False
+    for setting in ("offload_params", "activation_checkpointing"):
+        if os.environ.get(f"FSDP_{setting.upper()}", "false").lower() == "true":
+            raise ConfigError(f"fsdp_{setting}: true is not offered; set it to false, or train less: LoRA, last_k")
+    return True
+
+
 def n_processes() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
@@ -38,8 +54,8 @@ def equal_share(rows: Rows, process: int, processes: int) -> Rows:
     >>> [equal_share(np.array([7, 8, 9]), process, 2).tolist() for process in (0, 1)]
     [[7, 8], [9, 7]]
     """
-    shares: Rows = np.resize(rows, (processes, -(-len(rows) // processes)))
-    return shares[process]
+    share: Rows = np.resize(rows, (processes, -(-len(rows) // processes)))[process]
+    return share
 
 
 def own_equal_share(rows: Rows) -> Rows:

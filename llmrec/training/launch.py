@@ -19,7 +19,7 @@ from llmrec.config import FinetuneConfig
 from llmrec.errors import ConfigError
 from llmrec.pretrain_config import PretrainConfig
 from llmrec.rerank_config import RerankConfig
-from llmrec.training.shards import shards_wanted
+from llmrec.training.gathering import shards_wanted
 from llmrec.versions import package_versions
 
 # Processes wait a week for each other: a share of a large catalog, or a baseline, may take hours longer than another,

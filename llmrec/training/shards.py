@@ -25,19 +25,6 @@ from llmrec.models.layers import layer_stack
 from llmrec.training.trainer import Trainer
 
 
-def shards_wanted() -> bool:
-    """Whether `accelerate launch` was given FSDP.
-
-    Raises:
-        ConfigError: with what is not done here.
-    """
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
-        return False
-    if os.environ.get("FSDP_OFFLOAD_PARAMS", "false").lower() == "true":
-        raise ConfigError("fsdp_offload_params: true: offloading is not offered; set it to false, or train with LoRA")
-    return True
-
-
 class Shards:
     """A backbone of which each process holds a part. Its parameters are DTensors until `join`."""
 
@@ -46,7 +33,8 @@ class Shards:
         from torch.distributed.fsdp import fully_shard
 
         self.backbone, self.accelerator = backbone, accelerator
-        self.whole_model, self.model = backbone.model, copy.deepcopy(backbone.model)
+        self.whole_model = backbone.model.to("cpu")
+        self.model = copy.deepcopy(self.whole_model)  # which a device is given layer by layer
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
         reshard = os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower() != "false"
         for layer in layer_stack(self.model, "fsdp"):

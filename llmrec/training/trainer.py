@@ -139,7 +139,7 @@ class Trainer:
         self.optimizer.zero_grad()
         return float(self.accelerator.reduce(total, "sum"))
 
-    # What another way to spread a model over processes does otherwise: see ShardedTrainer.
+    # What other ways to train do otherwise: see ShardedTrainer and PrivateTrainer.
 
     def _share_out(self) -> None:
         """Before the optimizer is given the weights."""
@@ -154,6 +154,10 @@ class Trainer:
 
     def _renew(self) -> None:
         self.objective.renew(self.accelerator)
+
+    def _keeps(self, metric: float) -> bool:
+        """Whether the weights of now are the ones to keep."""
+        return metric > self.progress.best
 
     def _keep_best(self) -> None:
         load_trainable(self.objective, self.best)
@@ -189,7 +193,7 @@ class Trainer:
             self.accelerator.print(f"{self.run.name} epoch {at:.2f}: loss {loss:.3f}, valid ndcg@10 {metric:.4f}")
         bar.set_postfix(loss=f"{loss:.3f}", valid=f"{metric:.4f}")
         self.accelerator.log({f"{self.run.name}/loss": loss, f"{self.run.name}/valid_ndcg": metric}, step=progress.step)
-        if metric > progress.best:
+        if self._keeps(metric):
             progress.best, progress.best_epoch, progress.stale = metric, at, 0
             self.best = trainable_state(self.objective)
         else:
@@ -239,6 +243,8 @@ class Trainer:
     def _pieces_that_fit(self) -> int:
         """As few as the process with the least room needs for the heaviest batch of the first epoch."""
         windows, groups = self._draw(0)
+        if not groups:
+            return 1
         length = windows.end - windows.start
         heaviest = max((rows for group in groups for rows in group), key=lambda rows: len(rows) * length[rows].max())
 

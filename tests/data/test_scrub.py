@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -63,6 +64,17 @@ def test_only_what_is_asked_for_is_looked_for() -> None:
         Scrubber(ScrubConfig(phone_regions=("XX",)))
     with pytest.raises(ConfigError, match="kinds is empty"):
         ScrubConfig(kinds=())
+
+
+@pytest.mark.parametrize("package", ["phonenumbers", "stdnum"])
+def test_what_is_not_installed_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=rf"{package} is not installed; pip install 'llmrec\[scrub\]'"):
+        load_log(DataConfig(str(folder), scrub=ScrubConfig()))
+    log = load_log(DataConfig(str(folder)))
+    found = audit(log, split_by_time(log.interactions, log.n_users, log.n_items))
+    assert found.details is None
+    assert "personal details in item texts: not looked for; pip install 'llmrec[scrub]'" in found.lines()
 
 
 def test_long_texts_take_no_longer_than_their_length(scrubber: Scrubber) -> None:

@@ -134,3 +134,11 @@ def test_make_split_follows_the_configuration() -> None:
     assert (by_time.name, len(by_time.valid), len(by_time.test), ties) == ("by_time", 4, 6, "strict")
     left_out, ties = make_split("leave_one_out", log, 1, 3, config)
     assert (left_out.name, len(left_out.test), ties) == ("leave_one_out", 1, "file_order")
+
+
+def test_users_are_held_out_of_training_as_configured() -> None:
+    log = log_of([(t % 40, t % 7, t) for t in range(400)])
+    whole, held = (make_split("by_time", log, 40, 7, SplitConfig(held_out_users=share))[0] for share in (0.0, 0.25))
+    assert len(np.unique(whole.train.user)) == 40
+    assert 20 < len(np.unique(held.train.user)) < 40
+    np.testing.assert_array_equal(held.test.item, whole.test.item)

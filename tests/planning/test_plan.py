@@ -20,6 +20,7 @@ from llmrec.planning.steps import Stage
 from llmrec.planning.ways import WAYS, Way, config_of
 from llmrec.planning.words import compared_lines, plan_lines
 from llmrec.planning.work import Loop, Work
+from llmrec.privacy_config import PrivacyConfig
 
 HERE = Machine(0, 10.0, Limits())
 
@@ -147,6 +148,8 @@ def test_what_cannot_be_planned_or_compared_is_refused(config: FinetuneConfig, t
         make_plan(config, HERE, ("frozen",), 0)
     with pytest.raises(ConfigError, match="limits above 0"):
         make_plan(config, Machine(0, 10.0, Limits(hours=-1)), ("frozen",))
+    with pytest.raises(ConfigError, match="plan without privacy"):
+        make_plan(replace(config, privacy=PrivacyConfig()), HERE)
     (tmp_path / "plan.json").write_text("{}")
     with pytest.raises(DataError, match="not a plan"):
         read_plan(tmp_path / "plan.json")

@@ -27,6 +27,7 @@ from llmrec.hub.share import shareable
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 ENV, KEY = "LLMREC_TEST_USER_KEY", "fedcba9876543210" * 4
+DRIFT = {"refresh_days": [7], "transition_half_lives_days": [30], "n_states": 2, "ablate": False}
 Run = Callable[..., Path]
 
 
@@ -59,9 +60,11 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Run:
                 "model.dim": 8,
                 "train.epochs": 1,
                 "trackers": "[tensorboard]",
-                "drift": json.dumps({"refresh_days": [7], "n_states": 3, "ablate": False}),
+                "drift": json.dumps(DRIFT),
                 "evaluation.baselines": "[popularity]",
                 "evaluation.bootstrap_samples": 20,
+                "evaluation.max_valid_queries": 12,
+                "evaluation.explained": 3,
             }
             given = [f"--{name}={value}" for name, value in settings.items()]
             module.main(parse_config(FinetuneConfig, [*given, *arguments]))

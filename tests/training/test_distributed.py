@@ -48,12 +48,13 @@ from llmrec.training.launch import start
 from llmrec.training.pretrain import Pretrainer, make_readings, run_of
 from llmrec.training.pretrain_objectives import PretrainObjective
 from llmrec.training.scorer import ModelScorer
+from llmrec.training.trainer import Trainer
 from tests.training.processes import gradients_of_steps, in_processes
 
-WORLD = planted_world(n_users=61, n_items=47, events_per_user=9, seed=1)[0]
+WORLD = planted_world(n_users=41, n_items=37, events_per_user=8, seed=1)[0]
 MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=6, dropout=0.0, id_dropout=0.0)
-TRAIN = TrainConfig(epochs=2, batch_targets=70, learning_rate=3e-3, evals_per_epoch=2)
-ADAPT = replace(TRAIN, epochs=1, live_items=21, learning_rate=1e-3, backbone_learning_rate=1e-3, renew_steps=2)
+TRAIN = TrainConfig(epochs=1, batch_targets=50, learning_rate=3e-3, evals_per_epoch=2)
+ADAPT = replace(TRAIN, live_items=21, learning_rate=1e-3, backbone_learning_rate=1e-3, renew_steps=2)
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,10 @@ SAMPLED = {"negatives": 13}
 BY_BACKBONE = {"history_encoder": "backbone"}
 AS_TEXT = {"history_encoder": "text", "history_text": HistoryTextConfig(max_tokens=100)}
 CASES = {
-    "ids": Case(),
     "ids that stop early": Case(train={"epochs": 9, "patience": 1, "learning_rate": 3e-2}),
     "ids, sampled, accumulated": Case(train=SAMPLED | {"accumulate": 3}),
-    "frozen, accumulated": Case("frozen", model={"similarity": "cosine"}, train={"accumulate": 2}),
-    "last_k": Case("last_k"),
+    "frozen, by cosine": Case("frozen", model={"similarity": "cosine"}),
+    "last_k, accumulated before": Case("last_k", train={"accumulate": 2}),
     "lora, accumulated": Case("lora", adapt={"accumulate": 2}),
     "lora, sampled, in pieces": Case("lora", adapt=SAMPLED | {"pieces": 3}),
     "full decoder": Case("full", decoder=True),
@@ -85,24 +85,24 @@ CASES = {
     "histories as text": Case("lora", model=AS_TEXT),
     "distilled": Case("full", distils=True),
     "distilled, sampled": Case("full", adapt=SAMPLED, distils=True),
-    "full, sharded": Case("full", adapt={"accumulate": 2}, sharded=True),
-    "lora decoder, sharded": Case("lora", decoder=True, sharded=True),
+    "full, sharded, accumulated": Case("full", adapt={"accumulate": 2}, sharded=True),
+    "histories by the backbone, sharded": Case("lora", model=BY_BACKBONE, decoder=True, sharded=True),
     "histories as text, sharded": Case("last_k", model=AS_TEXT, sharded=True),
 }
 
 
-def run(case: Case, path: Path, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+def run(case: Case, path: Path, folder: Path, dtype: torch.dtype, resume: bool = False) -> dict[str, Any]:
     """Fits, then adapts or distils, and reports, in however many processes it is called."""
     torch.set_default_dtype(dtype)
     try:
         with gradients_of_steps() as gradients:
-            accelerator, outcome = trained(case, path, folder)
+            accelerator, outcome = trained(case, path, folder, resume)
     finally:
         torch.set_default_dtype(torch.float32)
     return outcome | {"gradients": gradients, "processes": accelerator.num_processes}
 
 
-def trained(case: Case, path: Path, folder: Path) -> tuple[Accelerator, dict[str, Any]]:
+def trained(case: Case, path: Path, folder: Path, resume: bool) -> tuple[Accelerator, dict[str, Any]]:
     dtype, texts = torch.get_default_dtype(), WORLD.catalog.texts()
     backbone = BackboneConfig(
         name=str(path),
@@ -121,6 +121,7 @@ def trained(case: Case, path: Path, folder: Path) -> tuple[Accelerator, dict[str
         train=replace(TRAIN, **case.train),
         adapt=replace(ADAPT, **case.adapt),
         evaluation=EvaluationConfig(bootstrap_samples=20),
+        resume=resume,
     )
     accelerator, text, reader, histories = start(config), None, None, None
     if case.strategy != "none":
@@ -171,37 +172,77 @@ def test_two_processes_are_one_run(
         same(one, other, 1e-9)
 
 
-@pytest.mark.parametrize("name", ["ids", "lora, accumulated", "full decoder"])
+@pytest.mark.parametrize("name", ["lora, accumulated", "full decoder"])
 def test_fp32_differs_by_the_rounding_of_sums(name: str, tiny_bert: Path, tiny_gpt2: Path, tmp_path: Path) -> None:
+    """By 1e-7 or so in a step. Adam makes whole steps of gradients that are rounding alone, such as of keys' biases."""
     case = CASES[name]
     path = tiny_gpt2 if case.decoder else tiny_bert
     one = run(case, path, tmp_path / "one", torch.float32)
     other = in_processes(2, run, tmp_path, case, path, tmp_path / "two", torch.float32)[0]
-    steps = [apart(a, b) for a, b in zip(one["gradients"], other["gradients"], strict=True)]
-    told = [abs(a - b) / max(abs(a), 1e-9) for a, b in zip(numbers(one), numbers(other), strict=True)]
-    print(
-        "FP32",
-        name,
-        [f"{s:.0e}" for s in steps],
-        f"{apart(one['weights'], other['weights']):.1e}",
-        f"{apart(one['table'], other['table']):.1e}",
-        f"{max(told):.1e}",
-    )
-    assert steps[0] < 1e-6
+    assert apart(one["gradients"][0], other["gradients"][0]) < 1e-6
+    found = distances(one, other)
+    assert found["told"] < 1e-5, found
+    assert max(found.values()) < 1e-4, found
+
+
+class Interrupted(Exception):
+    pass
+
+
+def cut_off(case: Case, path: Path, folder: Path) -> dict[str, Any]:
+    """A run that ends after its first checkpoint of the backbone, and goes on from it; beside one that does not end."""
+    whole, measure = run(case, path, folder / "whole", torch.float64), Trainer._measure
+
+    def interrupted(self: Trainer, *given: Any) -> None:
+        measure(self, *given)
+        if self.objective.reader is not None:
+            raise Interrupted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_measure", interrupted)
+        with pytest.raises(Interrupted):
+            run(case, path, folder / "parts", torch.float64)
+    parts = run(case, path, folder / "parts", torch.float64, resume=True)
+    return {"whole": whole, "parts": parts, "processes": parts["processes"]}
+
+
+def test_shards_resume_to_the_same_bits(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights and Adam's moments are gathered into a checkpoint, and shared out again."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    case = Case("full", train={"epochs": 0}, sharded=True)
+    told = in_processes(2, cut_off, tmp_path, case, tiny_bert, tmp_path / "run")[0]
+    whole, parts = told["whole"]["gradients"], told["parts"]["gradients"]
+    assert 0 < len(parts) < len(whole)
+    for expected, found in zip(reversed(whole), reversed(parts), strict=False):
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_the_same(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through Accelerate's setting. What a compiler makes of the graph is its own affair: here it is run as it was."""
+    case = Case("lora", train={"epochs": 0})
+    one = run(case, tiny_bert, tmp_path / "one", torch.float64)
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
+    same(one, in_processes(1, run, tmp_path, case, tiny_bert, tmp_path / "two", torch.float64)[0], 1e-9)
 
 
 def same(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> None:
-    """Every gradient, the final weights and the table, in proportion to their norms; and all that is told."""
+    found = distances(one, other)
+    assert max(found.values()) < tolerance, found
+    assert other["settings"] == one["settings"]  # with the best epoch, and what validation has set
+
+
+def distances(one: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
+    """Of the gradients of all steps, the final weights and the table, by their norms; and of all numbers told."""
     assert len(one["gradients"]) == len(other["gradients"]) > 3
-    distances = {
+    found = {
         "gradients": max(map(apart, one["gradients"], other["gradients"])),
         "weights": apart(one["weights"], other["weights"]),
         "table": apart(one["table"], other["table"]),
         "told": max(abs(a - b) / max(abs(a), 1e-9) for a, b in zip(numbers(one), numbers(other), strict=True)),
     }
-    print("WORST", {name: f"{value:.1e}" for name, value in distances.items()})
-    assert max(distances.values()) < tolerance, distances
-    assert other["settings"] == one["settings"]  # with the best epoch, and what validation has set
+    print({name: f"{value:.1e}" for name, value in found.items()})
+    return found
 
 
 def numbers(run: dict[str, Any]) -> list[float]:
