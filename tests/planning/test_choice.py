@@ -44,7 +44,7 @@ def test_more_room_never_takes_the_choice_away(options: list[Option], limits: Li
 def test_frozen_where_nothing_was_better_and_a_decoder_s_adapter() -> None:
     small = choose(OPTIONS, Limits(), SMALL)
     assert small.way == "frozen"
-    assert "no strategy was better than frozen" in small.reasons[0]
+    assert "were no better than frozen" in small.reasons[0]
     assert choose(OPTIONS, Limits(), LARGE).way == "last_k"
     assert any("negatives 2048" in reason for reason in choose(OPTIONS, Limits(), LARGE).reasons)
     decoder = choose(OPTIONS, Limits(), replace(SMALL, causal=True))
@@ -60,7 +60,7 @@ def test_where_nothing_fits_it_says_what_is_missing() -> None:
     nothing = choose(OPTIONS, Limits(gib=0.5, hours=0.5), SMALL)
     assert nothing.way is None
     told = "\n".join(nothing.reasons)
-    assert "frozen takes least, 1.00 GiB of 0.50" in told
+    assert "frozen takes least, 1.00 GiB, 1.2 times which is above 0.50" in told
     assert "frozen is soonest, 1.00 hours of 0.50, most of it fit" in told
     one = choose([Option("frozen", 9, 1), Option("full", 1, 9)], Limits(gib=2, hours=2), SMALL)
     assert "each alone would do" in one.reasons[-1]
