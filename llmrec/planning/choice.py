@@ -114,8 +114,8 @@ def _changes(options: Sequence[Option], limits: Limits) -> list[str]:
     least = min(possible, key=lambda option: option.gib)
     if "memory" in limits.lacking(least):
         lines.append(
-            f"memory: {least.way} takes least, {least.gib:.2f} GiB, {ROOM:g} times which is above {limits.gib:.2f}; change "
-            f"{STEPS}"
+            f"memory: {least.way} takes least, {least.gib:.2f} GiB, {ROOM:g} times which is above {limits.gib:.2f}; "
+            f"change {STEPS}"
         )
     fastest = min(possible, key=lambda option: option.hours)
     if "time" in limits.lacking(fastest):
