@@ -49,10 +49,10 @@ def test_frozen_where_nothing_was_better_and_a_decoder_s_adapter() -> None:
     assert any("negatives 2048" in reason for reason in choose(OPTIONS, Limits(), LARGE).reasons)
     decoder = choose(OPTIONS, Limits(), replace(SMALL, causal=True))
     assert decoder.way == "lora"
-    assert choose(OPTIONS, Limits(gib=2.5), replace(SMALL, causal=True)).way == "last_k"
+    assert choose(OPTIONS, Limits(gib=2.7), replace(SMALL, causal=True)).way == "last_k"
     assert any(
         "lora" in reason and "does not fit" in reason
-        for reason in choose(OPTIONS, Limits(gib=2.5), replace(SMALL, causal=True)).reasons
+        for reason in choose(OPTIONS, Limits(gib=2.7), replace(SMALL, causal=True)).reasons
     )
 
 
@@ -60,7 +60,7 @@ def test_where_nothing_fits_it_says_what_is_missing() -> None:
     nothing = choose(OPTIONS, Limits(gib=0.5, hours=0.5), SMALL)
     assert nothing.way is None
     told = "\n".join(nothing.reasons)
-    assert "frozen takes least, 1.00 GiB, 1.2 times which is above 0.50" in told
+    assert "frozen takes least, 1.00 GiB, 1.3 times which is above 0.50" in told
     assert "frozen is soonest, 1.00 hours of 0.50, most of it fit" in told
     one = choose([Option("frozen", 9, 1), Option("full", 1, 9)], Limits(gib=2, hours=2), SMALL)
     assert "each alone would do" in one.reasons[-1]
