@@ -10,6 +10,7 @@ from inspect import signature
 from typing import Any
 
 from llmrec.errors import LlmrecError
+from llmrec.logs import Console, detach, tell_everything, to_console
 
 VERBS: dict[str, str] = {
     "recommend": "ten recommendations for a history, or for a user of the bundle's log",
@@ -41,7 +42,10 @@ def main(arguments: list[str] | None = None) -> None:
     from jsonargparse import ArgumentParser
 
     arguments = _with_environment(_written_out(sys.argv[1:] if arguments is None else arguments))
+    verbose = "--verbose" in arguments
+    arguments = [argument for argument in arguments if argument != "--verbose"]  # it may stand before a verb or after
     parser = ArgumentParser(prog="llmrec", description="Pretrained language models as recommenders.")
+    parser.add_argument("--verbose", action="store_true", help="tell of everything that is done, with times")
     verbs = parser.add_subcommands(required=True)
     for name, purpose in VERBS.items():
         verb = ArgumentParser(description=purpose[0].upper() + purpose[1:] + ".")
@@ -53,11 +57,16 @@ def main(arguments: list[str] | None = None) -> None:
     except ValueError as error:  # of a configuration that contradicts itself
         parser.error(str(error))
     chosen = vars(parsed[parsed.subcommand])
+    if verbose:  # warnings come anyway
+        to_console()
+        tell_everything()
     try:
         _function(parsed.subcommand)(**chosen)
     except LlmrecError as error:
         print(f"llmrec {parsed.subcommand}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(error.exit_code) from None
+    finally:
+        detach(Console)
 
 
 def _written_out(arguments: list[str]) -> list[str]:

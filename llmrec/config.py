@@ -15,6 +15,7 @@ from llmrec.drift_config import DriftConfig as DriftConfig
 from llmrec.errors import ConfigError
 from llmrec.model_config import ModelConfig
 from llmrec.privacy_config import MembershipConfig, PrivacyConfig
+from llmrec.run_config import CheckpointConfig
 
 Baseline = Literal[
     "popularity",
@@ -139,8 +140,7 @@ class FinetuneConfig:
 
     sasrec: the id-only baseline, by the same trainer, with its own size and training.
     train: the feature-transfer fit, on stored text vectors. adapt: the fit through the backbone that follows where
-    the strategy trains it. drift: rows for the model in the stream of events; null leaves them out. output: the run's
-        folder.
+        the strategy trains it. drift: rows for the model in the stream of events; null: none. output: the run's folder.
     privacy: differential privacy of users, for both fits together. membership: measure who can be told to have been in
         training.
     seeds, leave_one_out_seeds: the model and SASRec are fitted once for each (`leave_one_out`, where its own are given,
@@ -165,6 +165,7 @@ class FinetuneConfig:
     leave_one_out_seeds: tuple[int, ...] | None = None
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     resume: Resume = False
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     trackers: tuple[Literal["tensorboard", "trackio"], ...] = ()
 
     def __post_init__(self) -> None:

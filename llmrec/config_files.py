@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from llmrec.errors import ConfigError, LlmrecError
+from llmrec.errors import ConfigError, Interrupted, LlmrecError
+from llmrec.logs import Console, detach, tell_everything, to_console
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 Config = TypeVar("Config")
+logger = logging.getLogger(__name__)
 
 
 def parse_config(kind: type[Config], arguments: Sequence[str] | None = None, description: str | None = None) -> Config:
@@ -25,16 +28,32 @@ def parse_config(kind: type[Config], arguments: Sequence[str] | None = None, des
     usage = "%(prog)s --config FILE.yaml [--section.key VALUE ...]"  # the full one would bury every error
     parser = _parser(kind, description=description or kind.__doc__, usage=usage)
     parser.add_argument("--config", action="config", help="a YAML file of settings; arguments after it override it")
-    return _instance(kind, parser, parser.parse_args(arguments))
+    parser.add_argument("--verbose", action="store_true", help="tell everything that the run's log.jsonl has")
+    parsed = parser.parse_args(arguments)
+    if parsed.verbose:
+        tell_everything()
+    return _instance(kind, parser, parsed)
 
 
 def run_recipe(main: Callable[[Config], None], kind: type[Config]) -> None:
-    """Run a recipe with the configuration of the command line; what the user can mend ends in one message."""
+    """Run a recipe with the configuration of the command line, telling of it on the error stream; what the user can
+    mend ends in one message.
+    """
+    to_console()
+    name = Path(sys.argv[0]).name
     try:
         main(parse_config(kind, description=sys.modules[main.__module__].__doc__))
+        logger.debug("finished", extra={"run": {"status": "finished"}})
     except LlmrecError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        status = "interrupted" if isinstance(error, Interrupted) else f"failed: {error}"
+        logger.error("%s: %s", name, error, extra={"run": {"status": status}})
+        raise SystemExit(error.exit_code) from None
+    except BaseException as error:  # a fault of ours, or the user's own interruption
+        ended = {"status": f"failed: {type(error).__name__}: {error}"}
+        logger.critical("failed", exc_info=True, extra={"run": ended, "for_file": True})
+        raise
+    finally:
+        detach(Console)
 
 
 def config_from(kind: type[Config], settings: dict[str, Any]) -> Config:
@@ -66,7 +85,7 @@ def _instance(kind: type[Config], parser: ArgumentParser, parsed: Any) -> Config
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
         raise
-    return kind(**{key: value for key, value in settings.items() if key != "config"})
+    return kind(**{key: value for key, value in settings.items() if key not in ("config", "verbose")})
 
 
 def _check_sections(kind: type[Any], parsed: Any, prefix: str = "") -> None:

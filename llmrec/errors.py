@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 
 class LlmrecError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base of every error that a user can cause and mend. exit_code: of a command that ends with it."""
+
+    exit_code = 2
 
 
 class ConfigError(LlmrecError, ValueError):
@@ -32,6 +34,16 @@ class BackboneError(LlmrecError, ValueError):
 
 class BundleError(LlmrecError, ValueError):
     """A saved recommender that is incomplete, altered, or does not reproduce its own scores."""
+
+
+class StorageError(LlmrecError, OSError):
+    """A file that cannot be written for want of room."""
+
+
+class Interrupted(LlmrecError):
+    """A run that was told to end (SIGTERM) and can be gone on with; what it had done is saved."""
+
+    exit_code = 143  # what a shell tells of a process that SIGTERM ended
 
 
 class OutOfMemory(LlmrecError, RuntimeError):

@@ -13,12 +13,14 @@ import numpy as np
 
 from llmrec.data.log import Log
 from llmrec.evaluation.faithfulness import Deletion, Explained, deletion_test
+from llmrec.logs import phase
 from llmrec.recommender import Recommender
 
 FEWEST = 2  # events of a history
 DELETED = 1, 3
 
 
+@phase("explain")
 def faithfulness(
     recommender: Recommender, log: Log, at: int, n_users: int, deleted: Sequence[int] = DELETED
 ) -> list[Deletion]:

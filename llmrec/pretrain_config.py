@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from llmrec.config import BackboneConfig, DataConfig, Resume, SplitConfig
 from llmrec.errors import ConfigError
+from llmrec.run_config import CheckpointConfig
 
 Objective = Literal["mlm", "clm", "contrast"]
 
@@ -79,7 +80,7 @@ class PretrainConfig:
     all_items: also read texts of items without an event there, which a model in service would not have had yet.
     backbone: `last_k`, `lora` or `full`; a frozen one has nothing to train.
     output: the run's folder; `backbone/` in it is what `backbone.name` of finetune.py takes.
-    mixed_precision, resume, trackers: as in finetune.py.
+    mixed_precision, resume, checkpoints, trackers: as in finetune.py.
     """
 
     data: DataConfig
@@ -93,6 +94,7 @@ class PretrainConfig:
     seed: int = 0
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     resume: Resume = False
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     trackers: tuple[Literal["tensorboard", "trackio"], ...] = ()
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ of the teacher's quality, and what reading costs it.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 
 from llmrec.config_files import run_recipe
@@ -31,6 +32,8 @@ from llmrec.training.launch import provenance, start
 from llmrec.training.phases import Phases
 from llmrec.training.scorer import ModelScorer
 
+logger = logging.getLogger("llmrec.recipes.distill")
+
 
 def main(config: DistillConfig) -> None:
     began, phases = time.monotonic(), Phases()
@@ -43,11 +46,10 @@ def main(config: DistillConfig) -> None:
     log = load_log(student.data)
     if log.facts.fingerprint != teacher.facts["fingerprint"]:
         raise ConfigError(f"{log.facts.source}: not the log that {config.teacher} was trained on; name it by --source")
-    accelerator.print("\n".join(log.facts.lines()))
 
     backbone = Backbone.load(config.backbone)
     base, texts = BaseModel.of(backbone), log.catalog.texts()
-    accelerator.print(apply_strategy(backbone, config.backbone))
+    logger.info(apply_strategy(backbone, config.backbone))
     reader = Reader.of(backbone.to(accelerator.device), texts)
     with phases.phase("read"):
         untaught = read_catalog(reader, accelerator)

@@ -9,6 +9,7 @@ process, to the same bits, however many share the work.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 
 from llmrec.asked import bundle_and_log, seen_in_training
@@ -20,13 +21,14 @@ from llmrec.evaluation.tables import render_slices
 from llmrec.training.launch import join, provenance
 from llmrec.training.reevaluate import reevaluate
 
+logger = logging.getLogger("llmrec.recipes.evaluate")
+
 
 def main(config: EvaluateConfig) -> None:
     began = time.monotonic()
-    accelerator = join()
+    accelerator = join(config)
     metadata = provenance(accelerator)
     loaded, log = bundle_and_log(config.bundle, config.data, config.backbone)
-    accelerator.print("\n".join(log.facts.lines()))
 
     trained = loaded.config
     if config.max_queries is not None:
@@ -37,7 +39,7 @@ def main(config: EvaluateConfig) -> None:
     part, ties = make_split(split, log.interactions, log.n_users, log.n_items, trained.split)
     metadata |= {"bundle": config.bundle.name, "data": dataclasses.asdict(log.facts)}
     if note := seen_in_training(loaded, log, split):
-        accelerator.print(f"note: {note}")
+        logger.warning("note: %s", note)
         metadata["note"] = note
 
     model, name = loaded.model.to(accelerator.device), loaded.evaluation["main"]

@@ -9,6 +9,7 @@ Writes report.json, report.md, figures/ and bundle/ into the output folder, and 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 
 from llmrec.config import FinetuneConfig
@@ -32,6 +33,8 @@ from llmrec.training.comparison import compare, make_task
 from llmrec.training.launch import provenance, start
 from llmrec.training.phases import Phases
 
+logger = logging.getLogger("llmrec.recipes.finetune")
+
 
 def main(config: FinetuneConfig) -> None:
     began, phases = time.monotonic(), Phases()
@@ -40,7 +43,6 @@ def main(config: FinetuneConfig) -> None:
     accelerator = start(config)
     metadata = provenance(accelerator)  # now: the source tree may be another one when the run ends
     log = load_log(config.data)
-    accelerator.print("\n".join(log.facts.lines()))
 
     strategy = config.backbone.strategy
     text, base, histories = None, None, None
@@ -55,7 +57,7 @@ def main(config: FinetuneConfig) -> None:
 
     def new_reader() -> Reader:
         backbone = Backbone.load(config.backbone)
-        accelerator.print(apply_strategy(backbone, config.backbone))
+        logger.info(apply_strategy(backbone, config.backbone))
         return Reader.of(backbone.to(accelerator.device), log.catalog.texts())
 
     trains_backbone = strategy not in ("none", "frozen")

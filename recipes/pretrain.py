@@ -13,6 +13,7 @@ Writes backbone/ into the output folder, with pretraining.json in it, and prints
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 
 from llmrec.config_files import run_recipe
@@ -29,6 +30,8 @@ from llmrec.training.launch import provenance, start
 from llmrec.training.pretrain import Pretrainer, make_readings, run_of
 from llmrec.training.pretrain_objectives import PretrainObjective
 
+logger = logging.getLogger("llmrec.recipes.pretrain")
+
 
 def main(config: PretrainConfig) -> None:
     began = time.monotonic()
@@ -38,15 +41,15 @@ def main(config: PretrainConfig) -> None:
     metadata = provenance(accelerator)  # now: the source tree may be another one when the run ends
     log = load_log(config.data)
     corpus = make_corpus(log, config)
-    accelerator.print("\n".join([*log.facts.lines(), *corpus.lines()]))
+    logger.info("\n".join(corpus.lines()))
 
     with accelerator.main_process_first():
         backbone = Backbone.load(config.backbone)
         base = BaseModel.of(backbone)
         head = make_head(backbone, config.objectives)
-    accelerator.print(apply_strategy(backbone, config.backbone))
+    logger.info(apply_strategy(backbone, config.backbone))
     if head is not None:
-        accelerator.print(head.told())
+        logger.info(head.told())
 
     objective = PretrainObjective(backbone, head, config.contrast.temperature)
     readings = make_readings(corpus, backbone.tokens(log.catalog.texts()), backbone.tokenizer, config)

@@ -22,7 +22,6 @@ def main(config: RecommendConfig) -> None:
     accelerator = join()
     recommender = Recommender.from_pretrained(config.bundle, config.backbone, accelerator.device)
     log = log_of(recommender, config.data)
-    accelerator.print("\n".join(log.facts.lines()))
 
     began = time.monotonic()
     n_users = total(recommend_everyone(recommender, log, config, accelerator), accelerator)

@@ -45,7 +45,6 @@ def main(config: RerankConfig) -> None:
         raise ConfigError("recipes/rerank.py runs in one process; launch it with --num_processes 1")
     metadata = provenance(accelerator)
     log = load_log(config.data)
-    print("\n".join(log.facts.lines()))
 
     evaluation = config.evaluation
     split, ties = make_split("by_time", log.interactions, log.n_users, log.n_items, config.split)

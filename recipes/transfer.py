@@ -9,6 +9,7 @@ Writes report.json, report.md, figures/ and bundle/ into the output folder, and 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 
 from llmrec.config_files import run_recipe
@@ -28,6 +29,8 @@ from llmrec.training.launch import provenance, start
 from llmrec.training.scorer import ModelScorer
 from llmrec.transfer_config import TransferConfig
 
+logger = logging.getLogger("llmrec.recipes.transfer")
+
 
 def main(config: TransferConfig) -> None:
     began = time.monotonic()
@@ -36,12 +39,10 @@ def main(config: TransferConfig) -> None:
     accelerator = start(config)
     metadata = provenance(accelerator)
     log, sources = load_log(config.data), [load_log(source) for source in config.sources]
-    for part in (*sources, log):
-        accelerator.print("\n".join(part.facts.lines()))
 
     def new_backbone() -> Backbone:
         backbone = Backbone.load(config.backbone)
-        accelerator.print(apply_strategy(backbone, config.backbone))
+        logger.info(apply_strategy(backbone, config.backbone))
         return backbone.to(accelerator.device)
 
     finetune = config.finetune()

@@ -142,8 +142,10 @@ def test_audit_speaks_of_ties_and_cold_items(log_folder: str, capsys: pytest.Cap
     out = capsys.readouterr().out
     assert "ties" in out
     assert "cold" in out
-    main(["audit", "--data.source", log_folder, "--as_json", "true", "--split.test_fraction", "0.3"])
-    assert isinstance(json.loads(capsys.readouterr().out), dict)
+    main(["audit", "--verbose", "--data.source", log_folder, "--as_json", "true", "--split.test_fraction", "0.3"])
+    printed = capsys.readouterr()
+    assert isinstance(json.loads(printed.out), dict)
+    assert "DEBUG llmrec.logs: load took" in printed.err
 
 
 def test_mistakes_end_in_one_message(bundle: str, log_folder: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +24,9 @@ from llmrec.data.tables import HUB, read_items, read_tables
 from llmrec.data.templates import parse_template
 from llmrec.data.timestamps import ParsedTimes, Resolution, parse_times
 from llmrec.errors import DataError
+from llmrec.logs import phase
 
+logger = logging.getLogger(__name__)
 __all__ = ["Log", "LogFacts", "load_catalog", "load_log"]
 
 
@@ -35,6 +39,7 @@ class _Events(NamedTuple):
     order: Rows | None
 
 
+@phase("load")
 def load_log(config: DataConfig) -> Log:
     """Read, check and filter a log and its catalog.
 
@@ -63,6 +68,7 @@ def load_log(config: DataConfig) -> Log:
     pa.default_memory_pool().release_unused()
     log = _filtered(source, read, catalog, config, names)
     pa.default_memory_pool().release_unused()
+    logger.info("\n".join(log.facts.lines()), extra={"run": {"data": {log.facts.source: asdict(log.facts)}}})
     return log
 
 

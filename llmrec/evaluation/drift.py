@@ -23,6 +23,7 @@ from llmrec.evaluation.drift_measures import (
     similarity_by_lag,
 )
 from llmrec.evaluation.replay import MAX_HISTORY, ChainTables, Stream
+from llmrec.logs import phase
 from llmrec.models.drift.environment import DAY
 from llmrec.models.drift.head import N_CONTEXT, DriftHead, Recent
 
@@ -111,6 +112,7 @@ class Portrait:
         )
 
 
+@phase("portrait")
 def portrait(head: DriftHead, stream: Stream, label: Callable[[int], str]) -> Portrait:
     """label: what to call the item of a row."""
     config = stream.config

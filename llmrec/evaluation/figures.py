@@ -13,6 +13,7 @@ from llmrec.evaluation.drift import Portrait
 from llmrec.evaluation.figures_drift import draw_portrait
 from llmrec.evaluation.results import Report, Row
 from llmrec.evaluation.tables import ranked_models
+from llmrec.logs import phase
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,7 @@ _MARKERS = ("s", "^", "D", "v", "P", "X")
 _MODELS_BY_SLICE = 5  # more would not be told apart
 
 
+@phase("figures")
 def write_figures(report: Report, folder: Path, training: Sequence[Mapping[str, Any]] = ()) -> list[Path]:
     """Writes ndcg_by_model.png, ndcg_by_slice.png, training.png of a training record and, of a run with a
     drift head, the figures of `draw_portrait`; returns their paths.

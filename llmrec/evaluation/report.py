@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 from llmrec.errors import DataError
 from llmrec.evaluation.results import Report, Row
 from llmrec.evaluation.tables import render_markdown
+from llmrec.files import replace_text
+from llmrec.logs import phase
 
 
+@phase("report")
 def write_report(report: Report, folder: Path) -> None:
     """Writes `report.json` = {"rows": [...], "run": {...}} and `report.md`; each is there whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"rows": [asdict(row) for row in report.rows], "run": report.run}
-    _replace(folder / "report.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
-    _replace(folder / "report.md", render_markdown(report))
+    replace_text(folder / "report.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    replace_text(folder / "report.md", render_markdown(report))
 
 
 def read_report(path: Path) -> Report:
@@ -31,9 +33,3 @@ def read_report(path: Path) -> Report:
         return Report(tuple(Row(**row) for row in content["rows"]), content["run"])
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError(str(path), [f"not a report ({error}); expected the report.json of a run"]) from error
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

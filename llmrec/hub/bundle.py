@@ -28,6 +28,7 @@ from llmrec.hub.card import Address, render_card
 from llmrec.hub.drift import FittedDrift, load_drift, save_drift
 from llmrec.hub.layout import FORMAT, LAYOUT, TUNED, check_digests, digests, recover, replacing
 from llmrec.hub.probe import Facts, check_probe, check_reading, differences, dtypes, make_probe
+from llmrec.logs import phase
 from llmrec.models.backbone import Backbone
 from llmrec.models.history_encoders.protocol import BackboneReads
 from llmrec.models.locate import packaged_copy_of
@@ -93,6 +94,7 @@ class Bundle:
     removed: tuple[str, ...] = ()
 
 
+@phase("bundle")
 def save_bundle(folder: Path, bundle: Bundle, address: Address | None = None) -> None:
     """Write `bundle` to `folder`, whole or not at all; an older bundle there is replaced.
 

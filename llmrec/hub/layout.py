@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from llmrec.config import Strategy
 from llmrec.errors import BundleError
+from llmrec.files import publish, room_for, sha256
 
 FORMAT = 1
 
@@ -64,10 +64,11 @@ def replacing(folder: Path, marker: str = LAYOUT.settings, kind: str = "a bundle
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     partial.mkdir()
     try:
-        yield partial
-        if folder.exists():
-            folder.replace(old)
-        partial.replace(folder)
+        with room_for(folder):
+            yield partial
+            if folder.exists():
+                folder.replace(old)
+            publish(partial, folder)
     finally:
         if old.exists() and not folder.exists():
             old.replace(folder)  # the swap itself went wrong, half way
@@ -103,7 +104,7 @@ def _runs(pid: int) -> bool:
 def digests(folder: Path) -> dict[str, str]:
     """sha256 of every file in a bundle but its settings, which hold these, and its card, which people may edit."""
     files = [path for path in sorted(folder.iterdir()) if path.name not in (LAYOUT.settings, LAYOUT.card)]
-    return {path.name: _sha256(path) for path in files}
+    return {path.name: sha256(path) for path in files}
 
 
 def check_digests(folder: Path, expected: dict[str, str]) -> None:
@@ -112,13 +113,5 @@ def check_digests(folder: Path, expected: dict[str, str]) -> None:
         path = folder / name
         if Path(name).name != name or not path.is_file():
             raise BundleError(f"{folder}: {name} is missing; copy or download the bundle again")
-        if _sha256(path) != digest:
+        if sha256(path) != digest:
             raise BundleError(f"{path} is not the file that was saved (sha256 differs); copy or download it again")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

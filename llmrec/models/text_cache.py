@@ -8,6 +8,7 @@ concurrent runs can at worst repeat work. Shards are mapped into memory; only th
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +23,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from llmrec.files import publish, room_for
+from llmrec.logs import phase
 from llmrec.models.backbone import Backbone
 from llmrec.models.cache_dir import default_cache_dir
 from llmrec.models.tokens import Tokens
@@ -34,6 +37,7 @@ from llmrec.models.tokens import Tokens
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+logger = logging.getLogger(__name__)
 KEY_BYTES = 32  # hexadecimal: numpy strips zero bytes from the ends of raw ones
 HISTORIES = "-histories"  # after the name of a folder for vectors of what people did, which may have to go
 TOKENS = b"tokens:"  # before the ids of what is no text of its own
@@ -84,6 +88,7 @@ class TextCache:
         self.folder = (cache_dir or default_cache_dir()) / "text" / f"{backbone.fingerprint()}{reading}"
         self._shards: dict[Path, Shard] = {}
 
+    @phase("encode")
     def fill(self, texts: Texts, describe: str | None = "encoding item text") -> Filled:
         """Read those of the texts that no shard holds, each once, into shards; none of them is kept in memory."""
         return self._read_share(_keys_of(texts), self._tokens_of(texts), describe)
@@ -96,6 +101,7 @@ class TextCache:
             absent[ours] = False
         return first[absent]
 
+    @phase("encode")
     def vectors(self, texts: Texts, describe: str | None = "encoding item text") -> Tensor:
         """(N, D_text) of `texts`; only texts that no shard holds are run through the backbone."""
         keys, tokens = _keys_of(texts), self._tokens_of(texts)
@@ -169,7 +175,12 @@ class TextCache:
         """Rows of `distinct`, which are sorted, and the rows of a shard that hold them; for each shard there is now."""
         for path in sorted(self.folder.glob("*.safetensors")) if len(distinct) else []:
             if path not in self._shards:
-                self._shards[path] = Shard.mapped(path)
+                try:
+                    self._shards[path] = Shard.mapped(path)
+                except SafetensorError as error:
+                    logger.warning("%s is damaged (%s): its texts are read again", path, error)
+                    path.unlink(missing_ok=True)
+                    continue
             shard = self._shards[path]
             place = np.searchsorted(distinct, shard.keys).clip(max=len(distinct) - 1)
             theirs = np.flatnonzero(distinct[place] == shard.keys)
@@ -196,8 +207,12 @@ class TextCache:
         raw = torch.from_numpy(keys.view(np.uint8).reshape(len(keys), KEY_BYTES).copy())
         name = hashlib.sha256(keys.tobytes()).hexdigest()[:16]
         partial = self.folder / f"{name}.{os.getpid()}.partial"
-        save_file({"keys": raw, "vectors": vectors.contiguous()}, partial)
-        partial.replace(self.folder / f"{name}.safetensors")
+        try:
+            with phase("write"), room_for(partial, " or set LLMREC_CACHE to a folder that has it"):
+                save_file({"keys": raw, "vectors": vectors.contiguous()}, partial)
+                publish(partial, self.folder / f"{name}.safetensors")
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def forget_histories(cache_dir: Path | None = None) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -105,6 +106,9 @@ def make_plan(
         except LlmrecError as error:
             planned.append(Planned(way, refused=str(error)))
             continue
+        except BrokenProcessPool:
+            planned.append(Planned(way, refused="measuring it ended its process, as where memory runs out"))
+            continue
         causal = causal or measured.causal
         planned.append(
             Planned(
@@ -128,7 +132,6 @@ def make_plan(
 def _measured(config: FinetuneConfig, way: Way, n_steps: int, gpus: int, alone: bool) -> Measured:
     if not alone:
         return measure(config, way, n_steps, gpus)
-    process: Executor
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(measure, config, way, n_steps, gpus).result()
 

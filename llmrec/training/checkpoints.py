@@ -1,28 +1,37 @@
 """Checkpoints of what trains, in safetensors and JSON, written whole or not at all.
 
-A checkpoint is taken where validation was just measured. It holds the trainable weights, the optimizer's and
-schedule's state, the best weights so far and each process's random state: resuming gives the same bits.
+A checkpoint is taken where validation was just measured, or in between when it is time. It holds the trainable weights,
+the optimizer's and schedule's state, the best weights so far and each process's random state: resuming gives the same
+bits. Each file's sha256 is checked before anything is gone on with; where it is another, the checkpoint before it is.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import logging
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from llmrec.errors import ConfigError
+from llmrec.files import publish, room_for, sha256
+
+logger = logging.getLogger(__name__)
+STATE, DIGESTS = "state.json", "sha256.json"
 
 
 @dataclass
 class Progress:
-    """How far a run is. epoch, batch: where it goes on; best: validation metric; stale: measurements without gain."""
+    """How far a run is. epoch, batch: where it goes on; best: validation metric; stale: measurements without gain.
+
+    loss: summed over `n_losses` targets or steps since the last measurement.
+    """
 
     epoch: int = 0
     batch: int = 0
@@ -31,6 +40,8 @@ class Progress:
     best_epoch: float = 0.0
     stale: int = 0
     finished: bool = False
+    loss: float = 0.0
+    n_losses: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -62,24 +73,44 @@ def save_checkpoint(
     scheduler_state: dict[str, Any],
     random_states: list[Tensor],
     identity: str,
+    kept: int = 2,
+    table: Tensor | None = None,
 ) -> None:
-    """Replace the checkpoint in `folder`. identity: hash of config and data, checked on resume."""
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    """Add a checkpoint to those in `folder`, then remove all but the newest `kept` and those of other identities.
+
+    identity: hash of config and data, by which a resume finds its own. table: (N, D_text) text vectors as steps have
+    left them, where they are not what the backbone would read now.
+
+    Raises:
+        StorageError: no room; the checkpoints before are left as they are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"step-{progress.step:09d}-{identity}"
+    for left in folder.glob("*.partial"):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    partial = target.with_name(f"{target.name}.partial")
     moments, groups = _flatten(optimizer.state_dict())
-    save_file(trainable_state(module), partial / "weights.safetensors")
-    save_file(best, partial / "best.safetensors")
-    save_file(moments, partial / "optimizer.safetensors")
-    save_file({f"rank{rank}": state for rank, state in enumerate(random_states)}, partial / "random.safetensors")
-    facts = {"progress": vars(progress), "groups": groups, "scheduler": scheduler_state, "identity": identity}
-    (partial / "state.json").write_text(json.dumps(facts))
-    old = folder.with_name(f"{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.replace(old)
-    partial.replace(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    tensors = {
+        "weights": trainable_state(module),
+        "best": best,
+        "optimizer": moments,
+        "random": {f"rank{rank}": state for rank, state in enumerate(random_states)},
+    } | ({} if table is None else {"table": {"text": table.detach().cpu().contiguous()}})
+    facts = {"progress": vars(progress), "groups": groups, "scheduler": scheduler_state}
+    try:
+        with room_for(partial, "; --resume true goes on from the checkpoint before"):
+            partial.mkdir()
+            for name, state in tensors.items():
+                save_file(state, partial / f"{name}.safetensors")
+            (partial / STATE).write_text(json.dumps(facts))
+            (partial / DIGESTS).write_text(json.dumps({path.name: sha256(path) for path in partial.iterdir()}))
+            shutil.rmtree(target, ignore_errors=True)  # of the same step: a damaged one, or another run's
+            publish(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    own = [path for path in _of(folder, identity) if path <= target]  # a later one was damaged, or is another run's
+    for old in {*_of(folder)} - {*own[-kept:]}:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -90,37 +121,61 @@ class Checkpoint:
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
     random_states: list[Tensor]
+    table: Tensor | None
 
 
 def load_checkpoint(folder: Path, identity: str, n_processes: int, strict: bool = True) -> Checkpoint | None:
-    """The checkpoint in `folder`, or the one before it where a write was cut off; None where there is none.
+    """The newest checkpoint in `folder` that is whole; None where there is none.
 
     Raises:
-        ConfigError: `strict`, and the checkpoint belongs to another configuration or log, or to another number of
-            processes; else that counts as none.
+        ConfigError: `strict`, and the checkpoints belong to another configuration or log, or to another number of
+            processes, or are damaged, all of them; else that counts as none.
     """
-    source = next(
-        (at for at in (folder, folder.with_name(f"{folder.name}.old")) if (at / "state.json").is_file()), None
+    found = _of(folder, identity)
+    if not found and strict and (others := _of(folder)):
+        raise ConfigError(
+            f"{others[-1]}: made with another configuration or log; remove it, or give another output folder"
+        )
+    for source in reversed(found):
+        try:
+            checkpoint = _read(source)
+        except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+            logger.warning("%s is damaged (%s), and left aside", source, error)
+            continue
+        if (made_by := len(checkpoint.random_states)) == n_processes:
+            return checkpoint
+        if strict:
+            raise ConfigError(f"{source}: made by {made_by} processes, not {n_processes}; start as many, or remove it")
+        return None
+    if found and strict:
+        raise ConfigError(f"{folder}: every checkpoint is damaged; remove the folder to train from the start")
+    return None
+
+
+def _of(folder: Path, identity: str = "*") -> list[Path]:
+    """Checkpoints, the oldest first."""
+    return sorted(path for path in folder.glob(f"step-*-{identity}") if path.suffix != ".partial")
+
+
+def _read(source: Path) -> Checkpoint:
+    """Raises ValueError where a file is not what was written."""
+    expected: dict[str, str] = json.loads((source / DIGESTS).read_text())
+    for name, digest in expected.items():
+        if sha256(source / name) != digest:
+            raise ValueError(f"{name} has changed since it was written")
+    facts = json.loads((source / STATE).read_text())
+    weights, best, optimizer, random = (
+        load_file(source / f"{name}.safetensors") for name in ("weights", "best", "optimizer", "random")
     )
-    if source is None:
-        return None
-    facts = json.loads((source / "state.json").read_text())
-    if facts["identity"] != identity and not strict:
-        return None
-    if facts["identity"] != identity:
-        raise ConfigError(f"{source}: made with another configuration or log; remove it, or give another output folder")
-    random = load_file(source / "random.safetensors")
-    if len(random) != n_processes and not strict:
-        return None
-    if len(random) != n_processes:
-        raise ConfigError(f"{source}: made by {len(random)} processes, not {n_processes}; start as many, or remove it")
+    table = load_file(source / "table.safetensors")["text"] if "table.safetensors" in expected else None
     return Checkpoint(
         Progress(**facts["progress"]),
-        load_file(source / "weights.safetensors"),
-        load_file(source / "best.safetensors"),
-        _unflatten(load_file(source / "optimizer.safetensors"), facts["groups"]),
+        weights,
+        best,
+        _unflatten(optimizer, facts["groups"]),
         facts["scheduler"],
         [random[f"rank{rank}"] for rank in range(len(random))],
+        table,
     )
 
 

@@ -22,6 +22,7 @@ from llmrec.evaluation.evaluate import evaluate_split, queries_of_test
 from llmrec.evaluation.ranking import Ranking, Scorer, sample_queries
 from llmrec.evaluation.results import Evaluated, Protocol
 from llmrec.evaluation.slices import make_slices
+from llmrec.logs import phase
 from llmrec.model_config import ModelConfig
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
@@ -72,7 +73,7 @@ class Comparison:
         """streams: whether it goes on counting everyone's events during the test."""
         if streams:
             self.streaming[name] = None
-        with self.phases.phase(f"rank {name}"):
+        with phase("evaluate", name), self.phases.phase(f"rank {name}"):
             self.rankings[name].append(self._ranked(name, scorer, self.task.accelerator))
 
     def fit(
@@ -80,7 +81,7 @@ class Comparison:
     ) -> Fitted:
         """Feature transfer, or ids alone: fit, rank, record. private: if the task is."""
         task = self.task if private else replace(self.task, privacy=None)
-        with self.phases.phase(f"fit {name}"):
+        with phase("fit", name), self.phases.phase(f"fit {name}"):
             fitted = fit_model(name, task, model, train, text, seed)
         self.rank(name, ModelScorer(fitted.model))
         settings = {"model": dataclasses.asdict(model), "train": dataclasses.asdict(train)}
@@ -89,7 +90,7 @@ class Comparison:
 
     def adapt(self, name: str, model: RecommenderModel, reader: Reader, seed: int) -> Progress:
         """Parameter transfer on top of a fitted model: train the backbone too, rank, record."""
-        with self.phases.phase(f"adapt {name}"):
+        with phase("adapt", name), self.phases.phase(f"adapt {name}"):
             progress = adapt_backbone(name, self.task, model, self.config.adapt, reader, seed)
         self.rank(name, ModelScorer(model))
         self._record(name, seed, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
@@ -99,7 +100,8 @@ class Comparison:
         """The model in the stream of events: as it stood at the cut-off, kept up to date, and by its parts. The fit's
         stream is that of the model under test.
         """
-        full, judged = task.fit(ModelScorer(fitted.watched), seed)
+        with phase("drift"):
+            full, judged = task.fit(ModelScorer(fitted.watched), seed)
         split = self.task.split.refit() if self.config.train.refit else self.task.split
         until = split.valid_start if split.name == "by_time" else None
         for row in drift_rows(task, judged, full, ModelScorer(fitted.model), until):
@@ -124,8 +126,11 @@ class Comparison:
             names = [name for name in names if name != "nearest_text"]
         accelerator, found = self.task.accelerator, []
         for place in range(accelerator.process_index, len(names), accelerator.num_processes):
-            for name, fitted in fit_baselines([names[place]], baseline_task).items():
-                rankings = [self._ranked(name, scorer, None) for scorer in fitted.scorers]
+            with phase("baselines", names[place]):
+                all_fitted = fit_baselines([names[place]], baseline_task)
+            for name, fitted in all_fitted.items():
+                with phase("evaluate", name):
+                    rankings = [self._ranked(name, scorer, None) for scorer in fitted.scorers]
                 found.append((place, name, rankings, replace(fitted, scorers=())))
         for _, name, rankings, fitted in sorted(gather_object(found), key=lambda part: part[0]):
             if fitted.streams:
@@ -133,6 +138,7 @@ class Comparison:
             self.rankings[name] += rankings
             self.settings[name] = fitted.record
 
+    @phase("evaluate")
     def evaluate(self, main: str, text: Tensor | None, also: Sequence[str] = ()) -> Evaluated:
         """also: rows that are compared with every other, as `main` is."""
         config, split = self.config, self.task.split
@@ -258,6 +264,7 @@ def make_task(
         config.resume,
         log.catalog.release_time,
         reader,
+        config.checkpoints,
         Mechanism.of(config, split),
     )
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -27,6 +26,7 @@ from llmrec.model_config import ModelConfig
 from llmrec.models.knowledge import Knowledge, take_over
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.run_config import CheckpointConfig
 from llmrec.training.calibration import choose_match, new_item_logits, novelty_of
 from llmrec.training.checkpoints import Progress
 from llmrec.training.gathering import shards_wanted
@@ -58,6 +58,7 @@ class Task:
     resume: Resume = False
     available: Rows | None = None
     reader: Reader | None = None
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     privacy: Mechanism | None = None
 
 
@@ -97,7 +98,7 @@ def fit_model(
     longest = replace(config, epochs=max(math.ceil(progress.best_epoch), 1), patience=config.epochs + 1)
     refit = replace(task, split=task.split.refit())
     model = new_model(refit.split, model_config, text, seed, start, task.reader)
-    train(f"{name}-refit", refit, RecommendationObjective(model), longest, seed, _always_better())
+    train(f"{name}-refit", refit, RecommendationObjective(model), longest, seed, None)
     model.calibrate_like(watched)  # this one has seen the validation targets
     return Fitted(watched, model, progress)
 
@@ -188,10 +189,11 @@ def train(
     objective: Objective,
     config: TrainConfig,
     seed: int,
-    validate: Callable[[], float],
+    validate: Callable[[], float] | None,
     start: float | None = None,
 ) -> Progress:
-    """Train what trains in `objective` on the task's windows; the best weights by `validate` stay in it.
+    """Train what trains in `objective` on the task's windows; the best weights by `validate`, or the last ones without
+    it, stay in it.
 
     start: what validation gives as it is, if that is to be beaten.
     """
@@ -203,7 +205,7 @@ def train(
     inputs = task.inputs if objective.backbone is None else f"{task.inputs} {objective.backbone.config}"
     identity = _identity(name, replace(task, inputs=inputs), model.config, config, seed)
     place = f"{task.split.name}-{name}-{seed}".replace(" ", "-")
-    run = Run(name, task.folder / "checkpoints" / place, seed, task.resume, identity)
+    run = Run(name, task.folder / "checkpoints" / place, seed, task.resume, identity, task.checkpoints)
     with memory_explained(STEPS if objective.backbone is None else f"{STEPS}; {BACKBONE}"):
         given = (objective, windows, validate, config, task.accelerator, run)
         if task.privacy:
@@ -223,12 +225,6 @@ def _trainer_of(objective: Objective, accelerator: Accelerator) -> type[Trainer]
     from llmrec.training.shards import ShardedTrainer  # its imports take a while
 
     return ShardedTrainer
-
-
-def _always_better() -> Callable[[], float]:
-    """A measurement that rises each time: without validation data the last weights are the best."""
-    count = itertools.count()
-    return lambda: float(next(count))
 
 
 def _identity(name: str, task: Task, model: ModelConfig, train: TrainConfig, seed: int) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import platform
 import subprocess
 import sys
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,21 @@ from accelerate.utils import InitProcessGroupKwargs, patch_environment, set_seed
 
 from llmrec.config import FinetuneConfig
 from llmrec.errors import ConfigError
+from llmrec.evaluate_config import EvaluateConfig
 from llmrec.pretrain_config import PretrainConfig
 from llmrec.rerank_config import RerankConfig
 from llmrec.training.gathering import shards_wanted
+from llmrec.training.record import open_record
 from llmrec.versions import package_versions
 
+logger = logging.getLogger(__name__)
 # Processes wait a week for each other: a share of a large catalog, or a baseline, may take hours longer than another,
 # and torch gives up after half an hour.
 PATIENT = InitProcessGroupKwargs(timeout=timedelta(days=7))
 
 
 def start(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Accelerator:
-    """The accelerator of this process, its trackers open and everything seeded.
+    """The accelerator of this process, its trackers, log and record open and everything seeded.
 
     Raises:
         ConfigError: `accelerate launch` was asked for what this run cannot do.
@@ -42,11 +47,10 @@ def start(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Accelerator
             # The text table is a buffer that each process renews by itself; sending it with each step would be slow.
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False), PATIENT],
         )
+    open_record(config, accelerator, provenance(accelerator))
     if sharded is not None:
-        accelerator.print(sharded if accelerator.num_processes > 1 else "FSDP: one process has nobody to share with")
+        logger.info(sharded if accelerator.num_processes > 1 else "FSDP: one process has nobody to share with")
     set_seed(config.seeds[0] if isinstance(config, FinetuneConfig) else config.seed)
-    if accelerator.is_main_process:
-        config.output.mkdir(parents=True, exist_ok=True)
     if config.trackers:
         accelerator.init_trackers("llmrec", config=_flat(dataclasses.asdict(config)))
     return accelerator
@@ -72,9 +76,12 @@ def _shards_asked(config: FinetuneConfig | PretrainConfig | RerankConfig) -> str
     return "FSDP: the backbone is sharded while it trains; the fit before it, on stored vectors, is data parallel (DDP)"
 
 
-def join() -> Accelerator:
-    """The accelerator of a process that shares work without training anything."""
-    return Accelerator(kwargs_handlers=[PATIENT])
+def join(config: EvaluateConfig | None = None) -> Accelerator:
+    """The accelerator of a process that shares work without training anything. config: of a run that has a folder."""
+    accelerator = Accelerator(kwargs_handlers=[PATIENT])
+    if config is not None:
+        open_record(config, accelerator, provenance(accelerator))
+    return accelerator
 
 
 def total(count: int, accelerator: Accelerator) -> int:
@@ -88,7 +95,7 @@ def provenance(accelerator: Accelerator) -> dict[str, Any]:
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {gpu}",
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {_memory()}, {gpu}",
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "precision": accelerator.mixed_precision,
@@ -96,6 +103,7 @@ def provenance(accelerator: Accelerator) -> dict[str, Any]:
     }
 
 
+@cache
 def _commit() -> str:
     """The commit of the source tree, with a `+` where it has uncommitted changes."""
     here = Path(__file__).parent
@@ -122,6 +130,13 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def _memory() -> str:
+    try:
+        return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
+    except (AttributeError, OSError, ValueError):  # not a POSIX system
+        return "unknown memory"
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from tqdm.auto import tqdm
 
 from llmrec.data.interactions import Rows
 from llmrec.errors import ConfigError
+from llmrec.logs import phase
 from llmrec.models.tokens import Tokens
 from llmrec.pretrain_config import Objective, PretrainConfig, StepsConfig
 from llmrec.training.checkpoints import (
@@ -32,10 +34,12 @@ from llmrec.training.checkpoints import (
     trainable_state,
 )
 from llmrec.training.corpus import Corpus, batch_rows
+from llmrec.training.interruption import Watch, interrupted
 from llmrec.training.memory import PRETRAINING, memory_explained
 from llmrec.training.pretrain_objectives import PairBatches, PretrainObjective, WordBatches
 from llmrec.training.trainer import Run
 
+logger = logging.getLogger(__name__)
 HELD_OUT = 1_000_003  # the seed of held-out masks and negatives, which are the same in every measurement
 
 
@@ -91,6 +95,7 @@ class Pretrainer:
         kind = {"constant": "constant_with_warmup"}.get(config.schedule, config.schedule)
         self.scheduler = get_scheduler(kind, optimizer, int(config.steps * config.warmup_share), config.steps)
         self.wrapped, self.optimizer = accelerator.prepare(self.objective, optimizer)
+        self.watch = Watch(run.checkpoints.minutes, accelerator)
         self.progress = Progress()
         self.best = trainable_state(self.objective)
 
@@ -108,18 +113,29 @@ class Pretrainer:
             leave=False,
         )
         if not self.progress.history:
-            self._measure([], bar)
-        losses: list[float] = []
-        while not self.progress.finished:
-            losses.append(self._step(self.progress.step))
-            self.progress.step += 1
-            bar.update()
-            if self.progress.step % self.config.evaluate_every == 0 or self.progress.step == self.config.steps:
-                self._measure(losses, bar)
-                losses = []
+            self._measure(bar)
+        with self.watch:
+            while not self.progress.finished:
+                self._advance(bar)
         bar.close()
         load_trainable(self.objective, self.best)
         return self.progress
+
+    def _advance(self, bar: Any) -> None:
+        """A step, and what is due after it."""
+        progress = self.progress
+        progress.loss += self._step(progress.step)
+        progress.n_losses += 1
+        progress.step += 1
+        bar.update()
+        measured = progress.step % self.config.evaluate_every == 0 or progress.step == self.config.steps
+        if measured:
+            self._measure(bar)
+        due, ends = self.watch.look()
+        if due and not measured:
+            self._save()
+        if ends and not progress.finished:
+            raise interrupted(self.run.name, progress.step)
 
     def _step(self, step: int) -> float:
         """One optimizer step; returns the weighted sum of the objectives' mean losses over all processes."""
@@ -160,17 +176,18 @@ class Pretrainer:
             found[reading.name] = loss / n_terms
         return found
 
-    def _measure(self, losses: list[float], bar: Any) -> None:
+    def _measure(self, bar: Any) -> None:
         """Measure what is held out, keep the best weights, decide whether to stop, and write a checkpoint."""
-        progress, found = self.progress, self.held_out()
+        progress = self.progress
+        with phase("validate"):
+            found = self.held_out()
         held = sum(reading.weight * found[reading.name] for reading in self.readings)
         point = {"step": progress.step, "held_out": held} | {f"held_out_{name}": loss for name, loss in found.items()}
-        if losses:
-            point["loss"] = float(np.mean(losses))
+        if progress.n_losses:
+            point["loss"] = progress.loss / progress.n_losses
         progress.history.append(point)
         shown = ", ".join(f"{name} {value:.4f}" for name, value in point.items() if name != "step")
-        if bar.disable:
-            self.accelerator.print(f"{self.run.name} step {progress.step}: {shown}")
+        logger.info(f"{self.run.name} step {progress.step}: {shown}", extra={"facts": {"fit": self.run.name, **point}})
         bar.set_postfix_str(shown)
         self.accelerator.log({f"{self.run.name}/{name}": value for name, value in point.items()}, step=progress.step)
         if -held > progress.best:
@@ -179,17 +196,20 @@ class Pretrainer:
         else:
             progress.stale += 1
         progress.finished = progress.stale >= self.config.patience or progress.step >= self.config.steps
+        progress.loss, progress.n_losses = 0.0, 0
         self._save()
 
+    @phase("checkpoint")
     def _save(self) -> None:
         states = self.accelerator.gather(random_state().to(self.accelerator.device)[None]).cpu()
         if self.accelerator.is_main_process:
             optimizer, schedule = self.optimizer.optimizer, self.scheduler.state_dict()
             save_checkpoint(
                 self.run.folder, self.progress, self.objective, self.best, optimizer, schedule, list(states.clone()),
-                self.run.identity,
+                self.run.identity, self.run.checkpoints.kept,
             )  # fmt: skip
         self.accelerator.wait_for_everyone()
+        self.watch.saved()
 
     def _resume(self) -> None:
         strict = self.run.resume is True
@@ -200,6 +220,7 @@ class Pretrainer:
         self.optimizer.load_state_dict(saved.optimizer)
         self.scheduler.load_state_dict(saved.scheduler)
         self.progress, self.best = saved.progress, saved.best
+        logger.info("%s goes on from step %d", self.run.name, saved.progress.step)
         set_random_state(saved.random_states[self.accelerator.process_index])
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
@@ -213,7 +234,7 @@ class Pretrainer:
 def run_of(config: PretrainConfig, inputs: str) -> Run:
     """Where a configuration's run stands. inputs: what it depends on besides, log and base weights."""
     facts = dataclasses.asdict(config)
-    changeable = ("output", "resume", "trackers", "mixed_precision")
+    changeable = ("output", "resume", "checkpoints", "trackers", "mixed_precision")
     kept = {name: value for name, value in facts.items() if name not in changeable}
     identity = hashlib.sha256(json.dumps([kept, inputs], sort_keys=True, default=str).encode()).hexdigest()[:32]
-    return Run("pretrain", config.output / "checkpoint", config.seed, config.resume, identity)
+    return Run("pretrain", config.output / "checkpoint", config.seed, config.resume, identity, config.checkpoints)

@@ -55,7 +55,7 @@ class PrivateTrainer(Trainer):
         self,
         objective: Objective,
         windows: Windows,
-        validate: Callable[[], float],
+        validate: Callable[[], float] | None,
         config: TrainConfig,
         accelerator: Accelerator,
         run: Run,

@@ -7,9 +7,10 @@ batches change a step, but for the order in which sums are rounded, and for drop
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,6 +23,8 @@ from tqdm.auto import tqdm
 from llmrec.config import Resume, TrainConfig
 from llmrec.data.batches import HistoryBatch, Windows, epoch_batches, window_batch
 from llmrec.data.interactions import Rows
+from llmrec.logs import phase
+from llmrec.run_config import CheckpointConfig
 from llmrec.training.checkpoints import (
     Progress,
     load_checkpoint,
@@ -32,9 +35,11 @@ from llmrec.training.checkpoints import (
     trainable_state,
 )
 from llmrec.training.gathering import alone
+from llmrec.training.interruption import Watch, interrupted
 from llmrec.training.memory import fewest_pieces, undisturbed
 from llmrec.training.objectives import Objective, choose_live_rows
 
+logger = logging.getLogger(__name__)
 Inputs: TypeAlias = tuple[HistoryBatch, Tensor | None, Tensor | None]  # a batch, live rows, negatives
 
 
@@ -50,16 +55,20 @@ class Run:
     seed: int
     resume: Resume
     identity: str
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
 
 
 class Trainer:
-    """Fits an objective to windows, measuring `validate` (higher is better) as often as the config says."""
+    """Fits an objective to windows, measuring `validate` (higher is better) as often as the config says.
+
+    validate: None, where there is nothing to validate with: the last weights are the best.
+    """
 
     def __init__(
         self,
         objective: Objective,
         windows: Windows,
-        validate: Callable[[], float],
+        validate: Callable[[], float] | None,
         config: TrainConfig,
         accelerator: Accelerator,
         run: Run,
@@ -80,6 +89,7 @@ class Trainer:
         kind = {"constant": "constant_with_warmup"}.get(config.schedule, config.schedule)
         self.scheduler = get_scheduler(kind, optimizer, int(n_steps * config.warmup_share), n_steps)
         self.wrapped, self.optimizer = self._prepared(optimizer)
+        self.watch = Watch(run.checkpoints.minutes, accelerator)
 
     def fit(self) -> Progress:
         """Train until the epochs are over or validation stops improving; the best weights stay in the objective."""
@@ -93,8 +103,9 @@ class Trainer:
             disable=None if self.accelerator.is_main_process else True,  # None: without a terminal
             leave=False,
         )
-        while not self.progress.finished:
-            self._epoch(bar)
+        with self.watch:
+            while not self.progress.finished:
+                self._epoch(bar)
         bar.close()
         self._keep_best()
         return self.progress
@@ -102,20 +113,24 @@ class Trainer:
     def _epoch(self, bar: Any) -> None:
         self.windows, groups = self._draw(self.progress.epoch)
         marks = {round(len(groups) * (k + 1) / self.config.evals_per_epoch) for k in range(self.config.evals_per_epoch)}
-        loss, n_targets = 0.0, 0
-        for row in range(self.progress.batch, len(groups)):
-            loss += self._step(groups[row], row)
-            n_targets += sum(int(self.windows.n_targets[rows].sum()) for rows in groups[row])
-            self.progress.step += 1
-            self.progress.batch = row + 1
+        progress = self.progress
+        for row in range(progress.batch, len(groups)):
+            progress.loss += self._step(groups[row], row)
+            progress.n_losses += sum(int(self.windows.n_targets[rows].sum()) for rows in groups[row])
+            progress.step += 1
+            progress.batch = row + 1
             bar.update()
-            if row + 1 not in marks and self.config.renew_steps and self.progress.step % self.config.renew_steps == 0:
+            if row + 1 not in marks and self.config.renew_steps and progress.step % self.config.renew_steps == 0:
                 self._renew()
             if row + 1 in marks:
-                self._measure(loss / max(n_targets, 1), (row + 1) / len(groups), bar)
-                loss, n_targets = 0.0, 0
-                if self.progress.finished:
+                self._measure(progress.loss / max(progress.n_losses, 1), (row + 1) / len(groups), bar)
+                if progress.finished:
                     return
+            due, ends = self.watch.look()
+            if due and row + 1 not in marks:
+                self._save(self.objective.model.items.text if self.objective.reader is not None else None)
+            if ends:
+                raise interrupted(self.run.name, progress.step)
 
     def _step(self, group: list[Rows], row: int) -> float:
         """One optimizer step over a group of batches; returns this step's loss summed over targets."""
@@ -185,12 +200,14 @@ class Trainer:
     def _measure(self, loss: float, share: float, bar: Any) -> None:
         """Validate, keep the best weights, decide whether to stop, and write a checkpoint."""
         progress = self.progress
-        self.objective.renew(self.accelerator)
-        metric = self.validate()
         at = progress.epoch + share
-        progress.history.append({"epoch": at, "loss": loss, "valid_ndcg": metric})
-        if bar.disable:
-            self.accelerator.print(f"{self.run.name} epoch {at:.2f}: loss {loss:.3f}, valid ndcg@10 {metric:.4f}")
+        with phase("validate"):
+            self.objective.renew(self.accelerator)
+            metric = self.validate() if self.validate is not None else at
+        point = {"epoch": at, "loss": loss, "valid_ndcg": metric}
+        progress.history.append(point)
+        told = f"{self.run.name} epoch {at:.2f}: loss {loss:.3f}, valid ndcg@10 {metric:.4f}"
+        logger.info(told, extra={"facts": {"fit": self.run.name, "step": progress.step, **point}})
         bar.set_postfix(loss=f"{loss:.3f}", valid=f"{metric:.4f}")
         self.accelerator.log({f"{self.run.name}/loss": loss, f"{self.run.name}/valid_ndcg": metric}, step=progress.step)
         if self._keeps(metric):
@@ -201,9 +218,12 @@ class Trainer:
         if share == 1:
             progress.epoch, progress.batch = progress.epoch + 1, 0
         progress.finished = progress.stale >= self.config.patience or progress.epoch >= self.config.epochs
+        progress.loss, progress.n_losses = 0.0, 0
         self._save()
 
-    def _save(self) -> None:
+    @phase("checkpoint")
+    def _save(self, table: Tensor | None = None) -> None:
+        """table: the text vectors, where steps have gone on since they were all read."""
         states = self.accelerator.gather(random_state().to(self.accelerator.device)[None]).cpu()
         if self.accelerator.is_main_process:
             save_checkpoint(
@@ -215,8 +235,11 @@ class Trainer:
                 self.scheduler.state_dict(),
                 list(states.clone()),
                 self.run.identity,
+                self.run.checkpoints.kept,
+                table,
             )
         self.accelerator.wait_for_everyone()
+        self.watch.saved()
 
     def _resume(self) -> None:
         strict = self.run.resume is True
@@ -227,7 +250,11 @@ class Trainer:
         self.optimizer.load_state_dict(saved.optimizer)
         self.scheduler.load_state_dict(saved.scheduler)
         self.progress, self.best = saved.progress, saved.best
-        self.objective.renew(self.accelerator)
+        if saved.table is not None and self.objective.model.items.text is not None:
+            self.objective.model.items.text.copy_(saved.table)
+        else:
+            self.objective.renew(self.accelerator)
+        logger.info("%s goes on from step %d", self.run.name, saved.progress.step)
         set_random_state(saved.random_states[self.accelerator.process_index])
 
     def _draw(self, epoch: int) -> tuple[Windows, list[list[Rows]]]:

@@ -71,7 +71,7 @@ def test_what_is_not_installed_is_told(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ConfigError, match=rf"{package} is not installed; pip install 'llmrec\[scrub\]'"):
         load_log(DataConfig(str(folder), scrub=ScrubConfig()))
-    log = load_log(DataConfig(str(folder)))
+    log = load_log(DataConfig(str(folder), text_template="{title} {price}"))
     found = audit(log, split_by_time(log.interactions, log.n_users, log.n_items))
     assert found.details is None
     assert "personal details in item texts: not looked for; pip install 'llmrec[scrub]'" in found.lines()

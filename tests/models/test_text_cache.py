@@ -1,6 +1,7 @@
 """A frozen backbone never reads the same text twice, not even when it was interrupted or shares the work."""
 
 import os
+import resource
 import signal
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from llmrec.config import BackboneConfig
+from llmrec.errors import StorageError
 from llmrec.models.backbone import Backbone
 from llmrec.models.text_cache import HISTORIES, Filled, TextCache, forget_histories
 
@@ -53,6 +55,31 @@ def test_what_is_missing_is_told_before_it_is_read(backbone: Backbone, read: lis
     TextCache(backbone, tmp_path).vectors(["red shoes"])
     assert sorted(TextCache(backbone, tmp_path).missing(texts)) == [0, 3]
     assert read == [1]
+
+
+def test_a_damaged_shard_is_told_of_and_read_again(
+    backbone: Backbone, read: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = TextCache(backbone, tmp_path).vectors(["hats", "red shoes"])
+    (shard,) = tmp_path.rglob("*.safetensors")
+    shard.write_bytes(shard.read_bytes()[:-3])
+    assert torch.equal(TextCache(backbone, tmp_path).vectors(["hats", "red shoes"]), first)
+    assert read == [2, 2]
+    assert f"{shard} is damaged" in caplog.text
+
+
+def test_a_full_disk_is_told_of_and_leaves_what_was_read(backbone: Backbone, tmp_path: Path) -> None:
+    texts = [f"hat {row}" for row in range(40)]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    TextCache(backbone, tmp_path).fill(texts[:5])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))  # bytes of a file; the vectors take 5,120
+    try:
+        with pytest.raises(StorageError, match=r"File too large.*LLMREC_CACHE"):
+            TextCache(backbone, tmp_path).fill(texts)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(list(tmp_path.rglob("*.*"))) == 1  # nothing half written
+    assert TextCache(backbone, tmp_path).fill(texts) == Filled(40, 35)
 
 
 def test_other_weights_have_another_cache(backbone: Backbone, read: list[int], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +12,15 @@ import pytest
 
 from llmrec.config import DataConfig
 from llmrec.data.synthetic import planted_world
+
+
+@pytest.fixture(autouse=True)
+def logs_of_their_own() -> Iterator[None]:
+    """What a recipe has opened in this process hears nothing of the next one."""
+    from llmrec.training.record import close_record
+
+    yield
+    close_record()
 
 
 @pytest.fixture(scope="session")

@@ -225,6 +225,16 @@ def test_two_processes_give_what_one_gives(
     assert (two.output / "report.json").is_file(), done.stderr[-2000:]
     report = json.loads((two.output / "report.json").read_text())
     assert report["run"]["processes"] == 2
+    for rank, name in enumerate(("log.jsonl", "log.1.jsonl")):  # each process's own, line by line
+        told = [json.loads(line) for line in (two.output / name).read_text().splitlines()]
+        assert {line["process"] for line in told} == {rank}
+        assert told[-1]["status"] == "finished"
+    assert done.stderr.count("llmrec frozen epoch 1.00") == 1
+    record = json.loads((two.output / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert {"load", "encode", "fit", "fit/validate", "adapt", "evaluate", "bundle"} <= record["seconds"].keys()
+    (facts,) = record["data"].values()
+    assert facts["fingerprint"] == report["run"]["data"]["fingerprint"]
 
     main(replace(two, output=tmp_path / "one"))
     expected = values(json.loads((tmp_path / "one" / "report.json").read_text()))

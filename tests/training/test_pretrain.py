@@ -21,6 +21,7 @@ from llmrec.models.backbone import Backbone
 from llmrec.models.lm_head import make_head
 from llmrec.models.transfer import apply_strategy
 from llmrec.pretrain_config import ContrastConfig, Objective, PretrainConfig, StepsConfig
+from llmrec.run_config import CheckpointConfig
 from llmrec.training.corpus import make_corpus
 from llmrec.training.pretrain import Pretrainer, make_readings, run_of
 from llmrec.training.pretrain_objectives import PretrainObjective
@@ -126,15 +127,16 @@ def test_stopping_early_keeps_the_best(log: Log, tiny_bert: Path, tmp_path: Path
         assert torch.equal(weight, before[name])
 
 
+@pytest.mark.parametrize("minutes", [None, 0.0])
 def test_resuming_gives_the_same_bits(
-    log: Log, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log: Log, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float | None
 ) -> None:
     config = configure(tiny_bert, tmp_path / "whole", "mlm", "contrast", strategy="lora")
     config = replace(config, train=replace(STEPS, steps=6, evaluate_every=2))
     whole = pretrainer(log, config)
     whole.fit()
 
-    config = replace(config, output=tmp_path / "cut", resume=True)
+    config = replace(config, output=tmp_path / "cut", resume=True, checkpoints=CheckpointConfig(minutes=minutes))
     cut = pretrainer(log, config)
     step = cut._step
 
@@ -149,7 +151,7 @@ def test_resuming_gives_the_same_bits(
     torch.manual_seed(99)
     resumed = pretrainer(log, config)
     progress = resumed.fit()
-    # the mean loss of a stretch is of the same steps; the checkpoint was taken at step 2
+    # the mean loss of a stretch is of the same steps; the checkpoint was taken at step 2 (or, with minutes, 3)
     assert progress.history == whole.progress.history
     for name, weight in weights_of(whole).items():
         assert torch.equal(weight, weights_of(resumed)[name]), name

@@ -1,5 +1,7 @@
 """The loop: it learns, stops when it should, weighs targets alike, and resumes to the same bits."""
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +9,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from llmrec import errors
 from llmrec.config import DataConfig, FinetuneConfig, ModelConfig, SplitConfig, TrainConfig
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.run_config import CheckpointConfig
 from llmrec.training.checkpoints import Progress, load_trainable, trainable_state
 from llmrec.training.comparison import make_task
 from llmrec.training.fit import Task, fit_model
@@ -73,6 +77,51 @@ def test_a_run_that_was_cut_off_resumes_to_the_same_bits(
     torch.manual_seed(99)  # whatever happened in between
     resumed, resumed_progress = fit(replace(task, resume=True))
     assert resumed_progress == progress
+    for name, weight in weights(uninterrupted).items():
+        assert torch.equal(weight, weights(resumed)[name])
+
+
+@pytest.mark.parametrize("how", ["killed", "told to end"])
+def test_in_the_midst_of_an_epoch_nothing_is_lost_either(task: Task, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    uninterrupted, progress = fit(replace(task, folder=task.folder / "whole"))
+    step, steps = Trainer._step, []
+
+    def cut_off(self: Trainer, group: object, row: int) -> float:
+        steps.append(self.progress.step)
+        if len(steps) == 8:  # the second of its stretch
+            if how == "killed":
+                raise Interrupted
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, group, row)  # type: ignore[arg-type]
+
+    each_step = replace(task, checkpoints=CheckpointConfig(minutes=0 if how == "killed" else None))
+    monkeypatch.setattr(Trainer, "_step", cut_off)
+    with pytest.raises(
+        Interrupted if how == "killed" else errors.Interrupted, match=None if how == "killed" else "after step 8;"
+    ):
+        fit(each_step)
+    torch.manual_seed(99)
+    resumed, resumed_progress = fit(replace(each_step, resume=True))
+    assert steps[8] == (7 if how == "killed" else 8)
+    assert resumed_progress == progress
+    for name, weight in weights(uninterrupted).items():
+        assert torch.equal(weight, weights(resumed)[name])
+
+
+def test_a_refit_that_was_cut_off_keeps_its_last_weights(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    uninterrupted, _ = fit(replace(task, folder=task.folder / "whole"), refit=True, evals_per_epoch=1)
+    step = Trainer._step
+
+    def cut_off(self: Trainer, group: object, row: int) -> float:
+        if self.run.name == "model-refit" and self.progress.epoch == 1:
+            raise Interrupted
+        return step(self, group, row)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", cut_off)
+        with pytest.raises(Interrupted):
+            fit(task, refit=True, evals_per_epoch=1)
+    resumed, _ = fit(replace(task, resume=True), refit=True, evals_per_epoch=1)
     for name, weight in weights(uninterrupted).items():
         assert torch.equal(weight, weights(resumed)[name])
 

@@ -1,0 +1,104 @@
+"""What a run leaves of itself in its folder, beside its results.
+
+    config.yaml    every setting, as it was resolved: `--config` of a run that is to be the same
+    run.json       command, commit, machine, versions, environment, seeds, data, seconds of each phase, and how it ended
+    log.jsonl      everything that was logged, a JSON object a line; of further processes log.1.jsonl, ...
+
+`run.json` is of the process that was started last, and written anew whenever there is something to add: a run that is
+killed leaves it, too. Logs go on where they were.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from llmrec import logs
+from llmrec.files import replace_text
+
+RECORD, LOG, CONFIG = "run.json", "log.jsonl", "config.yaml"
+MATTERS = tuple(
+    "ACCELERATE_ CUDA_ CUBLAS_ FSDP_ GLOO_ HF_ LLMREC_ LOCAL_RANK MKL_ NCCL_ OMP_ PYTHONHASHSEED PYTORCH_ RANK "
+    "TOKENIZERS_PARALLELISM TORCH_ TRANSFORMERS_ WORLD_SIZE".split()
+)  # names of variables begin so
+SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD", "SALT", "PEPPER", "CREDENTIAL")
+
+
+class RunRecord(logging.Handler):
+    """Listens to what is logged and keeps the run's facts and phases of it in a file."""
+
+    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
+        super().__init__()
+        self.path, self.content = path, facts | {"started": _now(), "ended": None, "status": "running", "seconds": {}}
+        self.told = False
+        self._write()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        facts, added = getattr(record, "facts", {}), getattr(record, "run", {})
+        if "phase" in facts and "seconds" in facts:
+            spent = self.content["seconds"]
+            spent[facts["phase"]] = round(spent.get(facts["phase"], 0.0) + facts["seconds"], 3)
+        elif not added:
+            return
+        for name, value in added.items():
+            old = self.content.get(name)
+            self.content[name] = old | value if isinstance(old, dict) and isinstance(value, dict) else value
+        if self.content["status"] != "running":
+            self.content["ended"] = _now()
+        self._write()
+
+    def _write(self) -> None:
+        """Where that cannot be, a run goes on without."""
+        try:
+            replace_text(self.path, json.dumps(self.content, indent=1, default=str) + "\n")
+        except OSError as error:
+            if not self.told:
+                print(f"{self.path}: {error}", file=sys.stderr)
+            self.told = True
+
+
+def open_record(config: Any, accelerator: Accelerator, facts: dict[str, Any]) -> None:
+    """From now on everything is logged to the folder `config.output`, of this run alone. facts: of `provenance`."""
+    close_record()
+    folder, rank = config.output, accelerator.process_index
+    folder.mkdir(parents=True, exist_ok=True)
+    logs.to_file(folder / (LOG if rank == 0 else f"log.{rank}.jsonl"), rank)
+    if rank == 0:
+        replace_text(folder / CONFIG, as_yaml(config))
+        seeds = {name: value for name, value in vars(config).items() if "seed" in name}
+        logs.attach(RunRecord(folder / RECORD, facts | {"environment": environment(), "seeds": seeds}))
+
+
+def close_record() -> None:
+    logs.detach(RunRecord)
+    logs.detach(logs.LogFile)
+
+
+def environment() -> dict[str, str]:
+    """Variables that change what a run does or how fast, without those that may be secret."""
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name.startswith(MATTERS) and not any(word in name.replace("TOKENIZERS", "") for word in SECRETS)
+    }
+
+
+def as_yaml(config: Any) -> str:
+    """The settings of a dataclass, as its recipe reads them."""
+    import yaml
+
+    plain = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
