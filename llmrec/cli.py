@@ -28,6 +28,7 @@ VERBS: dict[str, str] = {
     "demo": "a page in the browser: recommendations, interest over time, and who would want a new item",
     "push": "put a bundle on the Hugging Face hub, from where others load it by name",
     "export": "a bundle's text encoder by itself, as a folder that sentence-transformers loads",
+    "plan": "time and memory of a run by each strategy, and which one to use; afterwards, how true that was",
     "forget": "users in a log, a bundle's counts, saved states and a store; says what stays, and searches for traces",
     "audit": "what a log hides: ties, repeats, leakage, cold items, what leave-one-out would not show",
 }
