@@ -41,8 +41,10 @@ def several(given: list[str] | str | None) -> list[str]:
     """
     if not isinstance(given, str):
         return given or []
-    try:
-        listed = yaml.load(given, Loader=yaml.BaseLoader) if given.startswith("[") else given
+    if not given.startswith("["):
+        return [given]
+    try:  # BaseLoader makes lists, dicts and text, and nothing else
+        listed = yaml.load(given, Loader=yaml.BaseLoader)  # nosec B506
     except yaml.YAMLError:
         return [given]
     return listed if isinstance(listed, list) and all(isinstance(one, str) for one in listed) else [given]

@@ -6,10 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from inspect import signature
 from typing import Any
 
-from llmrec.errors import LlmrecError
+from llmrec.bounds import check_bounds, check_text
+from llmrec.ending import one_message
 from llmrec.logs import Console, detach, tell_everything, to_console
 
 VERBS: dict[str, str] = {
@@ -26,6 +28,7 @@ VERBS: dict[str, str] = {
     "demo": "a page in the browser: recommendations, interest over time, and who would want a new item",
     "push": "put a bundle on the Hugging Face hub, from where others load it by name",
     "export": "a bundle's text encoder by itself, as a folder that sentence-transformers loads",
+    "plan": "time and memory of a run by each strategy, and which one to use; afterwards, how true that was",
     "forget": "users in a log, a bundle's counts, saved states and a store; says what stays, and searches for traces",
     "audit": "what a log hides: ties, repeats, leakage, cold items, what leave-one-out would not show",
 }
@@ -37,17 +40,34 @@ MANY_OF = {"forget": ("--user", "--state")}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a verb; what the user can mend ends in one message and exit status 2."""
+    """Run a verb; what the user can mend ends in one message and exit status 2, all else in one and 1."""
+    given = sys.argv[1:] if arguments is None else arguments
+    verbose = "--verbose" in given
+    given = [argument for argument in given if argument != "--verbose"]  # it may stand before a verb or after
+    with one_message(f"llmrec {given[0]}" if given[:1] and given[0] in VERBS else "llmrec"):
+        check_text(given)
+        function, chosen = _parsed(_with_environment(_written_out(given)))
+        if verbose:  # warnings come anyway
+            to_console()
+            tell_everything()
+        try:
+            function(**chosen)
+        finally:
+            detach(Console)
+
+
+def _parsed(arguments: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
+    """The function of a verb and what to call it with. Exits with usage and the reason where an argument is wrong."""
     from jsonargparse import ArgumentParser
 
-    arguments = _with_environment(_written_out(sys.argv[1:] if arguments is None else arguments))
-    verbose = "--verbose" in arguments
-    arguments = [argument for argument in arguments if argument != "--verbose"]  # it may stand before a verb or after
-    parser = ArgumentParser(prog="llmrec", description="Pretrained language models as recommenders.")
+    from llmrec.strict_yaml import use_strict_yaml
+
+    mode = use_strict_yaml()
+    parser = ArgumentParser(prog="llmrec", description="Pretrained language models as recommenders.", parser_mode=mode)
     parser.add_argument("--verbose", action="store_true", help="tell of everything that is done, with times")
     verbs = parser.add_subcommands(required=True)
     for name, purpose in VERBS.items():
-        verb = ArgumentParser(description=purpose[0].upper() + purpose[1:] + ".")
+        verb = ArgumentParser(description=purpose[0].upper() + purpose[1:] + ".", parser_mode=mode)
         if name in arguments:  # reading signatures takes longer than all the rest
             verb.add_function_arguments(_function(name), as_group=False)
         verbs.add_subcommand(name, verb, help=purpose)
@@ -56,16 +76,10 @@ def main(arguments: list[str] | None = None) -> None:
     except ValueError as error:  # of a configuration that contradicts itself
         parser.error(str(error))
     chosen = vars(parsed[parsed.subcommand])
-    if verbose:  # warnings come anyway
-        to_console()
-        tell_everything()
-    try:
-        _function(parsed.subcommand)(**chosen)
-    except LlmrecError as error:
-        print(f"llmrec {parsed.subcommand}: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    finally:
-        detach(Console)
+    for name, section in chosen.items():
+        if is_dataclass(section):
+            check_bounds(section, f"{name}.")
+    return _function(parsed.subcommand), chosen
 
 
 def _written_out(arguments: list[str]) -> list[str]:

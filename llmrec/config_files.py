@@ -6,9 +6,12 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
+from llmrec.bounds import check_bounds, check_text
+from llmrec.ending import one_message
 from llmrec.errors import ConfigError, Interrupted, LlmrecError
 from llmrec.logs import Console, detach, tell_everything, to_console
 
@@ -24,12 +27,20 @@ def parse_config(kind: type[Config], arguments: Sequence[str] | None = None, des
 
     arguments: of the command line by default. Later ones win; `--print_config` shows the result as YAML.
     Exits with usage and the reason where a key or a value is wrong.
+
+    Raises:
+        ConfigError: settings that contradict themselves, a number out of its range, or a file that is no text.
     """
     usage = "%(prog)s --config FILE.yaml [--section.key VALUE ...]"  # the full one would bury every error
     parser = _parser(kind, description=description or kind.__doc__, usage=usage)
     parser.add_argument("--config", action="config", help="a YAML file of settings; arguments after it override it")
     parser.add_argument("--verbose", action="store_true", help="tell everything that the run's log.jsonl has")
-    parsed = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    check_text(arguments)
+    try:
+        parsed = parser.parse_args(arguments)
+    except UnicodeError as error:
+        raise ConfigError(f"--config: no text in UTF-8 ({error}); write it again as such") from error
     if parsed.verbose:
         tell_everything()
     return _instance(kind, parser, parsed)
@@ -41,19 +52,20 @@ def run_recipe(main: Callable[[Config], None], kind: type[Config]) -> None:
     """
     to_console()
     name = Path(sys.argv[0]).name
-    try:
-        main(parse_config(kind, description=sys.modules[main.__module__].__doc__))
-        logger.debug("finished", extra={"run": {"status": "finished"}})
-    except LlmrecError as error:
-        status = "interrupted" if isinstance(error, Interrupted) else f"failed: {error}"
-        logger.error("%s: %s", name, error, extra={"run": {"status": status}})
-        raise SystemExit(error.exit_code) from None
-    except BaseException as error:  # a fault of ours, or the user's own interruption
-        ended = {"status": f"failed: {type(error).__name__}: {error}"}
-        logger.critical("failed", exc_info=True, extra={"run": ended, "for_file": True})
-        raise
-    finally:
-        detach(Console)
+    with one_message(name):
+        try:
+            main(parse_config(kind, description=sys.modules[main.__module__].__doc__))
+            logger.debug("finished", extra={"run": {"status": "finished"}})
+        except LlmrecError as error:
+            status = "interrupted" if isinstance(error, Interrupted) else f"failed: {error}"
+            logger.error("%s: %s", name, error, extra={"run": {"status": status}})
+            raise SystemExit(error.exit_code) from None
+        except BaseException as error:  # a fault of ours, or the user's own interruption
+            ended = {"status": f"failed: {type(error).__name__}: {error}"}
+            logger.critical("failed", exc_info=True, extra={"run": ended, "for_file": True})
+            raise
+        finally:
+            detach(Console)
 
 
 def config_from(kind: type[Config], settings: dict[str, Any]) -> Config:
@@ -62,17 +74,26 @@ def config_from(kind: type[Config], settings: dict[str, Any]) -> Config:
     Raises:
         ConfigError: an unknown key or a wrong type, named.
     """
-    parser = _parser(kind, exit_on_error=False)
+    hashable: Any = kind  # which mypy does not know of every type
+    parser = _settings_parser(hashable)
     try:
         return _instance(kind, parser, parser.parse_object(settings))
     except Exception as error:  # jsonargparse raises argparse's errors and its own
         raise ConfigError(f"{kind.__name__}: {error}") from error
 
 
+@lru_cache
+def _settings_parser(kind: type[Any]) -> ArgumentParser:
+    """Kept, as making one takes as long as reading settings by it, and every bundle that is loaded does."""
+    return _parser(kind, exit_on_error=False)
+
+
 def _parser(kind: type[Config], **options: Any) -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(**options)
+    from llmrec.strict_yaml import use_strict_yaml
+
+    parser = ArgumentParser(parser_mode=use_strict_yaml(), **options)
     parser.add_class_arguments(kind, as_group=False)
     return parser
 
@@ -85,7 +106,9 @@ def _instance(kind: type[Config], parser: ArgumentParser, parsed: Any) -> Config
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
         raise
-    return kind(**{key: value for key, value in settings.items() if key not in ("config", "verbose")})
+    config = kind(**{key: value for key, value in settings.items() if key not in ("config", "verbose")})
+    check_bounds(config)
+    return config
 
 
 def _check_sections(kind: type[Any], parsed: Any, prefix: str = "") -> None:

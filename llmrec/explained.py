@@ -7,6 +7,7 @@ then on, and what is explained is the item that each would have been recommended
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from llmrec.data.log import Log
 from llmrec.evaluation.faithfulness import Deletion, Explained, deletion_test
 from llmrec.logs import phase
 from llmrec.recommender import Recommender
+from llmrec.retrieval.explain import UnlikelyError
 
 FEWEST = 2  # events of a history
 DELETED = 1, 3
@@ -29,7 +31,10 @@ def faithfulness(
     The recommender follows the log's users up to `at` from then on.
     """
     recommender.follow(log, until=at)
-    explained = [_explained(recommender, history, at) for history in _histories(recommender, log, at, n_users)]
+    explained = list[Explained]()
+    for history in _histories(recommender, log, at, n_users):
+        with suppress(UnlikelyError):  # the count of what was explained tells of it
+            explained.append(_explained(recommender, history, at))
 
     def score(histories: Sequence[Sequence[Any]], item: Any) -> list[float]:
         return [scores[0] for scores in recommender.score_many(histories, [[item]] * len(histories), at)]

@@ -33,8 +33,9 @@ from llmrec.data.tables import written_files
 from llmrec.data.traces import files_in, searchable, traces
 from llmrec.errors import ConfigError
 from llmrec.forgotten import Forgotten, InLog
-from llmrec.hub.bundle import Bundle, load_bundle, read_record, save_bundle
+from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.layout import LAYOUT, TUNED, replacing
+from llmrec.hub.record import read_record
 from llmrec.hub.share import bundle_folder
 from llmrec.models.text_cache import forget_histories
 from llmrec.retrieval.item_vectors import ItemVectors

@@ -79,6 +79,8 @@ class ModelConfig:
     history_text: HistoryTextConfig = field(default_factory=HistoryTextConfig)
 
     def __post_init__(self) -> None:
+        if self.history_encoder == "sequence" and (self.heads < 1 or self.dim % self.heads):
+            raise ConfigError(f"model.heads={self.heads}: model.dim={self.dim} cannot be divided among so many")
         if self.history_encoder != "sequence" and self.query_time == "known":
             raise ConfigError(
                 f"model.query_time=known: histories by `{self.history_encoder}` see no times; give last_event, or "

@@ -150,7 +150,7 @@ class Recommender(Following):
         check_k(k)
         with self._items.lock:
             bias = self._bias(at, looking_for, where, topic)
-            found = self._found(self._read(histories, at), k, include_seen, bias)
+            found = self._found(self._read(histories, at), min(k, max(len(self.catalog), 1)), include_seen, bias)
             return [listed(self.catalog, score, rows) for score, rows in zip(*found, strict=True)]
 
     @torch.no_grad()

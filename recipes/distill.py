@@ -29,13 +29,14 @@ from llmrec.training.comparison import Comparison, make_task
 from llmrec.training.distillation import distil, encode_cost, told
 from llmrec.training.gathering import read_catalog
 from llmrec.training.launch import provenance, start
+from llmrec.training.phases import Phases
 from llmrec.training.scorer import ModelScorer
 
 logger = logging.getLogger("llmrec.recipes.distill")
 
 
 def main(config: DistillConfig) -> None:
-    began = time.monotonic()
+    began, phases = time.monotonic(), Phases()
     bundle_folder = config.output / "bundle"
     check_destination(bundle_folder)
     teacher = load_bundle(config.teacher)
@@ -50,12 +51,14 @@ def main(config: DistillConfig) -> None:
     base, texts = BaseModel.of(backbone), log.catalog.texts()
     logger.info(apply_strategy(backbone, config.backbone))
     reader = Reader.of(backbone.to(accelerator.device), texts)
-    untaught = read_catalog(reader, accelerator)
+    with phases.phase("read"):
+        untaught = read_catalog(reader, accelerator)
     task = make_task("by_time", log, student, accelerator)
-    comparison = Comparison(task, student, queries_of_test(task.split, task.ties, config.evaluation))
+    comparison = Comparison(task, student, queries_of_test(task.split, task.ties, config.evaluation), phases)
     comparison.rank("teacher", ModelScorer(teacher.model.to(accelerator.device)))
     comparison.fit("untaught", student.model, dataclasses.replace(student.train, refit=False), untaught, config.seed)
-    model, _ = distil(task, student, teacher.model, reader, config.losses, config.seed)
+    with phases.phase("adapt student"):
+        model, _ = distil(task, student, teacher.model, reader, config.losses, config.seed)
     comparison.rank("student", ModelScorer(model))
     comparison.baselines(untaught)
     evaluated = comparison.evaluate("student", untaught)
@@ -66,6 +69,7 @@ def main(config: DistillConfig) -> None:
     cost = encode_cost(backbone.cpu(), load_backbone(config.teacher, teacher), texts)
     metadata |= {
         "minutes": round((time.monotonic() - began) / 60, 1),
+        "phases": phases.record(),
         "data": dataclasses.asdict(log.facts),
         "distillation": told(evaluated, primary_metric(config.evaluation), cost),
     }

@@ -31,12 +31,13 @@ from llmrec.models.transfer import apply_strategy
 from llmrec.recommender import Recommender
 from llmrec.training.comparison import compare, make_task
 from llmrec.training.launch import provenance, start
+from llmrec.training.phases import Phases
 
 logger = logging.getLogger("llmrec.recipes.finetune")
 
 
 def main(config: FinetuneConfig) -> None:
-    began = time.monotonic()
+    began, phases = time.monotonic(), Phases()
     bundle_folder = config.output / "bundle"
     check_destination(bundle_folder)
     accelerator = start(config)
@@ -46,10 +47,11 @@ def main(config: FinetuneConfig) -> None:
     strategy = config.backbone.strategy
     text, base, histories = None, None, None
     if strategy != "none":
-        with accelerator.main_process_first():
-            frozen = Backbone.load(config.backbone).requires_grad_(False).to(accelerator.device)
-        cache = TextCache(frozen, accelerator=accelerator)
-        text, base = cache.vectors(log.catalog.text_array), BaseModel.of(frozen)
+        with phases.phase("read"):
+            with accelerator.main_process_first():
+                frozen = Backbone.load(config.backbone).requires_grad_(False).to(accelerator.device)
+            cache = TextCache(frozen, accelerator=accelerator)
+            text, base = cache.vectors(log.catalog.text_array), BaseModel.of(frozen)
         if config.model.history_encoder != "sequence":
             histories = Reader.of(frozen, log.catalog.texts(), cache)
 
@@ -61,13 +63,14 @@ def main(config: FinetuneConfig) -> None:
     trains_backbone = strategy not in ("none", "frozen")
     name = f"llmrec {strategy}" if strategy != "none" else "llmrec ids"
     tasks = [make_task(split, log, config, accelerator, histories) for split in config.split.names]
-    compared = [compare(task, config, text, new_reader if trains_backbone else None, name) for task in tasks]
+    compared = [compare(task, config, text, new_reader if trains_backbone else None, name, phases) for task in tasks]
     accelerator.end_training()
     if not accelerator.is_main_process:
         return
 
     metadata |= {
         "minutes": round((time.monotonic() - began) / 60, 1),
+        "phases": phases.record(),
         "seeds_used": {split: list(config.seeds_of(split)) for split in config.split.names},
         "data": dataclasses.asdict(log.facts),
     }

@@ -60,7 +60,7 @@ def test_help_comes_without_torch(verb: str) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("False")
     assert (
-        (f"--{'data.source' if verb == 'audit' else 'bundle'}" in done.stdout)
+        (f"--{ {'audit': 'data.source', 'plan': 'config'}.get(verb, 'bundle') }" in done.stdout)
         if verb
         else all(name in done.stdout for name in VERBS)
     )

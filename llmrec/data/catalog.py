@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,8 @@ from llmrec.data.timestamps import TimeUnit
 from llmrec.errors import ConfigError, DataError
 
 ALWAYS = int(np.iinfo(np.int64).min)  # the release time of an item that has none
-LABEL_LENGTH = 80
+LABEL_LENGTH, TITLE_LENGTH = 80, 300  # of texts and of titles; the longest title of Amazon's is about 2,000
+UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 EXAMPLES = 5
 
 
@@ -72,9 +74,14 @@ class ItemCatalog:
         return np.array([self._row_of[item] for item in ids], dtype=np.int64)
 
     def label(self, row: int) -> str:
-        """What to call an item before people: its title, else the start of its text."""
+        """What to call an item before people: its title, else the start of its text; on one line, and without the signs
+        that command a terminal or turn the direction of what follows.
+        """
         title = self.fields["title"][row].as_py() if "title" in self.fields.column_names else None
-        return str(title).strip() if title and str(title).strip() else str(self.text_array[row])[:LABEL_LENGTH]
+        told = UNSPEAKABLE.sub(" ", str(title or "")[: 4 * TITLE_LENGTH]).strip()
+        if not told:
+            return UNSPEAKABLE.sub(" ", str(self.text_array[row])[:LABEL_LENGTH])
+        return told if len(told) <= TITLE_LENGTH else told[: TITLE_LENGTH - 1] + "…"
 
     def text_of(self, item: Mapping[str, object]) -> str:
         """The text that an item of these fields would have; it need not be in any catalog.

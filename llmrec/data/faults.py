@@ -39,15 +39,19 @@ def fault_lines(
 
 def _line(file: str, column: str, values: pa.ChunkedArray | pa.Array, fault: Fault, quoted: bool) -> str:
     rows = np.flatnonzero(fault.rows)
-    examples = [(row + 1, f": {_shown(values[int(row)].as_py())}" if quoted else "") for row in rows[:EXAMPLES]]
+    examples = [(row + 1, f": {_shown(values[int(row)])}" if quoted else "") for row in rows[:EXAMPLES]]
     shown = ", ".join(f"row {number}{value}" for number, value in examples)
     more = ", ..." if len(rows) > EXAMPLES else ""
     noun = "row" if len(rows) == 1 else "rows"
     return f"{file}, column '{column}': {fault.what} in {len(rows)} {noun} ({shown}{more}); {fault.remedy}"
 
 
-def _shown(value: object) -> str:
-    text = "null" if value is None else repr(value)
+def _shown(scalar: pa.Scalar) -> str:
+    try:
+        value = scalar.as_py()
+        text = "null" if value is None else repr(value)
+    except (ValueError, OverflowError):  # a time that Python has no object for
+        text = f"a {scalar.type} that cannot be shown"
     return text if len(text) <= 40 else text[:37] + "..."
 
 

@@ -33,7 +33,8 @@ def encode_ids(column: pa.ChunkedArray) -> EncodedIds:
     """
     codes, values = _distinct(column)
     names, unusable = _names(values)
-    missing = np.asarray(pc.fill_null(pc.is_in(names, value_set=_missing()), False)) | np.asarray(pc.is_null(names))
+    spelled = pc.is_in(pc.utf8_trim_whitespace(names), value_set=_missing())
+    missing = np.asarray(pc.fill_null(spelled, False)) | np.asarray(pc.is_null(names))
     again, ids = _distinct(pa.chunked_array([pc.if_else(pa.array(missing | unusable), None, names)]))
     # One more entry at the end stands for null, whose code is -1.
     unusable, missing = np.append(unusable, False), np.append(missing, bool((codes < 0).any()))
@@ -59,9 +60,13 @@ def _distinct(column: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
     """(E,) codes, -1 for null, and the values behind them by appearance: distinct, unless the column came encoded."""
     if pa.types.is_dictionary(column.type):
         return _by_appearance(*_codes(column.unify_dictionaries()))
-    if pa.types.is_string(column.type) or pa.types.is_null(column.type):
+    if pa.types.is_string(column.type) or pa.types.is_string_view(column.type) or pa.types.is_null(column.type):
         column = column.cast(pa.large_string())
-    return _codes(column.dictionary_encode())
+    try:
+        return _codes(column.dictionary_encode())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # lists, structs and the like, none of which is an id
+        absent = np.asarray(column.is_null())
+        return np.where(absent, -1, 0).astype(np.int32), pa.array([True][: int(not absent.all())])
 
 
 def _codes(encoded: pa.ChunkedArray) -> tuple[Codes, pa.Array]:

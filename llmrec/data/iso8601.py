@@ -13,7 +13,7 @@ from llmrec.data.interactions import Mask, Rows
 ISO_8601 = (
     r"^(?P<date>\d{4}-\d{2}-(?P<day>\d{2}))"
     r"(?:[T ](?P<clock>\d{2}:\d{2})(?P<seconds>:\d{2})?(?:[.,](?P<fraction>\d{1,9})\d*)?"
-    r" ?(?P<zone>Z|z|UTC|[+-]\d{2}(?::?\d{2})?)?)?$"
+    r" ?(?P<zone>Z|z|UTC|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?)?$"
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +14,13 @@ import pyarrow.parquet as pq
 from llmrec.config import DataConfig
 from llmrec.data.faults import Source
 from llmrec.data.movielens import MOVIELENS, movielens_small
+from llmrec.data.nesting import check_nesting
+from llmrec.data.soundness import check_once, check_quotes, sound
 from llmrec.errors import ConfigError, DataError
 
 EXTENSIONS = (".parquet", ".csv", ".jsonl")
 HUB = "hub:"
+CSV_BLOCK, JSON_BLOCK, LARGEST_BLOCK = 1 << 20, 1 << 24, (1 << 31) - 2  # bytes
 
 
 def read_tables(config: DataConfig, problems: list[str]) -> tuple[Source | None, Source | None]:
@@ -107,18 +110,27 @@ def _read(
     if place is None:
         raise ConfigError(f"data.{role}: no {role}; set data.source, or data.interactions and data.items")
     if place.startswith(HUB):
-        return Source(f"{place} {role}", _read_hub(place.removeprefix(HUB), role, explicit is not None, quoted))
-    path = Path(place) if explicit else _in_folder(Path(place), role)
-    if not path.is_file():
-        raise DataError(str(path), [f"{path}: no such file; correct the path"])
+        name = f"{place} {role}"
+        return Source(
+            name, sound(name, _read_hub(place.removeprefix(HUB), role, explicit is not None, quoted), columns)
+        )
+    try:
+        path = Path(place) if explicit else _in_folder(Path(place), role)
+        if not path.is_file():
+            held = "a folder, and not a file" if path.is_dir() else "no such file"
+            raise DataError(str(path), [f"{path}: {held}; correct the path"])
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise DataError(place, [f"{place[:200]}: {error.strerror}; correct the path"]) from error
     if path.suffix not in EXTENSIONS:
         raise DataError(
             str(path), [f"{path.name}: unknown extension '{path.suffix}'; use one of {', '.join(EXTENSIONS)}"]
         )
     try:
-        return Source(path.name, _read_file(path, ids, columns))
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = _reason(error, quoted)
+        return Source(path.name, sound(path.name, _read_file(path, ids, columns), columns))
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = _reason(error, quoted)[:500]
         raise DataError(
             str(path), [f"{path.name}: unreadable as {path.suffix[1:]} ({reason}); repair it or write it again"]
         ) from (error if quoted else None)
@@ -139,6 +151,7 @@ def _in_folder(folder: Path, role: str) -> Path:
 def _read_file(path: Path, ids: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
     if path.suffix == ".parquet":
         schema = pq.read_schema(path)
+        check_once(path.name, schema.names, columns)
         # Where one is missing all are read, so that the complaint can list what there is.
         if columns is None or not set(columns) <= set(schema.names):
             return pq.read_table(path)
@@ -147,22 +160,40 @@ def _read_file(path: Path, ids: Sequence[str], columns: Sequence[str] | None) ->
         # Ids stay as they are written: 007 is not 7.
         convert = pyarrow.csv.ConvertOptions(column_types={name: pa.large_string() for name in ids})
         parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-        return pyarrow.csv.read_csv(path, convert_options=convert, parse_options=parse)
-    return _read_jsonl(path)
+
+        def read(block_size: int) -> pa.Table:
+            options = pyarrow.csv.ReadOptions(block_size=block_size)
+            return pyarrow.csv.read_csv(path, options, convert_options=convert, parse_options=parse)
+
+        table = _in_blocks(path, read, CSV_BLOCK)
+        check_quotes(path, table)
+        return table
+    check_nesting(path)
+    return _in_blocks(path, lambda block_size: _read_jsonl(path, block_size), JSON_BLOCK)
+
+
+def _in_blocks(path: Path, read: Callable[[int], pa.Table], size: int) -> pa.Table:
+    """A file of lines: by blocks of `size` bytes, or as one block where a line is longer than that."""
+    try:
+        return read(size)
+    except pa.ArrowInvalid as error:
+        if "straddl" not in str(error) or not size < path.stat().st_size < LARGEST_BLOCK:
+            raise
+        return read(path.stat().st_size + 1)
 
 
 def _read_column(path: Path, name: str, encode: bool) -> pa.ChunkedArray:
     """One column of a parquet file. encode: text that repeats is held once, with a number for each row."""
     column = pq.read_table(path, columns=[name], pre_buffer=False)[name]
-    if not encode or not pa.types.is_string(column.type) or not column.num_chunks:
+    if not encode or not pa.types.is_string(column.type) or not len(column):
         return column
     encoded = column.dictionary_encode()  # whose chunks share one dictionary, which only a single one can tell
     indices = pa.concat_arrays([chunk.indices for chunk in encoded.chunks])
     return pa.chunked_array([pa.DictionaryArray.from_arrays(indices, encoded.chunk(0).dictionary)])
 
 
-def _read_jsonl(path: Path) -> pa.Table:
-    options = pyarrow.json.ReadOptions(block_size=1 << 24)
+def _read_jsonl(path: Path, block_size: int) -> pa.Table:
+    options = pyarrow.json.ReadOptions(block_size=block_size)
     table = pyarrow.json.read_json(path, options)
     # The reader makes times of text that looks like them, and loses whether it had an offset: take the text instead.
     text = pa.schema([(field.name, pa.string()) for field in table.schema if pa.types.is_timestamp(field.type)])

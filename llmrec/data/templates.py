@@ -122,7 +122,7 @@ def field_texts(field: str, table: pa.Table) -> pa.LargeStringArray:
     column = table[field]
     try:
         text = _strings(pa.concat_arrays(column.chunks or [pa.array([], column.type)]))
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+    except pa.ArrowException as error:
         raise ConfigError(f"item column '{field}' of type {column.type} has no text; name another") from error
     text = pc.utf8_trim_whitespace(text)
     return pc.if_else(pc.equal(text, pa.scalar("", pa.large_string())), None, text)
@@ -137,5 +137,16 @@ def _strings(values: pa.Array) -> pa.LargeStringArray:
         others = pa.array(numbers, from_pandas=True).cast(pa.large_string())
         return pc.if_else(pa.array(whole), integers, others)
     if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
-        return pc.binary_join(values.cast(pa.large_list(pa.large_string())), pa.scalar(", ", pa.large_string()))
+        texts = _without_nulls(values.cast(pa.large_list(pa.large_string())))
+        return pc.binary_join(texts, pa.scalar(", ", pa.large_string()))
     return values.cast(pa.large_string())
+
+
+def _without_nulls(lists: pa.LargeListArray) -> pa.LargeListArray:
+    """The lists without the nulls in them, one of which would make the whole text null."""
+    inner = lists.flatten()
+    if not inner.null_count:
+        return lists
+    ends = np.cumsum(np.asarray(pc.fill_null(pc.list_value_length(lists), 0)))
+    kept = np.concatenate([[0], np.cumsum(np.asarray(inner.is_valid()))])
+    return pa.LargeListArray.from_arrays(kept[np.concatenate([[0], ends])], inner.drop_null(), mask=lists.is_null())

@@ -74,6 +74,8 @@ def _read(column: pa.ChunkedArray, unit: TimeUnit, timezone: str) -> Reading:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
         return _from_text(_whole(column, pa.large_string()), unit, timezone)
+    if pa.types.is_uint64(kind):  # of which the upper half would come out as times before 1970
+        column = pc.min_element_wise(column.cast(kind), pa.scalar(2**63 - 1, kind), skip_nulls=False)
     if pa.types.is_integer(kind):
         return _from_numbers(_whole(column, pa.int64()), unit)
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):

@@ -26,10 +26,10 @@ def read_report(path: Path) -> Report:
     """The report of a `report.json`.
 
     Raises:
-        DataError: the file is no report.
+        DataError: there is no such file, or it is no report.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return Report(tuple(Row(**row) for row in content["rows"]), content["run"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError(str(path), [f"not a report ({error}); expected the report.json of a run"]) from error

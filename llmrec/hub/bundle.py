@@ -5,7 +5,6 @@ safetensors, JSON and parquet only. Users' histories are not in it.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 import shutil
@@ -13,34 +12,40 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from llmrec.config import FinetuneConfig
 from llmrec.config_files import config_from
 from llmrec.data.catalog import ItemCatalog
-from llmrec.errors import BundleError, ConfigError
+from llmrec.errors import BundleError
+from llmrec.hub.adapter import read_targets
 from llmrec.hub.card import Address, render_card
 from llmrec.hub.drift import FittedDrift, load_drift, save_drift
-from llmrec.hub.layout import FORMAT, LAYOUT, TUNED, check_digests, digests, recover, replacing
+from llmrec.hub.layout import (
+    FORMAT,
+    LAYOUT,
+    TUNED,
+    check_digests,
+    digests,
+    is_download,
+    own_file,
+    recover,
+    replacing,
+)
 from llmrec.hub.probe import Facts, check_probe, check_reading, differences, dtypes, make_probe
+from llmrec.hub.record import read_record, readable
+from llmrec.hub.stored_catalog import load_catalog, save_catalog
 from llmrec.logs import phase
 from llmrec.models.backbone import Backbone
 from llmrec.models.history_encoders.protocol import BackboneReads
-from llmrec.models.locate import packaged_copy_of
+from llmrec.models.locate import is_public, packaged_copy_of
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.transfer import load_lora
 from llmrec.training.checkpoints import load_trainable, trainable_state
 from llmrec.versions import package_versions
-
-UNREADABLE = (
-    AttributeError, LookupError, OSError, RuntimeError, TypeError, ConfigError, SafetensorError, pa.ArrowException
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,12 +110,10 @@ def save_bundle(folder: Path, bundle: Bundle, address: Address | None = None) ->
     """
     with replacing(folder) as partial:
         _save_tensors(partial, bundle)
-        pq.write_table(bundle.catalog.fields, partial / LAYOUT.catalog)
         record = {
             "format": FORMAT,
             "config": json.loads(json.dumps(dataclasses.asdict(bundle.config), default=str)),
-            "catalog": {"id_column": bundle.catalog.id_column, "release_column": bundle.catalog.release_column,
-                        "template": bundle.catalog.template},
+            "catalog": save_catalog(partial, bundle.catalog),
             "base": None if bundle.base is None else dataclasses.asdict(bundle.base),
             "facts": bundle.facts,
             "evaluation": bundle.evaluation,
@@ -138,42 +141,29 @@ def load_bundle(folder: Path, backbone: str | None = None) -> Bundle:
     if not folder.exists():
         recover(folder.resolve())
     record = read_record(folder)
-    try:
-        check_digests(folder, record["files"])
+    with readable(folder):
+        check_digests(folder, record["files"], with_all=True)
         record["config"]["model"].setdefault("text_match", False)  # bundles from before it was there do without
         config = config_from(FinetuneConfig, record["config"])
-        catalog = _load_catalog(folder, record["catalog"])
         base = None if record["base"] is None else BaseModel(**record["base"])
         tuned = {name: record["files"][name] for name in TUNED[config.backbone.strategy]}
         weights = StoredWeights(folder, tuned) if tuned else None
+        if LAYOUT.adapter in tuned and base is not None:
+            read_targets(folder, config.backbone.lora, base.hub_id)
+        items = load_file(own_file(folder, LAYOUT.items))
+        catalog = load_catalog(folder, record["catalog"], len(items["known"]))
         reader = None
         if config.model.history_encoder != "sequence":
             reader = Reader.of(_open_backbone(folder, config, base, weights, backbone), catalog.texts())
-        model = _load_model(folder, config, reader)
+        model = _load_model(folder, config, items, reader)
         then, now = _then_and_now(folder, base, None if reader is None else reader.backbone)
         if reader is not None:
             check_reading(model, reader.backbone, catalog.texts()[:8], then, now)
         check_probe(model, record["probe"], then, now)
         drift = _load_drift(folder, record, config, model)
-        facts, evaluation, removed = record["facts"], record["evaluation"], tuple(record.get("removed", ()))
-        return Bundle(config, catalog, model, base, weights, facts, evaluation, drift, removed)
-    except UNREADABLE as error:
-        raise BundleError(f"{folder}: not readable as a bundle ({error}); save or download it again") from error
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The bundle's llmrec.json."""
-    path = folder / LAYOUT.settings
-    if not path.is_file():
-        raise BundleError(f"{folder} is not a bundle (no {LAYOUT.settings}); give the folder that finetune.py wrote")
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # no JSON, or no UTF-8
-        raise BundleError(f"{path} is damaged ({error}); copy or download the bundle again") from error
-    found = record.get("format") if isinstance(record, dict) else None
-    if found != FORMAT:
-        raise BundleError(f"{path}: format {found}, this llmrec reads {FORMAT}; install a matching llmrec")
-    return record
+        removed = tuple(record.get("removed", ()))
+        catalog.rows(removed)
+        return Bundle(config, catalog, model, base, weights, record["facts"], record["evaluation"], drift, removed)
 
 
 def load_untrained(folder: Path, bundle: Bundle, backbone: str | None = None) -> Backbone:
@@ -208,6 +198,8 @@ def _open_backbone(
     if base is None:
         raise BundleError(f"{folder}: this recommender knows items by id alone and cannot read text")
     name = backbone or str(packaged_copy_of(base.hub_id) or base.hub_id)
+    if backbone is None and is_download(folder) and not is_public(base.hub_id):
+        raise BundleError(f"{folder}: the base model is a place on another machine ({name}); give yours as backbone=")
     revision = base.revision if name == base.hub_id else None
     loaded = Backbone.load(replace(config.backbone, name=name, hub_id=base.hub_id, revision=revision))
     if loaded.base_fingerprint != base.fingerprint:
@@ -216,7 +208,8 @@ def _open_backbone(
             f"({differences(*_then_and_now(folder, base, loaded))}); give the right one as backbone="
         )
     if isinstance(tuned, StoredWeights):
-        _load_tuned(loaded, tuned)
+        with readable(folder):
+            _load_tuned(loaded, tuned, base)
     return loaded.requires_grad_(False)
 
 
@@ -230,10 +223,13 @@ def _then_and_now(folder: Path, base: BaseModel | None, backbone: Backbone | Non
     return then, now
 
 
-def _load_tuned(backbone: Backbone, weights: StoredWeights) -> None:
+def _load_tuned(backbone: Backbone, weights: StoredWeights, base: BaseModel) -> None:
     check_digests(weights.folder, weights.files)
     if LAYOUT.adapter in weights.files:
-        backbone.model = load_lora(backbone.model, weights.folder)
+        lora = backbone.config.lora
+        backbone.model = load_lora(
+            backbone.model, weights.folder, lora, read_targets(weights.folder, lora, base.hub_id)
+        )
         return
     state = load_file(weights.folder / LAYOUT.backbone)
     for name, parameter in backbone.model.named_parameters():
@@ -272,17 +268,18 @@ def _name_base(adapter_config: Path, base: BaseModel) -> None:
     adapter_config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-def _load_catalog(folder: Path, settings: dict[str, Any]) -> ItemCatalog:
-    fields = pq.read_table(folder / LAYOUT.catalog)
-    # Parquet has no seconds and gives milliseconds back; beside the data it keeps the schema that was saved.
-    saved = base64.b64decode(pq.read_metadata(folder / LAYOUT.catalog).metadata[b"ARROW:schema"])
-    return ItemCatalog(fields.cast(pa.ipc.read_schema(pa.py_buffer(saved))), **settings)
-
-
-def _load_model(folder: Path, config: FinetuneConfig, reader: Reader | None) -> RecommenderModel:
-    items = load_file(folder / LAYOUT.items)
-    model = RecommenderModel(replace(config.model, whiten=False), items["known"].bool(), items.get("text"), reader)
-    model.load_state_dict(load_file(folder / LAYOUT.heads), strict=True)
+def _load_model(
+    folder: Path, config: FinetuneConfig, items: dict[str, Tensor], reader: Reader | None
+) -> RecommenderModel:
+    """Weights are looked at before the model is made, so that no setting can ask for more memory than they take."""
+    settings, heads = replace(config.model, whiten=False), load_file(own_file(folder, LAYOUT.heads))
+    if reader is None:
+        with torch.device("meta"):
+            text = items["text"].to("meta") if "text" in items else None
+            sketch = RecommenderModel(settings, items["known"].to("meta"), text)
+        sketch.load_state_dict({name: weight.to("meta") for name, weight in heads.items()}, strict=True)
+    model = RecommenderModel(settings, items["known"].bool(), items.get("text"), reader)
+    model.load_state_dict(heads, strict=True)
     return model.eval()
 
 

@@ -31,7 +31,7 @@ from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import Split
 from llmrec.drift_config import DriftConfig
 from llmrec.evaluation.replay import ChainTables, Stream
-from llmrec.hub.layout import LAYOUT
+from llmrec.hub.layout import LAYOUT, own_file
 from llmrec.models.drift.environment import Arrays
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
@@ -168,8 +168,8 @@ def load_drift(
     """Items that came after the fit and that the untrained backbone has not read lie at the centre: they say nothing
     of anyone's interest.
     """
-    counts = load_numpy(folder / LAYOUT.world) if (folder / LAYOUT.world).is_file() else None
-    tensors = load_file(folder / LAYOUT.drift)
+    counts = load_numpy(own_file(folder, LAYOUT.world)) if (folder / LAYOUT.world).is_file() else None
+    tensors = load_file(own_file(folder, LAYOUT.drift))
     weights = {name.removeprefix(HEAD): weight for name, weight in tensors.items() if name.startswith(HEAD)}
     directions = weights.get("chain.direction")
     head = DriftHead(config, None if directions is None else LatentChain(torch.zeros_like(directions)))
@@ -177,8 +177,23 @@ def load_drift(
     text, centre = tensors.get("text", table), tensors.get("centre")
     if text is None or table is None or centre is None:
         text = centre = None
+    elif text.ndim != 2 or len(text) > len(table) or centre.shape != text.shape[1:]:
+        raise ValueError(f"text vectors of shape {tuple(text.shape)} for {len(table)} items")
     else:
         text = torch.cat([text, centre.expand(len(table) - len(text), -1)])
     head.requires_grad_(False).eval()
-    near = neighbours_of(tensors[CHANCE].double(), tensors[COLUMN], len(tensors[COLUMN])) if COLUMN in tensors else None
+    near = _near(tensors, 0 if table is None else len(table)) if COLUMN in tensors else None
     return FittedDrift(head, transition_half_life_days, text, centre, trained_until, counts, near)
+
+
+def _near(tensors: dict[str, Tensor], n_items: int) -> sparse.csr_array:
+    """
+    Raises:
+        ValueError: of more items than there are, or columns outside of it, where products would read beyond its ends.
+    """
+    chance, column = tensors[CHANCE], tensors[COLUMN]
+    if column.ndim != 2 or chance.shape != column.shape or len(column) > n_items:
+        raise ValueError(f"neighbours of shapes {tuple(chance.shape)} and {tuple(column.shape)} for {n_items} items")
+    near = neighbours_of(chance.double(), column, len(column))
+    near.check_format(full_check=True)
+    return near

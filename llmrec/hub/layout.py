@@ -15,6 +15,7 @@ from llmrec.errors import BundleError
 from llmrec.files import publish, room_for, sha256
 
 FORMAT = 1
+SNAPSHOTS = "snapshots"  # in the hub's cache: a folder for each revision, of links into `blobs` beside them
 
 
 @dataclass(frozen=True)
@@ -101,17 +102,42 @@ def _runs(pid: int) -> bool:
     return pid != os.getpid()
 
 
+def own_file(folder: Path, name: str) -> Path:
+    """The place of a bundle's file.
+
+    Raises:
+        BundleError: it is not there, or is elsewhere: another folder's, by its name or by a link. The hub's cache alone
+            keeps files beside the folder and links to them.
+    """
+    path, home = folder / name, folder.resolve()
+    if Path(name).name != name or not path.is_file():
+        raise BundleError(f"{folder}: {name} is missing; copy or download the bundle again")
+    there = path.resolve().parent
+    if there != home and not (home.parent.name == SNAPSHOTS and there == home.parent.parent / "blobs"):
+        raise BundleError(f"{path} is a link that leads out of the bundle, to {there}; put the file itself there")
+    return path
+
+
+def is_download(folder: Path) -> bool:
+    """Whether a bundle came from the hub, and so from somebody who does not know this machine."""
+    return folder.resolve().parent.name == SNAPSHOTS
+
+
 def digests(folder: Path) -> dict[str, str]:
     """sha256 of every file in a bundle but its settings, which hold these, and its card, which people may edit."""
     files = [path for path in sorted(folder.iterdir()) if path.name not in (LAYOUT.settings, LAYOUT.card)]
     return {path.name: sha256(path) for path in files}
 
 
-def check_digests(folder: Path, expected: dict[str, str]) -> None:
-    """Raises BundleError for files that are missing or are not what was saved."""
+def check_digests(folder: Path, expected: dict[str, str], with_all: bool = False) -> None:
+    """Raises BundleError for files that are missing or are not what was saved.
+
+    with_all: also for a file of a bundle that is there and is not among `expected`.
+    """
+    known = {*vars(LAYOUT).values()} - {LAYOUT.settings, LAYOUT.card} - expected.keys() if with_all else set()
+    if strange := [name for name in sorted(known) if (folder / name).exists()]:
+        raise BundleError(f"{folder}: {strange[0]} is not of this bundle; copy or download the bundle again")
     for name, digest in expected.items():
-        path = folder / name
-        if Path(name).name != name or not path.is_file():
-            raise BundleError(f"{folder}: {name} is missing; copy or download the bundle again")
+        path = own_file(folder, name)
         if sha256(path) != digest:
             raise BundleError(f"{path} is not the file that was saved (sha256 differs); copy or download it again")

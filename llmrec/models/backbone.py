@@ -28,7 +28,7 @@ from llmrec.config import BackboneConfig
 from llmrec.errors import BackboneError
 from llmrec.models.fast_linear import Arithmetic, fastest
 from llmrec.models.layers import Entered, keep_first_layers
-from llmrec.models.locate import locate
+from llmrec.models.locate import UNTRUSTED, WEIGHTS, locate
 from llmrec.models.packing import PackedModel
 from llmrec.models.precision import at_least_fp32
 from llmrec.models.tokens import Tokens
@@ -85,12 +85,12 @@ class Backbone(nn.Module):
         location = locate(config.name, config.hub_id)
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
-            tokenizer = AutoTokenizer.from_pretrained(location.path, revision=config.revision)
-            stored: Any = AutoConfig.from_pretrained(location.path, revision=config.revision)
+            tokenizer = AutoTokenizer.from_pretrained(location.path, revision=config.revision, **UNTRUSTED)
+            stored: Any = AutoConfig.from_pretrained(location.path, revision=config.revision, **UNTRUSTED)
             model = AutoModel.from_pretrained(
-                location.path, config=stored, revision=config.revision, dtype=torch.float32
+                location.path, config=stored, revision=config.revision, dtype=torch.float32, **WEIGHTS
             )
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # of many kinds: a damaged folder can trip any of transformers' readers
             raise BackboneError(
                 f"backbone {config.name!r} (revision {config.revision or 'default'}) cannot be loaded: {error}. "
                 "Give a folder saved by save_pretrained, or a hub id that this machine can reach"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from llmrec.errors import BackboneError
 from llmrec.models.backbone import Backbone
-from llmrec.models.locate import locate
+from llmrec.models.locate import WEIGHTS, locate
 
 LanguageTask = Literal["mlm", "clm"]
 
@@ -94,7 +94,7 @@ def _load(backbone: Backbone, task: LanguageTask) -> tuple[Any, list[str]]:
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # missing heads are told by the caller
     try:
         model, info = auto.from_pretrained(
-            path, revision=backbone.config.revision, dtype=torch.float32, output_loading_info=True
+            path, revision=backbone.config.revision, dtype=torch.float32, output_loading_info=True, **WEIGHTS
         )
     except (OSError, ValueError, KeyError) as error:
         raise BackboneError(f"objectives.{task}: {type(backbone.model).__name__} has no such head: {error}") from error

@@ -5,11 +5,16 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llmrec.errors import BackboneError
 from llmrec.models.gguf import unpacked
 
 PACKAGED_PREFIX = "packaged:"
+# Of `from_pretrained`. Where this is left open transformers asks at the terminal whether to run a repository's code,
+# and unpickles weights that are not in safetensors.
+UNTRUSTED: dict[str, Any] = {"trust_remote_code": False}
+WEIGHTS: dict[str, Any] = {"use_safetensors": True, **UNTRUSTED}
 
 
 @dataclass(frozen=True)

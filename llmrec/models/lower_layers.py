@@ -32,6 +32,33 @@ PROBED, AGREES = 4, 1e-4  # texts that are read both ways, and by how much their
 
 
 @dataclass(frozen=True)
+class StatesFile:
+    """Where states are kept, or would be. n_layers: that make them. size: in bytes."""
+
+    path: Path
+    n_layers: int
+    dtype: torch.dtype
+    size: int
+
+    @classmethod
+    def of(
+        cls, backbone: Backbone, tokens: Tokens, kept: KeptStates, cache_dir: Path | None = None
+    ) -> StatesFile | None:
+        """None where nothing is to be gained or kept."""
+        n_layers = frozen_layers(backbone.model)
+        dtype = DTYPES.get(kept, torch.float32)
+        size = len(tokens.flat) * backbone.dim * dtype.itemsize
+        if n_layers == 0 or size == 0 or kept == "none" or (kept == "auto" and size > LARGEST):
+            return None
+        name = f"{_key(backbone, n_layers, tokens)}.{str(dtype).removeprefix('torch.')}"
+        return cls((cache_dir or default_cache_dir()) / "layers" / name, n_layers, dtype, size)
+
+    @property
+    def is_whole(self) -> bool:
+        return self.path.is_file() and self.path.stat().st_size == self.size
+
+
+@dataclass(frozen=True)
 class LowerStates:
     """states: (T, D) of all texts' tokens in a row, a file mapped into memory. start, length: (N,) of each text in it.
 
@@ -52,19 +79,16 @@ class LowerStates:
         Raises:
             BackboneError: no room on the disk.
         """
-        n_layers = frozen_layers(backbone.model)
-        dtype = DTYPES.get(kept, torch.float32)
-        size = len(tokens.flat) * backbone.dim * dtype.itemsize
-        if n_layers == 0 or size == 0 or kept == "none" or (kept == "auto" and size > LARGEST):
+        file = StatesFile.of(backbone, tokens, kept, cache_dir)
+        if file is None:
             return None
-        folder = (cache_dir or default_cache_dir()) / "layers"
-        path = folder / f"{_key(backbone, n_layers, tokens)}.{str(dtype).removeprefix('torch.')}"
-        if not path.is_file() or path.stat().st_size != size:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(path, backbone, n_layers, tokens, dtype)
-        states = torch.from_file(str(path), shared=False, size=len(tokens.flat) * backbone.dim, dtype=dtype)
-        lower = cls(n_layers, states.view(-1, backbone.dim), tokens.offset[:-1], tokens.lengths)
-        return lower if lower._agrees(backbone, tokens, 1e-2 if dtype == torch.bfloat16 else AGREES) else None
+        if not file.is_whole:
+            file.path.parent.mkdir(parents=True, exist_ok=True)
+            _write(file.path, backbone, file.n_layers, tokens, file.dtype)
+        n_states = len(tokens.flat) * backbone.dim
+        states = torch.from_file(str(file.path), shared=False, size=n_states, dtype=file.dtype)
+        lower = cls(file.n_layers, states.view(-1, backbone.dim), tokens.offset[:-1], tokens.lengths)
+        return lower if lower._agrees(backbone, tokens, 1e-2 if file.dtype == torch.bfloat16 else AGREES) else None
 
     def take(self, rows: NDArray[np.int64]) -> LowerStates:
         """Of the texts at `rows` alone; nothing is copied."""

@@ -93,6 +93,14 @@ class TextCache:
         """Read those of the texts that no shard holds, each once, into shards; none of them is kept in memory."""
         return self._read_share(_keys_of(texts), self._tokens_of(texts), describe)
 
+    def missing(self, texts: Texts) -> NDArray[np.int64]:
+        """Rows (n,) of the texts that would be run through the backbone, each distinct one once."""
+        distinct, first = np.unique(_keys_of(texts), return_index=True)
+        absent = np.ones(len(distinct), dtype=np.bool_)
+        for ours, _, _ in self._held(distinct):
+            absent[ours] = False
+        return first[absent]
+
     @phase("encode")
     def vectors(self, texts: Texts, describe: str | None = "encoding item text") -> Tensor:
         """(N, D_text) of `texts`; only texts that no shard holds are run through the backbone."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from llmrec.config import BackboneConfig
+from llmrec.config import BackboneConfig, LoraConfig
 from llmrec.errors import BackboneError
 from llmrec.models.backbone import Backbone
 from llmrec.models.layers import last_layers
@@ -67,25 +67,31 @@ def report(backbone: Backbone, strategy: str) -> TransferReport:
 
 def add_lora(model: nn.Module, config: BackboneConfig) -> nn.Module:
     """The model with LoRA layers by PEFT, the only ones that train."""
-    from peft import LoraConfig as PeftLoraConfig
-    from peft import TaskType, get_peft_model
+    from peft import get_peft_model
 
     lora = config.lora
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    settings = PeftLoraConfig(
-        task_type=TaskType.FEATURE_EXTRACTION,
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        target_modules=targets if lora.last_k is None else _in_last(model, lora.last_k, targets),
-        use_dora=lora.dora,
-        use_rslora=lora.rslora,
-    )
+    settings = _peft_config(lora, targets if lora.last_k is None else _in_last(model, lora.last_k, targets))
     try:
         with _quietly():
             adapted: Any = get_peft_model(model, settings)
     except ValueError as error:
         raise BackboneError(f"lora.targets={lora.targets!r}: {error}. Linear layers here: {_linear(model)}") from error
     return adapted.eval()  # type: ignore[no-any-return]
+
+
+def _peft_config(lora: LoraConfig, targets: str | list[str]) -> Any:
+    from peft import LoraConfig as PeftLoraConfig
+    from peft import TaskType
+
+    return PeftLoraConfig(
+        task_type=TaskType.FEATURE_EXTRACTION,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=targets,
+        use_dora=lora.dora,
+        use_rslora=lora.rslora,
+    )
 
 
 def _in_last(model: nn.Module, k: int, targets: str | list[str]) -> list[str]:
@@ -109,12 +115,21 @@ def _is_linear(part: nn.Module) -> bool:
     return isinstance(part, (nn.Linear, Conv1D))
 
 
-def load_lora(model: nn.Module, folder: Path) -> nn.Module:
-    """The model with the LoRA layers that PEFT saved in `folder`."""
-    from peft import PeftModel
+def load_lora(model: nn.Module, folder: Path, lora: LoraConfig, targets: list[str]) -> nn.Module:
+    """The model with the LoRA layers that PEFT saved in `folder`, on the layers of these names.
 
+    PEFT's own description there is not read: it can ask for modules to be imported and for files to be unpickled.
+
+    Raises:
+        BackboneError: no weights in safetensors; PEFT would unpickle others.
+    """
+    from peft import PeftModel
+    from peft.utils import SAFETENSORS_WEIGHTS_NAME
+
+    if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
+        raise BackboneError(f"{folder}: no {SAFETENSORS_WEIGHTS_NAME}, and nothing else is loaded; save it as such")
     with _quietly():
-        adapted: Any = PeftModel.from_pretrained(model, str(folder))
+        adapted: Any = PeftModel.from_pretrained(model, str(folder), config=_peft_config(lora, targets))
     return adapted.eval()  # type: ignore[no-any-return]
 
 

@@ -12,7 +12,11 @@ from torch import Tensor
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.interactions import Mask
 from llmrec.data.log import Log
+from llmrec.data.movielens import MOVIELENS
+from llmrec.data.tables import HUB
+from llmrec.errors import DataError
 from llmrec.hub.bundle import Bundle
+from llmrec.hub.layout import is_download
 from llmrec.retrieval.events import Asked, Event, History, Item, Time, read_histories, rows_of, seconds_of
 from llmrec.retrieval.friends import SimilarUser, friends
 from llmrec.retrieval.item_vectors import ItemVectors
@@ -52,8 +56,17 @@ class Answers:
 
     @cached_property
     def log(self) -> Log:
-        """The log that the bundle was trained on, read again from where it was."""
-        return log_of(self._bundle, self._bundle.config.data)
+        """The log that the bundle was trained on, read again from where it was.
+
+        Raises:
+            DataError: it cannot be read; or it is a place of this machine, named by a bundle that came from elsewhere.
+        """
+        data = self._bundle.config.data
+        places = [place for place in (data.source, data.interactions, data.items) if place is not None]
+        if is_download(self._items.folder) and not all(place.startswith((MOVIELENS, HUB)) for place in places):
+            told = f"{', '.join(places)}: the log of a bundle that came from the hub; give it yourself, if you have it"
+            raise DataError("log", [told])
+        return log_of(self._bundle, data)
 
     @property
     def live(self) -> Live:

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from llmrec.data.histories import Histories, Queries
 from llmrec.data.interactions import Rows
+from llmrec.errors import DataError
 from llmrec.models.drift.chain import carry, ticks
 from llmrec.models.drift.environment import DAY
 from llmrec.retrieval.events import VERBATIM, Asked, Item, rows_of, text_of
@@ -68,6 +69,10 @@ class Asking:
         return vectors_of(self.items, [self.text])
 
 
+class UnlikelyError(DataError):
+    """An item whose chance is nothing beside the parts that it is the sum of."""
+
+
 @dataclass(frozen=True)
 class Summand:
     """A part of the chance, before it is told."""
@@ -94,8 +99,14 @@ def summands(asking: Asking) -> list[Summand]:
 
 
 def parts_of(found: Sequence[Summand], score: float, n_items: int) -> tuple[tuple[Part, ...], float, float]:
-    """Parts with their values, `start` and the chance. score: log chance, or a logit."""
+    """Parts with their values, `start` and the chance. score: log chance, or a logit.
+
+    Raises:
+        UnlikelyError: parts that cancel to within rounding.
+    """
     chance = math.fsum(summand.chance for summand in found)
+    if chance <= 0:
+        raise UnlikelyError("item", ["its chance is too small to be told in parts; ask about a likelier item"])
     above = math.log(chance * n_items)
     parts = [Part(each.term, each.place, each.chance, each.chance / chance * above, each.exact) for each in found]
     return tuple(parts), score - above, chance

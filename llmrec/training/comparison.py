@@ -32,6 +32,7 @@ from llmrec.training.drift_rows import DriftTask, drift_rows
 from llmrec.training.fit import Fitted, Task, adapt_backbone, fit_model
 from llmrec.training.mechanism import Mechanism
 from llmrec.training.membership import measure_membership
+from llmrec.training.phases import Phases
 from llmrec.training.private import spent
 from llmrec.training.scorer import ModelScorer
 from llmrec.training.sharing import rank_shared
@@ -55,10 +56,14 @@ class Compared:
 
 
 class Comparison:
-    """Fits and ranks models on one split, keeping every seed's ranking, settings and training record."""
+    """Fits and ranks models on one split, keeping every seed's ranking, settings and training record.
 
-    def __init__(self, task: Task, config: FinetuneConfig, test: Queries) -> None:
+    phases: told what time each of it takes.
+    """
+
+    def __init__(self, task: Task, config: FinetuneConfig, test: Queries, phases: Phases | None = None) -> None:
         self.task, self.config, self.test = task, config, test
+        self.phases = phases or Phases()
         self.rankings: dict[str, list[Ranking]] = defaultdict(list)
         self.settings: dict[str, Any] = {}
         self.training: list[dict[str, Any]] = []
@@ -68,7 +73,7 @@ class Comparison:
         """streams: whether it goes on counting everyone's events during the test."""
         if streams:
             self.streaming[name] = None
-        with phase("evaluate", name):
+        with phase("evaluate", name), self.phases.phase(f"rank {name}"):
             self.rankings[name].append(self._ranked(name, scorer, self.task.accelerator))
 
     def fit(
@@ -76,7 +81,7 @@ class Comparison:
     ) -> Fitted:
         """Feature transfer, or ids alone: fit, rank, record. private: if the task is."""
         task = self.task if private else replace(self.task, privacy=None)
-        with phase("fit", name):
+        with phase("fit", name), self.phases.phase(f"fit {name}"):
             fitted = fit_model(name, task, model, train, text, seed)
         self.rank(name, ModelScorer(fitted.model))
         settings = {"model": dataclasses.asdict(model), "train": dataclasses.asdict(train)}
@@ -85,7 +90,7 @@ class Comparison:
 
     def adapt(self, name: str, model: RecommenderModel, reader: Reader, seed: int) -> Progress:
         """Parameter transfer on top of a fitted model: train the backbone too, rank, record."""
-        with phase("adapt", name):
+        with phase("adapt", name), self.phases.phase(f"adapt {name}"):
             progress = adapt_backbone(name, self.task, model, self.config.adapt, reader, seed)
         self.rank(name, ModelScorer(model))
         self._record(name, seed, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
@@ -178,27 +183,31 @@ def compare(
     text: Tensor | None,
     new_reader: Callable[[], Reader] | None,
     main: str,
+    phases: Phases | None = None,
 ) -> Compared:
     """All rows of one split.
 
     text: (N, D_text) frozen vectors, or None for ids alone. new_reader: makes a fresh trainable backbone where the
-    strategy trains one. main: the name of the row that the others are compared with.
+    strategy trains one. main: the name of the row that the others are compared with. phases: of the run, to go on with.
     """
     test = queries_of_test(task.split, task.ties, config.evaluation)
-    comparison = Comparison(task, config, test)
+    comparison = Comparison(task, config, test, phases)
     drift = DriftTask.of(config.drift, task, text) if config.drift is not None else None
     fitted: list[tuple[RecommenderModel, Reader | None, Fit | None]] = []
     told: dict[str, Any] = {}
     for seed in config.seeds_of(task.split.name):
         fit = comparison.fit(main if new_reader is None else "llmrec frozen", config.model, config.train, text, seed)
-        reader = new_reader() if new_reader is not None else None
+        reader = None
+        if new_reader is not None:
+            with comparison.phases.phase(f"load {main}"):
+                reader = new_reader()
         steps = fit.progress.step
         if reader is not None:
             steps += comparison.adapt(main, fit.model, reader, seed).step
         if not fitted:
             told = _told(task, config, fit.model, reader, steps, text, seed)
         fitted.append((fit.model, reader, None if drift is None else comparison.drift(fit, seed, drift)))
-        for name, train in _sasrecs(config).items():
+        for name, train in sasrecs(config).items():
             comparison.fit(name, config.sasrec.model, train, None, seed, private=False)
     comparison.baselines(text)
     fresh = [name for name in comparison.streaming if name.startswith("drift ")][:1]
@@ -260,7 +269,8 @@ def make_task(
     )
 
 
-def _sasrecs(config: FinetuneConfig) -> dict[str, TrainConfig]:
+def sasrecs(config: FinetuneConfig) -> dict[str, TrainConfig]:
+    """Rows on ids alone by the same trainer, and how each is trained."""
     trains = {"sasrec": config.sasrec.train}
     trains["sasrec_sampled"] = replace(config.sasrec.train, negatives=SAMPLED_NEGATIVES)
     return {name: train for name, train in trains.items() if name in config.evaluation.baselines}

@@ -26,9 +26,9 @@ from llmrec.files import replace_text
 
 RECORD, LOG, CONFIG = "run.json", "log.jsonl", "config.yaml"
 MATTERS = tuple(
-    "ACCELERATE_ CUDA_ CUBLAS_ FSDP_ GLOO_ HF_ LLMREC_ LOCAL_RANK MKL_ NCCL_ OMP_ PYTHONHASHSEED PYTORCH_ RANK "
+    "ACCELERATE_ CUDA_ CUBLAS_ FSDP_ GLOO_ HF_ LLMREC_CACHE LOCAL_RANK MKL_ NCCL_ OMP_ PYTHONHASHSEED PYTORCH_ RANK "
     "TOKENIZERS_PARALLELISM TORCH_ TRANSFORMERS_ WORLD_SIZE".split()
-)  # names of variables begin so
+)  # names of variables begin so; others of LLMREC_ may hold the key of pseudonyms
 SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD", "SALT", "PEPPER", "CREDENTIAL")
 
 

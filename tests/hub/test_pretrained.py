@@ -54,7 +54,8 @@ def test_it_reads_as_the_model_in_memory(
     assert not torch.allclose(before, read(Backbone.load(BackboneConfig(name=str(path)))), atol=1e-3)
     if strategy == "lora":
         base = Backbone.load(backbone.config)
-        base.model = load_lora(base.model, tmp_path / "out" / "adapter")
+        targets = json.loads((tmp_path / "out" / "adapter" / "adapter_config.json").read_text())["target_modules"]
+        base.model = load_lora(base.model, tmp_path / "out" / "adapter", backbone.config.lora, targets)
         torch.testing.assert_close(read(base), before, atol=1e-5, rtol=0)
 
 

@@ -12,7 +12,7 @@ from llmrec.errors import BackboneError
 from llmrec.models import backbone as backbone_module
 from llmrec.models import lower_layers
 from llmrec.models.backbone import Backbone
-from llmrec.models.lower_layers import LowerStates, frozen_layers
+from llmrec.models.lower_layers import LowerStates, StatesFile, frozen_layers
 from llmrec.models.tokens import Tokens
 from llmrec.models.transfer import apply_strategy
 
@@ -52,6 +52,18 @@ def test_vectors_and_gradients_are_equal_to_the_bit(
     assert torch.equal(plain[0], ours[0])
     assert plain[1].keys() == ours[1].keys()
     assert all(torch.equal(gradient, ours[1][name]) for name, gradient in plain[1].items())
+
+
+def test_where_states_are_kept_is_known_before_they_are_made(tiny_bert: Path, tmp_path: Path) -> None:
+    backbone, tokens = tuned(tiny_bert, LAST)
+    file = StatesFile.of(backbone, tokens, "auto", tmp_path)
+    assert file is not None
+    assert not file.is_whole
+    lower = LowerStates.of(backbone, tokens, cache_dir=tmp_path)
+    assert lower is not None
+    assert file.is_whole
+    assert (file.n_layers, file.size) == (lower.n_layers, lower.states.nbytes)
+    assert StatesFile.of(backbone, tokens, "none", tmp_path) is None
 
 
 def test_a_part_of_the_catalog_in_any_order(tiny_bert: Path, tmp_path: Path) -> None:

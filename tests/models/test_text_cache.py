@@ -49,6 +49,14 @@ def test_only_new_texts_are_read(backbone: Backbone, read: list[int], tmp_path: 
     assert read == [2, 1]
 
 
+def test_what_is_missing_is_told_before_it_is_read(backbone: Backbone, read: list[int], tmp_path: Path) -> None:
+    texts = ["hats", "red shoes", "hats", "blue hats"]
+    assert sorted(TextCache(backbone, tmp_path).missing(texts)) == [0, 1, 3]
+    TextCache(backbone, tmp_path).vectors(["red shoes"])
+    assert sorted(TextCache(backbone, tmp_path).missing(texts)) == [0, 3]
+    assert read == [1]
+
+
 def test_a_damaged_shard_is_told_of_and_read_again(
     backbone: Backbone, read: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

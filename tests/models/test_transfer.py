@@ -1,5 +1,6 @@
 """Each strategy trains what it says, and refuses what it cannot do."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,7 +93,8 @@ def test_a_decoders_adapter_comes_back_from_its_folder(tiny_gpt2: Path, tiny_lla
         assert not torch.allclose(before, after, atol=1e-3)
         tuned.model.save_pretrained(tmp_path / path.name, save_embedding_layers=False)
         plain, _, _ = adapted(path, "frozen")
-        plain.model = load_lora(plain.model, tmp_path / path.name)
+        targets = json.loads((tmp_path / path.name / "adapter_config.json").read_text())["target_modules"]
+        plain.model = load_lora(plain.model, tmp_path / path.name, tuned.config.lora, targets)
         torch.testing.assert_close(plain.encode(plain.tokens(["hats"])), after)
 
 

@@ -59,6 +59,7 @@ def test_settings_are_kept_as_they_can_be_read_again(config: FinetuneConfig) -> 
 def test_the_record_is_up_to_date_at_any_time(config: FinetuneConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMREC_CACHE", "somewhere")
     monkeypatch.setenv("LLMREC_API_KEY", "hidden")
+    monkeypatch.setenv("LLMREC_PSEUDONYMS", "hidden")
     monkeypatch.setenv("HF_TOKEN", "hidden")
     opened(config)
     assert {"command", "commit", "machine", "processes", "precision", "versions"} <= record(config).keys()

@@ -1,0 +1,253 @@
+"""What a strategy's parts take on this machine: some texts read, some steps taken, some queries ranked, for real.
+
+Nothing is read whole: stored vectors of texts, and what lower layers make of them, are drawn at random, as they cost
+what real ones cost.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from llmrec.config import FinetuneConfig, TrainConfig
+from llmrec.data.histories import Queries
+from llmrec.data.interactions import Rows
+from llmrec.data.log import Log
+from llmrec.data.sources import load_log
+from llmrec.distill_config import DistillationLosses
+from llmrec.evaluation.evaluate import queries_of_test
+from llmrec.evaluation.ranking import BATCH, queries_at_once
+from llmrec.models.backbone import Backbone
+from llmrec.models.lower_layers import LowerStates, StatesFile
+from llmrec.models.reader import Reader
+from llmrec.models.recommender_model import RecommenderModel
+from llmrec.models.text_cache import TextCache
+from llmrec.models.tokens import Tokens
+from llmrec.models.transfer import apply_strategy
+from llmrec.planning.cost import NOTHING, Cost, Line, counted, timed, weight_bytes
+from llmrec.planning.steps import Stage, measure_stage
+from llmrec.planning.ways import Way, config_of, lessons
+from llmrec.training.calibration import RECENCIES, STRENGTHS
+from llmrec.training.comparison import make_task, sasrecs
+from llmrec.training.distillation import DistillationObjective
+from llmrec.training.fit import calibrate, mean_ndcg, new_model, rank_sharded
+from llmrec.training.losses import LOGITS_AT_ONCE_GPU
+from llmrec.training.objectives import Objective, RecommendationObjective
+from llmrec.training.phases import peak_mib
+from llmrec.training.scorer import ModelScorer
+
+SAMPLED_TOKENS = 1 << 14  # of the catalog, that are read
+CUDA_BYTES = 512 << 20  # that a process takes on a GPU before it holds a tensor
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """load: a backbone and the catalog in its tokens. Of the whole catalog, read: texts that no cache holds; lower:
+    what the layers below those that train make of it, once; renew: the catalog as it is read in training. ndcg, matched
+    (by nearness of texts too), calibrate, rank: by queries. beside: the rows that the same loop trains on ids alone.
+    peak_mib: of this process, and of what a run maps from files. gpu_bytes: of one process, the most at a time.
+    """
+
+    way: Way
+    load: Cost
+    read: Cost
+    lower: Cost
+    renew: Cost
+    fit: Stage
+    adapt: Stage | None
+    beside: tuple[Stage, ...]
+    ndcg: Line
+    matched: Line
+    calibrate: Line
+    rank: Line
+    peak_mib: float
+    gpu_bytes: int
+    causal: bool
+
+    @property
+    def trains(self) -> int:
+        return (self.adapt or self.fit).trains
+
+
+def measure(config: FinetuneConfig, way: Way, n_steps: int, gpus: int) -> Measured:
+    """In a process of its own, if `peak_mib` is to mean something.
+
+    Raises:
+        BackboneError, ConfigError: this backbone, or this configuration, cannot be transferred so.
+    """
+    config = config_of(config, way)
+    with TemporaryDirectory() as folder:
+        config = replace(config, output=Path(folder), resume=False, trackers=())
+        return _Measurement(config, way, n_steps, gpus).result()
+
+
+class _Measurement:
+    """The pieces of one strategy's run. sample: catalog rows that stand for all, of `scale` times their tokens."""
+
+    def __init__(self, config: FinetuneConfig, way: Way, n_steps: int, gpus: int) -> None:
+        self.config, self.way, self.n_steps, self.gpus = config, way, n_steps, gpus
+        self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
+        self.log: Log = load_log(config.data)
+        self.load = timed(self._load)
+        self.sample, self.scale = sample_of(self.reader.tokens)
+        by_itself = config.model.history_encoder == "sequence"
+        self.task = make_task(
+            config.split.names[0], self.log, config, self.accelerator, None if by_itself else self.reader
+        )
+        self.kept = 0  # bytes that a run maps from files
+
+    def _load(self) -> None:
+        backbone = Backbone.load(self.config.backbone).to(self.accelerator.device)
+        self.reader = Reader.of(backbone, self.log.catalog.texts())
+
+    def result(self) -> Measured:
+        config, backbone = self.config, self.reader.backbone
+        frozen_bytes, read = weight_bytes(backbone), self._read()
+        apply_strategy(backbone, config.backbone)
+        text = torch.randn(self.log.n_items, backbone.dim) / backbone.dim**0.5
+        model = new_model(self.task.split, config.model, text, 0, reader=self.task.reader)
+        fit = self._stage(RecommendationObjective(model), config.train)
+        lower, renew, adapt = NOTHING, NOTHING, None
+        if self.way != "frozen":
+            lower = self._lower()
+            renew = self._reading(lambda: self.reader.encode(self.sample), self.sample) * self.scale
+            adapt = self._adapt(model)
+        test = queries_of_test(self.task.split, self.task.ties, config.evaluation)
+        stages = [stage for stage in (fit, adapt) if stage is not None]
+        twice = frozen_bytes if self.way in ("last_k", "lora", "full") else 0  # a run has the frozen backbone as well
+        return Measured(
+            way=self.way,
+            load=self.load,
+            read=read,
+            lower=lower,
+            renew=renew,
+            fit=fit,
+            adapt=adapt,
+            beside=self._beside(),
+            ndcg=self._line(self.task.valid, lambda queries: self._validate(model, queries)),
+            calibrate=self._line(self.task.valid, lambda queries: self._calibrate(model, queries)),
+            matched=self._line(self.task.valid, lambda queries: self._validate(model, queries, matched=True)),
+            rank=self._line(test, lambda queries: self._rank(model, queries)),
+            peak_mib=peak_mib() + (self.kept + twice) / MIB,
+            gpu_bytes=CUDA_BYTES + frozen_bytes + self._working() + max(stage.footprint.total for stage in stages),
+            causal=backbone.causal,
+        )
+
+    def _read(self) -> Cost:
+        """Of what a run's first reading would find in no cache."""
+        backbone, lengths = self.reader.backbone, self.reader.tokens.lengths
+        rows = np.arange(len(lengths))
+        if self.way != "distil":
+            rows = TextCache(backbone).missing(self.log.catalog.texts())
+        tokens = self.reader.tokens.take(self.sample)
+        backbone.encode(tokens)  # the first time more is prepared than read
+        share = float(lengths[rows].sum()) / max(float(lengths[self.sample].sum()), 1)
+        return self._reading(lambda: backbone.encode(tokens), self.sample) * share
+
+    def _reading(self, read: Callable[[], object], rows: Rows) -> Cost:
+        """Counted as a GPU reads, in padded batches."""
+        cost = timed(read)
+        if not self.gpus:
+            return cost
+        with torch.no_grad():
+            work = counted(lambda: self.reader.read(rows))
+        return replace(cost, flops=work.flops, calls=work.calls)
+
+    def _lower(self) -> Cost:
+        """What the layers that do not train take for the catalog; from now on the reader begins above them."""
+        reader, kept, folder = self.reader, self.config.backbone.kept_states, self.config.output
+        backbone, tokens = reader.backbone, reader.tokens
+        file = StatesFile.of(backbone, tokens, kept)
+        if file is None:
+            return NOTHING
+        some = tokens.take(self.sample)
+        known = timed(lambda: StatesFile.of(backbone, some, kept))  # takes the same for any catalog
+        began = timed(lambda: LowerStates.of(backbone, some, kept, folder))
+        if LowerStates.of(backbone, some, kept, folder) is None:  # a model that cannot be entered there
+            return NOTHING
+        longest = int(tokens.lengths.max(initial=1))
+        states, start = torch.randn(longest, backbone.dim), np.zeros(len(tokens), dtype=np.int64)
+        self.reader, self.kept = (
+            replace(reader, lower=LowerStates(file.n_layers, states, start, tokens.lengths)),
+            file.size,
+        )
+        return known if file.is_whole else known + (began + known * -1) * self.scale
+
+    def _adapt(self, model: RecommenderModel) -> Stage:
+        if self.way != "distil":
+            return self._stage(RecommendationObjective(model, self.reader), self.config.adapt)
+        objective = DistillationObjective(copy.deepcopy(model), self.reader, model, DistillationLosses())
+        stage = self._stage(objective, lessons(self.config.adapt, self.log.n_items))
+        model.requires_grad_(True)
+        return stage
+
+    def _beside(self) -> tuple[Stage, ...]:
+        if self.way != "frozen":
+            return ()
+        stages = []
+        for train in sasrecs(self.config).values():
+            model = new_model(self.task.split, self.config.sasrec.model, None, 0)
+            stages.append(self._stage(RecommendationObjective(model), train))
+        return tuple(stages)
+
+    def _stage(self, objective: Objective, config: TrainConfig) -> Stage:
+        return measure_stage(self.task, objective, config, self.n_steps, self.gpus)
+
+    def _validate(self, model: RecommenderModel, queries: Queries, matched: bool = False) -> None:
+        _match_texts(model, matched)
+        mean_ndcg(replace(self.task, valid=queries), ModelScorer(model))
+
+    def _calibrate(self, model: RecommenderModel, queries: Queries) -> None:
+        """As it goes where nearness of texts counts, which it may not by these vectors."""
+        calibrate(replace(self.task, valid=queries), model)
+        match = model.items.match
+        for _ in RECENCIES[1:] if match is not None and float(match.strength) == 0 else ():
+            self._validate(model, queries, matched=True)
+
+    def _rank(self, model: RecommenderModel, queries: Queries) -> None:
+        _match_texts(model, True)
+        rank_sharded(self.task, ModelScorer(model), queries, max(self.config.evaluation.cutoffs))
+
+    def _line(self, queries: Queries, work: Callable[[Queries], object]) -> Line:
+        """Through one batch of queries and three, spread over all."""
+        few = min(BATCH, max(len(queries) // 3, 1))
+        points = []
+        for n in (few, few, min(3 * few, len(queries))):  # the first one warms up
+            some = queries.take(np.linspace(0, len(queries) - 1, n).astype(np.int64))
+            cost = timed(lambda some=some: work(some))  # type: ignore[misc]
+            if self.gpus:
+                gpu = counted(lambda some=some: work(some))  # type: ignore[misc]
+                cost = replace(cost, flops=gpu.flops, calls=gpu.calls)
+            points.append((n, cost))
+        return Line.through(*points[1:])
+
+    def _working(self) -> int:
+        """Bytes of logits that come and go, in training or in ranking."""
+        n_items, trained = self.log.n_items, 0
+        if "full" in (self.config.train.negatives, self.config.adapt.negatives):
+            targets = max(self.config.train.batch_targets, self.config.adapt.batch_targets) // max(self.gpus, 1)
+            trained = 4 * min(targets * n_items, LOGITS_AT_ONCE_GPU)
+        return max(trained, 2 * 4 * queries_at_once(n_items) * n_items)
+
+
+def _match_texts(model: RecommenderModel, on: bool) -> None:
+    """Where it is on, vectors to rank by are longer."""
+    if model.items.match is not None:
+        model.items.match.set(STRENGTHS[-1] if on else 0.0, RECENCIES[0])
+
+
+def sample_of(tokens: Tokens) -> tuple[Rows, float]:
+    """Rows of texts of all lengths, about SAMPLED_TOKENS in all, and how many times their tokens the catalog has."""
+    total = max(int(tokens.lengths.sum()), 1)
+    n = int(np.ceil(len(tokens) * min(SAMPLED_TOKENS / total, 1)))
+    places = ((np.arange(n) + 0.5) * len(tokens) / max(n, 1)).astype(np.int64)
+    rows = np.argsort(tokens.lengths, kind="stable")[places]
+    return rows, total / max(int(tokens.lengths[rows].sum()), 1)

@@ -1,0 +1,184 @@
+"""A plan: every strategy measured by itself, what a run of it would take, and which one to use."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from llmrec.config import FinetuneConfig
+from llmrec.data.sources import load_log
+from llmrec.errors import ConfigError, DataError, LlmrecError
+from llmrec.planning.choice import Choice, Facts, Limits, Option, choose
+from llmrec.planning.measure import MIB, Measured, measure
+from llmrec.planning.predict import Name, Phase, phases_of
+from llmrec.planning.ways import WAYS, Way, config_of
+from llmrec.planning.work import work_of
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run is to have. gpus: 0 for this machine's CPU. tflops: that one of them keeps up."""
+
+    gpus: int
+    tflops: float
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A strategy's run. phases: here, by one process. gpu_phases: of one of the processes on GPUs. peak_gib, gpu_gib:
+    of one process. refused: why there can be no such run.
+    """
+
+    way: Way
+    trains: int = 0
+    phases: tuple[Phase, ...] = ()
+    gpu_phases: tuple[Phase, ...] = ()
+    peak_gib: float = 0.0
+    gpu_gib: float = 0.0
+    refused: str = ""
+
+    def seconds(self, machine: Machine, cpu: bool = False) -> dict[Name, float]:
+        """By phase, where it is to run; `cpu`: of the processor, here, however busy it is."""
+        by_name: dict[Name, float] = defaultdict(float)
+        for phase in self.gpu_phases if machine.gpus and not cpu else self.phases:
+            spent = phase.total.cpu if cpu else phase.seconds(machine.tflops if machine.gpus else None)
+            by_name[phase.name] += spent
+        return dict(by_name)
+
+    def option(self, machine: Machine) -> Option:
+        seconds = self.seconds(machine)
+        busiest = max(seconds, key=lambda name: seconds[name], default="")
+        gib = self.gpu_gib if machine.gpus else self.peak_gib
+        return Option(self.way, sum(seconds.values()) / 3600, gib, busiest, self.refused)
+
+
+@dataclass(frozen=True)
+class Plan:
+    source: str
+    facts: Facts
+    machine: Machine
+    here: str
+    options: tuple[Planned, ...]
+    choice: Choice
+
+
+def make_plan(
+    config: FinetuneConfig, machine: Machine, ways: Sequence[Way] = WAYS, n_steps: int = 4, alone: bool = True
+) -> Plan:
+    """Measure the strategies of `ways`. alone: each in a process of its own, which its peak memory needs.
+
+    Raises:
+        ConfigError: nothing to compare, a limit that cannot be, or training that is private.
+    """
+    if config.privacy is not None:
+        raise ConfigError("privacy: private training takes other steps, which no plan measures; plan without privacy")
+    limits = (machine.limits.gib, machine.limits.hours)
+    if (
+        not ways
+        or n_steps < 1
+        or machine.gpus < 0
+        or machine.tflops <= 0
+        or any(limit is not None and limit <= 0 for limit in limits)
+    ):
+        raise ConfigError(
+            f"strategies={list(ways)}, steps={n_steps}, gpus={machine.gpus}, tflops={machine.tflops}, memory and hours="
+            f"{limits}: name a strategy, a step and limits above 0"
+        )
+    log, causal = load_log(config.data), False
+    planned: list[Planned] = []
+    for way in tqdm(ways, desc="measuring", unit="strategy", disable=None, leave=False):
+        try:
+            work = [work_of(log, config_of(config, way), split) for split in config_of(config, way).split.names]
+            measured = _measured(config, way, n_steps, machine.gpus, alone)
+        except LlmrecError as error:
+            planned.append(Planned(way, refused=str(error)))
+            continue
+        except BrokenProcessPool:
+            planned.append(Planned(way, refused="measuring it ended its process, as where memory runs out"))
+            continue
+        causal = causal or measured.causal
+        planned.append(
+            Planned(
+                way,
+                measured.trains,
+                tuple(phases_of(work, measured)),
+                tuple(phases_of(work, measured, machine.gpus)) if machine.gpus else (),
+                measured.peak_mib * MIB / GIB,
+                measured.gpu_bytes / GIB,
+            )
+        )
+    options = tuple(_with_rows_beside(planned))
+    facts = Facts(log.facts.n_events, log.facts.n_items, causal)
+    choice = choose([option.option(machine) for option in options], machine.limits, facts)
+    here = f"{torch.get_num_threads()} thread(s) of this machine" + (
+        " and its GPU" if torch.cuda.is_available() else ""
+    )
+    return Plan("\n".join(log.facts.lines()), facts, machine, here, options, choice)
+
+
+def _measured(config: FinetuneConfig, way: Way, n_steps: int, gpus: int, alone: bool) -> Measured:
+    if not alone:
+        return measure(config, way, n_steps, gpus)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(measure, config, way, n_steps, gpus).result()
+
+
+def _with_rows_beside(planned: Sequence[Planned]) -> list[Planned]:
+    """Rows on ids alone are the same beside each strategy, and were measured once; a student's teacher comes first."""
+    frozen = next((option for option in planned if option.way == "frozen" and not option.refused), None)
+    if frozen is None:
+        return list(planned)
+
+    def beside(phases: Sequence[Phase], way: Way) -> tuple[Phase, ...]:
+        rows = tuple(phase for phase in phases if phase.name == "beside")
+        return rows if way != "distil" else tuple(replace(phase, name="teacher") for phase in phases)
+
+    return [
+        option
+        if option.way == "frozen" or option.refused
+        else replace(
+            option,
+            phases=option.phases + beside(frozen.phases, option.way),
+            gpu_phases=option.gpu_phases + beside(frozen.gpu_phases, option.way),
+        )
+        for option in planned
+    ]
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(plan), indent=1) + "\n", encoding="utf-8")
+
+
+def read_plan(path: Path) -> Plan:
+    """Raises DataError where the file is no plan."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        machine, choice = record["machine"], record["choice"]
+        options = []
+        for option in record["options"]:
+            phases = {key: tuple(map(Phase.of_record, option[key])) for key in ("phases", "gpu_phases")}
+            options.append(Planned(**{**option, **phases}))
+        return Plan(
+            record["source"],
+            Facts(**record["facts"]),
+            Machine(**{**machine, "limits": Limits(**machine["limits"])}),
+            record["here"],
+            tuple(options),
+            Choice(choice["way"], tuple(choice["reasons"])),
+        )
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(str(path), [f"not a plan ({error}); expected what `llmrec plan --output` wrote"]) from error
