@@ -10,7 +10,7 @@ from dataclasses import is_dataclass
 from inspect import signature
 from typing import Any
 
-from llmrec.bounds import check_bounds, check_text
+from llmrec.config.bounds import check_bounds, check_text
 from llmrec.ending import one_message
 from llmrec.logs import Console, detach, tell_everything, to_console
 
@@ -60,7 +60,7 @@ def _parsed(arguments: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
     """The function of a verb and what to call it with. Exits with usage and the reason where an argument is wrong."""
     from jsonargparse import ArgumentParser
 
-    from llmrec.strict_yaml import use_strict_yaml
+    from llmrec.config.strict_yaml import use_strict_yaml
 
     mode = use_strict_yaml()
     parser = ArgumentParser(prog="llmrec", description="Pretrained language models as recommenders.", parser_mode=mode)

@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from llmrec.config.recommend import RecommendConfig
 from llmrec.data.log import Log
 from llmrec.errors import ConfigError
 from llmrec.hub.layout import LAYOUT
 from llmrec.models.topk import Found
-from llmrec.recommend_config import RecommendConfig
 from llmrec.recommender import Recommender
 from llmrec.retrieval.events import seconds_of
 from llmrec.retrieval.users import Users

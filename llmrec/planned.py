@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llmrec.asked import log_config
 from llmrec.config import DataConfig, FinetuneConfig
-from llmrec.config_files import parse_config
+from llmrec.config.files import parse_config
 from llmrec.errors import ConfigError
 from llmrec.evaluation.results import Report
 from llmrec.planning.choice import Limits

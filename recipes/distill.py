@@ -12,9 +12,9 @@ import dataclasses
 import logging
 import time
 
-from llmrec.config_files import run_recipe
+from llmrec.config.distill import DistillConfig
+from llmrec.config.files import run_recipe
 from llmrec.data.sources import load_log
-from llmrec.distill_config import DistillConfig
 from llmrec.errors import ConfigError
 from llmrec.evaluation.evaluate import make_report, primary_metric, queries_of_test
 from llmrec.evaluation.figures import write_figures

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import time
 
-from llmrec.config_files import run_recipe
+from llmrec.config.encode import EncodeConfig
+from llmrec.config.files import run_recipe
 from llmrec.data.sources import load_catalog
-from llmrec.encode_config import EncodeConfig
 from llmrec.models.backbone import Backbone
 from llmrec.models.text_cache import TextCache
 from llmrec.training.launch import join, total

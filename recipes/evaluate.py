@@ -13,9 +13,9 @@ import logging
 import time
 
 from llmrec.asked import bundle_and_log, seen_in_training
-from llmrec.config_files import run_recipe
+from llmrec.config.evaluate import EvaluateConfig
+from llmrec.config.files import run_recipe
 from llmrec.data.splits import make_split
-from llmrec.evaluate_config import EvaluateConfig
 from llmrec.evaluation.report import write_report
 from llmrec.evaluation.tables import render_slices
 from llmrec.training.launch import join, provenance

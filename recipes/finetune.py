@@ -13,7 +13,7 @@ import logging
 import time
 
 from llmrec.config import FinetuneConfig
-from llmrec.config_files import run_recipe
+from llmrec.config.files import run_recipe
 from llmrec.data.sources import load_log
 from llmrec.evaluation.drift import portrait
 from llmrec.evaluation.evaluate import make_report

@@ -16,7 +16,8 @@ import dataclasses
 import logging
 import time
 
-from llmrec.config_files import run_recipe
+from llmrec.config.files import run_recipe
+from llmrec.config.pretrain import PretrainConfig
 from llmrec.data.sources import load_log
 from llmrec.hub.bundle import BaseModel
 from llmrec.hub.layout import check_destination
@@ -24,7 +25,6 @@ from llmrec.hub.pretrained import RECORD, save_pretrained
 from llmrec.models.backbone import Backbone
 from llmrec.models.lm_head import make_head
 from llmrec.models.transfer import apply_strategy
-from llmrec.pretrain_config import PretrainConfig
 from llmrec.training.corpus import make_corpus
 from llmrec.training.launch import provenance, start
 from llmrec.training.pretrain import Pretrainer, make_readings, run_of

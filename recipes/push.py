@@ -14,8 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from llmrec import Recommender
-from llmrec.config_files import run_recipe
-from llmrec.push_config import PushConfig
+from llmrec.config.files import run_recipe
+from llmrec.config.push import PushConfig
 
 N_HISTORIES, LENGTH = 8, 5
 

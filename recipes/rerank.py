@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import time
 
-from llmrec.config_files import run_recipe
+from llmrec.config.files import run_recipe
+from llmrec.config.rerank import RerankConfig
 from llmrec.data.sources import load_log
 from llmrec.data.splits import make_split
 from llmrec.errors import ConfigError
@@ -32,7 +33,6 @@ from llmrec.evaluation.tables import render_table
 from llmrec.hub.first_stage import first_stages
 from llmrec.models.backbone import Backbone
 from llmrec.models.likelihood import Likelihood
-from llmrec.rerank_config import RerankConfig
 from llmrec.training.launch import provenance, start
 
 RANDOM_ORDERS = 5

@@ -12,7 +12,8 @@ import dataclasses
 import logging
 import time
 
-from llmrec.config_files import run_recipe
+from llmrec.config.files import run_recipe
+from llmrec.config.transfer import TransferConfig
 from llmrec.data.sources import load_log
 from llmrec.evaluation.evaluate import make_report, primary_metric, queries_of_test
 from llmrec.evaluation.figures import write_figures
@@ -27,7 +28,6 @@ from llmrec.training.comparison import Comparison, make_task
 from llmrec.training.domains import Domain, Schooling, chosen, source_domain, verdict
 from llmrec.training.launch import provenance, start
 from llmrec.training.scorer import ModelScorer
-from llmrec.transfer_config import TransferConfig
 
 logger = logging.getLogger("llmrec.recipes.transfer")
 

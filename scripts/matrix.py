@@ -28,7 +28,7 @@ HEAVY = re.compile(r"(torch|triton|accelerate|peft|nvidia-[\w-]+|cuda-[\w-]+)(==
 TOOLS = ("pytest>=8.2", "hypothesis>=6.100")
 HOSTILE = ("audit", "columns_of_any_type", "bytes_that_were_damaged")
 LIGHT_TESTS = (
-    "tests/data", "tests/test_config_files.py", "tests/test_ending.py", "tests/test_layers.py",
+    "tests/data", "tests/config", "tests/test_ending.py", "tests/test_layers.py",
     *(f"tests/hostile/test_logs.py::test_{name}" for name in HOSTILE),
     "--ignore=tests/data/test_batches.py",
     "--deselect=tests/test_layers.py::test_public_names_lead_somewhere[Recommender]",

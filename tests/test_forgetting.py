@@ -15,11 +15,11 @@ import torch
 
 from llmrec.cli import main
 from llmrec.config import DataConfig
+from llmrec.config.data import PseudonymConfig
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.data.splits import make_split
 from llmrec.data.traces import files_in, traces
-from llmrec.data_config import PseudonymConfig
 from llmrec.errors import ConfigError
 from llmrec.forgetting import Wish, forget
 from llmrec.forgotten import Forgotten
@@ -243,7 +243,7 @@ def test_the_command_line_tells_what_stays(world: World, capsys: pytest.CaptureF
 
 def test_what_to_train_anew_by_is_a_recipe_s_configuration(world: World) -> None:
     from llmrec.config import FinetuneConfig
-    from llmrec.config_files import parse_config
+    from llmrec.config.files import parse_config
 
     forget(world.wish())
     found = parse_config(FinetuneConfig, ["--config", str(world.folder / "out" / "finetune.yaml")])

@@ -16,11 +16,8 @@ import llmrec
 ROOT = Path(__file__).resolve().parents[1]
 # Top to bottom.
 LAYERS = (
-    "errors versions files logs ending strict_yaml run_config model_config backbone_config data_config drift_config "
-    "privacy_config config transfer_config distill_config pretrain_config rerank_config push_config encode_config "
-    "evaluate_config recommend_config bounds config_files data models evaluation training planning hub retrieval "
-    "recommender explained everyone service asked planned forgotten forgetting privacy questions sharing serving verbs "
-    "cli"
+    "errors versions files logs ending config data models evaluation training planning hub retrieval recommender "
+    "explained everyone service asked planned forgotten forgetting privacy questions sharing serving verbs cli"
 ).split()
 DATA = "interactions catalog sources splits histories batches negatives synthetic audit".split()
 HEAVY = {"torch", "transformers", "peft", "accelerate", "datasets", "pandas", "scipy", "matplotlib"}

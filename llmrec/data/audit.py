@@ -11,13 +11,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from llmrec.config import SplitName
+from llmrec.config.data import ScrubConfig
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Interactions, Mask, Rows
 from llmrec.data.log import Log, LogFacts
 from llmrec.data.scrub import Scrubber, counted
 from llmrec.data.splits import Split, leave_one_out
 from llmrec.data.timestamps import iso
-from llmrec.data_config import ScrubConfig
 from llmrec.errors import ConfigError, DataError
 
 WEEK = 7 * 86_400  # seconds

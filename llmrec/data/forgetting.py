@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from llmrec.config.data import DataConfig
 from llmrec.data.ids import encode_ids
 from llmrec.data.interactions import Mask
 from llmrec.data.pseudonyms import UserNames
 from llmrec.data.tables import read_events, written_files
-from llmrec.data_config import DataConfig
 from llmrec.errors import DataError
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from llmrec.data_config import PseudonymConfig
+from llmrec.config.data import PseudonymConfig
 from llmrec.errors import ConfigError
 
 PSEUDONYM = re.compile(r"p-[0-9a-f]{32}")

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmrec.data_config import Detail, ScrubConfig
+from llmrec.config.data import Detail, ScrubConfig
 from llmrec.errors import ConfigError
 
 # What a text needs to be looked at: most have none of it, and are no Python objects then.

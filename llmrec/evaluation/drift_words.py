@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from llmrec.drift_config import FOREVER
+from llmrec.config.drift import FOREVER
 from llmrec.evaluation.columns import aligned
 from llmrec.evaluation.drift import Decay, Periods, Portrait, Shares, States
 from llmrec.evaluation.drift_user import AHEAD_DAYS, Interest, UserDrift

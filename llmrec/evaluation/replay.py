@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Interactions, Rows, Ties
 from llmrec.data.splits import Split
-from llmrec.drift_config import DriftConfig
 from llmrec.evaluation.ranking import Scorer
 from llmrec.models.drift.environment import DAY, Arrays, Environment
 from llmrec.models.drift.head import DriftHead, Moves, Recent

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from llmrec.config.rerank import LikelihoodScore, PromptConfig
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Mask, Rows
 from llmrec.data.splits import Split
@@ -21,7 +22,6 @@ from llmrec.evaluation.metrics import Values
 from llmrec.evaluation.ranking import Ranking, ScoreError, Scorer, masked_items
 from llmrec.models.likelihood import Ids, Likelihood
 from llmrec.models.tokens import Tokens
-from llmrec.rerank_config import LikelihoodScore, PromptConfig
 
 _QUERIES_AT_ONCE = 256
 

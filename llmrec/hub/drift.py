@@ -27,9 +27,9 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
+from llmrec.config.drift import DriftConfig
 from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import Split
-from llmrec.drift_config import DriftConfig
 from llmrec.evaluation.replay import ChainTables, Stream
 from llmrec.hub.layout import LAYOUT, own_file
 from llmrec.models.drift.environment import Arrays

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple
 from pathlib import Path
 
+from llmrec.config.rerank import RerankConfig
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Ties
 from llmrec.data.log import Log
@@ -12,7 +13,6 @@ from llmrec.data.splits import VALID, Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.baselines import BASELINES, BaselineTask, Fitted, Tuning, fit_baselines
 from llmrec.hub.bundle import load_bundle
-from llmrec.rerank_config import RerankConfig
 from llmrec.training.scorer import ModelScorer
 
 BUNDLE = "bundle"

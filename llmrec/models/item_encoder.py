@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from llmrec.model_config import ModelConfig
+from llmrec.config.model import ModelConfig
 from llmrec.models.text_match import TextMatch
 
 

@@ -17,11 +17,11 @@ import torch
 from accelerate import Accelerator
 
 from llmrec.config import FinetuneConfig, TrainConfig
+from llmrec.config.distill import DistillationLosses
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Rows
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
-from llmrec.distill_config import DistillationLosses
 from llmrec.evaluation.evaluate import queries_of_test
 from llmrec.evaluation.ranking import BATCH, queries_at_once
 from llmrec.models.backbone import Backbone

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from llmrec.config import FinetuneConfig, TrainConfig
-from llmrec.distill_config import DistillConfig
+from llmrec.config.distill import DistillConfig
 from llmrec.training.losses import FULL_ITEMS
 
 Way = Literal["frozen", "last_k", "lora", "full", "distil"]

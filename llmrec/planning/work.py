@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrec.config import FinetuneConfig, SplitName, TrainConfig
+from llmrec.config.model import ModelConfig
 from llmrec.data.batches import epoch_batches, training_windows
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Ties
 from llmrec.data.log import Log
 from llmrec.data.splits import VALID, Split, make_split
 from llmrec.evaluation.evaluate import queries_of_test
-from llmrec.model_config import ModelConfig
 from llmrec.training.comparison import sasrecs
 
 

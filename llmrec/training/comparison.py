@@ -13,6 +13,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from llmrec.config import FinetuneConfig, SplitName, TrainConfig
+from llmrec.config.model import ModelConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Ties
 from llmrec.data.log import Log
@@ -23,7 +24,6 @@ from llmrec.evaluation.ranking import Ranking, Scorer, sample_queries
 from llmrec.evaluation.results import Evaluated, Protocol
 from llmrec.evaluation.slices import make_slices
 from llmrec.logs import phase
-from llmrec.model_config import ModelConfig
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from llmrec.config import FinetuneConfig
+from llmrec.config.distill import DistillationLosses
 from llmrec.data.batches import HistoryBatch
-from llmrec.distill_config import DistillationLosses
 from llmrec.errors import ConfigError
 from llmrec.evaluation.results import Evaluated
 from llmrec.models.backbone import Backbone

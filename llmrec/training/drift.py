@@ -18,9 +18,9 @@ from accelerate import Accelerator
 from scipy import sparse
 from torch import Tensor
 
+from llmrec.config.drift import DriftTerm
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Rows
-from llmrec.drift_config import DriftTerm
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import Scorer, masked_items, sample_queries
 from llmrec.evaluation.replay import DAILY, Stream, World, counts_of, moves_of, parts_of, recent_of

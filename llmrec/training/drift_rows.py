@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
+from llmrec.config.drift import FOREVER, DriftConfig, DriftTerm
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import VALID
-from llmrec.drift_config import FOREVER, DriftConfig, DriftTerm
 from llmrec.evaluation.ranking import Scorer
 from llmrec.evaluation.replay import DAILY, FROZEN, ChainTables, DriftScorer, Stream, TermScorer
 from llmrec.models.drift.neighbours import text_vectors

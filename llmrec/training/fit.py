@@ -16,17 +16,17 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from llmrec.config import Resume, TrainConfig
+from llmrec.config.model import ModelConfig
+from llmrec.config.run import CheckpointConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Rows, Ties
 from llmrec.data.splits import Split
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import Ranking, Scorer
-from llmrec.model_config import ModelConfig
 from llmrec.models.knowledge import Knowledge, take_over
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.run_config import CheckpointConfig
 from llmrec.training.calibration import choose_match, new_item_logits, novelty_of
 from llmrec.training.checkpoints import Progress
 from llmrec.training.gathering import shards_wanted

@@ -18,10 +18,10 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import InitProcessGroupKwargs, patch_environment, set_seed
 
 from llmrec.config import FinetuneConfig
+from llmrec.config.evaluate import EvaluateConfig
+from llmrec.config.pretrain import PretrainConfig
+from llmrec.config.rerank import RerankConfig
 from llmrec.errors import ConfigError
-from llmrec.evaluate_config import EvaluateConfig
-from llmrec.pretrain_config import PretrainConfig
-from llmrec.rerank_config import RerankConfig
 from llmrec.training.gathering import shards_wanted
 from llmrec.training.record import open_record
 from llmrec.versions import package_versions

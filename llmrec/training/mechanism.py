@@ -20,9 +20,9 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from llmrec.config import FinetuneConfig
+from llmrec.config.privacy import PrivacyConfig
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
-from llmrec.privacy_config import PrivacyConfig
 
 SUMMED = 4  # draws to one number of noise: their floats do not give away the sum's (Holohan & Braghin 2021, 5.1)
 

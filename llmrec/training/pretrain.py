@@ -19,11 +19,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from llmrec.config.pretrain import Objective, PretrainConfig, StepsConfig
 from llmrec.data.interactions import Rows
 from llmrec.errors import ConfigError
 from llmrec.logs import phase
 from llmrec.models.tokens import Tokens
-from llmrec.pretrain_config import Objective, PretrainConfig, StepsConfig
 from llmrec.training.checkpoints import (
     Progress,
     load_checkpoint,

@@ -21,10 +21,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from llmrec.config import Resume, TrainConfig
+from llmrec.config.run import CheckpointConfig
 from llmrec.data.batches import HistoryBatch, Windows, epoch_batches, window_batch
 from llmrec.data.interactions import Rows
 from llmrec.logs import phase
-from llmrec.run_config import CheckpointConfig
 from llmrec.training.checkpoints import (
     Progress,
     load_checkpoint,

@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional
 
 from llmrec.config import FinetuneConfig
-from llmrec.config_files import run_recipe
+from llmrec.config.files import run_recipe
 from llmrec.data.sources import load_log
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader

@@ -27,12 +27,12 @@ from machine import describe, write_record
 from torch import Tensor
 
 from llmrec.config import BackboneConfig, DataConfig, LoraConfig
+from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Rows
 from llmrec.data.sources import load_log
 from llmrec.evaluation.columns import aligned
-from llmrec.model_config import ModelConfig
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel

@@ -21,7 +21,7 @@ from typing import Any
 from machine import describe, write_record
 
 from llmrec.config import FinetuneConfig
-from llmrec.config_files import parse_config
+from llmrec.config.files import parse_config
 from llmrec.evaluation.columns import aligned
 from llmrec.evaluation.report import read_report
 from llmrec.planning.choice import Limits

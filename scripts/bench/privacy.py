@@ -32,6 +32,7 @@ from llmrec.config import (
     SplitConfig,
     TrainConfig,
 )
+from llmrec.config.privacy import MembershipConfig, PrivacyConfig
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.evaluation.columns import aligned
@@ -41,7 +42,6 @@ from llmrec.evaluation.membership import Attack
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.models.backbone import Backbone
 from llmrec.models.text_cache import TextCache
-from llmrec.privacy_config import MembershipConfig, PrivacyConfig
 from llmrec.training.comparison import make_task
 from llmrec.training.fit import fit_model, rank_sharded
 from llmrec.training.membership import measure_membership

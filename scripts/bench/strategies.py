@@ -26,12 +26,12 @@ from accelerate import Accelerator
 from machine import describe, write_record
 
 from llmrec.config import BackboneConfig, DataConfig, LoraConfig, Strategy, TrainConfig
+from llmrec.config.model import ModelConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.histories import make_queries
 from llmrec.data.sources import load_log
 from llmrec.data.splits import VALID, split_by_time
 from llmrec.evaluation.columns import aligned
-from llmrec.model_config import ModelConfig
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.transfer import apply_strategy

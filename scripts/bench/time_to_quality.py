@@ -30,12 +30,12 @@ from torch import Tensor
 from workers import Worker
 
 from llmrec.config import BackboneConfig, DataConfig, TrainConfig
+from llmrec.config.model import ModelConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.data.splits import VALID, Split, leave_one_out
 from llmrec.evaluation.ranking import mean_ndcg, sample_queries
-from llmrec.model_config import ModelConfig
 from llmrec.models.backbone import Backbone
 from llmrec.models.text_cache import TextCache
 

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec.config import DataConfig
+from llmrec.config.data import PseudonymConfig
 from llmrec.data.forgetting import records_of, write_log_without
 from llmrec.data.pseudonyms import IDS, UserNames
 from llmrec.data.sources import load_log
 from llmrec.data.traces import files_in, searchable, traces
-from llmrec.data_config import PseudonymConfig
 from llmrec.errors import ConfigError, DataError
 
 ITEMS = "item_id,title\nx,X\ny,Y\n"

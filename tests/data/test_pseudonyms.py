@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 
 from llmrec.config import DataConfig
+from llmrec.config.data import PseudonymConfig
 from llmrec.data.audit import audit
 from llmrec.data.pseudonyms import PSEUDONYM, UserNames
 from llmrec.data.sources import load_log
 from llmrec.data.splits import split_by_time
-from llmrec.data_config import PseudonymConfig
 from llmrec.errors import ConfigError, DataError
 
 KEY = "0123456789abcdef" * 4

@@ -15,11 +15,11 @@ pytest.importorskip("phonenumbers", reason="needs phonenumbers (extra: scrub)")
 pytest.importorskip("stdnum", reason="needs python-stdnum (extra: scrub)")
 
 from llmrec.config import DataConfig
+from llmrec.config.data import ScrubConfig
 from llmrec.data.audit import audit
 from llmrec.data.scrub import Scrubber
 from llmrec.data.sources import load_catalog, load_log
 from llmrec.data.splits import split_by_time
-from llmrec.data_config import ScrubConfig
 from llmrec.errors import ConfigError
 from llmrec.recommender import Recommender
 

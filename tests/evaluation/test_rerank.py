@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from llmrec.config import BackboneConfig
+from llmrec.config.rerank import PromptConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import TEST, Split, split_by_time
 from llmrec.data.synthetic import planted_world
@@ -27,7 +28,6 @@ from llmrec.evaluation.rerank import (
 from llmrec.models.backbone import Backbone
 from llmrec.models.likelihood import Likelihood
 from llmrec.models.tokens import Tokens
-from llmrec.rerank_config import PromptConfig
 
 TITLES = [
     "red oil",

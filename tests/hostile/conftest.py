@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from llmrec.config import FinetuneConfig
-from llmrec.config_files import run_recipe
+from llmrec.config.files import run_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = "inputs"  # a test's property: how many it tried

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmrec.cli import main
-from llmrec.strict_yaml import DEEPEST, check
+from llmrec.config.strict_yaml import DEEPEST, check
 
 Count = Callable[[int], None]
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmrec.config import Strategy
+from llmrec.config.model import HistoryEncoderName, HistoryTextConfig
 from llmrec.errors import BackboneError, BundleError
 from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.hub.layout import LAYOUT, digests
-from llmrec.model_config import HistoryEncoderName, HistoryTextConfig
 from llmrec.recommender import Recommender
 
 HISTORIES = [[], ["i1"], ["i3", "i2", "i9", "i3"]]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from llmrec.config import FinetuneConfig
+from llmrec.config.privacy import PrivacyConfig
 from llmrec.errors import ConfigError, DataError
 from llmrec.evaluation.report import read_report
 from llmrec.models.backbone import Backbone
@@ -20,7 +21,6 @@ from llmrec.planning.steps import Stage
 from llmrec.planning.ways import WAYS, Way, config_of
 from llmrec.planning.words import compared_lines, plan_lines
 from llmrec.planning.work import Loop, Work
-from llmrec.privacy_config import PrivacyConfig
 
 HERE = Machine(0, 10.0, Limits())
 

@@ -27,8 +27,8 @@ from llmrec.config import (
     Strategy,
     TrainConfig,
 )
+from llmrec.config.pretrain import PretrainConfig
 from llmrec.errors import ConfigError
-from llmrec.pretrain_config import PretrainConfig
 from llmrec.training.launch import start
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes" / "accelerate"

@@ -11,8 +11,8 @@ import pytest
 
 from llmrec import Recommender
 from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, TrainConfig
-from llmrec.config_files import parse_config
-from llmrec.distill_config import DistillConfig
+from llmrec.config.distill import DistillConfig
+from llmrec.config.files import parse_config
 from llmrec.errors import ConfigError
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

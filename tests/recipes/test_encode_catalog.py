@@ -24,8 +24,8 @@ import pytest
 import torch
 
 from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, TrainConfig
-from llmrec.config_files import parse_config
-from llmrec.encode_config import EncodeConfig
+from llmrec.config.encode import EncodeConfig
+from llmrec.config.files import parse_config
 from llmrec.errors import ConfigError, DataError
 from llmrec.models.backbone import Backbone
 from llmrec.models.text_cache import Shard, TextCache

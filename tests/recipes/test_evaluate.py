@@ -13,9 +13,9 @@ import pytest
 
 from llmrec.cli import main as command_line
 from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, TrainConfig
-from llmrec.config_files import parse_config
+from llmrec.config.evaluate import EvaluateConfig
+from llmrec.config.files import parse_config
 from llmrec.errors import ConfigError
-from llmrec.evaluate_config import EvaluateConfig
 from llmrec.evaluation.ranking import BATCH
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

@@ -26,12 +26,12 @@ from llmrec.config import (
     SplitConfig,
     TrainConfig,
 )
-from llmrec.config_files import parse_config
+from llmrec.config.files import parse_config
+from llmrec.config.model import HistoryEncoderName, HistoryTextConfig, ModelConfig
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import ConfigError
 from llmrec.evaluation.faithfulness import Deletion
 from llmrec.hub.bundle import load_backbone, load_bundle
-from llmrec.model_config import HistoryEncoderName, HistoryTextConfig, ModelConfig
 from llmrec.models.backbone import Backbone
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

@@ -22,12 +22,12 @@ from llmrec.config import (
     ModelConfig,
     TrainConfig,
 )
-from llmrec.config_files import parse_config
+from llmrec.config.files import parse_config
+from llmrec.config.pretrain import ContrastConfig, PretrainConfig, StepsConfig
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import BackboneError, BundleError, ConfigError
 from llmrec.hub.bundle import load_bundle
 from llmrec.models.backbone import Backbone
-from llmrec.pretrain_config import ContrastConfig, PretrainConfig, StepsConfig
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 YAMLS = sorted((RECIPES / "pretrain").glob("*.yaml"))

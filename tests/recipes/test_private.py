@@ -17,9 +17,9 @@ from llmrec.config import (
     SplitConfig,
     TrainConfig,
 )
+from llmrec.config.model import ModelConfig
+from llmrec.config.privacy import MembershipConfig, PrivacyConfig
 from llmrec.hub.bundle import load_bundle
-from llmrec.model_config import ModelConfig
-from llmrec.privacy_config import MembershipConfig, PrivacyConfig
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "finetune.py"
 

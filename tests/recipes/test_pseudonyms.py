@@ -16,11 +16,11 @@ import pytest
 from llmrec import Recommender
 from llmrec.cli import main as command_line
 from llmrec.config import FinetuneConfig
-from llmrec.config_files import parse_config
+from llmrec.config.data import PseudonymConfig
+from llmrec.config.files import parse_config
 from llmrec.data.pseudonyms import PSEUDONYM, UserNames
 from llmrec.data.synthetic import planted_world
 from llmrec.data.traces import files_in, traces
-from llmrec.data_config import PseudonymConfig
 from llmrec.errors import ConfigError, DataError
 from llmrec.hub.bundle import load_bundle
 from llmrec.hub.share import shareable

@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec.config import DataConfig, Strategy
-from llmrec.config_files import parse_config
+from llmrec.config.files import parse_config
+from llmrec.config.recommend import RecommendConfig
 from llmrec.data.log import Log
 from llmrec.errors import ConfigError
 from llmrec.hub.bundle import Bundle, save_bundle
-from llmrec.recommend_config import RecommendConfig
 from llmrec.recommender import Recommender
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "recommend.py"

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, TrainConfig
-from llmrec.config_files import parse_config
+from llmrec.config.files import parse_config
+from llmrec.config.rerank import PromptConfig, RerankConfig
 from llmrec.errors import ConfigError
-from llmrec.rerank_config import PromptConfig, RerankConfig
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 

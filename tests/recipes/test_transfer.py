@@ -11,9 +11,9 @@ import pytest
 
 from llmrec import Recommender
 from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, ModelConfig, SplitConfig, TrainConfig
-from llmrec.config_files import parse_config
+from llmrec.config.files import parse_config
+from llmrec.config.transfer import TransferConfig
 from llmrec.errors import ConfigError
-from llmrec.transfer_config import TransferConfig
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 

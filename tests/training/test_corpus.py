@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from llmrec.config import DataConfig, SplitConfig
+from llmrec.config.pretrain import PretrainConfig, StepsConfig
 from llmrec.data.log import Log
 from llmrec.data.pairs import item_pairs
 from llmrec.data.splits import TRAIN, make_split
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import DataError
-from llmrec.pretrain_config import PretrainConfig, StepsConfig
 from llmrec.training.corpus import batch_rows, make_corpus, training_events
 
 CONFIG = PretrainConfig(DataConfig(), train=StepsConfig(held_out=0.2, max_held_out=10**6))

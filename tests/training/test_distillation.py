@@ -9,9 +9,9 @@ from accelerate import Accelerator
 from scipy import stats
 
 from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig
+from llmrec.config.distill import DistillationLosses
 from llmrec.data.batches import training_windows, window_batch
 from llmrec.data.synthetic import planted_world
-from llmrec.distill_config import DistillationLosses
 from llmrec.errors import BackboneError, ConfigError
 from llmrec.models.backbone import Backbone
 from llmrec.models.recommender_model import RecommenderModel

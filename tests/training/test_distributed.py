@@ -28,17 +28,17 @@ from llmrec.config import (
     Strategy,
     TrainConfig,
 )
+from llmrec.config.distill import DistillationLosses
+from llmrec.config.model import HistoryTextConfig
+from llmrec.config.pretrain import ContrastConfig, Objective, PretrainConfig, StepsConfig
 from llmrec.data.synthetic import planted_world
-from llmrec.distill_config import DistillationLosses
 from llmrec.evaluation import ranking
 from llmrec.evaluation.evaluate import queries_of_test
-from llmrec.model_config import HistoryTextConfig
 from llmrec.models.backbone import Backbone
 from llmrec.models.lm_head import make_head
 from llmrec.models.reader import Reader
 from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy
-from llmrec.pretrain_config import ContrastConfig, Objective, PretrainConfig, StepsConfig
 from llmrec.training import comparison, drift, sharing
 from llmrec.training.checkpoints import trainable_state
 from llmrec.training.comparison import Comparison, make_task

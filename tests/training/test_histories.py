@@ -20,6 +20,7 @@ from llmrec.config import (
     Strategy,
     TrainConfig,
 )
+from llmrec.config.model import HistoryEncoderName, HistoryTextConfig, ModelConfig
 from llmrec.data.batches import training_windows, window_batch
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.histories import Queries, make_queries
@@ -27,7 +28,6 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, make_log
 from llmrec.data.splits import TEST
 from llmrec.evaluation.replay import DriftScorer
-from llmrec.model_config import HistoryEncoderName, HistoryTextConfig, ModelConfig
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.text_cache import TextCache

@@ -8,11 +8,11 @@ import pytest
 from accelerate import Accelerator
 
 from llmrec.config import DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, SplitConfig, TrainConfig
+from llmrec.config.privacy import MembershipConfig
 from llmrec.data.splits import TRAIN, UNUSED
 from llmrec.data.synthetic import planted_world
 from llmrec.evaluation.membership import Attack
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.privacy_config import MembershipConfig
 from llmrec.training.comparison import make_task
 from llmrec.training.fit import Task, new_model, train
 from llmrec.training.membership import learning_from, measure_membership, outsiders

@@ -13,6 +13,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from llmrec.config import BackboneConfig, DataConfig, LoraConfig, Strategy
+from llmrec.config.pretrain import ContrastConfig, Objective, PretrainConfig, StepsConfig
+from llmrec.config.run import CheckpointConfig
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.log import Log
 from llmrec.data.synthetic import planted_world
@@ -20,8 +22,6 @@ from llmrec.errors import ConfigError
 from llmrec.models.backbone import Backbone
 from llmrec.models.lm_head import make_head
 from llmrec.models.transfer import apply_strategy
-from llmrec.pretrain_config import ContrastConfig, Objective, PretrainConfig, StepsConfig
-from llmrec.run_config import CheckpointConfig
 from llmrec.training.corpus import make_corpus
 from llmrec.training.pretrain import Pretrainer, make_readings, run_of
 from llmrec.training.pretrain_objectives import PretrainObjective

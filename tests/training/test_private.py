@@ -13,15 +13,15 @@ from scipy.stats import norm
 from torch.nn import functional
 
 from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, LoraConfig, ModelConfig, SplitConfig, TrainConfig
+from llmrec.config.drift import DriftConfig
+from llmrec.config.privacy import MembershipConfig, PrivacyConfig
 from llmrec.data.batches import HistoryBatch, training_windows, window_batch
 from llmrec.data.synthetic import planted_world
-from llmrec.drift_config import DriftConfig
 from llmrec.errors import ConfigError
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.transfer import apply_strategy
-from llmrec.privacy_config import MembershipConfig, PrivacyConfig
 from llmrec.training.checkpoints import trainable_state
 from llmrec.training.comparison import make_task
 from llmrec.training.fit import Task, adapt_backbone, fit_model, new_model

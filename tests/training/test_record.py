@@ -12,7 +12,7 @@ import pytest
 from accelerate import Accelerator
 
 from llmrec.config import BackboneConfig, DataConfig, DriftConfig, FinetuneConfig, TrainConfig
-from llmrec.config_files import parse_config, run_recipe
+from llmrec.config.files import parse_config, run_recipe
 from llmrec.errors import ConfigError, Interrupted
 from llmrec.logs import phase
 from llmrec.training.launch import provenance

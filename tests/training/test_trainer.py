@@ -11,10 +11,10 @@ from accelerate import Accelerator
 
 from llmrec import errors
 from llmrec.config import DataConfig, FinetuneConfig, ModelConfig, SplitConfig, TrainConfig
+from llmrec.config.run import CheckpointConfig
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.run_config import CheckpointConfig
 from llmrec.training.checkpoints import Progress, load_trainable, trainable_state
 from llmrec.training.comparison import make_task
 from llmrec.training.fit import Task, fit_model

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
-from llmrec.drift_config import DriftConfig
+from llmrec.config.drift import DriftConfig
 from llmrec.models.drift.environment import EPS
 from llmrec.models.drift.interest import Interest
 from llmrec.models.drift.latent import LatentChain

@@ -15,9 +15,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.errors import ConfigError
-from llmrec.model_config import ModelConfig
 from llmrec.models.history_encoders.protocol import BackboneReads
 from llmrec.models.precision import at_least_fp32
 from llmrec.models.reader import Reader

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from llmrec.config.model import HISTORY, HistoryTextConfig
 from llmrec.errors import ConfigError, DataError
-from llmrec.model_config import HISTORY, HistoryTextConfig
 from llmrec.models.backbone import Backbone
 from llmrec.models.tokens import Tokens
 

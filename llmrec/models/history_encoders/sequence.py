@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
-from llmrec.model_config import ModelConfig
 from llmrec.models.history_encoders.protocol import HistoryEncoder
 
 N_TIME_BUCKETS = 64

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
-from llmrec.model_config import ModelConfig
 from llmrec.models.history_encoders.flat_text import FlatTexts
 from llmrec.models.history_encoders.protocol import BackboneReads
 from llmrec.models.reader import Reader

@@ -10,11 +10,11 @@ from accelerate import Accelerator
 from course import Course
 
 from llmrec.config import TrainConfig
+from llmrec.config.model import ModelConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import VALID, Split
-from llmrec.model_config import ModelConfig
 from llmrec.training.fit import new_model
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.scorer import ModelScorer

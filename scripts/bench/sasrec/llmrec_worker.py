@@ -13,10 +13,10 @@ from asked import Asked
 from rounds import asked, serve
 
 from llmrec.config import TrainConfig
+from llmrec.config.model import ModelConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TRAIN, Split
-from llmrec.model_config import ModelConfig
 from llmrec.training.fit import new_model
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.trainer import Run, Trainer

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from llmrec.config import BackboneConfig
+from llmrec.config.model import HistoryEncoderName, HistoryTextConfig, ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.errors import ConfigError
-from llmrec.model_config import HistoryEncoderName, HistoryTextConfig, ModelConfig
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from llmrec.config import BackboneConfig
+from llmrec.config.model import HistoryTextConfig
 from llmrec.errors import ConfigError, DataError
-from llmrec.model_config import HistoryTextConfig
 from llmrec.models.backbone import Backbone
 from llmrec.models.history_encoders.flat_text import FlatTexts
 

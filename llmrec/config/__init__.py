@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from llmrec.backbone_config import BackboneConfig as BackboneConfig
-from llmrec.backbone_config import KeptStates as KeptStates
-from llmrec.backbone_config import LoraConfig as LoraConfig
-from llmrec.backbone_config import Strategy as Strategy
-from llmrec.data_config import DataConfig as DataConfig
-from llmrec.drift_config import DriftConfig as DriftConfig
+from llmrec.config.backbone import BackboneConfig as BackboneConfig
+from llmrec.config.backbone import KeptStates as KeptStates
+from llmrec.config.backbone import LoraConfig as LoraConfig
+from llmrec.config.backbone import Strategy as Strategy
+from llmrec.config.data import DataConfig as DataConfig
+from llmrec.config.drift import DriftConfig as DriftConfig
+from llmrec.config.model import ModelConfig
+from llmrec.config.privacy import MembershipConfig, PrivacyConfig
+from llmrec.config.run import CheckpointConfig
 from llmrec.errors import ConfigError
-from llmrec.model_config import ModelConfig
-from llmrec.privacy_config import MembershipConfig, PrivacyConfig
-from llmrec.run_config import CheckpointConfig
 
 Baseline = Literal[
     "popularity",

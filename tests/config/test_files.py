@@ -18,7 +18,7 @@ from llmrec.config import (
     SplitConfig,
     TrainConfig,
 )
-from llmrec.config_files import config_from, parse_config, run_recipe
+from llmrec.config.files import config_from, parse_config, run_recipe
 from llmrec.errors import ConfigError, DataError
 
 Write = Callable[..., str]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from llmrec.config import BackboneConfig, DataConfig, Resume, SplitConfig
+from llmrec.config.run import CheckpointConfig
 from llmrec.errors import ConfigError
-from llmrec.run_config import CheckpointConfig
 
 Objective = Literal["mlm", "clm", "contrast"]
 

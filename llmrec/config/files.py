@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from llmrec.bounds import check_bounds, check_text
+from llmrec.config.bounds import check_bounds, check_text
 from llmrec.ending import one_message
 from llmrec.errors import ConfigError, Interrupted, LlmrecError
 from llmrec.logs import Console, detach, tell_everything, to_console
@@ -91,7 +91,7 @@ def _settings_parser(kind: type[Any]) -> ArgumentParser:
 def _parser(kind: type[Config], **options: Any) -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
-    from llmrec.strict_yaml import use_strict_yaml
+    from llmrec.config.strict_yaml import use_strict_yaml
 
     parser = ArgumentParser(parser_mode=use_strict_yaml(), **options)
     parser.add_class_arguments(kind, as_group=False)
