@@ -29,7 +29,7 @@ VERBS: dict[str, str] = {
     "push": "put a bundle on the Hugging Face hub, from where others load it by name",
     "export": "a bundle's text encoder by itself, as a folder that sentence-transformers loads",
     "plan": "time and memory of a run by each strategy, and which one to use; afterwards, how true that was",
-    "forget": "users in a log, a bundle's counts, saved states and a store; says what stays, and searches for traces",
+    "forget": "take users out of a log, a bundle's counts, states and a store; says what stays, and looks for traces",
     "audit": "what a log hides: ties, repeats, leakage, cold items, what leave-one-out would not show",
 }
 SHORT = {"-k": ["--k"], "--json": ["--as_json", "true"]}

@@ -130,7 +130,7 @@ def outcome(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
     """Digests of the bundle's files, and the report without its times and the state of the source tree."""
     bundle = {path.name: sha256(path) for path in (folder / "run" / "bundle").iterdir()}
     report = json.loads((folder / "run" / "report.json").read_text())
-    del report["run"]["minutes"], report["run"]["commit"]
+    del report["run"]["minutes"], report["run"]["phases"], report["run"]["commit"]
     return bundle, report
 
 

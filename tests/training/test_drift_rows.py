@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from llmrec.config import DriftConfig, DriftTerm
+from llmrec.config.drift import DriftConfig, DriftTerm
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, VALID, Split, leave_one_out, split_by_time

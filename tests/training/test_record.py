@@ -87,14 +87,14 @@ def test_the_record_is_up_to_date_at_any_time(config: FinetuneConfig, monkeypatc
         (None, "finished", 0),
         (ConfigError("k=0: give 1"), "failed: k=0: give 1", 2),
         (Interrupted("told to end"), "interrupted", 143),
-        (KeyError("x"), "failed: KeyError: 'x'", None),
+        (KeyError("x"), "failed: KeyError: 'x'", 1),
     ],
 )
 def test_how_a_recipe_ends_is_told_and_kept(
     config: FinetuneConfig,
     error: Exception | None,
     status: str,
-    code: int | None,
+    code: int,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -108,9 +108,9 @@ def test_how_a_recipe_ends_is_told_and_kept(
     if code == 0:
         run_recipe(main, FinetuneConfig)
     else:
-        with pytest.raises(SystemExit if code else KeyError) as ended:
+        with pytest.raises(SystemExit) as ended:
             run_recipe(main, FinetuneConfig)
-        assert getattr(ended.value, "code", None) == code
+        assert ended.value.code == code
     assert record(config)["status"] == status
     assert record(config)["ended"] is not None
     err = capsys.readouterr().err
@@ -118,7 +118,7 @@ def test_how_a_recipe_ends_is_told_and_kept(
     assert (f"finetune.py: {error}" in err) == (code in (2, 143))
     last = json.loads((config.output / "log.jsonl").read_text().splitlines()[-1])
     assert last["status"] == status
-    assert ("traceback" in last) == (code is None)
+    assert ("traceback" in last) == (code == 1)
 
 
 def test_a_new_run_closes_what_the_one_before_opened(config: FinetuneConfig, tmp_path: Path) -> None:

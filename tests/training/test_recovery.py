@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from llmrec.config import FOREVER, DriftConfig, DriftTerm
+from llmrec.config.drift import FOREVER, DriftConfig, DriftTerm
 from llmrec.data.drifting import DriftingWorld, Habit, drifting_world
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import TEST, VALID
