@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 ROOT = "llmrec"
 logger = logging.getLogger(__name__)
@@ -119,7 +119,13 @@ class JsonLines(logging.Formatter):
         return json.dumps(content, ensure_ascii=False, default=str)
 
 
-class Console(logging.StreamHandler[Any]):
+if TYPE_CHECKING:
+    StreamHandler = logging.StreamHandler[Any]
+else:
+    StreamHandler = logging.StreamHandler  # which takes no type before Python 3.11
+
+
+class Console(StreamHandler):
     """Above a progress bar, where there is one; without what is `for_file`, which Python tells there by itself."""
 
     def __init__(self) -> None:
