@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 KeptStates = Literal["auto", "fp32", "bf16", "none"]
+Reading = Literal["exact", "fast"]
 Strategy = Literal["none", "frozen", "last_k", "lora", "full"]
 
 
@@ -31,10 +32,11 @@ class BackboneConfig:
     strategy: `none` (ids alone), `frozen`, `last_k` (`last_k` top layers), `lora`, `full`.
     kept_states: how what the layers below those that train make of the catalog is kept on disk, so that they are run
         once: `fp32` changes nothing, `bf16` takes half the room; `auto` is fp32 up to 4 GiB, and `none` beyond.
-    reading: `exact` in fp32, or `fast` in bf16 where the CPU is faster with it: vectors of catalogs that are read
+    reading: `exact` in fp32, or `fast` in bf16, on a CPU where it is faster with it: vectors of catalogs that are read
         differ by a cosine of .9999 or nearer, which is checked on some texts; what carries gradients is always fp32.
-    gradient_checkpointing: of what a step reads with gradients only the vectors are kept, and each 2,048 tokens are
-        read once more on the way back: the same gradients in the memory of one such batch, for the time of reading.
+    gradient_checkpointing: of what a step reads with gradients only the vectors are kept, and each 2,048 tokens
+        (16,384 on a GPU) are read once more on the way back: the same gradients in the memory of one such batch, for
+        the time of reading.
     """
 
     name: str = "sentence-transformers/all-MiniLM-L6-v2"
@@ -48,7 +50,7 @@ class BackboneConfig:
     last_k: int = 2
     lora: LoraConfig = field(default_factory=LoraConfig)
     kept_states: KeptStates = "auto"
-    reading: Literal["exact", "fast"] = "exact"
+    reading: Reading = "exact"
     gradient_checkpointing: bool = False
 
     def untuned(self) -> BackboneConfig:

@@ -26,19 +26,20 @@ from tqdm.auto import tqdm
 
 from llmrec.config import BackboneConfig
 from llmrec.errors import BackboneError
-from llmrec.models.fast_linear import Arithmetic, fastest
+from llmrec.models.fast_linear import HALF, Arithmetic, fastest
 from llmrec.models.layers import Entered, keep_first_layers
 from llmrec.models.locate import UNTRUSTED, WEIGHTS, locate
-from llmrec.models.packing import PackedModel
+from llmrec.models.packing import PackedModel, copy_in
 from llmrec.models.precision import at_least_fp32
 from llmrec.models.tokens import Tokens
 
 Pooling = Literal["mean", "cls", "last"]
+Parts = Iterator[tuple[NDArray[np.int64], Tensor]]  # rows, and their vectors
 Report = str | Callable[[int], object]  # the name of a progress bar, or what is told how many texts were read
-TOKENS_AT_ONCE = 2048  # tokens of one forward pass
-PACKED_FROM = 8192  # tokens of a call; the copy that reads packed rows costs as much as reading some hundred
+TOKENS_AT_ONCE, TOKENS_AT_ONCE_GPU = 2048, 16_384  # tokens of one forward pass
+COPIED_FROM = 8192  # tokens of a call; the copy that reads faster costs as much as reading some hundred
 TRIED = 4  # texts that are read plainly too
-EXACT, FAST = 1 - 1e-6, 0.9999  # the cosine that packed reading keeps to plain reading in fp32
+EXACT, FAST = 1 - 1e-6, 0.9999  # the cosine that faster reading keeps to plain reading in fp32
 ST_POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
 
 
@@ -132,10 +133,17 @@ class Backbone(nn.Module):
         prompted = [self.config.prompt.replace("{text}", text) for text in texts]
         return Tokens.of(prompted, self.tokenizer, self.config.max_tokens, append_eos=self.causal)
 
+    def batches(self, tokens: Tokens) -> list[NDArray[np.int64]]:
+        """Rows of the texts that are padded together: of similar length, as many as this device reads well at once."""
+        return length_batches(tokens.lengths, TOKENS_AT_ONCE if self.device.type == "cpu" else TOKENS_AT_ONCE_GPU)
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor, entered: Entered | None = None) -> Tensor:
         """(U, L) ids and mask -> (U, D_text) unit vectors. entered: what the first layers make of them, if known."""
         with entered.into(self.model) if entered else nullcontext():
-            hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            return self._vectors(self.model, input_ids, attention_mask)
+
+    def _vectors(self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        hidden = model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return functional.normalize(pool(at_least_fp32(hidden), attention_mask, self.pooling), dim=-1)
 
     def read(self, tokens: Tokens, lower: Lower | None = None) -> Tensor:
@@ -153,19 +161,19 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def encode(self, tokens: Tokens, report: Report | None = None) -> Tensor:
-        """(N, D_text) vectors on the CPU. Many texts are read packed, and as `reading` is set; few plainly."""
+        """(N, D_text) vectors on the CPU. Many texts are read as `reading` is set, and on a CPU packed; few plainly."""
         vectors = torch.empty(len(tokens), self.dim)
-        packed = self._packed(tokens)
+        way = self._way(tokens)
         with _progress(report, len(tokens)) as advance:
-            for rows, read in self._read_padded(tokens) if packed is None else self._read_packed(packed, tokens):
+            for rows, read in self._read_padded(tokens) if way is None else self._read_by(way, tokens):
                 vectors[torch.from_numpy(rows)] = read.to(vectors)
                 advance(len(rows))
         return vectors
 
-    def _read_padded(self, tokens: Tokens, lower: Lower | None = None) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+    def _read_padded(self, tokens: Tokens, lower: Lower | None = None) -> Parts:
         again = self.config.gradient_checkpointing and torch.is_grad_enabled()
         forward = partial(checkpoint, self, use_reentrant=False) if again else self
-        for rows in length_batches(tokens.lengths, TOKENS_AT_ONCE):
+        for rows in self.batches(tokens):
             yield rows, forward(*tokens.batch(rows, self.device), lower.batch(rows, self.device) if lower else None)
 
     def _read_nothing(self, tokens: Tokens, lower: Lower | None) -> tuple[NDArray[np.int64], Tensor]:
@@ -177,24 +185,30 @@ class Backbone(nn.Module):
         entered = lower.batch(row, self.device) if lower else None
         return row[:0], self(*tokens.batch(row, self.device), entered)[:0]
 
-    def _read_packed(self, model: PackedModel, tokens: Tokens) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        for rows, hidden in model.read(tokens):
-            yield rows, functional.normalize(pool(at_least_fp32(hidden), None, self.pooling), dim=-1)
+    def _read_by(self, way: Arithmetic, tokens: Tokens) -> Parts:
+        """Packed on a CPU; GPUs are kept busy by padded batches, too."""
+        if self.device.type == "cpu":
+            for rows, hidden in PackedModel(self.model, way).read(tokens):
+                yield rows, functional.normalize(pool(at_least_fp32(hidden), None, self.pooling), dim=-1)
+            return
+        model = copy_in(way.dtype, self.model)
+        for rows in self.batches(tokens):
+            yield rows, self._vectors(model, *tokens.batch(rows, self.device))
 
-    def _packed(self, tokens: Tokens) -> PackedModel | None:
+    def _way(self, tokens: Tokens) -> Arithmetic | None:
         """What reads `tokens` fastest, where they are worth it and this model can be read so."""
-        if self.device.type != "cpu" or len(tokens.flat) < PACKED_FROM or tokens.lengths.min() == 0:
+        plain = self.device.type != "cpu" and self.config.reading == "exact"
+        if plain or len(tokens.flat) < COPIED_FROM or tokens.lengths.min() == 0:
             return None
         if self._checked is None or self._checked[0] is not self.model:  # adapters make it another one
             spread = np.linspace(0, len(tokens) - 1, TRIED).astype(np.int64)  # the shortest and the longest too
             self._checked = self.model, self._fastest_right(tokens.take(np.argsort(tokens.lengths)[spread]))
-        way = self._checked[1]
-        return None if way is None else PackedModel(self.model, way)
+        return self._checked[1]
 
     def _fastest_right(self, sample: Tokens) -> Arithmetic | None:
-        """The fastest arithmetic that `reading` allows, if packed reading by it gives what plain reading does."""
+        """The fastest arithmetic that `reading` allows, if reading by it gives what plain reading does."""
         if self.config.reading == "fast":
-            way = fastest(reduced=True)
+            way = fastest(reduced=True) if self.device.type == "cpu" else HALF
             cosine = self._cosine(way, sample)
             if cosine >= (FAST if way.dtype == torch.bfloat16 else EXACT):
                 return way
@@ -203,14 +217,16 @@ class Backbone(nn.Module):
                 f"{cosine:.5f} only, not {FAST} (0: this architecture cannot be read so at all)",
                 stacklevel=4,
             )
+        if self.device.type != "cpu":
+            return None
         way = fastest(reduced=False)
         return way if self._cosine(way, sample) >= EXACT else None
 
     @torch.no_grad()
     def _cosine(self, way: Arithmetic, sample: Tokens) -> float:
-        """The least between vectors that are read packed and plainly; 0 where the model cannot be read packed."""
+        """The least between vectors that are read so and plainly; 0 where the model cannot be read so."""
         try:
-            read = list(self._read_packed(PackedModel(self.model, way), sample))
+            read = list(self._read_by(way, sample))
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
             return 0.0  # an architecture that reads one text a row only says so in many ways
         rows = np.concatenate([rows for rows, _ in read])

@@ -39,6 +39,9 @@ class Arithmetic:
         return lambda x: operators._linear_pointwise(x, laid_out, bias, "none", [], "")
 
 
+HALF = Arithmetic(torch.bfloat16, onednn=False)  # of a GPU
+
+
 @cache
 def fastest(reduced: bool) -> Arithmetic:
     """The fastest of those that compute in fp32, or, `reduced`, in fp32 or bf16; measured once in a process."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from llmrec.config import KeptStates
 from llmrec.errors import BackboneError
-from llmrec.models.backbone import TOKENS_AT_ONCE, Backbone, length_batches
+from llmrec.models.backbone import Backbone
 from llmrec.models.cache_dir import default_cache_dir
 from llmrec.models.layers import Entered, last_layers, layer_stack, layers_between
 from llmrec.models.tokens import Tokens
@@ -138,7 +138,7 @@ def _write(path: Path, backbone: Backbone, n_layers: int, tokens: Tokens, dtype:
         with partial.open("wb") as file:  # a file with holes would end the process where the disk is full
             os.posix_fallocate(file.fileno(), 0, n_states * dtype.itemsize)
         states = torch.from_file(str(partial), shared=True, size=n_states, dtype=dtype).view(-1, backbone.dim)
-        for rows in length_batches(tokens.lengths, TOKENS_AT_ONCE):
+        for rows in backbone.batches(tokens):
             ids, mask = tokens.batch(rows, backbone.device)
             made = _lower(backbone.model, n_layers, ids, mask)[mask.bool()].to("cpu", dtype)  # by text, then by place
             place = np.concatenate([np.arange(tokens.offset[row], tokens.offset[row + 1]) for row in rows])

@@ -49,9 +49,7 @@ class PackedModel:
         base: Any = adapted.get_base_model() if hasattr(model, "get_base_model") else model
         if "position_ids" not in inspect.signature(base.forward).parameters:
             raise ValueError(f"{type(base).__name__} takes no position_ids")
-        weights = {id(weight): in_type(weight, arithmetic.dtype) for weight in model.parameters()}
-        buffers = {id(buffer): buffer for buffer in model.buffers()}  # in fp32 always: rotary angles need it
-        self.model: Any = copy.deepcopy(adapted, weights | buffers)
+        self.model: Any = copy_in(arithmetic.dtype, adapted)
         _register_attention()
         self.model.set_attn_implementation(ATTENTION)
         if self.model.config._attn_implementation != ATTENTION:
@@ -82,9 +80,13 @@ class PackedModel:
         return hidden
 
 
-def in_type(weight: nn.Parameter, dtype: torch.dtype) -> Tensor:
-    """The same memory where it is of that type already."""
-    return nn.Parameter(weight.detach().to(dtype), requires_grad=False)
+def copy_in(dtype: torch.dtype, model: nn.Module) -> Any:
+    """The model with weights of that type, which share the memory of those that have it already, and do not train."""
+    weights = {
+        id(weight): nn.Parameter(weight.detach().to(dtype), requires_grad=False) for weight in model.parameters()
+    }
+    buffers = {id(buffer): buffer for buffer in model.buffers()}  # in fp32 always: rotary angles need it
+    return copy.deepcopy(model, weights | buffers)
 
 
 def packed_rows(lengths: NDArray[np.int64], tokens_at_once: int) -> list[NDArray[np.int64]]:

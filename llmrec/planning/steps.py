@@ -9,7 +9,6 @@ import numpy as np
 from llmrec.config import TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.interactions import Rows
-from llmrec.models.backbone import TOKENS_AT_ONCE, length_batches
 from llmrec.planning.cost import Cost, Footprint, counted, saved_activations, timed, trained_bytes, weight_bytes
 from llmrec.training.fit import Task
 from llmrec.training.objectives import Objective
@@ -92,7 +91,7 @@ def _read_again(objective: Objective) -> int:
     reader = objective.reader
     if reader is None or not reader.backbone.config.gradient_checkpointing:
         return 0
-    config, batches = reader.backbone.config, length_batches(reader.tokens.lengths, TOKENS_AT_ONCE)
+    config, batches = reader.backbone.config, reader.backbone.batches(reader.tokens)
     reader.backbone.config = replace(config, gradient_checkpointing=False)
     with saved_activations(objective) as saved:
         reader.read(batches[len(batches) // 2])

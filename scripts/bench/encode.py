@@ -1,18 +1,18 @@
 """Reading a catalog: ours, exactly and fast, beside what sentence-transformers does by default; on one thread.
 
     OMP_NUM_THREADS=1 python scripts/bench/encode.py --items FOLDER/items.parquet [--peer_python PATH]
-        [--json PATH] [--column title] [--texts 600] [--long_texts 60] [--rounds 5] [--profile true]
+        [--json PATH] [--column title] [--texts 600] [--long_texts 60] [--rounds 5] [--profile true] [--device cuda]
 
 The peer runs in its own environment (`PATH` is the interpreter of one that has sentence-transformers), and gives no
-rows without. Rounds alternate, and CPU time is counted, so that other work on the machine counts little; tokenising is
-part of it. Long texts are titles joined to about 160 tokens. A ratio is the median of the rounds' ratios.
+rows without. Rounds alternate, and CPU time is counted, so that other work on the machine counts little, or on a GPU
+the time until all vectors are there; tokenising is part of it. Long texts are titles joined to about 160 tokens. A
+ratio is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
 
 import statistics
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from json import dumps, loads
@@ -22,10 +22,12 @@ import jsonargparse
 import numpy as np
 import pyarrow.parquet
 import torch
+from clock import seconds_of, unit_of
 from machine import describe, write_record
 from numpy.typing import NDArray
 
 from llmrec.config import BackboneConfig
+from llmrec.config.backbone import Reading
 from llmrec.evaluation.columns import aligned
 from llmrec.models.backbone import Backbone
 from llmrec.models.fast_linear import fastest
@@ -33,8 +35,10 @@ from llmrec.models.locate import locate
 
 MAX_TOKENS = 256  # the peer's own limit for MiniLM
 LONG = 160  # tokens
+COMPARED = 600  # texts
+READINGS: tuple[Reading, ...] = ("exact", "fast")
 PEER = "sentence-transformers"
-# Answers each line of texts with a line of CPU seconds and vectors; what libraries print goes to stderr.
+# Answers each line of texts with a line of the seconds they took; what libraries print goes to stderr.
 WORKER = """
 import json, os, sys, time
 answers = os.dup(1)
@@ -42,16 +46,16 @@ os.dup2(2, 1)
 import torch
 from sentence_transformers import SentenceTransformer, __version__
 torch.set_num_threads(1)
-model = SentenceTransformer(sys.argv[1], device="cpu")
+model, now = SentenceTransformer(sys.argv[1], device=sys.argv[2]), getattr(time, sys.argv[3])
 for line in sys.stdin:
-    texts, began = json.loads(line), time.process_time()
-    vectors = model.encode(texts, show_progress_bar=False)
-    spent = time.process_time() - began
-    answer = {"seconds": spent, "vectors": vectors.tolist(), "version": __version__, "torch": torch.__version__}
+    texts, began = json.loads(line), now()
+    model.encode(texts, show_progress_bar=False)
+    answer = {"seconds": now() - began, "version": __version__, "torch": torch.__version__}
     os.write(answers, (json.dumps(answer) + chr(10)).encode())
 """
 
-Read = Callable[[Sequence[str]], tuple[float, NDArray[np.float32]]]
+Seconds = Callable[[Sequence[str]], float]
+Costs = tuple[float, float | None, float | None, tuple[float, float] | None]  # as they come in a Row
 
 
 @dataclass(frozen=True)
@@ -68,18 +72,19 @@ class Row:
     spread: tuple[float, float] | None
     cosine: float
     overlap: float
-    unit: str = "CPU ms a text"
+    unit: str
 
 
 class Peer:
     """sentence-transformers in a process of its own."""
 
-    def __init__(self, python: Path, model: str) -> None:
+    def __init__(self, python: Path, model: str, device: str) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen([str(python), "-c", WORKER, model], text=True, **pipes)
+        now = "process_time" if device == "cpu" else "perf_counter"
+        self.process = subprocess.Popen([str(python), "-c", WORKER, model, device, now], text=True, **pipes)
         self.version = ""
 
-    def read(self, texts: Sequence[str]) -> tuple[float, NDArray[np.float32]]:
+    def seconds(self, texts: Sequence[str]) -> float:
         self.process.stdin.write(dumps(list(texts)) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
@@ -87,7 +92,7 @@ class Peer:
             raise RuntimeError(f"{PEER} ended with {self.process.wait()}; what it said stands above")
         answer = loads(line)
         self.version = f"{answer['version']}, torch {answer['torch']}"
-        return answer["seconds"], np.array(answer["vectors"], np.float32)
+        return float(answer["seconds"])
 
 
 def main(
@@ -99,26 +104,35 @@ def main(
     long_texts: int = 60,
     rounds: int = 5,
     profile: bool = False,
+    device: str = "cpu",
     json: Path | None = None,
 ) -> None:
     torch.set_num_threads(1)
-    exact, fast = (Backbone.load(BackboneConfig(backbone, max_tokens=MAX_TOKENS, reading=r)) for r in ("exact", "fast"))
-    peer = Peer(peer_python, locate(backbone).path) if peer_python else None
-    readers = {"exact": reader(exact), "fast": reader(fast), **({PEER: peer.read} if peer else {})}
+    own = {
+        reading: Backbone.load(BackboneConfig(backbone, max_tokens=MAX_TOKENS, reading=reading)).to(device)
+        for reading in READINGS
+    }
+    exact = own["exact"]
+    peer = Peer(peer_python, locate(backbone).path, device) if peer_python else None
+    clocks = {reading: clock(one, device) for reading, one in own.items()} | ({PEER: peer.seconds} if peer else {})
     titles = [title for title in pyarrow.parquet.read_table(items, columns=[column])[column].to_pylist() if title]
     short = titles[:: max(len(titles) // texts, 1)][:texts]
     rows = []
     for name, part in (("short titles", short), (f"~{LONG} tokens", joined(exact, titles, long_texts))):
         lengths = exact.tokens(part).lengths
         print(f"{name}: {len(part)} texts of {lengths.mean():.1f} tokens ({lengths.min()} to {lengths.max()})")
-        rows += measure(name, part, readers, plainly(exact, part), rounds)
+        rows += [
+            Row(f"{name}, {reading}", *costs, *fidelity(own[reading], exact, part), f"{unit_of(device)} a text")
+            for reading, costs in measure(part, clocks, rounds).items()
+        ]
         print("\n".join(table(rows[-2:])) + "\n", flush=True)
         if profile:
-            for reading in (exact, fast):
-                show_profile(reading, part)
+            for one in own.values():
+                show_profile(one, part)
     machine = describe() | {"exact": str(fastest(reduced=False)), "fast": str(fastest(reduced=True))}
     machine |= {PEER: peer.version} if peer else {}
-    print(f"{machine['cpu']}, one thread; exact: {machine['exact']}, fast: {machine['fast']}")
+    cpu = f"{machine['cpu']}, one thread; exact: {machine['exact']}, fast: {machine['fast']}"
+    print(cpu if device == "cpu" else machine["gpu"])
     write_record(json, [asdict(row) for row in rows], machine)
 
 
@@ -130,13 +144,8 @@ def table(rows: list[Row]) -> list[str]:
     return aligned([head, *body])
 
 
-def reader(backbone: Backbone) -> Read:
-    def read(texts: Sequence[str]) -> tuple[float, NDArray[np.float32]]:
-        began = time.process_time()
-        vectors = backbone.encode(backbone.tokens(texts))
-        return time.process_time() - began, vectors.numpy()
-
-    return read
+def clock(backbone: Backbone, device: str) -> Seconds:
+    return lambda texts: seconds_of(lambda: backbone.encode(backbone.tokens(texts)), device)
 
 
 def joined(backbone: Backbone, titles: Sequence[str], n: int) -> list[str]:
@@ -152,32 +161,32 @@ def plainly(backbone: Backbone, texts: Sequence[str]) -> NDArray[np.float32]:
     """Vectors by transformers' own model, each text alone."""
     tokens = backbone.tokens(texts)
     rows = (tokens.batch(np.array([row]), backbone.device) for row in range(len(tokens)))
-    return torch.cat([backbone(*row) for row in rows]).numpy()
+    return torch.cat([backbone(*row) for row in rows]).cpu().numpy()
 
 
-def measure(
-    name: str, texts: Sequence[str], readers: dict[str, Read], plain: NDArray[np.float32], rounds: int
-) -> list[Row]:
-    spent: dict[str, list[float]] = {reader: [] for reader in readers}
-    vectors = {reader: read(texts)[1] for reader, read in readers.items()}  # warms up
-    for _ in range(rounds):
-        for reader, read in readers.items():
-            spent[reader].append(1000 * read(texts)[0] / len(texts))
-    rows = []
-    for reader in ("exact", "fast"):
-        ratios = [peer / ours for ours, peer in zip(spent[reader], spent[PEER], strict=True)] if PEER in spent else []
-        rows.append(
-            Row(
-                work=f"{name}, {reader}",
-                ours=statistics.median(spent[reader]),
-                peer=statistics.median(spent[PEER]) if ratios else None,
-                ratio=statistics.median(ratios) if ratios else None,
-                spread=tuple(float(q) for q in np.quantile(ratios, (0.25, 0.75))) if ratios else None,  # type: ignore[arg-type]
-                cosine=float((vectors[reader] * plain).sum(1).min()),
-                overlap=overlap(vectors[reader], plain),
-            )
-        )
-    return rows
+def measure(texts: Sequence[str], clocks: dict[str, Seconds], rounds: int) -> dict[str, Costs]:
+    """Of each reading; one round more warms up."""
+    spent: dict[str, list[float]] = {name: [] for name in clocks}
+    for _ in range(rounds + 1):
+        for name, seconds in clocks.items():
+            spent[name].append(1000 * seconds(texts) / len(texts))
+    costs: dict[str, Costs] = {}
+    for reading in READINGS:
+        ours, peer = spent[reading][1:], spent.get(PEER, [])[1:]
+        costs[reading] = statistics.median(ours), None, None, None
+        if peer:
+            ratios = [other / one for one, other in zip(ours, peer, strict=True)]
+            low, high = np.quantile(ratios, (0.25, 0.75)).tolist()
+            costs[reading] = statistics.median(ours), statistics.median(peer), statistics.median(ratios), (low, high)
+    return costs
+
+
+def fidelity(backbone: Backbone, exact: Backbone, texts: Sequence[str]) -> tuple[float, float]:
+    """Least cosine to plain vectors, and overlap of neighbours; of some texts, and of all where they are few."""
+    vectors = backbone.encode(backbone.tokens(texts)).numpy()
+    some = np.linspace(0, len(texts) - 1, min(len(texts), COMPARED)).astype(int)
+    plain = plainly(exact, [texts[row] for row in some])
+    return float((vectors[some] * plain).sum(1).min()), overlap(vectors[some], plain)
 
 
 def overlap(ours: NDArray[np.float32], plain: NDArray[np.float32], n: int = 10) -> float:

@@ -1,18 +1,18 @@
 """One LoRA step through a backbone: each item read once, its lower layers kept, its text vectors mostly stored.
 
     OMP_NUM_THREADS=1 python scripts/bench/finetune_step.py [--data.source FOLDER] [--users 64] [--events 50]
-        [--rounds 3] [--json PATH]
+        [--rounds 3] [--json PATH] [--device cuda] [--autocast true]
 
 Each way of reading makes the same step in a process of its own, whose peak memory is its own too. Rounds are
-interleaved; times are CPU time of one thread, medians. Gradients are those of the LoRA weights: how far they are apart
-from their peer's, in proportion to its norm, and the cosine of the two, which tells the bias of a stored table. All
-slots of 64 histories at once take 16 GiB or more.
+interleaved; times are CPU time of one thread, medians; on a GPU, the time until it is done, after a step that warms up,
+and the memory of its tensors. autocast: the step in bf16, as `accelerate launch --mixed_precision bf16` makes it.
+Gradients are those of the LoRA weights: how far they are apart from their peer's, in proportion to its norm, and the
+cosine of the two, which tells the bias of a stored table. All slots of 64 histories at once take 16 GiB or more.
 """
 
 from __future__ import annotations
 
 import resource
-import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -23,6 +23,7 @@ from typing import Any, Literal
 import jsonargparse
 import numpy as np
 import torch
+from clock import seconds_of, unit_of
 from machine import describe, write_record
 from torch import Tensor
 
@@ -75,6 +76,8 @@ class Setup:
     backbone: str
     users: int
     events: int
+    device: str
+    autocast: bool
 
 
 def main(
@@ -83,9 +86,11 @@ def main(
     users: int = 64,
     events: int = 50,
     rounds: int = 3,
+    device: str = "cpu",
+    autocast: bool = False,
     json: Path | None = None,
 ) -> None:
-    setup = Setup(data, backbone, users, events)
+    setup = Setup(data, backbone, users, events, device, autocast)
     ways: list[Way] = list(dict.fromkeys(way for pair in PEERS.items() for way in reversed(pair)))
     steps: dict[Way, list[Step]] = {way: [] for way in ways}
     for _ in range(rounds):
@@ -94,22 +99,23 @@ def main(
                 steps[way].append(process.submit(measure, setup, way).result())
     rows, body = [], []
     for way, peer in PEERS.items():
-        row = compared(f"LoRA step, {way}, beside {peer}", steps[way], steps[peer])
+        row = compared(f"LoRA step, {way}, beside {peer}", steps[way], steps[peer], f"{unit_of(device, 's')} a step")
         rows.append(row)
-        body.append([row["work"], row["spread"], row["peer_spread"], f"{row['ratio']:.1f}", f"{row['mib']:,.0f}",
+        body.append([row["work"], row["spread"], row["peer_spread"], f"{row['ratio']:.2f}", f"{row['mib']:,.0f}",
                      f"{row['peer_mib']:,.0f}",
                      f"{row['gradient_cosine']:.4f}", f"{row['gradient_apart']:.0e}"])  # fmt: skip
-    head = ["work", "CPU s ours", "peer", "ratio", "peak MiB ours", "peer", "gradients' cosine", "apart"]
+    seconds = f"{unit_of(device, 's')} ours"
+    head = ["work", seconds, "peer", "ratio", "peak MiB ours", "peer", "gradients' cosine", "apart"]
     print("\n".join(aligned([head, *body])))
     write_record(json, rows, describe())
 
 
-def compared(work: str, ours: list[Step], peer: list[Step]) -> dict[str, Any]:
+def compared(work: str, ours: list[Step], peer: list[Step], unit: str) -> dict[str, Any]:
     """A row of the record, with both sides' medians and spreads."""
     one, other = ours[0].gradient, peer[0].gradient
     seconds, theirs = (median(step.seconds for step in steps) for steps in (ours, peer))
     spread, peer_spread = (
-        f"{min(step.seconds for step in steps):.1f} to {max(step.seconds for step in steps):.1f}"
+        f"{min(step.seconds for step in steps):.3g} to {max(step.seconds for step in steps):.3g}"
         for steps in (ours, peer)
     )
     return {
@@ -117,7 +123,7 @@ def compared(work: str, ours: list[Step], peer: list[Step]) -> dict[str, Any]:
         "ours": seconds,
         "peer": theirs,
         "ratio": theirs / seconds,
-        "unit": "CPU s a step",
+        "unit": unit,
         "spread": spread,
         "peer_spread": peer_spread,
         "mib": median(step.peak_mib for step in ours),
@@ -135,8 +141,8 @@ def measure(setup: Setup, way: Way) -> Step:
     lora = LoraConfig(last_k=2 if way.startswith("top 2") else None)
     again = way.endswith("checkpointed")
     config = BackboneConfig(name=setup.backbone, strategy="lora", lora=lora, gradient_checkpointing=again)
-    stored = TextCache(Backbone.load(config)).vectors(texts)
-    backbone = Backbone.load(config)
+    stored = TextCache(Backbone.load(config).to(setup.device)).vectors(texts)
+    backbone = Backbone.load(config).to(setup.device)
     apply_strategy(backbone, config)
     tuned = [weight for weight in backbone.parameters() if weight.requires_grad]
     with torch.no_grad():
@@ -149,11 +155,24 @@ def measure(setup: Setup, way: Way) -> Step:
     model = RecommenderModel(
         ModelConfig(dropout=0.0, item_ids=False), torch.ones(log.n_items, dtype=torch.bool), stored
     )
-    began = time.process_time()
-    loss(model, read(way, reader, items, stored), batch).backward()  # type: ignore[no-untyped-call]
-    seconds = time.process_time() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
-    return Step(seconds, peak, torch.cat([weight.grad.flatten() for weight in tuned if weight.grad is not None]))
+    model, batch, stored = model.to(setup.device), batch.to(torch.device(setup.device)), stored.to(setup.device)
+
+    def step() -> None:
+        backbone.zero_grad()
+        with torch.autocast(setup.device, torch.bfloat16, enabled=setup.autocast):
+            value = loss(model, read(way, reader, items, stored), batch)
+        value.backward()  # type: ignore[no-untyped-call]
+
+    if setup.device == "cpu":
+        seconds = seconds_of(step)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
+    else:
+        step()
+        torch.cuda.reset_peak_memory_stats()
+        seconds = seconds_of(step, setup.device)
+        peak = torch.cuda.max_memory_allocated() / 2**20
+    gradient = torch.cat([weight.grad.flatten() for weight in tuned if weight.grad is not None])
+    return Step(seconds, peak, gradient.cpu())
 
 
 def sequences(histories: Histories, setup: Setup) -> tuple[Rows, HistoryBatch]:
@@ -184,11 +203,11 @@ def read(way: Way, reader: Reader, items: Rows, stored: Tensor) -> Tensor:
     distinct, inverse = np.unique(items, return_inverse=True)
     if way == "256 live items":
         live = np.random.default_rng(0).choice(len(distinct), min(LIVE, len(distinct)), replace=False)
-        table = stored[torch.from_numpy(distinct)]
-        table = table.index_copy(0, torch.from_numpy(live), reader.read(distinct[live]))
+        table = stored[torch.from_numpy(distinct).to(stored.device)]
+        table = table.index_copy(0, torch.from_numpy(live).to(stored.device), reader.read(distinct[live]))
     else:
         table = reader.read(distinct)
-    return table[torch.from_numpy(inverse.reshape(items.shape))]
+    return table[torch.from_numpy(inverse.reshape(items.shape)).to(table.device)]
 
 
 def loss(model: RecommenderModel, text: Tensor, batch: HistoryBatch) -> Tensor:
@@ -196,7 +215,7 @@ def loss(model: RecommenderModel, text: Tensor, batch: HistoryBatch) -> Tensor:
     vectors = model.items.encode_text(text)  # (B, T + 1, D)
     states = model.states(vectors[:, :-1].flatten(0, 1), batch)
     drawn = torch.randint(len(model.items.known), (NEGATIVES,), generator=torch.Generator().manual_seed(0))
-    stored = model.items.text
+    drawn, stored = drawn.to(text.device), model.items.text
     if stored is None:
         raise ValueError("the model has no text")
     negatives = model.items.encode_text(stored[drawn])

@@ -14,12 +14,13 @@ import torch
 
 
 def describe() -> dict[str, str]:
-    """Processor, threads in use and versions."""
+    """Processor, GPU if there is one, threads in use and versions."""
     info = Path("/proc/cpuinfo")  # of Linux, which knows the name
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "cpu": names[0] if names else platform.processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes at most, beyond what the process held before it. Linux alone tells this."""
+"""How much memory a piece of work takes at most, beyond what was held before it. Of a CPU's, Linux alone tells this."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 PROCESS = Path("/proc/self")
 
@@ -18,9 +20,16 @@ class Peak:
 
 
 @contextmanager
-def peak_memory(base_mib: float | None = None) -> Iterator[Peak]:
-    """The highest resident memory within the block, less `base_mib`, or what was resident at its start."""
+def peak_memory(base_mib: float | None = None, device: str = "cpu") -> Iterator[Peak]:
+    """The highest resident memory within the block, less `base_mib`, or what was resident at its start; on a GPU, of
+    what tensors hold there."""
     peak = Peak()
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        base = torch.cuda.memory_allocated() / 2**20 if base_mib is None else base_mib
+        yield peak
+        peak.mib = torch.cuda.max_memory_allocated() / 2**20 - base
+        return
     (PROCESS / "clear_refs").write_text("5", encoding="ascii")  # the high-water mark starts anew
     base = resident_mib() if base_mib is None else base_mib
     yield peak

@@ -1,23 +1,24 @@
 """Exact top-k: ours against torch's matmul and topk, and against FAISS's flat index.
 
     OMP_NUM_THREADS=1 python scripts/bench/rank.py [--items '[10000,100000,1000000]'] [--rounds 5] [--json PATH]
+        [--device cuda]
 
-CPU time of one thread; all ways take their turn in each round, and medians are compared. Beside them stand the quickest
-and the slowest round. Vectors are random normal, so that nothing but their number is known of them. Recall is measured
-against torch's answer in fp32; `candidates alone` is what a compressed table finds without the exact vectors.
+CPU time of one thread, or on a GPU, where FAISS has no part, the time until it is done; all ways take their turn in
+each round, and medians are compared. Beside them stand the quickest and the slowest round. Vectors are random normal,
+so that nothing but their number is known of them. Recall is measured against torch's answer in fp32; `candidates alone`
+is what a compressed table finds without the exact vectors.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
-import faiss
 import jsonargparse
 import numpy as np
 import torch
+from clock import seconds_of, unit_of
 from machine import describe, write_record
 from torch import Tensor
 
@@ -43,14 +44,17 @@ class Row(NamedTuple):
 
 
 def main(
-    items: tuple[int, ...] = (10_000, 100_000, 1_000_000), users: int = 512, rounds: int = 5, json: Path | None = None
+    items: tuple[int, ...] = (10_000, 100_000, 1_000_000),
+    users: int = 512,
+    rounds: int = 5,
+    device: str = "cpu",
+    json: Path | None = None,
 ) -> None:
     torch.set_num_threads(1)
-    faiss.omp_set_num_threads(1)
     torch.manual_seed(0)
-    rows = [row for n_items in items for row in of_catalog(n_items, users, rounds)]
-    machine = describe() | {"faiss": faiss.__version__}
-    print(f"top-{K} of N x {DIM}: {machine['cpu']}, one thread, torch {machine['torch']}, faiss {machine['faiss']}\n")
+    rows = [row for n_items in items for row in of_catalog(n_items, users, rounds, device)]
+    machine = describe()
+    print(f"top-{K} of N x {DIM}: {machine['cpu']}, one thread, GPU {machine['gpu']}, torch {machine['torch']}\n")
     body = [[r.work, digits(r.ours), digits(r.peer), f"{r.ratio:.2f}", r.unit, r.spread] for r in rows]
     print("\n".join(aligned([["work", "ours", "peer", "peer / ours", "unit", "spread"], *body])))
     write_record(json, [row._asdict() for row in rows], machine)
@@ -60,49 +64,52 @@ def digits(number: float) -> str:
     return f"{number:,.1f}" if number >= 10 else f"{number:.4f}"
 
 
-def of_catalog(n_items: int, users: int, rounds: int) -> list[Row]:
-    vectors = torch.randn(n_items, DIM)
-    queries = torch.randn(users, DIM)
-    flat = faiss.IndexFlatIP(DIM)
-    flat.add(vectors.numpy())
+def of_catalog(n_items: int, users: int, rounds: int, device: str) -> list[Row]:
+    vectors = torch.randn(n_items, DIM).to(device)
+    queries = torch.randn(users, DIM).to(device)
+    flat = flat_index(vectors) if device == "cpu" else None
     tables = {precision: ItemTable.of(vectors, precision) for precision in get_args(Precision)}
     rows: list[Row] = []
     for asked in (queries, queries[:1]):
-        spent = in_turn(ways(asked, vectors, flat, tables), rounds if len(asked) > 1 else 4 * rounds)
+        spent = in_turn(ways(asked, vectors, flat, tables), rounds if len(asked) > 1 else 4 * rounds, device)
+        who = f"{n_items:,} items, {len(asked)} user{'s' * (len(asked) > 1)}"
         for precision in tables:
-            for peer in ("torch matmul + topk", "faiss flat"):
-                who = f"{len(asked)} user{'s' * (len(asked) > 1)}"
-                rows.append(
-                    compared(f"{n_items:,} items, {who}: {precision} against {peer}", spent[precision], spent[peer])
-                )
+            for peer in [name for name in spent if name not in tables]:
+                work = f"{who}: {precision} against {peer}"
+                rows.append(compared(work, spent[precision], spent[peer], unit_of(device)))
     return rows + compressed(vectors, queries[:RECALL_QUERIES], tables)
 
 
-def ways(
-    queries: Tensor, vectors: Tensor, flat: faiss.IndexFlatIP, tables: dict[Precision, ItemTable]
-) -> dict[str, Way]:
-    own: dict[str, Way] = {name: lambda table=table: top_k(table, queries, K) for name, table in tables.items()}
-    return own | {
-        "torch matmul + topk": lambda: (queries @ vectors.T).topk(K),
-        "faiss flat": lambda: flat.search(queries.numpy(), K),
-    }
+def flat_index(vectors: Tensor) -> Any:
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    flat = faiss.IndexFlatIP(DIM)
+    flat.add(vectors.numpy())
+    return flat
 
 
-def in_turn(ways: dict[str, Way], rounds: int) -> dict[str, list[float]]:
-    """CPU milliseconds of each way in each round, after one that does not count."""
+def ways(queries: Tensor, vectors: Tensor, flat: Any, tables: dict[Precision, ItemTable]) -> dict[str, Way]:
+    found: dict[str, Way] = {name: lambda table=table: top_k(table, queries, K) for name, table in tables.items()}
+    found["torch matmul + topk"] = lambda: (queries @ vectors.T).topk(K)
+    if flat is not None:
+        found["faiss flat"] = lambda: flat.search(queries.numpy(), K)
+    return found
+
+
+def in_turn(ways: dict[str, Way], rounds: int, device: str) -> dict[str, list[float]]:
+    """Milliseconds of each way in each round, after one that does not count."""
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds + 1):
         for name, way in ways.items():
-            began = time.process_time()
-            way()
-            spent[name].append(1e3 * (time.process_time() - began))
+            spent[name].append(1e3 * seconds_of(way, device))
     return {name: times[1:] for name, times in spent.items()}
 
 
-def compared(work: str, ours: list[float], peer: list[float]) -> Row:
+def compared(work: str, ours: list[float], peer: list[float], unit: str) -> Row:
     own, other = float(np.median(ours)), float(np.median(peer))
     spread = ", ".join(f"{digits(min(side))}-{digits(max(side))}" for side in (ours, peer))
-    return Row(work, own, other, other / own, "CPU ms", spread)
+    return Row(work, own, other, other / own, unit, spread)
 
 
 def compressed(vectors: Tensor, queries: Tensor, tables: dict[Precision, ItemTable]) -> list[Row]:

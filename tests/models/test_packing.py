@@ -44,7 +44,7 @@ def one_by_one(backbone: Backbone, texts: list[str]) -> Tensor:
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """However few the texts; rows are short, so that there are several."""
-    monkeypatch.setattr(module, "PACKED_FROM", 1)
+    monkeypatch.setattr(module, "COPIED_FROM", 1)
     monkeypatch.setattr(packing, "TOKENS_AT_ONCE", 200)
 
 
@@ -77,7 +77,7 @@ def test_a_text_is_read_as_if_it_stood_alone(name: str, strategy: str, request: 
     before = backbone.fingerprint()
     texts = texts_of(60)
     tokens = backbone.tokens(texts)
-    assert backbone._packed(tokens) is not None
+    assert backbone._way(tokens) is not None
     torch.testing.assert_close(backbone.encode(tokens), one_by_one(backbone, texts), atol=1e-5, rtol=0)
     assert backbone.fingerprint() == before
     assert {weight.dtype for weight in backbone.parameters()} == {torch.float32}
@@ -103,7 +103,7 @@ def test_an_architecture_that_reads_one_text_a_row_only(tiny_bert: Path, tmp_pat
     tokenizer.save_pretrained(tmp_path)
     backbone, texts = Backbone.load(BackboneConfig(name=str(tmp_path))), texts_of(20)
     tokens = backbone.tokens(texts)
-    assert backbone._packed(tokens) is None
+    assert backbone._way(tokens) is None
     torch.testing.assert_close(backbone.encode(tokens), one_by_one(backbone, texts), atol=1e-5, rtol=0)
 
 
@@ -137,7 +137,7 @@ def titles(shared_data: Callable[[str], Path]) -> list[str]:
 
 @pytest.mark.usefixtures("minilm")
 def test_minilm_read_exactly_and_fast(titles: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PACKED_FROM", 1)
+    monkeypatch.setattr(module, "COPIED_FROM", 1)
     monkeypatch.setattr(module, "fastest", lambda reduced: BF16 if reduced else FP32)
     exact, fast = Backbone.load(REAL), Backbone.load(replace(REAL, reading="fast"))
     tokens = exact.tokens(titles)
