@@ -1,4 +1,4 @@
-"""What all tests share: no network, one thread, tiny backbones, real weights and real logs where there are any."""
+"""What all tests share: no network, no GPU, one thread, tiny backbones, real weights and logs where there are any."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ os.environ.update(
     MPLBACKEND="Agg",
     TQDM_DISABLE="1",
 )
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # some tests fork, some compare to the bit; 0 tries them on a GPU
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = (

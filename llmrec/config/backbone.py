@@ -32,10 +32,11 @@ class BackboneConfig:
     strategy: `none` (ids alone), `frozen`, `last_k` (`last_k` top layers), `lora`, `full`.
     kept_states: how what the layers below those that train make of the catalog is kept on disk, so that they are run
         once: `fp32` changes nothing, `bf16` takes half the room; `auto` is fp32 up to 4 GiB, and `none` beyond.
-    reading: `exact` in fp32, or `fast` in bf16, on a CPU where it is faster with it: vectors of catalogs that are read
-        differ by a cosine of .9999 or nearer, which is checked on some texts; what carries gradients is always fp32.
+    reading: `exact` in fp32, or `fast` in fp16 on a GPU and in bf16 where a CPU is faster with it: vectors of catalogs
+        that are read differ by a cosine of .9999 or nearer, which is checked on some texts; what carries gradients is
+        always fp32.
     gradient_checkpointing: of what a step reads with gradients only the vectors are kept, and each 2,048 tokens
-        (16,384 on a GPU) are read once more on the way back: the same gradients in the memory of one such batch, for
+        (32,768 on a GPU) are read once more on the way back: the same gradients in the memory of one such batch, for
         the time of reading.
     """
 

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from llmrec.config import BackboneConfig
 from llmrec.errors import BackboneError
-from llmrec.models.fast_linear import HALF, Arithmetic, fastest
+from llmrec.models.fast_linear import OF_A_GPU, Arithmetic, fastest
 from llmrec.models.layers import Entered, keep_first_layers
 from llmrec.models.locate import UNTRUSTED, WEIGHTS, locate
 from llmrec.models.packing import PackedModel, copy_in
@@ -36,7 +36,7 @@ from llmrec.models.tokens import Tokens
 Pooling = Literal["mean", "cls", "last"]
 Parts = Iterator[tuple[NDArray[np.int64], Tensor]]  # rows, and their vectors
 Report = str | Callable[[int], object]  # the name of a progress bar, or what is told how many texts were read
-TOKENS_AT_ONCE, TOKENS_AT_ONCE_GPU = 2048, 16_384  # tokens of one forward pass
+TOKENS_AT_ONCE, TOKENS_AT_ONCE_GPU = 2048, 32_768  # tokens of one forward pass
 COPIED_FROM = 8192  # tokens of a call; the copy that reads faster costs as much as reading some hundred
 TRIED = 4  # texts that are read plainly too
 EXACT, FAST = 1 - 1e-6, 0.9999  # the cosine that faster reading keeps to plain reading in fp32
@@ -165,9 +165,13 @@ class Backbone(nn.Module):
         vectors = torch.empty(len(tokens), self.dim)
         way = self._way(tokens)
         with _progress(report, len(tokens)) as advance:
-            for rows, read in self._read_padded(tokens) if way is None else self._read_by(way, tokens):
+            for rows, read in _one_behind(self._read_padded(tokens) if way is None else self._read_by(way, tokens)):
                 vectors[torch.from_numpy(rows)] = read.to(vectors)
                 advance(len(rows))
+        beyond = np.flatnonzero(~vectors.isfinite().all(1).numpy())  # what fp16 can hold
+        if way is not None and len(beyond):
+            for rows, read in self._read_padded(tokens.take(beyond)):
+                vectors[torch.from_numpy(beyond[rows])] = read.to(vectors)
         return vectors
 
     def _read_padded(self, tokens: Tokens, lower: Lower | None = None) -> Parts:
@@ -208,9 +212,9 @@ class Backbone(nn.Module):
     def _fastest_right(self, sample: Tokens) -> Arithmetic | None:
         """The fastest arithmetic that `reading` allows, if reading by it gives what plain reading does."""
         if self.config.reading == "fast":
-            way = fastest(reduced=True) if self.device.type == "cpu" else HALF
+            way = fastest(reduced=True) if self.device.type == "cpu" else OF_A_GPU
             cosine = self._cosine(way, sample)
-            if cosine >= (FAST if way.dtype == torch.bfloat16 else EXACT):
+            if cosine >= (EXACT if way.dtype == torch.float32 else FAST):
                 return way
             warnings.warn(
                 f"backbone.reading=fast: {self.hub_id!r} is read exactly instead, as its vectors come to a cosine of "
@@ -287,6 +291,17 @@ def length_batches(lengths: NDArray[np.int64], tokens_at_once: int) -> list[NDAr
         batches.append(order[start:end])
         start = end
     return batches
+
+
+def _one_behind(parts: Parts) -> Parts:
+    """Each when the next has been begun: a GPU works on that while this one is copied."""
+    before = None
+    for part in parts:
+        if before is not None:
+            yield before
+        before = part
+    if before is not None:
+        yield before
 
 
 def _tokenizer_bytes(tokenizer: Any) -> bytes:

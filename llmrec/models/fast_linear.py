@@ -39,7 +39,7 @@ class Arithmetic:
         return lambda x: operators._linear_pointwise(x, laid_out, bias, "none", [], "")
 
 
-HALF = Arithmetic(torch.bfloat16, onednn=False)  # of a GPU
+OF_A_GPU = Arithmetic(torch.float16, onednn=False)  # as fast there as bf16, and ten times nearer to fp32
 
 
 @cache

@@ -19,7 +19,7 @@ from llmrec.models.packing import PackedModel, packed_rows
 from llmrec.models.transfer import apply_strategy
 
 WORDS = ["space", "robot", "love", "war", "night", "river", "mountain", "garden", "kitchen", "cream", "face", "hair"]
-FP32, BF16 = (Arithmetic(dtype, onednn=False) for dtype in (torch.float32, torch.bfloat16))
+FP32, BF16, FP16 = (Arithmetic(dtype, onednn=False) for dtype in (torch.float32, torch.bfloat16, torch.float16))
 REAL = BackboneConfig(name="packaged:all-MiniLM-L6-v2", max_tokens=256)
 
 
@@ -125,6 +125,24 @@ def test_hidden_states_have_no_padding_but_to_a_round_length(tiny_bert: Path) ->
     assert sum(n * length for n, length in runs) == len(tokens.flat)
     assert all(rows == 1 and row % packing.ROUND == 0 for rows, row in seen)
     assert sum(row for _, row in seen) - len(tokens.flat) < packing.ROUND * len(seen)
+
+
+@pytest.mark.usefixtures("always")
+def test_what_fp16_cannot_hold_is_read_exactly(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "fastest", lambda reduced: FP16 if reduced else FP32)
+    backbone = Backbone.load(BackboneConfig(name=str(tiny_bert), reading="fast"))
+    texts = [*texts_of(60), "space robot shoes"]
+    row = backbone.tokenizer(texts[-1:], add_special_tokens=False)["input_ids"][0][-1]
+    with torch.no_grad():
+        backbone.model.get_input_embeddings().weight[row] *= 1e8  # beyond 65,504
+    tokens = backbone.tokens(texts)
+    with torch.no_grad():
+        (_, hidden), *_ = PackedModel(backbone.model, FP16).read(tokens.take(np.array([60])))
+    assert not hidden.isfinite().all()
+    expected = one_by_one(backbone, texts)
+    cosine = (backbone.encode(tokens) * expected).sum(1)
+    assert float(cosine[:-1].min()) < 1 - 1e-7  # fp16 was used
+    assert float(cosine.min()) > 0.9999
 
 
 @pytest.fixture

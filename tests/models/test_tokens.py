@@ -35,6 +35,20 @@ def test_a_decoders_text_ends_on_one_eos(tiny_gpt2: Path, tiny_llama: Path, max_
         assert found[3] == found[4]  # the text's own EOS is enough
 
 
+@pytest.mark.parametrize("name", ["tiny_bert", "tiny_gpt2", "tiny_llama"])
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_ids_are_those_of_the_tokenizers_own_call(
+    name: str, special: bool, side: str, request: pytest.FixtureRequest
+) -> None:
+    tokenizer, own = (tokenizer_of(request.getfixturevalue(name)) for _ in range(2))
+    tokenizer.truncation_side = own.truncation_side = side
+    tokenizer(TEXTS, truncation=True, max_length=3, padding=name != "tiny_gpt2")  # whose settings stay behind
+    for most in (4, 64):
+        expected = own(TEXTS, truncation=True, max_length=most, add_special_tokens=special)["input_ids"]
+        assert rows(Tokens.of(TEXTS, tokenizer, most, special=special)) == expected
+
+
 def test_special_tokens_are_the_tokenizers_own_or_none(tiny_llama: Path) -> None:
     tokenizer = tokenizer_of(tiny_llama)
     (usual,), (bare,) = (
