@@ -48,7 +48,7 @@ class ShortList:
 
     def __init__(self, k: int, size: int, margin: Tensor) -> None:
         self.k, self.size, self.margin = k, size, margin
-        self.keys = torch.full((len(margin), 0), EMPTY, device=margin.device)
+        self.keys = torch.full((len(margin), 0), EMPTY)
         self.guess = self.threshold = torch.full_like(margin, -torch.inf)
         self.n_waiting = 0
         self._waiting: list[tuple[Tensor, Tensor]] = []
@@ -95,7 +95,7 @@ class ShortList:
         query = query[good]
         keys, order = packed(score[good], place[good] // len(self.keys)), order_of(query)
         query, counts = query[order], torch.bincount(query, minlength=len(self.keys))
-        place = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
+        place = torch.arange(len(query)) - (counts.cumsum(0) - counts)[query]
         kept = self.keys.shape[1]
         lists = functional.pad(self.keys, (0, int(counts.max())), value=EMPTY)
         lists[query, kept + place] = keys[order]
@@ -104,17 +104,13 @@ class ShortList:
 
 def order_of(query: Tensor) -> Tensor:
     """(P,) that sorts rows of few queries; NumPy sorts numbers of 16 bits by their digits, several times faster."""
-    if query.is_cpu:
-        return torch.from_numpy(np.argsort(query.numpy().astype(np.uint16), kind="stable"))
-    return query.argsort()
+    return torch.from_numpy(np.argsort(query.numpy().astype(np.uint16), kind="stable"))
 
 
 def places_above(scores: Tensor, threshold: Tensor, mask: NDArray[np.bool_]) -> Tensor:
     """(P,) places in flattened scores (R, C) of those above a threshold (C,), and perhaps of NaN. NumPy compares, and
-    finds few of many, several times faster than torch. mask: (R * C,) to be written to, on the CPU.
+    finds few of many, several times faster than torch. mask: (R * C,) to be written to.
     """
-    if not scores.is_cpu:
-        return (scores > threshold).flatten().nonzero().flatten()
     if scores.dtype == torch.bfloat16 and bool((threshold > 0).all()):
         scores, threshold = scores.view(torch.int16), threshold.view(torch.int16)  # which sort as positive numbers do
     if scores.dtype == torch.bfloat16:

@@ -1,10 +1,10 @@
 """The k best of N items for each query: exactly, in little memory, and in little more time than the products take.
 
-Few scores are made at once (`_plain`). Many are made block by block in a buffer that stays in the cache, and only those
-above a threshold are looked at: it is guessed from a sample of the items, so that few pass, and rises with what is
-found. That goes to short lists of (score, item), packed into integers that sort as the pairs do, so that ties have a
-defined order: of two items with the same score the lower row comes first. Where the guess proves too high for a query,
-all of its scores are made at once.
+Few scores are made at once (`_plain`), and on a GPU all, some queries at a time. A CPU makes many block by block in a
+buffer that stays in the cache, and looks only at those above a threshold: it is guessed from a sample of the items, so
+that few pass, and rises with what is found. That goes to short lists of (score, item), packed into integers that sort
+as the pairs do, so that ties have a defined order: of two items with the same score the lower row comes first. Where
+the guess proves too high for a query, all of its scores are made at once.
 
 A compressed table (`ItemTable`) is scanned by scores that are wrong by a known slack at most. Whatever could be among
 the k best by that is scored again from the exact vectors; a query for which that is more than HEAD * k items is scored
@@ -29,12 +29,14 @@ from llmrec.models.item_table import ItemTable
 from llmrec.models.shortlist import ShortList, packed, places_above, unpacked
 
 QUERIES_AT_ONCE = 512
-CELLS, CELLS_ON_GPU = 1 << 17, 1 << 26  # scores at once: a quarter of a core's cache; what keeps a GPU busy
+CELLS = 1 << 17  # scores at once in a scan: a quarter of a core's cache
 PLAIN_CELLS = 1 << 23  # as many scores, or fewer, are made at once in less time than a scan takes: measured
+PLAIN_CELLS_GPU = 1 << 27  # half a GiB
 FEWEST = 256  # items of a block
 SAMPLE = 8192  # items that a threshold is guessed from
 SMALL, MANY = 1 << 15, 32  # no threshold is guessed for fewer items, or where more than one of so many is wanted
-GROUP = 8  # sampled items whose maximum is looked at
+GROUP, GROUP_GPU = 8, 64  # items whose maximum is looked at first
+GROUPED, GROUPED_GPU = 1 << 18, 1 << 24  # scores from which on that is faster: measured
 COMPARED = 512  # scores beside as many thresholds: NumPy begins anew with each row
 MOST_WAITING = 1 << 19  # scores above the threshold
 GROWTH = 1.5  # of what has been scanned, between two looks at what the k best are by now
@@ -88,7 +90,7 @@ def top_k(table: ItemTable, queries: Tensor, k: int, without: Pairs | None = Non
 
 def _search(table: ItemTable, queries: Tensor, k: int, without: Pairs | None, bias: Tensor | None) -> Found:
     few = len(table) * len(queries) <= PLAIN_CELLS and not table.compressed  # exact vectors may have to come from disk
-    if few or len(table) < SMALL or MANY * k > len(table):
+    if few or not queries.is_cpu or len(table) < SMALL or MANY * k > len(table):
         return _plain(table.exact, queries, k, without, bias)
     best = _scan(table, queries, k, HEAD * k if table.compressed else k, without, bias)
     score, item = best.sorted()  # (B, HEAD * k), or (B, k)
@@ -104,7 +106,7 @@ def _search(table: ItemTable, queries: Tensor, k: int, without: Pairs | None, bi
 
 def _plain(items: Tensor, queries: Tensor, k: int, without: Pairs | None, bias: Tensor | None) -> Found:
     """Of all scores (B, N), some queries at a time, in one buffer."""
-    size = max((PLAIN_CELLS if queries.is_cpu else CELLS_ON_GPU) // len(items), 1)
+    size = max((PLAIN_CELLS if queries.is_cpu else PLAIN_CELLS_GPU) // len(items), 1)
     buffer = torch.empty(size, len(items), device=queries.device) if size < len(queries) else None
     parts: list[Found] = []
     for start in range(0, len(queries), size):
@@ -121,7 +123,7 @@ def _plain(items: Tensor, queries: Tensor, k: int, without: Pairs | None, bias: 
 
 def _ordered(scores: Tensor, k: int) -> Found:
     """The k best of (B, N), ties by row."""
-    best, item = scores.topk(min(k + 1, scores.shape[1]))
+    best, item = _grouped(scores, min(k + 1, scores.shape[1]))
     values: Any = best.numpy() if best.is_cpu else best  # of a few numbers NumPy tells in a fraction of the time
     clear = (values[:, :-1] > values[:, 1:]).all(1) & (values[:, k - 1] > -torch.inf)  # no ties, no NaN, k items
     best, item = best[:, :k], item[:, :k]
@@ -131,6 +133,24 @@ def _ordered(scores: Tensor, k: int) -> Found:
         keys = packed(some.masked_fill_(some.isnan(), -torch.inf), torch.arange(some.shape[1], device=some.device))
         best[of_query], item[of_query] = unpacked(keys.topk(k).values)
     return Found(best, item)
+
+
+def _grouped(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`topk` of (B, N), from the groups with the k largest maxima: what is among the k best, its group is as well. Ties
+    come in no order, and of those for the last place some may be missed.
+    """
+    size, least = (GROUP, GROUPED) if scores.is_cpu else (GROUP_GPU, GROUPED_GPU)
+    n_items = scores.shape[1]
+    if scores.numel() < least or n_items < 3 * size * k:
+        return scores.topk(k)
+    n_groups = n_items // size
+    whole = n_groups * size
+    groups = torch.unflatten(scores[:, :whole], 1, (size, n_groups))  # each group is a column
+    chosen = groups.amax(1).topk(k, sorted=False).indices  # (B, k)
+    some = groups.gather(2, chosen[:, None].expand(-1, size, -1)).flatten(1)  # (B, size * k)
+    best, place = torch.cat([some, scores[:, whole:]], dim=1).topk(k)
+    inside = place // k * n_groups + chosen.gather(1, place % k)
+    return best, torch.where(place < size * k, inside, whole + place - size * k)
 
 
 def _together(parts: list[Found]) -> Found:
@@ -179,20 +199,19 @@ class _Blocks:
 
     def __init__(self, table: ItemTable, queries: Tensor, without: Pairs | None, bias: Tensor | None) -> None:
         self.table, self.bias, self.coded = table, bias, table.code(queries)
-        cells = CELLS if queries.is_cpu else CELLS_ON_GPU
         self.repeat = max(COMPARED // len(queries), 1)
         unit = self.repeat * GROUP
-        self.width = -(-min(max(cells // len(queries), FEWEST), len(table)) // unit) * unit
+        self.width = -(-min(max(CELLS // len(queries), FEWEST), len(table)) // unit) * unit
         dtype = table.sums if bias is None else torch.float32
         self.unit = self.coded.unit if dtype == torch.int32 else None
         self.lowest: float = -torch.inf if dtype.is_floating_point else torch.iinfo(dtype).min
-        self.buffer = torch.empty(self.width, len(queries), dtype=dtype, device=queries.device)
-        self.mask = np.empty(self.buffer.numel() if queries.is_cpu else 0, dtype=np.bool_)
+        self.buffer = torch.empty(self.width, len(queries), dtype=dtype)
+        self.mask = np.empty(self.buffer.numel(), dtype=np.bool_)
         self.without, self.ends = None, list[int]()
         if without is not None:
             item, order = without.item.sort()
             self.without = Pairs(without.query[order], item)
-            starts = torch.arange(0, len(table) + self.width, self.width, device=item.device)
+            starts = torch.arange(0, len(table) + self.width, self.width)
             self.ends = torch.searchsorted(item, starts).tolist()
 
     def scores(self, start: int) -> Tensor:

@@ -26,9 +26,11 @@ def by_sorting(scores: Tensor, k: int) -> tuple[list[list[float]], list[list[int
     return best.tolist(), np.where(np.isneginf(best), -1, order).tolist()
 
 
-@pytest.fixture(params=["plain", "scan"])
+@pytest.fixture(params=["plain", "groups", "scan"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Small tables are scored as a whole, or scanned block by block as large ones are."""
+    """Small tables are scored as a whole, by groups or not, or scanned block by block as large ones are."""
+    if request.param == "groups":
+        monkeypatch.setattr(topk, "GROUPED", 1)
     if request.param == "scan":
         for name, value in {"SMALL": 512, "SAMPLE": 64, "PLAIN_CELLS": 1, "CELLS": 1 << 12, "FEWEST": 32}.items():
             monkeypatch.setattr(topk, name, value)
@@ -68,11 +70,11 @@ def test_a_scan_finds_all_by_itself(precision: Precision, way: str, monkeypatch:
         found = top_k(ItemTable.of(items, precision), asked, 10)
         assert found.item.tolist() == by_sorting(asked @ items.T, 10)[1]
         items = items.abs()
-    assert calls == ([300, 300] if way == "plain" else [])
+    assert calls == ([300, 300] if way != "scan" else [])
     calls.clear()
     monkeypatch.setattr(topk, "PLAIN_CELLS", 1 << 23)
     top_k(ItemTable.of(items, precision), queries[:1], 10)
-    assert calls == ([1] if way == "plain" or precision == "float32" else [])  # exact vectors may be on disk
+    assert calls == ([1] if way != "scan" or precision == "float32" else [])  # exact vectors may be on disk
 
 
 @pytest.mark.usefixtures("way")
@@ -114,6 +116,17 @@ def test_without_integer_products_int8_finds_the_same(monkeypatch: pytest.Monkey
     items, queries = whole(0, 900, 8), whole(1, 4, 8)
     found = top_k(ItemTable.of(items, "int8"), queries, 5)
     assert (found.score.tolist(), found.item.tolist()) == by_sorting(queries @ items.T, 5)
+
+
+@pytest.mark.parametrize(("n_items", "k"), [(240, 10), (247, 10), (5000, 1), (5003, 100)])
+def test_the_best_are_in_the_groups_with_the_largest_maxima(
+    n_items: int, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topk, "GROUPED", 1)
+    scores = torch.stack([torch.randperm(n_items, generator=torch.Generator().manual_seed(row)) for row in range(50)])
+    best, item = topk._grouped(scores.float(), k)
+    assert torch.equal(best.long(), n_items - 1 - torch.arange(k).expand(50, k))
+    assert torch.equal(scores.gather(1, item), best.long())
 
 
 @pytest.mark.usefixtures("way")
