@@ -13,7 +13,9 @@ from llmrec.config import BackboneConfig
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.models.backbone import Backbone
 from llmrec.models.item_table import ItemTable, Precision
+from llmrec.models.lower_layers import LowerStates
 from llmrec.models.topk import Pairs, top_k
+from llmrec.models.transfer import apply_strategy
 from llmrec.recommender import Recommender
 from llmrec.training.losses import full_softmax
 from tests.conftest import WORDS
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a GPU, which tests do not see unless CUDA_VISIBLE_DEVICES names it"
 )
 GPU = "cuda"
+PLAIN = BackboneConfig()
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +81,30 @@ def test_a_bundle_scores_as_on_a_cpu(strategy: str, make_bundle: Callable[..., B
     wanted = ["i3", "i4", {"item_id": "new", "title": "red hats"}]
     one, other = (Recommender.from_pretrained(tmp_path / "bundle", base, device) for device in ("cpu", GPU))
     assert other.score(events, wanted) == pytest.approx(one.score(events, wanted), abs=1e-4)
+
+
+def test_a_compiled_copy_follows_the_weights(tiny_bert: Path) -> None:
+    backbone = Backbone.load(BackboneConfig(name=str(tiny_bert), reading="fast", compile=True)).to(GPU)
+    tokens = backbone.tokens([" ".join(WORDS[row % 7 : row % 7 + 1 + row % 9]) for row in range(4000)])
+    before = backbone.encode(tokens)
+    with torch.no_grad():
+        for weight in backbone.model.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    found = backbone.encode(tokens)
+    expected = Backbone.encode(Backbone(backbone.model, backbone.tokenizer, PLAIN, "owner/tiny", ""), tokens)
+    assert float((before * found).sum(1).max()) < 0.999
+    assert float((found * expected).sum(1).min()) >= 0.9999
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_kept_states_lie_on_the_gpu(dtype: str, tiny_bert: Path, tmp_path: Path) -> None:
+    config = BackboneConfig(name=str(tiny_bert), strategy="last_k", last_k=1)
+    backbone = Backbone.load(config).to(GPU)
+    apply_strategy(backbone, config)
+    tokens = backbone.tokens([" ".join(WORDS[row : row + 1 + row % 5]) for row in range(20)])
+    lower = LowerStates.of(backbone, tokens, dtype, tmp_path)
+    assert lower is not None
+    assert lower.states.is_cuda
+    torch.testing.assert_close(
+        backbone.read(tokens, lower), backbone.read(tokens), atol=1e-5 if dtype == "fp32" else 1e-2, rtol=0
+    )

@@ -67,6 +67,7 @@ class Backbone(nn.Module):
         self.causal = is_causal(model)
         self.pooling = _choose_pooling(config, path, self.causal)
         self._checked: tuple[nn.Module, Arithmetic | None] | None = None  # what reads this very model fastest
+        self._copied: tuple[nn.Module, torch.device, nn.Module] | None = None  # of this model there, for such reading
         self.rounds: Callable[[int], int] = int  # forward passes for so many batches: more where processes keep step
         self.base_fingerprint = ""  # of the pretrained weights, before any of them is tuned
         self.base_dtype = "float32"  # that they were stored in
@@ -195,9 +196,21 @@ class Backbone(nn.Module):
             for rows, hidden in PackedModel(self.model, way).read(tokens):
                 yield rows, functional.normalize(pool(at_least_fp32(hidden), None, self.pooling), dim=-1)
             return
-        model = copy_in(way.dtype, self.model)
+        model = self._copy(way.dtype)
         for rows in self.batches(tokens):
             yield rows, self._vectors(model, *tokens.batch(rows, self.device))
+
+    def _copy(self, dtype: torch.dtype) -> nn.Module:
+        """With the weights of now; made once, as what a compiler made of it would go with it."""
+        if self._copied is not None and self._copied[0] is self.model and self._copied[1] == self.device:
+            for copied, weight in zip(self._copied[2].parameters(), self.model.parameters(), strict=True):
+                copied.copy_(weight)
+            return self._copied[2]
+        model: nn.Module = copy_in(dtype, self.model)
+        if self.config.compile:
+            model.compile(dynamic=True)
+        self._copied = self.model, self.device, model
+        return model
 
     def _way(self, tokens: Tokens) -> Arithmetic | None:
         """What reads `tokens` fastest, where they are worth it and this model can be read so."""

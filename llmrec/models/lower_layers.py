@@ -28,6 +28,7 @@ from llmrec.models.tokens import Tokens
 
 LARGEST = 4 << 30  # bytes of states that `auto` keeps
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+NEARBY = 1 / 8  # of a GPU's free memory, which states may take instead of the disk
 PROBED, AGREES = 4, 1e-4  # texts that are read both ways, and by how much their vectors may differ in fp32
 
 
@@ -60,7 +61,8 @@ class StatesFile:
 
 @dataclass(frozen=True)
 class LowerStates:
-    """states: (T, D) of all texts' tokens in a row, a file mapped into memory. start, length: (N,) of each text in it.
+    """states: (T, D) of all texts' tokens in a row, a file mapped into memory, or on the GPU. start, length: (N,) of
+    each text in it.
 
     n_layers: that were run; the next one takes the states.
     """
@@ -86,8 +88,8 @@ class LowerStates:
             file.path.parent.mkdir(parents=True, exist_ok=True)
             _write(file.path, backbone, file.n_layers, tokens, file.dtype)
         n_states = len(tokens.flat) * backbone.dim
-        states = torch.from_file(str(file.path), shared=False, size=n_states, dtype=file.dtype)
-        lower = cls(file.n_layers, states.view(-1, backbone.dim), tokens.offset[:-1], tokens.lengths)
+        states = torch.from_file(str(file.path), shared=False, size=n_states, dtype=file.dtype).view(-1, backbone.dim)
+        lower = cls(file.n_layers, _nearby(states, backbone.device), tokens.offset[:-1], tokens.lengths)
         return lower if lower._agrees(backbone, tokens, 1e-2 if file.dtype == torch.bfloat16 else AGREES) else None
 
     def take(self, rows: NDArray[np.int64]) -> LowerStates:
@@ -97,10 +99,10 @@ class LowerStates:
     def batch(self, rows: NDArray[np.int64], device: torch.device) -> Entered:
         """States (U, L, D) of the texts at `rows`, 0 after their ends, as `Tokens.batch` pads them."""
         steps = np.arange(max(int(self.length[rows].max(initial=0)), 1))
-        within = torch.from_numpy(steps < self.length[rows][:, None])  # (U, L)
-        position = torch.from_numpy(self.start[rows][:, None] + steps)[within]
-        states = torch.zeros(*within.shape, self.states.shape[1])
-        states[within] = self.states[position].float()
+        within = steps < self.length[rows][:, None]  # (U, L)
+        position = torch.from_numpy(np.where(within, self.start[rows][:, None] + steps, 0)).to(self.states.device)
+        states = self.states[position].float()
+        states[torch.from_numpy(~within).to(states.device)] = 0
         return Entered(self.n_layers, states.to(device))
 
     @property
@@ -114,6 +116,13 @@ class LowerStates:
         some = some[self.length[some] > 0]
         whole, upper = backbone.read(tokens.take(some)), backbone.read(tokens.take(some), self.take(some))
         return torch.allclose(whole, upper, rtol=0, atol=tolerance)
+
+
+def _nearby(states: Tensor, device: torch.device) -> Tensor:
+    """On the GPU, where they fit: a step waits longer for the disk than the layers take."""
+    if device.type != "cuda" or states.nbytes > NEARBY * torch.cuda.mem_get_info(device)[0]:
+        return states
+    return states.to(device)
 
 
 def frozen_layers(model: nn.Module) -> int:

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 KEY_BYTES = 32  # hexadecimal: numpy strips zero bytes from the ends of raw ones
 HISTORIES = "-histories"  # after the name of a folder for vectors of what people did, which may have to go
 TOKENS = b"tokens:"  # before the ids of what is no text of its own
-SHARD_TEXTS = 4096  # at most; some seconds of MiniLM on one core, 6 MiB
+SHARD_TEXTS, SHARD_TEXTS_GPU = 4096, 65_536  # at most: some seconds of MiniLM on one core; less on a GPU
 HASHED_AT_ONCE = 1 << 16  # texts of an arrow array that are Python's at the same time
 
 Texts: TypeAlias = Sequence[str] | pa.LargeStringArray  # in which a text takes its bytes and no more
@@ -81,9 +81,10 @@ class TextCache:
         backbone: Backbone,
         cache_dir: Path | None = None,
         accelerator: Accelerator | None = None,
-        shard_texts: int = SHARD_TEXTS,
+        shard_texts: int | None = None,
     ) -> None:
-        self.backbone, self.accelerator, self.shard_texts = backbone, accelerator, shard_texts
+        self.backbone, self.accelerator = backbone, accelerator
+        self.shard_texts = shard_texts or (SHARD_TEXTS if backbone.device.type == "cpu" else SHARD_TEXTS_GPU)
         reading = "" if backbone.config.reading == "exact" else f"-{backbone.config.reading}"
         self.folder = (cache_dir or default_cache_dir()) / "text" / f"{backbone.fingerprint()}{reading}"
         self._shards: dict[Path, Shard] = {}

@@ -56,6 +56,7 @@ PEERS: dict[Way, Way] = {
     "256 live items": "every slot",
 }
 LIVE, NEGATIVES = 256, 1024
+STEPS_ON_GPU = 5  # their median is a round's
 MOVIES = DataConfig(source="movielens_small", text_template="{title} ({year}). Genres: {genres}")
 
 
@@ -169,7 +170,7 @@ def measure(setup: Setup, way: Way) -> Step:
     else:
         step()
         torch.cuda.reset_peak_memory_stats()
-        seconds = seconds_of(step, setup.device)
+        seconds = median(seconds_of(step, setup.device) for _ in range(STEPS_ON_GPU))
         peak = torch.cuda.max_memory_allocated() / 2**20
     gradient = torch.cat([weight.grad.flatten() for weight in tuned if weight.grad is not None])
     return Step(seconds, peak, gradient.cpu())

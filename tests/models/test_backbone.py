@@ -89,3 +89,14 @@ def test_minilm_vectors_are_those_of_its_authors_pooling(minilm: Path) -> None:
             hidden = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
         mean = torch.nn.functional.normalize(hidden.mean(0), dim=0)
         assert float(mean @ vector) > 1 - 1e-5
+
+
+def test_the_copy_that_reads_faster_follows_the_weights(tiny_bert: Path) -> None:
+    backbone = load(tiny_bert)
+    with torch.no_grad():
+        first = backbone._copy(torch.float16)
+        for weight in backbone.model.parameters():
+            weight.add_(1)
+        assert backbone._copy(torch.float16) is first
+    for copied, weight in zip(first.parameters(), backbone.model.parameters(), strict=True):
+        assert torch.equal(copied, weight.half())
