@@ -35,7 +35,7 @@ from llmrec.models.locate import locate
 
 MAX_TOKENS = 256  # the peer's own limit for MiniLM
 LONG = 160  # tokens
-COMPARED = 600  # texts
+COMPARED = 600  # texts that are read plainly as well
 READINGS: tuple[Reading, ...] = ("exact", "fast")
 PEER = "sentence-transformers"
 # Answers each line of texts with a line of the seconds they took; what libraries print goes to stderr.
@@ -121,8 +121,10 @@ def main(
     for name, part in (("short titles", short), (f"~{LONG} tokens", joined(exact, titles, long_texts))):
         lengths = exact.tokens(part).lengths
         print(f"{name}: {len(part)} texts of {lengths.mean():.1f} tokens ({lengths.min()} to {lengths.max()})")
+        some = np.linspace(0, len(part) - 1, min(len(part), COMPARED)).astype(int)
+        plain = plainly(exact, [part[row] for row in some])
         rows += [
-            Row(f"{name}, {reading}", *costs, *fidelity(own[reading], exact, part), f"{unit_of(device)} a text")
+            Row(f"{name}, {reading}", *costs, *fidelity(own[reading], part, some, plain), f"{unit_of(device)} a text")
             for reading, costs in measure(part, clocks, rounds).items()
         ]
         print("\n".join(table(rows[-2:])) + "\n", flush=True)
@@ -181,12 +183,12 @@ def measure(texts: Sequence[str], clocks: dict[str, Seconds], rounds: int) -> di
     return costs
 
 
-def fidelity(backbone: Backbone, exact: Backbone, texts: Sequence[str]) -> tuple[float, float]:
-    """Least cosine to plain vectors, and overlap of neighbours; of some texts, and of all where they are few."""
-    vectors = backbone.encode(backbone.tokens(texts)).numpy()
-    some = np.linspace(0, len(texts) - 1, min(len(texts), COMPARED)).astype(int)
-    plain = plainly(exact, [texts[row] for row in some])
-    return float((vectors[some] * plain).sum(1).min()), overlap(vectors[some], plain)
+def fidelity(
+    backbone: Backbone, texts: Sequence[str], some: NDArray[np.int64], plain: NDArray[np.float32]
+) -> tuple[float, float]:
+    """Least cosine of the texts at `some` to their plain vectors, and overlap of neighbours."""
+    vectors = backbone.encode(backbone.tokens(texts)).numpy()[some]
+    return float((vectors * plain).sum(1).min()), overlap(vectors, plain)
 
 
 def overlap(ours: NDArray[np.float32], plain: NDArray[np.float32], n: int = 10) -> float:
