@@ -3,11 +3,12 @@
     OMP_NUM_THREADS=1 python scripts/bench/finetune_step.py [--data.source FOLDER] [--users 64] [--events 50]
         [--rounds 3] [--json PATH] [--device cuda] [--autocast true]
 
-Each way of reading makes the same step in a process of its own, whose peak memory is its own too. Rounds are
-interleaved; times are CPU time of one thread, medians; on a GPU, the time until it is done, after a step that warms up,
-and the memory of its tensors. autocast: the step in bf16, as `accelerate launch --mixed_precision bf16` makes it.
-Gradients are those of the LoRA weights: how far they are apart from their peer's, in proportion to its norm, and the
-cosine of the two, which tells the bias of a stored table. All slots of 64 histories at once take 16 GiB or more.
+Each way of reading makes the same step in a process of its own, whose peak memory is its own too; the first one, for
+which memory is taken and what is used first is loaded, does not count. Rounds are interleaved; times are CPU time of
+one thread, medians; on a GPU, the time until it is done, and the memory of its tensors. autocast: the step in bf16, as
+`accelerate launch --mixed_precision bf16` makes it. Gradients are those of the LoRA weights: how far they are apart
+from their peer's, in proportion to its norm, and the cosine of the two, which tells the bias of a stored table. All
+slots of 64 histories at once take 16 GiB or more.
 """
 
 from __future__ import annotations
@@ -164,11 +165,11 @@ def measure(setup: Setup, way: Way) -> Step:
             value = loss(model, read(way, reader, items, stored), batch)
         value.backward()  # type: ignore[no-untyped-call]
 
+    step()
     if setup.device == "cpu":
         seconds = seconds_of(step)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
     else:
-        step()
         torch.cuda.reset_peak_memory_stats()
         seconds = median(seconds_of(step, setup.device) for _ in range(STEPS_ON_GPU))
         peak = torch.cuda.max_memory_allocated() / 2**20
