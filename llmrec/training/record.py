@@ -4,8 +4,9 @@
     run.json       command, commit, machine, versions, environment, seeds, data, seconds of each phase, and how it ended
     log.jsonl      everything that was logged, a JSON object a line; of further processes log.1.jsonl, ...
 
-`run.json` is of the process that was started last, and written anew whenever there is something to add: a run that is
-killed leaves it, too. Logs go on where they were.
+The first two are of the process that was started last, and `run.json` is written anew whenever there is something to
+add: a run that is killed leaves it, too. Those of an earlier run stay until a phase after `load` is over, so that a run
+that is refused, for what it was given, takes nothing away. Logs go on where they were.
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD", "SALT", "PEPPER", "CREDENTIAL")
 
 
 class RunRecord(logging.Handler):
-    """Listens to what is logged and keeps the run's facts and phases of it in a file."""
+    """Listens to what is logged and keeps the run's facts and phases of it in a file. settings: go beside it."""
 
-    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: str, facts: dict[str, Any]) -> None:
         super().__init__()
-        self.path, self.content = path, facts | {"started": _now(), "ended": None, "status": "running", "seconds": {}}
-        self.told = False
+        self.path, self.content = folder / RECORD, facts | {"started": _now(), "ended": None, "status": "running"}
+        self.content["seconds"] = {}
+        self.settings: str | None = settings  # until they are written
+        self.told, self.waits = False, self.path.exists()
         self._write()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -46,6 +49,7 @@ class RunRecord(logging.Handler):
         if "phase" in facts and "seconds" in facts:
             spent = self.content["seconds"]
             spent[facts["phase"]] = round(spent.get(facts["phase"], 0.0) + facts["seconds"], 3)
+            self.waits = self.waits and ("failed" in facts or facts["phase"] == "load")
         elif not added:
             return
         for name, value in added.items():
@@ -53,10 +57,16 @@ class RunRecord(logging.Handler):
             self.content[name] = old | value if isinstance(old, dict) and isinstance(value, dict) else value
         if self.content["status"] != "running":
             self.content["ended"] = _now()
+            self.waits = self.waits and self.content["status"] != "finished"
         self._write()
 
     def _write(self) -> None:
         """Where that cannot be, a run goes on without."""
+        if self.waits:
+            return
+        if self.settings is not None:
+            replace_text(self.path.with_name(CONFIG), self.settings)
+            self.settings = None
         try:
             replace_text(self.path, json.dumps(self.content, indent=1, default=str) + "\n")
         except OSError as error:
@@ -72,9 +82,8 @@ def open_record(config: Any, accelerator: Accelerator, facts: dict[str, Any]) ->
     folder.mkdir(parents=True, exist_ok=True)
     logs.to_file(folder / (LOG if rank == 0 else f"log.{rank}.jsonl"), rank)
     if rank == 0:
-        replace_text(folder / CONFIG, as_yaml(config))
         seeds = {name: value for name, value in vars(config).items() if "seed" in name}
-        logs.attach(RunRecord(folder / RECORD, facts | {"environment": environment(), "seeds": seeds}))
+        logs.attach(RunRecord(folder, as_yaml(config), facts | {"environment": environment(), "seeds": seeds}))
 
 
 def close_record() -> None:

@@ -121,6 +121,33 @@ def test_how_a_recipe_ends_is_told_and_kept(
     assert ("traceback" in last) == (code == 1)
 
 
+def test_a_run_that_is_refused_leaves_the_record_of_the_one_before(config: FinetuneConfig) -> None:
+    opened(config)
+    with phase("fit"):
+        pass
+    close_record()
+    before = [(config.output / name).read_text() for name in ("run.json", "config.yaml")]
+    other = replace(config, seeds=(5,))
+
+    opened(other)
+    with phase("load"):
+        pass
+    with pytest.raises(ConfigError), phase("encode"):
+        raise ConfigError("no such backbone")
+    logger.error("no such backbone", extra={"run": {"status": "failed: no such backbone"}})
+    close_record()
+    assert [(config.output / name).read_text() for name in ("run.json", "config.yaml")] == before
+    assert "no such backbone" in (config.output / "log.jsonl").read_text()
+
+    opened(other)
+    for name in ("load", "encode"):
+        with phase(name):
+            pass
+    assert list(record(config)["seconds"]) == ["load", "encode"]  # type: ignore[call-overload]
+    assert record(config)["seeds"] == {"seeds": [5], "leave_one_out_seeds": None}
+    assert parse_config(FinetuneConfig, ["--config", str(config.output / "config.yaml")]) == other
+
+
 def test_a_new_run_closes_what_the_one_before_opened(config: FinetuneConfig, tmp_path: Path) -> None:
     opened(config)
     opened(replace(config, output=tmp_path / "second"))
