@@ -49,14 +49,16 @@ Way = Literal[
     "top 2",
     "top 2, lower layers kept",
     "256 live items",
+    "96 live items",
 ]
 PEERS: dict[Way, Way] = {
     "each item once": "every slot",
     "each item once, checkpointed": "each item once",
     "top 2, lower layers kept": "top 2",
     "256 live items": "every slot",
+    "96 live items": "every slot",
 }
-LIVE, NEGATIVES = 256, 1024
+NEGATIVES = 1024
 STEPS_ON_GPU = 5  # their median is a round's
 MOVIES = DataConfig(source="movielens_small", text_template="{title} ({year}). Genres: {genres}")
 
@@ -203,8 +205,9 @@ def read(way: Way, reader: Reader, items: Rows, stored: Tensor) -> Tensor:
     if way == "every slot":
         return reader.read(items.ravel()).view(*items.shape, -1)
     distinct, inverse = np.unique(items, return_inverse=True)
-    if way == "256 live items":
-        live = np.random.default_rng(0).choice(len(distinct), min(LIVE, len(distinct)), replace=False)
+    if way.endswith("live items"):
+        most = min(int(way.split()[0]), len(distinct))
+        live = np.random.default_rng(0).choice(len(distinct), most, replace=False)
         table = stored[torch.from_numpy(distinct).to(stored.device)]
         table = table.index_copy(0, torch.from_numpy(live).to(stored.device), reader.read(distinct[live]))
     else:
