@@ -28,6 +28,7 @@ from llmrec.config import BackboneConfig
 from llmrec.errors import BackboneError
 from llmrec.models.fast_linear import OF_A_GPU, Arithmetic, fastest
 from llmrec.models.layers import Entered, keep_first_layers
+from llmrec.models.length_batches import length_batches
 from llmrec.models.locate import UNTRUSTED, WEIGHTS, locate
 from llmrec.models.packing import PackedModel, copy_in
 from llmrec.models.precision import at_least_fp32
@@ -37,7 +38,7 @@ Pooling = Literal["mean", "cls", "last"]
 Parts = Iterator[tuple[NDArray[np.int64], Tensor]]  # rows, and their vectors
 Report = str | Callable[[int], object]  # the name of a progress bar, or what is told how many texts were read
 TOKENS_AT_ONCE, TOKENS_AT_ONCE_GPU = 2048, 32_768  # tokens of one forward pass
-BATCH_COSTS, BATCH_COSTS_GPU = 128, 8192  # what a pass costs beside its tokens, in tokens
+BATCH_COSTS_GPU = 8192  # tokens; see `length_batches`
 COPIED_FROM = 8192  # tokens of a call; the copy that reads faster costs as much as reading some hundred
 TRIED = 4  # texts that are read plainly too
 EXACT, FAST = 1 - 1e-6, 0.9999  # the cosine that faster reading keeps to plain reading in fp32
@@ -138,7 +139,7 @@ class Backbone(nn.Module):
     def batches(self, tokens: Tokens) -> list[NDArray[np.int64]]:
         """Rows of the texts that are padded together: of similar length, as many as this device reads well at once."""
         if self.device.type == "cpu":
-            return length_batches(tokens.lengths, TOKENS_AT_ONCE, BATCH_COSTS)
+            return length_batches(tokens.lengths, TOKENS_AT_ONCE)
         return length_batches(tokens.lengths, TOKENS_AT_ONCE_GPU, BATCH_COSTS_GPU)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, entered: Entered | None = None) -> Tensor:
@@ -299,43 +300,6 @@ def _choose_pooling(config: BackboneConfig, path: str, causal: bool) -> Pooling:
         if len(chosen) == 1:
             return chosen[0]  # type: ignore[return-value]
     return "last" if causal else "mean"
-
-
-def length_batches(
-    lengths: NDArray[np.int64], tokens_at_once: int, batch_costs: int = BATCH_COSTS
-) -> list[NDArray[np.int64]]:
-    """Rows sorted by length, cut into padded batches of at most `tokens_at_once` tokens, or of one text, of which each
-    costs as much as `batch_costs` tokens beside its own, padding included; so that all cost least.
-    """
-    order, widths = np.argsort(lengths, kind="stable"), np.maximum(lengths, 1)
-    each, counts = np.unique(widths, return_counts=True)
-    batches, end = [], len(order)
-    for first, last in _groups(each, counts, tokens_at_once, batch_costs):
-        n_texts = int(counts[first : last + 1].sum())
-        n_batches = -(-n_texts // max(tokens_at_once // int(each[last]), 1))
-        batches += np.array_split(order[end - n_texts : end], n_batches)[::-1]
-        end -= n_texts
-    return batches[::-1]
-
-
-def _groups(
-    each: NDArray[np.int64], counts: NDArray[np.int64], tokens_at_once: int, batch_costs: int
-) -> Iterator[tuple[int, int]]:
-    """Which of the increasing lengths are padded to the same, first and last of them, from the longest on: by dynamic
-    programming over the last group of the texts up to a length.
-    """
-    before = np.concatenate([[0], np.cumsum(counts)])
-    least, begins = np.zeros(len(each) + 1), np.zeros(len(each), dtype=np.int64)
-    for last, width in enumerate(each):
-        n_texts = before[last + 1] - before[: last + 1]  # of groups that begin with each length
-        n_batches = -(-n_texts // max(tokens_at_once // int(width), 1))
-        costs = least[: last + 1] + n_texts * width + n_batches * batch_costs
-        begins[last] = costs.argmin()
-        least[last + 1] = costs[begins[last]]
-    last = len(each) - 1
-    while last >= 0:
-        yield int(begins[last]), last
-        last = int(begins[last]) - 1
 
 
 def _one_behind(parts: Parts) -> Parts:

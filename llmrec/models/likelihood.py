@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmrec.errors import BackboneError
-from llmrec.models.backbone import Backbone, length_batches
+from llmrec.models.backbone import Backbone
+from llmrec.models.length_batches import length_batches
 from llmrec.models.lm_head import LanguageHead
 from llmrec.models.tokens import Tokens
 

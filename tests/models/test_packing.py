@@ -13,8 +13,9 @@ from torch.nn import functional
 from llmrec.config import BackboneConfig, LoraConfig
 from llmrec.models import backbone as module
 from llmrec.models import packing
-from llmrec.models.backbone import Backbone, length_batches
+from llmrec.models.backbone import Backbone
 from llmrec.models.fast_linear import Arithmetic
+from llmrec.models.length_batches import length_batches
 from llmrec.models.packing import PackedModel, packed_rows
 from llmrec.models.transfer import apply_strategy
 
