@@ -12,6 +12,7 @@ is what a compressed table finds without the exact vectors.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -53,7 +54,7 @@ def main(
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = [row for n_items in items for row in of_catalog(n_items, users, rounds, device)]
-    machine = describe()
+    machine = describe() | ({"faiss": version("faiss-cpu")} if device == "cpu" else {})
     print(f"top-{K} of N x {DIM}: {machine['cpu']}, one thread, GPU {machine['gpu']}, torch {machine['torch']}\n")
     body = [[r.work, digits(r.ours), digits(r.peer), f"{r.ratio:.2f}", r.unit, r.spread] for r in rows]
     print("\n".join(aligned([["work", "ours", "peer", "peer / ours", "unit", "spread"], *body])))
