@@ -13,8 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,10 +30,10 @@ from llmrec.models.layers import Entered, keep_first_layers
 from llmrec.models.length_batches import length_batches
 from llmrec.models.locate import UNTRUSTED, WEIGHTS, locate
 from llmrec.models.packing import PackedModel, copy_in
+from llmrec.models.pooling import choose_pooling, pool
 from llmrec.models.precision import at_least_fp32
 from llmrec.models.tokens import Tokens
 
-Pooling = Literal["mean", "cls", "last"]
 Parts = Iterator[tuple[NDArray[np.int64], Tensor]]  # rows, and their vectors
 Report = str | Callable[[int], object]  # the name of a progress bar, or what is told how many texts were read
 TOKENS_AT_ONCE, TOKENS_AT_ONCE_GPU = 2048, 32_768  # tokens of one forward pass
@@ -42,7 +41,6 @@ BATCH_COSTS_GPU = 8192  # tokens; see `length_batches`
 COPIED_FROM = 8192  # tokens of a call; the copy that reads faster costs as much as reading some hundred
 TRIED = 4  # texts that are read plainly too
 EXACT, FAST = 1 - 1e-6, 0.9999  # the cosine that faster reading keeps to plain reading in fp32
-ST_POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
 
 
 class Lower(Protocol):
@@ -67,7 +65,7 @@ class Backbone(nn.Module):
         self.config = config
         self.hub_id, self.path = hub_id, path
         self.causal = is_causal(model)
-        self.pooling = _choose_pooling(config, path, self.causal)
+        self.pooling = choose_pooling(config, path, self.causal)
         self._checked: tuple[nn.Module, Arithmetic | None] | None = None  # what reads this very model fastest
         self._copied: tuple[nn.Module, torch.device, nn.Module] | None = None  # of this model there, for such reading
         self.rounds: Callable[[int], int] = int  # forward passes for so many batches: more where processes keep step
@@ -270,36 +268,12 @@ class Backbone(nn.Module):
         return digest.hexdigest()[:32]
 
 
-def pool(hidden: Tensor, attention_mask: Tensor | None, pooling: Pooling) -> Tensor:
-    """(U, L, D) hidden states, padded right, or not at all -> (U, D)."""
-    if pooling == "cls":
-        return hidden[:, 0]
-    if attention_mask is None:
-        return hidden[:, -1] if pooling == "last" else hidden.mean(1)
-    if pooling == "last":
-        last = attention_mask.sum(1) - 1
-        return hidden[torch.arange(len(hidden), device=hidden.device), last]
-    weight = attention_mask[..., None].to(hidden.dtype)
-    return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
-
-
 @torch.no_grad()
 def is_causal(model: nn.Module) -> bool:
     """True if a later token leaves an earlier state unchanged, i.e. the model only looks back."""
     ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=next(model.parameters()).device)
     hidden = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
     return torch.equal(hidden[0, 0], hidden[1, 0])
-
-
-def _choose_pooling(config: BackboneConfig, path: str, causal: bool) -> Pooling:
-    if config.pooling != "auto":
-        return config.pooling
-    settings = Path(path) / "1_Pooling" / "config.json"
-    if settings.is_file():
-        chosen = [mode for key, mode in ST_POOLING.items() if json.loads(settings.read_text()).get(key)]
-        if len(chosen) == 1:
-            return chosen[0]  # type: ignore[return-value]
-    return "last" if causal else "mean"
 
 
 def _one_behind(parts: Parts) -> Parts:

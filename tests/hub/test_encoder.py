@@ -13,7 +13,7 @@ from llmrec.config import Strategy
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.hub.encoder import save_merged
-from llmrec.models.backbone import ST_POOLING, pool
+from llmrec.models.pooling import ST_POOLING, pool
 
 Make = Callable[..., Bundle]
 TEXTS = ["red hair oil", "a night of love and war in space " * 30, "cream", "x"]

@@ -9,21 +9,13 @@ import torch
 
 from llmrec.config import BackboneConfig
 from llmrec.errors import BackboneError
-from llmrec.models.backbone import Backbone, pool
+from llmrec.models.backbone import Backbone
 
 TEXTS = ["red shoes", "a much longer text about blue shoes and hats", "hats"]
 
 
 def load(path: Path, **changes: object) -> Backbone:
     return Backbone.load(replace(BackboneConfig(name=str(path), hub_id="owner/tiny"), **changes))
-
-
-def test_pooling_by_hand() -> None:
-    hidden = torch.tensor([[[1.0], [3.0], [100.0]], [[2.0], [4.0], [6.0]]])
-    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
-    assert pool(hidden, mask, "mean").tolist() == [[2.0], [4.0]]
-    assert pool(hidden, mask, "cls").tolist() == [[1.0], [2.0]]
-    assert pool(hidden, mask, "last").tolist() == [[3.0], [6.0]]
 
 
 def test_architecture_chooses_the_pooling(tiny_bert: Path, tiny_gpt2: Path, tiny_llama: Path) -> None:
