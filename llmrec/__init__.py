@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from llmrec.utils.reproducibility import request_reproducible_products
+
 if TYPE_CHECKING:
     from llmrec.data.catalog import ItemCatalog
     from llmrec.data.interactions import Interactions
@@ -26,6 +28,8 @@ _HOME = {
     "load_log": "llmrec.data.sources",
     "split_by_time": "llmrec.data.splits",
 }
+
+request_reproducible_products()  # before torch multiplies for the first time
 
 
 def __getattr__(name: str) -> object:

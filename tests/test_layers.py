@@ -16,7 +16,7 @@ import llmrec
 ROOT = Path(__file__).resolve().parents[1]
 # Top to bottom.
 LAYERS = (
-    "errors versions files logs ending config data models evaluation training planning hub retrieval recommender "
+    "utils errors versions files logs ending config data models evaluation training planning hub retrieval recommender "
     "explained everyone service asked planned forgotten forgetting privacy questions sharing serving verbs cli"
 ).split()
 DATA = "interactions catalog sources splits histories batches negatives synthetic audit".split()

@@ -24,6 +24,7 @@ from llmrec.config.rerank import RerankConfig
 from llmrec.errors import ConfigError
 from llmrec.training.gathering import shards_wanted
 from llmrec.training.record import open_record
+from llmrec.utils.reproducibility import are_products_reproducible
 from llmrec.versions import package_versions
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ def provenance(accelerator: Accelerator) -> dict[str, Any]:
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "precision": accelerator.mixed_precision,
+        "reproducible_products": are_products_reproducible(),
         "versions": package_versions(),
     }
 
