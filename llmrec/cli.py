@@ -11,8 +11,8 @@ from inspect import signature
 from typing import Any
 
 from llmrec.config.bounds import check_bounds, check_text
-from llmrec.ending import one_message
-from llmrec.logs import Console, detach, tell_everything, to_console
+from llmrec.utils.exit_status import one_message
+from llmrec.utils.run_logging import Console, detach, tell_everything, to_console
 
 VERBS: dict[str, str] = {
     "recommend": "ten recommendations for a history, or for a user of the bundle's log",

@@ -14,9 +14,9 @@ import numpy as np
 
 from llmrec.data.log import Log
 from llmrec.evaluation.faithfulness import Deletion, Explained, deletion_test
-from llmrec.logs import phase
 from llmrec.recommender import Recommender
 from llmrec.retrieval.explain import UnlikelyError
+from llmrec.utils.run_logging import phase
 
 FEWEST = 2  # events of a history
 DELETED = 1, 3

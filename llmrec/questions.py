@@ -204,7 +204,7 @@ def audience(
         as_json: print JSON; --json for short.
     """
     from llmrec.asked import load, log_of, one_item, print_json
-    from llmrec.evaluation.columns import aligned
+    from llmrec.utils.text import aligned
 
     recommender = load(bundle, backbone)
     asked = one_item(item, text)

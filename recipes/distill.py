@@ -29,8 +29,8 @@ from llmrec.training.comparison import Comparison, make_task
 from llmrec.training.distillation import distil, encode_cost, told
 from llmrec.training.gathering import read_catalog
 from llmrec.training.launch import provenance, start
-from llmrec.training.phases import Phases
 from llmrec.training.scorer import ModelScorer
+from llmrec.utils.timing import Phases
 
 logger = logging.getLogger("llmrec.recipes.distill")
 

@@ -31,7 +31,7 @@ from llmrec.models.transfer import apply_strategy
 from llmrec.recommender import Recommender
 from llmrec.training.comparison import compare, make_task
 from llmrec.training.launch import provenance, start
-from llmrec.training.phases import Phases
+from llmrec.utils.timing import Phases
 
 logger = logging.getLogger("llmrec.recipes.finetune")
 

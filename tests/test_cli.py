@@ -145,7 +145,7 @@ def test_audit_speaks_of_ties_and_cold_items(log_folder: str, capsys: pytest.Cap
     main(["audit", "--verbose", "--data.source", log_folder, "--as_json", "true", "--split.test_fraction", "0.3"])
     printed = capsys.readouterr()
     assert isinstance(json.loads(printed.out), dict)
-    assert "DEBUG llmrec.logs: load took" in printed.err
+    assert "DEBUG llmrec.utils.run_logging: load took" in printed.err
 
 
 def test_mistakes_end_in_one_message(bundle: str, log_folder: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from llmrec.config.bounds import check_bounds, check_text
-from llmrec.ending import one_message
 from llmrec.errors import ConfigError, Interrupted, LlmrecError
-from llmrec.logs import Console, detach, tell_everything, to_console
+from llmrec.utils.exit_status import one_message
+from llmrec.utils.run_logging import Console, detach, tell_everything, to_console
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser

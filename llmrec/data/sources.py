@@ -24,7 +24,7 @@ from llmrec.data.tables import HUB, read_items, read_tables
 from llmrec.data.templates import parse_template
 from llmrec.data.timestamps import ParsedTimes, Resolution, parse_times
 from llmrec.errors import DataError
-from llmrec.logs import phase
+from llmrec.utils.run_logging import phase
 
 logger = logging.getLogger(__name__)
 __all__ = ["Log", "LogFacts", "load_catalog", "load_log"]

@@ -23,9 +23,9 @@ from llmrec.evaluation.drift_measures import (
     similarity_by_lag,
 )
 from llmrec.evaluation.replay import MAX_HISTORY, ChainTables, Stream
-from llmrec.logs import phase
 from llmrec.models.drift.environment import DAY
 from llmrec.models.drift.head import N_CONTEXT, DriftHead, Recent
+from llmrec.utils.run_logging import phase
 
 TITLES = 3  # that name a state
 KNOWN_PAIRS = 10.0  # of the last item of the history whose shares are shown

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from llmrec.config.drift import FOREVER
-from llmrec.evaluation.columns import aligned
 from llmrec.evaluation.drift import Decay, Periods, Portrait, Shares, States
 from llmrec.evaluation.drift_user import AHEAD_DAYS, Interest, UserDrift
 from llmrec.evaluation.figures_drift import cut, spoken
 from llmrec.models.drift.environment import DAY
+from llmrec.utils.text import aligned
 
 TOLD_STATES, TOLD_MOVES, TOLD_GAPS = 8, 5, (0.0, 1.0, 7.0, 30.0, 365.0)
 NAME_WIDTH = 48

@@ -13,7 +13,7 @@ from llmrec.evaluation.drift import Portrait
 from llmrec.evaluation.figures_drift import draw_portrait
 from llmrec.evaluation.results import Report, Row
 from llmrec.evaluation.tables import ranked_models
-from llmrec.logs import phase
+from llmrec.utils.run_logging import phase
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ from pathlib import Path
 from llmrec.errors import DataError
 from llmrec.evaluation.results import Report, Row
 from llmrec.evaluation.tables import render_markdown
-from llmrec.files import replace_text
-from llmrec.logs import phase
+from llmrec.utils.atomic_files import replace_text
+from llmrec.utils.run_logging import phase
 
 
 @phase("report")

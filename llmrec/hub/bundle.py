@@ -37,7 +37,6 @@ from llmrec.hub.layout import (
 from llmrec.hub.probe import Facts, check_probe, check_reading, differences, dtypes, make_probe
 from llmrec.hub.record import read_record, readable
 from llmrec.hub.stored_catalog import load_catalog, save_catalog
-from llmrec.logs import phase
 from llmrec.models.backbone import Backbone
 from llmrec.models.history_encoders.protocol import BackboneReads
 from llmrec.models.locate import is_public, packaged_copy_of
@@ -45,7 +44,8 @@ from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.transfer import load_lora
 from llmrec.training.checkpoints import load_trainable, trainable_state
-from llmrec.versions import package_versions
+from llmrec.utils.run_logging import phase
+from llmrec.utils.versions import package_versions
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from llmrec.config import Strategy
 from llmrec.errors import BundleError
-from llmrec.files import publish, room_for, sha256
+from llmrec.utils.atomic_files import publish, room_for, sha256
 
 FORMAT = 1
 SNAPSHOTS = "snapshots"  # in the hub's cache: a folder for each revision, of links into `blobs` beside them

@@ -31,8 +31,8 @@ from llmrec.models.length_batches import length_batches
 from llmrec.models.locate import UNTRUSTED, WEIGHTS, locate
 from llmrec.models.packing import PackedModel, copy_in
 from llmrec.models.pooling import choose_pooling, pool
-from llmrec.models.precision import at_least_fp32
 from llmrec.models.tokens import Tokens
+from llmrec.utils.precision import at_least_fp32
 
 Parts = Iterator[tuple[NDArray[np.int64], Tensor]]  # rows, and their vectors
 Report = str | Callable[[int], object]  # the name of a progress bar, or what is told how many texts were read

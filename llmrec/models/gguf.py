@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.errors import BackboneError
-from llmrec.models.cache_dir import default_cache_dir
+from llmrec.utils.paths import default_cache_dir
 
 CONVERSION = 1  # counts up whenever folders come out differently
 _READ_AT_ONCE = 2**24

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from llmrec.config import KeptStates
 from llmrec.errors import BackboneError
 from llmrec.models.backbone import Backbone
-from llmrec.models.cache_dir import default_cache_dir
 from llmrec.models.layers import Entered, last_layers, layer_stack, layers_between
 from llmrec.models.tokens import Tokens
+from llmrec.utils.paths import default_cache_dir
 
 LARGEST = 4 << 30  # bytes of states that `auto` keeps
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

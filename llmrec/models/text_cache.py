@@ -28,11 +28,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from llmrec.files import publish, room_for
-from llmrec.logs import phase
 from llmrec.models.backbone import Backbone
-from llmrec.models.cache_dir import default_cache_dir
 from llmrec.models.tokens import Tokens
+from llmrec.utils.atomic_files import publish, room_for
+from llmrec.utils.paths import default_cache_dir
+from llmrec.utils.run_logging import phase
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -13,7 +13,7 @@ from llmrec.evaluation.results import Report
 from llmrec.planning.plan import GIB, Plan, Planned
 from llmrec.planning.predict import Counted, Phase
 from llmrec.planning.ways import Way
-from llmrec.training.phases import ALL
+from llmrec.utils.timing import ALL
 
 STUDENT = ("teacher", "untaught", "student")  # rows of recipes/distill.py
 OWN = ("read", "fit", "adapt", "rank")

@@ -17,7 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from llmrec.training.phases import clock, since
+from llmrec.utils.timing import clock, since
 
 CALL_SECONDS = 1e-5  # for which a GPU waits for Python at each call: about what eager torch takes
 TFLOPS = 10.0  # that a GPU keeps up: half of what an A100 does in fp32

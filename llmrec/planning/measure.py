@@ -40,8 +40,8 @@ from llmrec.training.distillation import DistillationObjective
 from llmrec.training.fit import calibrate, mean_ndcg, new_model, rank_sharded
 from llmrec.training.losses import LOGITS_AT_ONCE_GPU
 from llmrec.training.objectives import Objective, RecommendationObjective
-from llmrec.training.phases import peak_mib
 from llmrec.training.scorer import ModelScorer
+from llmrec.utils.timing import peak_mib
 
 SAMPLED_TOKENS = 1 << 14  # of the catalog, that are read
 CUDA_BYTES = 512 << 20  # that a process takes on a GPU before it holds a tensor

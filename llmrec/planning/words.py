@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmrec.evaluation.columns import aligned
 from llmrec.planning.compared import Compared
 from llmrec.planning.cost import CALL_SECONDS
 from llmrec.planning.plan import Plan
 from llmrec.planning.predict import Name
+from llmrec.utils.text import aligned
 
 SHOWN: tuple[Name, ...] = ("load", "read", "fit", "adapt", "rank", "teacher", "beside")
 

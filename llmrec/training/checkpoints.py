@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from llmrec.errors import ConfigError
-from llmrec.files import publish, room_for, sha256
+from llmrec.utils.atomic_files import publish, room_for, sha256
 
 logger = logging.getLogger(__name__)
 STATE, DIGESTS = "state.json", "sha256.json"

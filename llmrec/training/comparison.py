@@ -23,7 +23,6 @@ from llmrec.evaluation.evaluate import evaluate_split, queries_of_test
 from llmrec.evaluation.ranking import Ranking, Scorer, sample_queries
 from llmrec.evaluation.results import Evaluated, Protocol
 from llmrec.evaluation.slices import make_slices
-from llmrec.logs import phase
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
@@ -32,10 +31,11 @@ from llmrec.training.drift_rows import DriftTask, drift_rows
 from llmrec.training.fit import Fitted, Task, adapt_backbone, fit_model
 from llmrec.training.mechanism import Mechanism
 from llmrec.training.membership import measure_membership
-from llmrec.training.phases import Phases
 from llmrec.training.private import spent
 from llmrec.training.scorer import ModelScorer
 from llmrec.training.sharing import rank_shared
+from llmrec.utils.run_logging import phase
+from llmrec.utils.timing import Phases
 
 SAMPLED_NEGATIVES = 256  # of the `sasrec_sampled` row, as in the published re-runs
 

@@ -24,7 +24,7 @@ from llmrec.config.rerank import RerankConfig
 from llmrec.errors import ConfigError
 from llmrec.training.gathering import shards_wanted
 from llmrec.training.record import open_record
-from llmrec.versions import package_versions
+from llmrec.utils.versions import package_versions
 
 logger = logging.getLogger(__name__)
 # Processes wait a week for each other: a share of a large catalog, or a baseline, may take hours longer than another,

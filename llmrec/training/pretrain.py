@@ -22,7 +22,6 @@ from tqdm.auto import tqdm
 from llmrec.config.pretrain import Objective, PretrainConfig, StepsConfig
 from llmrec.data.interactions import Rows
 from llmrec.errors import ConfigError
-from llmrec.logs import phase
 from llmrec.models.tokens import Tokens
 from llmrec.training.checkpoints import (
     Progress,
@@ -38,6 +37,7 @@ from llmrec.training.interruption import Watch, interrupted
 from llmrec.training.memory import PRETRAINING, memory_explained
 from llmrec.training.pretrain_objectives import PairBatches, PretrainObjective, WordBatches
 from llmrec.training.trainer import Run
+from llmrec.utils.run_logging import phase
 
 logger = logging.getLogger(__name__)
 HELD_OUT = 1_000_003  # the seed of held-out masks and negatives, which are the same in every measurement

@@ -22,9 +22,9 @@ from torch.nn import functional
 from llmrec.data.interactions import Rows
 from llmrec.models.backbone import Backbone
 from llmrec.models.lm_head import LanguageHead
-from llmrec.models.precision import at_least_fp32
 from llmrec.models.tokens import Tokens
 from llmrec.training.gathering import equal_share, gathered
+from llmrec.utils.precision import at_least_fp32
 
 ASKED, MASKED, RANDOM = 0.15, 0.8, 0.1
 TEXTS_AT_ONCE = 64  # of one forward pass

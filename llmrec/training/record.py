@@ -22,8 +22,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from llmrec import logs
-from llmrec.files import replace_text
+from llmrec.utils import run_logging
+from llmrec.utils.atomic_files import replace_text
 
 RECORD, LOG, CONFIG = "run.json", "log.jsonl", "config.yaml"
 MATTERS = tuple(
@@ -80,15 +80,15 @@ def open_record(config: Any, accelerator: Accelerator, facts: dict[str, Any]) ->
     close_record()
     folder, rank = config.output, accelerator.process_index
     folder.mkdir(parents=True, exist_ok=True)
-    logs.to_file(folder / (LOG if rank == 0 else f"log.{rank}.jsonl"), rank)
+    run_logging.to_file(folder / (LOG if rank == 0 else f"log.{rank}.jsonl"), rank)
     if rank == 0:
         seeds = {name: value for name, value in vars(config).items() if "seed" in name}
-        logs.attach(RunRecord(folder, as_yaml(config), facts | {"environment": environment(), "seeds": seeds}))
+        run_logging.attach(RunRecord(folder, as_yaml(config), facts | {"environment": environment(), "seeds": seeds}))
 
 
 def close_record() -> None:
-    logs.detach(RunRecord)
-    logs.detach(logs.LogFile)
+    run_logging.detach(RunRecord)
+    run_logging.detach(run_logging.LogFile)
 
 
 def environment() -> dict[str, str]:

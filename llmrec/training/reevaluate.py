@@ -10,11 +10,11 @@ from llmrec.data.splits import Split
 from llmrec.evaluation.evaluate import evaluate_split, make_report, queries_of_test
 from llmrec.evaluation.results import Report
 from llmrec.evaluation.slices import make_slices
-from llmrec.logs import phase
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.comparison import protocol_of
 from llmrec.training.scorer import ModelScorer
 from llmrec.training.sharing import rank_shared
+from llmrec.utils.run_logging import phase
 
 
 @phase("evaluate")

@@ -24,7 +24,6 @@ from llmrec.config import Resume, TrainConfig
 from llmrec.config.run import CheckpointConfig
 from llmrec.data.batches import HistoryBatch, Windows, epoch_batches, window_batch
 from llmrec.data.interactions import Rows
-from llmrec.logs import phase
 from llmrec.training.checkpoints import (
     Progress,
     load_checkpoint,
@@ -38,6 +37,7 @@ from llmrec.training.gathering import alone
 from llmrec.training.interruption import Watch, interrupted
 from llmrec.training.memory import fewest_pieces, undisturbed
 from llmrec.training.objectives import Objective, choose_live_rows
+from llmrec.utils.run_logging import phase
 
 logger = logging.getLogger(__name__)
 Inputs: TypeAlias = tuple[HistoryBatch, Tensor | None, Tensor | None]  # a batch, live rows, negatives

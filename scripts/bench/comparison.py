@@ -9,7 +9,7 @@ from pathlib import Path
 
 from machine import describe, write_record
 
-from llmrec.evaluation.columns import aligned
+from llmrec.utils.text import aligned
 
 
 @dataclass(frozen=True)

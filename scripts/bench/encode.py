@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 
 from llmrec.config import BackboneConfig
 from llmrec.config.backbone import Reading
-from llmrec.evaluation.columns import aligned
 from llmrec.models.backbone import Backbone
 from llmrec.models.fast_linear import fastest
 from llmrec.models.locate import locate
+from llmrec.utils.text import aligned
 
 MAX_TOKENS = 256  # the peer's own limit for MiniLM
 LONG = 160  # tokens

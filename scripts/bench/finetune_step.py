@@ -34,13 +34,13 @@ from llmrec.data.batches import HistoryBatch
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Rows
 from llmrec.data.sources import load_log
-from llmrec.evaluation.columns import aligned
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy
 from llmrec.training.losses import sampled_softmax
+from llmrec.utils.text import aligned
 
 Way = Literal[
     "every slot",

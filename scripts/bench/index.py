@@ -27,11 +27,11 @@ import torch
 from machine import describe, write_record
 from torch import Tensor
 
-from llmrec.evaluation.columns import aligned
 from llmrec.models.topk import Found
 from llmrec.retrieval.index import ExactIndex, Index, recall
 from llmrec.retrieval.indexes.faiss_index import FaissIndex
 from llmrec.retrieval.indexes.milvus_index import MilvusIndex
+from llmrec.utils.text import aligned
 
 DIM, K = 128, 10
 Make = Callable[[], Index]

@@ -22,7 +22,6 @@ from machine import describe, write_record
 
 from llmrec.config import FinetuneConfig
 from llmrec.config.files import parse_config
-from llmrec.evaluation.columns import aligned
 from llmrec.evaluation.report import read_report
 from llmrec.planning.choice import Limits
 from llmrec.planning.compared import compare
@@ -30,6 +29,7 @@ from llmrec.planning.cost import TFLOPS
 from llmrec.planning.plan import Machine, make_plan
 from llmrec.planning.ways import Way
 from llmrec.training.comparison import sasrecs
+from llmrec.utils.text import aligned
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "finetune.py"
 

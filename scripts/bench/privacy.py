@@ -35,7 +35,6 @@ from llmrec.config import (
 from llmrec.config.privacy import MembershipConfig, PrivacyConfig
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
-from llmrec.evaluation.columns import aligned
 from llmrec.evaluation.evaluate import queries_of_test
 from llmrec.evaluation.intervals import mean_interval
 from llmrec.evaluation.membership import Attack
@@ -47,6 +46,7 @@ from llmrec.training.fit import fit_model, rank_sharded
 from llmrec.training.membership import measure_membership
 from llmrec.training.private import spent
 from llmrec.training.scorer import ModelScorer
+from llmrec.utils.text import aligned
 
 USUAL = FinetuneConfig(
     DataConfig(source="movielens_small", text_template="{title} ({year}). Genres: {genres}"),

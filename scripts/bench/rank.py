@@ -23,10 +23,10 @@ from clock import seconds_of, unit_of
 from machine import describe, write_record
 from torch import Tensor
 
-from llmrec.evaluation.columns import aligned
 from llmrec.models.item_table import ItemTable, Precision
 from llmrec.models.topk import Found, top_k
 from llmrec.retrieval.index import recall
+from llmrec.utils.text import aligned
 
 DIM, K = 128, 100
 RECALL_QUERIES = 64

@@ -33,7 +33,7 @@ from machine import describe, write_record
 from serve_catalog import save_generated
 
 from llmrec import Recommender
-from llmrec.evaluation.columns import aligned
+from llmrec.utils.text import aligned
 
 ROOT = Path(__file__).resolve().parents[2]
 K, TEXTS = 10, ("A robot in love, in space", "War of the rivers. Genres: Drama", "The mountain garden (1999)")

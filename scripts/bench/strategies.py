@@ -31,12 +31,12 @@ from llmrec.data.batches import training_windows
 from llmrec.data.histories import make_queries
 from llmrec.data.sources import load_log
 from llmrec.data.splits import VALID, split_by_time
-from llmrec.evaluation.columns import aligned
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.transfer import apply_strategy
 from llmrec.training.fit import Task, new_model, train
 from llmrec.training.objectives import RecommendationObjective
+from llmrec.utils.text import aligned
 
 ALL_LAYERS = LoraConfig()
 READ_TEXTS = 512  # that are read to tell what reading the catalog takes

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from llmrec.config import DataConfig
-from llmrec.files import sha256
+from llmrec.utils.atomic_files import sha256
 from tests.recipes import forked
 
 if sys.platform != "linux":

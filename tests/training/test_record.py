@@ -14,9 +14,9 @@ from accelerate import Accelerator
 from llmrec.config import BackboneConfig, DataConfig, DriftConfig, FinetuneConfig, TrainConfig
 from llmrec.config.files import parse_config, run_recipe
 from llmrec.errors import ConfigError, Interrupted
-from llmrec.logs import phase
 from llmrec.training.launch import provenance
 from llmrec.training.record import close_record, environment, open_record
+from llmrec.utils.run_logging import phase
 
 logger = logging.getLogger("llmrec.of.a.test")
 

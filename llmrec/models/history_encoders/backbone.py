@@ -19,8 +19,8 @@ from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.errors import ConfigError
 from llmrec.models.history_encoders.protocol import BackboneReads
-from llmrec.models.precision import at_least_fp32
 from llmrec.models.reader import Reader
+from llmrec.utils.precision import at_least_fp32
 
 
 class BackboneEncoder(BackboneReads):

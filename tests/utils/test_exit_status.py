@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.ending import one_message
 from llmrec.errors import ConfigError
+from llmrec.utils.exit_status import one_message
 
 
 def ended(raised: BaseException) -> int:

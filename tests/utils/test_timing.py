@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from llmrec.training.phases import ALL, Phases, clock, peak_mib, since
+from llmrec.utils.timing import ALL, Phases, clock, peak_mib, since
 
 
 def test_phases_of_one_name_add_up_and_the_whole_holds_all() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.logs import Console, LogFile, detach, phase, tell_everything, to_console, to_file
+from llmrec.utils.run_logging import Console, LogFile, detach, phase, tell_everything, to_console, to_file
 
 logger = logging.getLogger("llmrec.of.a.test")
 
