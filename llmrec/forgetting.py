@@ -24,7 +24,7 @@ import yaml
 from llmrec.asked import log_config
 from llmrec.config import DataConfig
 from llmrec.data.forgetting import Records, records_of, write_log_without, write_without
-from llmrec.data.interactions import Mask, Ties
+from llmrec.data.interactions import Ties
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import UserNames
 from llmrec.data.sources import load_log
@@ -40,6 +40,7 @@ from llmrec.hub.share import bundle_folder
 from llmrec.models.text_cache import forget_histories
 from llmrec.retrieval.item_vectors import ItemVectors
 from llmrec.retrieval.live import Live
+from llmrec.utils.arrays import Mask
 
 REPORT, RECIPE, LOG, BUNDLE, STATES = "forgotten.json", "finetune.yaml", "log", "bundle", "states"
 

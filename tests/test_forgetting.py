@@ -25,8 +25,8 @@ from llmrec.forgetting import Wish, forget
 from llmrec.forgotten import Forgotten
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.drift import counts_of
-from llmrec.models.drift.environment import Arrays
 from llmrec.recommender import Recommender
+from llmrec.utils.arrays import Arrays
 
 DAY = 86_400
 

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from llmrec.config import SplitName
 from llmrec.config.data import ScrubConfig
 from llmrec.data.histories import Histories
-from llmrec.data.interactions import Interactions, Mask, Rows
+from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, LogFacts
 from llmrec.data.scrub import Scrubber, counted
 from llmrec.data.splits import Split, leave_one_out
 from llmrec.data.timestamps import iso
 from llmrec.errors import ConfigError, DataError
+from llmrec.utils.arrays import Mask, Rows
 
 WEEK = 7 * 86_400  # seconds
 SHORT_TEXT = 4  # fewer letters and digits than this say next to nothing

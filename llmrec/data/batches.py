@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.data.histories import Histories, Queries, aranges, ranges
-from llmrec.data.interactions import Interactions, Rows, Ties
+from llmrec.data.histories import Histories, Queries
+from llmrec.data.interactions import Interactions, Ties
+from llmrec.utils.arrays import Rows, aranges, ranges
 
 AT_ONCE = 1 << 20  # events that are cut into windows together
 POOL_BATCHES = 32  # windows are sorted by length within pools of this many batches, which keeps order random

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrec.data.faults import Fault, Source, fault_lines, missing_columns
-from llmrec.data.interactions import Rows
 from llmrec.data.item_tables import empty_texts, item_column, normalise_items
 from llmrec.data.templates import Part, parse_template, render
 from llmrec.data.timestamps import TimeUnit
 from llmrec.errors import ConfigError, DataError
+from llmrec.utils.arrays import Rows
 
 ALWAYS = int(np.iinfo(np.int64).min)  # the release time of an item that has none
 LABEL_LENGTH, TITLE_LENGTH = 80, 300  # of texts and of titles; the longest title of Amazon's is about 2,000

@@ -19,9 +19,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.data.interactions import Interactions, Mask, Rows
+from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split, split_by_time
 from llmrec.errors import ConfigError
+from llmrec.utils.arrays import Mask, Rows
 
 Matrix = NDArray[np.float64]
 Vectors = NDArray[np.float32]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from llmrec.data.interactions import Mask
+from llmrec.utils.arrays import Mask
 
 EXAMPLES = 3
 

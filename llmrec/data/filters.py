@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from llmrec.data.interactions import Interactions, Rows
+from llmrec.data.interactions import Interactions
+from llmrec.utils.arrays import Rows
 
 AT_ONCE = 1 << 20  # events of users that are looked at together: their pairs are sorted in a cache, not in memory
 

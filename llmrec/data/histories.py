@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec.data.interactions import Interactions, Mask, Rows, Ties
+from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import Split
+from llmrec.utils.arrays import Mask, Rows, aranges, ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +99,3 @@ def make_queries(split: Split, part: int, ties: Ties = "strict") -> Queries:
     at, chosen = at[in_time], split.interactions.take(event[in_time])
     start, end = histories.offset[chosen.user], histories.end_of_history(ties)[at]
     return Queries(histories, chosen.user, chosen.time, chosen.item, start, end)
-
-
-def ranges(start: Rows, end: Rows) -> tuple[Rows, Mask]:
-    """Positions (B, T) start, start + 1, ... of each range, padded right with 0, and their mask."""
-    steps = np.arange(max(int((end - start).max(initial=0)), 1))
-    mask = steps < (end - start)[:, None]
-    return np.where(mask, start[:, None] + steps, 0), mask
-
-
-def aranges(counts: Rows) -> Rows:
-    """0 .. counts[0] - 1, 0 .. counts[1] - 1, ... in one array."""
-    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from llmrec.data.faults import Fault
-from llmrec.data.interactions import Mask
+from llmrec.utils.arrays import Mask
 
 Codes = NDArray[np.int32]  # half of what rows take, and no log has two thousand million distinct ids
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmrec.data.interactions import Mask, Rows
+from llmrec.utils.arrays import Mask, Rows
 
 ISO_8601 = (
     r"^(?P<date>\d{4}-\d{2}-(?P<day>\d{2}))"

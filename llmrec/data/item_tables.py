@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from llmrec.data.faults import Fault, fault_lines
 from llmrec.data.ids import encode_ids
-from llmrec.data.interactions import Mask
 from llmrec.data.templates import Part, render
 from llmrec.data.timestamps import EARLY, TimeUnit, parse_times
+from llmrec.utils.arrays import Mask
 
 
 def item_column(values: Sequence[object], kind: pa.DataType | None) -> pa.Array:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrec.data.histories import Histories
-from llmrec.data.interactions import Interactions, Mask, Rows
+from llmrec.data.interactions import Interactions
+from llmrec.utils.arrays import Mask, Rows
 
 
 @dataclass(frozen=True, slots=True)

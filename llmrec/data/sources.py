@@ -16,7 +16,7 @@ from llmrec.data.catalog import ItemCatalog, read_catalog
 from llmrec.data.faults import Fault, Source, fault_lines, missing_columns
 from llmrec.data.filters import first_of_pairs, k_core, renumber
 from llmrec.data.ids import Codes, EncodedIds, encode_ids
-from llmrec.data.interactions import Interactions, Rows
+from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, LogFacts, make_log
 from llmrec.data.pseudonyms import UserNames
 from llmrec.data.scrub import scrubber_of
@@ -24,6 +24,7 @@ from llmrec.data.tables import HUB, read_items, read_tables
 from llmrec.data.templates import parse_template
 from llmrec.data.timestamps import ParsedTimes, Resolution, parse_times
 from llmrec.errors import DataError
+from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase
 
 logger = logging.getLogger(__name__)

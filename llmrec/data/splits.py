@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.config import SplitConfig, SplitName
-from llmrec.data.interactions import Interactions, Mask, Ties
+from llmrec.data.interactions import Interactions, Ties
 from llmrec.errors import ConfigError, DataError
+from llmrec.utils.arrays import Mask
 
 TRAIN, VALID, TEST = 0, 1, 2
 UNUSED = 3  # neither learned from nor asked for, and in the histories all the same

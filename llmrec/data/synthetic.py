@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.filters import renumber
-from llmrec.data.interactions import Interactions, Rows
+from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, make_log
 from llmrec.errors import ConfigError
+from llmrec.utils.arrays import Rows
 
 Matrix = NDArray[np.float64]
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrec.data.faults import Fault
-from llmrec.data.interactions import Rows
 from llmrec.data.iso8601 import Reading, read_iso, to_utc
 from llmrec.errors import ConfigError
+from llmrec.utils.arrays import Rows
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 Resolution = Literal["day", "hour", "minute", "second", "sub-second"]

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from llmrec.data.histories import Histories
-from llmrec.data.interactions import Rows
 from llmrec.evaluation.drift_measures import (
     Numbers,
     alike_order,
@@ -23,9 +22,10 @@ from llmrec.evaluation.drift_measures import (
     similarity_by_lag,
 )
 from llmrec.evaluation.replay import MAX_HISTORY, ChainTables, Stream
-from llmrec.models.drift.environment import DAY
 from llmrec.models.drift.head import N_CONTEXT, DriftHead, Recent
+from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase
+from llmrec.utils.units import DAY
 
 TITLES = 3  # that name a state
 KNOWN_PAIRS = 10.0  # of the last item of the history whose shares are shown

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from llmrec.data.histories import Histories
-from llmrec.data.interactions import Rows
-from llmrec.models.drift.environment import DAY
+from llmrec.utils.arrays import Rows
+from llmrec.utils.units import DAY
 
 Numbers = NDArray[np.float64]
 

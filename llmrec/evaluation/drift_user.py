@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 from llmrec.data.histories import Histories, Queries
-from llmrec.data.interactions import Interactions, Rows
+from llmrec.data.interactions import Interactions
 from llmrec.data.timestamps import iso
 from llmrec.evaluation.drift import Shares, shares_by_gap, state_order, state_titles
 from llmrec.evaluation.drift_measures import Numbers
 from llmrec.evaluation.replay import MAX_HISTORY, Stream, recent_of
-from llmrec.models.drift.environment import DAY
 from llmrec.models.drift.head import DriftHead
+from llmrec.utils.arrays import Rows
+from llmrec.utils.units import DAY
 
 N_MOMENTS = 100  # evenly spread over a history, besides those of its events
 AHEAD_DAYS = 30

@@ -9,9 +9,8 @@ import numpy as np
 from llmrec.config.drift import FOREVER
 from llmrec.evaluation.drift import Decay, Periods, Portrait, Shares, States
 from llmrec.evaluation.drift_user import AHEAD_DAYS, Interest, UserDrift
-from llmrec.evaluation.figures_drift import cut, spoken
-from llmrec.models.drift.environment import DAY
-from llmrec.utils.text import aligned
+from llmrec.utils.text import aligned, cut, spoken
+from llmrec.utils.units import DAY
 
 TOLD_STATES, TOLD_MOVES, TOLD_GAPS = 8, 5, (0.0, 1.0, 7.0, 30.0, 365.0)
 NAME_WIDTH = 48

@@ -15,14 +15,15 @@ import numpy as np
 
 from llmrec.config import EvaluationConfig
 from llmrec.data.histories import Queries, make_queries
-from llmrec.data.interactions import Mask, Rows, Ties
+from llmrec.data.interactions import Ties
 from llmrec.data.splits import TEST, Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.intervals import bootstrap_means, difference_of, interval_of
 from llmrec.evaluation.metrics import Values, coverage, metric_values
 from llmrec.evaluation.ranking import Ranking, sample_queries
 from llmrec.evaluation.results import Comparison, Evaluated, Protocol, Report, Row
-from llmrec.models.drift.environment import DAY
+from llmrec.utils.arrays import Mask, Rows
+from llmrec.utils.units import DAY
 
 
 def queries_of_test(split: Split, ties: Ties, config: EvaluationConfig, with_history: bool = False) -> Queries:

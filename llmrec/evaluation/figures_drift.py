@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmrec.evaluation.drift import Decay, Periods, Portrait, Shares, States
 from llmrec.evaluation.drift_measures import Numbers
+from llmrec.utils.text import cut, spoken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -154,21 +154,6 @@ def shares_by_gap(shares: Shares) -> Figure:
     return figure
 
 
-def spoken(days: float) -> str:
-    """A length of time for people.
-
-    >>> [spoken(days) for days in (0.02, 0.5, 1.0, 4.32, 30.4, 1498.2, 36500.0)]
-    ['29 minutes', '12 hours', '1 day', '4.3 days', '30 days', '4.1 years', 'a century']
-    """
-    if days >= 36_500:
-        return "a century"
-    for size, unit in ((365.25, "years"), (1.0, "days"), (1 / 24, "hours")):
-        if days >= size * (2 if unit == "years" else 1):
-            number = f"{days / size:.{int(days < 10 * size)}f}".removesuffix(".0")
-            return f"{number} {unit if number != '1' else unit[:-1]}"
-    return f"{days * 1440:.0f} minutes"
-
-
 def _areas(axis: Axes, dates: Any, interest: Numbers, titles: Sequence[Sequence[str]], weight: Numbers) -> None:
     """interest: (P, K). The states of the greatest weight (K,) get an area and a name each, in their order."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -192,18 +177,6 @@ def _areas(axis: Axes, dates: Any, interest: Numbers, titles: Sequence[Sequence[
 def short_name(titles: Sequence[str], width: int = 42) -> str:
     """Two titles on a line each, cut to `width` characters."""
     return "\n".join(cut(title, width) for title in titles[:2])
-
-
-def cut(title: str, width: int) -> str:
-    """The title where it has room, else its first words.
-
-    >>> cut("Silk - Serum, 2 Ounces", 10), cut("Serum", 10), cut("Supercalifragilistic", 10)
-    ('Silk…', 'Serum', 'Supercali…')
-    """
-    if len(title) <= width:
-        return title
-    words = wrap(title, width - 1)[0].rstrip(" ,.;:-&(")
-    return f"{words}…"
 
 
 def _period(months: int) -> str:

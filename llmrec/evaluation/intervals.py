@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmrec.data.interactions import Rows
 from llmrec.evaluation.metrics import Values
+from llmrec.utils.arrays import Rows
 
 _CELLS_AT_ONCE = 4_000_000  # draws held in memory together: 32 MB
 

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from llmrec.data.batches import Windows, window_batch
-from llmrec.data.interactions import Rows
 from llmrec.evaluation.intervals import Interval
 from llmrec.evaluation.metrics import Values
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.utils.arrays import Rows
 
 FALSE_ALARMS = 0.05
 SCORES_AT_ONCE = 1 << 24  # 64 MiB

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.data.interactions import Rows
+from llmrec.utils.arrays import Rows
 
 Values = NDArray[np.float64]
 

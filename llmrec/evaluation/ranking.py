@@ -20,9 +20,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Mask, Rows
 from llmrec.errors import LlmrecError
 from llmrec.evaluation.metrics import Values, ndcg_at
+from llmrec.utils.arrays import Mask, Rows
 
 AT_ONCE = 1 << 18  # scores that are ranked together: 1 MiB
 BATCH, SCORES = 256, 1 << 28  # queries that are scored together; fewer where their scores would take more than 1 GiB

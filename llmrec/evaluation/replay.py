@@ -18,14 +18,16 @@ from torch import Tensor
 
 from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Interactions, Rows, Ties
+from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import Split
 from llmrec.evaluation.ranking import Scorer
-from llmrec.models.drift.environment import DAY, Arrays, Environment
+from llmrec.models.drift.environment import Environment
 from llmrec.models.drift.head import DriftHead, Moves, Recent
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_neighbours
 from llmrec.models.drift.transitions import Transitions, TransitionSettings
+from llmrec.utils.arrays import Arrays, Rows
+from llmrec.utils.units import DAY
 
 DAILY, FROZEN = 1.0, float("inf")
 MAX_HISTORY = 50

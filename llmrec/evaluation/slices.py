@@ -6,9 +6,9 @@ import numpy as np
 from torch import Tensor
 
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Mask
 from llmrec.data.splits import Split
 from llmrec.evaluation.strata import Buckets, by_cutoff, by_gap, by_interest, by_item_age, in_buckets
+from llmrec.utils.arrays import Mask
 
 HISTORY_BUCKETS: Buckets = {"0": (0, 0), "1-4": (1, 4), "5-9": (5, 9), "10-19": (10, 19), "20+": (20, np.inf)}
 

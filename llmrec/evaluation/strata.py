@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from llmrec.data.histories import Queries, aranges
-from llmrec.data.interactions import Interactions, Mask, Rows
-from llmrec.models.drift.environment import DAY
+from llmrec.data.histories import Queries
+from llmrec.data.interactions import Interactions
+from llmrec.utils.arrays import Mask, Rows, aranges
+from llmrec.utils.units import DAY
 
 Buckets = Mapping[str, tuple[float, float]]  # name -> least and most, both inside
 

@@ -32,12 +32,11 @@ from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import Split
 from llmrec.evaluation.replay import ChainTables, Stream
 from llmrec.hub.layout import LAYOUT, own_file
-from llmrec.models.drift.environment import Arrays
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import extended_neighbours, neighbours_of, text_neighbours
-from llmrec.models.drift.transitions import with_size
 from llmrec.training.drift import Fit
+from llmrec.utils.arrays import Arrays, with_size
 
 HEAD = "head."
 COLUMN, CHANCE = "near.column", "near.chance"

@@ -19,7 +19,6 @@ from accelerate import Accelerator
 from llmrec.config import FinetuneConfig, TrainConfig
 from llmrec.config.distill import DistillationLosses
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Rows
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.evaluation.evaluate import queries_of_test
@@ -41,6 +40,7 @@ from llmrec.training.fit import calibrate, mean_ndcg, new_model, rank_sharded
 from llmrec.training.losses import LOGITS_AT_ONCE_GPU
 from llmrec.training.objectives import Objective, RecommendationObjective
 from llmrec.training.scorer import ModelScorer
+from llmrec.utils.arrays import Rows
 from llmrec.utils.timing import peak_mib
 
 SAMPLED_TOKENS = 1 << 14  # of the catalog, that are read

@@ -8,11 +8,11 @@ import numpy as np
 
 from llmrec.config import TrainConfig
 from llmrec.data.batches import training_windows
-from llmrec.data.interactions import Rows
 from llmrec.planning.cost import Cost, Footprint, counted, saved_activations, timed, trained_bytes, weight_bytes
 from llmrec.training.fit import Task
 from llmrec.training.objectives import Objective
 from llmrec.training.trainer import Run, Trainer
+from llmrec.utils.arrays import Rows
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from llmrec.data.catalog import ItemCatalog
-from llmrec.data.interactions import Mask
 from llmrec.data.log import Log
 from llmrec.data.movielens import MOVIELENS
 from llmrec.data.tables import HUB
@@ -34,6 +33,7 @@ from llmrec.retrieval.words import (
     ordered,
     topic_shares,
 )
+from llmrec.utils.arrays import Mask
 
 
 class Answers:

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmrec.data.histories import aranges
 from llmrec.evaluation.replay import ChainTables
 from llmrec.models.drift.chain import N_POWERS, TICKS_PER_DAY, carry, ticks
-from llmrec.models.drift.environment import DAY, Rows
+from llmrec.utils.arrays import Rows, aranges
+from llmrec.utils.units import DAY
 
 Floats = NDArray[np.float32]
 FEW = 8  # events that are sooner done one by one

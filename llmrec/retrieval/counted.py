@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmrec.data.interactions import Mask, Rows
 from llmrec.evaluation.replay import World
+from llmrec.utils.arrays import Mask, Rows
 
 MOST_WAITING = 512  # events that are not counted yet, but on a copy each time that counts are read
 AT_ONCE = 1 << 18  # events that are counted together: each makes a pair with everything in its window

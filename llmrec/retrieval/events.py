@@ -16,9 +16,9 @@ import numpy as np
 
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.histories import Histories, Queries
-from llmrec.data.interactions import Rows
 from llmrec.data.timestamps import END_OF_TIME
 from llmrec.errors import DataError
+from llmrec.utils.arrays import Rows
 
 Time: TypeAlias = "int | float | str | datetime"
 Item: TypeAlias = "str | Mapping[str, object]"

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from llmrec.models.drift.environment import DAY, EPS
 from llmrec.retrieval.explanation import Part, PastEvent
+from llmrec.utils.arrays import EPS
+from llmrec.utils.units import DAY
 
 MOST_REASONS, LEAST_SHARE = 3, 0.05
 NUMBERS = "no one two three four five six seven eight nine ten eleven twelve".split()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmrec.data.interactions import Interactions, Rows
+from llmrec.data.interactions import Interactions
 from llmrec.evaluation.drift_user import lately_days, people_who_went
-from llmrec.models.drift.environment import DAY
 from llmrec.models.drift.transitions import NOBODY
 from llmrec.retrieval.events import VERBATIM, Asked, Item
 from llmrec.retrieval.explain import Asking, parts_of, summands
@@ -16,6 +15,8 @@ from llmrec.retrieval.explanation import Explanation, Part, PastEvent
 from llmrec.retrieval.item_vectors import ItemVectors
 from llmrec.retrieval.live import Live
 from llmrec.retrieval.mixture import situations
+from llmrec.utils.arrays import Rows
+from llmrec.utils.units import DAY
 
 
 def explain(

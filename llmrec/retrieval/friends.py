@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.data.interactions import Rows
 from llmrec.errors import ConfigError
 from llmrec.retrieval.events import History, Time, read_histories
 from llmrec.retrieval.item_vectors import ItemVectors
 from llmrec.retrieval.similar import cosines, nearest_pairs
 from llmrec.retrieval.users import Users
+from llmrec.utils.arrays import Rows
 
 MOST_IN_COMMON = 5
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.data.interactions import Mask, Rows
 from llmrec.errors import ConfigError
 from llmrec.models.item_table import ItemTable, Precision
 from llmrec.models.topk import Found, top_k
+from llmrec.utils.arrays import Mask, Rows
 
 
 class Index(Protocol):

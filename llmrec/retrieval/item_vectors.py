@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from llmrec.data.catalog import LABEL_LENGTH, ItemCatalog
-from llmrec.data.interactions import Mask
 from llmrec.data.scrub import scrubber_of
 from llmrec.errors import BundleError, DataError
 from llmrec.hub.bundle import Bundle, load_backbone, load_untrained
@@ -20,6 +19,7 @@ from llmrec.models.item_table import ItemTable
 from llmrec.retrieval.events import VERBATIM, Asked, Event, Item, item_of, rows_of, text_of
 from llmrec.retrieval.text_memory import TextMemory
 from llmrec.training.scorer import ModelScorer
+from llmrec.utils.arrays import Mask
 
 
 class ItemVectors:

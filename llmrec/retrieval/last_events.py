@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from llmrec.data.histories import Histories, Queries
-from llmrec.data.interactions import Rows
-from llmrec.models.drift.environment import NEVER
 from llmrec.models.drift.transitions import NOBODY
+from llmrec.utils.arrays import NEVER, Rows
 
 
 class LastEvents:

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from llmrec.config import DataConfig, DriftConfig
-from llmrec.data.interactions import Rows
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import UserNames
 from llmrec.data.sources import load_log
@@ -24,7 +23,6 @@ from llmrec.errors import BundleError, DataError, LlmrecError
 from llmrec.evaluation.replay import MAX_HISTORY, Stream
 from llmrec.hub.bundle import Bundle
 from llmrec.hub.drift import FittedDrift
-from llmrec.models.drift.environment import Arrays
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.topk import Pairs
 from llmrec.retrieval.events import Asked
@@ -32,6 +30,7 @@ from llmrec.retrieval.item_vectors import ItemVectors
 from llmrec.retrieval.state import LiveState
 from llmrec.retrieval.state_file import StateError, read_state, unreadable
 from llmrec.retrieval.users import events_before
+from llmrec.utils.arrays import Arrays, Rows
 
 NEUTRAL = DriftConfig(terms=("environment",))
 IDS, CATALOG = "user_ids", "catalog"  # what a saved state has beside `LiveState`'s own

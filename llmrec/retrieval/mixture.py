@@ -14,17 +14,16 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from llmrec.data.histories import Queries, aranges
-from llmrec.data.interactions import Rows
+from llmrec.data.histories import Queries
 from llmrec.evaluation.replay import ChainTables, Parts, counts_of, moves_of, recent_of
 from llmrec.models.drift.head import DriftHead, Moves, Recent
 from llmrec.models.drift.neighbours import chance_of_foreign, foreign_neighbours
-from llmrec.models.drift.transitions import with_size
 from llmrec.models.topk import Found, Pairs
 from llmrec.retrieval.beliefs import Beliefs
 from llmrec.retrieval.events import VERBATIM, Asked, Item
 from llmrec.retrieval.item_vectors import ItemVectors
 from llmrec.retrieval.live import Live
+from llmrec.utils.arrays import Rows, aranges, with_size
 
 CELLS_AT_ONCE = 1 << 24  # scores of (history, item): 64 MiB in fp32
 

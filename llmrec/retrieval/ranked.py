@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from torch import Tensor
 
 from llmrec.data.catalog import ItemCatalog
-from llmrec.data.interactions import Mask
 from llmrec.data.templates import field_texts
 from llmrec.errors import ConfigError
+from llmrec.utils.arrays import Mask
 
 Where: TypeAlias = "Mask | str | Sequence[str]"
 EXAMPLES = 5

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.data.histories import aranges
-from llmrec.data.interactions import Rows
-from llmrec.models.drift.environment import Arrays
+from llmrec.utils.arrays import Arrays, Rows, aranges
 
 
 class Seen:

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Rows
 from llmrec.errors import DataError
 from llmrec.evaluation.replay import MAX_HISTORY, Stream, World, parts_of, recent_of
-from llmrec.models.drift.environment import NEVER, Arrays, Environment
+from llmrec.models.drift.environment import Environment
 from llmrec.models.drift.head import DriftHead, Recent
 from llmrec.models.drift.transitions import NOBODY, Transitions
 from llmrec.retrieval.beliefs import Beliefs
@@ -26,6 +25,7 @@ from llmrec.retrieval.counted import Counted
 from llmrec.retrieval.last_events import LastEvents
 from llmrec.retrieval.seen import Seen
 from llmrec.retrieval.state_file import check_same, facts_of, read_state, unreadable, with_items, write_state
+from llmrec.utils.arrays import NEVER, Arrays, Rows
 
 END_OF_TIME = 253_402_300_800  # the year 10000; milliseconds lie beyond
 WAITING = "waiting.events"

@@ -16,8 +16,8 @@ from safetensors.numpy import save
 
 from llmrec.errors import LlmrecError
 from llmrec.evaluation.replay import Stream
-from llmrec.models.drift.environment import Arrays
 from llmrec.models.drift.head import DriftHead
+from llmrec.utils.arrays import Arrays
 
 FORMAT = "live state 2"
 HEADER = "llmrec"  # the one entry of the file's own metadata

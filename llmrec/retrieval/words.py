@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.data.interactions import Mask
 from llmrec.errors import ConfigError
 from llmrec.retrieval.item_vectors import ItemVectors
 from llmrec.retrieval.similar import cosines
+from llmrec.utils.arrays import Mask
 
 TEMPERATURE = 0.1  # the likeliest on MovieLens's genres and Amazon Beauty's categories was .07 to .15
 QUERY_TEMPERATURE = 0.1  # of .05 to .2, at or near the best for what MovieLens's users took next, told its genre

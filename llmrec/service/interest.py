@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec.data.interactions import Rows
 from llmrec.evaluation.drift import state_titles
 from llmrec.recommender import Recommender
 from llmrec.retrieval.events import History, Time, read_histories
 from llmrec.retrieval.mixture import situations
+from llmrec.utils.arrays import Rows
 
 PARTS = ("base", "transitions", "chain")
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Mask, Rows
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.text_match import TextMatch
 from llmrec.training.scorer import ModelScorer
+from llmrec.utils.arrays import Mask, Rows
 
 BATCH = 256
 WIDEST = 30.0  # log-odds beyond which nothing changes any more

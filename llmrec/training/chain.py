@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from llmrec.data.histories import Histories, ranges
-from llmrec.data.interactions import Mask, Rows, Ties
+from llmrec.data.histories import Histories
+from llmrec.data.interactions import Ties
 from llmrec.data.splits import Split
 from llmrec.evaluation.replay import MAX_HISTORY
-from llmrec.models.drift.environment import DAY, EPS
 from llmrec.models.drift.latent import LatentChain
 from llmrec.training.losses import columns_of
+from llmrec.utils.arrays import EPS, Mask, Rows, ranges
+from llmrec.utils.units import DAY
 
 EPOCHS, LEARNING_RATE, USERS_AT_ONCE = 4, 0.06, 256
 FEWEST_STEPS = 100  # a small log is gone through more often: in fewer, lambda and M stay near where they start

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from llmrec.config import SplitConfig
 from llmrec.config.pretrain import PretrainConfig
-from llmrec.data.interactions import Interactions, Rows
+from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log
 from llmrec.data.pairs import ItemPairs, cut_pairs, item_pairs
 from llmrec.data.splits import TRAIN, make_split
 from llmrec.data.timestamps import iso
 from llmrec.errors import DataError
+from llmrec.utils.arrays import Rows
 
 
 @dataclass(frozen=True)

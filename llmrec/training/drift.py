@@ -20,12 +20,12 @@ from torch import Tensor
 
 from llmrec.config.drift import DriftTerm
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Rows
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import Scorer, masked_items, sample_queries
 from llmrec.evaluation.replay import DAILY, Stream, World, counts_of, moves_of, parts_of, recent_of
 from llmrec.models.drift.head import DriftHead, Recent
 from llmrec.training.losses import columns_of
+from llmrec.utils.arrays import Rows
 
 MOST_DAYS, MOST_QUERIES = 128, 8000  # of the validation window that are looked at
 MOST_SCORES = 512 << 20  # of these queries, for all items: 2 GiB in fp32

@@ -20,7 +20,7 @@ from llmrec.config.model import ModelConfig
 from llmrec.config.run import CheckpointConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Rows, Ties
+from llmrec.data.interactions import Ties
 from llmrec.data.splits import Split
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import Ranking, Scorer
@@ -37,6 +37,7 @@ from llmrec.training.private import PrivateObjective, PrivateTrainer, leave_unto
 from llmrec.training.scorer import ModelScorer
 from llmrec.training.sharing import own_share, rank_shared
 from llmrec.training.trainer import Run, Trainer
+from llmrec.utils.arrays import Rows
 
 
 @dataclass(frozen=True)

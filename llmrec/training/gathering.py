@@ -12,9 +12,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, distributed
 
-from llmrec.data.interactions import Rows
 from llmrec.errors import ConfigError
 from llmrec.models.reader import Reader
+from llmrec.utils.arrays import Rows
 
 _alone = False
 

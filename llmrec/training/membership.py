@@ -12,12 +12,12 @@ from torch import Tensor
 from llmrec.config import FinetuneConfig
 from llmrec.config.privacy import MembershipConfig
 from llmrec.data.batches import training_windows
-from llmrec.data.interactions import Rows
 from llmrec.data.splits import TRAIN, UNUSED, Split
 from llmrec.evaluation.membership import Attack, user_losses
 from llmrec.evaluation.metrics import Values
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.fit import Task, fit_model
+from llmrec.utils.arrays import Rows
 
 
 def measure_membership(

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from llmrec.config.pretrain import Objective, PretrainConfig, StepsConfig
-from llmrec.data.interactions import Rows
 from llmrec.errors import ConfigError
 from llmrec.models.tokens import Tokens
 from llmrec.training.checkpoints import (
@@ -37,6 +36,7 @@ from llmrec.training.interruption import Watch, interrupted
 from llmrec.training.memory import PRETRAINING, memory_explained
 from llmrec.training.pretrain_objectives import PairBatches, PretrainObjective, WordBatches
 from llmrec.training.trainer import Run
+from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase
 
 logger = logging.getLogger(__name__)

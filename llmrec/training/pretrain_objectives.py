@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmrec.data.interactions import Rows
 from llmrec.models.backbone import Backbone
 from llmrec.models.lm_head import LanguageHead
 from llmrec.models.tokens import Tokens
 from llmrec.training.gathering import equal_share, gathered
+from llmrec.utils.arrays import Rows
 from llmrec.utils.precision import at_least_fp32
 
 ASKED, MASKED, RANDOM = 0.15, 0.8, 0.1

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from llmrec.config import TrainConfig
 from llmrec.data.batches import Windows
-from llmrec.data.interactions import Rows
 from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.calibration import RECENCIES
@@ -28,6 +27,7 @@ from llmrec.training.gathering import shards_wanted
 from llmrec.training.mechanism import Mechanism, draw_noise
 from llmrec.training.objectives import Objective, RecommendationObjective
 from llmrec.training.trainer import Run, Trainer
+from llmrec.utils.arrays import Rows
 
 NOISE, WINDOWS = 2**32 - 1, 2**32 - 2  # what random numbers are for, where they are not for a user's gradient
 SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)

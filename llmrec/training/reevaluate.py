@@ -5,7 +5,7 @@ from __future__ import annotations
 from accelerate import Accelerator
 
 from llmrec.config import FinetuneConfig
-from llmrec.data.interactions import Rows, Ties
+from llmrec.data.interactions import Ties
 from llmrec.data.splits import Split
 from llmrec.evaluation.evaluate import evaluate_split, make_report, queries_of_test
 from llmrec.evaluation.results import Report
@@ -14,6 +14,7 @@ from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.comparison import protocol_of
 from llmrec.training.scorer import ModelScorer
 from llmrec.training.sharing import rank_shared
+from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase
 
 

@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Rows
 from llmrec.evaluation.ranking import BATCH, Ranking, Scorer, queries_at_once, rank_queries
+from llmrec.utils.arrays import Rows
 
 
 def own_share(queries: Queries, accelerator: Accelerator, batch_size: int = BATCH) -> Queries:

@@ -23,7 +23,6 @@ from tqdm.auto import tqdm
 from llmrec.config import Resume, TrainConfig
 from llmrec.config.run import CheckpointConfig
 from llmrec.data.batches import HistoryBatch, Windows, epoch_batches, window_batch
-from llmrec.data.interactions import Rows
 from llmrec.training.checkpoints import (
     Progress,
     load_checkpoint,
@@ -37,6 +36,7 @@ from llmrec.training.gathering import alone
 from llmrec.training.interruption import Watch, interrupted
 from llmrec.training.memory import fewest_pieces, undisturbed
 from llmrec.training.objectives import Objective, choose_live_rows
+from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase
 
 logger = logging.getLogger(__name__)

@@ -24,16 +24,16 @@ from torch.nn import functional
 
 from llmrec.config import DataConfig, DriftConfig
 from llmrec.data.histories import Queries, make_queries
-from llmrec.data.interactions import Rows
 from llmrec.data.sources import load_log
 from llmrec.data.splits import TEST, Split, split_by_time
 from llmrec.evaluation.ranking import Scorer, rank_queries, sample_queries
 from llmrec.evaluation.replay import ChainTables, DriftScorer, Stream
-from llmrec.models.drift.environment import DAY
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_vectors
 from llmrec.retrieval.state import LiveState
+from llmrec.utils.arrays import Rows
+from llmrec.utils.units import DAY
 
 Times = NDArray[np.float64]
 LIVE_STATES, REPLAY_STATES = 128, 32

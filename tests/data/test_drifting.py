@@ -5,8 +5,9 @@ import pytest
 from scipy.linalg import expm
 
 from llmrec.data.drifting import DAY, N_DAYS, START, DriftingWorld, Habit, drifting_world
-from llmrec.data.interactions import Interactions, Rows
+from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError
+from llmrec.utils.arrays import Rows
 
 
 def steps(world: DriftingWorld) -> tuple[Interactions, Rows, Rows]:

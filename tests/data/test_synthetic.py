@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llmrec.data.interactions import Rows
 from llmrec.data.log import Log
 from llmrec.data.splits import split_by_time
 from llmrec.data.synthetic import SHARED, START, YEAR, PlantedTruth, planted_world
 from llmrec.errors import ConfigError
+from llmrec.utils.arrays import Rows
 
 
 @pytest.fixture(scope="module")

@@ -26,12 +26,13 @@ from llmrec.evaluation.drift_measures import (
 )
 from llmrec.evaluation.drift_user import asked_at, people_who_went, user_drift
 from llmrec.evaluation.drift_words import drift_section, user_lines
-from llmrec.evaluation.figures_drift import cut, draw_portrait, short_name, write_user_figures
+from llmrec.evaluation.figures_drift import draw_portrait, short_name, write_user_figures
 from llmrec.evaluation.replay import ChainTables, Stream
-from llmrec.models.drift.environment import DAY
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_vectors
+from llmrec.utils.text import cut
+from llmrec.utils.units import DAY
 
 N_USERS, N_ITEMS, N_STATES, YEAR = 40, 24, 4, 365
 CONFIG = DriftConfig(n_states=N_STATES, transition_half_lives_days=(30.0,), text_neighbours=3)

@@ -21,10 +21,10 @@ from llmrec.evaluation.replay import (
     TermScorer,
     recent_of,
 )
-from llmrec.models.drift.environment import DAY
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_vectors
+from llmrec.utils.units import DAY
 
 N_USERS, N_ITEMS = 12, 9
 CONFIG = DriftConfig(transition_half_lives_days=(30.0,), text_neighbours=3)

@@ -18,7 +18,7 @@ from llmrec.data.histories import Histories, Queries
 from llmrec.data.interactions import Interactions
 from llmrec.errors import DataError
 from llmrec.evaluation.replay import MAX_HISTORY, ChainTables, DriftScorer, Stream, recent_of
-from llmrec.models.drift.environment import DAY, Environment
+from llmrec.models.drift.environment import Environment
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_neighbours, text_vectors
@@ -26,6 +26,7 @@ from llmrec.models.drift.transitions import Transitions
 from llmrec.retrieval.counted import MOST_WAITING
 from llmrec.retrieval.state import END_OF_TIME, LiveState
 from llmrec.retrieval.state_file import StateError
+from llmrec.utils.units import DAY
 
 N_USERS, N_ITEMS, N_STATES = 4, 9, 5
 CONFIG = DriftConfig(half_lives_days=(7.0, 100.0), text_neighbours=3, window=3)

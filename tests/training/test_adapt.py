@@ -10,7 +10,6 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, LoraConfig, ModelConfig, TrainConfig
-from llmrec.data.interactions import Rows
 from llmrec.data.log import Log
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import ConfigError
@@ -22,6 +21,7 @@ from llmrec.training.fit import Reader, Task, adapt_backbone, fit_model, mean_nd
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.scorer import ModelScorer
 from llmrec.training.trainer import Trainer
+from llmrec.utils.arrays import Rows
 
 MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=8, dropout=0.1, item_ids=False)  # text has to carry it all
 FROZEN = TrainConfig(epochs=25, patience=5, batch_targets=256, learning_rate=5e-3)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from llmrec.config import DataConfig, FinetuneConfig, ModelConfig, TrainConfig
 from llmrec.data.histories import Queries, make_queries
-from llmrec.data.interactions import Rows
 from llmrec.data.splits import VALID, Split, split_by_time
 from llmrec.data.synthetic import planted_world
 from llmrec.models.recommender_model import RecommenderModel
@@ -21,6 +20,7 @@ from llmrec.training.calibration import choose_match, new_item_logits, novelty_o
 from llmrec.training.comparison import make_task
 from llmrec.training.fit import calibrate, fit_model
 from llmrec.training.scorer import ModelScorer
+from llmrec.utils.arrays import Rows
 
 Logits = st.lists(st.floats(-20, 20), min_size=1, max_size=20)
 

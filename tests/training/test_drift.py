@@ -14,12 +14,12 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, VALID, Split, split_by_time
 from llmrec.evaluation.ranking import mean_ndcg
 from llmrec.evaluation.replay import ChainTables, DriftScorer, Stream
-from llmrec.models.drift.environment import DAY
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.neighbours import text_vectors
 from llmrec.training import drift
 from llmrec.training.chain import fit_chain
 from llmrec.training.drift import Fit, Judged, fit_drift, surprise, watch
+from llmrec.utils.units import DAY
 
 N_ITEMS, N_USERS = 60, 300
 CONFIG = DriftConfig(

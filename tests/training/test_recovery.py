@@ -20,11 +20,11 @@ from llmrec.evaluation.intervals import Difference, paired_difference
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import rank_queries
 from llmrec.evaluation.replay import DAILY, ChainTables, DriftScorer, Stream, moves_of, recent_of
-from llmrec.models.drift.environment import EPS
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_vectors
 from llmrec.training.chain import cluster_centres, fit_chain
 from llmrec.training.drift import Fit, Judged, fit_drift
+from llmrec.utils.arrays import EPS
 
 K = 5
 # Pairs of neighbours only, in their order: what the crowd goes on to is planted from one event to the next.

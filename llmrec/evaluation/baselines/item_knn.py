@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from llmrec.data.histories import Queries, aranges
-from llmrec.data.interactions import Mask, Rows
+from llmrec.data.histories import Queries
 from llmrec.data.splits import Split
 from llmrec.evaluation.baselines.tuning import Search, Tuning, search
+from llmrec.utils.arrays import Mask, Rows, aranges
 
 _ROWS_AT_ONCE = 2048
 

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from llmrec.data.histories import Queries, aranges
+from llmrec.data.histories import Queries
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.baselines.item_knn import ItemKNNSettings, nearest, steps_back
 from llmrec.evaluation.baselines.pair_counts import FirstTouches, PairCounts
 from llmrec.evaluation.baselines.tuning import Search, Tuning, search
-from llmrec.models.drift.environment import DAY
+from llmrec.utils.arrays import aranges
+from llmrec.utils.units import DAY
 
 StreamingRow = Literal["item_knn_streaming", "item_knn_decayed", "recency_decay"]
 

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Mask
 from llmrec.data.splits import Split
 from llmrec.evaluation.baselines.tuning import Search, Tuning, search
 from llmrec.evaluation.ranking import mean_ndcg, sample_queries
+from llmrec.utils.arrays import Mask
 
 MatrixForm = Literal["additive", "product"]
 _BATCH = 4096

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from llmrec.data.histories import Histories, aranges
-from llmrec.data.interactions import Interactions, Rows
-from llmrec.models.drift.environment import DAY, LARGEST_EXPONENT
-from llmrec.models.drift.transitions import merge_small
+from llmrec.data.histories import Histories
+from llmrec.data.interactions import Interactions
+from llmrec.utils.arrays import LARGEST_EXPONENT, Rows, aranges, merge_small
+from llmrec.utils.units import DAY
 
 MAX_EARLIER = 200  # distinct items of a user that a new one is paired with: the work for a user stays linear
 _EVENTS_AT_ONCE = 20_000

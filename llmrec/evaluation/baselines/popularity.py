@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Interactions, Rows
+from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split
 from llmrec.evaluation.baselines.tuning import Search, Tuning, search
-from llmrec.models.drift.environment import DAY
+from llmrec.utils.arrays import Rows
+from llmrec.utils.units import DAY
 
 
 @dataclass(frozen=True)

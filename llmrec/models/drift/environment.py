@@ -16,15 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.errors import DataError
-
-Rows = NDArray[np.int64]
-Arrays = dict[str, NDArray[Any]]
-
-DAY = 86_400
-EPS = 0.1  # events; what an item counts that nobody touched
-LARGEST_EXPONENT = 500.0  # of 2; float64 holds up to 1023
-ROUNDING = 1e-12  # what is left of a sum of which all was taken back, in proportion
-NEVER = int(np.iinfo(np.int64).min)  # stands for a time that is not known, where a number has to stand
+from llmrec.utils.arrays import LARGEST_EXPONENT, NEVER, ROUNDING, Arrays, Rows
+from llmrec.utils.units import DAY
 
 
 class Environment:

@@ -21,9 +21,9 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from llmrec.config.drift import DriftConfig
-from llmrec.models.drift.environment import EPS
 from llmrec.models.drift.interest import Interest
 from llmrec.models.drift.latent import LatentChain
+from llmrec.utils.arrays import EPS
 
 START_KAPPA = 2.0
 SMALLEST_CHANCE = 1e-30  # whose logarithm is still a number

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from llmrec.models.drift.environment import DAY, LARGEST_EXPONENT, NEVER, ROUNDING, Arrays, Rows
+from llmrec.utils.arrays import LARGEST_EXPONENT, NEVER, ROUNDING, Arrays, Rows, merge_small, with_size
+from llmrec.utils.units import DAY
 
 NOBODY = -1  # an empty place in a user's last events
 TABLE_PARTS = "data", "indices", "indptr"  # of a sparse table
@@ -202,15 +203,3 @@ class Transitions:
         self.tables.append(sparse.csr_array((weight, (source, target)), shape=(n_items, n_items)))
         merge_small(self.tables)
         np.add.at(self.row_sums, source, weight)
-
-
-def with_size(table: sparse.csr_array, shape: tuple[int, int]) -> sparse.csr_array:
-    """The same numbers, not copied, in a table with more rows and columns; those are empty."""
-    ends = np.pad(table.indptr, (0, shape[0] - table.shape[0]), mode="edge")
-    return sparse.csr_array((table.data, table.indices, ends), shape=shape)
-
-
-def merge_small(tables: list[sparse.csr_array]) -> None:
-    """Add up the last tables, in place, until each is at least twice as large as the next."""
-    while len(tables) > 1 and tables[-2].nnz < 2 * tables[-1].nnz:
-        tables.append(tables.pop() + tables.pop())

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmrec.data.interactions import Mask, Rows
 from llmrec.errors import ConfigError
 from llmrec.models.topk import Found
 from llmrec.retrieval.index import allows, check_new, none_found
+from llmrec.utils.arrays import Mask, Rows
 
 Kind = Literal["ivf", "sq8", "hnsw"]
 LIST_SIZE = 256  # items of an inverted list, about

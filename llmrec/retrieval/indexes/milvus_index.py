@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.data.interactions import Mask, Rows
 from llmrec.errors import ConfigError
 from llmrec.models.topk import Found
 from llmrec.retrieval.index import check_new, none_found
+from llmrec.utils.arrays import Mask, Rows
 
 ROW, VECTOR = "row", "vector"
 AT_ONCE = 2000  # items that are sent, or queries that are asked, at once

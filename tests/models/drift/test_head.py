@@ -7,8 +7,8 @@ from scipy import sparse
 
 from llmrec.config import DriftConfig
 from llmrec.models.drift.chain import markov_update
-from llmrec.models.drift.environment import EPS
 from llmrec.models.drift.head import N_CONTEXT, DriftHead, Moves, Recent
+from llmrec.utils.arrays import EPS
 
 N_ITEMS, N_STATES = 5, 3
 
