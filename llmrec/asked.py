@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from llmrec.config import DataConfig, SplitName
+from llmrec.config.data import DataConfig
+from llmrec.config.split import SplitName
 from llmrec.data.log import Log
 from llmrec.data.splits import make_split
 from llmrec.data.timestamps import iso

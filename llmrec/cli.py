@@ -10,7 +10,7 @@ from dataclasses import is_dataclass
 from inspect import signature
 from typing import Any
 
-from llmrec.config.bounds import check_bounds, check_text
+from llmrec.config.validation import check_bounds, check_text
 from llmrec.utils.exit_status import one_message
 from llmrec.utils.run_logging import Console, detach, tell_everything, to_console
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from llmrec.config.recommend import RecommendConfig
+from llmrec.config.jobs.recommend import RecommendConfig
 from llmrec.data.log import Log
 from llmrec.errors import ConfigError
 from llmrec.hub.layout import LAYOUT

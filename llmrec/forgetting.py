@@ -22,7 +22,7 @@ import torch
 import yaml
 
 from llmrec.asked import log_config
-from llmrec.config import DataConfig
+from llmrec.config.data import DataConfig
 from llmrec.data.forgetting import Records, records_of, write_log_without, write_without
 from llmrec.data.interactions import Ties
 from llmrec.data.log import Log

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmrec.asked import log_config
-from llmrec.config import DataConfig, FinetuneConfig
-from llmrec.config.files import parse_config
+from llmrec.config.data import DataConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.loader import parse_config
 from llmrec.errors import ConfigError
 from llmrec.evaluation.results import Report
 from llmrec.planning.choice import Limits

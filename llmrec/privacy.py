@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from llmrec.config import DataConfig
+from llmrec.config.data import DataConfig
 from llmrec.errors import ConfigError
 
 

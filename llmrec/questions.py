@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from llmrec.config import DataConfig
+from llmrec.config.data import DataConfig
 from llmrec.errors import ConfigError
 
 SHOWN = 3

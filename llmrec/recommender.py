@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.config import FinetuneConfig
-from llmrec.evaluation.replay import MAX_HISTORY
+from llmrec.config.drift import MAX_HISTORY
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.share import Token, bundle_folder, push, shareable
 from llmrec.models.backbone import Backbone

@@ -10,7 +10,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from llmrec.config import DataConfig, SplitConfig, SplitName
+from llmrec.config.data import DataConfig
+from llmrec.config.split import SplitConfig, SplitName
 from llmrec.errors import ConfigError
 
 

@@ -12,8 +12,7 @@ import dataclasses
 import logging
 import time
 
-from llmrec.config.distill import DistillConfig
-from llmrec.config.files import run_recipe
+from llmrec.config.jobs.distill import DistillConfig
 from llmrec.data.sources import load_log
 from llmrec.errors import ConfigError
 from llmrec.evaluation.evaluate import make_report, primary_metric, queries_of_test
@@ -22,6 +21,7 @@ from llmrec.evaluation.report import write_report
 from llmrec.evaluation.tables import render_table, summary
 from llmrec.hub.bundle import BaseModel, Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.hub.layout import check_destination
+from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.transfer import apply_strategy

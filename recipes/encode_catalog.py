@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import time
 
-from llmrec.config.encode import EncodeConfig
-from llmrec.config.files import run_recipe
+from llmrec.config.jobs.encode_catalog import EncodeConfig
 from llmrec.data.sources import load_catalog
+from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone
 from llmrec.models.text_cache import TextCache
 from llmrec.training.launch import join, total

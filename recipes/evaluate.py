@@ -13,11 +13,11 @@ import logging
 import time
 
 from llmrec.asked import bundle_and_log, seen_in_training
-from llmrec.config.evaluate import EvaluateConfig
-from llmrec.config.files import run_recipe
+from llmrec.config.jobs.evaluate import EvaluateConfig
 from llmrec.data.splits import make_split
 from llmrec.evaluation.report import write_report
 from llmrec.evaluation.tables import render_slices
+from llmrec.jobs.runner import run_recipe
 from llmrec.training.launch import join, provenance
 from llmrec.training.reevaluate import reevaluate
 

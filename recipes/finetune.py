@@ -12,8 +12,7 @@ import dataclasses
 import logging
 import time
 
-from llmrec.config import FinetuneConfig
-from llmrec.config.files import run_recipe
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.sources import load_log
 from llmrec.evaluation.drift import portrait
 from llmrec.evaluation.evaluate import make_report
@@ -24,6 +23,7 @@ from llmrec.explained import faithfulness
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
 from llmrec.hub.drift import FittedDrift
 from llmrec.hub.layout import check_destination
+from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.text_cache import TextCache

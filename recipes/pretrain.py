@@ -16,12 +16,12 @@ import dataclasses
 import logging
 import time
 
-from llmrec.config.files import run_recipe
-from llmrec.config.pretrain import PretrainConfig
+from llmrec.config.jobs.pretrain import PretrainConfig
 from llmrec.data.sources import load_log
 from llmrec.hub.bundle import BaseModel
 from llmrec.hub.layout import check_destination
 from llmrec.hub.pretrained import RECORD, save_pretrained
+from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone
 from llmrec.models.lm_head import make_head
 from llmrec.models.transfer import apply_strategy

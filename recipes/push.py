@@ -14,8 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from llmrec import Recommender
-from llmrec.config.files import run_recipe
-from llmrec.config.push import PushConfig
+from llmrec.config.jobs.push import PushConfig
+from llmrec.jobs.runner import run_recipe
 
 N_HISTORIES, LENGTH = 8, 5
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import time
 
 from llmrec.asked import log_of
-from llmrec.config.files import run_recipe
-from llmrec.config.recommend import RecommendConfig
+from llmrec.config.jobs.recommend import RecommendConfig
 from llmrec.everyone import recommend_everyone
+from llmrec.jobs.runner import run_recipe
 from llmrec.recommender import Recommender
 from llmrec.training.launch import join, total
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 import dataclasses
 import time
 
-from llmrec.config.files import run_recipe
-from llmrec.config.rerank import RerankConfig
+from llmrec.config.jobs.rerank import RerankConfig
 from llmrec.data.sources import load_log
 from llmrec.data.splits import make_split
 from llmrec.errors import ConfigError
@@ -31,6 +30,7 @@ from llmrec.evaluation.results import Protocol
 from llmrec.evaluation.slices import make_slices
 from llmrec.evaluation.tables import render_table
 from llmrec.hub.first_stage import first_stages
+from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone
 from llmrec.models.likelihood import Likelihood
 from llmrec.training.launch import provenance, start

@@ -12,8 +12,7 @@ import dataclasses
 import logging
 import time
 
-from llmrec.config.files import run_recipe
-from llmrec.config.transfer import TransferConfig
+from llmrec.config.jobs.transfer import TransferConfig
 from llmrec.data.sources import load_log
 from llmrec.evaluation.evaluate import make_report, primary_metric, queries_of_test
 from llmrec.evaluation.figures import write_figures
@@ -21,6 +20,7 @@ from llmrec.evaluation.report import write_report
 from llmrec.evaluation.tables import render_table, summary
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
 from llmrec.hub.layout import check_destination
+from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone
 from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from llmrec.config import Strategy
+    from llmrec.config.backbone import Strategy
     from llmrec.data.log import Log
     from llmrec.hub.bundle import Bundle
 
@@ -221,7 +221,10 @@ def make_bundle(tiny_bert: Path, log: Log) -> Callable[..., Bundle]:
 
     import torch
 
-    from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, LoraConfig, ModelConfig
+    from llmrec.config.backbone import BackboneConfig, LoraConfig
+    from llmrec.config.data import DataConfig
+    from llmrec.config.jobs.finetune import FinetuneConfig
+    from llmrec.config.model import ModelConfig
     from llmrec.hub.bundle import BaseModel, Bundle
     from llmrec.models.backbone import Backbone
     from llmrec.models.reader import Reader
@@ -262,7 +265,7 @@ def add_drift() -> Callable[..., Bundle]:
     """
     import torch
 
-    from llmrec.config import DriftConfig
+    from llmrec.config.drift import DriftConfig
     from llmrec.hub.drift import FittedDrift
     from llmrec.models.backbone import Backbone
     from llmrec.models.drift.head import DriftHead

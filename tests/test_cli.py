@@ -14,7 +14,9 @@ import pytest
 
 from llmrec.asked import log_config
 from llmrec.cli import VERBS, main
-from llmrec.config import DataConfig, DriftConfig, Strategy
+from llmrec.config.backbone import Strategy
+from llmrec.config.data import DataConfig
+from llmrec.config.drift import DriftConfig
 from llmrec.data.log import Log
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.hub.drift import FittedDrift

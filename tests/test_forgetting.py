@@ -14,8 +14,7 @@ import pytest
 import torch
 
 from llmrec.cli import main
-from llmrec.config import DataConfig
-from llmrec.config.data import PseudonymConfig
+from llmrec.config.data import DataConfig, PseudonymConfig
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.data.splits import make_split
@@ -242,8 +241,8 @@ def test_the_command_line_tells_what_stays(world: World, capsys: pytest.CaptureF
 
 
 def test_what_to_train_anew_by_is_a_recipe_s_configuration(world: World) -> None:
-    from llmrec.config import FinetuneConfig
-    from llmrec.config.files import parse_config
+    from llmrec.config.jobs.finetune import FinetuneConfig
+    from llmrec.config.loader import parse_config
 
     forget(world.wish())
     found = parse_config(FinetuneConfig, ["--config", str(world.folder / "out" / "finetune.yaml")])

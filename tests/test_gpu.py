@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from llmrec.config import BackboneConfig
+from llmrec.config.backbone import BackboneConfig
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.models.backbone import Backbone
 from llmrec.models.item_table import ItemTable, Precision

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmrec.cli import main
-from llmrec.config import Strategy
+from llmrec.config.backbone import Strategy
 from llmrec.data.log import Log
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.recommender import Recommender

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, ModelConfig
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
 from llmrec.data.sources import load_log
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
 from llmrec.models.backbone import Backbone

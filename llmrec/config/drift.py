@@ -11,6 +11,9 @@ FOREVER = 36_500.0  # days
 DriftTerm = Literal["interest", "environment", "transitions", "chain", "gate"]
 
 
+MAX_HISTORY = 50
+
+
 @dataclass(frozen=True)
 class DriftConfig:
     """What moves with time beside a fitted model: a few weights, fitted on the validation window.

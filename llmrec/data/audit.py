@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from llmrec.config import SplitName
 from llmrec.config.data import ScrubConfig
+from llmrec.config.split import SplitName
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, LogFacts

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmrec.config import DataConfig
+from llmrec.config.data import DataConfig
 from llmrec.data.catalog import ItemCatalog, read_catalog
 from llmrec.data.faults import Fault, Source, fault_lines, missing_columns
 from llmrec.data.filters import first_of_pairs, k_core, renumber

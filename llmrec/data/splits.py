@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.config import SplitConfig, SplitName
+from llmrec.config.split import SplitConfig, SplitName
 from llmrec.data.interactions import Interactions, Ties
 from llmrec.errors import ConfigError, DataError
 from llmrec.utils.arrays import Mask

@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from llmrec.config import DataConfig
+from llmrec.config.data import DataConfig
 from llmrec.data.faults import Source
 from llmrec.data.movielens import MOVIELENS, movielens_small
 from llmrec.data.nesting import check_nesting

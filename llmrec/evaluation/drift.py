@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from llmrec.config.drift import MAX_HISTORY
 from llmrec.data.histories import Histories
 from llmrec.evaluation.drift_measures import (
     Numbers,
@@ -21,7 +22,7 @@ from llmrec.evaluation.drift_measures import (
     shuffled_divergence,
     similarity_by_lag,
 )
-from llmrec.evaluation.replay import MAX_HISTORY, ChainTables, Stream
+from llmrec.evaluation.replay import ChainTables, Stream
 from llmrec.models.drift.head import N_CONTEXT, DriftHead, Recent
 from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.config import EvaluationConfig
+from llmrec.config.evaluation import EvaluationConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Ties
 from llmrec.data.splits import TEST, Split

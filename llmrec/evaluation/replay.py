@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from llmrec.config.drift import DriftConfig
+from llmrec.config.drift import MAX_HISTORY, DriftConfig
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import Split
@@ -30,7 +30,6 @@ from llmrec.utils.arrays import Arrays, Rows
 from llmrec.utils.units import DAY
 
 DAILY, FROZEN = 1.0, float("inf")
-MAX_HISTORY = 50
 OWN = "last_item", "last_time"  # what transitions know of single users
 
 

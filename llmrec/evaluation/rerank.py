@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from llmrec.config.rerank import LikelihoodScore, PromptConfig
+from llmrec.config.jobs.rerank import LikelihoodScore, PromptConfig
 from llmrec.data.histories import Queries
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError

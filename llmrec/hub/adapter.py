@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from llmrec.config import LoraConfig
+from llmrec.config.backbone import LoraConfig
 from llmrec.errors import BundleError
 from llmrec.hub.layout import LAYOUT, own_file
 

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from llmrec.config import FinetuneConfig
-from llmrec.config.files import config_from
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.loader import config_from
 from llmrec.data.catalog import ItemCatalog
 from llmrec.errors import BundleError
 from llmrec.hub.adapter import read_targets

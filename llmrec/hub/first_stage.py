@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple
 from pathlib import Path
 
-from llmrec.config.rerank import RerankConfig
+from llmrec.config.jobs.rerank import RerankConfig
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Ties
 from llmrec.data.log import Log

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmrec.config import Strategy
+from llmrec.config.backbone import Strategy
 from llmrec.errors import BundleError
 from llmrec.utils.atomic_files import publish, room_for, sha256
 

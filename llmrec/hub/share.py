@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from llmrec.config import BackboneConfig, FinetuneConfig
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.hub.card import Address

@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
-from llmrec.config import BackboneConfig
+from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError
 from llmrec.models.fast_linear import OF_A_GPU, Arithmetic, fastest
 from llmrec.models.layers import Entered, keep_first_layers

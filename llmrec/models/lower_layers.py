@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from llmrec.config import KeptStates
+from llmrec.config.backbone import KeptStates
 from llmrec.errors import BackboneError
 from llmrec.models.backbone import Backbone
 from llmrec.models.layers import Entered, last_layers, layer_stack, layers_between

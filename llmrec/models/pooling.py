@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from llmrec.config import BackboneConfig
+from llmrec.config.backbone import BackboneConfig
 
 Pooling = Literal["mean", "cls", "last"]
 ST_POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from llmrec.config import BackboneConfig, LoraConfig
+from llmrec.config.backbone import BackboneConfig, LoraConfig
 from llmrec.errors import BackboneError
 from llmrec.models.backbone import Backbone
 from llmrec.models.layers import last_layers

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from llmrec.config import FinetuneConfig, TrainConfig
-from llmrec.config.distill import DistillationLosses
+from llmrec.config.jobs.distill import DistillationLosses
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log

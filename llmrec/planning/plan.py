@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from llmrec.config import FinetuneConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.sources import load_log
 from llmrec.errors import ConfigError, DataError, LlmrecError
 from llmrec.planning.choice import Choice, Facts, Limits, Option, choose

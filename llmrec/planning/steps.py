@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from llmrec.config import TrainConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.planning.cost import Cost, Footprint, counted, saved_activations, timed, trained_bytes, weight_bytes
 from llmrec.training.fit import Task

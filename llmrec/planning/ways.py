@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from llmrec.config import FinetuneConfig, TrainConfig
-from llmrec.config.distill import DistillConfig
+from llmrec.config.jobs.distill import DistillConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.train import TrainConfig
 from llmrec.training.losses import FULL_ITEMS
 
 Way = Literal["frozen", "last_k", "lora", "full", "distil"]

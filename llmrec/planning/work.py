@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec.config import FinetuneConfig, SplitName, TrainConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
+from llmrec.config.split import SplitName
+from llmrec.config.train import TrainConfig
 from llmrec.data.batches import epoch_batches, training_windows
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Ties

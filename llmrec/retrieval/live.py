@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llmrec.config import DataConfig, DriftConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.drift import MAX_HISTORY, DriftConfig
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import UserNames
 from llmrec.data.sources import load_log
 from llmrec.errors import BundleError, DataError, LlmrecError
-from llmrec.evaluation.replay import MAX_HISTORY, Stream
+from llmrec.evaluation.replay import Stream
 from llmrec.hub.bundle import Bundle
 from llmrec.hub.drift import FittedDrift
 from llmrec.models.drift.head import DriftHead

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from llmrec.config.drift import MAX_HISTORY
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Ties
 from llmrec.data.splits import Split
-from llmrec.evaluation.replay import MAX_HISTORY
 from llmrec.models.drift.latent import LatentChain
 from llmrec.training.losses import columns_of
 from llmrec.utils.arrays import EPS, Mask, Rows, ranges

@@ -12,8 +12,10 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from llmrec.config import FinetuneConfig, SplitName, TrainConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
+from llmrec.config.split import SplitName
+from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Ties
 from llmrec.data.log import Log

@@ -12,8 +12,8 @@ from functools import lru_cache, reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.config import SplitConfig
-from llmrec.config.pretrain import PretrainConfig
+from llmrec.config.jobs.pretrain import PretrainConfig
+from llmrec.config.split import SplitConfig
 from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log
 from llmrec.data.pairs import ItemPairs, cut_pairs, item_pairs

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmrec.config import FinetuneConfig
-from llmrec.config.distill import DistillationLosses
+from llmrec.config.jobs.distill import DistillationLosses
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.errors import ConfigError
 from llmrec.evaluation.results import Evaluated

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from llmrec.config import FinetuneConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log

@@ -15,9 +15,9 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from llmrec.config import Resume, TrainConfig
+from llmrec.config.checkpoints import CheckpointConfig, Resume
 from llmrec.config.model import ModelConfig
-from llmrec.config.run import CheckpointConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Ties

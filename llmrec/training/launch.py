@@ -17,10 +17,10 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import InitProcessGroupKwargs, patch_environment, set_seed
 
-from llmrec.config import FinetuneConfig
-from llmrec.config.evaluate import EvaluateConfig
-from llmrec.config.pretrain import PretrainConfig
-from llmrec.config.rerank import RerankConfig
+from llmrec.config.jobs.evaluate import EvaluateConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.jobs.pretrain import PretrainConfig
+from llmrec.config.jobs.rerank import RerankConfig
 from llmrec.errors import ConfigError
 from llmrec.training.gathering import shards_wanted
 from llmrec.training.record import open_record

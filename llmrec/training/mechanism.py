@@ -19,7 +19,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from llmrec.config import FinetuneConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.privacy import PrivacyConfig
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError

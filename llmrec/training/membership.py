@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from llmrec.config import FinetuneConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.privacy import MembershipConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.splits import TRAIN, UNUSED, Split

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from llmrec.config.pretrain import Objective, PretrainConfig, StepsConfig
+from llmrec.config.jobs.pretrain import Objective, PretrainConfig, StepsConfig
 from llmrec.errors import ConfigError
 from llmrec.models.tokens import Tokens
 from llmrec.training.checkpoints import (

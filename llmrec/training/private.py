@@ -18,7 +18,7 @@ from accelerate import Accelerator, DistributedType
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
 
-from llmrec.config import TrainConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.batches import Windows
 from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel

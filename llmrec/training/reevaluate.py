@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from accelerate import Accelerator
 
-from llmrec.config import FinetuneConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.interactions import Ties
 from llmrec.data.splits import Split
 from llmrec.evaluation.evaluate import evaluate_split, make_report, queries_of_test

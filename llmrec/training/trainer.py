@@ -20,8 +20,8 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from llmrec.config import Resume, TrainConfig
-from llmrec.config.run import CheckpointConfig
+from llmrec.config.checkpoints import CheckpointConfig, Resume
+from llmrec.config.train import TrainConfig
 from llmrec.data.batches import HistoryBatch, Windows, epoch_batches, window_batch
 from llmrec.training.checkpoints import (
     Progress,

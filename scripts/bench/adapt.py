@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from llmrec.config import FinetuneConfig
-from llmrec.config.files import run_recipe
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.sources import load_log
+from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel

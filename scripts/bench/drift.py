@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from llmrec.config import DataConfig, DriftConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.sources import load_log
 from llmrec.data.splits import TEST, Split, split_by_time

@@ -26,8 +26,7 @@ from clock import seconds_of, unit_of
 from machine import describe, write_record
 from numpy.typing import NDArray
 
-from llmrec.config import BackboneConfig
-from llmrec.config.backbone import Reading
+from llmrec.config.backbone import BackboneConfig, Reading
 from llmrec.models.backbone import Backbone
 from llmrec.models.fast_linear import fastest
 from llmrec.models.locate import locate

@@ -13,7 +13,7 @@ import jsonargparse
 from machine import describe, write_record
 
 from llmrec.asked import log_config
-from llmrec.config import DataConfig
+from llmrec.config.data import DataConfig
 from llmrec.data.sources import load_log
 from llmrec.data.splits import make_split
 from llmrec.evaluation.faithfulness import deletion_lines

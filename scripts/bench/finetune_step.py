@@ -28,7 +28,8 @@ from clock import seconds_of, unit_of
 from machine import describe, write_record
 from torch import Tensor
 
-from llmrec.config import BackboneConfig, DataConfig, LoraConfig
+from llmrec.config.backbone import BackboneConfig, LoraConfig
+from llmrec.config.data import DataConfig
 from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.data.histories import Histories

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from comparison import Row, report
 from memory import peak_memory, resident_mib
 
-from llmrec.config import DataConfig
+from llmrec.config.data import DataConfig
 from llmrec.data.batches import epoch_batches, training_windows, window_batch
 from llmrec.data.histories import make_queries
 from llmrec.data.sources import load_log

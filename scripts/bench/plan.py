@@ -20,8 +20,8 @@ from typing import Any
 
 from machine import describe, write_record
 
-from llmrec.config import FinetuneConfig
-from llmrec.config.files import parse_config
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.loader import parse_config
 from llmrec.evaluation.report import read_report
 from llmrec.planning.choice import Limits
 from llmrec.planning.compared import compare

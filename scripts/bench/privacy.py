@@ -23,16 +23,14 @@ from accelerate import Accelerator
 from machine import describe, write_record
 from torch import Tensor
 
-from llmrec.config import (
-    BackboneConfig,
-    DataConfig,
-    EvaluationConfig,
-    FinetuneConfig,
-    ModelConfig,
-    SplitConfig,
-    TrainConfig,
-)
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
 from llmrec.config.privacy import MembershipConfig, PrivacyConfig
+from llmrec.config.split import SplitConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.evaluation.evaluate import queries_of_test

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import jsonargparse
 import torch
 
-from llmrec.config import BackboneConfig, DataConfig
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
 from llmrec.data.sources import load_log
 from llmrec.models.backbone import Backbone
 

@@ -10,7 +10,11 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from llmrec.config import BackboneConfig, DataConfig, DriftConfig, FinetuneConfig, ModelConfig
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.drift import DriftConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.log import LogFacts
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle

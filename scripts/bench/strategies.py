@@ -25,8 +25,10 @@ import torch
 from accelerate import Accelerator
 from machine import describe, write_record
 
-from llmrec.config import BackboneConfig, DataConfig, LoraConfig, Strategy, TrainConfig
+from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
+from llmrec.config.data import DataConfig
 from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.histories import make_queries
 from llmrec.data.sources import load_log

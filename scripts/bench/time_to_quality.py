@@ -29,8 +29,10 @@ from comparison import Row, report
 from torch import Tensor
 from workers import Worker
 
-from llmrec.config import BackboneConfig, DataConfig, TrainConfig
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
 from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log

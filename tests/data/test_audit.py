@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from llmrec.config import DataConfig
+from llmrec.config.data import DataConfig
 from llmrec.data.audit import WEEK, Audit, audit
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.interactions import Interactions

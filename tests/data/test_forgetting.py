@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec.config import DataConfig
-from llmrec.config.data import PseudonymConfig
+from llmrec.config.data import DataConfig, PseudonymConfig
 from llmrec.data.forgetting import records_of, write_log_without
 from llmrec.data.pseudonyms import IDS, UserNames
 from llmrec.data.sources import load_log

@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from llmrec.config import DataConfig
-from llmrec.config.data import PseudonymConfig
+from llmrec.config.data import DataConfig, PseudonymConfig
 from llmrec.data.audit import audit
 from llmrec.data.pseudonyms import PSEUDONYM, UserNames
 from llmrec.data.sources import load_log

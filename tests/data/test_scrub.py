@@ -14,8 +14,7 @@ import pytest
 pytest.importorskip("phonenumbers", reason="needs phonenumbers (extra: scrub)")
 pytest.importorskip("stdnum", reason="needs python-stdnum (extra: scrub)")
 
-from llmrec.config import DataConfig
-from llmrec.config.data import ScrubConfig
+from llmrec.config.data import DataConfig, ScrubConfig
 from llmrec.data.audit import audit
 from llmrec.data.scrub import Scrubber
 from llmrec.data.sources import load_catalog, load_log

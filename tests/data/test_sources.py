@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec.config import DataConfig
+from llmrec.config.data import DataConfig
 from llmrec.data.sources import Log, load_catalog, load_log
 from llmrec.errors import ConfigError, DataError
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.config import SplitConfig
+from llmrec.config.split import SplitConfig
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, TRAIN, UNUSED, VALID, Split, leave_one_out, make_split, split_by_time

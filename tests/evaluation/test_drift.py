@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec.config import DriftConfig
+from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import split_by_time

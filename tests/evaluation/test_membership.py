@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from llmrec.config import ModelConfig
+from llmrec.config.model import ModelConfig
 from llmrec.data.batches import training_windows, window_batch
 from llmrec.data.histories import make_queries
 from llmrec.data.splits import Split

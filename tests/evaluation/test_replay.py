@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmrec.config import DriftConfig
+from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, Split, split_by_time

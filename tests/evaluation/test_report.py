@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmrec.config import EvaluationConfig
+from llmrec.config.evaluation import EvaluationConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import TEST, Split
 from llmrec.errors import ConfigError, DataError

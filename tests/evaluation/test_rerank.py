@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec.config import BackboneConfig
-from llmrec.config.rerank import PromptConfig
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.jobs.rerank import PromptConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import TEST, Split, split_by_time
 from llmrec.data.synthetic import planted_world

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec.config import SplitName
+from llmrec.config.split import SplitName
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, Split

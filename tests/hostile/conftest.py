@@ -11,8 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from llmrec.config import FinetuneConfig
-from llmrec.config.files import run_recipe
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.jobs.runner import run_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = "inputs"  # a test's property: how many it tried

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmrec.cli import main
-from llmrec.config import DataConfig
+from llmrec.config.data import DataConfig
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.errors import ConfigError, DataError

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llmrec.config import BackboneConfig, Strategy
+from llmrec.config.backbone import BackboneConfig, Strategy
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import BaseModel, Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.hub.layout import LAYOUT, digests, replacing

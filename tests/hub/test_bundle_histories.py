@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llmrec.config import Strategy
+from llmrec.config.backbone import Strategy
 from llmrec.config.model import HistoryEncoderName, HistoryTextConfig
 from llmrec.errors import BackboneError, BundleError
 from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from llmrec.config import SplitConfig, Strategy
+from llmrec.config.backbone import Strategy
+from llmrec.config.split import SplitConfig
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.hub.card import Address
 from llmrec.hub.layout import LAYOUT

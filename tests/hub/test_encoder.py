@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from llmrec.cli import main
-from llmrec.config import Strategy
+from llmrec.config.backbone import Strategy
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.hub.encoder import save_merged

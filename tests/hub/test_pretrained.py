@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmrec.config import BackboneConfig, LoraConfig, Strategy
+from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
 from llmrec.errors import BundleError
 from llmrec.hub.pretrained import RECORD, save_pretrained
 from llmrec.models.backbone import Backbone

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llmrec.config import DataConfig, Strategy
+from llmrec.config.backbone import Strategy
+from llmrec.config.data import DataConfig
 from llmrec.data.log import Log
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle

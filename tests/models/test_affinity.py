@@ -2,7 +2,7 @@
 
 import torch
 
-from llmrec.config import ModelConfig
+from llmrec.config.model import ModelConfig
 from llmrec.models.affinity import Affinity
 from llmrec.models.item_encoder import ItemEncoder
 

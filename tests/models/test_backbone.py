@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec.config import BackboneConfig
+from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError
 from llmrec.models.backbone import Backbone
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmrec.config import BackboneConfig
+from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError
 from llmrec.models.backbone import Backbone
 from llmrec.models.gguf import unpacked

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llmrec.config import ModelConfig
+from llmrec.config.model import ModelConfig
 from llmrec.models.item_encoder import ItemEncoder, whitening
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llmrec.config import ModelConfig
+from llmrec.config.model import ModelConfig
 from llmrec.errors import ConfigError
 from llmrec.models.knowledge import Knowledge, take_over
 from llmrec.models.recommender_model import RecommenderModel

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from llmrec.config import BackboneConfig
+from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError
 from llmrec.models import likelihood as module
 from llmrec.models.backbone import Backbone

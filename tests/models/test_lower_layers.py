@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmrec.config import BackboneConfig, LoraConfig
+from llmrec.config.backbone import BackboneConfig, LoraConfig
 from llmrec.errors import BackboneError
 from llmrec.models import backbone as backbone_module
 from llmrec.models import lower_layers

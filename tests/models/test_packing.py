@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from llmrec.config import BackboneConfig, LoraConfig
+from llmrec.config.backbone import BackboneConfig, LoraConfig
 from llmrec.models import backbone as module
 from llmrec.models import packing
 from llmrec.models.backbone import Backbone

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from llmrec.config import BackboneConfig
+from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import StorageError
 from llmrec.models.backbone import Backbone
 from llmrec.models.text_cache import HISTORIES, Filled, TextCache, forget_histories

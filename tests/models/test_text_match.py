@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec.config import ModelConfig
+from llmrec.config.model import ModelConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import VALID, split_by_time
 from llmrec.data.synthetic import planted_world

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmrec.config import BackboneConfig, LoraConfig, Strategy
+from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
 from llmrec.errors import BackboneError
 from llmrec.models.backbone import Backbone
 from llmrec.models.transfer import apply_strategy, load_lora

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.config import FinetuneConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.privacy import PrivacyConfig
 from llmrec.errors import ConfigError, DataError
 from llmrec.evaluation.report import read_report

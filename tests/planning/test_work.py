@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from accelerate import Accelerator
 
-from llmrec.config import FinetuneConfig, TrainConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec.config import DataConfig
+from llmrec.config.data import DataConfig
 from llmrec.data.synthetic import planted_world
 
 

@@ -18,16 +18,13 @@ from accelerate.commands.config.config_args import ClusterConfig, load_config_fr
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DistributedType
 
-from llmrec.config import (
-    BackboneConfig,
-    DataConfig,
-    EvaluationConfig,
-    FinetuneConfig,
-    ModelConfig,
-    Strategy,
-    TrainConfig,
-)
-from llmrec.config.pretrain import PretrainConfig
+from llmrec.config.backbone import BackboneConfig, Strategy
+from llmrec.config.data import DataConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.jobs.pretrain import PretrainConfig
+from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError
 from llmrec.training.launch import start
 

@@ -23,9 +23,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, TrainConfig
-from llmrec.config.encode import EncodeConfig
-from llmrec.config.files import parse_config
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.encode_catalog import EncodeConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.loader import parse_config
+from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError, DataError
 from llmrec.models.backbone import Backbone
 from llmrec.models.text_cache import Shard, TextCache

@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pytest
 
-from llmrec.config import DataConfig
+from llmrec.config.data import DataConfig
 from llmrec.utils.atomic_files import sha256
 from tests.recipes import forked
 

@@ -15,19 +15,15 @@ import torch
 
 from llmrec import Recommender
 from llmrec.cli import main as command_line
-from llmrec.config import (
-    BackboneConfig,
-    DataConfig,
-    DriftConfig,
-    EvaluationConfig,
-    FinetuneConfig,
-    LoraConfig,
-    SasrecConfig,
-    SplitConfig,
-    TrainConfig,
-)
-from llmrec.config.files import parse_config
+from llmrec.config.backbone import BackboneConfig, LoraConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.drift import DriftConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.finetune import FinetuneConfig, SasrecConfig
+from llmrec.config.loader import parse_config
 from llmrec.config.model import HistoryEncoderName, HistoryTextConfig, ModelConfig
+from llmrec.config.split import SplitConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import ConfigError
 from llmrec.evaluation.faithfulness import Deletion

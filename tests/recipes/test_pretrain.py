@@ -13,17 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from llmrec.config import (
-    BackboneConfig,
-    DataConfig,
-    EvaluationConfig,
-    FinetuneConfig,
-    LoraConfig,
-    ModelConfig,
-    TrainConfig,
-)
-from llmrec.config.files import parse_config
-from llmrec.config.pretrain import ContrastConfig, PretrainConfig, StepsConfig
+from llmrec.config.backbone import BackboneConfig, LoraConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.jobs.pretrain import ContrastConfig, PretrainConfig, StepsConfig
+from llmrec.config.loader import parse_config
+from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import BackboneError, BundleError, ConfigError
 from llmrec.hub.bundle import load_bundle

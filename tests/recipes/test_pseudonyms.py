@@ -15,9 +15,9 @@ import pytest
 
 from llmrec import Recommender
 from llmrec.cli import main as command_line
-from llmrec.config import FinetuneConfig
 from llmrec.config.data import PseudonymConfig
-from llmrec.config.files import parse_config
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.loader import parse_config
 from llmrec.data.pseudonyms import PSEUDONYM, UserNames
 from llmrec.data.synthetic import planted_world
 from llmrec.data.traces import files_in, traces

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.config import Strategy
+from llmrec.config.backbone import Strategy
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.recommender import Recommender
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec.config import Strategy
+from llmrec.config.backbone import Strategy
 from llmrec.data.log import Log
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.recommender import Recommender

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec.config import DataConfig, Strategy
+from llmrec.config.backbone import Strategy
+from llmrec.config.data import DataConfig
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.data.splits import split_by_time

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from llmrec.config import DriftConfig
+from llmrec.config.drift import MAX_HISTORY, DriftConfig
 from llmrec.data.histories import Histories, Queries
 from llmrec.data.interactions import Interactions
 from llmrec.errors import DataError
-from llmrec.evaluation.replay import MAX_HISTORY, ChainTables, DriftScorer, Stream, recent_of
+from llmrec.evaluation.replay import ChainTables, DriftScorer, Stream, recent_of
 from llmrec.models.drift.environment import Environment
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain

@@ -9,7 +9,11 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, LoraConfig, ModelConfig, TrainConfig
+from llmrec.config.backbone import BackboneConfig, LoraConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.log import Log
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import ConfigError

@@ -10,7 +10,10 @@ from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.config import DataConfig, FinetuneConfig, ModelConfig, TrainConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import VALID, Split, split_by_time
 from llmrec.data.synthetic import planted_world

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llmrec.config import DataConfig, SplitConfig
-from llmrec.config.pretrain import PretrainConfig, StepsConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.jobs.pretrain import PretrainConfig, StepsConfig
+from llmrec.config.split import SplitConfig
 from llmrec.data.log import Log
 from llmrec.data.pairs import item_pairs
 from llmrec.data.splits import TRAIN, make_split

@@ -8,8 +8,12 @@ import torch
 from accelerate import Accelerator
 from scipy import stats
 
-from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig
-from llmrec.config.distill import DistillationLosses
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.jobs.distill import DistillationLosses
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.batches import training_windows, window_batch
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import BackboneError, ConfigError

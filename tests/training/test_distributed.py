@@ -17,20 +17,15 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from llmrec.config import (
-    BackboneConfig,
-    DataConfig,
-    DriftConfig,
-    EvaluationConfig,
-    FinetuneConfig,
-    LoraConfig,
-    ModelConfig,
-    Strategy,
-    TrainConfig,
-)
-from llmrec.config.distill import DistillationLosses
-from llmrec.config.model import HistoryTextConfig
-from llmrec.config.pretrain import ContrastConfig, Objective, PretrainConfig, StepsConfig
+from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
+from llmrec.config.data import DataConfig
+from llmrec.config.drift import DriftConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.distill import DistillationLosses
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.jobs.pretrain import ContrastConfig, Objective, PretrainConfig, StepsConfig
+from llmrec.config.model import HistoryTextConfig, ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.synthetic import planted_world
 from llmrec.evaluation import ranking
 from llmrec.evaluation.evaluate import queries_of_test

@@ -9,7 +9,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, TrainConfig
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.filters import renumber
 from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, make_log

@@ -10,17 +10,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from llmrec.config import (
-    BackboneConfig,
-    DataConfig,
-    DriftConfig,
-    FinetuneConfig,
-    LoraConfig,
-    SplitConfig,
-    Strategy,
-    TrainConfig,
-)
+from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
+from llmrec.config.data import DataConfig
+from llmrec.config.drift import DriftConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import HistoryEncoderName, HistoryTextConfig, ModelConfig
+from llmrec.config.split import SplitConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.batches import training_windows, window_batch
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.histories import Queries, make_queries

@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 from accelerate import Accelerator
 
-from llmrec.config import DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, SplitConfig, TrainConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
 from llmrec.config.privacy import MembershipConfig
+from llmrec.config.split import SplitConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.splits import TRAIN, UNUSED
 from llmrec.data.synthetic import planted_world
 from llmrec.evaluation.membership import Attack

@@ -11,7 +11,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from llmrec.config import DataConfig, FinetuneConfig, ModelConfig, TrainConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import OutOfMemory
 from llmrec.training.comparison import make_task

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from llmrec.config import ModelConfig
+from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.objectives import RecommendationObjective, choose_live_rows

@@ -12,9 +12,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from llmrec.config import BackboneConfig, DataConfig, LoraConfig, Strategy
-from llmrec.config.pretrain import ContrastConfig, Objective, PretrainConfig, StepsConfig
-from llmrec.config.run import CheckpointConfig
+from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
+from llmrec.config.checkpoints import CheckpointConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.jobs.pretrain import ContrastConfig, Objective, PretrainConfig, StepsConfig
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.log import Log
 from llmrec.data.synthetic import planted_world

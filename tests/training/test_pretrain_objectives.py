@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from llmrec.config import BackboneConfig
+from llmrec.config.backbone import BackboneConfig
 from llmrec.models.backbone import Backbone
 from llmrec.models.tokens import Tokens
 from llmrec.training.pretrain_objectives import PairBatch, PairBatches, WordBatches, by_length, contrast_loss

@@ -12,9 +12,14 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from torch.nn import functional
 
-from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, LoraConfig, ModelConfig, SplitConfig, TrainConfig
+from llmrec.config.backbone import BackboneConfig, LoraConfig
+from llmrec.config.data import DataConfig
 from llmrec.config.drift import DriftConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
 from llmrec.config.privacy import MembershipConfig, PrivacyConfig
+from llmrec.config.split import SplitConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.batches import HistoryBatch, training_windows, window_batch
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import ConfigError

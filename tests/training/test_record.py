@@ -11,9 +11,14 @@ from pathlib import Path
 import pytest
 from accelerate import Accelerator
 
-from llmrec.config import BackboneConfig, DataConfig, DriftConfig, FinetuneConfig, TrainConfig
-from llmrec.config.files import parse_config, run_recipe
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.drift import DriftConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.loader import parse_config
+from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError, Interrupted
+from llmrec.jobs.runner import run_recipe
 from llmrec.training.launch import provenance
 from llmrec.training.record import close_record, environment, open_record
 from llmrec.utils.run_logging import phase

@@ -10,8 +10,12 @@ import torch
 from accelerate import Accelerator
 
 from llmrec import errors
-from llmrec.config import DataConfig, FinetuneConfig, ModelConfig, SplitConfig, TrainConfig
-from llmrec.config.run import CheckpointConfig
+from llmrec.config.checkpoints import CheckpointConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
+from llmrec.config.split import SplitConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel

@@ -9,8 +9,8 @@ import torch
 from accelerate import Accelerator
 from course import Course
 
-from llmrec.config import TrainConfig
 from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions

@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from asked import Asked
 from rounds import asked, serve
 
-from llmrec.config import TrainConfig
 from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TRAIN, Split

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from llmrec.config import DriftConfig
+from llmrec.config.drift import DriftConfig
 from llmrec.models.drift.chain import markov_update
 from llmrec.models.drift.head import N_CONTEXT, DriftHead, Moves, Recent
 from llmrec.utils.arrays import EPS

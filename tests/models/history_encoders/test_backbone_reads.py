@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmrec.config import BackboneConfig
+from llmrec.config.backbone import BackboneConfig
 from llmrec.config.model import HistoryEncoderName, HistoryTextConfig, ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.errors import ConfigError

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmrec.config import BackboneConfig
+from llmrec.config.backbone import BackboneConfig
 from llmrec.config.model import HistoryTextConfig
 from llmrec.errors import ConfigError, DataError
 from llmrec.models.backbone import Backbone

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llmrec.config import ModelConfig
+from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.models.history_encoders.sequence import SequenceEncoder
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, SplitConfig
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.split import SplitConfig
 from llmrec.errors import ConfigError
 
 LikelihoodScore = Literal["mean", "sum", "gain"]

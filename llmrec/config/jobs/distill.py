@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from llmrec.config import BackboneConfig, EvaluationConfig, FinetuneConfig, Resume, TrainConfig
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.checkpoints import Resume
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmrec.config import DataConfig
+from llmrec.config.data import DataConfig
 from llmrec.errors import ConfigError
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from llmrec.errors import ConfigError
+
+Resume = bool | Literal["matching"]
 
 
 @dataclass(frozen=True)

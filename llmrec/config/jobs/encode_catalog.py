@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from llmrec.config import BackboneConfig, DataConfig
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
 from llmrec.errors import ConfigError
 
 

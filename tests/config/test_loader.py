@@ -7,19 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.config import (
-    BackboneConfig,
-    DataConfig,
-    DriftConfig,
-    EvaluationConfig,
-    FinetuneConfig,
-    LoraConfig,
-    ModelConfig,
-    SplitConfig,
-    TrainConfig,
-)
-from llmrec.config.files import config_from, parse_config, run_recipe
+from llmrec.config.backbone import BackboneConfig, LoraConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.drift import DriftConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.loader import config_from, parse_config
+from llmrec.config.model import ModelConfig
+from llmrec.config.split import SplitConfig
+from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError, DataError
+from llmrec.jobs.runner import run_recipe
 
 Write = Callable[..., str]
 CUSTOM = FinetuneConfig(

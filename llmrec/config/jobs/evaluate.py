@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmrec.config import DataConfig, SplitName
+from llmrec.config.data import DataConfig
+from llmrec.config.split import SplitName
 
 
 @dataclass(frozen=True)

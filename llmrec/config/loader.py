@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import is_dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from llmrec.config.bounds import check_bounds, check_text
-from llmrec.errors import ConfigError, Interrupted, LlmrecError
-from llmrec.utils.exit_status import one_message
-from llmrec.utils.run_logging import Console, detach, tell_everything, to_console
+from llmrec.config.validation import check_bounds, check_text
+from llmrec.errors import ConfigError
+from llmrec.utils.run_logging import tell_everything
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -44,28 +42,6 @@ def parse_config(kind: type[Config], arguments: Sequence[str] | None = None, des
     if parsed.verbose:
         tell_everything()
     return _instance(kind, parser, parsed)
-
-
-def run_recipe(main: Callable[[Config], None], kind: type[Config]) -> None:
-    """Run a recipe with the configuration of the command line, telling of it on the error stream; what the user can
-    mend ends in one message.
-    """
-    to_console()
-    name = Path(sys.argv[0]).name
-    with one_message(name):
-        try:
-            main(parse_config(kind, description=sys.modules[main.__module__].__doc__))
-            logger.debug("finished", extra={"run": {"status": "finished"}})
-        except LlmrecError as error:
-            status = "interrupted" if isinstance(error, Interrupted) else f"failed: {error}"
-            logger.error("%s: %s", name, error, extra={"run": {"status": status}})
-            raise SystemExit(error.exit_code) from None
-        except BaseException as error:  # a fault of ours, or the user's own interruption
-            ended = {"status": f"failed: {type(error).__name__}: {error}"}
-            logger.critical("failed", exc_info=True, extra={"run": ended, "for_file": True})
-            raise
-        finally:
-            detach(Console)
 
 
 def config_from(kind: type[Config], settings: dict[str, Any]) -> Config:

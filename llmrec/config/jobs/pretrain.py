@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from llmrec.config import BackboneConfig, DataConfig, Resume, SplitConfig
-from llmrec.config.run import CheckpointConfig
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.checkpoints import CheckpointConfig, Resume
+from llmrec.config.data import DataConfig
+from llmrec.config.split import SplitConfig
 from llmrec.errors import ConfigError
 
 Objective = Literal["mlm", "clm", "contrast"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from llmrec.config import DataConfig, FinetuneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.errors import ConfigError
 
 
