@@ -14,6 +14,7 @@ import time
 
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.sources import load_log
+from llmrec.drift.fitted import FittedDrift
 from llmrec.evaluation.drift import portrait
 from llmrec.evaluation.evaluate import make_report
 from llmrec.evaluation.figures import write_figures
@@ -21,7 +22,6 @@ from llmrec.evaluation.report import write_report
 from llmrec.evaluation.tables import render_table, summary
 from llmrec.explained import faithfulness
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
-from llmrec.hub.drift import FittedDrift
 from llmrec.hub.layout import check_destination
 from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone

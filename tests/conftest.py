@@ -266,7 +266,7 @@ def add_drift() -> Callable[..., Bundle]:
     import torch
 
     from llmrec.config.drift import DriftConfig
-    from llmrec.hub.drift import FittedDrift
+    from llmrec.drift.fitted import FittedDrift
     from llmrec.models.backbone import Backbone
     from llmrec.models.drift.head import DriftHead
     from llmrec.models.drift.latent import LatentChain

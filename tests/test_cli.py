@@ -18,8 +18,8 @@ from llmrec.config.backbone import Strategy
 from llmrec.config.data import DataConfig
 from llmrec.config.drift import DriftConfig
 from llmrec.data.log import Log
+from llmrec.drift.fitted import FittedDrift
 from llmrec.hub.bundle import Bundle, save_bundle
-from llmrec.hub.drift import FittedDrift
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_vectors

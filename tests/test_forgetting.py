@@ -19,11 +19,11 @@ from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.data.splits import make_split
 from llmrec.data.traces import files_in, traces
+from llmrec.drift.fitted import counts_of
 from llmrec.errors import ConfigError
 from llmrec.forgetting import Wish, forget
 from llmrec.forgotten import Forgotten
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
-from llmrec.hub.drift import counts_of
 from llmrec.recommender import Recommender
 from llmrec.utils.arrays import Arrays
 

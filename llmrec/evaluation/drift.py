@@ -12,6 +12,7 @@ import torch
 
 from llmrec.config.drift import MAX_HISTORY
 from llmrec.data.histories import Histories
+from llmrec.drift.stream import ChainTables, Stream
 from llmrec.evaluation.drift_measures import (
     Numbers,
     alike_order,
@@ -22,7 +23,6 @@ from llmrec.evaluation.drift_measures import (
     shuffled_divergence,
     similarity_by_lag,
 )
-from llmrec.evaluation.replay import ChainTables, Stream
 from llmrec.models.drift.head import N_CONTEXT, DriftHead, Recent
 from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase

@@ -19,10 +19,11 @@ from torch import Tensor
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.loader import config_from
 from llmrec.data.catalog import ItemCatalog
+from llmrec.drift.fitted import FittedDrift
 from llmrec.errors import BundleError
 from llmrec.hub.adapter import read_targets
 from llmrec.hub.card import Address, render_card
-from llmrec.hub.drift import FittedDrift, load_drift, save_drift
+from llmrec.hub.drift_io import load_drift, save_drift
 from llmrec.hub.layout import (
     FORMAT,
     LAYOUT,

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmrec.evaluation.replay import ChainTables
+from llmrec.drift.stream import ChainTables
 from llmrec.models.drift.chain import N_POWERS, TICKS_PER_DAY, carry, ticks
 from llmrec.utils.arrays import Rows, aranges
 from llmrec.utils.units import DAY

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmrec.evaluation.replay import World
+from llmrec.drift.stream import World
 from llmrec.utils.arrays import Mask, Rows
 
 MOST_WAITING = 512  # events that are not counted yet, but on a copy each time that counts are read

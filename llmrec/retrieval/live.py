@@ -20,10 +20,10 @@ from llmrec.config.drift import MAX_HISTORY, DriftConfig
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import UserNames
 from llmrec.data.sources import load_log
+from llmrec.drift.fitted import FittedDrift
+from llmrec.drift.stream import Stream
 from llmrec.errors import BundleError, DataError, LlmrecError
-from llmrec.evaluation.replay import Stream
 from llmrec.hub.bundle import Bundle
-from llmrec.hub.drift import FittedDrift
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.topk import Pairs
 from llmrec.retrieval.events import Asked

@@ -7,7 +7,7 @@ it takes a place among the others' text neighbours where it is near enough.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from scipy import sparse
 from torch import Tensor
 
 from llmrec.data.histories import Queries
-from llmrec.evaluation.replay import ChainTables, Parts, counts_of, moves_of, recent_of
-from llmrec.models.drift.head import DriftHead, Moves, Recent
-from llmrec.models.drift.neighbours import chance_of_foreign, foreign_neighbours
+from llmrec.drift.mixture import Situation, counts_of, moves_of, recent_of
+from llmrec.models.drift.head import Moves
+from llmrec.models.drift.neighbours import foreign_neighbours
 from llmrec.models.topk import Found, Pairs
 from llmrec.retrieval.beliefs import Beliefs
 from llmrec.retrieval.events import VERBATIM, Asked, Item
@@ -26,93 +26,6 @@ from llmrec.retrieval.live import Live
 from llmrec.utils.arrays import Rows, aranges, with_size
 
 CELLS_AT_ONCE = 1 << 24  # scores of (history, item): 64 MiB in fp32
-
-
-@dataclass(frozen=True)
-class Situation:
-    """B histories at one moment, and the world as it then is.
-
-    scores: (B, N) of the model below. counts: (H, N) of the environment. interest: (B, K) in the chain's states, None
-    without a chain. vectors: (N + R, D) of the catalog's texts and of those that histories hold beside, as the chain
-    and `moves`, which has as many rows, know them; None for a bundle on ids alone. cold: (R, D_item) of the latter, as
-    the model below knows them.
-    """
-
-    head: DriftHead
-    queries: Queries
-    recent: Recent
-    scores: Tensor
-    counts: Tensor
-    moves: Moves
-    chain: ChainTables | None
-    interest: Tensor | None
-    vectors: Tensor | None
-    cold: Tensor | None
-    n_neighbours: int
-
-    def take(self, place: int) -> Situation:
-        """One of the histories alone."""
-        one = slice(place, place + 1)
-        recent = Recent(*(column[one] for column in self.recent))
-        interest = None if self.interest is None else self.interest[one]
-        return replace(self, queries=self.queries.take(one), recent=recent, scores=self.scores[one], interest=interest)
-
-    def parts(self) -> Parts:
-        """The mixture's three parts, as `evaluation.replay.parts_of` has them."""
-        head = self.head
-        moved: Tensor | float = 0.0
-        chained: Tensor | float = 0.0
-        if "transitions" in head.terms:
-            moved = head.moved(self.recent, self.moves)
-        if self.chain is not None and self.interest is not None:
-            chained = self.interest @ head.taken(self.chain.emission, self.counts).softmax(1)
-        return Parts(self.log_shares(), self.base().log_softmax(1), moved, chained)
-
-    def log_chances(self) -> Tensor:
-        """(B, N)"""
-        return self.head.mix(*self.parts())
-
-    def base(self) -> Tensor:
-        """(B, N) logits of the first part."""
-        return self.head.base(self.scores, self.counts)
-
-    def log_shares(self) -> Tensor:
-        """(B, 3) of the first part, transitions and the chain."""
-        return self.head.log_shares(self.recent, self.moves.row_sum(self.recent))
-
-    def foreign(self, scores: Tensor, vectors: Tensor | None) -> Parts:
-        """`parts` of items of no catalog, each as if it alone were added: scores (B, F), vectors (F, D)."""
-        head = self.head
-        moved: Tensor | float = 0.0
-        chained: Tensor | float = 0.0
-        base = head.base(scores, self._untouched(scores.shape[1]))
-        base = base - torch.logaddexp(self.base().logsumexp(1, keepdim=True), base)
-        if "transitions" in head.terms and vectors is not None:
-            text, row_sum = self.by_text(vectors), self.moves.row_sum(self.recent).float()
-            none = torch.zeros_like(row_sum)
-            moved = torch.stack([head.moved_to(self.recent, none, row_sum, each) for each in text.unbind(2)], dim=1)
-        if self.interest is not None and vectors is not None:
-            chained = self.interest @ self.taken_of(vectors)
-        return Parts(self.log_shares(), base, moved, chained)
-
-    def by_text(self, vectors: Tensor) -> Tensor:
-        """(B, T, F) p_text(f|j) of items of no catalog (F, D) by each event of the histories."""
-        if self.vectors is None:
-            return torch.zeros(*self.recent.item.shape, len(vectors))
-        rows = self.recent.item.flatten()
-        chance = chance_of_foreign(self.moves.text, self.vectors, rows, vectors, self.n_neighbours)
-        return chance.view(*self.recent.item.shape, len(vectors))
-
-    def taken_of(self, vectors: Tensor) -> Tensor:
-        """(K, F) chances of items of no catalog (F, D) in the chain's states."""
-        if self.chain is None:
-            raise ValueError("there is no chain")
-        total = self.head.taken(self.chain.emission, self.counts).logsumexp(1, keepdim=True)  # (K, 1)
-        own = self.head.taken(self.chain.chain.emission(vectors), self._untouched(len(vectors)))
-        return (own - torch.logaddexp(total, own)).exp()
-
-    def _untouched(self, n_items: int) -> Tensor:
-        return torch.zeros(len(self.counts), n_items)
 
 
 def situations(items: ItemVectors, live: Live, asked: Asked) -> Iterator[tuple[Rows, Situation]]:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from llmrec.config.drift import MAX_HISTORY
 from llmrec.data.histories import Queries
+from llmrec.drift.mixture import parts_of, recent_of
+from llmrec.drift.stream import Stream, World
 from llmrec.errors import DataError
-from llmrec.evaluation.replay import Stream, World, parts_of, recent_of
 from llmrec.models.drift.environment import Environment
 from llmrec.models.drift.head import DriftHead, Recent
 from llmrec.models.drift.transitions import NOBODY, Transitions

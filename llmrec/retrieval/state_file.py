@@ -14,8 +14,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from llmrec.drift.stream import Stream
 from llmrec.errors import LlmrecError
-from llmrec.evaluation.replay import Stream
 from llmrec.models.drift.head import DriftHead
 from llmrec.utils.arrays import Arrays
 

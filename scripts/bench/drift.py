@@ -27,8 +27,9 @@ from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.sources import load_log
 from llmrec.data.splits import TEST, Split, split_by_time
+from llmrec.drift.scorers import DriftScorer
+from llmrec.drift.stream import ChainTables, Stream
 from llmrec.evaluation.ranking import Scorer, rank_queries, sample_queries
-from llmrec.evaluation.replay import ChainTables, DriftScorer, Stream
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_vectors

@@ -17,8 +17,8 @@ from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.log import LogFacts
+from llmrec.drift.fitted import FittedDrift
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
-from llmrec.hub.drift import FittedDrift
 from llmrec.models.backbone import Backbone
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain

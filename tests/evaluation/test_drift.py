@@ -14,6 +14,7 @@ from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import split_by_time
+from llmrec.drift.stream import ChainTables, Stream
 from llmrec.evaluation.drift import Portrait, periods_of, portrait, shares_by_gap, state_titles
 from llmrec.evaluation.drift_measures import (
     alike_order,
@@ -27,7 +28,6 @@ from llmrec.evaluation.drift_measures import (
 from llmrec.evaluation.drift_user import asked_at, people_who_went, user_drift
 from llmrec.evaluation.drift_words import drift_section, user_lines
 from llmrec.evaluation.figures_drift import draw_portrait, short_name, write_user_figures
-from llmrec.evaluation.replay import ChainTables, Stream
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_vectors

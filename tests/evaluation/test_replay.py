@@ -11,16 +11,10 @@ from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, Split, split_by_time
+from llmrec.drift.mixture import recent_of
+from llmrec.drift.scorers import DriftScorer, TermScorer
+from llmrec.drift.stream import DAILY, FROZEN, ChainTables, Stream
 from llmrec.evaluation.ranking import Scorer
-from llmrec.evaluation.replay import (
-    DAILY,
-    FROZEN,
-    ChainTables,
-    DriftScorer,
-    Stream,
-    TermScorer,
-    recent_of,
-)
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_vectors

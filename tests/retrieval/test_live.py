@@ -15,8 +15,8 @@ from llmrec.config.data import DataConfig
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.data.splits import split_by_time
+from llmrec.drift.scorers import DriftScorer
 from llmrec.errors import DataError
-from llmrec.evaluation.replay import DriftScorer
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.recommender import Recommender
 from llmrec.retrieval.events import read_histories

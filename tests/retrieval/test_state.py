@@ -16,8 +16,10 @@ from torch import Tensor
 from llmrec.config.drift import MAX_HISTORY, DriftConfig
 from llmrec.data.histories import Histories, Queries
 from llmrec.data.interactions import Interactions
+from llmrec.drift.mixture import recent_of
+from llmrec.drift.scorers import DriftScorer
+from llmrec.drift.stream import ChainTables, Stream
 from llmrec.errors import DataError
-from llmrec.evaluation.replay import ChainTables, DriftScorer, Stream, recent_of
 from llmrec.models.drift.environment import Environment
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain

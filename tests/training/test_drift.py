@@ -12,8 +12,9 @@ from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, VALID, Split, split_by_time
+from llmrec.drift.scorers import DriftScorer
+from llmrec.drift.stream import ChainTables, Stream
 from llmrec.evaluation.ranking import mean_ndcg
-from llmrec.evaluation.replay import ChainTables, DriftScorer, Stream
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.neighbours import text_vectors
 from llmrec.training import drift

@@ -23,7 +23,7 @@ from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, make_log
 from llmrec.data.splits import TEST
-from llmrec.evaluation.replay import DriftScorer
+from llmrec.drift.scorers import DriftScorer
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.text_cache import TextCache

@@ -16,10 +16,12 @@ from llmrec.config.drift import FOREVER, DriftConfig, DriftTerm
 from llmrec.data.drifting import DriftingWorld, Habit, drifting_world
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import TEST, VALID
+from llmrec.drift.mixture import moves_of, recent_of
+from llmrec.drift.scorers import DriftScorer
+from llmrec.drift.stream import DAILY, ChainTables, Stream
 from llmrec.evaluation.intervals import Difference, paired_difference
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import rank_queries
-from llmrec.evaluation.replay import DAILY, ChainTables, DriftScorer, Stream, moves_of, recent_of
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_vectors
 from llmrec.training.chain import cluster_centres, fit_chain

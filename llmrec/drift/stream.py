@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from llmrec.config.drift import MAX_HISTORY, DriftConfig
+from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import Split
-from llmrec.evaluation.ranking import Scorer
 from llmrec.models.drift.environment import Environment
-from llmrec.models.drift.head import DriftHead, Moves, Recent
+from llmrec.models.drift.head import Recent
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_neighbours
 from llmrec.models.drift.transitions import Transitions, TransitionSettings
@@ -147,126 +146,3 @@ class Stream:
         for moment in np.unique(moments):
             world.advance(self.log, int(moment))
             yield np.flatnonzero(moments == moment), world
-
-
-class Parts(NamedTuple):
-    """The three parts of the mixture for B queries: log_shares (B, 3), base (B, N) log chances, the others chances."""
-
-    log_shares: Tensor
-    base: Tensor
-    moved: Tensor | float
-    chained: Tensor | float
-
-
-def parts_of(
-    head: DriftHead, stream: Stream, scores: Tensor, recent: Recent, world: World, interest: Tensor | None = None
-) -> Parts:
-    """scores: (B, N) of the model that the head sits on. interest: (B, K), if not as `recent` has it."""
-    base = head.base(scores, counts_of(world)).log_softmax(1)
-    moves = moves_of(world, stream)
-    moved = head.moved(recent, moves) if "transitions" in head.terms else 0.0
-    chained = chained_of(head, stream, recent, world, interest) if "chain" in head.terms else 0.0
-    return Parts(head.log_shares(recent, moves.row_sum(recent)), base, moved, chained)
-
-
-def moved_of(head: DriftHead, stream: Stream, recent: Recent, world: World) -> Tensor:
-    """(B, N) chances by transitions alone."""
-    return head.moved(recent, moves_of(world, stream))
-
-
-def chained_of(head: DriftHead, stream: Stream, recent: Recent, world: World, interest: Tensor | None = None) -> Tensor:
-    """(B, N) chances by the chain alone."""
-    if stream.chain is None:
-        raise ValueError("the stream has no chain; fit one, or leave the term out")
-    taken = head.taken(stream.chain.emission, counts_of(world)).softmax(1)  # (K, N)
-    return (stream.chain.interest(recent) if interest is None else interest) @ taken
-
-
-class _Following:
-    """A scorer whose world follows the queries, which come in order of time.
-
-    Where time goes back, another sweep has begun, and the world starts anew.
-    """
-
-    def __init__(self, stream: Stream, refresh_days: float) -> None:
-        self.stream, self.refresh_days = stream, refresh_days
-        self._world = stream.world()
-
-    def moments(self, queries: Queries) -> Iterator[tuple[Rows, Recent, World]]:
-        """Rows of the queries that share a refresh moment, their histories, and the world as of it."""
-        moments = self.stream.moments(queries.time, self.refresh_days)
-        if self._world.moment is not None and len(moments) and moments.min() < self._world.moment:
-            self._world = self.stream.world()
-        for rows, world in self.stream.replay(self._world, queries, self.refresh_days):
-            yield rows, recent_of(queries.take(rows), self.stream.trained_until), world
-
-
-class DriftScorer(_Following):
-    """Log chances of all items."""
-
-    def __init__(self, head: DriftHead, base: Scorer, stream: Stream, refresh_days: float = DAILY) -> None:
-        super().__init__(stream, refresh_days)
-        self.head, self.base = head, base
-
-    @torch.no_grad()
-    def scores(self, queries: Queries) -> Tensor:
-        """(B, N)"""
-        scores = self.base.scores(queries)
-        for rows, recent, world in self.moments(queries):
-            scores[rows] = self.head.mix(*parts_of(self.head, self.stream, scores[rows], recent, world))
-        return scores
-
-
-class TermScorer(_Following):
-    """Chances by one part of the mixture that needs no model."""
-
-    def __init__(self, term: Literal["transitions", "chain"], head: DriftHead, stream: Stream) -> None:
-        super().__init__(stream, DAILY)
-        self.head, self.chances = head, moved_of if term == "transitions" else chained_of
-
-    @torch.no_grad()
-    def scores(self, queries: Queries) -> Tensor:
-        """(B, N)"""
-        scores = torch.zeros(len(queries), self.stream.n_items)
-        for rows, recent, world in self.moments(queries):
-            scores[rows] = self.chances(self.head, self.stream, recent, world)
-        return scores
-
-
-def counts_of(world: World) -> Tensor:
-    """(H, N) of the environment as of the world's moment."""
-    return torch.from_numpy(world.environment.counts(_moment(world))).float()
-
-
-def moves_of(world: World, stream: Stream) -> Moves:
-    transitions = world.transitions
-    return Moves(transitions.tables, transitions.row_sums, transitions.fading(_moment(world)), stream.text)
-
-
-def _moment(world: World) -> int:
-    if world.moment is None:
-        raise ValueError("the world has not been brought to a moment yet")
-    return world.moment
-
-
-def recent_of(queries: Queries, trained_until: int | None = None) -> Recent:
-    """The last events of each history, and the state of things that the gate looks at."""
-    position, mask = queries.last(MAX_HISTORY)  # (B, T)
-    time, length = queries.histories.time, mask.sum(1)
-    asked = queries.time[:, None]
-    event = np.where(mask, time[position] if len(time) else 0, asked)
-    age = (asked - event) / DAY
-    gap, span = age.min(1, where=mask, initial=np.inf), age.max(1)
-    gap = np.where(length > 0, gap, 0.0)
-    stale = np.zeros_like(gap) if trained_until is None else np.maximum(queries.time - trained_until, 0) / DAY
-    columns = np.ones_like(gap), np.log1p(gap), np.log1p(length), gap == 0, np.log1p(span - gap), np.log1p(stale)
-    context = np.stack(columns, axis=1)
-    back = np.maximum(length[:, None] - 1 - np.arange(mask.shape[1]), 0)
-    item = np.where(mask, queries.histories.item[position] if len(time) else 0, 0)
-    return Recent(
-        torch.from_numpy(item),
-        torch.from_numpy(mask),
-        torch.from_numpy(age).float(),
-        torch.from_numpy(back).float(),
-        torch.from_numpy(context).float(),
-    )

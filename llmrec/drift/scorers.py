@@ -1,0 +1,67 @@
+"""A drift head as a scorer of queries that come in order of time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from llmrec.data.histories import Queries
+from llmrec.drift.mixture import chained_of, moved_of, parts_of, recent_of
+from llmrec.drift.stream import DAILY, Stream, World
+from llmrec.evaluation.ranking import Scorer
+from llmrec.models.drift.head import DriftHead, Recent
+from llmrec.utils.arrays import Rows
+
+
+class _Following:
+    """A scorer whose world follows the queries, which come in order of time.
+
+    Where time goes back, another sweep has begun, and the world starts anew.
+    """
+
+    def __init__(self, stream: Stream, refresh_days: float) -> None:
+        self.stream, self.refresh_days = stream, refresh_days
+        self._world = stream.world()
+
+    def moments(self, queries: Queries) -> Iterator[tuple[Rows, Recent, World]]:
+        """Rows of the queries that share a refresh moment, their histories, and the world as of it."""
+        moments = self.stream.moments(queries.time, self.refresh_days)
+        if self._world.moment is not None and len(moments) and moments.min() < self._world.moment:
+            self._world = self.stream.world()
+        for rows, world in self.stream.replay(self._world, queries, self.refresh_days):
+            yield rows, recent_of(queries.take(rows), self.stream.trained_until), world
+
+
+class DriftScorer(_Following):
+    """Log chances of all items."""
+
+    def __init__(self, head: DriftHead, base: Scorer, stream: Stream, refresh_days: float = DAILY) -> None:
+        super().__init__(stream, refresh_days)
+        self.head, self.base = head, base
+
+    @torch.no_grad()
+    def scores(self, queries: Queries) -> Tensor:
+        """(B, N)"""
+        scores = self.base.scores(queries)
+        for rows, recent, world in self.moments(queries):
+            scores[rows] = self.head.mix(*parts_of(self.head, self.stream, scores[rows], recent, world))
+        return scores
+
+
+class TermScorer(_Following):
+    """Chances by one part of the mixture that needs no model."""
+
+    def __init__(self, term: Literal["transitions", "chain"], head: DriftHead, stream: Stream) -> None:
+        super().__init__(stream, DAILY)
+        self.head, self.chances = head, moved_of if term == "transitions" else chained_of
+
+    @torch.no_grad()
+    def scores(self, queries: Queries) -> Tensor:
+        """(B, N)"""
+        scores = torch.zeros(len(queries), self.stream.n_items)
+        for rows, recent, world in self.moments(queries):
+            scores[rows] = self.chances(self.head, self.stream, recent, world)
+        return scores
