@@ -151,7 +151,7 @@ def evaluate(
     from llmrec.asked import bundle_and_log, seen_in_training
     from llmrec.data.splits import make_split
     from llmrec.evaluation.tables import render_slices
-    from llmrec.training.reevaluate import reevaluate
+    from llmrec.jobs.evaluate import reevaluate
 
     loaded, log = bundle_and_log(bundle, data, backbone)
     config = loaded.config

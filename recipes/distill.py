@@ -17,19 +17,21 @@ from llmrec.data.sources import load_log
 from llmrec.errors import ConfigError
 from llmrec.evaluation.evaluate import make_report, primary_metric, queries_of_test
 from llmrec.evaluation.figures import write_figures
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.report import write_report
 from llmrec.evaluation.tables import render_table, summary
 from llmrec.hub.bundle import BaseModel, Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.hub.layout import check_destination
+from llmrec.jobs.comparison import Comparison
 from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.transfer import apply_strategy
-from llmrec.training.comparison import Comparison, make_task
+from llmrec.runs.provenance import provenance
+from llmrec.runs.start import start
 from llmrec.training.distillation import distil, encode_cost, told
 from llmrec.training.gathering import read_catalog
-from llmrec.training.launch import provenance, start
-from llmrec.training.scorer import ModelScorer
+from llmrec.training.task import make_task
 from llmrec.utils.timing import Phases
 
 logger = logging.getLogger("llmrec.recipes.distill")

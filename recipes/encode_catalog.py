@@ -13,10 +13,11 @@ import time
 
 from llmrec.config.jobs.encode_catalog import EncodeConfig
 from llmrec.data.sources import load_catalog
+from llmrec.engines.accelerator import total
 from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone
 from llmrec.models.text_cache import TextCache
-from llmrec.training.launch import join, total
+from llmrec.runs.start import join
 
 
 def main(config: EncodeConfig) -> None:

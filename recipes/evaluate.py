@@ -17,9 +17,10 @@ from llmrec.config.jobs.evaluate import EvaluateConfig
 from llmrec.data.splits import make_split
 from llmrec.evaluation.report import write_report
 from llmrec.evaluation.tables import render_slices
+from llmrec.jobs.evaluate import reevaluate
 from llmrec.jobs.runner import run_recipe
-from llmrec.training.launch import join, provenance
-from llmrec.training.reevaluate import reevaluate
+from llmrec.runs.provenance import provenance
+from llmrec.runs.start import join
 
 logger = logging.getLogger("llmrec.recipes.evaluate")
 

@@ -23,14 +23,16 @@ from llmrec.evaluation.tables import render_table, summary
 from llmrec.explained import faithfulness
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
 from llmrec.hub.layout import check_destination
+from llmrec.jobs.comparison import compare
 from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy
 from llmrec.recommender import Recommender
-from llmrec.training.comparison import compare, make_task
-from llmrec.training.launch import provenance, start
+from llmrec.runs.provenance import provenance
+from llmrec.runs.start import start
+from llmrec.training.task import make_task
 from llmrec.utils.timing import Phases
 
 logger = logging.getLogger("llmrec.recipes.finetune")

@@ -25,8 +25,9 @@ from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone
 from llmrec.models.lm_head import make_head
 from llmrec.models.transfer import apply_strategy
+from llmrec.runs.provenance import provenance
+from llmrec.runs.start import start
 from llmrec.training.corpus import make_corpus
-from llmrec.training.launch import provenance, start
 from llmrec.training.pretrain import Pretrainer, make_readings, run_of
 from llmrec.training.pretrain_objectives import PretrainObjective
 

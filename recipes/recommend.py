@@ -12,10 +12,11 @@ import time
 
 from llmrec.asked import log_of
 from llmrec.config.jobs.recommend import RecommendConfig
+from llmrec.engines.accelerator import total
 from llmrec.everyone import recommend_everyone
 from llmrec.jobs.runner import run_recipe
 from llmrec.recommender import Recommender
-from llmrec.training.launch import join, total
+from llmrec.runs.start import join
 
 
 def main(config: RecommendConfig) -> None:

@@ -33,7 +33,8 @@ from llmrec.hub.first_stage import first_stages
 from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone
 from llmrec.models.likelihood import Likelihood
-from llmrec.training.launch import provenance, start
+from llmrec.runs.provenance import provenance
+from llmrec.runs.start import start
 
 RANDOM_ORDERS = 5
 

@@ -13,11 +13,11 @@ from llmrec.config.backbone import BackboneConfig
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.models.backbone import Backbone
 from llmrec.models.item_table import ItemTable, Precision
+from llmrec.models.losses import full_softmax
 from llmrec.models.lower_layers import LowerStates
 from llmrec.models.topk import Pairs, top_k
 from llmrec.models.transfer import apply_strategy
 from llmrec.recommender import Recommender
-from llmrec.training.losses import full_softmax
 from tests.conftest import WORDS
 
 pytestmark = pytest.mark.skipif(

@@ -12,8 +12,8 @@ from llmrec.data.log import Log
 from llmrec.data.splits import VALID, Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.baselines import BASELINES, BaselineTask, Fitted, Tuning, fit_baselines
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.hub.bundle import load_bundle
-from llmrec.training.scorer import ModelScorer
 
 BUNDLE = "bundle"
 

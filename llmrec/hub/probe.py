@@ -10,9 +10,9 @@ from torch import Tensor
 
 from llmrec.data.histories import Histories, Queries
 from llmrec.errors import BundleError
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.backbone import Backbone
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.scorer import ModelScorer
 
 DAY = 86_400
 Facts = dict[str, str | None]  # package versions, dtype and the like

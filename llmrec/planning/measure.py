@@ -23,8 +23,10 @@ from llmrec.data.histories import Queries
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.evaluation.evaluate import queries_of_test
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.ranking import BATCH, queries_at_once
 from llmrec.models.backbone import Backbone
+from llmrec.models.losses import LOGITS_AT_ONCE_GPU
 from llmrec.models.lower_layers import LowerStates, StatesFile
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
@@ -35,12 +37,10 @@ from llmrec.planning.cost import NOTHING, Cost, Line, counted, timed, weight_byt
 from llmrec.planning.steps import Stage, measure_stage
 from llmrec.planning.ways import Way, config_of, lessons
 from llmrec.training.calibration import RECENCIES, STRENGTHS
-from llmrec.training.comparison import make_task, sasrecs
 from llmrec.training.distillation import DistillationObjective
-from llmrec.training.fit import calibrate, mean_ndcg, new_model, rank_sharded
-from llmrec.training.losses import LOGITS_AT_ONCE_GPU
 from llmrec.training.objectives import Objective, RecommendationObjective
-from llmrec.training.scorer import ModelScorer
+from llmrec.training.task import make_task, sasrecs
+from llmrec.training.two_stage import calibrate, mean_ndcg, new_model, rank_sharded
 from llmrec.utils.arrays import Rows
 from llmrec.utils.timing import peak_mib
 

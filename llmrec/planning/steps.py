@@ -9,8 +9,8 @@ import numpy as np
 from llmrec.config.train import TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.planning.cost import Cost, Footprint, counted, saved_activations, timed, trained_bytes, weight_bytes
-from llmrec.training.fit import Task
 from llmrec.training.objectives import Objective
+from llmrec.training.task import Task
 from llmrec.training.trainer import Run, Trainer
 from llmrec.utils.arrays import Rows
 

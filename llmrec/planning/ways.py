@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from llmrec.config.jobs.distill import DistillConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.train import TrainConfig
-from llmrec.training.losses import FULL_ITEMS
+from llmrec.models.losses import FULL_ITEMS
 
 Way = Literal["frozen", "last_k", "lora", "full", "distil"]
 WAYS: tuple[Way, ...] = get_args(Way)

@@ -16,7 +16,7 @@ from llmrec.data.interactions import Ties
 from llmrec.data.log import Log
 from llmrec.data.splits import VALID, Split, make_split
 from llmrec.evaluation.evaluate import queries_of_test
-from llmrec.training.comparison import sasrecs
+from llmrec.training.task import sasrecs
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from torch import Tensor
 from llmrec.data.catalog import LABEL_LENGTH, ItemCatalog
 from llmrec.data.scrub import scrubber_of
 from llmrec.errors import BundleError, DataError
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.hub.bundle import Bundle, load_backbone, load_untrained
 from llmrec.models.backbone import Backbone
 from llmrec.models.item_table import ItemTable
 from llmrec.retrieval.events import VERBATIM, Asked, Event, Item, item_of, rows_of, text_of
 from llmrec.retrieval.text_memory import TextMemory
-from llmrec.training.scorer import ModelScorer
 from llmrec.utils.arrays import Mask
 
 

@@ -22,9 +22,9 @@ from llmrec.data.histories import Histories, Queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log
 from llmrec.errors import ConfigError, DataError
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.retrieval.events import Item, rows_of
 from llmrec.retrieval.item_vectors import ItemVectors
-from llmrec.training.scorer import ModelScorer
 from llmrec.utils.arrays import Rows
 
 AT_ONCE = 1024  # users whose scores of a whole catalog are held together

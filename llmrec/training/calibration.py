@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from llmrec.data.histories import Queries
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.text_match import TextMatch
-from llmrec.training.scorer import ModelScorer
 from llmrec.utils.arrays import Mask, Rows
 
 BATCH = 256

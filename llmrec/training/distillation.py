@@ -19,17 +19,18 @@ from llmrec.config.jobs.distill import DistillationLosses
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.errors import ConfigError
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.results import Evaluated
 from llmrec.models.backbone import Backbone
 from llmrec.models.knowledge import FEATURES, Knowledge, take_over
+from llmrec.models.losses import FULL_ITEMS
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
-from llmrec.training.fit import Task, mean_ndcg, new_model, train
 from llmrec.training.gathering import read_catalog
-from llmrec.training.losses import FULL_ITEMS
 from llmrec.training.objectives import Objective, read_live
-from llmrec.training.scorer import ModelScorer
+from llmrec.training.task import Task
+from llmrec.training.two_stage import mean_ndcg, new_model, train
 
 COST_TEXTS, COST_ROUNDS = 256, 3
 

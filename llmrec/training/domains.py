@@ -22,15 +22,16 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log
 from llmrec.data.splits import TEST, TRAIN, VALID, split_by_time
 from llmrec.errors import DataError
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.ranking import sample_queries
 from llmrec.evaluation.results import Evaluated
 from llmrec.models.backbone import Backbone
 from llmrec.models.knowledge import Knowledge
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.fit import Task, adapt_backbone, calibrate, fit_model, mean_ndcg, new_model
 from llmrec.training.gathering import read_catalog
-from llmrec.training.scorer import ModelScorer
+from llmrec.training.task import Task
+from llmrec.training.two_stage import adapt_backbone, calibrate, fit_model, mean_ndcg, new_model
 
 Way = Literal["zero-shot", "features", "initialised", "scratch"]
 

@@ -25,7 +25,7 @@ from llmrec.drift.stream import DAILY, Stream, World
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import Scorer, masked_items, sample_queries
 from llmrec.models.drift.head import DriftHead, Recent
-from llmrec.training.losses import columns_of
+from llmrec.models.losses import columns_of
 from llmrec.utils.arrays import Rows
 
 MOST_DAYS, MOST_QUERIES = 128, 8000  # of the validation window that are looked at

@@ -21,7 +21,7 @@ from llmrec.evaluation.ranking import Scorer
 from llmrec.models.drift.neighbours import text_vectors
 from llmrec.training.chain import fit_chain
 from llmrec.training.drift import MOST_SCORES, Fit, Judged, fit_drift
-from llmrec.training.fit import Task
+from llmrec.training.task import Task
 
 CONTROL: tuple[DriftTerm, ...] = ("interest", "environment", "transitions")
 

@@ -16,7 +16,8 @@ from llmrec.data.splits import TRAIN, UNUSED, Split
 from llmrec.evaluation.membership import Attack, user_losses
 from llmrec.evaluation.metrics import Values
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.fit import Task, fit_model
+from llmrec.training.task import Task
+from llmrec.training.two_stage import fit_model
 from llmrec.utils.arrays import Rows
 
 

@@ -19,17 +19,17 @@ from torch.nn import functional
 
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.sources import load_log
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy
-from llmrec.training.comparison import make_task
-from llmrec.training.fit import Task, fit_model, mean_ndcg, train
-from llmrec.training.launch import start
+from llmrec.runs.start import start
 from llmrec.training.objectives import RecommendationObjective
-from llmrec.training.scorer import ModelScorer
+from llmrec.training.task import Task, make_task
+from llmrec.training.two_stage import fit_model, mean_ndcg, train
 
 
 def main(config: FinetuneConfig) -> None:

@@ -35,11 +35,11 @@ from llmrec.data.batches import HistoryBatch
 from llmrec.data.histories import Histories
 from llmrec.data.sources import load_log
 from llmrec.models.backbone import Backbone
+from llmrec.models.losses import sampled_softmax
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy
-from llmrec.training.losses import sampled_softmax
 from llmrec.utils.arrays import Rows
 from llmrec.utils.text import aligned
 

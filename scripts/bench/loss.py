@@ -22,7 +22,7 @@ from memory import peak_memory
 from torch import Tensor
 from torch.nn import functional
 
-from llmrec.training.losses import full_softmax
+from llmrec.models.losses import full_softmax
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 

@@ -28,7 +28,7 @@ from llmrec.planning.compared import compare
 from llmrec.planning.cost import TFLOPS
 from llmrec.planning.plan import Machine, make_plan
 from llmrec.planning.ways import Way
-from llmrec.training.comparison import sasrecs
+from llmrec.training.task import sasrecs
 from llmrec.utils.text import aligned
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "finetune.py"

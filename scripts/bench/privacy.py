@@ -37,13 +37,13 @@ from llmrec.evaluation.evaluate import queries_of_test
 from llmrec.evaluation.intervals import mean_interval
 from llmrec.evaluation.membership import Attack
 from llmrec.evaluation.metrics import ndcg_at
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.backbone import Backbone
 from llmrec.models.text_cache import TextCache
-from llmrec.training.comparison import make_task
-from llmrec.training.fit import fit_model, rank_sharded
 from llmrec.training.membership import measure_membership
 from llmrec.training.private import spent
-from llmrec.training.scorer import ModelScorer
+from llmrec.training.task import make_task
+from llmrec.training.two_stage import fit_model, rank_sharded
 from llmrec.utils.text import aligned
 
 USUAL = FinetuneConfig(

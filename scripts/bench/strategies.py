@@ -36,8 +36,9 @@ from llmrec.data.splits import VALID, split_by_time
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.transfer import apply_strategy
-from llmrec.training.fit import Task, new_model, train
 from llmrec.training.objectives import RecommendationObjective
+from llmrec.training.task import Task
+from llmrec.training.two_stage import new_model, train
 from llmrec.utils.text import aligned
 
 ALL_LAYERS = LoraConfig()

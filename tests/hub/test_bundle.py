@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save_file
 
 from llmrec.config.backbone import BackboneConfig, Strategy
 from llmrec.errors import BundleError
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.hub.bundle import BaseModel, Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.hub.layout import LAYOUT, digests, replacing
 from llmrec.models.backbone import Backbone
 from llmrec.models.drift.neighbours import text_vectors
 from llmrec.recommender import Recommender
-from llmrec.training.scorer import ModelScorer
 
 Make = Callable[..., Bundle]
 TEXTS = ["new red shoes", "old hat"]

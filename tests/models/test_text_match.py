@@ -11,9 +11,9 @@ from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import VALID, split_by_time
 from llmrec.data.synthetic import planted_world
 from llmrec.evaluation.baselines.nearest_text import NearestText, NearestTextSettings
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.text_match import TextMatch
-from llmrec.training.scorer import ModelScorer
 
 MODEL = ModelConfig(dim=8, layers=1, heads=2, max_history=50)
 N_ITEMS = 40

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from llmrec.models.losses import full_softmax
 from llmrec.planning.cost import Cost, Footprint, Line, counted, saved_activations, timed, trained_bytes, weight_bytes
-from llmrec.training.losses import full_softmax
 
 
 def test_a_product_is_two_operations_for_each_of_its_terms() -> None:

@@ -11,10 +11,10 @@ from llmrec.data.batches import training_windows
 from llmrec.data.log import Log
 from llmrec.data.sources import load_log
 from llmrec.planning.work import Loop, work_of
-from llmrec.training.comparison import make_task
-from llmrec.training.fit import new_model
 from llmrec.training.objectives import RecommendationObjective
+from llmrec.training.task import make_task
 from llmrec.training.trainer import Run, Trainer
+from llmrec.training.two_stage import new_model
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from llmrec.data.synthetic import planted_world
 @pytest.fixture(autouse=True)
 def logs_of_their_own() -> Iterator[None]:
     """What a recipe has opened in this process hears nothing of the next one."""
-    from llmrec.training.record import close_record
+    from llmrec.runs.run_record import close_record
 
     yield
     close_record()

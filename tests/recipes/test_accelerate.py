@@ -26,7 +26,7 @@ from llmrec.config.jobs.pretrain import PretrainConfig
 from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError
-from llmrec.training.launch import start
+from llmrec.runs.start import start
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes" / "accelerate"
 FILES = sorted(FOLDER.glob("*.yaml"))

@@ -28,8 +28,8 @@ from llmrec.data.sources import load_log
 from llmrec.hub.bundle import BaseModel, Bundle
 from llmrec.models.backbone import Backbone
 from llmrec.recommender import Recommender
-from llmrec.training.comparison import make_task
-from llmrec.training.fit import fit_model
+from llmrec.training.task import make_task
+from llmrec.training.two_stage import fit_model
 
 N_FILMS = 300
 GENRES = ["Horror", "Comedy", "Animation", "Sci-Fi", "Western", "Romance", "War", "Thriller", "Drama", "Musical"]

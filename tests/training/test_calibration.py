@@ -17,12 +17,12 @@ from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import VALID, Split, split_by_time
 from llmrec.data.synthetic import planted_world
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.text_match import TextMatch
 from llmrec.training.calibration import choose_match, new_item_logits, novelty_of, shift_to_mean
-from llmrec.training.comparison import make_task
-from llmrec.training.fit import calibrate, fit_model
-from llmrec.training.scorer import ModelScorer
+from llmrec.training.task import make_task
+from llmrec.training.two_stage import calibrate, fit_model
 from llmrec.utils.arrays import Rows
 
 Logits = st.lists(st.floats(-20, 20), min_size=1, max_size=20)

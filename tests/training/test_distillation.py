@@ -17,11 +17,11 @@ from llmrec.config.train import TrainConfig
 from llmrec.data.batches import training_windows, window_batch
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import BackboneError, ConfigError
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.backbone import Backbone
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.transfer import apply_strategy, last_layers
 from llmrec.training import distillation
-from llmrec.training.comparison import make_task
 from llmrec.training.distillation import (
     DistillationObjective,
     distil,
@@ -31,8 +31,8 @@ from llmrec.training.distillation import (
     score_loss,
     target_loss,
 )
-from llmrec.training.fit import Reader, Task, fit_model, mean_ndcg
-from llmrec.training.scorer import ModelScorer
+from llmrec.training.task import Task, make_task
+from llmrec.training.two_stage import Reader, fit_model, mean_ndcg
 
 WORLD = planted_world(n_users=150, n_items=60, n_topics=4, events_per_user=10, seed=2)[0]
 MODEL = ModelConfig(dim=16, max_history=8, dropout=0.0, id_dropout=0.0, item_ids=False)

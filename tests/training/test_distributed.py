@@ -29,20 +29,22 @@ from llmrec.config.train import TrainConfig
 from llmrec.data.synthetic import planted_world
 from llmrec.evaluation import ranking
 from llmrec.evaluation.evaluate import queries_of_test
+from llmrec.evaluation.model_scorer import ModelScorer
+from llmrec.jobs import comparison
+from llmrec.jobs.comparison import Comparison
 from llmrec.models.backbone import Backbone
 from llmrec.models.lm_head import make_head
 from llmrec.models.reader import Reader
 from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy
-from llmrec.training import comparison, drift, sharing
+from llmrec.runs.start import start
+from llmrec.training import drift, sharing
 from llmrec.training.checkpoints import trainable_state
-from llmrec.training.comparison import Comparison, make_task
 from llmrec.training.corpus import make_corpus
 from llmrec.training.distillation import distil
-from llmrec.training.launch import start
 from llmrec.training.pretrain import Pretrainer, make_readings, run_of
 from llmrec.training.pretrain_objectives import PretrainObjective
-from llmrec.training.scorer import ModelScorer
+from llmrec.training.task import make_task
 from llmrec.training.trainer import Trainer
 from tests.training.processes import gradients_of_steps, in_processes
 

@@ -26,8 +26,8 @@ from llmrec.evaluation.ranking import Ranking
 from llmrec.evaluation.results import Protocol
 from llmrec.models.backbone import Backbone
 from llmrec.models.transfer import apply_strategy
-from llmrec.training.comparison import make_task
 from llmrec.training.domains import Domain, Learnt, Schooling, Way, chosen, joined, source_domain, verdict
+from llmrec.training.task import make_task
 
 WORLD, TRUTH = planted_world(n_users=400, n_items=90, n_topics=5, events_per_user=12, seed=1)
 

@@ -14,7 +14,7 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, VALID, Split, leave_one_out, split_by_time
 from llmrec.training import drift_rows as module
 from llmrec.training.drift_rows import DriftRow, DriftTask, drift_rows
-from llmrec.training.fit import Task
+from llmrec.training.task import Task
 
 N_USERS, N_ITEMS = 20, 12
 DAY = 86_400

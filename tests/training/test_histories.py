@@ -24,15 +24,15 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, make_log
 from llmrec.data.splits import TEST
 from llmrec.drift.scorers import DriftScorer
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy
-from llmrec.training.comparison import make_task
 from llmrec.training.drift_rows import DriftTask
-from llmrec.training.fit import Task, adapt_backbone, fit_model, new_model
 from llmrec.training.objectives import RecommendationObjective
-from llmrec.training.scorer import ModelScorer
+from llmrec.training.task import Task, make_task
+from llmrec.training.two_stage import adapt_backbone, fit_model, new_model
 
 TITLES = "space robot love war night river mountain garden kitchen cream face hair oil shampoo lipstick drama".split()
 

@@ -18,10 +18,10 @@ from llmrec.data.splits import TRAIN, UNUSED
 from llmrec.data.synthetic import planted_world
 from llmrec.evaluation.membership import Attack
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.comparison import make_task
-from llmrec.training.fit import Task, new_model, train
 from llmrec.training.membership import learning_from, measure_membership, outsiders
 from llmrec.training.objectives import RecommendationObjective
+from llmrec.training.task import Task, make_task
+from llmrec.training.two_stage import new_model, train
 
 MODEL = ModelConfig(dim=32, layers=1, max_history=8, dropout=0.0, id_dropout=0.0)
 OVERFIT = TrainConfig(epochs=40, patience=99, learning_rate=2e-2, batch_targets=256)

@@ -17,10 +17,10 @@ from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import OutOfMemory
-from llmrec.training.comparison import make_task
-from llmrec.training.fit import fit_model
 from llmrec.training.memory import fewest_pieces, memory_explained
+from llmrec.training.task import make_task
 from llmrec.training.trainer import Trainer
+from llmrec.training.two_stage import fit_model
 from tests.training.processes import gradients_of_steps, in_processes
 
 WORLD = planted_world(n_users=240, n_items=60, events_per_user=10)[0]

@@ -28,12 +28,12 @@ from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.transfer import apply_strategy
 from llmrec.training.checkpoints import trainable_state
-from llmrec.training.comparison import make_task
-from llmrec.training.fit import Task, adapt_backbone, fit_model, new_model
 from llmrec.training.mechanism import Mechanism, draw_noise
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.private import PrivateObjective, PrivateTrainer, clipped
+from llmrec.training.task import Task, make_task
 from llmrec.training.trainer import Run, Trainer
+from llmrec.training.two_stage import adapt_backbone, fit_model, new_model
 
 MODEL = ModelConfig(dim=8, layers=1, heads=2, max_history=4, dropout=0.2, id_dropout=0.2)
 STILL = replace(MODEL, dropout=0.0, id_dropout=0.0)

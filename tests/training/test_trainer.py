@@ -20,9 +20,9 @@ from llmrec.data.synthetic import planted_world
 from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress, load_trainable, trainable_state
-from llmrec.training.comparison import make_task
-from llmrec.training.fit import Task, fit_model
+from llmrec.training.task import Task, make_task
 from llmrec.training.trainer import Trainer
+from llmrec.training.two_stage import fit_model
 
 MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=8, dropout=0.1)
 TRAIN = TrainConfig(epochs=3, patience=9, batch_targets=64, learning_rate=3e-3, evals_per_epoch=2)

@@ -15,10 +15,10 @@ from llmrec.data.batches import training_windows
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import VALID, Split
-from llmrec.training.fit import new_model
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.training.objectives import RecommendationObjective
-from llmrec.training.scorer import ModelScorer
 from llmrec.training.trainer import Run, Trainer
+from llmrec.training.two_stage import new_model
 
 
 def main(given: Course) -> None:

@@ -17,9 +17,9 @@ from llmrec.config.train import TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TRAIN, Split
-from llmrec.training.fit import new_model
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.trainer import Run, Trainer
+from llmrec.training.two_stage import new_model
 
 
 def main(given: Asked) -> None:

@@ -5,31 +5,22 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import platform
-import subprocess
-import sys
-from datetime import timedelta
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import InitProcessGroupKwargs, patch_environment, set_seed
+from accelerate.utils import patch_environment, set_seed
 
 from llmrec.config.jobs.evaluate import EvaluateConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.jobs.pretrain import PretrainConfig
 from llmrec.config.jobs.rerank import RerankConfig
+from llmrec.engines.accelerator import PATIENT
 from llmrec.errors import ConfigError
+from llmrec.runs.provenance import provenance
+from llmrec.runs.run_record import open_record
 from llmrec.training.gathering import shards_wanted
-from llmrec.training.record import open_record
-from llmrec.utils.versions import package_versions
 
 logger = logging.getLogger(__name__)
-# Processes wait a week for each other: a share of a large catalog, or a baseline, may take hours longer than another,
-# and torch gives up after half an hour.
-PATIENT = InitProcessGroupKwargs(timeout=timedelta(days=7))
 
 
 def start(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Accelerator:
@@ -82,61 +73,6 @@ def join(config: EvaluateConfig | None = None) -> Accelerator:
     if config is not None:
         open_record(config, accelerator, provenance(accelerator))
     return accelerator
-
-
-def total(count: int, accelerator: Accelerator) -> int:
-    """The sum over all processes, in each of them."""
-    return int(accelerator.reduce(torch.tensor(count, device=accelerator.device), "sum"))
-
-
-def provenance(accelerator: Accelerator) -> dict[str, Any]:
-    """Command, commit, machine and versions: what a figure needs beside it."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "commit": _commit(),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {_memory()}, {gpu}",
-        "processes": accelerator.num_processes,
-        "threads": torch.get_num_threads(),
-        "precision": accelerator.mixed_precision,
-        "versions": package_versions(),
-    }
-
-
-@cache
-def _commit() -> str:
-    """The commit of the source tree, with a `+` where it has uncommitted changes."""
-    here = Path(__file__).parent
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "not in a git checkout"
-    return commit + ("+" if changed else "")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _memory() -> str:
-    try:
-        return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
-    except (AttributeError, OSError, ValueError):  # not a POSIX system
-        return "unknown memory"
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,8 +19,8 @@ from llmrec.config.loader import parse_config
 from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError, Interrupted
 from llmrec.jobs.runner import run_recipe
-from llmrec.training.launch import provenance
-from llmrec.training.record import close_record, environment, open_record
+from llmrec.runs.provenance import provenance
+from llmrec.runs.run_record import close_record, environment, open_record
 from llmrec.utils.run_logging import phase
 
 logger = logging.getLogger("llmrec.of.a.test")

@@ -17,14 +17,14 @@ from llmrec.config.train import TrainConfig
 from llmrec.data.log import Log
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import ConfigError
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.backbone import Backbone
 from llmrec.models.transfer import apply_strategy
 from llmrec.training.checkpoints import trainable_state
-from llmrec.training.comparison import make_task
-from llmrec.training.fit import Reader, Task, adapt_backbone, fit_model, mean_ndcg, train
 from llmrec.training.objectives import RecommendationObjective
-from llmrec.training.scorer import ModelScorer
+from llmrec.training.task import Task, make_task
 from llmrec.training.trainer import Trainer
+from llmrec.training.two_stage import Reader, adapt_backbone, fit_model, mean_ndcg, train
 from llmrec.utils.arrays import Rows
 
 MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=8, dropout=0.1, item_ids=False)  # text has to carry it all

@@ -14,32 +14,26 @@ from torch import Tensor
 
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
-from llmrec.config.split import SplitName
 from llmrec.config.train import TrainConfig
-from llmrec.data.histories import Queries, make_queries
-from llmrec.data.interactions import Ties
-from llmrec.data.log import Log
-from llmrec.data.splits import VALID, Split, make_split
+from llmrec.data.histories import Queries
 from llmrec.evaluation.baselines import BASELINES, BaselineTask, Tuning, fit_baselines
 from llmrec.evaluation.evaluate import evaluate_split, queries_of_test
-from llmrec.evaluation.ranking import Ranking, Scorer, sample_queries
-from llmrec.evaluation.results import Evaluated, Protocol
+from llmrec.evaluation.model_scorer import ModelScorer
+from llmrec.evaluation.ranking import Ranking, Scorer
+from llmrec.evaluation.results import Evaluated
 from llmrec.evaluation.slices import make_slices
 from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
 from llmrec.training.drift import Fit
 from llmrec.training.drift_rows import DriftTask, drift_rows
-from llmrec.training.fit import Fitted, Task, adapt_backbone, fit_model
-from llmrec.training.mechanism import Mechanism
 from llmrec.training.membership import measure_membership
 from llmrec.training.private import spent
-from llmrec.training.scorer import ModelScorer
 from llmrec.training.sharing import rank_shared
+from llmrec.training.task import Fitted, Task, protocol_of, sasrecs
+from llmrec.training.two_stage import adapt_backbone, fit_model
 from llmrec.utils.run_logging import phase
 from llmrec.utils.timing import Phases
-
-SAMPLED_NEGATIVES = 256  # of the `sasrec_sampled` row, as in the published re-runs
 
 
 @dataclass(frozen=True)
@@ -232,47 +226,3 @@ def _told(
     if config.membership:
         told["membership"] = measure_membership(task, config, config.membership, model, text, seed)
     return told
-
-
-def protocol_of(split: Split, ties: Ties, config: FinetuneConfig, release_dates: bool) -> Protocol:
-    return Protocol(
-        n_items=split.n_items,
-        ties=ties,
-        query_time=config.model.query_time,
-        mask_seen=config.evaluation.mask_seen,
-        fitted_on="train+validation" if config.train.refit else "train",
-        release_dates=release_dates,
-        first_days=config.evaluation.first_days if split.name == "by_time" else None,
-    )
-
-
-def make_task(
-    name: SplitName, log: Log, config: FinetuneConfig, accelerator: Accelerator, reader: Reader | None = None
-) -> Task:
-    """The split `name` of the log with the queries that early stopping looks at. reader: see `Task`."""
-    split, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
-    valid = sample_queries(make_queries(split, VALID, ties), config.evaluation.max_valid_queries)
-    fractions = config.split.valid_fraction, config.split.test_fraction
-    inputs = f"{log.facts.fingerprint} {fractions} {config.evaluation.max_valid_queries} {config.backbone.untuned()}"
-    inputs += f" {config.split.held_out_users}" if config.split.held_out_users else ""
-    return Task(
-        split,
-        valid,
-        ties,
-        config.evaluation.mask_seen,
-        accelerator,
-        config.output,
-        inputs,
-        config.resume,
-        log.catalog.release_time,
-        reader,
-        config.checkpoints,
-        Mechanism.of(config, split),
-    )
-
-
-def sasrecs(config: FinetuneConfig) -> dict[str, TrainConfig]:
-    """Rows on ids alone by the same trainer, and how each is trained."""
-    trains = {"sasrec": config.sasrec.train}
-    trains["sasrec_sampled"] = replace(config.sasrec.train, negatives=SAMPLED_NEGATIVES)
-    return {name: train for name, train in trains.items() if name in config.evaluation.baselines}

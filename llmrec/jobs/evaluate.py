@@ -8,12 +8,12 @@ from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.interactions import Ties
 from llmrec.data.splits import Split
 from llmrec.evaluation.evaluate import evaluate_split, make_report, queries_of_test
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.results import Report
 from llmrec.evaluation.slices import make_slices
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.comparison import protocol_of
-from llmrec.training.scorer import ModelScorer
 from llmrec.training.sharing import rank_shared
+from llmrec.training.task import protocol_of
 from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase
 

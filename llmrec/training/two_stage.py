@@ -7,22 +7,20 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from llmrec.config.checkpoints import CheckpointConfig, Resume
 from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Ties
 from llmrec.data.splits import Split
 from llmrec.evaluation.metrics import ndcg_at
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.ranking import Ranking, Scorer
 from llmrec.models.knowledge import Knowledge, take_over
 from llmrec.models.reader import Reader
@@ -30,48 +28,12 @@ from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.calibration import choose_match, new_item_logits, novelty_of
 from llmrec.training.checkpoints import Progress
 from llmrec.training.gathering import shards_wanted
-from llmrec.training.mechanism import Mechanism
 from llmrec.training.memory import BACKBONE, STEPS, memory_explained
 from llmrec.training.objectives import Objective, RecommendationObjective
 from llmrec.training.private import PrivateObjective, PrivateTrainer, leave_untouched, settle
-from llmrec.training.scorer import ModelScorer
 from llmrec.training.sharing import own_share, rank_shared
+from llmrec.training.task import Fitted, Task
 from llmrec.training.trainer import Run, Trainer
-from llmrec.utils.arrays import Rows
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a fit is given besides its own configuration.
-
-    valid: the queries that early stopping looks at. inputs: what else a fit depends on (log, split, backbone), by which
-    a checkpoint is known to belong to it. available: (N,) release times, where the catalog gives them. reader: the
-    frozen backbone, where it encodes histories. privacy: of the users, where the fit is to be differentially private.
-    """
-
-    split: Split
-    valid: Queries
-    ties: Ties
-    mask_seen: bool
-    accelerator: Accelerator
-    folder: Path
-    inputs: str
-    resume: Resume = False
-    available: Rows | None = None
-    reader: Reader | None = None
-    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
-    privacy: Mechanism | None = None
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """watched: fitted on the training part alone, and so one that the validation window can judge. model: the same, or
-    fitted anew on train + validation. progress: of the watched one.
-    """
-
-    watched: RecommenderModel
-    model: RecommenderModel
-    progress: Progress
 
 
 def fit_model(

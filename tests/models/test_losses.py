@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from llmrec.training import losses
+from llmrec.models import losses
 
 
 @pytest.mark.parametrize("at_once", [7, 1 << 20])
