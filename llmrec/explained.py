@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.data.log import Log
-from llmrec.evaluation.faithfulness import Deletion, Explained, deletion_test
+from llmrec.evaluation.deletion_test import Deletion, Explained, deletion_test
 from llmrec.recommender import Recommender
 from llmrec.retrieval.explain import UnlikelyError
 from llmrec.utils.run_logging import phase

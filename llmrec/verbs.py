@@ -127,8 +127,8 @@ def drift(
         as_json: print JSON; --json for short.
     """
     from llmrec.asked import drift_of
-    from llmrec.evaluation.drift_words import user_lines
-    from llmrec.evaluation.figures_drift import write_user_figures
+    from llmrec.reports.drift_figures import write_user_figures
+    from llmrec.reports.drift_text import user_lines
 
     found = drift_of(bundle, user, at, data)
     print(json.dumps(asdict(found), ensure_ascii=False) if as_json else "\n".join(user_lines(found)))
@@ -150,8 +150,8 @@ def evaluate(
     """
     from llmrec.asked import bundle_and_log, seen_in_training
     from llmrec.data.splits import make_split
-    from llmrec.evaluation.tables import render_slices
     from llmrec.jobs.evaluate import reevaluate
+    from llmrec.reports.report_text import render_slices
 
     loaded, log = bundle_and_log(bundle, data, backbone)
     config = loaded.config
@@ -192,11 +192,11 @@ def plan(
         report: the report.json of a run, to compare the plan with.
     """
     from llmrec.asked import several
-    from llmrec.evaluation.report import read_report
     from llmrec.planned import planned
     from llmrec.planning.compared import compare
     from llmrec.planning.plan import write_plan
-    from llmrec.planning.words import compared_lines, plan_lines
+    from llmrec.reports.plan_text import compared_lines, plan_lines
+    from llmrec.reports.report_files import read_report
 
     happened = None if report is None else read_report(report)
     if happened is not None and from_plan is None:

@@ -16,10 +16,7 @@ from llmrec.config.jobs.distill import DistillConfig
 from llmrec.data.sources import load_log
 from llmrec.errors import ConfigError
 from llmrec.evaluation.evaluate import make_report, primary_metric, queries_of_test
-from llmrec.evaluation.figures import write_figures
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.evaluation.report import write_report
-from llmrec.evaluation.tables import render_table, summary
 from llmrec.hub.bundle import BaseModel, Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.hub.layout import check_destination
 from llmrec.jobs.comparison import Comparison
@@ -27,6 +24,9 @@ from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader
 from llmrec.models.transfer import apply_strategy
+from llmrec.reports.figures import write_figures
+from llmrec.reports.report_files import write_report
+from llmrec.reports.report_text import render_table, summary
 from llmrec.runs.provenance import provenance
 from llmrec.runs.start import start
 from llmrec.training.distillation import distil, encode_cost, told

@@ -15,10 +15,10 @@ import time
 from llmrec.asked import bundle_and_log, seen_in_training
 from llmrec.config.jobs.evaluate import EvaluateConfig
 from llmrec.data.splits import make_split
-from llmrec.evaluation.report import write_report
-from llmrec.evaluation.tables import render_slices
 from llmrec.jobs.evaluate import reevaluate
 from llmrec.jobs.runner import run_recipe
+from llmrec.reports.report_files import write_report
+from llmrec.reports.report_text import render_slices
 from llmrec.runs.provenance import provenance
 from llmrec.runs.start import join
 

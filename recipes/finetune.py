@@ -17,9 +17,6 @@ from llmrec.data.sources import load_log
 from llmrec.drift.fitted import FittedDrift
 from llmrec.evaluation.drift import portrait
 from llmrec.evaluation.evaluate import make_report
-from llmrec.evaluation.figures import write_figures
-from llmrec.evaluation.report import write_report
-from llmrec.evaluation.tables import render_table, summary
 from llmrec.explained import faithfulness
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
 from llmrec.hub.layout import check_destination
@@ -30,6 +27,9 @@ from llmrec.models.reader import Reader
 from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy
 from llmrec.recommender import Recommender
+from llmrec.reports.figures import write_figures
+from llmrec.reports.report_files import write_report
+from llmrec.reports.report_text import render_table, summary
 from llmrec.runs.provenance import provenance
 from llmrec.runs.start import start
 from llmrec.training.task import make_task

@@ -16,7 +16,6 @@ from llmrec.data.sources import load_log
 from llmrec.data.splits import make_split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.evaluate import evaluate_split, make_report, queries_of_test
-from llmrec.evaluation.report import write_report
 from llmrec.evaluation.rerank import (
     LikelihoodJudge,
     Pool,
@@ -28,11 +27,12 @@ from llmrec.evaluation.rerank import (
 )
 from llmrec.evaluation.results import Protocol
 from llmrec.evaluation.slices import make_slices
-from llmrec.evaluation.tables import render_table
 from llmrec.hub.first_stage import first_stages
 from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone
 from llmrec.models.likelihood import Likelihood
+from llmrec.reports.report_files import write_report
+from llmrec.reports.report_text import render_table
 from llmrec.runs.provenance import provenance
 from llmrec.runs.start import start
 

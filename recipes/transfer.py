@@ -15,10 +15,7 @@ import time
 from llmrec.config.jobs.transfer import TransferConfig
 from llmrec.data.sources import load_log
 from llmrec.evaluation.evaluate import make_report, primary_metric, queries_of_test
-from llmrec.evaluation.figures import write_figures
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.evaluation.report import write_report
-from llmrec.evaluation.tables import render_table, summary
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
 from llmrec.hub.layout import check_destination
 from llmrec.jobs.comparison import Comparison
@@ -26,6 +23,9 @@ from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone
 from llmrec.models.text_cache import TextCache
 from llmrec.models.transfer import apply_strategy
+from llmrec.reports.figures import write_figures
+from llmrec.reports.report_files import write_report
+from llmrec.reports.report_text import render_table, summary
 from llmrec.runs.provenance import provenance
 from llmrec.runs.start import start
 from llmrec.training.domains import Domain, Schooling, chosen, source_domain, verdict

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import jsonargparse
 
-from llmrec.evaluation.report import read_report
 from llmrec.evaluation.results import Report, Row
-from llmrec.evaluation.tables import markdown_table, ranked_models
+from llmrec.reports.report_files import read_report
+from llmrec.reports.report_text import markdown_table, ranked_models
 
 
 def tables(

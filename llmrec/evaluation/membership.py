@@ -8,7 +8,7 @@ known: this is a floor for what can be found out, not a ceiling.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,13 +86,3 @@ def user_losses(model: RecommenderModel, windows: Windows) -> tuple[Rows, Values
     model.train(training)
     users, place = np.unique(user, return_inverse=True)
     return users, np.bincount(place, np.concatenate(losses)) / np.bincount(place)
-
-
-def attack_lines(attacks: Sequence[Attack]) -> list[str]:
-    """For people, a line for each."""
-    return [
-        f"By {attack.name}, {attack.n_members:,} users of the training are told from {attack.n_others:,} others with "
-        f"an AUC of {attack.auc.value:.3f} [{attack.auc.low:.3f}, {attack.auc.high:.3f}] (.5 is guessing); where "
-        f"{FALSE_ALARMS:.0%} of the others are accused, {attack.caught:.1%} of the members are found."
-        for attack in attacks
-    ]

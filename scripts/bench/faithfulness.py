@@ -16,9 +16,9 @@ from llmrec.asked import log_config
 from llmrec.config.data import DataConfig
 from llmrec.data.sources import load_log
 from llmrec.data.splits import make_split
-from llmrec.evaluation.faithfulness import deletion_lines
 from llmrec.explained import DELETED, faithfulness
 from llmrec.recommender import Recommender
+from llmrec.reports.faithfulness_text import deletion_lines
 
 
 def main(

@@ -22,12 +22,12 @@ from machine import describe, write_record
 
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.loader import parse_config
-from llmrec.evaluation.report import read_report
 from llmrec.planning.choice import Limits
 from llmrec.planning.compared import compare
 from llmrec.planning.cost import TFLOPS
 from llmrec.planning.plan import Machine, make_plan
 from llmrec.planning.ways import Way
+from llmrec.reports.report_files import read_report
 from llmrec.training.task import sasrecs
 from llmrec.utils.text import aligned
 

@@ -26,11 +26,11 @@ from llmrec.evaluation.drift_measures import (
     similarity_by_lag,
 )
 from llmrec.evaluation.drift_user import asked_at, people_who_went, user_drift
-from llmrec.evaluation.drift_words import drift_section, user_lines
-from llmrec.evaluation.figures_drift import draw_portrait, short_name, write_user_figures
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_vectors
+from llmrec.reports.drift_figures import draw_portrait, short_name, write_user_figures
+from llmrec.reports.drift_text import drift_section, user_lines
 from llmrec.utils.text import cut
 from llmrec.utils.units import DAY
 

@@ -13,10 +13,10 @@ from llmrec.data.histories import make_queries
 from llmrec.data.splits import Split
 from llmrec.data.synthetic import planted_world
 from llmrec.evaluation import membership
-from llmrec.evaluation.membership import Attack, attack_lines, auc_interval, user_losses
+from llmrec.evaluation.membership import Attack, auc_interval, user_losses
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.evaluation.privacy_words import privacy_text
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.reports.privacy_text import attack_lines, privacy_text
 from llmrec.training.objectives import RecommendationObjective
 
 MODEL = ModelConfig(dim=32, layers=1, max_history=8, dropout=0.0, id_dropout=0.0)

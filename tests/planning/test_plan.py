@@ -8,7 +8,6 @@ import pytest
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.privacy import PrivacyConfig
 from llmrec.errors import ConfigError, DataError
-from llmrec.evaluation.report import read_report
 from llmrec.models.backbone import Backbone
 from llmrec.models.transfer import apply_strategy
 from llmrec.planning.choice import Limits
@@ -19,8 +18,9 @@ from llmrec.planning.plan import Machine, make_plan, read_plan, write_plan
 from llmrec.planning.predict import phases_of, total
 from llmrec.planning.steps import Stage
 from llmrec.planning.ways import WAYS, Way, config_of
-from llmrec.planning.words import compared_lines, plan_lines
 from llmrec.planning.work import Loop, Work
+from llmrec.reports.plan_text import compared_lines, plan_lines
+from llmrec.reports.report_files import read_report
 
 HERE = Machine(0, 10.0, Limits())
 

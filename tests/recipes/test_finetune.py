@@ -26,7 +26,7 @@ from llmrec.config.split import SplitConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.synthetic import planted_world
 from llmrec.errors import ConfigError
-from llmrec.evaluation.faithfulness import Deletion
+from llmrec.evaluation.deletion_test import Deletion
 from llmrec.hub.bundle import load_backbone, load_bundle
 from llmrec.models.backbone import Backbone
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmrec.evaluation.membership import Attack, attack_lines
+from llmrec.evaluation.membership import FALSE_ALARMS, Attack
 
 OUTSIDE = (
     "every number of an evaluation, of an attack or of a training curve: they are exact",
@@ -53,3 +53,13 @@ def _guarantee(spent: Mapping[str, Any]) -> str:
         "or taken away, whatever comes out of the training is at most exp(epsilon) times likelier, and delta.\n\n"
         f"Inside of it are the trained weights, and the vectors of items that are made with them. {noise}."
     )
+
+
+def attack_lines(attacks: Sequence[Attack]) -> list[str]:
+    """For people, a line for each."""
+    return [
+        f"By {attack.name}, {attack.n_members:,} users of the training are told from {attack.n_others:,} others with "
+        f"an AUC of {attack.auc.value:.3f} [{attack.auc.low:.3f}, {attack.auc.high:.3f}] (.5 is guessing); where "
+        f"{FALSE_ALARMS:.0%} of the others are accused, {attack.caught:.1%} of the members are found."
+        for attack in attacks
+    ]

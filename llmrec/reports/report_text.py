@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from llmrec.evaluation.deletion_test import Deletion
 from llmrec.evaluation.drift import Portrait
-from llmrec.evaluation.drift_words import drift_section, learnt_lines
-from llmrec.evaluation.faithfulness import Deletion, faithfulness_section
-from llmrec.evaluation.privacy_words import privacy_text
 from llmrec.evaluation.results import Comparison, Report, Row
+from llmrec.reports.drift_text import drift_section, learnt_lines
+from llmrec.reports.faithfulness_text import faithfulness_section
+from llmrec.reports.privacy_text import privacy_text
 from llmrec.utils.text import aligned
 
 _OWN_KEYS = {

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmrec.evaluation.drift import Portrait
-from llmrec.evaluation.figures_drift import draw_portrait
 from llmrec.evaluation.results import Report, Row
-from llmrec.evaluation.tables import ranked_models
+from llmrec.reports.drift_figures import draw_portrait
+from llmrec.reports.report_text import ranked_models
 from llmrec.utils.run_logging import phase
 
 if TYPE_CHECKING:

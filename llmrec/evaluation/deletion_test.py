@@ -67,28 +67,6 @@ def deletion_test(explained: Sequence[Explained], score: ScoreOf, n_deleted: int
     return Deletion(n_deleted, len(able), *falls, *gains)
 
 
-def faithfulness_section(tests: Sequence[Deletion]) -> str:
-    """Markdown of a report."""
-    told = (
-        "How far the score of an item falls that would be recommended first, to users who come back in the test "
-        "window, without the events that its explanation puts first, without random ones, and without the newest; 95% "
-        "intervals from a bootstrap of users."
-    )
-    return "\n\n".join(["## What explanations name", told, "\n".join(deletion_lines(tests))])
-
-
-def deletion_lines(tests: Sequence[Deletion]) -> list[str]:
-    """A table in Markdown."""
-    lines = ["| events deleted | histories | named | random | newest | named - random | named - newest |",
-             "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
-    for test in tests:
-        falls = [f"{fall.value:.3f}" for fall in (test.named, test.random, test.newest)]
-        gains = [f"{gain.difference:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
-                 for gain in (test.named_over_random, test.named_over_newest)]  # fmt: skip
-        lines.append(f"| {' | '.join([str(test.n_deleted), f'{test.n_explained:,}', *falls, *gains])} |")
-    return lines
-
-
 def _drops(explained: Explained, score: ScoreOf, n_deleted: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """(3,) how far the score falls without the named, random and newest events."""
     events = np.arange(len(explained.history))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from llmrec.evaluation.faithfulness import Explained, deletion_lines, deletion_test
+from llmrec.evaluation.deletion_test import Explained, deletion_test
+from llmrec.reports.faithfulness_text import deletion_lines
 
 
 def score(histories: Sequence[Sequence[float]], item: float) -> list[float]:

@@ -16,10 +16,10 @@ from llmrec.evaluation.evaluate import evaluate_split, make_report, queries_of_t
 from llmrec.evaluation.intervals import mean_interval, paired_difference
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import Ranking
-from llmrec.evaluation.report import read_report, write_report
 from llmrec.evaluation.results import Comparison, Evaluated, Protocol, Report, Row
 from llmrec.evaluation.slices import make_slices
-from llmrec.evaluation.tables import render_markdown, render_table, summary
+from llmrec.reports.report_files import read_report, write_report
+from llmrec.reports.report_text import render_markdown, render_table, summary
 
 CONFIG = EvaluationConfig(cutoffs=(5, 10), bootstrap_samples=200)
 SETTINGS = {"item_knn": {"chosen": {"gamma": 0.8}, "n_tried": 12, "valid_ndcg@10": 0.1, "tried": []}, "popularity": {}}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llmrec.errors import DataError
 from llmrec.evaluation.results import Report, Row
-from llmrec.evaluation.tables import render_markdown
+from llmrec.reports.report_text import render_markdown
 from llmrec.utils.atomic_files import replace_text
 from llmrec.utils.run_logging import phase
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from matplotlib.axes import Axes
 
-from llmrec.evaluation.figures import ndcg_by_model, ndcg_by_slice, training_curves, write_figures
 from llmrec.evaluation.results import Report, Row
+from llmrec.reports.figures import ndcg_by_model, ndcg_by_slice, training_curves, write_figures
 
 MODELS = ["llmrec", "popularity", "recent_popularity", "recent_popularity_frozen", "item_knn", "matrix", "sasrec"]
 SLICES = ["overall", "warm_item", "cold_item", "history_1-4", "history_20+"]
