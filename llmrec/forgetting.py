@@ -25,11 +25,11 @@ from llmrec.asked import log_config
 from llmrec.config.data import DataConfig
 from llmrec.data.forgetting import Records, records_of, write_log_without, write_without
 from llmrec.data.interactions import Ties
+from llmrec.data.loading import load_log
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import UserNames
-from llmrec.data.sources import load_log
+from llmrec.data.readers.files import written_files
 from llmrec.data.splits import TRAIN, VALID, Split, make_split
-from llmrec.data.tables import written_files
 from llmrec.data.traces import files_in, searchable, traces
 from llmrec.errors import ConfigError
 from llmrec.forgotten import Forgotten, InLog

@@ -221,7 +221,7 @@ def audit(data: DataConfig, split: SplitConfig | None = None, as_json: bool = Fa
         as_json: print JSON; --json for short.
     """
     from llmrec.data.audit import audit as audit_log
-    from llmrec.data.sources import load_log
+    from llmrec.data.loading import load_log
     from llmrec.data.splits import make_split
 
     log = load_log(data)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 
 from llmrec.config.jobs.encode_catalog import EncodeConfig
-from llmrec.data.sources import load_catalog
+from llmrec.data.loading import load_catalog
 from llmrec.engines.accelerator import total
 from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone

@@ -13,7 +13,7 @@ import logging
 import time
 
 from llmrec.config.jobs.finetune import FinetuneConfig
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 from llmrec.drift.fitted import FittedDrift
 from llmrec.evaluation.drift import portrait
 from llmrec.evaluation.evaluate import make_report

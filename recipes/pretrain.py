@@ -17,7 +17,7 @@ import logging
 import time
 
 from llmrec.config.jobs.pretrain import PretrainConfig
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 from llmrec.hub.bundle import BaseModel
 from llmrec.hub.layout import check_destination
 from llmrec.hub.pretrained import RECORD, save_pretrained

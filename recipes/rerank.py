@@ -12,7 +12,7 @@ import dataclasses
 import time
 
 from llmrec.config.jobs.rerank import RerankConfig
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 from llmrec.data.splits import make_split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.evaluate import evaluate_split, make_report, queries_of_test

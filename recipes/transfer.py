@@ -13,7 +13,7 @@ import logging
 import time
 
 from llmrec.config.jobs.transfer import TransferConfig
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 from llmrec.evaluation.evaluate import make_report, primary_metric, queries_of_test
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle

@@ -191,7 +191,7 @@ EVALUATION = {
 @pytest.fixture
 def log() -> Log:
     """The planted log of `make_bundle`."""
-    from llmrec.data.synthetic import planted_world
+    from llmrec.data.synthetic_log import planted_world
 
     return planted_world(n_users=30, n_items=40, events_per_user=6)[0]
 

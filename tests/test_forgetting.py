@@ -15,8 +15,8 @@ import torch
 
 from llmrec.cli import main
 from llmrec.config.data import DataConfig, PseudonymConfig
+from llmrec.data.loading import load_log
 from llmrec.data.log import Log
-from llmrec.data.sources import load_log
 from llmrec.data.splits import make_split
 from llmrec.data.traces import files_in, traces
 from llmrec.drift.fitted import counts_of

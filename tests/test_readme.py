@@ -12,7 +12,7 @@ from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
 from llmrec.models.backbone import Backbone
 from llmrec.models.recommender_model import RecommenderModel

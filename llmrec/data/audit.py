@@ -15,7 +15,7 @@ from llmrec.config.split import SplitName
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, LogFacts
-from llmrec.data.scrub import Scrubber, counted
+from llmrec.data.pii import Scrubber, counted
 from llmrec.data.splits import Split, leave_one_out
 from llmrec.data.timestamps import iso
 from llmrec.errors import ConfigError, DataError

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmrec.data.faults import Fault, Source, fault_lines, missing_columns
-from llmrec.data.item_tables import empty_texts, item_column, normalise_items
+from llmrec.data.item_columns import empty_texts, item_column, normalise_items
+from llmrec.data.problems import Fault, Source, fault_lines, missing_columns
 from llmrec.data.templates import Part, parse_template, render
 from llmrec.data.timestamps import TimeUnit
 from llmrec.errors import ConfigError, DataError

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from llmrec.config.data import DataConfig
 from llmrec.data.ids import encode_ids
 from llmrec.data.pseudonyms import UserNames
-from llmrec.data.tables import read_events, written_files
+from llmrec.data.readers.files import read_events, written_files
 from llmrec.errors import DataError
 from llmrec.utils.arrays import Mask
 

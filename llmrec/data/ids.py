@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from llmrec.data.faults import Fault
+from llmrec.data.problems import Fault
 from llmrec.utils.arrays import Mask
 
 Codes = NDArray[np.int32]  # half of what rows take, and no log has two thousand million distinct ids

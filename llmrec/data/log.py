@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.interactions import Interactions
+from llmrec.data.pii import counted
 from llmrec.data.pseudonyms import IDS, UserNames
-from llmrec.data.scrub import counted
 from llmrec.data.timestamps import Resolution, iso
 from llmrec.errors import ConfigError
 

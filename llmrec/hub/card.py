@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
-from llmrec.data.tables import HUB
+from llmrec.data.readers.files import HUB
 from llmrec.models.locate import is_public
 
 FIELD = re.compile(r"\{(\w+)\}")

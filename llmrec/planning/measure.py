@@ -20,8 +20,8 @@ from llmrec.config.jobs.distill import DistillationLosses
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries
+from llmrec.data.loading import load_log
 from llmrec.data.log import Log
-from llmrec.data.sources import load_log
 from llmrec.evaluation.evaluate import queries_of_test
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.ranking import BATCH, queries_at_once

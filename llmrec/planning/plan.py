@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from llmrec.config.jobs.finetune import FinetuneConfig
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 from llmrec.errors import ConfigError, DataError, LlmrecError
 from llmrec.planning.choice import Choice, Facts, Limits, Option, choose
 from llmrec.planning.measure import MIB, Measured, measure

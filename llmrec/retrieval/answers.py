@@ -11,8 +11,8 @@ from torch import Tensor
 
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.log import Log
-from llmrec.data.movielens import MOVIELENS
-from llmrec.data.tables import HUB
+from llmrec.data.readers.files import HUB
+from llmrec.data.readers.movielens import MOVIELENS
 from llmrec.errors import DataError
 from llmrec.hub.bundle import Bundle
 from llmrec.hub.layout import is_download

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from llmrec.data.catalog import LABEL_LENGTH, ItemCatalog
-from llmrec.data.scrub import scrubber_of
+from llmrec.data.pii import scrubber_of
 from llmrec.errors import BundleError, DataError
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.hub.bundle import Bundle, load_backbone, load_untrained

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from llmrec.config.data import DataConfig
 from llmrec.config.drift import MAX_HISTORY, DriftConfig
+from llmrec.data.loading import load_log
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import UserNames
-from llmrec.data.sources import load_log
 from llmrec.drift.fitted import FittedDrift
 from llmrec.drift.stream import Stream
 from llmrec.errors import BundleError, DataError, LlmrecError

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from llmrec.config.jobs.pretrain import PretrainConfig
 from llmrec.config.split import SplitConfig
 from llmrec.data.interactions import Interactions
+from llmrec.data.item_pairs import ItemPairs, cut_pairs, item_pairs
 from llmrec.data.log import Log
-from llmrec.data.pairs import ItemPairs, cut_pairs, item_pairs
 from llmrec.data.splits import TRAIN, make_split
 from llmrec.data.timestamps import iso
 from llmrec.errors import DataError

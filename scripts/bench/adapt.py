@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional
 
 from llmrec.config.jobs.finetune import FinetuneConfig
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.jobs.runner import run_recipe
 from llmrec.models.backbone import Backbone

@@ -25,7 +25,7 @@ from torch.nn import functional
 from llmrec.config.data import DataConfig
 from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Queries, make_queries
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 from llmrec.data.splits import TEST, Split, split_by_time
 from llmrec.drift.scorers import DriftScorer
 from llmrec.drift.stream import ChainTables, Stream

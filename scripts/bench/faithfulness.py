@@ -14,7 +14,7 @@ from machine import describe, write_record
 
 from llmrec.asked import log_config
 from llmrec.config.data import DataConfig
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 from llmrec.data.splits import make_split
 from llmrec.explained import DELETED, faithfulness
 from llmrec.recommender import Recommender

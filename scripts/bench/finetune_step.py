@@ -33,7 +33,7 @@ from llmrec.config.data import DataConfig
 from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.data.histories import Histories
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 from llmrec.models.backbone import Backbone
 from llmrec.models.losses import sampled_softmax
 from llmrec.models.reader import Reader

@@ -30,7 +30,7 @@ from memory import peak_memory, resident_mib
 from llmrec.config.data import DataConfig
 from llmrec.data.batches import epoch_batches, training_windows, window_batch
 from llmrec.data.histories import make_queries
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 from llmrec.data.splits import TEST, Split, split_by_time
 
 AT_ONCE = 1_000_000  # rows that are made up at a time

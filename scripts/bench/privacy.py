@@ -31,8 +31,8 @@ from llmrec.config.model import ModelConfig
 from llmrec.config.privacy import MembershipConfig, PrivacyConfig
 from llmrec.config.split import SplitConfig
 from llmrec.config.train import TrainConfig
+from llmrec.data.loading import load_log
 from llmrec.data.log import Log
-from llmrec.data.sources import load_log
 from llmrec.evaluation.evaluate import queries_of_test
 from llmrec.evaluation.intervals import mean_interval
 from llmrec.evaluation.membership import Attack

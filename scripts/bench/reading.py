@@ -16,7 +16,7 @@ import torch
 
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 from llmrec.models.backbone import Backbone
 
 NAMES = ("packaged:all-MiniLM-L6-v2", "packaged:SmolLM2-135M-Instruct")

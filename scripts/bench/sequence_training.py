@@ -26,7 +26,7 @@ from sasrec.asked import Asked
 from workers import Worker
 
 from llmrec.config.data import DataConfig
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 
 Peer = Literal["recbole", "rectools", "replay"]
 OURS = "llmrec"

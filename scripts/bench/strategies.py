@@ -31,7 +31,7 @@ from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.histories import make_queries
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 from llmrec.data.splits import VALID, split_by_time
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader

@@ -34,8 +34,8 @@ from llmrec.config.data import DataConfig
 from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries, make_queries
+from llmrec.data.loading import load_log
 from llmrec.data.log import Log
-from llmrec.data.sources import load_log
 from llmrec.data.splits import VALID, Split, leave_one_out
 from llmrec.evaluation.ranking import mean_ndcg, sample_queries
 from llmrec.models.backbone import Backbone

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from llmrec.data.catalog import ALWAYS, ItemCatalog, read_catalog
-from llmrec.data.faults import Source
+from llmrec.data.problems import Source
 from llmrec.data.templates import parse_template, render
 from llmrec.errors import ConfigError, DataError
 

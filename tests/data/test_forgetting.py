@@ -11,8 +11,8 @@ import pytest
 
 from llmrec.config.data import DataConfig, PseudonymConfig
 from llmrec.data.forgetting import records_of, write_log_without
+from llmrec.data.loading import load_log
 from llmrec.data.pseudonyms import IDS, UserNames
-from llmrec.data.sources import load_log
 from llmrec.data.traces import files_in, searchable, traces
 from llmrec.errors import ConfigError, DataError
 

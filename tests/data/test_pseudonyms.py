@@ -13,8 +13,8 @@ import pytest
 
 from llmrec.config.data import DataConfig, PseudonymConfig
 from llmrec.data.audit import audit
+from llmrec.data.loading import load_log
 from llmrec.data.pseudonyms import PSEUDONYM, UserNames
-from llmrec.data.sources import load_log
 from llmrec.data.splits import split_by_time
 from llmrec.errors import ConfigError, DataError
 

@@ -11,7 +11,7 @@ from llmrec.config.model import ModelConfig
 from llmrec.data.batches import training_windows, window_batch
 from llmrec.data.histories import make_queries
 from llmrec.data.splits import Split
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 from llmrec.evaluation import membership
 from llmrec.evaluation.membership import Attack, auc_interval, user_losses
 from llmrec.evaluation.model_scorer import ModelScorer

@@ -10,7 +10,7 @@ from llmrec.config.backbone import BackboneConfig
 from llmrec.config.jobs.rerank import PromptConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import TEST, Split, split_by_time
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import ConfigError
 from llmrec.evaluation.baselines import Popularity
 from llmrec.evaluation.metrics import metric_values

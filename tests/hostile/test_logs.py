@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from llmrec.cli import main
 from llmrec.config.data import DataConfig
+from llmrec.data.loading import load_log
 from llmrec.data.log import Log
-from llmrec.data.sources import load_log
 from llmrec.errors import ConfigError, DataError
 from tests.hostile.corpus import CASES, COMMANDS, FORMULAS, SPOKEN, Case, events, items, laid, write
 

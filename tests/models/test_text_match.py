@@ -9,7 +9,7 @@ import torch
 from llmrec.config.model import ModelConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import VALID, split_by_time
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 from llmrec.evaluation.baselines.nearest_text import NearestText, NearestTextSettings
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.recommender_model import RecommenderModel

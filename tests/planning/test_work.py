@@ -8,8 +8,8 @@ from accelerate import Accelerator
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.batches import training_windows
+from llmrec.data.loading import load_log
 from llmrec.data.log import Log
-from llmrec.data.sources import load_log
 from llmrec.planning.work import Loop, work_of
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.task import make_task

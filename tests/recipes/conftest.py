@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec.config.data import DataConfig
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 
 
 @pytest.fixture(autouse=True)

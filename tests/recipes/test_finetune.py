@@ -24,7 +24,7 @@ from llmrec.config.loader import parse_config
 from llmrec.config.model import HistoryEncoderName, HistoryTextConfig, ModelConfig
 from llmrec.config.split import SplitConfig
 from llmrec.config.train import TrainConfig
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import ConfigError
 from llmrec.evaluation.deletion_test import Deletion
 from llmrec.hub.bundle import load_backbone, load_bundle

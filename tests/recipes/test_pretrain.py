@@ -21,7 +21,7 @@ from llmrec.config.jobs.pretrain import ContrastConfig, PretrainConfig, StepsCon
 from llmrec.config.loader import parse_config
 from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import BackboneError, BundleError, ConfigError
 from llmrec.hub.bundle import load_bundle
 from llmrec.models.backbone import Backbone

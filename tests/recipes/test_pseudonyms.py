@@ -19,7 +19,7 @@ from llmrec.config.data import PseudonymConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.loader import parse_config
 from llmrec.data.pseudonyms import PSEUDONYM, UserNames
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 from llmrec.data.traces import files_in, traces
 from llmrec.errors import ConfigError, DataError
 from llmrec.hub.bundle import load_bundle

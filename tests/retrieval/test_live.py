@@ -12,8 +12,8 @@ import torch
 
 from llmrec.config.backbone import Strategy
 from llmrec.config.data import DataConfig
+from llmrec.data.loading import load_log
 from llmrec.data.log import Log
-from llmrec.data.sources import load_log
 from llmrec.data.splits import split_by_time
 from llmrec.drift.scorers import DriftScorer
 from llmrec.errors import DataError

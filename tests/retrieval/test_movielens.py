@@ -23,8 +23,8 @@ from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Interactions
+from llmrec.data.loading import load_log
 from llmrec.data.log import Log, make_log
-from llmrec.data.sources import load_log
 from llmrec.hub.bundle import BaseModel, Bundle
 from llmrec.models.backbone import Backbone
 from llmrec.recommender import Recommender

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llmrec.data.log import Log
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import BundleError, ConfigError, DataError
 from llmrec.recommender import Recommender
 from llmrec.retrieval.users import Users

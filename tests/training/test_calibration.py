@@ -16,7 +16,7 @@ from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import VALID, Split, split_by_time
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.text_match import TextMatch

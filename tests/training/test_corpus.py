@@ -8,10 +8,10 @@ import pytest
 from llmrec.config.data import DataConfig
 from llmrec.config.jobs.pretrain import PretrainConfig, StepsConfig
 from llmrec.config.split import SplitConfig
+from llmrec.data.item_pairs import item_pairs
 from llmrec.data.log import Log
-from llmrec.data.pairs import item_pairs
 from llmrec.data.splits import TRAIN, make_split
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import DataError
 from llmrec.training.corpus import batch_rows, make_corpus, training_events
 

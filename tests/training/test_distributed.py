@@ -26,7 +26,7 @@ from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.jobs.pretrain import ContrastConfig, Objective, PretrainConfig, StepsConfig
 from llmrec.config.model import HistoryTextConfig, ModelConfig
 from llmrec.config.train import TrainConfig
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 from llmrec.evaluation import ranking
 from llmrec.evaluation.evaluate import queries_of_test
 from llmrec.evaluation.model_scorer import ModelScorer

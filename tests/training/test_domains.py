@@ -19,7 +19,7 @@ from llmrec.data.filters import renumber
 from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, make_log
 from llmrec.data.splits import VALID
-from llmrec.data.synthetic import PlantedTruth, planted_world
+from llmrec.data.synthetic_log import PlantedTruth, planted_world
 from llmrec.errors import DataError
 from llmrec.evaluation.evaluate import evaluate_split
 from llmrec.evaluation.ranking import Ranking

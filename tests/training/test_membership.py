@@ -15,7 +15,7 @@ from llmrec.config.privacy import MembershipConfig
 from llmrec.config.split import SplitConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.splits import TRAIN, UNUSED
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 from llmrec.evaluation.membership import Attack
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.membership import learning_from, measure_membership, outsiders

@@ -15,7 +15,7 @@ from llmrec.config.data import DataConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import OutOfMemory
 from llmrec.training.memory import fewest_pieces, memory_explained
 from llmrec.training.task import make_task

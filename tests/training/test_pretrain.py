@@ -18,7 +18,7 @@ from llmrec.config.data import DataConfig
 from llmrec.config.jobs.pretrain import ContrastConfig, Objective, PretrainConfig, StepsConfig
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.log import Log
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import ConfigError
 from llmrec.models.backbone import Backbone
 from llmrec.models.lm_head import make_head

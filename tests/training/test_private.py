@@ -21,7 +21,7 @@ from llmrec.config.privacy import MembershipConfig, PrivacyConfig
 from llmrec.config.split import SplitConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.batches import HistoryBatch, training_windows, window_batch
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import ConfigError
 from llmrec.models.backbone import Backbone
 from llmrec.models.reader import Reader

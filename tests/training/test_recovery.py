@@ -13,7 +13,6 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from llmrec.config.drift import FOREVER, DriftConfig, DriftTerm
-from llmrec.data.drifting import DriftingWorld, Habit, drifting_world
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import TEST, VALID
 from llmrec.drift.mixture import moves_of, recent_of
@@ -27,6 +26,7 @@ from llmrec.models.drift.neighbours import text_vectors
 from llmrec.training.chain import cluster_centres, fit_chain
 from llmrec.training.drift import Fit, Judged, fit_drift
 from llmrec.utils.arrays import EPS
+from tests.data.drifting_log import DriftingWorld, Habit, drifting_world
 
 K = 5
 # Pairs of neighbours only, in their order: what the crowd goes on to is planted from one event to the next.

@@ -16,7 +16,7 @@ from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
 from llmrec.config.split import SplitConfig
 from llmrec.config.train import TrainConfig
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress, load_trainable, trainable_state

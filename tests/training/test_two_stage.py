@@ -15,7 +15,7 @@ from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.log import Log
-from llmrec.data.synthetic import planted_world
+from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import ConfigError
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.backbone import Backbone

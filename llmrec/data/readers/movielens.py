@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmrec.data.faults import Source
+from llmrec.data.problems import Source
 from llmrec.errors import DataError
 
 MOVIELENS = "movielens_small"

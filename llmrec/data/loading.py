@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 
 from llmrec.config.data import DataConfig
 from llmrec.data.catalog import ItemCatalog, read_catalog
-from llmrec.data.faults import Fault, Source, fault_lines, missing_columns
 from llmrec.data.filters import first_of_pairs, k_core, renumber
 from llmrec.data.ids import Codes, EncodedIds, encode_ids
 from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, LogFacts, make_log
+from llmrec.data.pii import scrubber_of
+from llmrec.data.problems import Fault, Source, fault_lines, missing_columns
 from llmrec.data.pseudonyms import UserNames
-from llmrec.data.scrub import scrubber_of
-from llmrec.data.tables import HUB, read_items, read_tables
+from llmrec.data.readers.files import HUB, read_items, read_tables
 from llmrec.data.templates import parse_template
 from llmrec.data.timestamps import ParsedTimes, Resolution, parse_times
 from llmrec.errors import DataError

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmrec.data.faults import Fault, fault_lines
 from llmrec.data.ids import encode_ids
+from llmrec.data.problems import Fault, fault_lines
 from llmrec.data.templates import Part, render
 from llmrec.data.timestamps import EARLY, TimeUnit, parse_times
 from llmrec.utils.arrays import Mask

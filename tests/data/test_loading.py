@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec.config.data import DataConfig
-from llmrec.data.sources import Log, load_catalog, load_log
+from llmrec.data.loading import Log, load_catalog, load_log
 from llmrec.errors import ConfigError, DataError
 
 EVENTS = {

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrec.data.interactions import Interactions
-from llmrec.data.pairs import cut_pairs, item_pairs
+from llmrec.data.item_pairs import cut_pairs, item_pairs
 
 # User 0: 5 6 7 6; user 1: 5 8 at times between.
 LOG = Interactions.sort(

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from llmrec.data.drifting import DAY, N_DAYS, START, DriftingWorld, Habit, drifting_world
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError
 from llmrec.utils.arrays import Rows
+from tests.data.drifting_log import DAY, N_DAYS, START, DriftingWorld, Habit, drifting_world
 
 
 def steps(world: DriftingWorld) -> tuple[Interactions, Rows, Rows]:

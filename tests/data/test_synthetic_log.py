@@ -7,7 +7,7 @@ import pytest
 
 from llmrec.data.log import Log
 from llmrec.data.splits import split_by_time
-from llmrec.data.synthetic import SHARED, START, YEAR, PlantedTruth, planted_world
+from llmrec.data.synthetic_log import SHARED, START, YEAR, PlantedTruth, planted_world
 from llmrec.errors import ConfigError
 from llmrec.utils.arrays import Rows
 

@@ -16,8 +16,8 @@ pytest.importorskip("stdnum", reason="needs python-stdnum (extra: scrub)")
 
 from llmrec.config.data import DataConfig, ScrubConfig
 from llmrec.data.audit import audit
-from llmrec.data.scrub import Scrubber
-from llmrec.data.sources import load_catalog, load_log
+from llmrec.data.loading import load_catalog, load_log
+from llmrec.data.pii import Scrubber
 from llmrec.data.splits import split_by_time
 from llmrec.errors import ConfigError
 from llmrec.recommender import Recommender

@@ -12,10 +12,9 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from llmrec.config.data import DataConfig
-from llmrec.data.faults import Source
-from llmrec.data.movielens import MOVIELENS, movielens_small
-from llmrec.data.nesting import check_nesting
-from llmrec.data.soundness import check_once, check_quotes, sound
+from llmrec.data.checks import check_nesting, check_once, check_quotes, sound
+from llmrec.data.problems import Source
+from llmrec.data.readers.movielens import MOVIELENS, movielens_small
 from llmrec.errors import ConfigError, DataError
 
 EXTENSIONS = (".parquet", ".csv", ".jsonl")
