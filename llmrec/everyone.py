@@ -22,10 +22,10 @@ from llmrec.config.jobs.recommend import RecommendConfig
 from llmrec.data.log import Log
 from llmrec.errors import ConfigError
 from llmrec.hub.layout import LAYOUT
-from llmrec.models.topk import Found
 from llmrec.recommender import Recommender
 from llmrec.retrieval.events import seconds_of
 from llmrec.retrieval.users import Users
+from llmrec.search.topk import Found
 
 FACTS = "_recommendations.json"  # readers of the folder pass over names like that
 

@@ -22,6 +22,7 @@ import torch
 import yaml
 
 from llmrec.asked import log_config
+from llmrec.backbones.text_vector_cache import forget_histories
 from llmrec.config.data import DataConfig
 from llmrec.data.forgetting import Records, records_of, write_log_without, write_without
 from llmrec.data.interactions import Ties
@@ -37,7 +38,6 @@ from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.layout import LAYOUT, TUNED, replacing
 from llmrec.hub.record import read_record
 from llmrec.hub.share import bundle_folder
-from llmrec.models.text_cache import forget_histories
 from llmrec.retrieval.item_vectors import ItemVectors
 from llmrec.retrieval.live import Live
 from llmrec.utils.arrays import Mask

@@ -10,23 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.drift import MAX_HISTORY
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.share import Token, bundle_folder, push, shareable
-from llmrec.models.backbone import Backbone
-from llmrec.models.topk import Found
 from llmrec.retrieval.events import Asked, History, Item, Time, check_as_many, rows_of
 from llmrec.retrieval.explaining import explain
 from llmrec.retrieval.explanation import Explanation
 from llmrec.retrieval.following import Following
-from llmrec.retrieval.index import Index
 from llmrec.retrieval.live import seen_pairs
 from llmrec.retrieval.mixture import log_chances_of, ranked_by_chance
 from llmrec.retrieval.nearest import Nearest, scan
 from llmrec.retrieval.ranked import Recommendation, Where, allowed, check_k, listed
 from llmrec.retrieval.users import Users
 from llmrec.retrieval.words import evidence
+from llmrec.search.index import Index
+from llmrec.search.topk import Found
 
 
 class Recommender(Following):

@@ -12,6 +12,9 @@ import dataclasses
 import logging
 import time
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.jobs.distill import DistillConfig
 from llmrec.data.loading import load_log
 from llmrec.errors import ConfigError
@@ -21,9 +24,6 @@ from llmrec.hub.bundle import BaseModel, Bundle, load_backbone, load_bundle, sav
 from llmrec.hub.layout import check_destination
 from llmrec.jobs.comparison import Comparison
 from llmrec.jobs.runner import run_recipe
-from llmrec.models.backbone import Backbone
-from llmrec.models.reader import Reader
-from llmrec.models.transfer import apply_strategy
 from llmrec.reports.figures import write_figures
 from llmrec.reports.report_files import write_report
 from llmrec.reports.report_text import render_table, summary

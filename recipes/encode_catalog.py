@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import time
 
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_vector_cache import TextCache
 from llmrec.config.jobs.encode_catalog import EncodeConfig
 from llmrec.data.loading import load_catalog
 from llmrec.engines.accelerator import total
 from llmrec.jobs.runner import run_recipe
-from llmrec.models.backbone import Backbone
-from llmrec.models.text_cache import TextCache
 from llmrec.runs.start import join
 
 

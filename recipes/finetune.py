@@ -12,6 +12,10 @@ import dataclasses
 import logging
 import time
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_vector_cache import TextCache
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.loading import load_log
 from llmrec.drift.fitted import FittedDrift
@@ -22,10 +26,6 @@ from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
 from llmrec.hub.layout import check_destination
 from llmrec.jobs.comparison import compare
 from llmrec.jobs.runner import run_recipe
-from llmrec.models.backbone import Backbone
-from llmrec.models.reader import Reader
-from llmrec.models.text_cache import TextCache
-from llmrec.models.transfer import apply_strategy
 from llmrec.recommender import Recommender
 from llmrec.reports.figures import write_figures
 from llmrec.reports.report_files import write_report

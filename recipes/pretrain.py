@@ -16,15 +16,15 @@ import dataclasses
 import logging
 import time
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.lm_head import make_head
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.jobs.pretrain import PretrainConfig
 from llmrec.data.loading import load_log
 from llmrec.hub.bundle import BaseModel
 from llmrec.hub.layout import check_destination
 from llmrec.hub.pretrained import RECORD, save_pretrained
 from llmrec.jobs.runner import run_recipe
-from llmrec.models.backbone import Backbone
-from llmrec.models.lm_head import make_head
-from llmrec.models.transfer import apply_strategy
 from llmrec.runs.provenance import provenance
 from llmrec.runs.start import start
 from llmrec.training.corpus import make_corpus

@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 import time
 
+from llmrec.backbones.likelihood import Likelihood
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.jobs.rerank import RerankConfig
 from llmrec.data.loading import load_log
 from llmrec.data.splits import make_split
@@ -29,8 +31,6 @@ from llmrec.evaluation.results import Protocol
 from llmrec.evaluation.slices import make_slices
 from llmrec.hub.first_stage import first_stages
 from llmrec.jobs.runner import run_recipe
-from llmrec.models.backbone import Backbone
-from llmrec.models.likelihood import Likelihood
 from llmrec.reports.report_files import write_report
 from llmrec.reports.report_text import render_table
 from llmrec.runs.provenance import provenance

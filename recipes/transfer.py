@@ -12,6 +12,9 @@ import dataclasses
 import logging
 import time
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_vector_cache import TextCache
 from llmrec.config.jobs.transfer import TransferConfig
 from llmrec.data.loading import load_log
 from llmrec.evaluation.evaluate import make_report, primary_metric, queries_of_test
@@ -20,9 +23,6 @@ from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
 from llmrec.hub.layout import check_destination
 from llmrec.jobs.comparison import Comparison
 from llmrec.jobs.runner import run_recipe
-from llmrec.models.backbone import Backbone
-from llmrec.models.text_cache import TextCache
-from llmrec.models.transfer import apply_strategy
 from llmrec.reports.figures import write_figures
 from llmrec.reports.report_files import write_report
 from llmrec.reports.report_text import render_table, summary

@@ -155,7 +155,7 @@ def minilm() -> Path:
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """The folder of the real SmolLM2-135M-Instruct, unpacked into the cache by whoever is first."""
-    from llmrec.models.locate import PACKAGED, packaged_path
+    from llmrec.backbones.resolve import PACKAGED, packaged_path
 
     if find_spec("gguf") is None or (path := packaged_path(PACKAGED["SmolLM2-135M-Instruct"])) is None:
         pytest.skip("needs SmolLM2-135M-Instruct; scripts/fetch_smollm2 brings it")
@@ -221,15 +221,15 @@ def make_bundle(tiny_bert: Path, log: Log) -> Callable[..., Bundle]:
 
     import torch
 
+    from llmrec.backbones.adaptation import apply_strategy
+    from llmrec.backbones.catalog_encoder import Reader
+    from llmrec.backbones.text_backbone import Backbone
     from llmrec.config.backbone import BackboneConfig, LoraConfig
     from llmrec.config.data import DataConfig
     from llmrec.config.jobs.finetune import FinetuneConfig
     from llmrec.config.model import ModelConfig
     from llmrec.hub.bundle import BaseModel, Bundle
-    from llmrec.models.backbone import Backbone
-    from llmrec.models.reader import Reader
     from llmrec.models.recommender_model import RecommenderModel
-    from llmrec.models.transfer import apply_strategy
 
     def make(strategy: Strategy, path: Path = tiny_bert, prompt: str = "{text}", **changes: object) -> Bundle:
         torch.manual_seed(0)
@@ -265,9 +265,9 @@ def add_drift() -> Callable[..., Bundle]:
     """
     import torch
 
+    from llmrec.backbones.text_backbone import Backbone
     from llmrec.config.drift import DriftConfig
     from llmrec.drift.fitted import FittedDrift
-    from llmrec.models.backbone import Backbone
     from llmrec.models.drift.head import DriftHead
     from llmrec.models.drift.latent import LatentChain
     from llmrec.models.drift.neighbours import text_vectors

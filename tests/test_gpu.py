@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch.nn import functional
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.hidden_state_cache import LowerStates
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.hub.bundle import Bundle, save_bundle
-from llmrec.models.backbone import Backbone
-from llmrec.models.item_table import ItemTable, Precision
 from llmrec.models.losses import full_softmax
-from llmrec.models.lower_layers import LowerStates
-from llmrec.models.topk import Pairs, top_k
-from llmrec.models.transfer import apply_strategy
 from llmrec.recommender import Recommender
+from llmrec.search.quantized_table import ItemTable, Precision
+from llmrec.search.topk import Pairs, top_k
 from tests.conftest import WORDS
 
 pytestmark = pytest.mark.skipif(

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
 from llmrec.data.loading import load_log
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
-from llmrec.models.backbone import Backbone
 from llmrec.models.recommender_model import RecommenderModel
 
 README = Path(__file__).resolve().parents[1] / "README.md"

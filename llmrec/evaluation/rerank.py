@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from llmrec.backbones.likelihood import Ids, Likelihood
+from llmrec.backbones.token_store import Tokens
 from llmrec.config.jobs.rerank import LikelihoodScore, PromptConfig
 from llmrec.data.histories import Queries
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.metrics import Values
 from llmrec.evaluation.ranking import Ranking, ScoreError, Scorer, masked_items
-from llmrec.models.likelihood import Ids, Likelihood
-from llmrec.models.tokens import Tokens
 from llmrec.utils.arrays import Mask, Rows
 
 _QUERIES_AT_ONCE = 256

@@ -16,6 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from llmrec.backbones.adaptation import load_lora
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.resolve import is_public, packaged_copy_of
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.loader import config_from
 from llmrec.data.catalog import ItemCatalog
@@ -38,12 +42,8 @@ from llmrec.hub.layout import (
 from llmrec.hub.probe import Facts, check_probe, check_reading, differences, dtypes, make_probe
 from llmrec.hub.record import read_record, readable
 from llmrec.hub.stored_catalog import load_catalog, save_catalog
-from llmrec.models.backbone import Backbone
 from llmrec.models.history_encoders.protocol import BackboneReads
-from llmrec.models.locate import is_public, packaged_copy_of
-from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.transfer import load_lora
 from llmrec.training.checkpoints import load_trainable, trainable_state
 from llmrec.utils.run_logging import phase
 from llmrec.utils.versions import package_versions

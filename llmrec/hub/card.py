@@ -12,8 +12,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
+from llmrec.backbones.resolve import is_public
 from llmrec.data.readers.files import HUB
-from llmrec.models.locate import is_public
 
 FIELD = re.compile(r"\{(\w+)\}")
 

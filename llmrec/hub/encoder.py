@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from llmrec.backbones.resolve import is_public
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.errors import BackboneError, BundleError
 from llmrec.hub.bundle import Bundle
 from llmrec.hub.layout import replacing
 from llmrec.hub.pretrained import save_pooling
-from llmrec.models.backbone import Backbone
-from llmrec.models.locate import is_public
 
 ENCODER = "llmrec_encoder.json"
 CARD = """---

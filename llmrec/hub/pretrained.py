@@ -11,10 +11,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from llmrec.backbones.pooling import ST_POOLING
+from llmrec.backbones.resolve import is_public, locate
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.hub.layout import replacing
-from llmrec.models.backbone import Backbone
-from llmrec.models.locate import is_public, locate
-from llmrec.models.pooling import ST_POOLING
 
 RECORD = "pretraining.json"
 COPIED = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")  # of sentence-transformers

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.data.histories import Histories, Queries
 from llmrec.errors import BundleError
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.models.backbone import Backbone
 from llmrec.models.recommender_model import RecommenderModel
 
 DAY = 86_400

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
+from llmrec.backbones.resolve import is_public
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.errors import BundleError
@@ -23,7 +24,6 @@ from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.hub.card import Address
 from llmrec.hub.explained import FAILURES, LOG_IN, explained
 from llmrec.hub.layout import LAYOUT, recover
-from llmrec.models.locate import is_public
 
 Token = str | bool | None
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")

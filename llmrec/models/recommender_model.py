@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llmrec.backbones.catalog_encoder import Reader
 from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.models.affinity import Affinity
@@ -16,7 +17,6 @@ from llmrec.models.history_encoders.protocol import HistoryEncoder
 from llmrec.models.history_encoders.sequence import SequenceEncoder
 from llmrec.models.history_encoders.text import TextEncoder
 from llmrec.models.item_encoder import ItemEncoder
-from llmrec.models.reader import Reader
 
 MIN_TEMPERATURE = 0.01
 

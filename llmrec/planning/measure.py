@@ -16,6 +16,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.hidden_state_cache import LowerStates, StatesFile
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_vector_cache import TextCache
+from llmrec.backbones.token_store import Tokens
 from llmrec.config.jobs.distill import DistillationLosses
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.train import TrainConfig
@@ -25,14 +31,8 @@ from llmrec.data.log import Log
 from llmrec.evaluation.evaluate import queries_of_test
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.ranking import BATCH, queries_at_once
-from llmrec.models.backbone import Backbone
 from llmrec.models.losses import LOGITS_AT_ONCE_GPU
-from llmrec.models.lower_layers import LowerStates, StatesFile
-from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.text_cache import TextCache
-from llmrec.models.tokens import Tokens
-from llmrec.models.transfer import apply_strategy
 from llmrec.planning.cost import NOTHING, Cost, Line, counted, timed, weight_bytes
 from llmrec.planning.steps import Stage, measure_stage
 from llmrec.planning.ways import Way, config_of, lessons

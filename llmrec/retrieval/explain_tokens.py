@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.errors import ConfigError
-from llmrec.models.backbone import Backbone
 from llmrec.retrieval.events import Asked, Item, rows_of, text_of
 from llmrec.retrieval.explanation import TokenPart
 from llmrec.retrieval.item_vectors import ItemVectors

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.data.catalog import LABEL_LENGTH, ItemCatalog
 from llmrec.data.pii import scrubber_of
 from llmrec.errors import BundleError, DataError
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.hub.bundle import Bundle, load_backbone, load_untrained
-from llmrec.models.backbone import Backbone
-from llmrec.models.item_table import ItemTable
 from llmrec.retrieval.events import VERBATIM, Asked, Event, Item, item_of, rows_of, text_of
 from llmrec.retrieval.text_memory import TextMemory
+from llmrec.search.quantized_table import ItemTable
 from llmrec.utils.arrays import Mask
 
 

@@ -25,12 +25,12 @@ from llmrec.drift.stream import Stream
 from llmrec.errors import BundleError, DataError, LlmrecError
 from llmrec.hub.bundle import Bundle
 from llmrec.models.drift.head import DriftHead
-from llmrec.models.topk import Pairs
 from llmrec.retrieval.events import Asked
 from llmrec.retrieval.item_vectors import ItemVectors
 from llmrec.retrieval.state import LiveState
 from llmrec.retrieval.state_file import StateError, read_state, unreadable
 from llmrec.retrieval.users import events_before
+from llmrec.search.topk import Pairs
 from llmrec.utils.arrays import Arrays, Rows
 
 NEUTRAL = DriftConfig(terms=("environment",))

@@ -18,11 +18,11 @@ from llmrec.data.histories import Queries
 from llmrec.drift.mixture import Situation, counts_of, moves_of, recent_of
 from llmrec.models.drift.head import Moves
 from llmrec.models.drift.neighbours import foreign_neighbours
-from llmrec.models.topk import Found, Pairs
 from llmrec.retrieval.beliefs import Beliefs
 from llmrec.retrieval.events import VERBATIM, Asked, Item
 from llmrec.retrieval.item_vectors import ItemVectors
 from llmrec.retrieval.live import Live
+from llmrec.search.topk import Found, Pairs
 from llmrec.utils.arrays import Rows, aranges, with_size
 
 CELLS_AT_ONCE = 1 << 24  # scores of (history, item): 64 MiB in fp32

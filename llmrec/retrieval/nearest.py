@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from llmrec.errors import ConfigError
-from llmrec.models.topk import Found, Pairs, top_k
-from llmrec.retrieval.index import Index
-from llmrec.retrieval.indexes import open_index
 from llmrec.retrieval.item_vectors import ItemVectors
+from llmrec.search.index import Index
+from llmrec.search.open_index import open_index
+from llmrec.search.topk import Found, Pairs, top_k
 
 HEAD = 2  # times k items are asked for, beside those of the history: scores of bytes put some in the wrong order
 

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.jobs.distill import DistillationLosses
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.errors import ConfigError
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.results import Evaluated
-from llmrec.models.backbone import Backbone
 from llmrec.models.knowledge import FEATURES, Knowledge, take_over
 from llmrec.models.losses import FULL_ITEMS
-from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
 from llmrec.training.gathering import read_catalog

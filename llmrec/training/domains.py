@@ -16,6 +16,8 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions
@@ -25,9 +27,7 @@ from llmrec.errors import DataError
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.ranking import sample_queries
 from llmrec.evaluation.results import Evaluated
-from llmrec.models.backbone import Backbone
 from llmrec.models.knowledge import Knowledge
-from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.gathering import read_catalog
 from llmrec.training.task import Task

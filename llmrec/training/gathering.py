@@ -12,8 +12,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, distributed
 
+from llmrec.backbones.catalog_encoder import Reader
 from llmrec.errors import ConfigError
-from llmrec.models.reader import Reader
 from llmrec.utils.arrays import Rows
 
 _alone = False

@@ -11,10 +11,10 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.data.batches import HistoryBatch
-from llmrec.models.backbone import Backbone
 from llmrec.models.losses import full_softmax, sampled_softmax
-from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.gathering import gathered, own_equal_share, read_catalog
 from llmrec.utils.precision import at_least_fp32

@@ -19,9 +19,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from llmrec.backbones.token_store import Tokens
 from llmrec.config.jobs.pretrain import Objective, PretrainConfig, StepsConfig
 from llmrec.errors import ConfigError
-from llmrec.models.tokens import Tokens
 from llmrec.training.checkpoints import (
     Progress,
     load_checkpoint,

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmrec.models.backbone import Backbone
-from llmrec.models.lm_head import LanguageHead
-from llmrec.models.tokens import Tokens
+from llmrec.backbones.lm_head import LanguageHead
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.token_store import Tokens
 from llmrec.training.gathering import equal_share, gathered
 from llmrec.utils.arrays import Rows
 from llmrec.utils.precision import at_least_fp32

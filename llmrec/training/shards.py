@@ -19,9 +19,9 @@ from accelerate import Accelerator
 from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from llmrec.backbones.layers import layer_stack
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.errors import ConfigError
-from llmrec.models.backbone import Backbone
-from llmrec.models.layers import layer_stack
 from llmrec.training.trainer import Trainer
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from llmrec.backbones.catalog_encoder import Reader
 from llmrec.config.checkpoints import CheckpointConfig, Resume
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.split import SplitName
@@ -17,7 +18,6 @@ from llmrec.data.log import Log
 from llmrec.data.splits import VALID, Split, make_split
 from llmrec.evaluation.ranking import sample_queries
 from llmrec.evaluation.results import Protocol
-from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
 from llmrec.training.mechanism import Mechanism

@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_vector_cache import TextCache
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.loading import load_log
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.jobs.runner import run_recipe
-from llmrec.models.backbone import Backbone
-from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.text_cache import TextCache
-from llmrec.models.transfer import apply_strategy
 from llmrec.runs.start import start
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.task import Task, make_task

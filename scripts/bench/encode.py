@@ -26,10 +26,10 @@ from clock import seconds_of, unit_of
 from machine import describe, write_record
 from numpy.typing import NDArray
 
+from llmrec.backbones.linear_kernels import fastest
+from llmrec.backbones.resolve import locate
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig, Reading
-from llmrec.models.backbone import Backbone
-from llmrec.models.fast_linear import fastest
-from llmrec.models.locate import locate
 from llmrec.utils.text import aligned
 
 MAX_TOKENS = 256  # the peer's own limit for MiniLM

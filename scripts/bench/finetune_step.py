@@ -28,18 +28,18 @@ from clock import seconds_of, unit_of
 from machine import describe, write_record
 from torch import Tensor
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_vector_cache import TextCache
 from llmrec.config.backbone import BackboneConfig, LoraConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.data.histories import Histories
 from llmrec.data.loading import load_log
-from llmrec.models.backbone import Backbone
 from llmrec.models.losses import sampled_softmax
-from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.text_cache import TextCache
-from llmrec.models.transfer import apply_strategy
 from llmrec.utils.arrays import Rows
 from llmrec.utils.text import aligned
 

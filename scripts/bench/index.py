@@ -27,10 +27,10 @@ import torch
 from machine import describe, write_record
 from torch import Tensor
 
-from llmrec.models.topk import Found
-from llmrec.retrieval.index import ExactIndex, Index, recall
-from llmrec.retrieval.indexes.faiss_index import FaissIndex
-from llmrec.retrieval.indexes.milvus_index import MilvusIndex
+from llmrec.search.faiss_index import FaissIndex
+from llmrec.search.index import ExactIndex, Index, recall
+from llmrec.search.milvus_index import MilvusIndex
+from llmrec.search.topk import Found
 from llmrec.utils.text import aligned
 
 DIM, K = 128, 10

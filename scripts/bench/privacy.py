@@ -23,6 +23,8 @@ from accelerate import Accelerator
 from machine import describe, write_record
 from torch import Tensor
 
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_vector_cache import TextCache
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.evaluation import EvaluationConfig
@@ -38,8 +40,6 @@ from llmrec.evaluation.intervals import mean_interval
 from llmrec.evaluation.membership import Attack
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.models.backbone import Backbone
-from llmrec.models.text_cache import TextCache
 from llmrec.training.membership import measure_membership
 from llmrec.training.private import spent
 from llmrec.training.task import make_task

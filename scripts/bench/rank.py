@@ -23,9 +23,9 @@ from clock import seconds_of, unit_of
 from machine import describe, write_record
 from torch import Tensor
 
-from llmrec.models.item_table import ItemTable, Precision
-from llmrec.models.topk import Found, top_k
-from llmrec.retrieval.index import recall
+from llmrec.search.index import recall
+from llmrec.search.quantized_table import ItemTable, Precision
+from llmrec.search.topk import Found, top_k
 from llmrec.utils.text import aligned
 
 DIM, K = 128, 100

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import jsonargparse
 import torch
 
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.data.loading import load_log
-from llmrec.models.backbone import Backbone
 
 NAMES = ("packaged:all-MiniLM-L6-v2", "packaged:SmolLM2-135M-Instruct")
 ROUNDS = 3

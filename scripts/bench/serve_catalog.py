@@ -10,6 +10,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.drift import DriftConfig
@@ -19,11 +21,9 @@ from llmrec.data.catalog import ItemCatalog
 from llmrec.data.log import LogFacts
 from llmrec.drift.fitted import FittedDrift
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
-from llmrec.models.backbone import Backbone
 from llmrec.models.drift.head import DriftHead
 from llmrec.models.drift.latent import LatentChain
 from llmrec.models.drift.neighbours import text_neighbours, text_vectors
-from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 
 WORDS = "space robot love war night river mountain garden kitchen cream face hair oil drama comedy horror".split()

@@ -25,6 +25,9 @@ import torch
 from accelerate import Accelerator
 from machine import describe, write_record
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
 from llmrec.config.data import DataConfig
 from llmrec.config.model import ModelConfig
@@ -33,9 +36,6 @@ from llmrec.data.batches import training_windows
 from llmrec.data.histories import make_queries
 from llmrec.data.loading import load_log
 from llmrec.data.splits import VALID, split_by_time
-from llmrec.models.backbone import Backbone
-from llmrec.models.reader import Reader
-from llmrec.models.transfer import apply_strategy
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.task import Task
 from llmrec.training.two_stage import new_model, train

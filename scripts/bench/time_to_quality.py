@@ -29,6 +29,8 @@ from comparison import Row, report
 from torch import Tensor
 from workers import Worker
 
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_vector_cache import TextCache
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.model import ModelConfig
@@ -38,8 +40,6 @@ from llmrec.data.loading import load_log
 from llmrec.data.log import Log
 from llmrec.data.splits import VALID, Split, leave_one_out
 from llmrec.evaluation.ranking import mean_ndcg, sample_queries
-from llmrec.models.backbone import Backbone
-from llmrec.models.text_cache import TextCache
 
 Learner = Literal["recbole", "rectools", "replay", "llmrec", "llmrec with text"]
 OURS = ("llmrec", "llmrec with text")

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from llmrec.backbones.likelihood import Likelihood
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.token_store import Tokens
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.jobs.rerank import PromptConfig
 from llmrec.data.histories import Queries, make_queries
@@ -25,9 +28,6 @@ from llmrec.evaluation.rerank import (
     scores_of,
     target_and_sampled,
 )
-from llmrec.models.backbone import Backbone
-from llmrec.models.likelihood import Likelihood
-from llmrec.models.tokens import Tokens
 
 TITLES = [
     "red oil",

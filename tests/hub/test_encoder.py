@@ -8,12 +8,12 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from llmrec.backbones.pooling import ST_POOLING, pool
 from llmrec.cli import main
 from llmrec.config.backbone import Strategy
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.hub.encoder import save_merged
-from llmrec.models.pooling import ST_POOLING, pool
 
 Make = Callable[..., Bundle]
 TEXTS = ["red hair oil", "a night of love and war in space " * 30, "cream", "x"]

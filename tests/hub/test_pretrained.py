@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from llmrec.backbones.adaptation import apply_strategy, load_lora
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
 from llmrec.errors import BundleError
 from llmrec.hub.pretrained import RECORD, save_pretrained
-from llmrec.models.backbone import Backbone
-from llmrec.models.transfer import apply_strategy, load_lora
 
 TEXTS = ["red hair oil", "a night of love and war in space", "cream"]
 FACTS = {

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.privacy import PrivacyConfig
 from llmrec.errors import ConfigError, DataError
-from llmrec.models.backbone import Backbone
-from llmrec.models.transfer import apply_strategy
 from llmrec.planning.choice import Limits
 from llmrec.planning.compared import compare
 from llmrec.planning.cost import NOTHING, Cost, Line

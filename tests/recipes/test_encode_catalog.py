@@ -23,6 +23,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_vector_cache import Shard, TextCache
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.evaluation import EvaluationConfig
@@ -32,8 +34,6 @@ from llmrec.config.loader import parse_config
 from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError, DataError
-from llmrec.models.backbone import Backbone
-from llmrec.models.text_cache import Shard, TextCache
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "encode_catalog.py"
 TITLES = [f"{number} robot of the {word}" for word in ("night", "river", "garden") for number in range(300)]

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from llmrec import Recommender
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.cli import main as command_line
 from llmrec.config.backbone import BackboneConfig, LoraConfig
 from llmrec.config.data import DataConfig
@@ -28,7 +29,6 @@ from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import ConfigError
 from llmrec.evaluation.deletion_test import Deletion
 from llmrec.hub.bundle import load_backbone, load_bundle
-from llmrec.models.backbone import Backbone
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 YAMLS = sorted((RECIPES / "finetune").glob("*.yaml"))

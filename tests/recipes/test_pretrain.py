@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.evaluation import EvaluationConfig
@@ -24,7 +25,6 @@ from llmrec.config.train import TrainConfig
 from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import BackboneError, BundleError, ConfigError
 from llmrec.hub.bundle import load_bundle
-from llmrec.models.backbone import Backbone
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 YAMLS = sorted((RECIPES / "pretrain").glob("*.yaml"))

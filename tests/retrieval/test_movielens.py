@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from accelerate import Accelerator
 
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.evaluation import EvaluationConfig
@@ -26,7 +27,6 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log, make_log
 from llmrec.hub.bundle import BaseModel, Bundle
-from llmrec.models.backbone import Backbone
 from llmrec.recommender import Recommender
 from llmrec.training.task import make_task
 from llmrec.training.two_stage import fit_model

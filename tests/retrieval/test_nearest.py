@@ -11,9 +11,9 @@ import pytest
 from llmrec.errors import ConfigError
 from llmrec.hub.bundle import Bundle
 from llmrec.recommender import Recommender
-from llmrec.retrieval.index import ExactIndex
-from llmrec.retrieval.indexes.faiss_index import FaissIndex
 from llmrec.retrieval.ranked import Recommendation
+from llmrec.search.faiss_index import FaissIndex
+from llmrec.search.index import ExactIndex
 
 HISTORIES = [[f"i{row}" for row in range(0, 24, 3)], ["i7"], [], [("i1", "2024-01-01"), ({"text": "space love"}, 9)]]
 NEEDS = {"ivf": "faiss", "sq8": "faiss", "hnsw": "faiss", "milvus": "milvus_lite"}

@@ -8,6 +8,8 @@ import torch
 from accelerate import Accelerator
 from scipy import stats
 
+from llmrec.backbones.adaptation import apply_strategy, last_layers
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.jobs.distill import DistillationLosses
@@ -18,9 +20,7 @@ from llmrec.data.batches import training_windows, window_batch
 from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import BackboneError, ConfigError
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.models.backbone import Backbone
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.transfer import apply_strategy, last_layers
 from llmrec.training import distillation
 from llmrec.training.distillation import (
     DistillationObjective,

@@ -17,6 +17,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.lm_head import make_head
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_vector_cache import TextCache
 from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
 from llmrec.config.data import DataConfig
 from llmrec.config.drift import DriftConfig
@@ -32,11 +37,6 @@ from llmrec.evaluation.evaluate import queries_of_test
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.jobs import comparison
 from llmrec.jobs.comparison import Comparison
-from llmrec.models.backbone import Backbone
-from llmrec.models.lm_head import make_head
-from llmrec.models.reader import Reader
-from llmrec.models.text_cache import TextCache
-from llmrec.models.transfer import apply_strategy
 from llmrec.runs.start import start
 from llmrec.training import drift, sharing
 from llmrec.training.checkpoints import trainable_state

@@ -9,6 +9,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.evaluation import EvaluationConfig
@@ -24,8 +26,6 @@ from llmrec.errors import DataError
 from llmrec.evaluation.evaluate import evaluate_split
 from llmrec.evaluation.ranking import Ranking
 from llmrec.evaluation.results import Protocol
-from llmrec.models.backbone import Backbone
-from llmrec.models.transfer import apply_strategy
 from llmrec.training.domains import Domain, Learnt, Schooling, Way, chosen, joined, source_domain, verdict
 from llmrec.training.task import make_task
 

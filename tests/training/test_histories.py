@@ -10,6 +10,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_vector_cache import TextCache
 from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
 from llmrec.config.data import DataConfig
 from llmrec.config.drift import DriftConfig
@@ -25,10 +29,6 @@ from llmrec.data.log import Log, make_log
 from llmrec.data.splits import TEST
 from llmrec.drift.scorers import DriftScorer
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.models.backbone import Backbone
-from llmrec.models.reader import Reader
-from llmrec.models.text_cache import TextCache
-from llmrec.models.transfer import apply_strategy
 from llmrec.training.drift_rows import DriftTask
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.task import Task, make_task

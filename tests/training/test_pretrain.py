@@ -12,6 +12,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.lm_head import make_head
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
 from llmrec.config.checkpoints import CheckpointConfig
 from llmrec.config.data import DataConfig
@@ -20,9 +23,6 @@ from llmrec.data.catalog import ItemCatalog
 from llmrec.data.log import Log
 from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import ConfigError
-from llmrec.models.backbone import Backbone
-from llmrec.models.lm_head import make_head
-from llmrec.models.transfer import apply_strategy
 from llmrec.training.corpus import make_corpus
 from llmrec.training.pretrain import Pretrainer, make_readings, run_of
 from llmrec.training.pretrain_objectives import PretrainObjective

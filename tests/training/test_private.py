@@ -12,6 +12,9 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from torch.nn import functional
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.drift import DriftConfig
@@ -23,10 +26,7 @@ from llmrec.config.train import TrainConfig
 from llmrec.data.batches import HistoryBatch, training_windows, window_batch
 from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import ConfigError
-from llmrec.models.backbone import Backbone
-from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.transfer import apply_strategy
 from llmrec.training.checkpoints import trainable_state
 from llmrec.training.mechanism import Mechanism, draw_noise
 from llmrec.training.objectives import RecommendationObjective

@@ -9,6 +9,8 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
@@ -18,8 +20,6 @@ from llmrec.data.log import Log
 from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import ConfigError
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.models.backbone import Backbone
-from llmrec.models.transfer import apply_strategy
 from llmrec.training.checkpoints import trainable_state
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.task import Task, make_task

@@ -15,11 +15,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from llmrec.backbones.catalog_encoder import Reader
 from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.errors import ConfigError
 from llmrec.models.history_encoders.protocol import BackboneReads
-from llmrec.models.reader import Reader
 from llmrec.utils.precision import at_least_fp32
 
 

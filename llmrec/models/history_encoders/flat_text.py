@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.token_store import Tokens
 from llmrec.config.model import HISTORY, HistoryTextConfig
 from llmrec.errors import ConfigError, DataError
-from llmrec.models.backbone import Backbone
-from llmrec.models.tokens import Tokens
 
 Ids = NDArray[np.int32]
 SHORTEST = 8  # room for items that is worth the name of a history

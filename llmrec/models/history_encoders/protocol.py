@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.data.batches import HistoryBatch
-from llmrec.models.backbone import Backbone
-from llmrec.models.reader import Reader
 
 
 class HistoryEncoder(nn.Module, ABC):

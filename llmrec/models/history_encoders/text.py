@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.token_store import Tokens
 from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.models.history_encoders.flat_text import FlatTexts
 from llmrec.models.history_encoders.protocol import BackboneReads
-from llmrec.models.reader import Reader
-from llmrec.models.tokens import Tokens
 
 
 class TextEncoder(BackboneReads):

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.model import HistoryEncoderName, HistoryTextConfig, ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.errors import ConfigError
-from llmrec.models.backbone import Backbone
-from llmrec.models.reader import Reader
 from llmrec.models.recommender_model import RecommenderModel
 
 TEXTS = ["space robot", "love", "war night river mountain", "garden kitchen", "face cream", "hair oil"]

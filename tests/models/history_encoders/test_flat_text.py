@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.model import HistoryTextConfig
 from llmrec.errors import ConfigError, DataError
-from llmrec.models.backbone import Backbone
 from llmrec.models.history_encoders.flat_text import FlatTexts
 
 TEXTS = ["space robot", "love", "war night river mountain", "garden kitchen"]  # 2, 1, 4 and 2 words of the tiny BERT

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from llmrec.backbones.lm_head import LanguageHead, LanguageTask, make_head
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError
-from llmrec.models.backbone import Backbone
-from llmrec.models.lm_head import LanguageHead, LanguageTask, make_head
 
 
 def load(path: Path) -> Backbone:

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from llmrec.backbones import packing
+from llmrec.backbones import text_backbone as module
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.length_batches import length_batches
+from llmrec.backbones.linear_kernels import Arithmetic
+from llmrec.backbones.packing import PackedModel, packed_rows
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig
-from llmrec.models import backbone as module
-from llmrec.models import packing
-from llmrec.models.backbone import Backbone
-from llmrec.models.fast_linear import Arithmetic
-from llmrec.models.length_batches import length_batches
-from llmrec.models.packing import PackedModel, packed_rows
-from llmrec.models.transfer import apply_strategy
 
 WORDS = ["space", "robot", "love", "war", "night", "river", "mountain", "garden", "kitchen", "cream", "face", "hair"]
 FP32, BF16, FP16 = (Arithmetic(dtype, onednn=False) for dtype in (torch.float32, torch.bfloat16, torch.float16))

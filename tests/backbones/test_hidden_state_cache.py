@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from llmrec.backbones import hidden_state_cache
+from llmrec.backbones import text_backbone as backbone_module
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.hidden_state_cache import LowerStates, StatesFile, frozen_layers
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.token_store import Tokens
 from llmrec.config.backbone import BackboneConfig, LoraConfig
 from llmrec.errors import BackboneError
-from llmrec.models import backbone as backbone_module
-from llmrec.models import lower_layers
-from llmrec.models.backbone import Backbone
-from llmrec.models.lower_layers import LowerStates, StatesFile, frozen_layers
-from llmrec.models.tokens import Tokens
-from llmrec.models.transfer import apply_strategy
 
 TEXTS = ["red garden shoes", "hair oil", "a night of drama, comedy and horror", "love"]
 LAST = BackboneConfig(strategy="last_k", last_k=1)
@@ -83,8 +83,8 @@ def test_what_lies_on_disk_is_taken_and_what_is_not_whole_is_not(
     LowerStates.of(backbone, tokens, cache_dir=tmp_path)
     (file,) = (tmp_path / "layers").iterdir()
     made = []
-    write = lower_layers._write
-    monkeypatch.setattr(lower_layers, "_write", lambda *given: made.append(given[0]) or write(*given))
+    write = hidden_state_cache._write
+    monkeypatch.setattr(hidden_state_cache, "_write", lambda *given: made.append(given[0]) or write(*given))
     with torch.no_grad():  # what trains is not part of what is kept
         next(weight for weight in backbone.parameters() if weight.requires_grad).add_(1.0)
     assert LowerStates.of(backbone, tokens, cache_dir=tmp_path) is not None
@@ -126,7 +126,7 @@ def test_trained_embeddings_leave_nothing_below_them(tiny_bert: Path) -> None:
 
 def test_auto_keeps_what_is_small(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone, tokens = tuned(tiny_bert, LAST)
-    monkeypatch.setattr(lower_layers, "LARGEST", 100)
+    monkeypatch.setattr(hidden_state_cache, "LARGEST", 100)
     assert LowerStates.of(backbone, tokens, cache_dir=tmp_path) is None
     assert LowerStates.of(backbone, tokens, "fp32", tmp_path) is not None
     assert LowerStates.of(backbone, tokens, "none", tmp_path) is None
@@ -137,7 +137,7 @@ def test_a_full_disk_is_told(tiny_bert: Path, tmp_path: Path, monkeypatch: pytes
         raise OSError(28, "No space left on device")
 
     backbone, tokens = tuned(tiny_bert, LAST)
-    monkeypatch.setattr(lower_layers.os, "posix_fallocate", full)
+    monkeypatch.setattr(hidden_state_cache.os, "posix_fallocate", full)
     with pytest.raises(BackboneError, match="No space left on device"):
         LowerStates.of(backbone, tokens, cache_dir=tmp_path)
     assert list((tmp_path / "layers").iterdir()) == []

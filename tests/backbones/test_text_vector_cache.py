@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_vector_cache import HISTORIES, Filled, TextCache, forget_histories
 from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import StorageError
-from llmrec.models.backbone import Backbone
-from llmrec.models.text_cache import HISTORIES, Filled, TextCache, forget_histories
 
 
 @pytest.fixture

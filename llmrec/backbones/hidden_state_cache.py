@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from llmrec.backbones.layers import Entered, last_layers, layer_stack, layers_between
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.token_store import Tokens
 from llmrec.config.backbone import KeptStates
 from llmrec.errors import BackboneError
-from llmrec.models.backbone import Backbone
-from llmrec.models.layers import Entered, last_layers, layer_stack, layers_between
-from llmrec.models.tokens import Tokens
 from llmrec.utils.paths import default_cache_dir
 
 LARGEST = 4 << 30  # bytes of states that `auto` keeps

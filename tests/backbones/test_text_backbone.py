@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError
-from llmrec.models.backbone import Backbone
 
 TEXTS = ["red shoes", "a much longer text about blue shoes and hats", "hats"]
 

@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from llmrec.models.fast_linear import Arithmetic, speed_up
-from llmrec.models.tokens import Tokens
+from llmrec.backbones.linear_kernels import Arithmetic, speed_up
+from llmrec.backbones.token_store import Tokens
 
 ATTENTION = "llmrec_runs"
 TOKENS_AT_ONCE = 2048  # the fastest of 512, 1024 and 2048

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from llmrec.errors import ConfigError
-from llmrec.models.topk import Found
-from llmrec.retrieval.index import check_new, none_found
+from llmrec.search.index import check_new, none_found
+from llmrec.search.topk import Found
 from llmrec.utils.arrays import Mask, Rows
 
 ROW, VECTOR = "row", "vector"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import get_args
 
 from llmrec.errors import ConfigError
-from llmrec.retrieval.index import ExactIndex, Index
-from llmrec.retrieval.indexes.faiss_index import FaissIndex, Kind
-from llmrec.retrieval.indexes.milvus_index import MilvusIndex
+from llmrec.search.faiss_index import FaissIndex, Kind
+from llmrec.search.index import ExactIndex, Index
+from llmrec.search.milvus_index import MilvusIndex
 
 MILVUS = "milvus:"
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from llmrec.errors import ConfigError
-from llmrec.models.item_table import ItemTable, Precision
-from llmrec.models.topk import Found, top_k
+from llmrec.search.quantized_table import ItemTable, Precision
+from llmrec.search.topk import Found, top_k
 from llmrec.utils.arrays import Mask, Rows
 
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmrec.models import item_table, topk
-from llmrec.models.item_table import ItemTable, Precision, lay_out
-from llmrec.models.shortlist import packed, unpacked
-from llmrec.models.topk import Pairs, top_k
+from llmrec.search import quantized_table, topk
+from llmrec.search.quantized_table import ItemTable, Precision, lay_out
+from llmrec.search.topk import Pairs, top_k
+from llmrec.search.topk_buffer import packed, unpacked
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 
@@ -112,7 +112,7 @@ def test_scanned_scores_are_wrong_by_the_slack_at_most(precision: Precision) -> 
 
 @pytest.mark.usefixtures("way")
 def test_without_integer_products_int8_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(item_table, "has_integer_products", lambda: False)
+    monkeypatch.setattr(quantized_table, "has_integer_products", lambda: False)
     items, queries = whole(0, 900, 8), whole(1, 4, 8)
     found = top_k(ItemTable.of(items, "int8"), queries, 5)
     assert (found.score.tolist(), found.item.tolist()) == by_sorting(queries @ items.T, 5)

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmrec.errors import ConfigError
-from llmrec.models.topk import Found
-from llmrec.retrieval.index import allows, check_new, none_found
+from llmrec.search.index import allows, check_new, none_found
+from llmrec.search.topk import Found
 from llmrec.utils.arrays import Mask, Rows
 
 Kind = Literal["ivf", "sq8", "hnsw"]

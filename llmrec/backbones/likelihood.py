@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmrec.backbones.length_batches import length_batches
+from llmrec.backbones.lm_head import LanguageHead
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.token_store import Tokens
 from llmrec.errors import BackboneError
-from llmrec.models.backbone import Backbone
-from llmrec.models.length_batches import length_batches
-from llmrec.models.lm_head import LanguageHead
-from llmrec.models.tokens import Tokens
 
 TOKENS_AT_ONCE = 512  # of the lines; logits over the vocabulary are (TOKENS_AT_ONCE, V)
 Ids = NDArray[np.int64]

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrec.models.length_batches import length_batches
+from llmrec.backbones.length_batches import length_batches
 
 
 def padded(batches: list[np.ndarray], lengths: np.ndarray) -> list[int]:

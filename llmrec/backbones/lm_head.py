@@ -14,9 +14,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from llmrec.backbones.resolve import WEIGHTS, locate
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.errors import BackboneError
-from llmrec.models.backbone import Backbone
-from llmrec.models.locate import WEIGHTS, locate
 
 LanguageTask = Literal["mlm", "clm"]
 

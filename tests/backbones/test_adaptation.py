@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from llmrec.backbones.adaptation import apply_strategy, load_lora
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
 from llmrec.errors import BackboneError
-from llmrec.models.backbone import Backbone
-from llmrec.models.transfer import apply_strategy, load_lora
 
 
 def adapted(path: Path, strategy: Strategy, **changes: object) -> tuple[Backbone, int, int]:
@@ -120,7 +120,7 @@ def test_last_k_of_a_decoder_is_its_top_layers_and_the_last_norm(tiny_gpt2: Path
 def test_shared_layers_are_refused() -> None:
     from transformers import AlbertConfig, AlbertModel
 
-    from llmrec.models.transfer import last_layers
+    from llmrec.backbones.adaptation import last_layers
 
     shared = AlbertModel(
         AlbertConfig(

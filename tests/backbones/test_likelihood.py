@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from llmrec.backbones import likelihood as module
+from llmrec.backbones.likelihood import Likelihood
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError
-from llmrec.models import likelihood as module
-from llmrec.models.backbone import Backbone
-from llmrec.models.likelihood import Likelihood
 
 TEXTS = ["red shoes", "a much longer text about love and war in space", "x", "night\nriver", *["hair oil"] * 20]
 

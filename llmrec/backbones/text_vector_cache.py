@@ -28,8 +28,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from llmrec.models.backbone import Backbone
-from llmrec.models.tokens import Tokens
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.token_store import Tokens
 from llmrec.utils.atomic_files import publish, room_for
 from llmrec.utils.paths import default_cache_dir
 from llmrec.utils.run_logging import phase

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmrec.backbones.gguf import unpacked
 from llmrec.errors import BackboneError
-from llmrec.models.gguf import unpacked
 
 PACKAGED_PREFIX = "packaged:"
 # Of `from_pretrained`. Where this is left open transformers asks at the terminal whether to run a repository's code,
@@ -55,7 +55,7 @@ class Location:
 def locate(name: str, hub_id: str | None = None) -> Location:
     """Resolve `name` (folder, GGUF file, `packaged:` name or hub id) without touching the network.
 
-    A GGUF file is unpacked into the cache, see `llmrec.models.gguf`.
+    A GGUF file is unpacked into the cache, see `llmrec.backbones.gguf`.
 
     Raises:
         BackboneError: an unknown packaged name, a package that is not installed, a path that does not exist, or a GGUF

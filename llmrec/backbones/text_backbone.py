@@ -23,15 +23,15 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
+from llmrec.backbones.layers import Entered, keep_first_layers
+from llmrec.backbones.length_batches import length_batches
+from llmrec.backbones.linear_kernels import OF_A_GPU, Arithmetic, fastest
+from llmrec.backbones.packing import PackedModel, copy_in
+from llmrec.backbones.pooling import choose_pooling, pool
+from llmrec.backbones.resolve import UNTRUSTED, WEIGHTS, locate
+from llmrec.backbones.token_store import Tokens
 from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError
-from llmrec.models.fast_linear import OF_A_GPU, Arithmetic, fastest
-from llmrec.models.layers import Entered, keep_first_layers
-from llmrec.models.length_batches import length_batches
-from llmrec.models.locate import UNTRUSTED, WEIGHTS, locate
-from llmrec.models.packing import PackedModel, copy_in
-from llmrec.models.pooling import choose_pooling, pool
-from llmrec.models.tokens import Tokens
 from llmrec.utils.precision import at_least_fp32
 
 Parts = Iterator[tuple[NDArray[np.int64], Tensor]]  # rows, and their vectors

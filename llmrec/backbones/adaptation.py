@@ -16,10 +16,10 @@ from typing import Any
 
 from torch import nn
 
+from llmrec.backbones.layers import last_layers
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig
 from llmrec.errors import BackboneError
-from llmrec.models.backbone import Backbone
-from llmrec.models.layers import last_layers
 
 BYTES_PER_TRAINED = 16  # weight, gradient and Adam's two moments, fp32
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from llmrec.backbones.token_store import Tokens
 from llmrec.errors import BackboneError
-from llmrec.models.tokens import Tokens
 
 TEXTS = ["red shoes", "", "a much longer text about love and war in space", "hats"]
 

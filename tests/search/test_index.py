@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from llmrec.errors import ConfigError
-from llmrec.retrieval.index import ExactIndex, Index, recall
-from llmrec.retrieval.indexes import open_index
-from llmrec.retrieval.indexes.faiss_index import FaissIndex
-from llmrec.retrieval.indexes.milvus_index import MilvusIndex
+from llmrec.search.faiss_index import FaissIndex
+from llmrec.search.index import ExactIndex, Index, recall
+from llmrec.search.milvus_index import MilvusIndex
+from llmrec.search.open_index import open_index
 
 DIM = 8
 VECTORS = torch.randn(600, DIM, generator=torch.Generator().manual_seed(0))

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from llmrec.backbones.gguf import unpacked
+from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError
-from llmrec.models.backbone import Backbone
-from llmrec.models.gguf import unpacked
 
 gguf = pytest.importorskip("gguf", reason="needs the package gguf (extra: gguf)")
 SENTENCE = "The river flows from the mountains to the sea, and the people who live along it drink its water."

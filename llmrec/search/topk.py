@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from llmrec.models.item_table import ItemTable
-from llmrec.models.shortlist import ShortList, packed, places_above, unpacked
+from llmrec.search.quantized_table import ItemTable
+from llmrec.search.topk_buffer import ShortList, packed, places_above, unpacked
 
 QUERIES_AT_ONCE = 512
 CELLS = 1 << 17  # scores at once in a scan: a quarter of a core's cache

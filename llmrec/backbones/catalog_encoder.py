@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmrec.models.backbone import Backbone
-from llmrec.models.lower_layers import LowerStates
-from llmrec.models.text_cache import TextCache
-from llmrec.models.tokens import Tokens
+from llmrec.backbones.hidden_state_cache import LowerStates
+from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_vector_cache import TextCache
+from llmrec.backbones.token_store import Tokens
 
 
 @dataclass(frozen=True)

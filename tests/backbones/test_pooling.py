@@ -2,7 +2,7 @@
 
 import torch
 
-from llmrec.models.pooling import pool
+from llmrec.backbones.pooling import pool
 
 
 def test_pooling_by_hand() -> None:
