@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from llmrec.config.model import ModelConfig
-from llmrec.models.text_match import TextMatch
+from llmrec.models.text_similarity import TextMatch
 
 
 def whitening(vectors: Tensor, dim: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:

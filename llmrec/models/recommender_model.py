@@ -11,11 +11,11 @@ from torch.nn import functional
 from llmrec.backbones.catalog_encoder import Reader
 from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
-from llmrec.models.affinity import Affinity
-from llmrec.models.history_encoders.backbone import BackboneEncoder
+from llmrec.models.history_encoders.backbone_encoder import BackboneEncoder
 from llmrec.models.history_encoders.protocol import HistoryEncoder
-from llmrec.models.history_encoders.sequence import SequenceEncoder
-from llmrec.models.history_encoders.text import TextEncoder
+from llmrec.models.history_encoders.sequence_encoder import SequenceEncoder
+from llmrec.models.history_encoders.text_encoder import TextEncoder
+from llmrec.models.item_affinity import Affinity
 from llmrec.models.item_encoder import ItemEncoder
 
 MIN_TEMPERATURE = 0.01

@@ -18,7 +18,7 @@ from torch import Tensor
 from llmrec.data.histories import Queries
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.text_match import TextMatch
+from llmrec.models.text_similarity import TextMatch
 from llmrec.utils.arrays import Mask, Rows
 
 BATCH = 256

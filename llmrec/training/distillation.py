@@ -23,9 +23,9 @@ from llmrec.data.batches import HistoryBatch
 from llmrec.errors import ConfigError
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.results import Evaluated
-from llmrec.models.knowledge import FEATURES, Knowledge, take_over
 from llmrec.models.losses import FULL_ITEMS
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.models.weight_transfer import FEATURES, Knowledge, take_over
 from llmrec.training.checkpoints import Progress
 from llmrec.training.gathering import read_catalog
 from llmrec.training.objectives import Objective, read_live

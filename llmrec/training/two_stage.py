@@ -23,8 +23,8 @@ from llmrec.data.splits import Split
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.ranking import Ranking, Scorer
-from llmrec.models.knowledge import Knowledge, take_over
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.models.weight_transfer import Knowledge, take_over
 from llmrec.training.calibration import choose_match, new_item_logits, novelty_of
 from llmrec.training.checkpoints import Progress
 from llmrec.training.gathering import shards_wanted

@@ -19,7 +19,7 @@ from llmrec.data.splits import VALID, Split, split_by_time
 from llmrec.data.synthetic_log import planted_world
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.text_match import TextMatch
+from llmrec.models.text_similarity import TextMatch
 from llmrec.training.calibration import choose_match, new_item_logits, novelty_of, shift_to_mean
 from llmrec.training.task import make_task
 from llmrec.training.two_stage import calibrate, fit_model

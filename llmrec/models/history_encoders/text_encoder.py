@@ -15,7 +15,7 @@ from llmrec.backbones.catalog_encoder import Reader
 from llmrec.backbones.token_store import Tokens
 from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
-from llmrec.models.history_encoders.flat_text import FlatTexts
+from llmrec.models.history_encoders.history_texts import FlatTexts
 from llmrec.models.history_encoders.protocol import BackboneReads
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from llmrec.config.model import ModelConfig
-from llmrec.models.affinity import Affinity
+from llmrec.models.item_affinity import Affinity
 from llmrec.models.item_encoder import ItemEncoder
 
 

@@ -7,7 +7,7 @@ import torch
 
 from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
-from llmrec.models.history_encoders.sequence import SequenceEncoder
+from llmrec.models.history_encoders.sequence_encoder import SequenceEncoder
 
 CONFIG = ModelConfig(dim=16, layers=2, heads=2, max_history=6, dropout=0.0)
 

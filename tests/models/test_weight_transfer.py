@@ -7,8 +7,8 @@ import torch
 
 from llmrec.config.model import ModelConfig
 from llmrec.errors import ConfigError
-from llmrec.models.knowledge import Knowledge, take_over
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.models.weight_transfer import Knowledge, take_over
 
 CONFIG = ModelConfig(dim=8, layers=1, heads=2, max_history=5)
 

@@ -13,7 +13,7 @@ from llmrec.data.synthetic_log import planted_world
 from llmrec.evaluation.baselines.nearest_text import NearestText, NearestTextSettings
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.text_match import TextMatch
+from llmrec.models.text_similarity import TextMatch
 
 MODEL = ModelConfig(dim=8, layers=1, heads=2, max_history=50)
 N_ITEMS = 40

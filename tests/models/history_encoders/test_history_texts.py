@@ -10,7 +10,7 @@ from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.model import HistoryTextConfig
 from llmrec.errors import ConfigError, DataError
-from llmrec.models.history_encoders.flat_text import FlatTexts
+from llmrec.models.history_encoders.history_texts import FlatTexts
 
 TEXTS = ["space robot", "love", "war night river mountain", "garden kitchen"]  # 2, 1, 4 and 2 words of the tiny BERT
 

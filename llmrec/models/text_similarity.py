@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmrec.models.affinity import recency_weights
+from llmrec.models.item_affinity import recency_weights
 
 
 class TextMatch(nn.Module):
