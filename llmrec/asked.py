@@ -15,8 +15,8 @@ from llmrec.config.split import SplitName
 from llmrec.data.log import Log
 from llmrec.data.splits import make_split
 from llmrec.data.timestamps import iso
+from llmrec.drift.user_profile import UserDrift, user_drift
 from llmrec.errors import ConfigError
-from llmrec.evaluation.drift_user import UserDrift, user_drift
 from llmrec.hub.bundle import Bundle, load_bundle
 from llmrec.hub.share import bundle_folder
 from llmrec.recommender import Recommender

@@ -19,7 +19,7 @@ from llmrec.backbones.text_vector_cache import TextCache
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.loading import load_log
 from llmrec.drift.fitted import FittedDrift
-from llmrec.evaluation.drift import portrait
+from llmrec.drift.profile import portrait
 from llmrec.evaluation.evaluate import make_report
 from llmrec.explained import faithfulness
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle

@@ -268,9 +268,9 @@ def add_drift() -> Callable[..., Bundle]:
     from llmrec.backbones.text_backbone import Backbone
     from llmrec.config.drift import DriftConfig
     from llmrec.drift.fitted import FittedDrift
-    from llmrec.models.drift.head import DriftHead
-    from llmrec.models.drift.latent import LatentChain
-    from llmrec.models.drift.neighbours import text_vectors
+    from llmrec.drift.head import DriftHead
+    from llmrec.drift.terms.chain import LatentChain
+    from llmrec.drift.text_neighbors import text_vectors
 
     def add(bundle: Bundle, **settings: object) -> Bundle:
         text, chain = None, None

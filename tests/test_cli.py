@@ -19,10 +19,10 @@ from llmrec.config.data import DataConfig
 from llmrec.config.drift import DriftConfig
 from llmrec.data.log import Log
 from llmrec.drift.fitted import FittedDrift
+from llmrec.drift.head import DriftHead
+from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.text_neighbors import text_vectors
 from llmrec.hub.bundle import Bundle, save_bundle
-from llmrec.models.drift.head import DriftHead
-from llmrec.models.drift.latent import LatentChain
-from llmrec.models.drift.neighbours import text_vectors
 from llmrec.recommender import Recommender
 
 

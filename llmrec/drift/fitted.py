@@ -26,10 +26,10 @@ from torch.nn import functional
 from llmrec.config.drift import DriftConfig
 from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import Split
+from llmrec.drift.fit_head import Fit
+from llmrec.drift.head import DriftHead
 from llmrec.drift.stream import ChainTables, Stream
-from llmrec.models.drift.head import DriftHead
-from llmrec.models.drift.neighbours import extended_neighbours, text_neighbours
-from llmrec.training.drift import Fit
+from llmrec.drift.text_neighbors import extended_neighbours, text_neighbours
 from llmrec.utils.arrays import Arrays, with_size
 
 

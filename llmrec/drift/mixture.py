@@ -11,9 +11,9 @@ from torch import Tensor
 
 from llmrec.config.drift import MAX_HISTORY
 from llmrec.data.histories import Queries
+from llmrec.drift.head import DriftHead, Moves, Recent
 from llmrec.drift.stream import ChainTables, Stream, World
-from llmrec.models.drift.head import DriftHead, Moves, Recent
-from llmrec.models.drift.neighbours import chance_of_foreign
+from llmrec.drift.text_neighbors import chance_of_foreign
 from llmrec.utils.units import DAY
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from llmrec.data.histories import Queries
+from llmrec.drift.head import DriftHead, Recent
 from llmrec.drift.mixture import chained_of, moved_of, parts_of, recent_of
 from llmrec.drift.stream import DAILY, Stream, World
 from llmrec.evaluation.ranking import Scorer
-from llmrec.models.drift.head import DriftHead, Recent
 from llmrec.utils.arrays import Rows
 
 

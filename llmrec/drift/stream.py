@@ -20,11 +20,11 @@ from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import Split
-from llmrec.models.drift.environment import Environment
-from llmrec.models.drift.head import Recent
-from llmrec.models.drift.latent import LatentChain
-from llmrec.models.drift.neighbours import text_neighbours
-from llmrec.models.drift.transitions import Transitions, TransitionSettings
+from llmrec.drift.head import Recent
+from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.terms.environment import Environment
+from llmrec.drift.terms.transitions import Transitions, TransitionSettings
+from llmrec.drift.text_neighbors import text_neighbours
 from llmrec.utils.arrays import Arrays, Rows
 from llmrec.utils.units import DAY
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from llmrec.config.drift import DriftConfig
 from llmrec.drift.fitted import FittedDrift
+from llmrec.drift.head import DriftHead
+from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.text_neighbors import neighbours_of
 from llmrec.hub.layout import LAYOUT, own_file
-from llmrec.models.drift.head import DriftHead
-from llmrec.models.drift.latent import LatentChain
-from llmrec.models.drift.neighbours import neighbours_of
 
 HEAD = "head."
 COLUMN, CHANCE = "near.column", "near.chance"

@@ -17,6 +17,7 @@ from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries
+from llmrec.drift.fit_head import Fit
 from llmrec.evaluation.baselines import BASELINES, BaselineTask, Tuning, fit_baselines
 from llmrec.evaluation.evaluate import evaluate_split, queries_of_test
 from llmrec.evaluation.model_scorer import ModelScorer
@@ -25,7 +26,6 @@ from llmrec.evaluation.results import Evaluated
 from llmrec.evaluation.slices import make_slices
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
-from llmrec.training.drift import Fit
 from llmrec.training.drift_rows import DriftTask, drift_rows
 from llmrec.training.membership import measure_membership
 from llmrec.training.private import spent

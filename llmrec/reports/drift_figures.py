@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmrec.evaluation.drift import Decay, Periods, Portrait, Shares, States
-from llmrec.evaluation.drift_measures import Numbers
+from llmrec.drift.interest_metrics import Numbers
+from llmrec.drift.profile import Decay, Periods, Portrait, Shares, States
 from llmrec.utils.text import cut, spoken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from llmrec.evaluation.drift_user import UserDrift
+    from llmrec.drift.user_profile import UserDrift
 
 _MUTED = ("#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#882255", "#44AA99", "#AA4499")
 _OTHERS, _BLUE, _ORANGE, _GREEN = "#DDDDDD", "#0072B2", "#D55E00", "#009E73"

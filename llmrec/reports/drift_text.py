@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from llmrec.config.drift import FOREVER
-from llmrec.evaluation.drift import Decay, Periods, Portrait, Shares, States
-from llmrec.evaluation.drift_user import AHEAD_DAYS, Interest, UserDrift
+from llmrec.drift.profile import Decay, Periods, Portrait, Shares, States
+from llmrec.drift.user_profile import AHEAD_DAYS, Interest, UserDrift
 from llmrec.utils.text import aligned, cut, spoken
 from llmrec.utils.units import DAY
 

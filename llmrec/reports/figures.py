@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmrec.evaluation.drift import Portrait
+from llmrec.drift.profile import Portrait
 from llmrec.evaluation.results import Report, Row
 from llmrec.reports.drift_figures import draw_portrait
 from llmrec.reports.report_text import ranked_models

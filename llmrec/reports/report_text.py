@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from llmrec.drift.profile import Portrait
 from llmrec.evaluation.deletion_test import Deletion
-from llmrec.evaluation.drift import Portrait
 from llmrec.evaluation.results import Comparison, Report, Row
 from llmrec.reports.drift_text import drift_section, learnt_lines
 from llmrec.reports.faithfulness_text import faithfulness_section

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmrec.drift.markov_chain import N_POWERS, TICKS_PER_DAY, carry, ticks
 from llmrec.drift.stream import ChainTables
-from llmrec.models.drift.chain import N_POWERS, TICKS_PER_DAY, carry, ticks
 from llmrec.utils.arrays import Rows, aranges
 from llmrec.utils.units import DAY
 

@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmrec.data.histories import Histories, Queries
+from llmrec.drift.markov_chain import carry, ticks
 from llmrec.drift.mixture import Situation
 from llmrec.errors import DataError
-from llmrec.models.drift.chain import carry, ticks
 from llmrec.retrieval.events import VERBATIM, Asked, Item, rows_of, text_of
 from llmrec.retrieval.explanation import Part, Term
 from llmrec.retrieval.item_vectors import ItemVectors

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from llmrec.data.interactions import Interactions
-from llmrec.evaluation.drift_user import lately_days, people_who_went
-from llmrec.models.drift.transitions import NOBODY
+from llmrec.drift.terms.transitions import NOBODY
+from llmrec.drift.user_profile import lately_days, people_who_went
 from llmrec.retrieval.events import VERBATIM, Asked, Item
 from llmrec.retrieval.explain import Asking, parts_of, summands
 from llmrec.retrieval.explain_tokens import token_parts

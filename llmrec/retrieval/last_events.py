@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from llmrec.data.histories import Histories, Queries
-from llmrec.models.drift.transitions import NOBODY
+from llmrec.drift.terms.transitions import NOBODY
 from llmrec.utils.arrays import NEVER, Rows
 
 

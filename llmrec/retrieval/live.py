@@ -21,10 +21,10 @@ from llmrec.data.loading import load_log
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import UserNames
 from llmrec.drift.fitted import FittedDrift
+from llmrec.drift.head import DriftHead
 from llmrec.drift.stream import Stream
 from llmrec.errors import BundleError, DataError, LlmrecError
 from llmrec.hub.bundle import Bundle
-from llmrec.models.drift.head import DriftHead
 from llmrec.retrieval.events import Asked
 from llmrec.retrieval.item_vectors import ItemVectors
 from llmrec.retrieval.state import LiveState

@@ -15,9 +15,9 @@ from scipy import sparse
 from torch import Tensor
 
 from llmrec.data.histories import Queries
+from llmrec.drift.head import Moves
 from llmrec.drift.mixture import Situation, counts_of, moves_of, recent_of
-from llmrec.models.drift.head import Moves
-from llmrec.models.drift.neighbours import foreign_neighbours
+from llmrec.drift.text_neighbors import foreign_neighbours
 from llmrec.retrieval.beliefs import Beliefs
 from llmrec.retrieval.events import VERBATIM, Asked, Item
 from llmrec.retrieval.item_vectors import ItemVectors

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from llmrec.config.drift import MAX_HISTORY
 from llmrec.data.histories import Queries
+from llmrec.drift.head import DriftHead, Recent
 from llmrec.drift.mixture import parts_of, recent_of
 from llmrec.drift.stream import Stream, World
+from llmrec.drift.terms.environment import Environment
+from llmrec.drift.terms.transitions import NOBODY, Transitions
 from llmrec.errors import DataError
-from llmrec.models.drift.environment import Environment
-from llmrec.models.drift.head import DriftHead, Recent
-from llmrec.models.drift.transitions import NOBODY, Transitions
 from llmrec.retrieval.beliefs import Beliefs
 from llmrec.retrieval.counted import Counted
 from llmrec.retrieval.last_events import LastEvents

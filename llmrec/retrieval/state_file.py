@@ -14,9 +14,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from llmrec.drift.head import DriftHead
 from llmrec.drift.stream import Stream
 from llmrec.errors import LlmrecError
-from llmrec.models.drift.head import DriftHead
 from llmrec.utils.arrays import Arrays
 
 FORMAT = "live state 2"

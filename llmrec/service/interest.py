@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec.evaluation.drift import state_titles
+from llmrec.drift.profile import state_titles
 from llmrec.recommender import Recommender
 from llmrec.retrieval.events import History, Time, read_histories
 from llmrec.retrieval.mixture import situations

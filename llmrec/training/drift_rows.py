@@ -15,12 +15,12 @@ from torch import Tensor
 from llmrec.config.drift import FOREVER, DriftConfig, DriftTerm
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import VALID
+from llmrec.drift.fit_chain import fit_chain
+from llmrec.drift.fit_head import MOST_SCORES, Fit, Judged, fit_drift
 from llmrec.drift.scorers import DriftScorer, TermScorer
 from llmrec.drift.stream import DAILY, FROZEN, ChainTables, Stream
+from llmrec.drift.text_neighbors import text_vectors
 from llmrec.evaluation.ranking import Scorer
-from llmrec.models.drift.neighbours import text_vectors
-from llmrec.training.chain import fit_chain
-from llmrec.training.drift import MOST_SCORES, Fit, Judged, fit_drift
 from llmrec.training.task import Task
 
 CONTROL: tuple[DriftTerm, ...] = ("interest", "environment", "transitions")

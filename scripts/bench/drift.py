@@ -27,12 +27,12 @@ from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.loading import load_log
 from llmrec.data.splits import TEST, Split, split_by_time
+from llmrec.drift.head import DriftHead
 from llmrec.drift.scorers import DriftScorer
 from llmrec.drift.stream import ChainTables, Stream
+from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.text_neighbors import text_vectors
 from llmrec.evaluation.ranking import Scorer, rank_queries, sample_queries
-from llmrec.models.drift.head import DriftHead
-from llmrec.models.drift.latent import LatentChain
-from llmrec.models.drift.neighbours import text_vectors
 from llmrec.retrieval.state import LiveState
 from llmrec.utils.arrays import Rows
 from llmrec.utils.units import DAY

@@ -20,10 +20,10 @@ from llmrec.config.model import ModelConfig
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.log import LogFacts
 from llmrec.drift.fitted import FittedDrift
+from llmrec.drift.head import DriftHead
+from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.text_neighbors import text_neighbours, text_vectors
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
-from llmrec.models.drift.head import DriftHead
-from llmrec.models.drift.latent import LatentChain
-from llmrec.models.drift.neighbours import text_neighbours, text_vectors
 from llmrec.models.recommender_model import RecommenderModel
 
 WORDS = "space robot love war night river mountain garden kitchen cream face hair oil drama comedy horror".split()

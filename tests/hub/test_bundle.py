@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 
 from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig, Strategy
+from llmrec.drift.text_neighbors import text_vectors
 from llmrec.errors import BundleError
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.hub.bundle import BaseModel, Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.hub.layout import LAYOUT, digests, replacing
-from llmrec.models.drift.neighbours import text_vectors
 from llmrec.recommender import Recommender
 
 Make = Callable[..., Bundle]

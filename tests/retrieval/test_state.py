@@ -16,15 +16,15 @@ from torch import Tensor
 from llmrec.config.drift import MAX_HISTORY, DriftConfig
 from llmrec.data.histories import Histories, Queries
 from llmrec.data.interactions import Interactions
+from llmrec.drift.head import DriftHead
 from llmrec.drift.mixture import recent_of
 from llmrec.drift.scorers import DriftScorer
 from llmrec.drift.stream import ChainTables, Stream
+from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.terms.environment import Environment
+from llmrec.drift.terms.transitions import Transitions
+from llmrec.drift.text_neighbors import text_neighbours, text_vectors
 from llmrec.errors import DataError
-from llmrec.models.drift.environment import Environment
-from llmrec.models.drift.head import DriftHead
-from llmrec.models.drift.latent import LatentChain
-from llmrec.models.drift.neighbours import text_neighbours, text_vectors
-from llmrec.models.drift.transitions import Transitions
 from llmrec.retrieval.counted import MOST_WAITING
 from llmrec.retrieval.state import END_OF_TIME, LiveState
 from llmrec.retrieval.state_file import StateError

@@ -32,13 +32,14 @@ from llmrec.config.jobs.pretrain import ContrastConfig, Objective, PretrainConfi
 from llmrec.config.model import HistoryTextConfig, ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.synthetic_log import planted_world
+from llmrec.drift import fit_head
 from llmrec.evaluation import ranking
 from llmrec.evaluation.evaluate import queries_of_test
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.jobs import comparison
 from llmrec.jobs.comparison import Comparison
 from llmrec.runs.start import start
-from llmrec.training import drift, sharing
+from llmrec.training import sharing
 from llmrec.training.checkpoints import trainable_state
 from llmrec.training.corpus import make_corpus
 from llmrec.training.distillation import distil
@@ -308,7 +309,7 @@ def counted(path: Path, folder: Path) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "BATCH", 8)
         patch.setattr(sharing, "BATCH", 8)
-        patch.setattr(drift, "QUERIES_AT_ONCE", 8)
+        patch.setattr(fit_head, "QUERIES_AT_ONCE", 8)
         tally(Backbone, "encode", lambda _, tokens, *__: {"texts read": len(tokens)})
         tally(ModelScorer, "scores", lambda _, queries, *__: {"queries": len(queries)})
         tally(comparison, "fit_baselines", lambda names, *_: {f"fit of {name}": 1 for name in names})

@@ -15,16 +15,16 @@ from torch import Tensor
 from llmrec.config.drift import FOREVER, DriftConfig, DriftTerm
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import TEST, VALID
+from llmrec.drift.fit_chain import cluster_centres, fit_chain
+from llmrec.drift.fit_head import Fit, Judged, fit_drift
 from llmrec.drift.mixture import moves_of, recent_of
 from llmrec.drift.scorers import DriftScorer
 from llmrec.drift.stream import DAILY, ChainTables, Stream
+from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.text_neighbors import text_vectors
 from llmrec.evaluation.intervals import Difference, paired_difference
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import rank_queries
-from llmrec.models.drift.latent import LatentChain
-from llmrec.models.drift.neighbours import text_vectors
-from llmrec.training.chain import cluster_centres, fit_chain
-from llmrec.training.drift import Fit, Judged, fit_drift
 from llmrec.utils.arrays import EPS
 from tests.data.drifting_log import DriftingWorld, Habit, drifting_world
 

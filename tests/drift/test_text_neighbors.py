@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec.models.drift.neighbours import (
+from llmrec.drift.text_neighbors import (
     TEMPERATURE,
     chance_of_foreign,
     extended_neighbours,

@@ -21,8 +21,8 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from llmrec.config.drift import DriftConfig
-from llmrec.models.drift.interest import Interest
-from llmrec.models.drift.latent import LatentChain
+from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.terms.interest import Interest
 from llmrec.utils.arrays import EPS
 
 START_KAPPA = 2.0

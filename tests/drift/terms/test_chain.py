@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from llmrec.models.drift.chain import TICKS_PER_DAY
-from llmrec.models.drift.latent import LatentChain
+from llmrec.drift.markov_chain import TICKS_PER_DAY
+from llmrec.drift.terms.chain import LatentChain
 
 N_STATES, DIM = 4, 6
 Moments = list[list[int]]

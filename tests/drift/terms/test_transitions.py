@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from llmrec.models.drift.transitions import Transitions, TransitionSettings
+from llmrec.drift.terms.transitions import Transitions, TransitionSettings
 from llmrec.utils.units import DAY
 
 N_ITEMS, N_USERS = 8, 3

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from llmrec.config.drift import DriftTerm
 from llmrec.data.histories import Queries
+from llmrec.drift.head import DriftHead, Recent
 from llmrec.drift.mixture import counts_of, moves_of, parts_of, recent_of
 from llmrec.drift.stream import DAILY, Stream, World
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import Scorer, masked_items, sample_queries
-from llmrec.models.drift.head import DriftHead, Recent
 from llmrec.models.losses import columns_of
 from llmrec.utils.arrays import Rows
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmrec.models.drift.chain import MarkovChain, carry, ticks
+from llmrec.drift.markov_chain import MarkovChain, carry, ticks
 
 MOVES_PER_DAY = 1 / 240, 1 / 20  # lambda of the slow and of the fast belief to start with
 GAIN = 0.15, 0.5  # g of the two, to start with

@@ -6,8 +6,8 @@ import torch
 from scipy import sparse
 
 from llmrec.config.drift import DriftConfig
-from llmrec.models.drift.chain import markov_update
-from llmrec.models.drift.head import N_CONTEXT, DriftHead, Moves, Recent
+from llmrec.drift.head import N_CONTEXT, DriftHead, Moves, Recent
+from llmrec.drift.markov_chain import markov_update
 from llmrec.utils.arrays import EPS
 
 N_ITEMS, N_STATES = 5, 3

@@ -11,13 +11,13 @@ from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, Split, split_by_time
+from llmrec.drift.head import DriftHead
 from llmrec.drift.mixture import recent_of
 from llmrec.drift.scorers import DriftScorer, TermScorer
 from llmrec.drift.stream import DAILY, FROZEN, ChainTables, Stream
+from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.text_neighbors import text_vectors
 from llmrec.evaluation.ranking import Scorer
-from llmrec.models.drift.head import DriftHead
-from llmrec.models.drift.latent import LatentChain
-from llmrec.models.drift.neighbours import text_vectors
 from llmrec.utils.units import DAY
 
 N_USERS, N_ITEMS = 12, 9

@@ -12,8 +12,8 @@ import torch
 
 from llmrec.config.drift import MAX_HISTORY
 from llmrec.data.histories import Histories
-from llmrec.drift.stream import ChainTables, Stream
-from llmrec.evaluation.drift_measures import (
+from llmrec.drift.head import N_CONTEXT, DriftHead, Recent
+from llmrec.drift.interest_metrics import (
     Numbers,
     alike_order,
     divergence,
@@ -23,7 +23,7 @@ from llmrec.evaluation.drift_measures import (
     shuffled_divergence,
     similarity_by_lag,
 )
-from llmrec.models.drift.head import N_CONTEXT, DriftHead, Recent
+from llmrec.drift.stream import ChainTables, Stream
 from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase
 from llmrec.utils.units import DAY

@@ -12,14 +12,14 @@ from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, VALID, Split, split_by_time
+from llmrec.drift import fit_head
+from llmrec.drift.fit_chain import fit_chain
+from llmrec.drift.fit_head import Fit, Judged, fit_drift, surprise, watch
+from llmrec.drift.head import DriftHead
 from llmrec.drift.scorers import DriftScorer
 from llmrec.drift.stream import ChainTables, Stream
+from llmrec.drift.text_neighbors import text_vectors
 from llmrec.evaluation.ranking import mean_ndcg
-from llmrec.models.drift.head import DriftHead
-from llmrec.models.drift.neighbours import text_vectors
-from llmrec.training import drift
-from llmrec.training.chain import fit_chain
-from llmrec.training.drift import Fit, Judged, fit_drift, surprise, watch
 from llmrec.utils.units import DAY
 
 N_ITEMS, N_USERS = 60, 300
@@ -116,14 +116,14 @@ def test_what_is_watched_is_what_is_ranked() -> None:
 
 def test_every_shift_can_be_told() -> None:
     head = DriftHead(CONFIG)
-    for shift in drift.SHIFTS["chain"]:
+    for shift in fit_head.SHIFTS["chain"]:
         head.shift.fill_(shift)
         assert json.loads(json.dumps(head.summary(), allow_nan=False))["shift"] == [shift, shift]
 
 
 def test_only_some_days_of_a_long_window_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drift, "MOST_DAYS", 5)
-    monkeypatch.setattr(drift, "MOST_SCORES", 20 * N_ITEMS)
+    monkeypatch.setattr(fit_head, "MOST_DAYS", 5)
+    monkeypatch.setattr(fit_head, "MOST_SCORES", 20 * N_ITEMS)
     split = world(follows=False)
     valid, stream = make_queries(split, VALID), Stream.of(CONFIG, split, "strict", None)
     judged = Judged.of(Known(split), stream, valid)
@@ -137,7 +137,7 @@ def test_no_mixture_saves_a_target_that_is_given_up() -> None:
     chances = torch.rand(200, 3, 40, generator=rng)
     chances[:, 1:] *= torch.rand(200, 2, 40, generator=rng) < 0.2  # few items have a chance by the other parts
     target = torch.randint(40, (200, 1), generator=rng)
-    hopeful = drift._hopeful(chances, target, k=5)
+    hopeful = fit_head._hopeful(chances, target, k=5)
     assert 0 < len(hopeful) < 200
     shares = torch.rand(500, 1, 3, generator=rng)
     mixed = (shares[:, None] @ chances)[:, :, 0]  # (500, 200, 40)

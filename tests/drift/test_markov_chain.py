@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from llmrec.models.drift.chain import TICKS_PER_DAY, MarkovChain, markov_update
+from llmrec.drift.markov_chain import TICKS_PER_DAY, MarkovChain, markov_update
 
 Seeds = st.integers(0, 10_000)
 Layouts = st.sampled_from([torch.strided, torch.sparse_coo, torch.sparse_csr])

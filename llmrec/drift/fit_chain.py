@@ -20,7 +20,7 @@ from llmrec.config.drift import MAX_HISTORY
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Ties
 from llmrec.data.splits import Split
-from llmrec.models.drift.latent import LatentChain
+from llmrec.drift.terms.chain import LatentChain
 from llmrec.models.losses import columns_of
 from llmrec.utils.arrays import EPS, Mask, Rows, ranges
 from llmrec.utils.units import DAY

@@ -14,9 +14,8 @@ from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import split_by_time
-from llmrec.drift.stream import ChainTables, Stream
-from llmrec.evaluation.drift import Portrait, periods_of, portrait, shares_by_gap, state_titles
-from llmrec.evaluation.drift_measures import (
+from llmrec.drift.head import DriftHead
+from llmrec.drift.interest_metrics import (
     alike_order,
     divergence,
     halved_after,
@@ -25,10 +24,11 @@ from llmrec.evaluation.drift_measures import (
     shuffled_divergence,
     similarity_by_lag,
 )
-from llmrec.evaluation.drift_user import asked_at, people_who_went, user_drift
-from llmrec.models.drift.head import DriftHead
-from llmrec.models.drift.latent import LatentChain
-from llmrec.models.drift.neighbours import text_vectors
+from llmrec.drift.profile import Portrait, periods_of, portrait, shares_by_gap, state_titles
+from llmrec.drift.stream import ChainTables, Stream
+from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.text_neighbors import text_vectors
+from llmrec.drift.user_profile import asked_at, people_who_went, user_drift
 from llmrec.reports.drift_figures import draw_portrait, short_name, write_user_figures
 from llmrec.reports.drift_text import drift_section, user_lines
 from llmrec.utils.text import cut

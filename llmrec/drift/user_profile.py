@@ -12,11 +12,11 @@ from llmrec.config.drift import MAX_HISTORY
 from llmrec.data.histories import Histories, Queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.timestamps import iso
+from llmrec.drift.head import DriftHead
+from llmrec.drift.interest_metrics import Numbers
 from llmrec.drift.mixture import recent_of
+from llmrec.drift.profile import Shares, shares_by_gap, state_order, state_titles
 from llmrec.drift.stream import Stream
-from llmrec.evaluation.drift import Shares, shares_by_gap, state_order, state_titles
-from llmrec.evaluation.drift_measures import Numbers
-from llmrec.models.drift.head import DriftHead
 from llmrec.utils.arrays import Rows
 from llmrec.utils.units import DAY
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmrec.drift.terms.environment import Environment
 from llmrec.errors import DataError
-from llmrec.models.drift.environment import Environment
 from llmrec.utils.units import DAY
 
 Events = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3000)), min_size=1, max_size=30)
