@@ -18,7 +18,7 @@ from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.jobs.distill import DistillConfig
 from llmrec.data.loading import load_log
 from llmrec.errors import ConfigError
-from llmrec.evaluation.evaluate import make_report, primary_metric, queries_of_test
+from llmrec.evaluation.aggregate import make_report, primary_metric, queries_of_test
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.hub.bundle import BaseModel, Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.hub.layout import check_destination

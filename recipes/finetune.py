@@ -20,7 +20,7 @@ from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.loading import load_log
 from llmrec.drift.fitted import FittedDrift
 from llmrec.drift.profile import portrait
-from llmrec.evaluation.evaluate import make_report
+from llmrec.evaluation.aggregate import make_report
 from llmrec.explained import faithfulness
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
 from llmrec.hub.layout import check_destination

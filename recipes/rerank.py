@@ -17,8 +17,8 @@ from llmrec.config.jobs.rerank import RerankConfig
 from llmrec.data.loading import load_log
 from llmrec.data.splits import make_split
 from llmrec.errors import ConfigError
-from llmrec.evaluation.evaluate import evaluate_split, make_report, queries_of_test
-from llmrec.evaluation.rerank import (
+from llmrec.evaluation.aggregate import evaluate_split, make_report, queries_of_test
+from llmrec.evaluation.candidate_ranking import (
     LikelihoodJudge,
     Pool,
     best_of,

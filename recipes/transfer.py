@@ -17,7 +17,7 @@ from llmrec.backbones.text_backbone import Backbone
 from llmrec.backbones.text_vector_cache import TextCache
 from llmrec.config.jobs.transfer import TransferConfig
 from llmrec.data.loading import load_log
-from llmrec.evaluation.evaluate import make_report, primary_metric, queries_of_test
+from llmrec.evaluation.aggregate import make_report, primary_metric, queries_of_test
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
 from llmrec.hub.layout import check_destination

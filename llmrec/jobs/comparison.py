@@ -18,8 +18,8 @@ from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries
 from llmrec.drift.fit_head import Fit
+from llmrec.evaluation.aggregate import evaluate_split, queries_of_test
 from llmrec.evaluation.baselines import BASELINES, BaselineTask, Tuning, fit_baselines
-from llmrec.evaluation.evaluate import evaluate_split, queries_of_test
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.ranking import Ranking, Scorer
 from llmrec.evaluation.results import Evaluated

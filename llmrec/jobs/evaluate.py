@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.interactions import Ties
 from llmrec.data.splits import Split
-from llmrec.evaluation.evaluate import evaluate_split, make_report, queries_of_test
+from llmrec.evaluation.aggregate import evaluate_split, make_report, queries_of_test
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.results import Report
 from llmrec.evaluation.slices import make_slices

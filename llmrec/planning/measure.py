@@ -28,7 +28,7 @@ from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log
-from llmrec.evaluation.evaluate import queries_of_test
+from llmrec.evaluation.aggregate import queries_of_test
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.ranking import BATCH, queries_at_once
 from llmrec.models.losses import LOGITS_AT_ONCE_GPU

@@ -15,7 +15,7 @@ from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Ties
 from llmrec.data.log import Log
 from llmrec.data.splits import VALID, Split, make_split
-from llmrec.evaluation.evaluate import queries_of_test
+from llmrec.evaluation.aggregate import queries_of_test
 from llmrec.training.task import sasrecs
 
 

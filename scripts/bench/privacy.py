@@ -35,7 +35,7 @@ from llmrec.config.split import SplitConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log
-from llmrec.evaluation.evaluate import queries_of_test
+from llmrec.evaluation.aggregate import queries_of_test
 from llmrec.evaluation.intervals import mean_interval
 from llmrec.evaluation.membership import Attack
 from llmrec.evaluation.metrics import ndcg_at

@@ -126,7 +126,7 @@ def test_interest_moves_from_the_early_to_the_late_half() -> None:
 
 @pytest.mark.parametrize("at_once", [1, 7, 4096])
 def test_interest_is_that_of_a_naive_loop(split: Split, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmrec.evaluation.strata._QUERIES_AT_ONCE", at_once)
+    monkeypatch.setattr("llmrec.evaluation.slices._QUERIES_AT_ONCE", at_once)
     text = torch.randn(split.n_items, 5, generator=torch.Generator().manual_seed(0))
     queries = make_queries(split, TEST)
     moved = {}

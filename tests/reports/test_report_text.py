@@ -12,7 +12,7 @@ from llmrec.config.evaluation import EvaluationConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import TEST, Split
 from llmrec.errors import ConfigError, DataError
-from llmrec.evaluation.evaluate import evaluate_split, make_report, queries_of_test
+from llmrec.evaluation.aggregate import evaluate_split, make_report, queries_of_test
 from llmrec.evaluation.intervals import mean_interval, paired_difference
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import Ranking

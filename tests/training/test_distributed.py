@@ -34,7 +34,7 @@ from llmrec.config.train import TrainConfig
 from llmrec.data.synthetic_log import planted_world
 from llmrec.drift import fit_head
 from llmrec.evaluation import ranking
-from llmrec.evaluation.evaluate import queries_of_test
+from llmrec.evaluation.aggregate import queries_of_test
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.jobs import comparison
 from llmrec.jobs.comparison import Comparison

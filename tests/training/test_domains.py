@@ -23,7 +23,7 @@ from llmrec.data.log import Log, make_log
 from llmrec.data.splits import VALID
 from llmrec.data.synthetic_log import PlantedTruth, planted_world
 from llmrec.errors import DataError
-from llmrec.evaluation.evaluate import evaluate_split
+from llmrec.evaluation.aggregate import evaluate_split
 from llmrec.evaluation.ranking import Ranking
 from llmrec.evaluation.results import Protocol
 from llmrec.training.domains import Domain, Learnt, Schooling, Way, chosen, joined, source_domain, verdict

@@ -14,7 +14,7 @@ from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.baselines.item_knn import ItemKNN, ItemKNNSettings
 from llmrec.evaluation.baselines.item_knn_streaming import StreamingItemKNN, StreamingRow, StreamingSettings
-from llmrec.evaluation.baselines.matrix import Matrix, MatrixForm, MatrixSettings
+from llmrec.evaluation.baselines.matrix_model import Matrix, MatrixForm, MatrixSettings
 from llmrec.evaluation.baselines.nearest_text import NearestText, NearestTextSettings
 from llmrec.evaluation.baselines.popularity import Popularity, RecentPopularity, RecentSettings
 from llmrec.evaluation.baselines.tuning import Search, Tuning

@@ -20,8 +20,8 @@ from torch import Tensor
 from llmrec.data.histories import Queries
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
+from llmrec.evaluation.baselines.cooccurrence import FirstTouches, PairCounts
 from llmrec.evaluation.baselines.item_knn import ItemKNNSettings, nearest, steps_back
-from llmrec.evaluation.baselines.pair_counts import FirstTouches, PairCounts
 from llmrec.evaluation.baselines.tuning import Search, Tuning, search
 from llmrec.utils.arrays import aranges
 from llmrec.utils.units import DAY

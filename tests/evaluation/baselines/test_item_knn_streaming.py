@@ -12,8 +12,8 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, VALID, Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.baselines import ItemKNN, ItemKNNSettings, StreamingItemKNN, StreamingSettings, Tuning
-from llmrec.evaluation.baselines import pair_counts as pairs_module
-from llmrec.evaluation.baselines.pair_counts import FirstTouches, PairCounts
+from llmrec.evaluation.baselines import cooccurrence as pairs_module
+from llmrec.evaluation.baselines.cooccurrence import FirstTouches, PairCounts
 
 DAY = 86_400
 

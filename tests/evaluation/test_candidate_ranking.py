@@ -16,9 +16,7 @@ from llmrec.data.splits import TEST, Split, split_by_time
 from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import ConfigError
 from llmrec.evaluation.baselines import Popularity
-from llmrec.evaluation.metrics import metric_values
-from llmrec.evaluation.ranking import ScoreError, rank_queries
-from llmrec.evaluation.rerank import (
+from llmrec.evaluation.candidate_ranking import (
     Candidates,
     LikelihoodJudge,
     Pool,
@@ -28,6 +26,8 @@ from llmrec.evaluation.rerank import (
     scores_of,
     target_and_sampled,
 )
+from llmrec.evaluation.metrics import metric_values
+from llmrec.evaluation.ranking import ScoreError, rank_queries
 
 TITLES = [
     "red oil",
