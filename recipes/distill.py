@@ -30,7 +30,7 @@ from llmrec.reports.report_text import render_table, summary
 from llmrec.runs.provenance import provenance
 from llmrec.runs.start import start
 from llmrec.training.distillation import distil, encode_cost, told
-from llmrec.training.gathering import read_catalog
+from llmrec.training.distributed.collectives import read_catalog
 from llmrec.training.task import make_task
 from llmrec.utils.timing import Phases
 

@@ -27,9 +27,9 @@ from llmrec.hub.pretrained import RECORD, save_pretrained
 from llmrec.jobs.runner import run_recipe
 from llmrec.runs.provenance import provenance
 from llmrec.runs.start import start
-from llmrec.training.corpus import make_corpus
-from llmrec.training.pretrain import Pretrainer, make_readings, run_of
-from llmrec.training.pretrain_objectives import PretrainObjective
+from llmrec.training.pretraining.corpus import make_corpus
+from llmrec.training.pretraining.pretrain_objectives import PretrainObjective
+from llmrec.training.pretraining.pretrainer import Pretrainer, make_readings, run_of
 
 logger = logging.getLogger("llmrec.recipes.pretrain")
 

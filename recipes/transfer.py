@@ -28,7 +28,7 @@ from llmrec.reports.report_files import write_report
 from llmrec.reports.report_text import render_table, summary
 from llmrec.runs.provenance import provenance
 from llmrec.runs.start import start
-from llmrec.training.domains import Domain, Schooling, chosen, source_domain, verdict
+from llmrec.training.cross_domain import Domain, Schooling, chosen, source_domain, verdict
 from llmrec.training.task import make_task
 
 logger = logging.getLogger("llmrec.recipes.transfer")

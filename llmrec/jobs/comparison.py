@@ -26,10 +26,10 @@ from llmrec.evaluation.results import Evaluated
 from llmrec.evaluation.slices import make_slices
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
-from llmrec.training.drift_rows import DriftTask, drift_rows
-from llmrec.training.membership import measure_membership
-from llmrec.training.private import spent
-from llmrec.training.sharing import rank_shared
+from llmrec.training.distributed.parallel_ranking import rank_shared
+from llmrec.training.drift_ablation import DriftTask, drift_rows
+from llmrec.training.membership_audit import measure_membership
+from llmrec.training.privacy.dp_trainer import spent
 from llmrec.training.task import Fitted, Task, protocol_of, sasrecs
 from llmrec.training.two_stage import adapt_backbone, fit_model
 from llmrec.utils.run_logging import phase

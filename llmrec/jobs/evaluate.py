@@ -12,7 +12,7 @@ from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.results import Report
 from llmrec.evaluation.slices import make_slices
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.sharing import rank_shared
+from llmrec.training.distributed.parallel_ranking import rank_shared
 from llmrec.training.task import protocol_of
 from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmrec.planning.ways import Way
-from llmrec.training.memory import STEPS
+from llmrec.training.micro_batching import STEPS
 
 MEASURED_EVENTS = 200_000  # of the largest log on which training the backbone was measured beside not training it
 ROOM = 1.3  # times the memory that is said has to be there: runs took up to 1.22 times as much

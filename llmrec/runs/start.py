@@ -18,7 +18,7 @@ from llmrec.engines.accelerator import PATIENT
 from llmrec.errors import ConfigError
 from llmrec.runs.provenance import provenance
 from llmrec.runs.run_record import open_record
-from llmrec.training.gathering import shards_wanted
+from llmrec.training.distributed.collectives import shards_wanted
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def start(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Accelerator
         ConfigError: `accelerate launch` was asked for what this run cannot do.
     """
     sharded = _shards_asked(config)
-    with patch_environment(ACCELERATE_USE_FSDP="false"):  # shards are llmrec's own, see training/shards.py
+    with patch_environment(ACCELERATE_USE_FSDP="false"):  # shards are llmrec's own, see training/sharded_trainer.py
         accelerator = Accelerator(
             mixed_precision=config.mixed_precision,
             log_with=list(config.trackers) or None,

@@ -27,7 +27,7 @@ from llmrec.models.losses import FULL_ITEMS
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.weight_transfer import FEATURES, Knowledge, take_over
 from llmrec.training.checkpoints import Progress
-from llmrec.training.gathering import read_catalog
+from llmrec.training.distributed.collectives import read_catalog
 from llmrec.training.objectives import Objective, read_live
 from llmrec.training.task import Task
 from llmrec.training.two_stage import mean_ndcg, new_model, train

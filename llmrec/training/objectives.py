@@ -16,7 +16,7 @@ from llmrec.backbones.text_backbone import Backbone
 from llmrec.data.batches import HistoryBatch
 from llmrec.models.losses import full_softmax, sampled_softmax
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.gathering import gathered, own_equal_share, read_catalog
+from llmrec.training.distributed.collectives import gathered, own_equal_share, read_catalog
 from llmrec.utils.precision import at_least_fp32
 
 

@@ -20,7 +20,7 @@ from llmrec.evaluation.ranking import sample_queries
 from llmrec.evaluation.results import Protocol
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
-from llmrec.training.mechanism import Mechanism
+from llmrec.training.privacy.accounting import Mechanism
 from llmrec.utils.arrays import Rows
 
 SAMPLED_NEGATIVES = 256  # of the `sasrec_sampled` row, as in the published re-runs

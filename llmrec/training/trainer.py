@@ -32,10 +32,10 @@ from llmrec.training.checkpoints import (
     set_random_state,
     trainable_state,
 )
-from llmrec.training.gathering import alone
-from llmrec.training.interruption import Watch, interrupted
-from llmrec.training.memory import fewest_pieces, undisturbed
+from llmrec.training.distributed.collectives import alone
+from llmrec.training.micro_batching import fewest_pieces, undisturbed
 from llmrec.training.objectives import Objective, choose_live_rows
+from llmrec.training.preemption import Watch, interrupted
 from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase
 

@@ -27,11 +27,11 @@ from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.weight_transfer import Knowledge, take_over
 from llmrec.training.calibration import choose_match, new_item_logits, novelty_of
 from llmrec.training.checkpoints import Progress
-from llmrec.training.gathering import shards_wanted
-from llmrec.training.memory import BACKBONE, STEPS, memory_explained
+from llmrec.training.distributed.collectives import shards_wanted
+from llmrec.training.distributed.parallel_ranking import own_share, rank_shared
+from llmrec.training.micro_batching import BACKBONE, STEPS, memory_explained
 from llmrec.training.objectives import Objective, RecommendationObjective
-from llmrec.training.private import PrivateObjective, PrivateTrainer, leave_untouched, settle
-from llmrec.training.sharing import own_share, rank_shared
+from llmrec.training.privacy.dp_trainer import PrivateObjective, PrivateTrainer, leave_untouched, settle
 from llmrec.training.task import Fitted, Task
 from llmrec.training.trainer import Run, Trainer
 
@@ -185,7 +185,7 @@ def train(
 def _trainer_of(objective: Objective, accelerator: Accelerator) -> type[Trainer]:
     if objective.backbone is None or accelerator.num_processes == 1 or not shards_wanted():
         return Trainer
-    from llmrec.training.shards import ShardedTrainer  # its imports take a while
+    from llmrec.training.sharded_trainer import ShardedTrainer  # its imports take a while
 
     return ShardedTrainer
 

@@ -40,8 +40,8 @@ from llmrec.evaluation.intervals import mean_interval
 from llmrec.evaluation.membership import Attack
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.training.membership import measure_membership
-from llmrec.training.private import spent
+from llmrec.training.membership_audit import measure_membership
+from llmrec.training.privacy.dp_trainer import spent
 from llmrec.training.task import make_task
 from llmrec.training.two_stage import fit_model, rank_sharded
 from llmrec.utils.text import aligned

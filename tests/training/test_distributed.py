@@ -39,12 +39,12 @@ from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.jobs import comparison
 from llmrec.jobs.comparison import Comparison
 from llmrec.runs.start import start
-from llmrec.training import sharing
 from llmrec.training.checkpoints import trainable_state
-from llmrec.training.corpus import make_corpus
 from llmrec.training.distillation import distil
-from llmrec.training.pretrain import Pretrainer, make_readings, run_of
-from llmrec.training.pretrain_objectives import PretrainObjective
+from llmrec.training.distributed import parallel_ranking
+from llmrec.training.pretraining.corpus import make_corpus
+from llmrec.training.pretraining.pretrain_objectives import PretrainObjective
+from llmrec.training.pretraining.pretrainer import Pretrainer, make_readings, run_of
 from llmrec.training.task import make_task
 from llmrec.training.trainer import Trainer
 from tests.training.processes import gradients_of_steps, in_processes
@@ -308,7 +308,7 @@ def counted(path: Path, folder: Path) -> dict[str, Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "BATCH", 8)
-        patch.setattr(sharing, "BATCH", 8)
+        patch.setattr(parallel_ranking, "BATCH", 8)
         patch.setattr(fit_head, "QUERIES_AT_ONCE", 8)
         tally(Backbone, "encode", lambda _, tokens, *__: {"texts read": len(tokens)})
         tally(ModelScorer, "scores", lambda _, queries, *__: {"queries": len(queries)})

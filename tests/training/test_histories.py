@@ -29,7 +29,7 @@ from llmrec.data.log import Log, make_log
 from llmrec.data.splits import TEST
 from llmrec.drift.scorers import DriftScorer
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.training.drift_rows import DriftTask
+from llmrec.training.drift_ablation import DriftTask
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.task import Task, make_task
 from llmrec.training.two_stage import adapt_backbone, fit_model, new_model

@@ -13,7 +13,13 @@ from torch.nn import functional
 from llmrec.backbones.text_backbone import Backbone
 from llmrec.backbones.token_store import Tokens
 from llmrec.config.backbone import BackboneConfig
-from llmrec.training.pretrain_objectives import PairBatch, PairBatches, WordBatches, by_length, contrast_loss
+from llmrec.training.pretraining.pretrain_objectives import (
+    PairBatch,
+    PairBatches,
+    WordBatches,
+    by_length,
+    contrast_loss,
+)
 
 TEXTS = ["red shampoo for hair", "night cream", "oil", "a drama of love and war in space", "face cream"] * 40
 

@@ -12,8 +12,8 @@ from llmrec.config.drift import DriftConfig, DriftTerm
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, VALID, Split, leave_one_out, split_by_time
-from llmrec.training import drift_rows as module
-from llmrec.training.drift_rows import DriftRow, DriftTask, drift_rows
+from llmrec.training import drift_ablation as module
+from llmrec.training.drift_ablation import DriftRow, DriftTask, drift_rows
 from llmrec.training.task import Task
 
 N_USERS, N_ITEMS = 20, 12

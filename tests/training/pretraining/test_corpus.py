@@ -13,7 +13,7 @@ from llmrec.data.log import Log
 from llmrec.data.splits import TRAIN, make_split
 from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import DataError
-from llmrec.training.corpus import batch_rows, make_corpus, training_events
+from llmrec.training.pretraining.corpus import batch_rows, make_corpus, training_events
 
 CONFIG = PretrainConfig(DataConfig(), train=StepsConfig(held_out=0.2, max_held_out=10**6))
 BOTH = SplitConfig(names=("by_time", "leave_one_out"))

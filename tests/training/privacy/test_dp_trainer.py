@@ -28,9 +28,9 @@ from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import trainable_state
-from llmrec.training.mechanism import Mechanism, draw_noise
 from llmrec.training.objectives import RecommendationObjective
-from llmrec.training.private import PrivateObjective, PrivateTrainer, clipped
+from llmrec.training.privacy.accounting import Mechanism, draw_noise
+from llmrec.training.privacy.dp_trainer import PrivateObjective, PrivateTrainer, clipped
 from llmrec.training.task import Task, make_task
 from llmrec.training.trainer import Run, Trainer
 from llmrec.training.two_stage import adapt_backbone, fit_model, new_model

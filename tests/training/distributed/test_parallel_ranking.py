@@ -8,7 +8,7 @@ import pytest
 
 from llmrec.data.histories import Histories, Queries
 from llmrec.evaluation.ranking import queries_at_once
-from llmrec.training.sharing import own_share
+from llmrec.training.distributed.parallel_ranking import own_share
 
 
 def asked(n: int) -> Queries:

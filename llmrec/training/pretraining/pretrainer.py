@@ -31,10 +31,10 @@ from llmrec.training.checkpoints import (
     set_random_state,
     trainable_state,
 )
-from llmrec.training.corpus import Corpus, batch_rows
-from llmrec.training.interruption import Watch, interrupted
-from llmrec.training.memory import PRETRAINING, memory_explained
-from llmrec.training.pretrain_objectives import PairBatches, PretrainObjective, WordBatches
+from llmrec.training.micro_batching import PRETRAINING, memory_explained
+from llmrec.training.preemption import Watch, interrupted
+from llmrec.training.pretraining.corpus import Corpus, batch_rows
+from llmrec.training.pretraining.pretrain_objectives import PairBatches, PretrainObjective, WordBatches
 from llmrec.training.trainer import Run
 from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase

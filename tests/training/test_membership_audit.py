@@ -18,7 +18,7 @@ from llmrec.data.splits import TRAIN, UNUSED
 from llmrec.data.synthetic_log import planted_world
 from llmrec.evaluation.membership import Attack
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.membership import learning_from, measure_membership, outsiders
+from llmrec.training.membership_audit import learning_from, measure_membership, outsiders
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.task import Task, make_task
 from llmrec.training.two_stage import new_model, train

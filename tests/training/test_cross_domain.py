@@ -26,7 +26,7 @@ from llmrec.errors import DataError
 from llmrec.evaluation.aggregate import evaluate_split
 from llmrec.evaluation.ranking import Ranking
 from llmrec.evaluation.results import Protocol
-from llmrec.training.domains import Domain, Learnt, Schooling, Way, chosen, joined, source_domain, verdict
+from llmrec.training.cross_domain import Domain, Learnt, Schooling, Way, chosen, joined, source_domain, verdict
 from llmrec.training.task import make_task
 
 WORLD, TRUTH = planted_world(n_users=400, n_items=90, n_topics=5, events_per_user=12, seed=1)

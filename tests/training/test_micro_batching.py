@@ -17,7 +17,7 @@ from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import OutOfMemory
-from llmrec.training.memory import fewest_pieces, memory_explained
+from llmrec.training.micro_batching import fewest_pieces, memory_explained
 from llmrec.training.task import make_task
 from llmrec.training.trainer import Trainer
 from llmrec.training.two_stage import fit_model

@@ -23,9 +23,9 @@ from llmrec.data.catalog import ItemCatalog
 from llmrec.data.log import Log
 from llmrec.data.synthetic_log import planted_world
 from llmrec.errors import ConfigError
-from llmrec.training.corpus import make_corpus
-from llmrec.training.pretrain import Pretrainer, make_readings, run_of
-from llmrec.training.pretrain_objectives import PretrainObjective
+from llmrec.training.pretraining.corpus import make_corpus
+from llmrec.training.pretraining.pretrain_objectives import PretrainObjective
+from llmrec.training.pretraining.pretrainer import Pretrainer, make_readings, run_of
 
 STEPS = StepsConfig(
     steps=40, evaluate_every=20, batch_texts=16, batch_pairs=32, learning_rate=3e-3, held_out=0.2, schedule="constant"

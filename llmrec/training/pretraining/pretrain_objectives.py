@@ -22,7 +22,7 @@ from torch.nn import functional
 from llmrec.backbones.lm_head import LanguageHead
 from llmrec.backbones.text_backbone import Backbone
 from llmrec.backbones.token_store import Tokens
-from llmrec.training.gathering import equal_share, gathered
+from llmrec.training.distributed.collectives import equal_share, gathered
 from llmrec.utils.arrays import Rows
 from llmrec.utils.precision import at_least_fp32
 

@@ -23,9 +23,9 @@ from llmrec.data.batches import Windows
 from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.calibration import RECENCIES
-from llmrec.training.gathering import shards_wanted
-from llmrec.training.mechanism import Mechanism, draw_noise
+from llmrec.training.distributed.collectives import shards_wanted
 from llmrec.training.objectives import Objective, RecommendationObjective
+from llmrec.training.privacy.accounting import Mechanism, draw_noise
 from llmrec.training.trainer import Run, Trainer
 from llmrec.utils.arrays import Rows
 

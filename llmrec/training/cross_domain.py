@@ -29,7 +29,7 @@ from llmrec.evaluation.ranking import sample_queries
 from llmrec.evaluation.results import Evaluated
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.weight_transfer import Knowledge
-from llmrec.training.gathering import read_catalog
+from llmrec.training.distributed.collectives import read_catalog
 from llmrec.training.task import Task
 from llmrec.training.two_stage import adapt_backbone, calibrate, fit_model, mean_ndcg, new_model
 
