@@ -18,7 +18,7 @@ from llmrec.data.timestamps import iso
 from llmrec.drift.user_profile import UserDrift, user_drift
 from llmrec.errors import ConfigError
 from llmrec.hub.bundle import Bundle, load_bundle
-from llmrec.hub.share import bundle_folder
+from llmrec.hub.remote import bundle_folder
 from llmrec.recommender import Recommender
 from llmrec.retrieval.events import VERBATIM, Event, Item, item_of, seconds_of
 from llmrec.retrieval.explanation import Explanation, Term

@@ -35,9 +35,9 @@ from llmrec.data.traces import files_in, searchable, traces
 from llmrec.errors import ConfigError
 from llmrec.forgotten import Forgotten, InLog
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
+from llmrec.hub.bundle_record import read_record
 from llmrec.hub.layout import LAYOUT, TUNED, replacing
-from llmrec.hub.record import read_record
-from llmrec.hub.share import bundle_folder
+from llmrec.hub.remote import bundle_folder
 from llmrec.retrieval.item_vectors import ItemVectors
 from llmrec.retrieval.live import Live
 from llmrec.utils.arrays import Mask

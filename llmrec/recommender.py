@@ -14,7 +14,7 @@ from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.drift import MAX_HISTORY
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
-from llmrec.hub.share import Token, bundle_folder, push, shareable
+from llmrec.hub.remote import Token, bundle_folder, push, shareable
 from llmrec.retrieval.events import Asked, History, Item, Time, check_as_many, rows_of
 from llmrec.retrieval.explaining import explain
 from llmrec.retrieval.explanation import Explanation

@@ -44,8 +44,8 @@ def export(bundle: Path, merged: Path, backbone: str | None = None) -> None:
         backbone: a local copy of the base model.
     """
     from llmrec.hub.bundle import load_backbone, load_bundle
-    from llmrec.hub.encoder import save_merged
-    from llmrec.hub.share import bundle_folder
+    from llmrec.hub.encoder_export import save_merged
+    from llmrec.hub.remote import bundle_folder
 
     folder = bundle_folder(bundle)
     loaded = load_bundle(folder, backbone)

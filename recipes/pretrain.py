@@ -23,7 +23,7 @@ from llmrec.config.jobs.pretrain import PretrainConfig
 from llmrec.data.loading import load_log
 from llmrec.hub.bundle import BaseModel
 from llmrec.hub.layout import check_destination
-from llmrec.hub.pretrained import RECORD, save_pretrained
+from llmrec.hub.pretrained_backbone import RECORD, save_pretrained
 from llmrec.jobs.runner import run_recipe
 from llmrec.runs.provenance import provenance
 from llmrec.runs.start import start

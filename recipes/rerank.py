@@ -29,7 +29,7 @@ from llmrec.evaluation.candidate_ranking import (
 )
 from llmrec.evaluation.results import Protocol
 from llmrec.evaluation.slices import make_slices
-from llmrec.hub.first_stage import first_stages
+from llmrec.jobs.candidates import first_stages
 from llmrec.jobs.runner import run_recipe
 from llmrec.reports.report_files import write_report
 from llmrec.reports.report_text import render_table

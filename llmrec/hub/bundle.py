@@ -26,7 +26,9 @@ from llmrec.data.catalog import ItemCatalog
 from llmrec.drift.fitted import FittedDrift
 from llmrec.errors import BundleError
 from llmrec.hub.adapter import read_targets
+from llmrec.hub.bundle_record import read_record, readable
 from llmrec.hub.card import Address, render_card
+from llmrec.hub.catalog_io import load_catalog, save_catalog
 from llmrec.hub.drift_io import load_drift, save_drift
 from llmrec.hub.layout import (
     FORMAT,
@@ -40,8 +42,6 @@ from llmrec.hub.layout import (
     replacing,
 )
 from llmrec.hub.probe import Facts, check_probe, check_reading, differences, dtypes, make_probe
-from llmrec.hub.record import read_record, readable
-from llmrec.hub.stored_catalog import load_catalog, save_catalog
 from llmrec.models.history_encoders.protocol import BackboneReads
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import load_trainable, trainable_state

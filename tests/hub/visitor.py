@@ -84,7 +84,7 @@ def answers(name: str, text: str | None = None, **options: Any) -> dict[str, Any
 def drift(name: str) -> dict[str, list[float]]:
     """Every weight of the bundle's drift head."""
     from llmrec.hub.bundle import load_bundle
-    from llmrec.hub.share import bundle_folder
+    from llmrec.hub.remote import bundle_folder
 
     found = load_bundle(bundle_folder(name)).drift
     assert found is not None

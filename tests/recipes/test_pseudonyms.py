@@ -23,7 +23,7 @@ from llmrec.data.synthetic_log import planted_world
 from llmrec.data.traces import files_in, traces
 from llmrec.errors import ConfigError, DataError
 from llmrec.hub.bundle import load_bundle
-from llmrec.hub.share import shareable
+from llmrec.hub.remote import shareable
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 ENV, KEY = "LLMREC_TEST_USER_KEY", "fedcba9876543210" * 4

@@ -13,7 +13,7 @@ from llmrec.backbones.text_backbone import Backbone
 from llmrec.errors import BackboneError, BundleError
 from llmrec.hub.bundle import Bundle
 from llmrec.hub.layout import replacing
-from llmrec.hub.pretrained import save_pooling
+from llmrec.hub.pretrained_backbone import save_pooling
 
 ENCODER = "llmrec_encoder.json"
 CARD = """---

@@ -13,7 +13,7 @@ from llmrec.cli import main
 from llmrec.config.backbone import Strategy
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle
-from llmrec.hub.encoder import save_merged
+from llmrec.hub.encoder_export import save_merged
 
 Make = Callable[..., Bundle]
 TEXTS = ["red hair oil", "a night of love and war in space " * 30, "cream", "x"]

@@ -18,7 +18,7 @@ from llmrec.data.log import Log
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.layout import LAYOUT, digests
-from llmrec.hub.share import bundle_folder, shareable
+from llmrec.hub.remote import bundle_folder, shareable
 from llmrec.recommender import Recommender
 
 Make = Callable[..., Bundle]

@@ -22,8 +22,8 @@ from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.hub.card import Address
-from llmrec.hub.explained import FAILURES, LOG_IN, explained
 from llmrec.hub.layout import LAYOUT, recover
+from llmrec.hub.remote_errors import FAILURES, LOG_IN, explained
 
 Token = str | bool | None
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")

@@ -11,7 +11,7 @@ from llmrec.backbones.adaptation import apply_strategy, load_lora
 from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
 from llmrec.errors import BundleError
-from llmrec.hub.pretrained import RECORD, save_pretrained
+from llmrec.hub.pretrained_backbone import RECORD, save_pretrained
 
 TEXTS = ["red hair oil", "a night of love and war in space", "cream"]
 FACTS = {
