@@ -13,10 +13,10 @@ from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.loader import parse_config
 from llmrec.errors import ConfigError
 from llmrec.evaluation.results import Report
-from llmrec.planning.choice import Limits
-from llmrec.planning.compared import way_of
+from llmrec.planning.advisor import Limits
 from llmrec.planning.plan import GIB, Machine, Plan, make_plan, read_plan
-from llmrec.planning.ways import WAYS, Way
+from llmrec.planning.plan_vs_actual import way_of
+from llmrec.planning.strategies import WAYS, Way
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 

@@ -193,8 +193,8 @@ def plan(
     """
     from llmrec.asked import several
     from llmrec.planned import planned
-    from llmrec.planning.compared import compare
     from llmrec.planning.plan import write_plan
+    from llmrec.planning.plan_vs_actual import compare
     from llmrec.reports.plan_text import compared_lines, plan_lines
     from llmrec.reports.report_files import read_report
 

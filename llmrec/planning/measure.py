@@ -34,8 +34,8 @@ from llmrec.evaluation.ranking import BATCH, queries_at_once
 from llmrec.models.losses import LOGITS_AT_ONCE_GPU
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.planning.cost import NOTHING, Cost, Line, counted, timed, weight_bytes
-from llmrec.planning.steps import Stage, measure_stage
-from llmrec.planning.ways import Way, config_of, lessons
+from llmrec.planning.strategies import Way, config_of, lessons
+from llmrec.planning.timed_steps import Stage, measure_stage
 from llmrec.training.calibration import RECENCIES, STRENGTHS
 from llmrec.training.distillation import DistillationObjective
 from llmrec.training.objectives import Objective, RecommendationObjective

@@ -18,11 +18,11 @@ from tqdm import tqdm
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.loading import load_log
 from llmrec.errors import ConfigError, DataError, LlmrecError
-from llmrec.planning.choice import Choice, Facts, Limits, Option, choose
+from llmrec.planning.advisor import Choice, Facts, Limits, Option, choose
 from llmrec.planning.measure import MIB, Measured, measure
 from llmrec.planning.predict import Name, Phase, phases_of
-from llmrec.planning.ways import WAYS, Way, config_of
-from llmrec.planning.work import work_of
+from llmrec.planning.strategies import WAYS, Way, config_of
+from llmrec.planning.workload import work_of
 
 GIB = 2**30
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from llmrec.planning.cost import NOTHING, Cost
 from llmrec.planning.measure import Measured
-from llmrec.planning.work import Loop, Work
+from llmrec.planning.workload import Loop, Work
 
 Name = Literal["load", "read", "fit", "adapt", "rank", "teacher", "beside"]
 Counted = Literal["", "fit", "refit", "adapt"]  # what a run can do fewer times than it may

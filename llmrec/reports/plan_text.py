@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmrec.planning.compared import Compared
 from llmrec.planning.cost import CALL_SECONDS
 from llmrec.planning.plan import Plan
+from llmrec.planning.plan_vs_actual import Compared
 from llmrec.planning.predict import Name
 from llmrec.utils.text import aligned
 

@@ -22,11 +22,11 @@ from machine import describe, write_record
 
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.loader import parse_config
-from llmrec.planning.choice import Limits
-from llmrec.planning.compared import compare
+from llmrec.planning.advisor import Limits
 from llmrec.planning.cost import TFLOPS
 from llmrec.planning.plan import Machine, make_plan
-from llmrec.planning.ways import Way
+from llmrec.planning.plan_vs_actual import compare
+from llmrec.planning.strategies import Way
 from llmrec.reports.report_files import read_report
 from llmrec.training.task import sasrecs
 from llmrec.utils.text import aligned

@@ -10,15 +10,15 @@ from llmrec.backbones.text_backbone import Backbone
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.privacy import PrivacyConfig
 from llmrec.errors import ConfigError, DataError
-from llmrec.planning.choice import Limits
-from llmrec.planning.compared import compare
+from llmrec.planning.advisor import Limits
 from llmrec.planning.cost import NOTHING, Cost, Line
 from llmrec.planning.measure import CUDA_BYTES, Measured, measure, sample_of
 from llmrec.planning.plan import Machine, make_plan, read_plan, write_plan
+from llmrec.planning.plan_vs_actual import compare
 from llmrec.planning.predict import phases_of, total
-from llmrec.planning.steps import Stage
-from llmrec.planning.ways import WAYS, Way, config_of
-from llmrec.planning.work import Loop, Work
+from llmrec.planning.strategies import WAYS, Way, config_of
+from llmrec.planning.timed_steps import Stage
+from llmrec.planning.workload import Loop, Work
 from llmrec.reports.plan_text import compared_lines, plan_lines
 from llmrec.reports.report_files import read_report
 

@@ -12,7 +12,7 @@ from llmrec.errors import DataError
 from llmrec.evaluation.results import Report
 from llmrec.planning.plan import GIB, Plan, Planned
 from llmrec.planning.predict import Counted, Phase
-from llmrec.planning.ways import Way
+from llmrec.planning.strategies import Way
 from llmrec.utils.timing import ALL
 
 STUDENT = ("teacher", "untaught", "student")  # rows of recipes/distill.py

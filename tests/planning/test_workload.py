@@ -10,7 +10,7 @@ from llmrec.config.train import TrainConfig
 from llmrec.data.batches import training_windows
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log
-from llmrec.planning.work import Loop, work_of
+from llmrec.planning.workload import Loop, work_of
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.task import make_task
 from llmrec.training.trainer import Run, Trainer

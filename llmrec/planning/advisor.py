@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmrec.planning.ways import Way
+from llmrec.planning.strategies import Way
 from llmrec.training.micro_batching import STEPS
 
 MEASURED_EVENTS = 200_000  # of the largest log on which training the backbone was measured beside not training it

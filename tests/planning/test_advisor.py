@@ -5,8 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrec.planning.choice import Facts, Limits, Option, choose
-from llmrec.planning.ways import WAYS
+from llmrec.planning.advisor import Facts, Limits, Option, choose
+from llmrec.planning.strategies import WAYS
 
 SMALL, LARGE = Facts(100_000, 9_000, False), Facts(5_000_000, 40_000, False)
 OPTIONS = [
