@@ -44,7 +44,7 @@ def forget(
     from llmrec.asked import several
     from llmrec.forgetting import Wish
     from llmrec.forgetting import forget as forget_users
-    from llmrec.service.run import beside
+    from llmrec.service.server import beside
 
     if (output is None) != in_place:
         raise ConfigError("give --output FOLDER for copies without them, or --in-place; one of the two")

@@ -40,7 +40,7 @@ def serve(
         backbone: a local copy of the base model.
     """
     from llmrec.asked import load
-    from llmrec.service.run import beside, run
+    from llmrec.service.server import beside, run
     from llmrec.service.settings import Limits, Settings
 
     kept = beside(store) if snapshots is None else snapshots
@@ -70,7 +70,7 @@ def demo(
     import tempfile
 
     from llmrec.asked import load
-    from llmrec.service.run import LOCAL, beside, run
+    from llmrec.service.server import LOCAL, beside, run
     from llmrec.service.settings import Settings
 
     with tempfile.TemporaryDirectory(prefix="llmrec-demo-") as folder:

@@ -45,10 +45,10 @@ def create_app(recommender: Recommender, settings: Settings, store: EventStore) 
     Raises:
         StoreError, StateError: of the store and what it holds.
     """
-    from llmrec.service.guards import Guards
-    from llmrec.service.problems import handle_problems
+    from llmrec.service.middleware import Guards
+    from llmrec.service.problem_details import handle_problems
     from llmrec.service.routes import router
-    from llmrec.service.service import Service
+    from llmrec.service.runtime import Service
 
     service = Service(recommender, settings, store)
 
@@ -64,8 +64,8 @@ def create_app(recommender: Recommender, settings: Settings, store: EventStore) 
     key = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if settings.api_key is not None else []
     app.include_router(router, dependencies=key)  # which is asked for in Guards, and told of here
     if settings.page:
-        from llmrec.service.page import STATIC
-        from llmrec.service.page import router as page
+        from llmrec.service.demo import STATIC
+        from llmrec.service.demo import router as page
 
         app.include_router(page)
         app.mount("/static", StaticFiles(directory=STATIC))

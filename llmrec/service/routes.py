@@ -12,10 +12,10 @@ from llmrec.retrieval.explanation import Explanation
 from llmrec.retrieval.store import LONGEST_ID
 from llmrec.retrieval.store import NewEvent as StoreEvent
 from llmrec.service import schemas
-from llmrec.service.engine import Recommend, verbatim
 from llmrec.service.limits import check_batch, check_items, check_query
-from llmrec.service.problems import MEDIA_TYPE
-from llmrec.service.service import Service
+from llmrec.service.problem_details import MEDIA_TYPE
+from llmrec.service.runtime import Service
+from llmrec.service.worker import Recommend, verbatim
 
 PROBLEM = {
     "description": "what is wrong, and what to do about it",

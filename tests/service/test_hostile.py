@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from llmrec.errors import ConfigError
-from llmrec.service.problems import MEDIA_TYPE
+from llmrec.service.problem_details import MEDIA_TYPE
 from llmrec.service.settings import Limits, Settings
 from tests.service.hostile import BODIES, ODD_PATHS, PATHS
 

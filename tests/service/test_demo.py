@@ -22,7 +22,7 @@ from playwright import sync_api as playwright
 from llmrec.recommender import Recommender
 from llmrec.retrieval.store import EventStore, NewEvent
 from llmrec.service.app import create_app
-from llmrec.service.run import LOCAL
+from llmrec.service.server import LOCAL
 from llmrec.service.settings import Settings
 
 if TYPE_CHECKING:

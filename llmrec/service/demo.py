@@ -18,11 +18,11 @@ from llmrec.errors import ConfigError
 from llmrec.recommender import Recommender
 from llmrec.retrieval.events import VERBATIM, History, Time
 from llmrec.service import schemas
-from llmrec.service.engine import Engine, verbatim
-from llmrec.service.followed import log_of
-from llmrec.service.interest import interest_of, titles_of_states
+from llmrec.service.interest_view import interest_of, titles_of_states
 from llmrec.service.limits import check_query, check_texts
+from llmrec.service.replica_state import log_of
 from llmrec.service.routes import service_of
+from llmrec.service.worker import Engine, verbatim
 
 STATIC = Path(__file__).parent / "static"
 SHOWN = 20

@@ -11,9 +11,9 @@ from llmrec.recommender import Recommender
 from llmrec.retrieval.events import rows_of
 from llmrec.retrieval.store import EventStore, NewEvent
 from llmrec.service.batching import Batcher
-from llmrec.service.engine import Engine, Question, Work
-from llmrec.service.metrics import Metrics
+from llmrec.service.prometheus import Metrics
 from llmrec.service.settings import Settings
+from llmrec.service.worker import Engine, Question, Work
 
 T = TypeVar("T")
 

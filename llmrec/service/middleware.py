@@ -15,8 +15,8 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llmrec.service.metrics import Metrics
-from llmrec.service.problems import Problem
+from llmrec.service.problem_details import Problem
+from llmrec.service.prometheus import Metrics
 from llmrec.service.settings import Settings
 
 OPEN = ("/health", "/openapi.json")  # without the key

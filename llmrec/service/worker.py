@@ -25,9 +25,9 @@ from llmrec.retrieval.replica import Replica
 from llmrec.retrieval.store import LONGEST_ID, EventStore
 from llmrec.retrieval.store_items import ItemChange, ItemStore
 from llmrec.retrieval.store_schema import StoreError
-from llmrec.service.followed import Followed, begin_without_forgotten, in_log
-from llmrec.service.metrics import Metrics
-from llmrec.service.problems import NotFound, Taken
+from llmrec.service.problem_details import NotFound, Taken
+from llmrec.service.prometheus import Metrics
+from llmrec.service.replica_state import Followed, begin_without_forgotten, in_log
 from llmrec.service.settings import Settings
 
 logger = logging.getLogger(__name__)
