@@ -19,11 +19,11 @@ from llmrec.drift.user_profile import UserDrift, user_drift
 from llmrec.errors import ConfigError
 from llmrec.hub.bundle import Bundle, load_bundle
 from llmrec.hub.remote import bundle_folder
+from llmrec.hub.training_log import log_of as bundle_log
+from llmrec.inference.explanations.explanation import Explanation, Term
+from llmrec.inference.queries import VERBATIM, Event, Item, item_of, seconds_of
+from llmrec.inference.ranked_items import Recommendation
 from llmrec.recommender import Recommender
-from llmrec.retrieval.events import VERBATIM, Event, Item, item_of, seconds_of
-from llmrec.retrieval.explanation import Explanation, Term
-from llmrec.retrieval.live import log_of as bundle_log
-from llmrec.retrieval.ranked import Recommendation
 
 SHOWN_EVENTS, SHOWN_WORDS = 5, 8
 TERMS: dict[Term, str] = {

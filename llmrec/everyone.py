@@ -22,9 +22,9 @@ from llmrec.config.jobs.recommend import RecommendConfig
 from llmrec.data.log import Log
 from llmrec.errors import ConfigError
 from llmrec.hub.layout import LAYOUT
+from llmrec.inference.log_users import Users
+from llmrec.inference.queries import seconds_of
 from llmrec.recommender import Recommender
-from llmrec.retrieval.events import seconds_of
-from llmrec.retrieval.users import Users
 from llmrec.search.topk import Found
 
 FACTS = "_recommendations.json"  # readers of the folder pass over names like that

@@ -14,8 +14,8 @@ import numpy as np
 
 from llmrec.data.log import Log
 from llmrec.evaluation.deletion_test import Deletion, Explained, deletion_test
+from llmrec.inference.explanations.decompose import UnlikelyError
 from llmrec.recommender import Recommender
-from llmrec.retrieval.explain import UnlikelyError
 from llmrec.utils.run_logging import phase
 
 FEWEST = 2  # events of a history

@@ -38,8 +38,8 @@ from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.bundle_record import read_record
 from llmrec.hub.layout import LAYOUT, TUNED, replacing
 from llmrec.hub.remote import bundle_folder
-from llmrec.retrieval.item_vectors import ItemVectors
-from llmrec.retrieval.live import Live
+from llmrec.inference.live.users import Live
+from llmrec.inference.served_catalog import ItemVectors
 from llmrec.utils.arrays import Mask
 
 REPORT, RECIPE, LOG, BUNDLE, STATES = "forgotten.json", "finetune.yaml", "log", "bundle", "states"
@@ -196,8 +196,8 @@ def _events_of(log: Log, called: Sequence[str]) -> Mask:
 
 def _forget_stored(url: str, snapshots: Path | None, called: Sequence[str]) -> int:
     """The number of events that were stored of the users. Processes that serve from the store take note."""
-    from llmrec.retrieval.replica import without_deleted
-    from llmrec.retrieval.store import EventStore
+    from llmrec.inference.live.replica import without_deleted
+    from llmrec.inference.live.store.event_store import EventStore
 
     store = EventStore(url)
     try:

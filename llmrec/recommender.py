@@ -15,16 +15,16 @@ from llmrec.config.drift import MAX_HISTORY
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.remote import Token, bundle_folder, push, shareable
-from llmrec.retrieval.events import Asked, History, Item, Time, check_as_many, rows_of
-from llmrec.retrieval.explaining import explain
-from llmrec.retrieval.explanation import Explanation
-from llmrec.retrieval.following import Following
-from llmrec.retrieval.live import seen_pairs
-from llmrec.retrieval.mixture import log_chances_of, ranked_by_chance
-from llmrec.retrieval.nearest import Nearest, scan
-from llmrec.retrieval.ranked import Recommendation, Where, allowed, check_k, listed
-from llmrec.retrieval.users import Users
-from llmrec.retrieval.words import evidence
+from llmrec.inference.drift_scoring import log_chances_of, ranked_by_chance
+from llmrec.inference.explanations.explainer import explain
+from llmrec.inference.explanations.explanation import Explanation
+from llmrec.inference.following import Following
+from llmrec.inference.index_search import Nearest, scan
+from llmrec.inference.live.users import seen_pairs
+from llmrec.inference.log_users import Users
+from llmrec.inference.queries import Asked, History, Item, Time, check_as_many, rows_of
+from llmrec.inference.ranked_items import Recommendation, Where, allowed, check_k, listed
+from llmrec.inference.text_queries import evidence
 from llmrec.search.index import Index
 from llmrec.search.topk import Found
 
@@ -193,7 +193,7 @@ class Recommender(Following):
 
     def explain(self, history: History, item: Item, at: Time | None = None, tokens: bool = False) -> Explanation:
         """Why an item, of the catalog or given by its fields, has its score: parts that add up to it, by term and by
-        event of the history, and a sentence. `llmrec.retrieval.explain` says what is exact and what is attribution.
+        event of the history, and a sentence. `llmrec.inference.explanations.decompose` says what is exact and what is attribution.
 
         tokens: also what the words of the item's text add to the score of the model below, which takes the backbone and
         captum (`pip install llmrec[explain]`).

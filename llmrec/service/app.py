@@ -8,8 +8,8 @@ from typing import Any
 
 from llmrec import __version__
 from llmrec.errors import ConfigError
+from llmrec.inference.live.store.event_store import EventStore
 from llmrec.recommender import Recommender
-from llmrec.retrieval.store import EventStore
 from llmrec.service.settings import Settings
 
 try:

@@ -15,8 +15,8 @@ from pydantic import Field
 
 from llmrec.data.catalog import ItemCatalog
 from llmrec.errors import ConfigError
+from llmrec.inference.queries import VERBATIM, History, Time
 from llmrec.recommender import Recommender
-from llmrec.retrieval.events import VERBATIM, History, Time
 from llmrec.service import schemas
 from llmrec.service.interest_view import interest_of, titles_of_states
 from llmrec.service.limits import check_query, check_texts

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrec.drift.profile import state_titles
+from llmrec.inference.drift_scoring import situations
+from llmrec.inference.queries import History, Time, read_histories
 from llmrec.recommender import Recommender
-from llmrec.retrieval.events import History, Time, read_histories
-from llmrec.retrieval.mixture import situations
 from llmrec.utils.arrays import Rows
 
 PARTS = ("base", "transitions", "chain")

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llmrec.errors import BundleError, ConfigError, DataError, LlmrecError
-from llmrec.retrieval.store_schema import StoreError
+from llmrec.inference.live.store.schema import StoreError
 from llmrec.service.batching import Overloaded
 
 MEDIA_TYPE = "application/problem+json"

@@ -12,10 +12,10 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, LogFacts
 from llmrec.data.timestamps import iso
 from llmrec.errors import DataError, LlmrecError
+from llmrec.inference.live.store.event_store import EventStore
+from llmrec.inference.live.users import Live, begin
+from llmrec.inference.queries import rows_of
 from llmrec.recommender import Recommender
-from llmrec.retrieval.events import rows_of
-from llmrec.retrieval.live import Live, begin
-from llmrec.retrieval.store import EventStore
 
 
 class Followed:

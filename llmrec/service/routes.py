@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 
 from llmrec.errors import DataError
-from llmrec.retrieval.events import rows_of, seconds_of
-from llmrec.retrieval.explanation import Explanation
-from llmrec.retrieval.store import LONGEST_ID
-from llmrec.retrieval.store import NewEvent as StoreEvent
+from llmrec.inference.explanations.explanation import Explanation
+from llmrec.inference.live.store.event_store import LONGEST_ID
+from llmrec.inference.live.store.event_store import NewEvent as StoreEvent
+from llmrec.inference.queries import rows_of, seconds_of
 from llmrec.service import schemas
 from llmrec.service.limits import check_batch, check_items, check_query
 from llmrec.service.problem_details import MEDIA_TYPE

@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from llmrec.errors import LlmrecError
+from llmrec.inference.live.store.event_store import EventStore, NewEvent
+from llmrec.inference.queries import rows_of
 from llmrec.recommender import Recommender
-from llmrec.retrieval.events import rows_of
-from llmrec.retrieval.store import EventStore, NewEvent
 from llmrec.service.batching import Batcher
 from llmrec.service.prometheus import Metrics
 from llmrec.service.settings import Settings

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
 
-from llmrec.retrieval.events import Event, History, Item
-from llmrec.retrieval.store import LONGEST_ID
+from llmrec.inference.live.store.event_store import LONGEST_ID
+from llmrec.inference.queries import Event, History, Item
 
 LARGEST = 2**53  # beyond it JSON's numbers are no longer whole
 MOST_FIELDS, MOST_VALUES = 64, 64

@@ -43,7 +43,7 @@ def run(
     try:
         import uvicorn
 
-        from llmrec.retrieval.store import EventStore
+        from llmrec.inference.live.store.event_store import EventStore
         from llmrec.service.app import create_app
     except ImportError as error:
         raise ConfigError(f"serving: {error.name} is not installed; pip install 'llmrec[serve]'") from error

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 
 from llmrec.errors import BundleError, DataError, LlmrecError
+from llmrec.inference.live.replica import Replica
+from llmrec.inference.live.store.event_store import LONGEST_ID, EventStore
+from llmrec.inference.live.store.item_store import ItemChange, ItemStore
+from llmrec.inference.live.store.schema import StoreError
+from llmrec.inference.live.users import Live
+from llmrec.inference.queries import VERBATIM, History, Time, text_of
+from llmrec.inference.ranked_items import Recommendation
 from llmrec.recommender import Recommender
-from llmrec.retrieval.events import VERBATIM, History, Time, text_of
-from llmrec.retrieval.live import Live
-from llmrec.retrieval.ranked import Recommendation
-from llmrec.retrieval.replica import Replica
-from llmrec.retrieval.store import LONGEST_ID, EventStore
-from llmrec.retrieval.store_items import ItemChange, ItemStore
-from llmrec.retrieval.store_schema import StoreError
 from llmrec.service.problem_details import NotFound, Taken
 from llmrec.service.prometheus import Metrics
 from llmrec.service.replica_state import Followed, begin_without_forgotten, in_log

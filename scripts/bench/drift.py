@@ -33,7 +33,7 @@ from llmrec.drift.stream import ChainTables, Stream
 from llmrec.drift.terms.chain import LatentChain
 from llmrec.drift.text_neighbors import text_vectors
 from llmrec.evaluation.ranking import Scorer, rank_queries, sample_queries
-from llmrec.retrieval.state import LiveState
+from llmrec.inference.live.online_state import LiveState
 from llmrec.utils.arrays import Rows
 from llmrec.utils.units import DAY
 

@@ -176,7 +176,7 @@ def test_the_service_keeps_pseudonyms_and_is_asked_by_raw_ids(
     pytest.importorskip("sqlalchemy", reason="needs SQLAlchemy (extra: serve)")
     from starlette.testclient import TestClient
 
-    from llmrec.retrieval.store import EventStore
+    from llmrec.inference.live.store.event_store import EventStore
     from llmrec.service.app import create_app
     from llmrec.service.settings import Settings
 

@@ -15,8 +15,8 @@ pytest.importorskip("prometheus_client", reason="needs prometheus-client (extra:
 from starlette.testclient import TestClient
 
 from llmrec.hub.bundle import save_bundle
+from llmrec.inference.live.store.event_store import EventStore
 from llmrec.recommender import Recommender
-from llmrec.retrieval.store import EventStore
 from llmrec.service.app import create_app
 from llmrec.service.settings import Settings
 

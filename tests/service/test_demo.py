@@ -19,8 +19,8 @@ pytest.importorskip("playwright.sync_api", reason="needs playwright (extra: dev)
 import uvicorn
 from playwright import sync_api as playwright
 
+from llmrec.inference.live.store.event_store import EventStore, NewEvent
 from llmrec.recommender import Recommender
-from llmrec.retrieval.store import EventStore, NewEvent
 from llmrec.service.app import create_app
 from llmrec.service.server import LOCAL
 from llmrec.service.settings import Settings

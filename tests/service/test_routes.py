@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from llmrec.inference.live.users import of_log
 from llmrec.recommender import Recommender
-from llmrec.retrieval.live import of_log
 
 if TYPE_CHECKING:
     from llmrec.data.log import Log
