@@ -42,9 +42,9 @@ def forget(
         as_json: print JSON; --json for short.
     """
     from llmrec.asked import several
-    from llmrec.forgetting import Wish
-    from llmrec.forgetting import forget as forget_users
     from llmrec.service.server import beside
+    from llmrec.unlearning.unlearn import Wish
+    from llmrec.unlearning.unlearn import forget as forget_users
 
     if (output is None) != in_place:
         raise ConfigError("give --output FOLDER for copies without them, or --in-place; one of the two")

@@ -21,10 +21,10 @@ from llmrec.data.loading import load_log
 from llmrec.drift.fitted import FittedDrift
 from llmrec.drift.profile import portrait
 from llmrec.evaluation.aggregate import make_report
-from llmrec.explained import faithfulness
 from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
 from llmrec.hub.layout import check_destination
 from llmrec.jobs.comparison import compare
+from llmrec.jobs.faithfulness import faithfulness
 from llmrec.jobs.runner import run_recipe
 from llmrec.recommender import Recommender
 from llmrec.reports.figures import write_figures

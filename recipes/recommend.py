@@ -13,7 +13,7 @@ import time
 from llmrec.asked import log_of
 from llmrec.config.jobs.recommend import RecommendConfig
 from llmrec.engines.accelerator import total
-from llmrec.everyone import recommend_everyone
+from llmrec.jobs.recommend import recommend_everyone
 from llmrec.jobs.runner import run_recipe
 from llmrec.recommender import Recommender
 from llmrec.runs.start import join

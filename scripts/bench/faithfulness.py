@@ -16,7 +16,7 @@ from llmrec.asked import log_config
 from llmrec.config.data import DataConfig
 from llmrec.data.loading import load_log
 from llmrec.data.splits import make_split
-from llmrec.explained import DELETED, faithfulness
+from llmrec.jobs.faithfulness import DELETED, faithfulness
 from llmrec.recommender import Recommender
 from llmrec.reports.faithfulness_text import deletion_lines
 

@@ -20,10 +20,10 @@ from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.loader import parse_config
 from llmrec.data.pseudonyms import PSEUDONYM, UserNames
 from llmrec.data.synthetic_log import planted_world
-from llmrec.data.traces import files_in, traces
 from llmrec.errors import ConfigError, DataError
 from llmrec.hub.bundle import load_bundle
 from llmrec.hub.remote import shareable
+from llmrec.unlearning.id_search import files_in, traces
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 ENV, KEY = "LLMREC_TEST_USER_KEY", "fedcba9876543210" * 4

@@ -24,22 +24,22 @@ import yaml
 from llmrec.asked import log_config
 from llmrec.backbones.text_vector_cache import forget_histories
 from llmrec.config.data import DataConfig
-from llmrec.data.forgetting import Records, records_of, write_log_without, write_without
 from llmrec.data.interactions import Ties
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import UserNames
 from llmrec.data.readers.files import written_files
 from llmrec.data.splits import TRAIN, VALID, Split, make_split
-from llmrec.data.traces import files_in, searchable, traces
 from llmrec.errors import ConfigError
-from llmrec.forgotten import Forgotten, InLog
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.bundle_record import read_record
 from llmrec.hub.layout import LAYOUT, TUNED, replacing
 from llmrec.hub.remote import bundle_folder
 from llmrec.inference.live.users import Live
 from llmrec.inference.served_catalog import ItemVectors
+from llmrec.unlearning.id_search import files_in, searchable, traces
+from llmrec.unlearning.log_files import Records, records_of, write_log_without, write_without
+from llmrec.unlearning.removal import Forgotten, InLog
 from llmrec.utils.arrays import Mask
 
 REPORT, RECIPE, LOG, BUNDLE, STATES = "forgotten.json", "finetune.yaml", "log", "bundle", "states"

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec.config.data import DataConfig, PseudonymConfig
-from llmrec.data.forgetting import records_of, write_log_without
 from llmrec.data.loading import load_log
 from llmrec.data.pseudonyms import IDS, UserNames
-from llmrec.data.traces import files_in, searchable, traces
 from llmrec.errors import ConfigError, DataError
+from llmrec.unlearning.id_search import files_in, searchable, traces
+from llmrec.unlearning.log_files import records_of, write_log_without
 
 ITEMS = "item_id,title\nx,X\ny,Y\n"
 CSV = (

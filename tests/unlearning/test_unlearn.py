@@ -18,13 +18,13 @@ from llmrec.config.data import DataConfig, PseudonymConfig
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log
 from llmrec.data.splits import make_split
-from llmrec.data.traces import files_in, traces
 from llmrec.drift.fitted import counts_of
 from llmrec.errors import ConfigError
-from llmrec.forgetting import Wish, forget
-from llmrec.forgotten import Forgotten
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.recommender import Recommender
+from llmrec.unlearning.id_search import files_in, traces
+from llmrec.unlearning.removal import Forgotten
+from llmrec.unlearning.unlearn import Wish, forget
 from llmrec.utils.arrays import Arrays
 
 DAY = 86_400
