@@ -11,10 +11,14 @@ import torch
 from torch import Tensor
 
 from llmrec.backbones.text_backbone import Backbone
+from llmrec.config.data import DataConfig
 from llmrec.config.drift import MAX_HISTORY
 from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.data.log import Log
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.remote import Token, bundle_folder, push, shareable
+from llmrec.hub.training_log import log_config
+from llmrec.hub.training_log import log_of as bundle_log
 from llmrec.inference.drift_scoring import log_chances_of, ranked_by_chance
 from llmrec.inference.explanations.explainer import explain
 from llmrec.inference.explanations.explanation import Explanation
@@ -290,3 +294,7 @@ class Recommender(Following):
         if self._nearest is None:
             return scan(items, states, k, seen, bias)
         return self._nearest.find(states, k, seen, bias)
+
+
+def log_of(recommender: Recommender, data: DataConfig | None) -> Log:
+    return bundle_log(recommender.vectors.bundle, log_config(recommender.config.data, data))

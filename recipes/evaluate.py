@@ -12,9 +12,9 @@ import dataclasses
 import logging
 import time
 
-from llmrec.asked import bundle_and_log, seen_in_training
 from llmrec.config.jobs.evaluate import EvaluateConfig
 from llmrec.data.splits import make_split
+from llmrec.hub.training_log import bundle_and_log, seen_in_training
 from llmrec.jobs.evaluate import reevaluate
 from llmrec.jobs.runner import run_recipe
 from llmrec.reports.report_files import write_report

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import time
 
-from llmrec.asked import log_of
 from llmrec.config.jobs.recommend import RecommendConfig
 from llmrec.engines.accelerator import total
 from llmrec.jobs.recommend import recommend_everyone
 from llmrec.jobs.runner import run_recipe
-from llmrec.recommender import Recommender
+from llmrec.recommender import Recommender, log_of
 from llmrec.runs.start import join
 
 

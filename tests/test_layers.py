@@ -123,9 +123,9 @@ def test_importing_llmrec_loads_nothing_heavy() -> None:
     assert not heavy_modules_after("import llmrec")
 
 
-@pytest.mark.skipif("llmrec.cli" not in TREES, reason="there is no command line yet")
+@pytest.mark.skipif("llmrec.cli.main" not in TREES, reason="there is no command line yet")
 def test_the_command_lines_help_loads_nothing_heavy() -> None:
-    code = "import sys\nfrom llmrec.cli import main\nsys.argv = ['llmrec', '--help']\n"
+    code = "import sys\nfrom llmrec.cli.main import main\nsys.argv = ['llmrec', '--help']\n"
     assert not heavy_modules_after(code + "try:\n    main()\nexcept SystemExit:\n    pass")
 
 

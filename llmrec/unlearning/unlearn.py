@@ -21,7 +21,6 @@ import pyarrow.compute as pc
 import torch
 import yaml
 
-from llmrec.asked import log_config
 from llmrec.backbones.text_vector_cache import forget_histories
 from llmrec.config.data import DataConfig
 from llmrec.data.interactions import Ties
@@ -35,6 +34,7 @@ from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.bundle_record import read_record
 from llmrec.hub.layout import LAYOUT, TUNED, replacing
 from llmrec.hub.remote import bundle_folder
+from llmrec.hub.training_log import log_config
 from llmrec.inference.live.users import Live
 from llmrec.inference.served_catalog import ItemVectors
 from llmrec.unlearning.id_search import files_in, searchable, traces

@@ -12,10 +12,10 @@ from pathlib import Path
 import jsonargparse
 from machine import describe, write_record
 
-from llmrec.asked import log_config
 from llmrec.config.data import DataConfig
 from llmrec.data.loading import load_log
 from llmrec.data.splits import make_split
+from llmrec.hub.training_log import log_config
 from llmrec.jobs.faithfulness import DELETED, faithfulness
 from llmrec.recommender import Recommender
 from llmrec.reports.faithfulness_text import deletion_lines

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from llmrec.backbones.text_backbone import Backbone
-from llmrec.cli import main
+from llmrec.cli.main import main
 from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError, BundleError
 from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle

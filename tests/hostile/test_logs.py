@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmrec.cli import main
+from llmrec.cli.main import main
 from llmrec.config.data import DataConfig
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log

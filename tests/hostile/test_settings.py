@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmrec.cli import main
+from llmrec.cli.main import main
 from llmrec.config.strict_yaml import DEEPEST, check
 
 Count = Callable[[int], None]

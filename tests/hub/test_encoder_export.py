@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from llmrec.backbones.pooling import ST_POOLING, pool
-from llmrec.cli import main
+from llmrec.cli.main import main
 from llmrec.config.backbone import Strategy
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle

@@ -132,7 +132,7 @@ def shell(*arguments: str) -> str:
     import contextlib
     import io
 
-    from llmrec.cli import main
+    from llmrec.cli.main import main
 
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         main(list(arguments))

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec.cli import main as command_line
+from llmrec.cli.main import main as command_line
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.evaluation import EvaluationConfig

@@ -15,7 +15,7 @@ import torch
 
 from llmrec import Recommender
 from llmrec.backbones.text_backbone import Backbone
-from llmrec.cli import main as command_line
+from llmrec.cli.main import main as command_line
 from llmrec.config.backbone import BackboneConfig, LoraConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.drift import DriftConfig

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec import Recommender
-from llmrec.cli import main as command_line
+from llmrec.cli.main import main as command_line
 from llmrec.config.data import PseudonymConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.loader import parse_config

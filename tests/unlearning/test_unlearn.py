@@ -13,7 +13,7 @@ import pyarrow.csv
 import pytest
 import torch
 
-from llmrec.cli import main
+from llmrec.cli.main import main
 from llmrec.config.data import DataConfig, PseudonymConfig
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log

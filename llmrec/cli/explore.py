@@ -6,6 +6,7 @@ As in verbs.py, what is heavy is imported inside.
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -38,7 +39,8 @@ def similar(
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.asked import load, one_item, print_json, print_ranked
+    from llmrec.cli.inputs import load, one_item
+    from llmrec.cli.render import print_json, print_ranked
 
     recommender = load(bundle, backbone)
     there = None if other is None else load(other, backbone)
@@ -49,42 +51,6 @@ def similar(
         return
     print(f"like {recommender.label(asked)}, by {of}{'' if other is None else f', in {other}'}")
     print_ranked(found)
-
-
-def explain(
-    bundle: Path,
-    item: list[str] | str | None = None,
-    text: list[str] | str | None = None,
-    history: list[str] | str | None = None,
-    user: str | None = None,
-    at: str | None = None,
-    data: DataConfig | None = None,
-    words: bool = False,
-    backbone: str | None = None,
-    as_json: bool = False,
-) -> None:
-    """Print why an item has its score: the one that would be recommended first, unless one is given.
-
-    Args:
-        bundle: the folder of a saved recommender.
-        item: id of a catalog item.
-        text: text of an item that is in no catalog, instead.
-        history: item ids, oldest first: --history ID ID ...
-        user: a user id of the log instead; the log is the one the bundle was trained on unless `data` names another.
-        at: the query time, ISO; events at or after it are left out. Default: after the last event.
-        data: where the user's log is; settings that are not given are the bundle's.
-        words: also what the words of the item's text add (pip install llmrec[explain]).
-        backbone: a local copy of the base model.
-        as_json: print JSON; --json for short.
-    """
-    from llmrec.asked import explanation_lines, history_of, load, one_item
-
-    recommender = load(bundle, backbone)
-    events = history_of(recommender, history, user, data, at)
-    given = item is not None or text is not None
-    asked = one_item(item, text) if given else recommender.recommend(events, 1, at)[0].item
-    found = recommender.explain(events, asked, at, words)
-    print(json.dumps(asdict(found), ensure_ascii=False) if as_json else "\n".join(explanation_lines(found)))
 
 
 def friends(
@@ -109,7 +75,9 @@ def friends(
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.asked import check_one_given, load, log_of, print_json, several
+    from llmrec.cli.inputs import check_one_given, load, several
+    from llmrec.cli.render import print_json
+    from llmrec.recommender import log_of
 
     check_one_given(history, user)
     recommender = load(bundle, backbone)
@@ -155,7 +123,8 @@ def topics(
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.asked import history_of, load, print_history, print_json, several
+    from llmrec.cli.inputs import history_of, load, several
+    from llmrec.cli.render import print_history, print_json
 
     if item is not None and (history is not None or user is not None):
         raise ConfigError("give either --item ID ..., or one of --history ID ... and --user ID")
@@ -203,7 +172,9 @@ def audience(
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.asked import load, log_of, one_item, print_json
+    from llmrec.cli.inputs import load, one_item
+    from llmrec.cli.render import print_json
+    from llmrec.recommender import log_of
     from llmrec.utils.text import aligned
 
     recommender = load(bundle, backbone)
@@ -216,3 +187,32 @@ def audience(
     heads = ["user", "times the mean chance", f"place among {len(recommender.catalog):,}", "events"]
     rows = [[one.user, f"{one.lift:.1f}", f"{one.place:,}", f"{one.n_events:,}"] for one in found]
     print("\n".join(aligned([heads, *rows])))
+
+
+def drift(
+    bundle: Path,
+    user: str,
+    at: str | None = None,
+    data: DataConfig | None = None,
+    output: Path | None = None,
+    as_json: bool = False,
+) -> None:
+    """Print a user's interest over time, where it is going, and what the crowd went on to, by the bundle's drift head.
+
+    Args:
+        bundle: the folder of a saved recommender that was trained with `drift`.
+        user: a user id of the log; the log is the one the bundle was trained on unless `data` names another.
+        at: the query time, ISO; events of anybody at or after it are left out. Default: after the user's last event.
+        data: where the log is; settings that are not given are the bundle's. Its items must be those of the bundle.
+        output: a folder for pictures.
+        as_json: print JSON; --json for short.
+    """
+    from llmrec.inference.user_drift import drift_of
+    from llmrec.reports.drift_figures import write_user_figures
+    from llmrec.reports.drift_text import user_lines
+
+    found = drift_of(bundle, user, at, data)
+    print(json.dumps(asdict(found), ensure_ascii=False) if as_json else "\n".join(user_lines(found)))
+    if output is not None:
+        for path in write_user_figures(found, output):
+            print(f"wrote {path}", file=sys.stderr)

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import is_dataclass
+from importlib import import_module
 from inspect import signature
 from typing import Any
 
@@ -31,6 +32,24 @@ VERBS: dict[str, str] = {
     "plan": "time and memory of a run by each strategy, and which one to use; afterwards, how true that was",
     "forget": "take users out of a log, a bundle's counts, states and a store; says what stays, and looks for traces",
     "audit": "what a log hides: ties, repeats, leakage, cold items, what leave-one-out would not show",
+}
+HOMES: dict[str, str] = {  # the module of each verb
+    "recommend": "recommend",
+    "score": "recommend",
+    "explain": "recommend",
+    "similar": "explore",
+    "friends": "explore",
+    "topics": "explore",
+    "audience": "explore",
+    "drift": "explore",
+    "evaluate": "evaluate",
+    "serve": "serve",
+    "demo": "serve",
+    "push": "hub",
+    "export": "hub",
+    "plan": "plan",
+    "forget": "forget",
+    "audit": "data",
 }
 SHORT = {"-k": ["--k"], "--json": ["--as_json", "true"]}
 SWITCHES = ("--private", "--words", "--in_place")  # alone, they mean yes
@@ -115,8 +134,5 @@ def _with_environment(arguments: list[str]) -> list[str]:
 
 
 def _function(name: str) -> Callable[..., None]:
-    from llmrec import privacy, questions, serving, sharing, verbs
-
-    home = next(module for module in (privacy, questions, serving, sharing, verbs) if hasattr(module, name))
-    function: Callable[..., None] = getattr(home, name)
+    function: Callable[..., None] = getattr(import_module(f"llmrec.cli.{HOMES[name]}"), name)
     return function

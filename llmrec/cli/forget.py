@@ -41,7 +41,7 @@ def forget(
         backbone: a local copy of the base model, for bundles whose backbone encodes histories.
         as_json: print JSON; --json for short.
     """
-    from llmrec.asked import several
+    from llmrec.cli.inputs import several
     from llmrec.service.server import beside
     from llmrec.unlearning.unlearn import Wish
     from llmrec.unlearning.unlearn import forget as forget_users

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.cli import main
+from llmrec.cli.main import main
 from llmrec.config.backbone import Strategy
 from llmrec.data.log import Log
 from llmrec.hub.bundle import Bundle, save_bundle

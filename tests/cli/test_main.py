@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from llmrec.asked import log_config
-from llmrec.cli import VERBS, main
+from llmrec.cli.main import VERBS, main
 from llmrec.config.backbone import Strategy
 from llmrec.config.data import DataConfig
 from llmrec.config.drift import DriftConfig
@@ -23,6 +22,7 @@ from llmrec.drift.head import DriftHead
 from llmrec.drift.terms.chain import LatentChain
 from llmrec.drift.text_neighbors import text_vectors
 from llmrec.hub.bundle import Bundle, save_bundle
+from llmrec.hub.training_log import log_config
 from llmrec.recommender import Recommender
 
 
@@ -56,7 +56,9 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
 def test_help_comes_without_torch(verb: str) -> None:
-    code = "import sys\nfrom llmrec.cli import main\ntry: main(sys.argv[1:])\nfinally: print('torch' in sys.modules)"
+    code = (
+        "import sys\nfrom llmrec.cli.main import main\ntry: main(sys.argv[1:])\nfinally: print('torch' in sys.modules)"
+    )
     arguments = [argument for argument in (verb, "--help") if argument]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -39,7 +39,7 @@ def serve(
         grace_seconds: for requests to end, once told to stop.
         backbone: a local copy of the base model.
     """
-    from llmrec.asked import load
+    from llmrec.cli.inputs import load
     from llmrec.service.server import beside, run
     from llmrec.service.settings import Limits, Settings
 
@@ -69,7 +69,7 @@ def demo(
     """
     import tempfile
 
-    from llmrec.asked import load
+    from llmrec.cli.inputs import load
     from llmrec.service.server import LOCAL, beside, run
     from llmrec.service.settings import Settings
 

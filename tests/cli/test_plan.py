@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from llmrec.cli import main
+from llmrec.cli.main import main
+from llmrec.cli.plan import gib_of, way_named
 from llmrec.errors import ConfigError
-from llmrec.planned import gib_of, way_named
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def push(
         counts: with what a drift head has counted of everybody's events; `false` leaves it out.
         backbone: a local copy of the base model, for bundles whose backbone encodes histories.
     """
-    from llmrec.asked import load
+    from llmrec.cli.inputs import load
 
     print(load(bundle, backbone).push_to_hub(repo_id, private, revision, base=base, counts=counts))
 

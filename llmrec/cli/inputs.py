@@ -1,0 +1,69 @@
+"""What the command line's verbs share: the recommender that was asked, and the history that it is asked about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from llmrec.config.data import DataConfig
+from llmrec.errors import ConfigError
+from llmrec.inference.queries import VERBATIM, Event, Item, seconds_of
+from llmrec.recommender import Recommender, log_of
+
+
+def several(given: list[str] | str | None) -> list[str]:
+    """One or many. Ids such as 0205616461 are left as they were written: the command line's YAML takes a list with
+    numbers for no list of text, and passes it on whole.
+    """
+    if not isinstance(given, str):
+        return given or []
+    if not given.startswith("["):
+        return [given]
+    try:  # BaseLoader makes lists, dicts and text, and nothing else
+        listed = yaml.load(given, Loader=yaml.BaseLoader)  # nosec B506
+    except yaml.YAMLError:
+        return [given]
+    return listed if isinstance(listed, list) and all(isinstance(one, str) for one in listed) else [given]
+
+
+def load(bundle: Path, backbone: str | None) -> Recommender:
+    return Recommender.from_pretrained(bundle, backbone)
+
+
+def history_of(
+    recommender: Recommender,
+    history: list[str] | str | None,
+    user: str | None,
+    data: DataConfig | None,
+    at: str | None,
+    domain: Path | None = None,
+) -> list[Event]:
+    """The events asked for: given ids, or a user's in the log before `at`. domain: the bundle whose items or log these
+    are, where it is another than the recommender's; its items are then told by their text.
+    """
+    if domain is not None:
+        other = load(domain, None)
+        return other.described(history_of(other, history, user, data, at))
+    check_one_given(history, user)
+    if user is None:
+        return list(several(history))
+    log = log_of(recommender, data)
+    mine = log.interactions.take(log.interactions.user == log.user_row(user))
+    if at is not None:
+        mine = mine.take(mine.time < seconds_of(at))
+    return [(str(log.catalog.ids[item]), int(time)) for item, time in zip(mine.item, mine.time, strict=True)]
+
+
+def check_one_given(history: object, user: object) -> None:
+    """Raises ConfigError unless one of the two is there to be asked about."""
+    if (history is None) == (user is None):
+        raise ConfigError("give either --history ID ... or --user ID")
+
+
+def one_item(item: list[str] | str | None, text: list[str] | str | None) -> Item:
+    """The item asked about: of the catalog, or by its text."""
+    given: list[Item] = [*several(item), *({VERBATIM: words} for words in several(text))]
+    if len(given) != 1:
+        raise ConfigError("give one item: --item ID, or --text '...' for an item that is in no catalog")
+    return given[0]
