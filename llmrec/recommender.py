@@ -197,7 +197,8 @@ class Recommender(Following):
 
     def explain(self, history: History, item: Item, at: Time | None = None, tokens: bool = False) -> Explanation:
         """Why an item, of the catalog or given by its fields, has its score: parts that add up to it, by term and by
-        event of the history, and a sentence. `llmrec.inference.explanations.decompose` says what is exact and what is attribution.
+        event of the history, and a sentence. `inference.explanations.decompose` says what is exact and what is
+        attribution.
 
         tokens: also what the words of the item's text add to the score of the model below, which takes the backbone and
         captum (`pip install llmrec[explain]`).

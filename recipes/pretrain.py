@@ -25,6 +25,7 @@ from llmrec.hub.bundle import BaseModel
 from llmrec.hub.layout import check_destination
 from llmrec.hub.pretrained_backbone import RECORD, save_pretrained
 from llmrec.jobs.runner import run_recipe
+from llmrec.reports.audit_text import format_corpus
 from llmrec.runs.provenance import provenance
 from llmrec.runs.start import start
 from llmrec.training.pretraining.corpus import make_corpus
@@ -42,7 +43,7 @@ def main(config: PretrainConfig) -> None:
     metadata = provenance(accelerator)  # now: the source tree may be another one when the run ends
     log = load_log(config.data)
     corpus = make_corpus(log, config)
-    logger.info("\n".join(corpus.lines()))
+    logger.info("\n".join(format_corpus(corpus)))
 
     with accelerator.main_process_first():
         backbone = Backbone.load(config.backbone)

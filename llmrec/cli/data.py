@@ -22,8 +22,9 @@ def audit(data: DataConfig, split: SplitConfig | None = None, as_json: bool = Fa
     from llmrec.data.audit import audit as audit_log
     from llmrec.data.loading import load_log
     from llmrec.data.splits import make_split
+    from llmrec.reports.audit_text import format_audit
 
     log = load_log(data)
     part, _ = make_split("by_time", log.interactions, log.n_users, log.n_items, split or SplitConfig())
     found = audit_log(log, part)
-    print(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else "\n".join(found.lines()))
+    print(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else "\n".join(format_audit(found)))

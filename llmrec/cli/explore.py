@@ -1,6 +1,6 @@
-"""Verbs of the `llmrec` command that ask a bundle something else than what comes next.
+"""The commands similar, friends, topics, audience and drift.
 
-As in verbs.py, what is heavy is imported inside.
+What is heavy is imported inside.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ def forget(
         as_json: print JSON; --json for short.
     """
     from llmrec.cli.inputs import several
+    from llmrec.reports.unlearning_text import format_forget_result
     from llmrec.service.server import beside
     from llmrec.unlearning.unlearn import Wish
     from llmrec.unlearning.unlearn import forget as forget_users
@@ -52,6 +53,6 @@ def forget(
         snapshots = beside(store)
     states = tuple(map(Path, several(state)))
     done = forget_users(Wish(bundle, tuple(several(user)), data, output, states, store, snapshots, backbone))
-    print(json.dumps(asdict(done), ensure_ascii=False) if as_json else "\n".join(done.lines()))
+    print(json.dumps(asdict(done), ensure_ascii=False) if as_json else "\n".join(format_forget_result(done)))
     if done.traces:
         raise SystemExit(1)

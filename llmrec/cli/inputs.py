@@ -1,4 +1,4 @@
-"""What the command line's verbs share: the recommender that was asked, and the history that it is asked about."""
+"""The recommender, the history and the item that a command is given."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from llmrec.config.split import SplitName
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, LogFacts
-from llmrec.data.pii import Scrubber, counted
+from llmrec.data.pii import Scrubber
 from llmrec.data.splits import Split, leave_one_out
 from llmrec.data.timestamps import iso
 from llmrec.errors import ConfigError, DataError
@@ -80,41 +80,6 @@ class Audit:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
-
-    def lines(self) -> list[str]:
-        """The findings for people, one a line."""
-        f = self.facts
-        lines = [
-            f"{f.source}: {f.n_events:,} events, {f.n_users:,} users, {f.n_items_with_events:,} of {f.n_items:,} items",
-            f"times: {f.first_time} to {f.last_time}, resolution {f.resolution}",
-            f"dropped: {f.n_repeats_dropped:,} repeats, {f.n_unknown_items_dropped:,} events on unknown items, "
-            f"{f.n_dropped_by_k_core:,} by k-core",
-            f"ties: {self.tie_share:.1%} of a user's consecutive events have the same time",
-            f"repeats: {self.repeated_pair_share:.1%} of events are on an item the user had before",
-            f"texts: {self.n_duplicate_texts:,} items share one, {self.n_short_texts:,} say next to nothing",
-            f"twins: {self.n_twin_users:,} users have exactly the item sequence of another",
-            self._details_line(),
-            f"popularity: the top {TOP} of the first half and of the last tenth overlap by {self.top_items_kept:.1%}",
-            f"cold ({self.split}): {self.cold_item_share:.1%} of test events are on items, "
-            f"{self.cold_user_share:.1%} by users that training never saw",
-        ]
-        lines += [f"  week of {w.start}: {w.cold_item_share:.1%} cold of {w.n_events:,}" for w in self.cold_by_week]
-        if self.leave_one_out is None:
-            return [*lines, "leave-one-out: not possible, no user has three events"]
-        hidden = self.leave_one_out
-        return [
-            *lines,
-            f"leave-one-out would train on the future: {hidden.train_after_first_test:.1%} of its training events are "
-            f"later than its first test event, {hidden.item_only_later:.1%} of its test events are on items that "
-            f"training has from later only",
-        ]
-
-    def _details_line(self) -> str:
-        if self.details is None:
-            return "personal details in item texts: not looked for; pip install 'llmrec[scrub]'"
-        out = f", {counted(self.facts.n_scrubbed)} taken out" if self.facts.n_scrubbed else ""
-        remedy = "; data.scrub takes them out" if self.details else ""
-        return f"personal details in item texts: {counted(self.details)}{out}{remedy} (names are not looked for)"
 
 
 def audit(log: Log, split: Split) -> Audit:

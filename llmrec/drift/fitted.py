@@ -1,4 +1,4 @@
-"""What a bundle keeps of a fitted drift head: its weights, the chain's among them, and the text that the chain reads.
+"""A fitted drift head, as a bundle keeps it: its weights, the chain's among them, and the text that the chain reads.
 
 The chain was fitted on vectors of the backbone as it was before any training. Under feature transfer these are the
 item table's own, and are not written twice; where the backbone was trained they are stored beside it. Kept are the

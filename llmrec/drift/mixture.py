@@ -119,7 +119,7 @@ class Situation:
         return replace(self, queries=self.queries.take(one), recent=recent, scores=self.scores[one], interest=interest)
 
     def parts(self) -> Parts:
-        """The mixture's three parts, as `evaluation.replay.parts_of` has them."""
+        """The mixture's three parts, as `parts_of` has them."""
         head = self.head
         moved: Tensor | float = 0.0
         chained: Tensor | float = 0.0

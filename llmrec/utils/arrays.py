@@ -10,8 +10,6 @@ from scipy import sparse
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-
-
 Arrays = dict[str, NDArray[Any]]
 EPS = 0.1  # events; what an item counts that nobody touched
 LARGEST_EXPONENT = 500.0  # of 2; float64 holds up to 1023

@@ -1,4 +1,4 @@
-"""Tables in plain text."""
+"""Plain text: tables, durations and truncation."""
 
 from __future__ import annotations
 

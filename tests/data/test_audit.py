@@ -16,6 +16,7 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.loading import load_log
 from llmrec.data.log import make_log
 from llmrec.data.splits import TEST, TRAIN, Split, split_by_time
+from llmrec.reports.audit_text import format_audit
 
 N_ITEMS = 6
 DAY = 86_400
@@ -78,7 +79,7 @@ def test_what_leave_one_out_hides() -> None:
 def test_no_leave_one_out_without_three_events() -> None:
     found = audit_of([(0, 0, 1), (0, 1, 2), (1, 2, 3)], 2)
     assert found.leave_one_out is None
-    assert found.lines()[-1] == "leave-one-out: not possible, no user has three events"
+    assert format_audit(found)[-1] == "leave-one-out: not possible, no user has three events"
 
 
 def test_popular_items_that_stay_popular() -> None:
@@ -88,8 +89,8 @@ def test_popular_items_that_stay_popular() -> None:
 
 def test_for_people_and_for_machines() -> None:
     found = audit_of([(0, 0, 1), (0, 1, 1), (0, 2, 2), (1, 3, 3)], 2)
-    assert found.lines()[0] == "tiny: 4 events, 2 users, 4 of 6 items"
-    assert any(line.startswith("ties: 50.0%") for line in found.lines())
+    assert format_audit(found)[0] == "tiny: 4 events, 2 users, 4 of 6 items"
+    assert any(line.startswith("ties: 50.0%") for line in format_audit(found))
     record = json.loads(json.dumps(found.to_dict()))
     assert record["facts"]["n_events"] == 4
     assert record["cold_by_week"][0]["n_events"] == 2

@@ -21,6 +21,7 @@ from llmrec.data.pii import Scrubber
 from llmrec.data.splits import split_by_time
 from llmrec.errors import ConfigError
 from llmrec.recommender import Recommender
+from llmrec.reports.audit_text import format_audit
 
 FOUND = [
     ("Write to ada@example.com, or Ada.B+x@mail.example.co.uk!", "Write to [email], or [email]!"),
@@ -73,7 +74,7 @@ def test_what_is_not_installed_is_told(folder: Path, monkeypatch: pytest.MonkeyP
     log = load_log(DataConfig(str(folder), text_template="{title} {price}"))
     found = audit(log, split_by_time(log.interactions, log.n_users, log.n_items))
     assert found.details is None
-    assert "personal details in item texts: not looked for; pip install 'llmrec[scrub]'" in found.lines()
+    assert "personal details in item texts: not looked for; pip install 'llmrec[scrub]'" in format_audit(found)
 
 
 def test_long_texts_take_no_longer_than_their_length(scrubber: Scrubber) -> None:
@@ -116,7 +117,7 @@ def test_the_audit_counts_details(folder: Path) -> None:
     for scrub in (None, ScrubConfig(kinds=("email",))):
         log = load_log(DataConfig(str(folder), text_template="{title} {notes} {price}", scrub=scrub))
         found = audit(log, split_by_time(log.interactions, log.n_users, log.n_items))
-        lines.append(next(line for line in found.lines() if "personal" in line))
+        lines.append(next(line for line in format_audit(found) if "personal" in line))
     assert lines[0].startswith("personal details in item texts: 2 email, 1 ip, 1 phone; data.scrub takes them out")
     assert lines[1].startswith("personal details in item texts: 1 ip, 1 phone, 2 email taken out; data.scrub")
     assert lines[1].endswith("(names are not looked for)")

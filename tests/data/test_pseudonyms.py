@@ -17,6 +17,7 @@ from llmrec.data.loading import load_log
 from llmrec.data.pseudonyms import PSEUDONYM, UserNames
 from llmrec.data.splits import split_by_time
 from llmrec.errors import ConfigError, DataError
+from llmrec.reports.audit_text import format_audit
 
 KEY = "0123456789abcdef" * 4
 ENV = "LLMREC_TEST_USER_KEY"
@@ -125,4 +126,4 @@ def test_the_audit_names_nobody(log_folder: str) -> None:
     log = load_log(DataConfig(log_folder, pseudonyms=by_env()))
     found = audit(log, split_by_time(log.interactions, log.n_users, log.n_items))
     raw = set(load_log(DataConfig(log_folder)).user_ids.to_pylist())
-    assert not raw & set(" ".join(found.lines()).replace(",", " ").split())
+    assert not raw & set(" ".join(format_audit(found)).replace(",", " ").split())

@@ -53,14 +53,6 @@ class Corpus:
             "n_pairs_held_out": len(self.held_pairs),
         }
 
-    def lines(self) -> list[str]:
-        """For people."""
-        return [
-            f"{self.n_events:,} training events until {iso(self.last_time)}, on {len(self.known):,} items",
-            f"{len(self.texts):,} distinct texts to train on, {len(self.held_texts):,} held out",
-            f"{len(self.pairs):,} pairs to train on, {len(self.held_pairs):,} later ones held out",
-        ]
-
 
 def training_events(log: Log, config: SplitConfig) -> Interactions:
     """The events in the training part of every split that is named."""
