@@ -1,6 +1,6 @@
 """Verbs of the `llmrec` command that take a bundle elsewhere.
 
-As in verbs.py, what is heavy is imported inside.
+What is heavy is imported inside.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Verbs of the `llmrec` command that serve a bundle over HTTP.
 
-As in verbs.py, what is heavy is imported inside.
+What is heavy is imported inside.
 """
 
 from __future__ import annotations
