@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from llmrec import Recommender
 from llmrec.config.jobs.push import PushConfig
-from llmrec.jobs.runner import run_recipe
+from llmrec.jobs.runner import run_job
 
 N_HISTORIES, LENGTH = 8, 5
 
@@ -42,4 +42,4 @@ def main(config: PushConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_recipe(main, PushConfig)
+    run_job(main, PushConfig)

@@ -16,8 +16,8 @@ from typing import Any
 
 from torch import nn
 
-from llmrec.backbones.layers import last_layers
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.layers import get_last_layers
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig
 from llmrec.errors import BackboneError
 
@@ -41,7 +41,7 @@ class TransferReport:
         )
 
 
-def apply_strategy(backbone: Backbone, config: BackboneConfig) -> TransferReport:
+def apply_strategy(backbone: TextBackbone, config: BackboneConfig) -> TransferReport:
     """Set which weights of `backbone` train, adding adapters where the strategy has them.
 
     Raises:
@@ -50,14 +50,14 @@ def apply_strategy(backbone: Backbone, config: BackboneConfig) -> TransferReport
     for parameter in backbone.model.parameters():
         parameter.requires_grad_(config.strategy == "full")
     if config.strategy == "last_k":
-        for module in last_layers(backbone.model, config.last_k):
+        for module in get_last_layers(backbone.model, config.last_k):
             module.requires_grad_(True)
     if config.strategy == "lora":
         backbone.model = add_lora(backbone.model, config)
-    return report(backbone, config.strategy)
+    return build_transfer_report(backbone, config.strategy)
 
 
-def report(backbone: Backbone, strategy: str) -> TransferReport:
+def build_transfer_report(backbone: TextBackbone, strategy: str) -> TransferReport:
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in backbone.model.parameters()]
     total = sum(size for size, _ in sizes)
     trainable = sum(size for size, trains in sizes if trains)
@@ -71,16 +71,20 @@ def add_lora(model: nn.Module, config: BackboneConfig) -> nn.Module:
 
     lora = config.lora
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    settings = _peft_config(lora, targets if lora.last_k is None else _in_last(model, lora.last_k, targets))
+    settings = _make_peft_config(
+        lora, targets if lora.last_k is None else _list_last_layers(model, lora.last_k, targets)
+    )
     try:
-        with _quietly():
+        with _silence_peft():
             adapted: Any = get_peft_model(model, settings)
     except ValueError as error:
-        raise BackboneError(f"lora.targets={lora.targets!r}: {error}. Linear layers here: {_linear(model)}") from error
+        raise BackboneError(
+            f"lora.targets={lora.targets!r}: {error}. Linear layers here: {_list_linear_layers(model)}"
+        ) from error
     return adapted.eval()  # type: ignore[no-any-return]
 
 
-def _peft_config(lora: LoraConfig, targets: str | list[str]) -> Any:
+def _make_peft_config(lora: LoraConfig, targets: str | list[str]) -> Any:
     from peft import LoraConfig as PeftLoraConfig
     from peft import TaskType
 
@@ -94,16 +98,18 @@ def _peft_config(lora: LoraConfig, targets: str | list[str]) -> Any:
     )
 
 
-def _in_last(model: nn.Module, k: int, targets: str | list[str]) -> list[str]:
+def _list_last_layers(model: nn.Module, k: int, targets: str | list[str]) -> list[str]:
     """Full names of the linear layers in the top k that `targets` means."""
     if isinstance(targets, str) and targets != "all-linear":
         raise BackboneError(f"lora.last_k={k} counts layers, lora.targets={targets!r} names them; give one, or a list")
-    top = {id(part) for layer in last_layers(model, k, "lora.last_k") for part in layer.modules() if _is_linear(part)}
+    top = {
+        id(part) for layer in get_last_layers(model, k, "lora.last_k") for part in layer.modules() if _is_linear(part)
+    }
     names = [name for name, part in model.named_modules() if id(part) in top]
     return [name for name in names if targets == "all-linear" or name.rsplit(".", 1)[-1] in targets]
 
 
-def _linear(model: nn.Module) -> list[str]:
+def _list_linear_layers(model: nn.Module) -> list[str]:
     """The names by which LoRA can be put on a model's layers."""
     return sorted({name.rsplit(".", 1)[-1] for name, part in model.named_modules() if _is_linear(part)})
 
@@ -128,13 +134,13 @@ def load_lora(model: nn.Module, folder: Path, lora: LoraConfig, targets: list[st
 
     if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
         raise BackboneError(f"{folder}: no {SAFETENSORS_WEIGHTS_NAME}, and nothing else is loaded; save it as such")
-    with _quietly():
-        adapted: Any = PeftModel.from_pretrained(model, str(folder), config=_peft_config(lora, targets))
+    with _silence_peft():
+        adapted: Any = PeftModel.from_pretrained(model, str(folder), config=_make_peft_config(lora, targets))
     return adapted.eval()  # type: ignore[no-any-return]
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def _silence_peft() -> Iterator[None]:
     """Without what PEFT says about deprecated names of transformers, and about GPT-2's transposed layers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.errors import BackboneError
-from llmrec.utils.paths import default_cache_dir
+from llmrec.utils.paths import get_cache_dir
 
 CONVERSION = 1  # counts up whenever folders come out differently
 _READ_AT_ONCE = 2**24
 _UNREADABLE = (OSError, ValueError, KeyError, IndexError, struct.error)  # the last two of a file that was cut off
 
 
-def unpacked(file: Path) -> Path:
+def unpack_gguf(file: Path) -> Path:
     """The folder with a GGUF file's weights, dequantised to fp32, and its tokenizer; made where the cache has none.
 
     Raises:
         BackboneError: the package that reads the format is missing, or transformers cannot read the file.
     """
-    folder = default_cache_dir() / "gguf" / f"{file.stem}-{_digest(file)[:16]}-{CONVERSION}"
+    folder = get_cache_dir() / "gguf" / f"{file.stem}-{_compute_digest(file)[:16]}-{CONVERSION}"
     if not folder.is_dir():
         if find_spec("gguf") is None:
             raise BackboneError(f"{file.name}: GGUF files are read by a package that is missing; `pip install gguf`")
@@ -74,12 +74,12 @@ def _read(file: Path) -> tuple[Any, Any]:
         )
     except _UNREADABLE as error:
         raise BackboneError(f"{file}: transformers cannot read this GGUF file: {error}; give another one") from error
-    if _pre_tokenizer(file) == "smollm":
-        _keep_digits_apart(tokenizer)
+    if _read_pre_tokenizer(file) == "smollm":
+        _split_digits(tokenizer)
     return model, tokenizer
 
 
-def _pre_tokenizer(file: Path) -> str | None:
+def _read_pre_tokenizer(file: Path) -> str | None:
     """What llama.cpp calls the rules by which text is cut before merging; transformers leaves them unread."""
     from gguf import GGUFReader
 
@@ -87,7 +87,7 @@ def _pre_tokenizer(file: Path) -> str | None:
     return None if field is None else str(field.contents())
 
 
-def _keep_digits_apart(tokenizer: Any) -> None:
+def _split_digits(tokenizer: Any) -> None:
     """SmolLM's rules: every digit by itself, the rest as GPT-2 cuts it."""
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 
@@ -96,7 +96,7 @@ def _keep_digits_apart(tokenizer: Any) -> None:
     )
 
 
-def _digest(file: Path) -> str:
+def _compute_digest(file: Path) -> str:
     digest = hashlib.sha256()
     with file.open("rb") as opened:
         while part := opened.read(_READ_AT_ONCE):

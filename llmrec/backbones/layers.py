@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from llmrec.errors import BackboneError
 
 
-def layer_stack(model: nn.Module, wanted_by: str) -> nn.ModuleList:
+def find_layer_stack(model: nn.Module, wanted_by: str) -> nn.ModuleList:
     """The only ModuleList as long as `num_hidden_layers`. wanted_by: the setting that an error names.
 
     Raises:
@@ -29,13 +29,13 @@ def layer_stack(model: nn.Module, wanted_by: str) -> nn.ModuleList:
     return stacks[0]
 
 
-def keep_first_layers(model: nn.Module, k: int) -> None:
+def truncate_layers(model: nn.Module, k: int) -> None:
     """Drop every layer above the k-th, in place: a smaller model that begins with what the first layers know.
 
     Raises:
         BackboneError: no single stack, or k out of range.
     """
-    stack, config = layer_stack(model, "backbone.layers"), model.config
+    stack, config = find_layer_stack(model, "backbone.layers"), model.config
     if not 1 <= k <= len(stack):
         raise BackboneError(f"backbone.layers={k}: this backbone has {len(stack)} layers; give 1 to {len(stack)}")
     kinds: Any = getattr(config, "layer_types", None)  # what attention each layer has, where they differ
@@ -45,13 +45,13 @@ def keep_first_layers(model: nn.Module, k: int) -> None:
     del stack[k:]
 
 
-def last_layers(model: nn.Module, k: int, wanted_by: str = "last_k") -> list[nn.Module]:
+def get_last_layers(model: nn.Module, k: int, wanted_by: str = "last_k") -> list[nn.Module]:
     """The top k transformer layers and the norm behind them, if there is one. wanted_by: as above.
 
     Raises:
         BackboneError: no single stack of layers, or k out of range.
     """
-    stack = layer_stack(model, wanted_by)
+    stack = find_layer_stack(model, wanted_by)
     if not 1 <= k <= len(stack):
         raise BackboneError(f"{wanted_by}={k}: this backbone has {len(stack)} layers; give 1 to {len(stack)}")
     norms = [part for name, part in model.named_children() if "norm" in name or name == "ln_f"]
@@ -59,9 +59,9 @@ def last_layers(model: nn.Module, k: int, wanted_by: str = "last_k") -> list[nn.
 
 
 @contextmanager
-def layers_between(model: nn.Module, first: int, end: int | None) -> Iterator[nn.ModuleList]:
+def restrict_layers(model: nn.Module, first: int, end: int | None) -> Iterator[nn.ModuleList]:
     """Within the context the model has no other layers than those from `first` up to `end`, which it yields."""
-    stack = layer_stack(model, "layers")
+    stack = find_layer_stack(model, "layers")
     owner, name = next(
         (part, name) for part in model.modules() for name, child in part.named_children() if child is stack
     )
@@ -74,14 +74,14 @@ def layers_between(model: nn.Module, first: int, end: int | None) -> Iterator[nn
 
 
 @dataclass(frozen=True)
-class Entered:
+class PrecomputedHidden:
     """states: (U, L, D) that the first `n_layers` layers make of a batch, so that they need not be run."""
 
     n_layers: int
     states: Tensor
 
     @contextmanager
-    def into(self, model: nn.Module) -> Iterator[None]:
+    def inject(self, model: nn.Module) -> Iterator[None]:
         """Within the context the model begins above those layers, with these states."""
 
         def enter(
@@ -89,7 +89,7 @@ class Entered:
         ) -> tuple[tuple[Any, ...], dict[str, Any]]:
             return (self.states, *args[1:]), {k: value for k, value in kwargs.items() if k != "hidden_states"}
 
-        with layers_between(model, self.n_layers, None) as upper:
+        with restrict_layers(model, self.n_layers, None) as upper:
             hook = upper[0].register_forward_pre_hook(enter, with_kwargs=True)
             try:
                 yield

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 BATCH_COSTS = 128  # tokens of MiniLM, forth and back, on one core
 
 
-def length_batches(
+def batch_by_length(
     lengths: NDArray[np.int64], tokens_at_once: int, batch_costs: int = BATCH_COSTS
 ) -> list[NDArray[np.int64]]:
     """Rows sorted by length, cut into padded batches of at most `tokens_at_once` tokens, or of one text, of which each
@@ -19,7 +19,7 @@ def length_batches(
     order, widths = np.argsort(lengths, kind="stable"), np.maximum(lengths, 1)
     each, counts = np.unique(widths, return_counts=True)
     batches, end = [], len(order)
-    for first, last in _groups(each, counts, tokens_at_once, batch_costs):
+    for first, last in _iterate_groups(each, counts, tokens_at_once, batch_costs):
         n_texts = int(counts[first : last + 1].sum())
         n_batches = -(-n_texts // max(tokens_at_once // int(each[last]), 1))
         batches += np.array_split(order[end - n_texts : end], n_batches)[::-1]
@@ -27,7 +27,7 @@ def length_batches(
     return batches[::-1]
 
 
-def _groups(
+def _iterate_groups(
     each: NDArray[np.int64], counts: NDArray[np.int64], tokens_at_once: int, batch_costs: int
 ) -> Iterator[tuple[int, int]]:
     """Which of the increasing lengths are padded to the same, first and last of them, from the longest on: by dynamic

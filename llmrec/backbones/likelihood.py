@@ -15,44 +15,46 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmrec.backbones.length_batches import length_batches
+from llmrec.backbones.length_batches import batch_by_length
 from llmrec.backbones.lm_head import LanguageHead
-from llmrec.backbones.text_backbone import Backbone
-from llmrec.backbones.token_store import Tokens
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.backbones.token_store import TokenStore
 from llmrec.errors import BackboneError
 
 TOKENS_AT_ONCE = 512  # of the lines; logits over the vocabulary are (TOKENS_AT_ONCE, V)
 Ids = NDArray[np.int64]
 
 
-class Likelihood:
+class LineLikelihood:
     """A decoder with its language-model head, as a judge of lines.
 
     Raises:
         BackboneError: the backbone is an encoder, or transformers has no such head for it.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: TextBackbone) -> None:
         self.backbone = backbone
-        self.head = LanguageHead.of(backbone, "clm").to(backbone.device)
+        self.head = LanguageHead.from_backbone(backbone, "clm").to(backbone.device)
         self.longest: int | None = getattr(backbone.model.config, "max_position_embeddings", None)
 
-    def ids(self, text: str, special: bool = False) -> Ids:
+    def tokenize(self, text: str, special: bool = False) -> Ids:
         """(P,) tokens of a text; special: with what the tokenizer begins a text with, but no EOS."""
         ids = self.backbone.tokenizer(text, add_special_tokens=special)["input_ids"]
         ends = special and len(ids) > 0 and ids[-1] == self.backbone.tokenizer.eos_token_id
         return np.array(ids[:-1] if ends else ids, dtype=np.int64)
 
-    def lines(self, texts: Sequence[str]) -> Tokens:
+    def tokenize_lines(self, texts: Sequence[str]) -> TokenStore:
         """Each text behind a space and before a line break, which ends it; cut to the backbone's `max_tokens`."""
-        end = self.ids("\n").astype(np.int32)
+        end = self.tokenize("\n").astype(np.int32)
         room = self.backbone.config.max_tokens - len(end)
-        bare = Tokens.of([f" {' '.join(text.split())}" for text in texts], self.backbone.tokenizer, room, special=False)
+        bare = TokenStore.from_texts(
+            [f" {' '.join(text.split())}" for text in texts], self.backbone.tokenizer, room, special=False
+        )
         ended = np.insert(bare.flat, np.repeat(bare.offset[1:], len(end)), np.tile(end, len(bare)))
-        return Tokens(ended, bare.offset + len(end) * np.arange(len(bare) + 1), bare.pad_id)
+        return TokenStore(ended, bare.offset + len(end) * np.arange(len(bare) + 1), bare.pad_id)
 
     @torch.no_grad()
-    def of(self, prefix: Ids, lines: Tokens) -> NDArray[np.float64]:
+    def score_lines(self, prefix: Ids, lines: TokenStore) -> NDArray[np.float64]:
         """(C,) log-likelihoods of all tokens of each line after `prefix` (P,), in nats.
 
         Raises:
@@ -62,11 +64,11 @@ class Likelihood:
         model, device = self.backbone.model, self.backbone.device
         start = model(input_ids=torch.from_numpy(prefix)[None].to(device), use_cache=True)
         likelihoods = np.empty(len(lines))
-        for rows in length_batches(lines.lengths, TOKENS_AT_ONCE):
-            likelihoods[rows] = self._after(start, len(prefix), *lines.batch(rows, device)).cpu().numpy()
+        for rows in batch_by_length(lines.lengths, TOKENS_AT_ONCE):
+            likelihoods[rows] = self._score_batch(start, len(prefix), *lines.get_batch(rows, device)).cpu().numpy()
         return likelihoods
 
-    def _after(self, start: Any, n_prefix: int, ids: Tensor, mask: Tensor) -> Tensor:
+    def _score_batch(self, start: Any, n_prefix: int, ids: Tensor, mask: Tensor) -> Tensor:
         """(C,) float64 of lines (C, L), whose first token is foretold by the prefix's last state."""
         hidden = start.last_hidden_state[:, -1:].expand(len(ids), 1, -1)  # (C, 1, D)
         if ids.shape[1] > 1:

@@ -30,7 +30,7 @@ class Arithmetic:
     dtype: torch.dtype
     onednn: bool
 
-    def layer(self, weight: Tensor, bias: Tensor | None) -> Layer:
+    def make_layer(self, weight: Tensor, bias: Tensor | None) -> Layer:
         """x -> x weight^T + bias, of tensors that are in `dtype` already."""
         if not self.onednn:
             return lambda x: functional.linear(x, weight, bias)
@@ -43,20 +43,20 @@ OF_A_GPU = Arithmetic(torch.float16, onednn=False)  # as fast there as bf16, and
 
 
 @cache
-def fastest(reduced: bool) -> Arithmetic:
+def choose_fastest(reduced: bool) -> Arithmetic:
     """The fastest of those that compute in fp32, or, `reduced`, in fp32 or bf16; measured once in a process."""
     dtypes = (torch.float32, torch.bfloat16) if reduced else (torch.float32,)
     plain = Arithmetic(torch.float32, onednn=False)
-    ways = [way for dtype in dtypes for way in (Arithmetic(dtype, False), Arithmetic(dtype, True)) if _agrees(way)]
+    ways = [way for dtype in dtypes for way in (Arithmetic(dtype, False), Arithmetic(dtype, True)) if _is_accurate(way)]
     spent = dict.fromkeys([plain, *ways], float("inf"))
     for _ in range(ROUNDS):  # in turn, so that other work on the machine hits all alike
         for way in spent:
-            spent[way] = min(spent[way], _seconds(way))
+            spent[way] = min(spent[way], _measure_seconds(way))
     return min(spent, key=lambda way: spent[way])
 
 
 @cache
-def _product(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def _make_product(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """x (ROWS, in), weight (out, in), bias (out,): the same numbers in each type."""
     draw = torch.Generator().manual_seed(0)
     width, out = WIDTH
@@ -66,36 +66,36 @@ def _product(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @cache
-def _layer(way: Arithmetic) -> Layer:
-    _, weight, bias = _product(way.dtype)
-    return way.layer(weight, bias)
+def _make_layer(way: Arithmetic) -> Layer:
+    _, weight, bias = _make_product(way.dtype)
+    return way.make_layer(weight, bias)
 
 
 @torch.no_grad()
-def _agrees(way: Arithmetic) -> bool:
+def _is_accurate(way: Arithmetic) -> bool:
     """Whether there is such a way here, and it gives what plain torch gives in fp32."""
-    expected = functional.linear(*_product(torch.float32))
+    expected = functional.linear(*_make_product(torch.float32))
     try:
-        read = _layer(way)(_product(way.dtype)[0])
+        read = _make_layer(way)(_make_product(way.dtype)[0])
     except (AttributeError, RuntimeError):  # a build without oneDNN, operators renamed, a type without kernels
         return False
     return bool((read.float() - expected).norm() <= ERROR[way.dtype] * expected.norm())
 
 
 @torch.no_grad()
-def _seconds(way: Arithmetic) -> float:
-    layer, x = _layer(way), _product(way.dtype)[0]
+def _measure_seconds(way: Arithmetic) -> float:
+    layer, x = _make_layer(way), _make_product(way.dtype)[0]
     began = time.perf_counter()
     layer(x)
     return time.perf_counter() - began
 
 
-def speed_up(model: nn.Module, arithmetic: Arithmetic) -> None:
+def replace_linear_layers(model: nn.Module, arithmetic: Arithmetic) -> None:
     """Compute the linear layers of `model`, whose weights are of that type, by `arithmetic`; it cannot train then."""
     from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer, its weight transposed
 
     for module in model.modules():
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
         if type(module) in (nn.Linear, Conv1D) and weight is not None:
-            layer = arithmetic.layer(weight if type(module) is nn.Linear else weight.t(), bias)
+            layer = arithmetic.make_layer(weight if type(module) is nn.Linear else weight.t(), bias)
             vars(module)["forward"] = layer  # found before the method; adapters may still look at the weights

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from llmrec.backbones.resolve import WEIGHTS, locate
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.resolve import WEIGHTS, resolve_backbone
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.errors import BackboneError
 
 LanguageTask = Literal["mlm", "clm"]
@@ -29,7 +29,7 @@ class LanguageHead(nn.Module):
         self.model, self.pretrained = model, pretrained
 
     @classmethod
-    def of(cls, backbone: Backbone, task: LanguageTask) -> LanguageHead:
+    def from_backbone(cls, backbone: TextBackbone, task: LanguageTask) -> LanguageHead:
         """The head for a backbone whose strategy is yet to be applied.
 
         Raises:
@@ -43,10 +43,10 @@ class LanguageHead(nn.Module):
         decoder, embeddings = model.get_output_embeddings(), backbone.model.get_input_embeddings()  # type: ignore[operator]
         if decoder is not None and (model.config.tie_word_embeddings or head_names):
             decoder.weight = embeddings.weight
-        setattr(model, model.base_model_prefix, _Handed())
+        setattr(model, model.base_model_prefix, _PassThrough())
         return cls(model.eval(), not head_names)
 
-    def told(self) -> str:
+    def describe_origin(self) -> str:
         """For people: where the head comes from."""
         if self.pretrained:
             return "language-model head: the checkpoint's own"
@@ -58,13 +58,13 @@ class LanguageHead(nn.Module):
         return logits
 
 
-def make_head(backbone: Backbone, objectives: Container[str]) -> LanguageHead | None:
+def make_head(backbone: TextBackbone, objectives: Container[str]) -> LanguageHead | None:
     """The head that one of `objectives` asks for, or None where none does."""
     tasks: list[LanguageTask] = ["mlm", "clm"]
-    return next((LanguageHead.of(backbone, task) for task in tasks if task in objectives), None)
+    return next((LanguageHead.from_backbone(backbone, task) for task in tasks if task in objectives), None)
 
 
-class _Handed(nn.Module):
+class _PassThrough(nn.Module):
     """Stands where a language model has its backbone, and hands on the hidden states that it is given."""
 
     def forward(self, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None, **_: Any) -> Any:
@@ -73,7 +73,7 @@ class _Handed(nn.Module):
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=inputs_embeds)
 
 
-def _check(backbone: Backbone, task: LanguageTask) -> None:
+def _check(backbone: TextBackbone, task: LanguageTask) -> None:
     kind = type(backbone.model).__name__
     if task == "mlm" and backbone.causal:
         raise BackboneError(f"objectives.mlm: {kind} is a decoder, which reads from left to right; use clm or contrast")
@@ -83,13 +83,13 @@ def _check(backbone: Backbone, task: LanguageTask) -> None:
         raise BackboneError(f"objectives.mlm: the tokenizer of {backbone.hub_id} has no mask token; use contrast")
 
 
-def _load(backbone: Backbone, task: LanguageTask) -> tuple[Any, list[str]]:
+def _load(backbone: TextBackbone, task: LanguageTask) -> tuple[Any, list[str]]:
     """The language model of the backbone's checkpoint, and the names of the weights that this lacks."""
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
     from transformers.utils import logging as transformers_logging
 
     auto: Any = AutoModelForMaskedLM if task == "mlm" else AutoModelForCausalLM
-    path = locate(backbone.config.name, backbone.config.hub_id).path
+    path = resolve_backbone(backbone.config.name, backbone.config.hub_id).path
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # missing heads are told by the caller
     try:

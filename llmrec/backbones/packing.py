@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from llmrec.backbones.linear_kernels import Arithmetic, speed_up
-from llmrec.backbones.token_store import Tokens
+from llmrec.backbones.linear_kernels import Arithmetic, replace_linear_layers
+from llmrec.backbones.token_store import TokenStore
 
 ATTENTION = "llmrec_runs"
 TOKENS_AT_ONCE = 2048  # the fastest of 512, 1024 and 2048
@@ -30,7 +30,7 @@ ROUND = 64  # tokens; rows are filled up to a multiple
 
 
 @dataclass(frozen=True)
-class Run:
+class EqualLengthRun:
     """n texts of `length` tokens that stand one after another."""
 
     n: int
@@ -49,30 +49,30 @@ class PackedModel:
         base: Any = adapted.get_base_model() if hasattr(model, "get_base_model") else model
         if "position_ids" not in inspect.signature(base.forward).parameters:
             raise ValueError(f"{type(base).__name__} takes no position_ids")
-        self.model: Any = copy_in(arithmetic.dtype, adapted)
+        self.model: Any = copy_as_dtype(arithmetic.dtype, adapted)
         _register_attention()
         self.model.set_attn_implementation(ATTENTION)
         if self.model.config._attn_implementation != ATTENTION:
             raise ValueError(f"{type(base).__name__} does not let its attention be exchanged")
         self.model.config.use_cache = False
-        self.first_position = _first_position(self.model)
-        speed_up(self.model, arithmetic)
+        self.first_position = _get_first_position(self.model)
+        replace_linear_layers(self.model, arithmetic)
 
-    def read(self, tokens: Tokens) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+    def encode(self, tokens: TokenStore) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         """(n,) rows of `tokens`, which are of one length L, and the (n, L, D) hidden states; all of them in turn."""
-        for rows in packed_rows(tokens.lengths, TOKENS_AT_ONCE):
+        for rows in pack_rows(tokens.lengths, TOKENS_AT_ONCE):
             texts = tokens.take(rows)
             each, counts = np.unique(texts.lengths, return_counts=True)
-            runs = [Run(n, length) for n, length in zip(counts.tolist(), each.tolist(), strict=True)]
+            runs = [EqualLengthRun(n, length) for n, length in zip(counts.tolist(), each.tolist(), strict=True)]
             filling = -len(texts.flat) % ROUND
             ids = np.concatenate([texts.flat, np.full(filling, tokens.pad_id, np.int32)])
-            hidden, start = self._hidden(ids, [*runs, *([Run(1, filling)] if filling else [])]), 0
+            hidden, start = self._compute_hidden(ids, [*runs, *([EqualLengthRun(1, filling)] if filling else [])]), 0
             for run in runs:
                 size = run.n * run.length
                 yield rows[: run.n], hidden[start : start + size].view(run.n, run.length, -1)
                 rows, start = rows[run.n :], start + size
 
-    def _hidden(self, ids: NDArray[np.int32], runs: list[Run]) -> Tensor:
+    def _compute_hidden(self, ids: NDArray[np.int32], runs: list[EqualLengthRun]) -> Tensor:
         """(T,) ids -> (T, D)."""
         positions = np.concatenate([np.tile(np.arange(run.length), run.n) for run in runs]) + self.first_position
         row, places = torch.from_numpy(ids.astype(np.int64))[None], torch.from_numpy(positions)[None]
@@ -80,7 +80,7 @@ class PackedModel:
         return hidden
 
 
-def copy_in(dtype: torch.dtype, model: nn.Module) -> Any:
+def copy_as_dtype(dtype: torch.dtype, model: nn.Module) -> Any:
     """The model with weights of that type, which share the memory of those that have it already, and do not train."""
     weights = {
         id(weight): nn.Parameter(weight.detach().to(dtype), requires_grad=False) for weight in model.parameters()
@@ -89,7 +89,7 @@ def copy_in(dtype: torch.dtype, model: nn.Module) -> Any:
     return copy.deepcopy(model, weights | buffers)
 
 
-def packed_rows(lengths: NDArray[np.int64], tokens_at_once: int) -> list[NDArray[np.int64]]:
+def pack_rows(lengths: NDArray[np.int64], tokens_at_once: int) -> list[NDArray[np.int64]]:
     """Texts sorted by length, cut into rows of at most `tokens_at_once` tokens, or of one text."""
     order = np.argsort(lengths, kind="stable")
     ends = np.cumsum(lengths[order])
@@ -102,7 +102,7 @@ def packed_rows(lengths: NDArray[np.int64], tokens_at_once: int) -> list[NDArray
     return rows
 
 
-def _first_position(model: nn.Module) -> int:
+def _get_first_position(model: nn.Module) -> int:
     """RoBERTa and its kin count positions from behind that of the padding."""
     for name, part in model.named_modules():
         if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None:
@@ -113,17 +113,17 @@ def _first_position(model: nn.Module) -> int:
 def _register_attention() -> None:
     from transformers import AttentionInterface
 
-    AttentionInterface.register(ATTENTION, attention_by_runs)
+    AttentionInterface.register(ATTENTION, run_packed_attention)
 
 
-def attention_by_runs(
+def run_packed_attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    runs: list[Run],
+    runs: list[EqualLengthRun],
     **options: Any,
 ) -> tuple[Tensor, None]:
     """(1, H, T, d) queries -> (1, T, H, d): transformers' own attention, in each run."""

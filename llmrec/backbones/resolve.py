@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmrec.backbones.gguf import unpacked
+from llmrec.backbones.gguf import unpack_gguf
 from llmrec.errors import BackboneError
 
 PACKAGED_PREFIX = "packaged:"
@@ -45,14 +45,14 @@ PACKAGED = {
 
 
 @dataclass(frozen=True)
-class Location:
+class BackboneLocation:
     """path: what `from_pretrained` takes. hub_id: the public name to record, or the path where there is none."""
 
     path: str
     hub_id: str
 
 
-def locate(name: str, hub_id: str | None = None) -> Location:
+def resolve_backbone(name: str, hub_id: str | None = None) -> BackboneLocation:
     """Resolve `name` (folder, GGUF file, `packaged:` name or hub id) without touching the network.
 
     A GGUF file is unpacked into the cache, see `llmrec.backbones.gguf`.
@@ -65,35 +65,35 @@ def locate(name: str, hub_id: str | None = None) -> Location:
         weights = PACKAGED.get(name.removeprefix(PACKAGED_PREFIX))
         if weights is None:
             raise BackboneError(f"backbone {name!r}: no such packaged weights; known: {sorted(PACKAGED)}")
-        path = packaged_path(weights)
+        path = get_packaged_path(weights)
         if path is None:
             raise BackboneError(f"backbone {name!r}: `{weights.install}` brings these weights")
-        return Location(str(path), hub_id or weights.hub_id)
+        return BackboneLocation(str(path), hub_id or weights.hub_id)
     if Path(name).is_dir():
-        return Location(name, hub_id or name)
+        return BackboneLocation(name, hub_id or name)
     if name.endswith(".gguf") and Path(name).is_file():
-        return Location(str(unpacked(Path(name))), hub_id or name)
-    if not is_public(name):
+        return BackboneLocation(str(unpack_gguf(Path(name))), hub_id or name)
+    if not is_hub_id(name):
         raise BackboneError(f"backbone {name!r}: no such folder; give an existing one or a hub id like owner/name")
-    return Location(name, hub_id or name)
+    return BackboneLocation(name, hub_id or name)
 
 
-def is_public(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
     """Whether this can be a hub id, and is no path."""
     return not name.startswith(("/", ".", "~")) and name.count("/") < 2 and "\\" not in name
 
 
-def packaged_copy_of(hub_id: str) -> Path | None:
+def find_packaged_copy(hub_id: str) -> Path | None:
     """The installed copy of a hub model's weights, if a package brings one."""
-    found = [packaged_path(weights) for weights in PACKAGED.values() if weights.hub_id == hub_id]
+    found = [get_packaged_path(weights) for weights in PACKAGED.values() if weights.hub_id == hub_id]
     return found[0] if found else None
 
 
-def packaged_path(weights: PackagedWeights) -> Path | None:
+def get_packaged_path(weights: PackagedWeights) -> Path | None:
     spec = importlib.util.find_spec(weights.module)  # finds without importing: the package imports half the world
     if spec is None or spec.origin is None:
         return None
     path = Path(spec.origin).parent / weights.inside
     if path.is_file():
-        return unpacked(path)
+        return unpack_gguf(path)
     return path if path.is_dir() else None

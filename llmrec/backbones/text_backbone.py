@@ -23,35 +23,35 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
-from llmrec.backbones.layers import Entered, keep_first_layers
-from llmrec.backbones.length_batches import length_batches
-from llmrec.backbones.linear_kernels import OF_A_GPU, Arithmetic, fastest
-from llmrec.backbones.packing import PackedModel, copy_in
+from llmrec.backbones.layers import PrecomputedHidden, truncate_layers
+from llmrec.backbones.length_batches import batch_by_length
+from llmrec.backbones.linear_kernels import OF_A_GPU, Arithmetic, choose_fastest
+from llmrec.backbones.packing import PackedModel, copy_as_dtype
 from llmrec.backbones.pooling import choose_pooling, pool
-from llmrec.backbones.resolve import UNTRUSTED, WEIGHTS, locate
-from llmrec.backbones.token_store import Tokens
+from llmrec.backbones.resolve import UNTRUSTED, WEIGHTS, resolve_backbone
+from llmrec.backbones.token_store import TokenStore
 from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError
-from llmrec.utils.precision import at_least_fp32
+from llmrec.utils.precision import upcast_to_fp32
 
 Parts = Iterator[tuple[NDArray[np.int64], Tensor]]  # rows, and their vectors
 Report = str | Callable[[int], object]  # the name of a progress bar, or what is told how many texts were read
 TOKENS_AT_ONCE, TOKENS_AT_ONCE_GPU = 2048, 32_768  # tokens of one forward pass
-BATCH_COSTS_GPU = 8192  # tokens; see `length_batches`
+BATCH_COSTS_GPU = 8192  # tokens; see `batch_by_length`
 COPIED_FROM = 8192  # tokens of a call; the copy that reads faster costs as much as reading some hundred
 TRIED = 4  # texts that are read plainly too
 EXACT, FAST = 1 - 1e-6, 0.9999  # the cosine that faster reading keeps to plain reading in fp32
 
 
-class Lower(Protocol):
+class HiddenStateSource(Protocol):
     """What the first layers make of some texts."""
 
-    def batch(self, rows: NDArray[np.int64], device: torch.device) -> Entered:
+    def get_batch(self, rows: NDArray[np.int64], device: torch.device) -> PrecomputedHidden:
         """Of the texts at `rows`, padded as their tokens are."""
         ...
 
 
-class Backbone(nn.Module):
+class TextBackbone(nn.Module):
     """A pretrained model, its tokenizer and a pooling.
 
     Dropout stays off even while weights are tuned: vectors that are stored and vectors that carry
@@ -75,7 +75,7 @@ class Backbone(nn.Module):
             model.pooler = None  # type: ignore[assignment]  # unused, and a parameter without gradient stops DDP
 
     @classmethod
-    def load(cls, config: BackboneConfig) -> Backbone:
+    def load(cls, config: BackboneConfig) -> TextBackbone:
         """Load weights in fp32 and tokenizer of `config.name`.
 
         Raises:
@@ -84,7 +84,7 @@ class Backbone(nn.Module):
         from transformers import AutoConfig, AutoModel, AutoTokenizer
         from transformers.utils import logging as transformers_logging
 
-        location = locate(config.name, config.hub_id)
+        location = resolve_backbone(config.name, config.hub_id)
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             tokenizer = AutoTokenizer.from_pretrained(location.path, revision=config.revision, **UNTRUSTED)
@@ -98,7 +98,7 @@ class Backbone(nn.Module):
                 "Give a folder saved by save_pretrained, or a hub id that this machine can reach"
             ) from error
         if config.layers is not None:
-            keep_first_layers(model, config.layers)
+            truncate_layers(model, config.layers)
         # PEFT records this name in the adapter; a local path would be of no use to whoever pulls it.
         model.name_or_path = location.hub_id
         model.config._name_or_path = location.hub_id
@@ -114,7 +114,7 @@ class Backbone(nn.Module):
         return int(config.hidden_size)
 
     @property
-    def positions(self) -> int:
+    def max_positions(self) -> int:
         """Tokens that a text may have: positions of the model, or what its tokenizer lets through, if that is less."""
         config: Any = self.model.config
         return int(
@@ -125,39 +125,39 @@ class Backbone(nn.Module):
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def train(self, mode: bool = True) -> Backbone:
+    def train(self, mode: bool = True) -> TextBackbone:
         """Gradients without dropout: the wrapped model stays in eval mode, see the class."""
         self.training = mode
         return self
 
-    def tokens(self, texts: Sequence[str]) -> Tokens:
+    def tokenize(self, texts: Sequence[str]) -> TokenStore:
         prompted = [self.config.prompt.replace("{text}", text) for text in texts]
-        return Tokens.of(prompted, self.tokenizer, self.config.max_tokens, append_eos=self.causal)
+        return TokenStore.from_texts(prompted, self.tokenizer, self.config.max_tokens, append_eos=self.causal)
 
-    def batches(self, tokens: Tokens) -> list[NDArray[np.int64]]:
+    def batch_tokens(self, tokens: TokenStore) -> list[NDArray[np.int64]]:
         """Rows of the texts that are padded together: of similar length, as many as this device reads well at once."""
         if self.device.type == "cpu":
-            return length_batches(tokens.lengths, TOKENS_AT_ONCE)
-        return length_batches(tokens.lengths, TOKENS_AT_ONCE_GPU, BATCH_COSTS_GPU)
+            return batch_by_length(tokens.lengths, TOKENS_AT_ONCE)
+        return batch_by_length(tokens.lengths, TOKENS_AT_ONCE_GPU, BATCH_COSTS_GPU)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, entered: Entered | None = None) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, entered: PrecomputedHidden | None = None) -> Tensor:
         """(U, L) ids and mask -> (U, D_text) unit vectors. entered: what the first layers make of them, if known."""
-        with entered.into(self.model) if entered else nullcontext():
-            return self._vectors(self.model, input_ids, attention_mask)
+        with entered.inject(self.model) if entered else nullcontext():
+            return self._compute_vectors(self.model, input_ids, attention_mask)
 
-    def _vectors(self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def _compute_vectors(self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         hidden = model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return functional.normalize(pool(at_least_fp32(hidden), attention_mask, self.pooling), dim=-1)
+        return functional.normalize(pool(upcast_to_fp32(hidden), attention_mask, self.pooling), dim=-1)
 
-    def read(self, tokens: Tokens, lower: Lower | None = None) -> Tensor:
+    def encode_with_grad(self, tokens: TokenStore, lower: HiddenStateSource | None = None) -> Tensor:
         """(N, D_text) vectors, with gradients to the weights that train, in batches of similar length.
 
         lower: what the first layers make of the same texts.
         """
-        batches = self.batches(tokens)
+        batches = self.batch_tokens(tokens)
         idle = self.rounds(len(batches)) - len(batches)  # asked of all before any of them waits in a pass
-        parts = list(self._read_padded(tokens, lower, batches))
-        parts += [self._read_nothing(tokens, lower) for _ in range(idle)]
+        parts = list(self._encode_padded(tokens, lower, batches))
+        parts += [self._run_empty_pass(tokens, lower) for _ in range(idle)]
         if not parts:
             return torch.zeros(0, self.dim, device=self.device)
         rows, read = zip(*parts, strict=True)
@@ -165,74 +165,82 @@ class Backbone(nn.Module):
         return torch.cat(read)[order.to(self.device)]
 
     @torch.no_grad()
-    def encode(self, tokens: Tokens, report: Report | None = None) -> Tensor:
+    def encode(self, tokens: TokenStore, report: Report | None = None) -> Tensor:
         """(N, D_text) vectors on the CPU. Many texts are read as `reading` is set, and on a CPU packed; few plainly."""
         vectors = torch.empty(len(tokens), self.dim)
-        way = self._way(tokens)
-        with _progress(report, len(tokens)) as advance:
-            for rows, read in _one_behind(self._read_padded(tokens) if way is None else self._read_by(way, tokens)):
+        way = self._choose_arithmetic(tokens)
+        with _show_progress(report, len(tokens)) as advance:
+            for rows, read in _prefetch_one(
+                self._encode_padded(tokens) if way is None else self._encode_with(way, tokens)
+            ):
                 vectors[torch.from_numpy(rows)] = read.to(vectors)
                 advance(len(rows))
         beyond = np.flatnonzero(~vectors.isfinite().all(1).numpy())  # what fp16 can hold
         if way is not None and len(beyond):
-            for rows, read in self._read_padded(tokens.take(beyond)):
+            for rows, read in self._encode_padded(tokens.take(beyond)):
                 vectors[torch.from_numpy(beyond[rows])] = read.to(vectors)
         return vectors
 
-    def _read_padded(
-        self, tokens: Tokens, lower: Lower | None = None, batches: Sequence[NDArray[np.int64]] | None = None
+    def _encode_padded(
+        self,
+        tokens: TokenStore,
+        lower: HiddenStateSource | None = None,
+        batches: Sequence[NDArray[np.int64]] | None = None,
     ) -> Parts:
         again = self.config.gradient_checkpointing and torch.is_grad_enabled()
         forward = partial(checkpoint, self, use_reentrant=False) if again else self
-        for rows in self.batches(tokens) if batches is None else batches:
-            yield rows, forward(*tokens.batch(rows, self.device), lower.batch(rows, self.device) if lower else None)
+        for rows in self.batch_tokens(tokens) if batches is None else batches:
+            yield (
+                rows,
+                forward(*tokens.get_batch(rows, self.device), lower.get_batch(rows, self.device) if lower else None),
+            )
 
-    def _read_nothing(self, tokens: Tokens, lower: Lower | None) -> tuple[NDArray[np.int64], Tensor]:
+    def _run_empty_pass(self, tokens: TokenStore, lower: HiddenStateSource | None) -> tuple[NDArray[np.int64], Tensor]:
         """A pass, through the same layers, whose result is left out: its gradients are 0."""
         row = np.zeros(min(len(tokens), 1), dtype=np.int64)
         if not len(row):
             word = torch.ones(1, 1, dtype=torch.int64, device=self.device)
             return row, self(word, word)[:0]
-        entered = lower.batch(row, self.device) if lower else None
-        return row[:0], self(*tokens.batch(row, self.device), entered)[:0]
+        entered = lower.get_batch(row, self.device) if lower else None
+        return row[:0], self(*tokens.get_batch(row, self.device), entered)[:0]
 
-    def _read_by(self, way: Arithmetic, tokens: Tokens) -> Parts:
+    def _encode_with(self, way: Arithmetic, tokens: TokenStore) -> Parts:
         """Packed on a CPU; GPUs are kept busy by padded batches, too."""
         if self.device.type == "cpu":
-            for rows, hidden in PackedModel(self.model, way).read(tokens):
-                yield rows, functional.normalize(pool(at_least_fp32(hidden), None, self.pooling), dim=-1)
+            for rows, hidden in PackedModel(self.model, way).encode(tokens):
+                yield rows, functional.normalize(pool(upcast_to_fp32(hidden), None, self.pooling), dim=-1)
             return
-        model = self._copy(way.dtype)
-        for rows in self.batches(tokens):
-            yield rows, self._vectors(model, *tokens.batch(rows, self.device))
+        model = self._copy_as(way.dtype)
+        for rows in self.batch_tokens(tokens):
+            yield rows, self._compute_vectors(model, *tokens.get_batch(rows, self.device))
 
-    def _copy(self, dtype: torch.dtype) -> nn.Module:
+    def _copy_as(self, dtype: torch.dtype) -> nn.Module:
         """With the weights of now; made once, as what a compiler made of it would go with it."""
         if self._copied is not None and self._copied[0] is self.model and self._copied[1] == self.device:
             for copied, weight in zip(self._copied[2].parameters(), self.model.parameters(), strict=True):
                 copied.copy_(weight)
             return self._copied[2]
-        model: nn.Module = copy_in(dtype, self.model)
+        model: nn.Module = copy_as_dtype(dtype, self.model)
         if self.config.compile:
             model.compile(dynamic=True)
         self._copied = self.model, self.device, model
         return model
 
-    def _way(self, tokens: Tokens) -> Arithmetic | None:
+    def _choose_arithmetic(self, tokens: TokenStore) -> Arithmetic | None:
         """What reads `tokens` fastest, where they are worth it and this model can be read so."""
         plain = self.device.type != "cpu" and self.config.reading == "exact"
         if plain or len(tokens.flat) < COPIED_FROM or tokens.lengths.min() == 0:
             return None
         if self._checked is None or self._checked[0] is not self.model:  # adapters make it another one
             spread = np.linspace(0, len(tokens) - 1, TRIED).astype(np.int64)  # the shortest and the longest too
-            self._checked = self.model, self._fastest_right(tokens.take(np.argsort(tokens.lengths)[spread]))
+            self._checked = self.model, self._fastest_accurate(tokens.take(np.argsort(tokens.lengths)[spread]))
         return self._checked[1]
 
-    def _fastest_right(self, sample: Tokens) -> Arithmetic | None:
+    def _fastest_accurate(self, sample: TokenStore) -> Arithmetic | None:
         """The fastest arithmetic that `reading` allows, if reading by it gives what plain reading does."""
         if self.config.reading == "fast":
-            way = fastest(reduced=True) if self.device.type == "cpu" else OF_A_GPU
-            cosine = self._cosine(way, sample)
+            way = choose_fastest(reduced=True) if self.device.type == "cpu" else OF_A_GPU
+            cosine = self._min_cosine(way, sample)
             if cosine >= (EXACT if way.dtype == torch.float32 else FAST):
                 return way
             warnings.warn(
@@ -242,18 +250,18 @@ class Backbone(nn.Module):
             )
         if self.device.type != "cpu":
             return None
-        way = fastest(reduced=False)
-        return way if self._cosine(way, sample) >= EXACT else None
+        way = choose_fastest(reduced=False)
+        return way if self._min_cosine(way, sample) >= EXACT else None
 
     @torch.no_grad()
-    def _cosine(self, way: Arithmetic, sample: Tokens) -> float:
+    def _min_cosine(self, way: Arithmetic, sample: TokenStore) -> float:
         """The least between vectors that are read so and plainly; 0 where the model cannot be read so."""
         try:
-            read = list(self._read_by(way, sample))
+            read = list(self._encode_with(way, sample))
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
             return 0.0  # an architecture that reads one text a row only says so in many ways
         rows = np.concatenate([rows for rows, _ in read])
-        plain = torch.cat([self(*sample.batch(row, self.device)) for row in rows[:, None]])
+        plain = torch.cat([self(*sample.get_batch(row, self.device)) for row in rows[:, None]])
         return float((torch.cat([vectors for _, vectors in read]) * plain).sum(1).min())
 
     def fingerprint(self) -> str:
@@ -261,7 +269,7 @@ class Backbone(nn.Module):
         digest = hashlib.sha256()
         recipe = [self.pooling, self.config.prompt, self.config.max_tokens, self.causal, len(self.tokenizer)]
         digest.update(json.dumps(recipe).encode())
-        digest.update(_tokenizer_bytes(self.tokenizer))
+        digest.update(_read_tokenizer_bytes(self.tokenizer))
         for name, weight in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(weight.detach().cpu().numpy()).tobytes())
@@ -276,7 +284,7 @@ def is_causal(model: nn.Module) -> bool:
     return torch.equal(hidden[0, 0], hidden[1, 0])
 
 
-def _one_behind(parts: Parts) -> Parts:
+def _prefetch_one(parts: Parts) -> Parts:
     """Each when the next has been begun: a GPU works on that while this one is copied."""
     before = None
     for part in parts:
@@ -287,7 +295,7 @@ def _one_behind(parts: Parts) -> Parts:
         yield before
 
 
-def _tokenizer_bytes(tokenizer: Any) -> bytes:
+def _read_tokenizer_bytes(tokenizer: Any) -> bytes:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()
@@ -297,7 +305,7 @@ def _tokenizer_bytes(tokenizer: Any) -> bytes:
 
 
 @contextmanager
-def _progress(report: Report | None, total: int) -> Iterator[Callable[[int], object]]:
+def _show_progress(report: Report | None, total: int) -> Iterator[Callable[[int], object]]:
     if callable(report):
         yield report
         return

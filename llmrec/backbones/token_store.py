@@ -16,7 +16,7 @@ from llmrec.errors import BackboneError
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class TokenStore:
     """flat: all ids in a row; offset: (N + 1,) so that text i is flat[offset[i]:offset[i + 1]]."""
 
     flat: NDArray[np.int32]
@@ -24,9 +24,9 @@ class Tokens:
     pad_id: int
 
     @classmethod
-    def of(
+    def from_texts(
         cls, texts: Sequence[str], tokenizer: Any, max_tokens: int, append_eos: bool = False, special: bool = True
-    ) -> Tokens:
+    ) -> TokenStore:
         """Tokenise and cut to `max_tokens`; decoders get an EOS to end on. special: with the tokenizer's BOS or CLS.
 
         Raises:
@@ -39,15 +39,15 @@ class Tokens:
                 "its eos_token and save it again"
             )
         room = max_tokens - 1 if append_eos else max_tokens
-        ids = _ids(list(texts), tokenizer, room, special) if texts else []
+        ids = _tokenize(list(texts), tokenizer, room, special) if texts else []
         if append_eos:
             ids = [row if row and row[-1] == eos else [*row, eos] for row in ids]
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
         flat = np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(lengths.sum()))
-        return cls(flat, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), cls.pad_of(tokenizer))
+        return cls(flat, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), cls.get_pad_id(tokenizer))
 
     @staticmethod
-    def pad_of(tokenizer: Any) -> int:
+    def get_pad_id(tokenizer: Any) -> int:
         """The id to pad with; no mask looks at it, so that any does where the tokenizer has none."""
         return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
 
@@ -59,14 +59,14 @@ class Tokens:
         """(N,) tokens of each text."""
         return np.diff(self.offset)
 
-    def take(self, rows: NDArray[np.int64]) -> Tokens:
+    def take(self, rows: NDArray[np.int64]) -> TokenStore:
         """The texts at `rows` alone."""
         lengths = self.lengths[rows]
         offset = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         within = np.arange(offset[-1]) - np.repeat(offset[:-1], lengths)
-        return Tokens(self.flat[np.repeat(self.offset[rows], lengths) + within], offset, self.pad_id)
+        return TokenStore(self.flat[np.repeat(self.offset[rows], lengths) + within], offset, self.pad_id)
 
-    def batch(self, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
+    def get_batch(self, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
         """input_ids and attention_mask (U, L) of the texts at `rows`, padded right to the longest."""
         lengths = self.lengths[rows]
         steps = np.arange(max(int(lengths.max(initial=0)), 1))
@@ -76,7 +76,7 @@ class Tokens:
         return torch.from_numpy(ids).to(device), torch.from_numpy(mask.astype(np.int64)).to(device)
 
 
-def _ids(texts: list[str], tokenizer: Any, most: int, special: bool) -> list[list[int]]:
+def _tokenize(texts: list[str], tokenizer: Any, most: int, special: bool) -> list[list[int]]:
     """What the tokenizer's own call gives, whose lists beside the ids take longer to make than these."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:  # one that is written in Python

@@ -19,7 +19,7 @@ def audit(data: DataConfig, split: SplitConfig | None = None, as_json: bool = Fa
         split: how its time split is cut.
         as_json: print JSON; --json for short.
     """
-    from llmrec.data.audit import audit as audit_log
+    from llmrec.data.audit import audit_log as audit_log
     from llmrec.data.loading import load_log
     from llmrec.data.splits import make_split
     from llmrec.reports.audit_text import format_audit

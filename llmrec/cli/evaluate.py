@@ -24,15 +24,15 @@ def evaluate(
         backbone: a local copy of the base model, for bundles whose backbone encodes histories.
     """
     from llmrec.data.splits import make_split
-    from llmrec.hub.training_log import bundle_and_log, seen_in_training
-    from llmrec.jobs.evaluate import reevaluate
+    from llmrec.hub.training_log import load_bundle_and_log, training_overlap_warning
+    from llmrec.jobs.evaluate import evaluate_bundle
     from llmrec.reports.report_text import render_slices
 
-    loaded, log = bundle_and_log(bundle, data, backbone)
+    loaded, log = load_bundle_and_log(bundle, data, backbone)
     config = loaded.config
     name = split or config.split.names[0]
-    if note := seen_in_training(loaded, log, name):
+    if note := training_overlap_warning(loaded, log, name):
         print(f"note: {note}", file=sys.stderr)
     part, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
-    report = reevaluate(loaded.model, part, ties, log.catalog.release_time, config, loaded.evaluation["main"])
+    report = evaluate_bundle(loaded.model, part, ties, log.catalog.release_time, config, loaded.evaluation["main"])
     print(render_slices(report, name))

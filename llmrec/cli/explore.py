@@ -17,7 +17,7 @@ from llmrec.errors import ConfigError
 SHOWN = 3
 
 
-def similar(
+def similar_items(
     bundle: Path,
     item: list[str] | str | None = None,
     text: list[str] | str | None = None,
@@ -39,21 +39,21 @@ def similar(
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.cli.inputs import load, one_item
-    from llmrec.cli.render import print_json, print_ranked
+    from llmrec.cli.inputs import load_recommender, parse_item
+    from llmrec.cli.render import render_json, render_ranking
 
-    recommender = load(bundle, backbone)
-    there = None if other is None else load(other, backbone)
-    asked = one_item(item, text)
+    recommender = load_recommender(bundle, backbone)
+    there = None if other is None else load_recommender(other, backbone)
+    asked = parse_item(item, text)
     found = recommender.similar_items(asked, k, of, there)
     if as_json:
-        print_json(found)
+        render_json(found)
         return
     print(f"like {recommender.label(asked)}, by {of}{'' if other is None else f', in {other}'}")
-    print_ranked(found)
+    render_ranking(found)
 
 
-def friends(
+def similar_users(
     bundle: Path,
     user: str | None = None,
     history: list[str] | str | None = None,
@@ -75,19 +75,19 @@ def friends(
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.cli.inputs import check_one_given, load, several
-    from llmrec.cli.render import print_json
-    from llmrec.recommender import log_of
+    from llmrec.cli.inputs import as_list, load_recommender, require_history_or_user
+    from llmrec.cli.render import render_json
+    from llmrec.recommender import load_training_log
 
-    check_one_given(history, user)
-    recommender = load(bundle, backbone)
-    who = user if user is not None else list(several(history))
-    log = log_of(recommender, data)
+    require_history_or_user(history, user)
+    recommender = load_recommender(bundle, backbone)
+    who = user if user is not None else list(as_list(history))
+    log = load_training_log(recommender, data)
     found = recommender.similar_users(who, k, at, log)
     if as_json:
-        print_json(found)
+        render_json(found)
         return
-    print(f"like {f'user {log.names.of(user)}' if user is not None else 'this history'}")
+    print(f"like {f'user {log.names.pseudonym(user)}' if user is not None else 'this history'}")
     width = max([len(one.user) for one in found], default=0)
     for one in found:
         shared = "; ".join(recommender.label(item) for item in one.shared[:SHOWN])
@@ -123,13 +123,13 @@ def topics(
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.cli.inputs import history_of, load, several
-    from llmrec.cli.render import print_history, print_json
+    from llmrec.cli.inputs import as_list, load_recommender, resolve_history
+    from llmrec.cli.render import render_history, render_json
 
     if item is not None and (history is not None or user is not None):
         raise ConfigError("give either --item ID ..., or one of --history ID ... and --user ID")
-    recommender = load(bundle, backbone)
-    labels, items = several(label), several(item)
+    recommender = load_recommender(bundle, backbone)
+    labels, items = as_list(label), as_list(item)
     if items:
         found = recommender.item_topics(items, labels, template)
         rows = {one: [asdict(share) for share in shares] for one, shares in zip(items, found, strict=True)}
@@ -140,12 +140,12 @@ def topics(
             told = "  ".join(f"{share.share:4.0%} {share.label}" for share in shares[:SHOWN])
             print(f"{recommender.label(one)}  [{one}]\n  {told}")
         return
-    events = history_of(recommender, history, user, data, at)
+    events = resolve_history(recommender, history, user, data, at)
     of_user = recommender.topics(events, labels, at, template)
     if as_json:
-        print_json(of_user)
+        render_json(of_user)
         return
-    print_history(recommender, events)
+    render_history(recommender, events)
     for share in of_user:
         print(f"{share.share:6.1%}  {share.label}")
 
@@ -172,21 +172,21 @@ def audience(
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.cli.inputs import load, one_item
-    from llmrec.cli.render import print_json
-    from llmrec.recommender import log_of
-    from llmrec.utils.text import aligned
+    from llmrec.cli.inputs import load_recommender, parse_item
+    from llmrec.cli.render import render_json
+    from llmrec.recommender import load_training_log
+    from llmrec.utils.text import format_table
 
-    recommender = load(bundle, backbone)
-    asked = one_item(item, text)
-    found = recommender.audience(asked, k, at, log_of(recommender, data))
+    recommender = load_recommender(bundle, backbone)
+    asked = parse_item(item, text)
+    found = recommender.audience(asked, k, at, load_training_log(recommender, data))
     if as_json:
-        print_json(found)
+        render_json(found)
         return
     print(f"for {recommender.label(asked)}")
     heads = ["user", "times the mean chance", f"place among {len(recommender.catalog):,}", "events"]
     rows = [[one.user, f"{one.lift:.1f}", f"{one.place:,}", f"{one.n_events:,}"] for one in found]
-    print("\n".join(aligned([heads, *rows])))
+    print("\n".join(format_table([heads, *rows])))
 
 
 def drift(
@@ -207,12 +207,12 @@ def drift(
         output: a folder for pictures.
         as_json: print JSON; --json for short.
     """
-    from llmrec.inference.user_drift import drift_of
+    from llmrec.inference.user_drift import load_user_drift
     from llmrec.reports.drift_figures import write_user_figures
-    from llmrec.reports.drift_text import user_lines
+    from llmrec.reports.drift_text import format_user_drift
 
-    found = drift_of(bundle, user, at, data)
-    print(json.dumps(asdict(found), ensure_ascii=False) if as_json else "\n".join(user_lines(found)))
+    found = load_user_drift(bundle, user, at, data)
+    print(json.dumps(asdict(found), ensure_ascii=False) if as_json else "\n".join(format_user_drift(found)))
     if output is not None:
         for path in write_user_figures(found, output):
             print(f"wrote {path}", file=sys.stderr)

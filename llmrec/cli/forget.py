@@ -41,18 +41,18 @@ def forget(
         backbone: a local copy of the base model, for bundles whose backbone encodes histories.
         as_json: print JSON; --json for short.
     """
-    from llmrec.cli.inputs import several
+    from llmrec.cli.inputs import as_list
     from llmrec.reports.unlearning_text import format_forget_result
-    from llmrec.service.server import beside
-    from llmrec.unlearning.unlearn import Wish
-    from llmrec.unlearning.unlearn import forget as forget_users
+    from llmrec.service.server import default_snapshot_dir
+    from llmrec.unlearning.unlearn import ForgetRequest
+    from llmrec.unlearning.unlearn import forget_users as forget_users
 
     if (output is None) != in_place:
         raise ConfigError("give --output FOLDER for copies without them, or --in-place; one of the two")
     if store is not None and snapshots is None:
-        snapshots = beside(store)
-    states = tuple(map(Path, several(state)))
-    done = forget_users(Wish(bundle, tuple(several(user)), data, output, states, store, snapshots, backbone))
+        snapshots = default_snapshot_dir(store)
+    states = tuple(map(Path, as_list(state)))
+    done = forget_users(ForgetRequest(bundle, tuple(as_list(user)), data, output, states, store, snapshots, backbone))
     print(json.dumps(asdict(done), ensure_ascii=False) if as_json else "\n".join(format_forget_result(done)))
     if done.traces:
         raise SystemExit(1)

@@ -30,9 +30,9 @@ def push(
         counts: with what a drift head has counted of everybody's events; `false` leaves it out.
         backbone: a local copy of the base model, for bundles whose backbone encodes histories.
     """
-    from llmrec.cli.inputs import load
+    from llmrec.cli.inputs import load_recommender
 
-    print(load(bundle, backbone).push_to_hub(repo_id, private, revision, base=base, counts=counts))
+    print(load_recommender(bundle, backbone).push_to_hub(repo_id, private, revision, base=base, counts=counts))
 
 
 def export(bundle: Path, merged: Path, backbone: str | None = None) -> None:
@@ -44,10 +44,10 @@ def export(bundle: Path, merged: Path, backbone: str | None = None) -> None:
         backbone: a local copy of the base model.
     """
     from llmrec.hub.bundle import load_backbone, load_bundle
-    from llmrec.hub.encoder_export import save_merged
-    from llmrec.hub.remote import bundle_folder
+    from llmrec.hub.encoder_export import export_merged_encoder
+    from llmrec.hub.remote import resolve_bundle
 
-    folder = bundle_folder(bundle)
+    folder = resolve_bundle(bundle)
     loaded = load_bundle(folder, backbone)
-    save_merged(merged, load_backbone(folder, loaded, backbone), loaded)
+    export_merged_encoder(merged, load_backbone(folder, loaded, backbone), loaded)
     print(f"{merged}: text vectors of {loaded.facts['source']}'s recommender, by SentenceTransformer({str(merged)!r})")

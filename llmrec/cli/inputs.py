@@ -8,11 +8,11 @@ import yaml
 
 from llmrec.config.data import DataConfig
 from llmrec.errors import ConfigError
-from llmrec.inference.queries import VERBATIM, Event, Item, seconds_of
-from llmrec.recommender import Recommender, log_of
+from llmrec.inference.queries import VERBATIM, Event, Item, parse_time
+from llmrec.recommender import Recommender, load_training_log
 
 
-def several(given: list[str] | str | None) -> list[str]:
+def as_list(given: list[str] | str | None) -> list[str]:
     """One or many. Ids such as 0205616461 are left as they were written: the command line's YAML takes a list with
     numbers for no list of text, and passes it on whole.
     """
@@ -27,11 +27,11 @@ def several(given: list[str] | str | None) -> list[str]:
     return listed if isinstance(listed, list) and all(isinstance(one, str) for one in listed) else [given]
 
 
-def load(bundle: Path, backbone: str | None) -> Recommender:
+def load_recommender(bundle: Path, backbone: str | None) -> Recommender:
     return Recommender.from_pretrained(bundle, backbone)
 
 
-def history_of(
+def resolve_history(
     recommender: Recommender,
     history: list[str] | str | None,
     user: str | None,
@@ -43,27 +43,27 @@ def history_of(
     are, where it is another than the recommender's; its items are then told by their text.
     """
     if domain is not None:
-        other = load(domain, None)
-        return other.described(history_of(other, history, user, data, at))
-    check_one_given(history, user)
+        other = load_recommender(domain, None)
+        return other.to_text_history(resolve_history(other, history, user, data, at))
+    require_history_or_user(history, user)
     if user is None:
-        return list(several(history))
-    log = log_of(recommender, data)
-    mine = log.interactions.take(log.interactions.user == log.user_row(user))
+        return list(as_list(history))
+    log = load_training_log(recommender, data)
+    mine = log.interactions.take(log.interactions.user == log.find_user_row(user))
     if at is not None:
-        mine = mine.take(mine.time < seconds_of(at))
+        mine = mine.take(mine.time < parse_time(at))
     return [(str(log.catalog.ids[item]), int(time)) for item, time in zip(mine.item, mine.time, strict=True)]
 
 
-def check_one_given(history: object, user: object) -> None:
+def require_history_or_user(history: object, user: object) -> None:
     """Raises ConfigError unless one of the two is there to be asked about."""
     if (history is None) == (user is None):
         raise ConfigError("give either --history ID ... or --user ID")
 
 
-def one_item(item: list[str] | str | None, text: list[str] | str | None) -> Item:
+def parse_item(item: list[str] | str | None, text: list[str] | str | None) -> Item:
     """The item asked about: of the catalog, or by its text."""
-    given: list[Item] = [*several(item), *({VERBATIM: words} for words in several(text))]
+    given: list[Item] = [*as_list(item), *({VERBATIM: words} for words in as_list(text))]
     if len(given) != 1:
         raise ConfigError("give one item: --item ID, or --text '...' for an item that is in no catalog")
     return given[0]

@@ -11,9 +11,9 @@ from importlib import import_module
 from inspect import signature
 from typing import Any
 
-from llmrec.config.validation import check_bounds, check_text
-from llmrec.utils.exit_status import one_message
-from llmrec.utils.run_logging import Console, detach, tell_everything, to_console
+from llmrec.config.validation import validate_bounds, validate_utf8
+from llmrec.utils.exit_status import exit_with_message
+from llmrec.utils.run_logging import ConsoleHandler, add_console_handler, enable_debug_output, remove_handlers
 
 VERBS: dict[str, str] = {
     "recommend": "ten recommendations for a history, or for a user of the bundle's log",
@@ -63,25 +63,25 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     verbose = "--verbose" in given
     given = [argument for argument in given if argument != "--verbose"]  # it may stand before a verb or after
-    with one_message(f"llmrec {given[0]}" if given[:1] and given[0] in VERBS else "llmrec"):
-        check_text(given)
+    with exit_with_message(f"llmrec {given[0]}" if given[:1] and given[0] in VERBS else "llmrec"):
+        validate_utf8(given)
         function, chosen = _parsed(_with_environment(_written_out(given)))
         if verbose:  # warnings come anyway
-            to_console()
-            tell_everything()
+            add_console_handler()
+            enable_debug_output()
         try:
             function(**chosen)
         finally:
-            detach(Console)
+            remove_handlers(ConsoleHandler)
 
 
 def _parsed(arguments: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
     """The function of a verb and what to call it with. Exits with usage and the reason where an argument is wrong."""
     from jsonargparse import ArgumentParser
 
-    from llmrec.config.strict_yaml import use_strict_yaml
+    from llmrec.config.strict_yaml import register_strict_yaml
 
-    mode = use_strict_yaml()
+    mode = register_strict_yaml()
     parser = ArgumentParser(prog="llmrec", description="Pretrained language models as recommenders.", parser_mode=mode)
     parser.add_argument("--verbose", action="store_true", help="tell of everything that is done, with times")
     verbs = parser.add_subcommands(required=True)
@@ -97,7 +97,7 @@ def _parsed(arguments: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
     chosen = vars(parsed[parsed.subcommand])
     for name, section in chosen.items():
         if is_dataclass(section):
-            check_bounds(section, f"{name}.")
+            validate_bounds(section, f"{name}.")
     return _function(parsed.subcommand), chosen
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llmrec.config.jobs.finetune import FinetuneConfig
     from llmrec.evaluation.results import Report
     from llmrec.planning.plan import Plan
-    from llmrec.planning.strategies import Way
+    from llmrec.planning.strategies import PlannedStrategy
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
@@ -52,10 +52,10 @@ def plan(
         from_plan: a plan that was written so, in place of a new one.
         report: the report.json of a run, to compare the plan with.
     """
-    from llmrec.cli.inputs import several
+    from llmrec.cli.inputs import as_list
     from llmrec.planning.plan import write_plan
-    from llmrec.planning.plan_vs_actual import compare
-    from llmrec.reports.plan_text import compared_lines, plan_lines
+    from llmrec.planning.plan_vs_actual import compare_with_run
+    from llmrec.reports.plan_text import format_plan, format_plan_comparison
     from llmrec.reports.report_files import read_report
 
     happened = None if report is None else read_report(report)
@@ -65,14 +65,20 @@ def plan(
             "takes one from before the run",
             file=sys.stderr,
         )
-    found = planned(config, data, (gpus, memory, hours, tflops), steps, several(strategies), from_plan, happened)
+    found = make_or_read_plan(
+        config, data, (gpus, memory, hours, tflops), steps, as_list(strategies), from_plan, happened
+    )
     if output is not None:
         write_plan(found, output)
-    lines = plan_lines(found) if happened is None else compared_lines(compare(found, happened, str(report)))
+    lines = (
+        format_plan(found)
+        if happened is None
+        else format_plan_comparison(compare_with_run(found, happened, str(report)))
+    )
     print("\n".join(lines))
 
 
-def planned(
+def make_or_read_plan(
     config: Path,
     data: DataConfig | None,
     limits: tuple[int, str | None, float | None, float],
@@ -84,36 +90,36 @@ def planned(
     """A new plan, or the one of `made`. limits: GPUs, memory of each process, hours, TFLOP/s. report: of a run that the
     plan is for, and which says by which strategy.
     """
-    from llmrec.planning.advisor import Limits
-    from llmrec.planning.plan import Machine, make_plan, read_plan
+    from llmrec.planning.advisor import ResourceLimits
+    from llmrec.planning.plan import MachineSpec, make_plan, read_plan
     from llmrec.planning.plan_vs_actual import way_of
     from llmrec.planning.strategies import WAYS
 
     if made is not None:
         return read_plan(made)
     gpus, memory, hours, tflops = limits
-    ways = [way_named(name) for name in strategies] or list(WAYS)
+    ways = [parse_strategy(name) for name in strategies] or list(WAYS)
     if report is not None:
-        ways = [way_named(way_of(report.run["main"]))]
-    machine = Machine(gpus, tflops, Limits(None if memory is None else gib_of(memory), hours))
-    return make_plan(recipe_of(config, data), machine, ways, steps)
+        ways = [parse_strategy(way_of(report.run["main"]))]
+    machine = MachineSpec(gpus, tflops, ResourceLimits(None if memory is None else parse_memory_gib(memory), hours))
+    return make_plan(load_recipe_config(config, data), machine, ways, steps)
 
 
-def recipe_of(config: Path, data: DataConfig | None) -> FinetuneConfig:
+def load_recipe_config(config: Path, data: DataConfig | None) -> FinetuneConfig:
     """A YAML of recipes/finetune.py, with what is given of its log in place of its settings."""
     from llmrec.config.jobs.finetune import FinetuneConfig
     from llmrec.config.loader import parse_config
-    from llmrec.hub.training_log import log_config
+    from llmrec.hub.training_log import override_data_config
 
     if not config.is_file():
         raise ConfigError(f"config={config}: no such file; give a YAML of recipes/finetune.py")
     settings = parse_config(FinetuneConfig, ["--config", str(config)])
-    return replace(settings, data=log_config(settings.data, data))
+    return replace(settings, data=override_data_config(settings.data, data))
 
 
-def gib_of(memory: str) -> float:
+def parse_memory_gib(memory: str) -> float:
     """
-    >>> gib_of("24GiB"), gib_of("512 MiB")
+    >>> parse_memory_gib("24GiB"), parse_memory_gib("512 MiB")
     (24.0, 0.5)
     """
     from llmrec.planning.plan import GIB
@@ -124,7 +130,7 @@ def gib_of(memory: str) -> float:
     return float(found[1]) * UNITS[found[2].upper()] / GIB
 
 
-def way_named(name: str) -> Way:
+def parse_strategy(name: str) -> PlannedStrategy:
     from llmrec.planning.strategies import WAYS
 
     for way in WAYS:

@@ -43,19 +43,19 @@ def recommend(
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.cli.inputs import history_of, load, several
-    from llmrec.cli.render import print_history, print_json, print_ranked
+    from llmrec.cli.inputs import as_list, load_recommender, resolve_history
+    from llmrec.cli.render import render_history, render_json, render_ranking
 
-    recommender = load(bundle, backbone)
+    recommender = load_recommender(bundle, backbone)
     newcomer = looking_for is not None and history is None and user is None
-    events = [] if newcomer else history_of(recommender, history, user, data, at, domain)
-    conditions = None if where is None else several(where)
+    events = [] if newcomer else resolve_history(recommender, history, user, data, at, domain)
+    conditions = None if where is None else as_list(where)
     found = recommender.recommend(events, k, at, looking_for=looking_for, where=conditions, topic=topic)
     if as_json:
-        print_json(found)
+        render_json(found)
         return
-    print_history(recommender, events, looking_for)
-    print_ranked(found)
+    render_history(recommender, events, looking_for)
+    render_ranking(found)
 
 
 def score(
@@ -84,14 +84,14 @@ def score(
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.cli.inputs import history_of, load, several
-    from llmrec.cli.render import print_history
+    from llmrec.cli.inputs import as_list, load_recommender, resolve_history
+    from llmrec.cli.render import render_history
 
-    known, texts = several(item), several(text)
+    known, texts = as_list(item), as_list(text)
     if not known and not texts:
         raise ConfigError("nothing to score: give --item ID, or --text '...' for an item that is in no catalog")
-    recommender = load(bundle, backbone)
-    events = history_of(recommender, history, user, data, at, domain)
+    recommender = load_recommender(bundle, backbone)
+    events = resolve_history(recommender, history, user, data, at, domain)
     scores = recommender.score(events, [*known, *({"text": words} for words in texts)], at)
     ranked = [found.score for found in recommender.recommend(events, len(recommender.catalog), at, include_seen=True)]
     rows = [
@@ -101,8 +101,8 @@ def score(
     if as_json:
         print(json.dumps(rows, ensure_ascii=False))
         return
-    print_history(recommender, events)
-    places = recommender.catalog.rows(known)
+    render_history(recommender, events)
+    places = recommender.catalog.find_rows(known)
     labels = [f"{recommender.catalog.label(row)}  [{id_}]" for id_, row in zip(known, places, strict=True)]
     for row, name in zip(rows, [*labels, *texts], strict=True):
         print(f"{row['score']:8.3f}  would be number {row['place']:,} of {row['of']:,}  {name}")
@@ -134,12 +134,12 @@ def explain(
         backbone: a local copy of the base model.
         as_json: print JSON; --json for short.
     """
-    from llmrec.cli.inputs import history_of, load, one_item
-    from llmrec.reports.explanation_text import explanation_lines
+    from llmrec.cli.inputs import load_recommender, parse_item, resolve_history
+    from llmrec.reports.explanation_text import format_explanation
 
-    recommender = load(bundle, backbone)
-    events = history_of(recommender, history, user, data, at)
+    recommender = load_recommender(bundle, backbone)
+    events = resolve_history(recommender, history, user, data, at)
     given = item is not None or text is not None
-    asked = one_item(item, text) if given else recommender.recommend(events, 1, at)[0].item
+    asked = parse_item(item, text) if given else recommender.recommend(events, 1, at)[0].item
     found = recommender.explain(events, asked, at, words)
-    print(json.dumps(asdict(found), ensure_ascii=False) if as_json else "\n".join(explanation_lines(found)))
+    print(json.dumps(asdict(found), ensure_ascii=False) if as_json else "\n".join(format_explanation(found)))

@@ -39,16 +39,16 @@ def serve(
         grace_seconds: for requests to end, once told to stop.
         backbone: a local copy of the base model.
     """
-    from llmrec.cli.inputs import load
-    from llmrec.service.server import beside, run
-    from llmrec.service.settings import Limits, Settings
+    from llmrec.cli.inputs import load_recommender
+    from llmrec.service.server import default_snapshot_dir, run_server
+    from llmrec.service.settings import RequestLimits, ServiceSettings
 
-    kept = beside(store) if snapshots is None else snapshots
-    limits = Limits(body_bytes=body_bytes)
-    settings = Settings(
+    kept = default_snapshot_dir(store) if snapshots is None else snapshots
+    limits = RequestLimits(body_bytes=body_bytes)
+    settings = ServiceSettings(
         api_key, kept, max_wait_ms=max_wait_ms, most_together=most_together, threads=threads, limits=limits
     )
-    run(load(bundle, backbone), settings, store, host, port, grace_seconds)
+    run_server(load_recommender(bundle, backbone), settings, store, host, port, grace_seconds)
 
 
 def demo(
@@ -69,11 +69,13 @@ def demo(
     """
     import tempfile
 
-    from llmrec.cli.inputs import load
-    from llmrec.service.server import LOCAL, beside, run
-    from llmrec.service.settings import Settings
+    from llmrec.cli.inputs import load_recommender
+    from llmrec.service.server import LOCAL, default_snapshot_dir, run_server
+    from llmrec.service.settings import ServiceSettings
 
     with tempfile.TemporaryDirectory(prefix="llmrec-demo-") as folder:
         url = store or f"sqlite:///{folder}/state.db"
-        settings = Settings(snapshots=None if store is None else beside(store), page=True, hosts=LOCAL)
-        run(load(bundle, backbone), settings, url, LOCAL[0], port, 5, open_browser)
+        settings = ServiceSettings(
+            snapshots=None if store is None else default_snapshot_dir(store), page=True, hosts=LOCAL
+        )
+        run_server(load_recommender(bundle, backbone), settings, url, LOCAL[0], port, 5, open_browser)

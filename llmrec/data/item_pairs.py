@@ -25,9 +25,9 @@ class ItemPairs:
         return ItemPairs(self.item[which], self.time[which])
 
 
-def item_pairs(events: Interactions, n_users: int, window: int) -> ItemPairs:
+def build_item_pairs(events: Interactions, n_users: int, window: int) -> ItemPairs:
     """Every event of a user with each of the `window` that come next; an item is no pair of its own."""
-    histories = Histories.of(events, n_users)
+    histories = Histories.from_interactions(events, n_users)
     user, earlier, later = histories.user, [], []
     for lag in range(1, window + 1):
         start = np.flatnonzero(user[:-lag] == user[lag:])
@@ -39,7 +39,7 @@ def item_pairs(events: Interactions, n_users: int, window: int) -> ItemPairs:
     return ItemPairs(item[distinct], histories.time[other][distinct])
 
 
-def cut_pairs(pairs: ItemPairs, share: float) -> tuple[ItemPairs, ItemPairs]:
+def split_pairs(pairs: ItemPairs, share: float) -> tuple[ItemPairs, ItemPairs]:
     """Pairs before a moment, and those that end at it or later, about `share` of all; one time's stay together."""
     if not len(pairs):
         return pairs, pairs

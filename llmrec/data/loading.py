@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 
 from llmrec.config.data import DataConfig
 from llmrec.data.catalog import ItemCatalog, read_catalog
-from llmrec.data.filters import first_of_pairs, k_core, renumber
+from llmrec.data.filters import drop_repeats, filter_k_core, renumber
 from llmrec.data.ids import Codes, EncodedIds, encode_ids
 from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, LogFacts, make_log
-from llmrec.data.pii import scrubber_of
-from llmrec.data.problems import Fault, Source, fault_lines, missing_columns
-from llmrec.data.pseudonyms import UserNames
+from llmrec.data.pii import make_pii_redactor
+from llmrec.data.problems import ColumnProblem, NamedTable, find_missing_columns, format_problems
+from llmrec.data.pseudonyms import Pseudonymizer
 from llmrec.data.readers.files import HUB, read_items, read_tables
 from llmrec.data.templates import parse_template
 from llmrec.data.timestamps import ParsedTimes, Resolution, parse_times
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 __all__ = ["Log", "LogFacts", "load_catalog", "load_log"]
 
 
-class _Events(NamedTuple):
+class _EventColumns(NamedTuple):
     """The columns of a table of events (E,), read; order breaks ties of time."""
 
     users: EncodedIds
@@ -52,22 +52,22 @@ def load_log(config: DataConfig) -> Log:
         DataError: everything that is wrong with the data, in one list.
     """
     problems: list[str] = []
-    source, names = config.source or config.interactions or "data", UserNames(config.pseudonyms).ready()
+    source, names = config.source or config.interactions or "data", Pseudonymizer(config.pseudonyms).require_key()
     events, items = read_tables(config, problems)
-    items, scrubbed = _scrubbed(items, config)
-    catalog = None if items is None else _catalog(items, config, problems)
-    columns = None if events is None else _events(events, config, problems, names)
+    items, scrubbed = _redact_items(items, config)
+    catalog = None if items is None else _build_catalog(items, config, problems)
+    columns = None if events is None else _parse_events(events, config, problems, names)
     rows = np.zeros(0, dtype=np.int32)
-    if events is not None and columns is not None and (known := _known_ids(items, catalog, config)) is not None:
-        rows = _item_rows(events, columns, known, config, problems)
+    if events is not None and columns is not None and (known := _collect_item_ids(items, catalog, config)) is not None:
+        rows = _match_items(events, columns, known, config, problems)
     if problems or columns is None or catalog is None:
         raise DataError(source, list(dict.fromkeys(problems)))
     del events, items  # a table is as large as what is made of it, and so are its columns
     pa.default_memory_pool().release_unused()
-    read = _Read([_sorted(columns, rows)], columns.users.ids, columns.times.resolution, len(rows), scrubbed)
+    read = _RawLog([_sort_events(columns, rows)], columns.users.ids, columns.times.resolution, len(rows), scrubbed)
     del columns, rows
     pa.default_memory_pool().release_unused()
-    log = _filtered(source, read, catalog, config, names)
+    log = _filter_log(source, read, catalog, config, names)
     pa.default_memory_pool().release_unused()
     logger.info("\n".join(log.facts.lines()), extra={"run": {"data": {log.facts.source: asdict(log.facts)}}})
     return log
@@ -81,8 +81,8 @@ def load_catalog(config: DataConfig) -> ItemCatalog:
     problems: list[str] = []
     fields = [part.field for part in parse_template(config.text_template)]
     items = read_items(config, problems, [*fields, *filter(None, [config.release_column])])
-    items, _ = _scrubbed(items, config)
-    catalog = None if items is None else _catalog(items, config, problems)
+    items, _ = _redact_items(items, config)
+    catalog = None if items is None else _build_catalog(items, config, problems)
     if catalog is None:
         raise DataError(config.source or config.items or "data", problems)
     del items  # which is as large as the catalog
@@ -90,7 +90,7 @@ def load_catalog(config: DataConfig) -> ItemCatalog:
     return catalog
 
 
-class _Read(NamedTuple):
+class _RawLog(NamedTuple):
     """A log in time order, before any of it is filtered. n_written: events, those on unknown items too.
 
     events: one, in a list from which it is taken, so that nobody holds a second log while a filter makes the next.
@@ -104,16 +104,16 @@ class _Read(NamedTuple):
     scrubbed: dict[str, int]
 
 
-def _scrubbed(items: Source | None, config: DataConfig) -> tuple[Source | None, dict[str, int]]:
-    scrubber = scrubber_of(config.scrub)
+def _redact_items(items: NamedTable | None, config: DataConfig) -> tuple[NamedTable | None, dict[str, int]]:
+    scrubber = make_pii_redactor(config.scrub)
     if items is None or scrubber is None:
         return items, {}
     but = [config.catalog_item_column, *filter(None, [config.release_column])]
-    table, counts = scrubber.table(items.table, but)
+    table, counts = scrubber.redact_table(items.table, but)
     return items._replace(table=table), dict(counts)
 
 
-def _catalog(items: Source, config: DataConfig, problems: list[str]) -> ItemCatalog | None:
+def _build_catalog(items: NamedTable, config: DataConfig, problems: list[str]) -> ItemCatalog | None:
     return read_catalog(
         items,
         problems,
@@ -125,30 +125,32 @@ def _catalog(items: Source, config: DataConfig, problems: list[str]) -> ItemCata
     )
 
 
-def _events(events: Source, config: DataConfig, problems: list[str], called: UserNames) -> _Events | None:
+def _parse_events(
+    events: NamedTable, config: DataConfig, problems: list[str], called: Pseudonymizer
+) -> _EventColumns | None:
     """The columns of the log, or None where one is missing or there is no event."""
     names = [config.user_column, config.item_column, config.time_column]
     table = events.table
-    lacking = missing_columns(events.name, [*names, *filter(None, [config.order_column])], table.column_names)
+    lacking = find_missing_columns(events.name, [*names, *filter(None, [config.order_column])], table.column_names)
     if not lacking and not table.num_rows:
         lacking = [f"{events.name}: no events; give at least one"]
     if lacking:
         problems += lacking
         return None
     user, item, time = (table[name] for name in names)
-    read = _Events(
+    read = _EventColumns(
         encode_ids(user),
         encode_ids(item),
         parse_times(time, config.time_unit, config.timezone),
-        None if config.order_column is None else _order(events, config.order_column, config, problems),
+        None if config.order_column is None else _rank_ties(events, config.order_column, config, problems),
     )
     faults = (read.users.faults, read.items.faults, read.times.faults)
     for name, found in zip(names, faults, strict=True):
-        problems += fault_lines(events.name, name, table[name], found, quoted=not called.hidden)
-    return read._replace(users=read.users._replace(ids=called.of_ids(read.users.ids)))
+        problems += format_problems(events.name, name, table[name], found, quoted=not called.hides_ids)
+    return read._replace(users=read.users._replace(ids=called.pseudonyms(read.users.ids)))
 
 
-def _order(events: Source, name: str, config: DataConfig, problems: list[str]) -> Rows:
+def _rank_ties(events: NamedTable, name: str, config: DataConfig, problems: list[str]) -> Rows:
     """(E,) ranks of the column that breaks ties."""
     column = events.table[name]
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
@@ -156,11 +158,15 @@ def _order(events: Source, name: str, config: DataConfig, problems: list[str]) -
         return np.zeros(len(column), dtype=np.int64)
     absent = np.asarray(pc.is_null(column, nan_is_null=True))
     quoted = config.pseudonyms is None
-    problems += fault_lines(events.name, name, column, [Fault("no number", absent, "number every row")], quoted)
+    problems += format_problems(
+        events.name, name, column, [ColumnProblem("no number", absent, "number every row")], quoted
+    )
     return np.unique(np.asarray(column), return_inverse=True)[1].astype(np.int64)
 
 
-def _known_ids(items: Source | None, catalog: ItemCatalog | None, config: DataConfig) -> pa.LargeStringArray | None:
+def _collect_item_ids(
+    items: NamedTable | None, catalog: ItemCatalog | None, config: DataConfig
+) -> pa.LargeStringArray | None:
     """Item ids, also of a table too faulty to be a catalog: events are checked against it all the same."""
     if catalog is not None:
         return catalog.ids
@@ -169,23 +175,23 @@ def _known_ids(items: Source | None, catalog: ItemCatalog | None, config: DataCo
     return encode_ids(items.table[config.catalog_item_column]).ids
 
 
-def _item_rows(
-    events: Source, columns: _Events, known: pa.LargeStringArray, config: DataConfig, problems: list[str]
+def _match_items(
+    events: NamedTable, columns: _EventColumns, known: pa.LargeStringArray, config: DataConfig, problems: list[str]
 ) -> Codes:
     """(E,) row in `known` of each event's item, -1 where there is none and such events are dropped."""
     found = np.asarray(pc.index_in(columns.items.ids, value_set=known).fill_null(-1))
     rows = np.append(found, np.int32(-1))[columns.items.codes]
     if config.unknown_items == "error":
         unknown = (rows < 0) & (columns.items.codes >= 0)
-        fault = Fault("item without catalog entry", unknown, "add it to the items, or set unknown_items: drop")
+        fault = ColumnProblem("item without catalog entry", unknown, "add it to the items, or set unknown_items: drop")
         column, quoted = config.item_column, config.pseudonyms is None
-        problems += fault_lines(events.name, column, events.table[column], [fault], quoted)
+        problems += format_problems(events.name, column, events.table[column], [fault], quoted)
     return rows
 
 
-def _sorted(columns: _Events, rows: Codes) -> Interactions:
+def _sort_events(columns: _EventColumns, rows: Codes) -> Interactions:
     """The events on known items, in time order."""
-    user, seconds, order = columns.users.codes, columns.times.seconds, _tie_order(columns)
+    user, seconds, order = columns.users.codes, columns.times.seconds, _compute_tie_order(columns)
     known = rows >= 0
     if not known.all():
         user, rows, seconds = user[known], rows[known], seconds[known]
@@ -193,13 +199,13 @@ def _sorted(columns: _Events, rows: Codes) -> Interactions:
     return Interactions.sort(user, rows, seconds, order)
 
 
-def _filtered(source: str, read: _Read, catalog: ItemCatalog, config: DataConfig, names: UserNames) -> Log:
+def _filter_log(source: str, read: _RawLog, catalog: ItemCatalog, config: DataConfig, names: Pseudonymizer) -> Log:
     events = read.events.pop()
     n_known = len(events)
     if config.repeats == "drop":
-        events = first_of_pairs(events, len(catalog))
+        events = drop_repeats(events, len(catalog))
     n_unique = len(events)
-    events = k_core(events, len(read.user_ids), len(catalog), config.k_core)
+    events = filter_k_core(events, len(read.user_ids), len(catalog), config.k_core)
     if not len(events):
         reason = f"k_core={config.k_core}" if n_unique else "unknown_items=drop"
         raise DataError(source, [f"{source}: no event is left of {read.n_written} after {reason}; loosen it"])
@@ -218,7 +224,7 @@ def _filtered(source: str, read: _Read, catalog: ItemCatalog, config: DataConfig
     )
 
 
-def _tie_order(columns: _Events) -> Rows | None:
+def _compute_tie_order(columns: _EventColumns) -> Rows | None:
     """(E,) what sorts events within a second: the fraction of the second first, then the order column."""
     fraction, order = columns.times.fraction, columns.order
     if not fraction.any():

@@ -13,14 +13,14 @@ from llmrec.utils.arrays import Mask
 EXAMPLES = 3
 
 
-class Source(NamedTuple):
+class NamedTable(NamedTuple):
     """A table, and the name under which people know it."""
 
     name: str
     table: pa.Table
 
 
-class Fault(NamedTuple):
+class ColumnProblem(NamedTuple):
     """One kind of trouble. what: a noun phrase; rows: (E,) True where it is; remedy: an imperative."""
 
     what: str
@@ -28,25 +28,27 @@ class Fault(NamedTuple):
     remedy: str
 
 
-def fault_lines(
-    file: str, column: str, values: pa.ChunkedArray | pa.Array, faults: Sequence[Fault], quoted: bool = True
+def format_problems(
+    file: str, column: str, values: pa.ChunkedArray | pa.Array, faults: Sequence[ColumnProblem], quoted: bool = True
 ) -> list[str]:
     """A line for each fault that has rows. values: (E,) what the file holds, for the examples. quoted: whether they are
     given, or their rows alone.
     """
-    return [_line(file, column, values, fault, quoted) for fault in faults if fault.rows.any()]
+    return [_format_problem(file, column, values, fault, quoted) for fault in faults if fault.rows.any()]
 
 
-def _line(file: str, column: str, values: pa.ChunkedArray | pa.Array, fault: Fault, quoted: bool) -> str:
+def _format_problem(
+    file: str, column: str, values: pa.ChunkedArray | pa.Array, fault: ColumnProblem, quoted: bool
+) -> str:
     rows = np.flatnonzero(fault.rows)
-    examples = [(row + 1, f": {_shown(values[int(row)])}" if quoted else "") for row in rows[:EXAMPLES]]
+    examples = [(row + 1, f": {_quote_value(values[int(row)])}" if quoted else "") for row in rows[:EXAMPLES]]
     shown = ", ".join(f"row {number}{value}" for number, value in examples)
     more = ", ..." if len(rows) > EXAMPLES else ""
     noun = "row" if len(rows) == 1 else "rows"
     return f"{file}, column '{column}': {fault.what} in {len(rows)} {noun} ({shown}{more}); {fault.remedy}"
 
 
-def _shown(scalar: pa.Scalar) -> str:
+def _quote_value(scalar: pa.Scalar) -> str:
     try:
         value = scalar.as_py()
         text = "null" if value is None else repr(value)
@@ -55,7 +57,7 @@ def _shown(scalar: pa.Scalar) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def missing_columns(file: str, wanted: Sequence[str], available: Sequence[str]) -> list[str]:
+def find_missing_columns(file: str, wanted: Sequence[str], available: Sequence[str]) -> list[str]:
     """A line for each wanted column that a file lacks."""
     listed = ", ".join(available) or "none"
     return [

@@ -30,7 +30,7 @@ SHARED = tuple("new old big red hot the for my set kit best fun top pro all mini
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PlantedTruth:
+class SyntheticTruth:
     """What the log was made from, for N items and K topics.
 
     item_topic: (N,); transitions, transitions_end: (K, K), row k the chances of the topic after k at the start and at
@@ -46,14 +46,14 @@ class PlantedTruth:
         return _blend(self.transitions, self.transitions_end, (time - START) / YEAR)
 
 
-def planted_world(
+def make_synthetic_log(
     n_users: int = 200,
     n_items: int = 120,
     n_topics: int = 6,
     events_per_user: int = 12,
     seed: int = 0,
     drift: float = 0.0,
-) -> tuple[Log, PlantedTruth]:
+) -> tuple[Log, SyntheticTruth]:
     """A log of n_users * events_per_user events over a year, and the truth behind it.
 
     A user mostly goes on from topic k to k + 1; nobody touches an item twice while the topic has others. Items have a
@@ -69,17 +69,17 @@ def planted_world(
         )
     rng = np.random.default_rng(seed)
     topic = rng.permutation(np.arange(n_items) % n_topics)
-    onwards, skipping = _onwards(n_topics, 1), _onwards(n_topics, 2)
-    truth = PlantedTruth(topic, onwards, _blend(onwards, skipping, drift))
-    release = _releases(topic, rng)
-    events = _walk(truth, release, n_users, events_per_user, rng)
+    onwards, skipping = _cyclic_transitions(n_topics, 1), _cyclic_transitions(n_topics, 2)
+    truth = SyntheticTruth(topic, onwards, _blend(onwards, skipping, drift))
+    release = _draw_release_times(topic, rng)
+    events = _simulate_users(truth, release, n_users, events_per_user, rng)
     interactions, old = renumber(events)
     users = pa.array([f"u{user}" for user in old], pa.large_string())
-    log = make_log("planted_world", interactions, _catalog(topic, release, rng), users, "second")
+    log = make_log("planted_world", interactions, _make_catalog(topic, release, rng), users, "second")
     return log, truth
 
 
-def _onwards(n_topics: int, step: int) -> Matrix:
+def _cyclic_transitions(n_topics: int, step: int) -> Matrix:
     """(K, K) chances: .7 to go `step` topics on, .15 to stay, the rest to anywhere."""
     stay = np.eye(n_topics)
     return np.asarray(0.7 * np.roll(stay, step, axis=1) + 0.15 * stay + 0.15 / n_topics)
@@ -89,7 +89,7 @@ def _blend(start: Matrix, end: Matrix, share: float) -> Matrix:
     return (1 - share) * start + share * end
 
 
-def _releases(topic: Rows, rng: np.random.Generator) -> Rows:
+def _draw_release_times(topic: Rows, rng: np.random.Generator) -> Rows:
     """(N,) seconds; a topic's first two items are there from the start."""
     n_items = len(topic)
     share = np.where(rng.random(n_items) < LATE_SHARE, rng.uniform(LATE_FROM, LATE_UNTIL, n_items), 0)
@@ -97,8 +97,8 @@ def _releases(topic: Rows, rng: np.random.Generator) -> Rows:
     return np.where(rank < 2, START, START + (share * YEAR).astype(np.int64))
 
 
-def _walk(
-    truth: PlantedTruth, release: Rows, n_users: int, events_per_user: int, rng: np.random.Generator
+def _simulate_users(
+    truth: SyntheticTruth, release: Rows, n_users: int, events_per_user: int, rng: np.random.Generator
 ) -> Interactions:
     """Every user's events, drawn one step of all users at a time."""
     topic, everyone = truth.item_topic, np.arange(n_users)
@@ -110,7 +110,7 @@ def _walk(
     current = rng.integers(0, truth.transitions.shape[0], n_users)
     for step in range(events_per_user):
         if step:
-            current = _next_topics(truth, current, moments[:, step], rng)
+            current = _draw_next_topics(truth, current, moments[:, step], rng)
         possible = (topic == current[:, None]) & (release <= moments[:, step, None])  # (B, N)
         score = appeal + rng.gumbel(size=possible.shape) - 1e3 * seen
         items[:, step] = np.where(possible, score, -np.inf).argmax(axis=1)
@@ -118,16 +118,16 @@ def _walk(
     return Interactions.sort(np.repeat(everyone, events_per_user), items.ravel(), moments.ravel())
 
 
-def _next_topics(truth: PlantedTruth, current: Rows, time: Rows, rng: np.random.Generator) -> Rows:
+def _draw_next_topics(truth: SyntheticTruth, current: Rows, time: Rows, rng: np.random.Generator) -> Rows:
     """(B,) a step of the chain for each user, at the user's own time."""
     share = ((time - START) / YEAR)[:, None]  # (B, 1)
     chances = (1 - share) * truth.transitions[current] + share * truth.transitions_end[current]  # (B, K)
     return np.asarray((chances.cumsum(axis=1) < rng.random((len(current), 1))).sum(axis=1))
 
 
-def _catalog(topic: Rows, release: Rows, rng: np.random.Generator) -> ItemCatalog:
+def _make_catalog(topic: Rows, release: Rows, rng: np.random.Generator) -> ItemCatalog:
     n_words = (int(topic.max()) + 1) * WORDS_PER_TOPIC
-    words = _made_up_words(n_words, rng).reshape(-1, WORDS_PER_TOPIC)  # (K, words)
+    words = _make_words(n_words, rng).reshape(-1, WORDS_PER_TOPIC)  # (K, words)
     titles = []
     for k in topic:
         own, shared = rng.choice(words[k], TOPIC_WORDS, replace=False), rng.choice(SHARED, SHARED_WORDS, replace=False)
@@ -142,7 +142,7 @@ def _catalog(topic: Rows, release: Rows, rng: np.random.Generator) -> ItemCatalo
     return ItemCatalog(fields, release_column="released")
 
 
-def _made_up_words(n_words: int, rng: np.random.Generator) -> NDArray[np.str_]:
+def _make_words(n_words: int, rng: np.random.Generator) -> NDArray[np.str_]:
     """Distinct words of three syllables; all topics use the same syllables, so that spelling gives nothing away."""
     base = len(SYLLABLES)
     codes = rng.choice(base**3, n_words, replace=False)

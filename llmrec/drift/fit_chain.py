@@ -21,8 +21,8 @@ from llmrec.data.histories import Histories
 from llmrec.data.interactions import Ties
 from llmrec.data.splits import Split
 from llmrec.drift.terms.chain import LatentChain
-from llmrec.models.losses import columns_of
-from llmrec.utils.arrays import EPS, Mask, Rows, ranges
+from llmrec.models.losses import choose_softmax_items
+from llmrec.utils.arrays import EPS, Mask, Rows, pad_ranges
 from llmrec.utils.units import DAY
 
 EPOCHS, LEARNING_RATE, USERS_AT_ONCE = 4, 0.06, 256
@@ -34,20 +34,22 @@ CLUSTERINGS = 3  # of which the tightest is kept: a single one at times takes tw
 def fit_chain(split: Split, ties: Ties, text: Tensor, n_states: int, seed: int = 0) -> LatentChain:
     """A chain of K states over items with unit text vectors (N, D), fitted on the training part and then left alone."""
     rng = np.random.default_rng(seed)
-    chain = LatentChain(cluster_centres(text, n_states, rng))
-    histories = Histories.of(split.train, split.n_users)
+    chain = LatentChain(cluster_text_vectors(text, n_states, rng))
+    histories = Histories.from_interactions(split.train, split.n_users)
     counts = torch.from_numpy(np.bincount(split.train.item, minlength=split.n_items))
     prior = torch.log(counts.float() + EPS)  # (N,)
     optimizer = torch.optim.Adam(chain.parameters(), LEARNING_RATE)
-    batches = list(_batches(histories))
+    batches = list(_iterate_batches(histories))
     epochs = max(EPOCHS, -(-FEWEST_STEPS // max(len(batches), 1)))
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, epochs * len(batches))
     progress = tqdm(total=epochs * len(batches), desc="fitting the chain", unit="batch", disable=None)
     for _ in range(epochs):
         for batch in rng.permutation(len(batches)):
             position, mask = batches[batch]
-            columns, log_weight = columns_of(counts, rng)
-            loss = surprise(chain, histories, position, mask, text, prior, ties, columns, log_weight)
+            columns, log_weight = choose_softmax_items(counts, rng)
+            loss = chain_negative_log_likelihood(
+                chain, histories, position, mask, text, prior, ties, columns, log_weight
+            )
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -57,7 +59,7 @@ def fit_chain(split: Split, ties: Ties, text: Tensor, n_states: int, seed: int =
     return chain.requires_grad_(False)
 
 
-def surprise(
+def chain_negative_log_likelihood(
     chain: LatentChain,
     histories: Histories,
     position: Rows,
@@ -70,15 +72,15 @@ def surprise(
 ) -> Tensor:
     """() minus log chance of the events at `position` (B, T), by their users' beliefs before them, per event.
 
-    prior: (N,) what everyone takes. columns, log_weight: (C,) of `columns_of`.
+    prior: (N,) what everyone takes. columns, log_weight: (C,) of `choose_softmax_items`.
     """
     item = torch.from_numpy(histories.item[position])  # (B, T)
     time = torch.from_numpy(histories.time[position])
     there = torch.from_numpy(mask)
     gap = functional.pad((time[:, 1:] - time[:, :-1]) / DAY, (1, 0)).clamp(min=0)  # 0 into the padding
     vectors = text[item]
-    interest = chain.follow(
-        chain.evidence(vectors), gap.float(), there, ties == "file_order", chain.chain.powers()
+    interest = chain.beliefs_before_events(
+        chain.evidence(vectors), gap.float(), there, ties == "file_order", chain.chain.transition_powers()
     )  # (B, T, K)
     total = (chain.emission(text[columns]) + prior[columns] + log_weight).logsumexp(1)  # (K,)
     own = vectors @ chain.direction.T + prior[item][..., None] - total  # (B, T, K)
@@ -86,7 +88,7 @@ def surprise(
     return -chance[there].mean()
 
 
-def cluster_centres(text: Tensor, n_states: int, rng: np.random.Generator) -> Tensor:
+def cluster_text_vectors(text: Tensor, n_states: int, rng: np.random.Generator) -> Tensor:
     """(K, D) unit vectors along the centres of the clusters of unit vectors (N, D), the tightest of a few attempts."""
     rows = rng.choice(len(text), min(len(text), CLUSTERED_ITEMS), replace=False)
     points = text[torch.from_numpy(np.sort(rows))].double().numpy()
@@ -95,7 +97,7 @@ def cluster_centres(text: Tensor, n_states: int, rng: np.random.Generator) -> Te
     return functional.normalize(torch.from_numpy(centres).float(), dim=1)
 
 
-def _batches(histories: Histories) -> Iterator[tuple[Rows, Mask]]:
+def _iterate_batches(histories: Histories) -> Iterator[tuple[Rows, Mask]]:
     """Positions (B, T) of users' last events and their mask; users of like length together."""
     counts = np.diff(histories.offset)
     users = np.argsort(counts, kind="stable")
@@ -103,4 +105,4 @@ def _batches(histories: Histories) -> Iterator[tuple[Rows, Mask]]:
     for first in range(0, len(users), USERS_AT_ONCE):
         chosen = users[first : first + USERS_AT_ONCE]
         end = histories.offset[chosen + 1]
-        yield ranges(end - np.minimum(counts[chosen], MAX_HISTORY), end)
+        yield pad_ranges(end - np.minimum(counts[chosen], MAX_HISTORY), end)

@@ -26,11 +26,11 @@ from torch.nn import functional
 from llmrec.config.drift import DriftConfig
 from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import Split
-from llmrec.drift.fit_head import Fit
+from llmrec.drift.fit_head import FittedHead
 from llmrec.drift.head import DriftHead
-from llmrec.drift.stream import ChainTables, Stream
-from llmrec.drift.text_neighbors import extended_neighbours, text_neighbours
-from llmrec.utils.arrays import Arrays, with_size
+from llmrec.drift.stream import ChainTables, ReplayStream
+from llmrec.drift.text_neighbors import extend_text_neighbors, find_text_neighbors
+from llmrec.utils.arrays import Arrays, resize_sparse
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class FittedDrift:
     transition_half_life_days: the one of the configured ones that suited best. text: (N, D) vectors of the backbone
     before any training of it, or None for ids alone. centre: (D,) their mean when the head was fitted. trained_until:
     seconds, where the data ends that the model below was trained on, if time separates the two. counts: arrays of
-    `World.sums` at the end of the log, or None. near: text neighbours of the items that there were at the fit, which
-    take long to find in a large catalog; None where they are to be found anew.
+    `StreamCounts.export_counts` at the end of the log, or None. near: text neighbours of the items that there were at
+    the fit, which take long to find in a large catalog; None where they are to be found anew.
     """
 
     head: DriftHead
@@ -53,20 +53,20 @@ class FittedDrift:
     near: sparse.csr_array | None = None
 
     @classmethod
-    def of(cls, fit: Fit, text: Tensor | None) -> FittedDrift:
+    def from_fit(cls, fit: FittedHead, text: Tensor | None) -> FittedDrift:
         """fit: the head on the stream that it is to serve. text: the vectors that it was made with."""
         centre, stream = None if text is None else text.mean(0), fit.stream
-        counts = counts_of(stream) if stream.config.keep_counts else None
+        counts = count_stream(stream) if stream.config.keep_counts else None
         near = stream.text if text is not None and stream.text.nnz else None
         return cls(fit.head, stream.transition_half_life_days, text, centre, stream.trained_until, counts, near)
 
-    def recounted(self, config: DriftConfig, split: Split, ties: Ties) -> FittedDrift:
+    def recount(self, config: DriftConfig, split: Split, ties: Ties) -> FittedDrift:
         """With the counts of another log of the bundle's items, where it has any."""
         if self.counts is None:
             return self
-        return replace(self, counts=counts_of(self.stream(config, split, ties, by_text=False)))
+        return replace(self, counts=count_stream(self.build_stream(config, split, ties, by_text=False)))
 
-    def vectors(self, text: Tensor | None = None) -> Tensor | None:
+    def unit_vectors(self, text: Tensor | None = None) -> Tensor | None:
         """(N, D) unit vectors as the chain was fitted on: of the catalog, or of other `text` read by the untrained
         backbone.
         """
@@ -77,54 +77,56 @@ class FittedDrift:
     @cached_property
     def _vectors(self) -> Tensor | None:
         """Of the catalog; kept, as each question asks for them."""
-        return None if self.text is None else self.vectors(self.text)
+        return None if self.text is None else self.unit_vectors(self.text)
 
-    def stream(self, config: DriftConfig, split: Split, ties: Ties, by_text: bool = True) -> Stream:
+    def build_stream(self, config: DriftConfig, split: Split, ties: Ties, by_text: bool = True) -> ReplayStream:
         """What the head is replayed on, over a log of the bundle's items. by_text: where only counted moves and the
         chain are looked at, there is no need of text neighbours.
         """
-        vectors = None if self.text is None else self.vectors(self.text[: split.n_items])
-        stream = Stream.of(config, split, ties, vectors if by_text else None)
+        vectors = None if self.text is None else self.unit_vectors(self.text[: split.n_items])
+        stream = ReplayStream.from_split(config, split, ties, vectors if by_text else None)
         half_life = self.transition_half_life_days
-        return replace(stream, transition_half_life_days=half_life, chain=self.tables(vectors))
+        return replace(stream, transition_half_life_days=half_life, chain=self.build_chain_tables(vectors))
 
-    def serving(self, config: DriftConfig, ties: Ties, n_items: int) -> Stream:
+    def build_serving_stream(self, config: DriftConfig, ties: Ties, n_items: int) -> ReplayStream:
         """What the head goes on from where it serves: its tables over the items, no log, and no users as yet."""
-        vectors, nobody = self.vectors(), np.zeros(0, dtype=np.int64)
+        vectors, nobody = self.unit_vectors(), np.zeros(0, dtype=np.int64)
         if vectors is None:
             near = sparse.csr_array((n_items, n_items))
         elif self.near is None:
-            near = text_neighbours(vectors, config.text_neighbours)
+            near = find_text_neighbors(vectors, config.text_neighbours)
         else:
-            near = extended_neighbours(self.near, vectors, config.text_neighbours)
+            near = extend_text_neighbors(self.near, vectors, config.text_neighbours)
         log, half_life = Interactions(nobody, nobody, nobody), self.transition_half_life_days
-        return Stream(config, log, ties, 0, 0, near, half_life, self.tables(vectors), self.trained_until)
+        return ReplayStream(
+            config, log, ties, 0, 0, near, half_life, self.build_chain_tables(vectors), self.trained_until
+        )
 
-    def extended(self, text: Tensor | None) -> FittedDrift:
+    def with_items(self, text: Tensor | None) -> FittedDrift:
         """With new items, by their vectors (R, D) of the backbone before any training."""
         if self.text is None or text is None:
             return self
         return replace(self, text=torch.cat([self.text, text.to(self.text)]))
 
-    def grown(self, stream: Stream, n_items: int) -> Stream:
-        """A stream of `serving` with the items that came since."""
-        vectors = self.vectors()
+    def extend_stream(self, stream: ReplayStream, n_items: int) -> ReplayStream:
+        """A stream of `build_serving_stream` with the items that came since."""
+        vectors = self.unit_vectors()
         if vectors is None:
-            return replace(stream, text=with_size(stream.text, (n_items, n_items)))
-        near = extended_neighbours(stream.text, vectors, stream.config.text_neighbours)
-        return replace(stream, text=near, chain=self.tables(vectors))
+            return replace(stream, text=resize_sparse(stream.text, (n_items, n_items)))
+        near = extend_text_neighbors(stream.text, vectors, stream.config.text_neighbours)
+        return replace(stream, text=near, chain=self.build_chain_tables(vectors))
 
-    def facts(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, Any]:
         """What is not in the files of `save_drift`."""
         return {name: getattr(self, name) for name in ("transition_half_life_days", "trained_until")}
 
-    def tables(self, vectors: Tensor | None) -> ChainTables | None:
+    def build_chain_tables(self, vectors: Tensor | None) -> ChainTables | None:
         """What the chain says of items with these vectors (N, D)."""
-        return None if self.head.chain is None or vectors is None else ChainTables.of(self.head.chain, vectors)
+        return None if self.head.chain is None or vectors is None else ChainTables.from_chain(self.head.chain, vectors)
 
 
-def counts_of(stream: Stream) -> Arrays:
+def count_stream(stream: ReplayStream) -> Arrays:
     """What everyone's events add up to at the end of a stream's log."""
-    world = stream.world()
-    world.advance(stream.log, int(stream.log.time[-1]) + 1)
-    return world.sums()
+    world = stream.new_counts()
+    world.count_until(stream.log, int(stream.log.time[-1]) + 1)
+    return world.export_counts()

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from llmrec.config.drift import DriftConfig
 from llmrec.drift.terms.chain import LatentChain
-from llmrec.drift.terms.interest import Interest
+from llmrec.drift.terms.interest import EventWeights
 from llmrec.utils.arrays import EPS
 
 START_KAPPA = 2.0
@@ -32,7 +32,7 @@ SMALLEST_CHANCE = 1e-30  # whose logarithm is still a number
 N_CONTEXT = 6
 
 
-class Recent(NamedTuple):
+class RecentEvents(NamedTuple):
     """Last T events of B histories, and what the gate looks at."""
 
     item: Tensor  # (B, T) catalog rows
@@ -42,7 +42,7 @@ class Recent(NamedTuple):
     context: Tensor  # (B, N_CONTEXT)
 
 
-class Moves(NamedTuple):
+class TransitionRows(NamedTuple):
     """Transitions: tables (N, N) and row sums (N,) of C, both still to be faded to the moment; and p_text (N, N)."""
 
     tables: list[sparse.csr_array]
@@ -50,7 +50,7 @@ class Moves(NamedTuple):
     fading: float
     text: sparse.csr_array
 
-    def row_sum(self, recent: Recent) -> Tensor:
+    def row_sum(self, recent: RecentEvents) -> Tensor:
         """(B, T) sum_i C_t[j,i] of each event's item, as of the moment; fp64."""
         return torch.from_numpy(self.row_sums)[recent.item] * self.fading
 
@@ -71,26 +71,26 @@ class DriftHead(nn.Module):
         self.eta = nn.Parameter(torch.zeros(len(config.half_lives_days)))
         self.theta = nn.Parameter(torch.zeros(len(config.half_lives_days)))
         self.theta.data[-1] = 1.0  # the longest: as the chain was fitted
-        self.interest = Interest()
+        self.interest = EventWeights()
         self.log_kappa = nn.Parameter(torch.tensor(START_KAPPA).log())
         self.gate = nn.Parameter(torch.zeros(2, N_CONTEXT + 1))
         self.register_buffer("shift", torch.zeros(2))
         self.chain = chain
 
-    def base(self, scores: Tensor, counts: Tensor) -> Tensor:
+    def base_logits(self, scores: Tensor, counts: Tensor) -> Tensor:
         """(B, C) scores and (H, C) counts -> (B, C) logits of the first softmax."""
         logits = scores * self.log_sharpness.exp()
         return logits + self.eta @ torch.log(counts + EPS) if "environment" in self.terms else logits
 
-    def taken(self, emission: Tensor, counts: Tensor) -> Tensor:
+    def state_logits(self, emission: Tensor, counts: Tensor) -> Tensor:
         """(K, C) w_k . x_i and (H, C) counts -> (K, C) logits of the third part's softmax."""
         return emission + self.theta @ torch.log(counts + EPS) if "environment" in self.terms else emission
 
-    def log_shares(self, recent: Recent, row_sum: Tensor, shift: Tensor | None = None) -> Tensor:
+    def log_mixture_shares(self, recent: RecentEvents, row_sum: Tensor, shift: Tensor | None = None) -> Tensor:
         """(B, 3) log of a, b, c; nothing is left to transitions without a history.
 
-        row_sum: (B, T) of `Moves`; what counts is how many pairs are known of the newest item. shift: (2,) instead of
-        its own.
+        row_sum: (B, T) of `TransitionRows`; what counts is how many pairs are known of the newest item. shift: (2,)
+            instead of its own.
         """
         odds = self.gate[:, 0].expand(len(recent.item), 2)
         if "gate" in self.terms:
@@ -104,29 +104,31 @@ class DriftHead(nn.Module):
             off[:, 1] = False
         return torch.cat([torch.zeros(len(odds), 1), odds.masked_fill(off, -torch.inf)], dim=1).log_softmax(1)
 
-    def moved_to(self, recent: Recent, count: Tensor, row_sum: Tensor, text: Tensor) -> Tensor:
+    def transition_probability(self, recent: RecentEvents, count: Tensor, row_sum: Tensor, text: Tensor) -> Tensor:
         """(B,) chance of one item each by transitions, from what the history's rows (B, T) say of that item."""
-        weight, kappa = self.weights(recent), self.log_kappa.exp()
+        weight, kappa = self.event_weights(recent), self.log_kappa.exp()
         return (weight * (count + kappa * text) / (row_sum + kappa)).sum(1)
 
-    def moved(self, recent: Recent, moves: Moves) -> Tensor:
+    def transition_probabilities(self, recent: RecentEvents, moves: TransitionRows) -> Tensor:
         """(B, N) chance of every item by transitions, by products of sparse matrices."""
-        weight, kappa = self.weights(recent).double(), self.log_kappa.exp().double()
+        weight, kappa = self.event_weights(recent).double(), self.log_kappa.exp().double()
         scaled = weight / (moves.row_sum(recent) + kappa)
-        moved: Any = _rows(recent.item, kappa * scaled, len(moves.row_sums)) @ moves.text
-        counted = _rows(recent.item, moves.fading * scaled, len(moves.row_sums))
+        moved: Any = _build_rows(recent.item, kappa * scaled, len(moves.row_sums)) @ moves.text
+        counted = _build_rows(recent.item, moves.fading * scaled, len(moves.row_sums))
         for table in moves.tables:
             moved = moved + counted @ table
         return torch.from_numpy(moved.astype(np.float32).toarray())
 
-    def mix(self, log_shares: Tensor, base: Tensor, moved: Tensor | float, chained: Tensor | float) -> Tensor:
+    def mix_log_probabilities(
+        self, log_shares: Tensor, base: Tensor, moved: Tensor | float, chained: Tensor | float
+    ) -> Tensor:
         """Log of the mixture. log_shares: (B, 3). base: log chances; moved, chained: chances; (B,) or (B, C) each."""
         own, onward, latent = (share.view(-1, *[1] * (base.ndim - 1)) for share in log_shares.unbind(1))
         # Chances far below fp32's range still have a logarithm in `own`, which keeps its gradient.
         others = onward.exp() * moved + latent.exp() * chained
         return torch.logaddexp(own + base, torch.as_tensor(others).clamp(min=SMALLEST_CHANCE).log())
 
-    def summary(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """What was learned, in words and units for a report."""
         with torch.no_grad():
             learnt: dict[str, Any] = {
@@ -147,7 +149,7 @@ class DriftHead(nn.Module):
                 }
             return learnt
 
-    def weights(self, recent: Recent) -> Tensor:
+    def event_weights(self, recent: RecentEvents) -> Tensor:
         """(B, T) w_uj of each event: how much it says of where the user goes on to."""
         if "interest" not in self.terms:
             return recent.mask.float() / recent.mask.sum(1, keepdim=True).clamp(min=1)
@@ -155,7 +157,7 @@ class DriftHead(nn.Module):
         return weight
 
 
-def _rows(item: Tensor, weight: Tensor, n_items: int) -> sparse.csr_array:
+def _build_rows(item: Tensor, weight: Tensor, n_items: int) -> sparse.csr_array:
     """(B, N) sparse rows with `weight` (B, T) at the columns `item` (B, T)."""
     size, steps = item.shape
     ends = np.arange(0, size * steps + 1, steps)

@@ -22,7 +22,7 @@ FEWEST_PAIRS = 200  # of a lag that is shown
 NEAR_EVENTS = 200  # before or after: what counts as the same time
 
 
-def divergence(p: Numbers, q: Numbers) -> Numbers:
+def jensen_shannon_divergence(p: Numbers, q: Numbers) -> Numbers:
     """Jensen-Shannon divergence in bits, H((p + q) / 2) - (H(p) + H(q)) / 2, of distributions (..., K) -> (...).
 
     >>> float(divergence(np.array([1.0, 0.0]), np.array([0.0, 1.0])))  # nothing in common: one bit
@@ -38,11 +38,11 @@ def divergence(p: Numbers, q: Numbers) -> Numbers:
     return entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2
 
 
-def mean_interest(item: Rows, period: Rows, n_periods: int, evidence: Numbers) -> Numbers:
+def mean_interest_by_period(item: Rows, period: Rows, n_periods: int, evidence: Numbers) -> Numbers:
     """(P, K) mean of p(k|j) over the events of each period; item, period: (E,).
 
     >>> evidence = np.array([[1.0, 0.0], [0.5, 0.5]])
-    >>> mean_interest(np.array([0, 1, 1]), np.array([0, 0, 1]), 2, evidence).tolist()
+    >>> mean_interest_by_period(np.array([0, 1, 1]), np.array([0, 0, 1]), 2, evidence).tolist()
     [[0.75, 0.25], [0.5, 0.5]]
     """
     counts = sparse.csr_array((np.ones(len(item)), (period, item)), shape=(n_periods, len(evidence)))
@@ -56,11 +56,11 @@ def shuffled_divergence(item: Rows, period: Rows, n_periods: int, evidence: Numb
     Each period keeps its number of events, so that what is left is what so few events differ by chance.
     """
     rng = np.random.default_rng(0)
-    shuffles = (mean_interest(rng.permutation(item), period, n_periods, evidence) for _ in range(n_shuffles))
-    return np.stack([divergence(interest[:-1], interest[1:]) for interest in shuffles])
+    shuffles = (mean_interest_by_period(rng.permutation(item), period, n_periods, evidence) for _ in range(n_shuffles))
+    return np.stack([jensen_shannon_divergence(interest[:-1], interest[1:]) for interest in shuffles])
 
 
-def lift(transition: Numbers, share: Numbers) -> Numbers:
+def transition_lift(transition: Numbers, share: Numbers) -> Numbers:
     """(K, K) M_kl over what leads to l from the states other than l, by their shares: sum_k s_k M_kl / (1 - s_l).
 
     1 where a move leads to l no more often from k than from elsewhere; 0 on the diagonal.
@@ -73,10 +73,10 @@ def lift(transition: Numbers, share: Numbers) -> Numbers:
     return lifted
 
 
-def alike_order(directions: Numbers) -> list[int]:
+def order_by_similarity(directions: Numbers) -> list[int]:
     """The K states, by directions (K, D), such that neighbours are alike: the leaves of a tree of cosines.
 
-    >>> alike_order(np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]])) in ([0, 2, 3, 1], [1, 3, 2, 0])
+    >>> order_by_similarity(np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]])) in ([0, 2, 3, 1], [1, 3, 2, 0])
     True
     """
     from scipy.cluster.hierarchy import leaves_list, linkage
@@ -87,7 +87,7 @@ def alike_order(directions: Numbers) -> list[int]:
     return [int(leaf) for leaf in leaves_list(linkage(unit, "average", optimal_ordering=True))]
 
 
-class Similarity(NamedTuple):
+class SimilarityByLag(NamedTuple):
     """By lag: its mean in days, sum_k p(k|i) p(k|j) of a user's two events beyond two people's, and pairs counted."""
 
     lag_days: Numbers
@@ -95,7 +95,7 @@ class Similarity(NamedTuple):
     n_pairs: Rows
 
 
-def similarity_by_lag(histories: Histories, evidence: Numbers, n_pairs: int = 200_000) -> Similarity:
+def similarity_by_lag(histories: Histories, evidence: Numbers, n_pairs: int = 200_000) -> SimilarityByLag:
     """How much longer than chance a user's events speak for the same states.
 
     An event is compared with an earlier one of its user, drawn evenly, and with one that somebody else made at the time
@@ -106,10 +106,10 @@ def similarity_by_lag(histories: Histories, evidence: Numbers, n_pairs: int = 20
     first = histories.offset[user]
     later = np.flatnonzero(ordinal > first)
     if not len(later):
-        return Similarity(np.zeros(0), np.zeros(0), np.zeros(0, np.int64))
+        return SimilarityByLag(np.zeros(0), np.zeros(0), np.zeros(0, np.int64))
     later = rng.choice(later, n_pairs)
     earlier = first[later] + (rng.random(n_pairs) * (later - first[later])).astype(np.int64)
-    other = _someone_near(histories.time, earlier, rng)
+    other = _sample_nearby_events(histories.time, earlier, rng)
     fair = user[other] != user[later]
     here = evidence[histories.item[later]]
     own = (here * evidence[histories.item[earlier]]).sum(1)
@@ -120,15 +120,15 @@ def similarity_by_lag(histories: Histories, evidence: Numbers, n_pairs: int = 20
     expected = np.bincount(place[fair], theirs[fair], n_bins) / np.bincount(place[fair], minlength=n_bins).clip(min=1)
     excess = np.bincount(place, own, n_bins) / pairs.clip(min=1) - expected
     shown = pairs >= min(FEWEST_PAIRS, n_pairs)
-    return Similarity((np.bincount(place, lag, n_bins) / pairs.clip(min=1))[shown], excess[shown], pairs[shown])
+    return SimilarityByLag((np.bincount(place, lag, n_bins) / pairs.clip(min=1))[shown], excess[shown], pairs[shown])
 
 
-def halved_after(lag_days: Numbers, excess: Numbers) -> float | None:
+def half_life_from_curve(lag_days: Numbers, excess: Numbers) -> float | None:
     """Days after which the excess is half of what it is at the shortest lag, on straight lines over log(1 + days).
 
     None where it is not there to begin with, or does not fall so far.
 
-    >>> halved_after(np.array([0.0, 3.0, 15.0]), np.array([0.4, 0.3, 0.1]))  # .2 half way from log 4 to log 16
+    >>> half_life_from_curve(np.array([0.0, 3.0, 15.0]), np.array([0.4, 0.3, 0.1]))  # .2 half way from log 4 to log 16
     7.0
     """
     if not len(excess) or excess[0] <= 0 or not (below := np.flatnonzero(excess <= excess[0] / 2)).size:
@@ -139,7 +139,7 @@ def halved_after(lag_days: Numbers, excess: Numbers) -> float | None:
     return round(float(np.expm1(before + share * (after - before))), 6)
 
 
-def _someone_near(time: Rows, event: Rows, rng: np.random.Generator) -> Rows:
+def _sample_nearby_events(time: Rows, event: Rows, rng: np.random.Generator) -> Rows:
     """An event of the log for each `event`, at most NEAR_EVENTS before or after it."""
     order = np.argsort(time, kind="stable")
     rank = np.empty_like(order)

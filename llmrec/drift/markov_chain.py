@@ -76,8 +76,8 @@ class MarkovChain(nn.Module):
         """(R,) days after which half of a belief has moved at least once."""
         return math.log(2) / self.log_rate.exp()
 
-    def powers(self) -> Tensor:
-        """(R, J, K, K) P of 1, 2, 4, ... ticks: all that `carry` needs, to be made once where weights stand still."""
+    def transition_powers(self) -> Tensor:
+        """(R, J, K, K) P of 1, 2, 4, ... ticks: all that `propagate` needs, made once where weights stand still."""
         transition = self.transition.double()
         rate = (self.log_rate.double().exp() / TICKS_PER_DAY)[:, None, None]  # (R, 1, 1)
         step = torch.matrix_exp(rate * (transition - torch.eye(len(transition), device=rate.device)))
@@ -88,15 +88,15 @@ class MarkovChain(nn.Module):
 
     def forward(self, belief: Tensor, days: Tensor) -> Tensor:
         """Beliefs (B, R, K) carried over gaps of `days` (B,) >= 0."""
-        return carry(belief, ticks(days), self.powers())
+        return propagate(belief, to_ticks(days), self.transition_powers())
 
 
-def ticks(days: Tensor) -> Tensor:
+def to_ticks(days: Tensor) -> Tensor:
     """(B,) int64 whole ticks of `days`, no more than the longest gap that is told apart (about 90 years)."""
     return (days * TICKS_PER_DAY).round().long().clamp(0, 2**N_POWERS - 1)
 
 
-def carry(belief: Tensor, gap: Tensor, powers: Tensor) -> Tensor:
+def propagate(belief: Tensor, gap: Tensor, powers: Tensor) -> Tensor:
     """Beliefs (B, R, K) after gaps (B,) of ticks, by the `powers` (R, J, K, K) of a chain: O(K^2) a bit of a gap."""
     for place in range(powers.shape[1]):
         moves = (gap >> place) & 1 == 1  # (B,)

@@ -12,18 +12,18 @@ import torch
 
 from llmrec.config.drift import MAX_HISTORY
 from llmrec.data.histories import Histories
-from llmrec.drift.head import N_CONTEXT, DriftHead, Recent
+from llmrec.drift.head import N_CONTEXT, DriftHead, RecentEvents
 from llmrec.drift.interest_metrics import (
     Numbers,
-    alike_order,
-    divergence,
-    halved_after,
-    lift,
-    mean_interest,
+    half_life_from_curve,
+    jensen_shannon_divergence,
+    mean_interest_by_period,
+    order_by_similarity,
     shuffled_divergence,
     similarity_by_lag,
+    transition_lift,
 )
-from llmrec.drift.stream import ChainTables, Stream
+from llmrec.drift.stream import ChainTables, ReplayStream
 from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase
 from llmrec.utils.units import DAY
@@ -35,7 +35,7 @@ GAPS_DAYS = (0.0, 0.25, 1.0, 2.0, 4.0, 7.0, 14.0, 30.0, 60.0, 90.0, 180.0, 365.0
 
 
 @dataclass(frozen=True)
-class Shares:
+class MixtureShares:
     """What the mixture leaves to its three parts, by days since the last event: each (G,), summing to one.
 
     n_events, span_days: of the history, events and days from the first to the last. known_pairs: of its last item.
@@ -51,7 +51,7 @@ class Shares:
 
 
 @dataclass(frozen=True)
-class States:
+class InterestStates:
     """The chain's K states, in an order in which neighbours are alike.
 
     titles: of each, the items whose text speaks most for it. share: of all events. lift: (K, K) of its moves.
@@ -63,7 +63,7 @@ class States:
 
 
 @dataclass(frozen=True)
-class Periods:
+class InterestByPeriod:
     """What everyone was interested in, by period of `months` months.
 
     start: (P,) first month of each. interest: (P, K) mean of p(k|j) over its n_events. divergence: (P - 1,) bits
@@ -81,7 +81,7 @@ class Periods:
 
 
 @dataclass(frozen=True)
-class Decay:
+class InterestDecay:
     """How much more than two people's events of these times a user's own speak for the same states, by lag."""
 
     lag_days: list[float]
@@ -91,48 +91,50 @@ class Decay:
 
 
 @dataclass(frozen=True)
-class Portrait:
+class DriftProfile:
     """learnt: the head's `summary`, its terms and half-lives. states, periods, decay: None without a chain."""
 
     learnt: dict[str, Any]
-    shares: Shares
-    states: States | None
-    periods: Periods | None
-    decay: Decay | None
+    shares: MixtureShares
+    states: InterestStates | None
+    periods: InterestByPeriod | None
+    decay: InterestDecay | None
 
     @classmethod
-    def read(cls, record: Mapping[str, Any]) -> Portrait:
+    def from_record(cls, record: Mapping[str, Any]) -> DriftProfile:
         """The portrait of `dataclasses.asdict`, as report.json holds it under run["drift"]."""
         states, periods, decay = (record[name] for name in ("states", "periods", "decay"))
         return cls(
             record["learnt"],
-            Shares(**record["shares"]),
-            States(**states) if states else None,
-            Periods(**periods) if periods else None,
-            Decay(**decay) if decay else None,
+            MixtureShares(**record["shares"]),
+            InterestStates(**states) if states else None,
+            InterestByPeriod(**periods) if periods else None,
+            InterestDecay(**decay) if decay else None,
         )
 
 
 @phase("portrait")
-def portrait(head: DriftHead, stream: Stream, label: Callable[[int], str]) -> Portrait:
+def build_drift_profile(head: DriftHead, stream: ReplayStream, label: Callable[[int], str]) -> DriftProfile:
     """label: what to call the item of a row."""
     config = stream.config
     learnt = {"terms": list(config.terms), "half_lives_days": list(config.half_lives_days)}
-    learnt |= {"transition_half_life_days": stream.transition_half_life_days} | head.summary()
-    shares = shares_by_gap(head, *median_history(stream))
+    learnt |= {"transition_half_life_days": stream.transition_half_life_days} | head.describe()
+    shares = mixture_shares_by_gap(head, *median_history_length(stream))
     if stream.chain is None:
-        return Portrait(learnt, shares, None, None, None)
-    order = state_order(stream.chain)
-    states = _states(stream, stream.chain, order, label)
-    return Portrait(learnt, shares, states, _periods(stream, stream.chain, order), _decay(stream, stream.chain))
+        return DriftProfile(learnt, shares, None, None, None)
+    order = order_states(stream.chain)
+    states = _build_states(stream, stream.chain, order, label)
+    return DriftProfile(
+        learnt, shares, states, _build_periods(stream, stream.chain, order), _build_decay(stream, stream.chain)
+    )
 
 
-def state_order(tables: ChainTables) -> list[int]:
+def order_states(tables: ChainTables) -> list[int]:
     """The states such that neighbours are alike."""
-    return alike_order(_numbers(tables.chain.direction))
+    return order_by_similarity(_to_numbers(tables.chain.direction))
 
 
-def state_titles(tables: ChainTables, item: Rows, label: Callable[[int], str]) -> list[list[str]]:
+def label_states(tables: ChainTables, item: Rows, label: Callable[[int], str]) -> list[list[str]]:
     """Three items each for the K states, by the highest w_k . x_i among `item`; those first that speak for no other
     state more; no title twice.
     """
@@ -143,13 +145,15 @@ def state_titles(tables: ChainTables, item: Rows, label: Callable[[int], str]) -
     for state in range(len(emission)):
         best = emission[state].argsort(descending=True)
         own = strongest[best] == state
-        titles.append(_distinct((label(int(rows[row])) for row in torch.cat([best[own], best[~own]]).tolist()), TITLES))
+        titles.append(
+            _make_distinct((label(int(rows[row])) for row in torch.cat([best[own], best[~own]]).tolist()), TITLES)
+        )
     return titles
 
 
-def median_history(stream: Stream) -> tuple[int, float]:
+def median_history_length(stream: ReplayStream) -> tuple[int, float]:
     """Events of the median user, and days from the first to the last of them, as the head would see them."""
-    histories = Histories.of(stream.log, stream.n_users)
+    histories = Histories.from_interactions(stream.log, stream.n_users)
     counts = np.diff(histories.offset)
     end = histories.offset[1:][counts > 0]
     length = np.minimum(counts[counts > 0], MAX_HISTORY)
@@ -158,20 +162,22 @@ def median_history(stream: Stream) -> tuple[int, float]:
 
 
 @torch.no_grad()
-def shares_by_gap(head: DriftHead, n_events: int, span_days: float, gap_days: Sequence[float] = GAPS_DAYS) -> Shares:
+def mixture_shares_by_gap(
+    head: DriftHead, n_events: int, span_days: float, gap_days: Sequence[float] = GAPS_DAYS
+) -> MixtureShares:
     """What is left to the parts after a history of n_events > 0 over span_days, by days since its last event."""
     one = torch.zeros(len(gap_days), 1)
     stale = 0.0  # the model as it was just trained
     context = [
         [1.0, math.log1p(gap), math.log1p(n_events), float(gap == 0), math.log1p(span_days), stale] for gap in gap_days
     ]
-    recent = Recent(one.long(), one == 0, one, one, torch.tensor(context).view(-1, N_CONTEXT))
+    recent = RecentEvents(one.long(), one == 0, one, one, torch.tensor(context).view(-1, N_CONTEXT))
     known = torch.full_like(one, KNOWN_PAIRS)
-    base, transitions, chain = head.log_shares(recent, known).exp().T.double().numpy().round(4).tolist()
-    return Shares(n_events, round(span_days, 2), KNOWN_PAIRS, list(gap_days), base, transitions, chain)
+    base, transitions, chain = head.log_mixture_shares(recent, known).exp().T.double().numpy().round(4).tolist()
+    return MixtureShares(n_events, round(span_days, 2), KNOWN_PAIRS, list(gap_days), base, transitions, chain)
 
 
-def periods_of(time: Rows) -> tuple[Rows, list[str], int]:
+def assign_periods(time: Rows) -> tuple[Rows, list[str], int]:
     """(E,) period of each event, the first month of each period, and months in a period: 1, 3 or 12, so that there are
     at most 60 where years allow it. Periods with fewer than 30 events are left out: theirs is -1.
     """
@@ -186,24 +192,29 @@ def periods_of(time: Rows) -> tuple[Rows, list[str], int]:
     return period, [str(start) for start in (kept * months).astype("datetime64[M]")], months
 
 
-def _states(stream: Stream, tables: ChainTables, order: list[int], label: Callable[[int], str]) -> States:
-    share = _numbers(tables.evidence)[stream.log.item].mean(0)
-    titles = state_titles(tables, stream.log.item, label)
-    moves = lift(_numbers(tables.chain.chain.transition), share)[np.ix_(order, order)]
-    return States([titles[state] for state in order], share[order].round(4).tolist(), moves.round(3).tolist())
+def _build_states(
+    stream: ReplayStream, tables: ChainTables, order: list[int], label: Callable[[int], str]
+) -> InterestStates:
+    share = _to_numbers(tables.evidence)[stream.log.item].mean(0)
+    titles = label_states(tables, stream.log.item, label)
+    moves = transition_lift(_to_numbers(tables.chain.chain.transition), share)[np.ix_(order, order)]
+    return InterestStates([titles[state] for state in order], share[order].round(4).tolist(), moves.round(3).tolist())
 
 
-def _periods(stream: Stream, tables: ChainTables, order: list[int]) -> Periods:
-    period, start, months = periods_of(stream.log.time)
+def _build_periods(stream: ReplayStream, tables: ChainTables, order: list[int]) -> InterestByPeriod:
+    period, start, months = assign_periods(stream.log.time)
     shown = period >= 0
     item, period, n_periods = stream.log.item[shown], period[shown], len(start)
-    evidence = _numbers(tables.evidence)[:, order]
-    interest = mean_interest(item, period, n_periods, evidence)
+    evidence = _to_numbers(tables.evidence)[:, order]
+    interest = mean_interest_by_period(item, period, n_periods, evidence)
     moved, chance, high = np.zeros((3, max(n_periods - 1, 0)))
     if n_periods > 1:
-        moved, null = divergence(interest[:-1], interest[1:]), shuffled_divergence(item, period, n_periods, evidence)
+        moved, null = (
+            jensen_shannon_divergence(interest[:-1], interest[1:]),
+            shuffled_divergence(item, period, n_periods, evidence),
+        )
         chance, high = null.mean(0), np.quantile(null, 0.95, axis=0)
-    return Periods(
+    return InterestByPeriod(
         months,
         start,
         np.bincount(period, minlength=n_periods).tolist(),
@@ -212,19 +223,19 @@ def _periods(stream: Stream, tables: ChainTables, order: list[int]) -> Periods:
     )
 
 
-def _decay(stream: Stream, tables: ChainTables) -> Decay:
-    found = similarity_by_lag(Histories.of(stream.log, stream.n_users), _numbers(tables.evidence))
-    half_life = halved_after(found.lag_days, found.excess)
+def _build_decay(stream: ReplayStream, tables: ChainTables) -> InterestDecay:
+    found = similarity_by_lag(Histories.from_interactions(stream.log, stream.n_users), _to_numbers(tables.evidence))
+    half_life = half_life_from_curve(found.lag_days, found.excess)
     lag, excess = found.lag_days.round(2).tolist(), found.excess.round(5).tolist()
-    return Decay(lag, excess, found.n_pairs.tolist(), None if half_life is None else round(half_life, 1))
+    return InterestDecay(lag, excess, found.n_pairs.tolist(), None if half_life is None else round(half_life, 1))
 
 
-def _numbers(tensor: torch.Tensor) -> Numbers:
+def _to_numbers(tensor: torch.Tensor) -> Numbers:
     numbers: Numbers = tensor.detach().double().numpy()
     return numbers
 
 
-def _distinct(titles: Any, most: int) -> list[str]:
+def _make_distinct(titles: Any, most: int) -> list[str]:
     kept: dict[str, str] = {}
     for title in titles:
         kept.setdefault(" ".join(title.casefold().split()), " ".join(title.split()))

@@ -9,59 +9,61 @@ import torch
 from torch import Tensor
 
 from llmrec.data.histories import Queries
-from llmrec.drift.head import DriftHead, Recent
-from llmrec.drift.mixture import chained_of, moved_of, parts_of, recent_of
-from llmrec.drift.stream import DAILY, Stream, World
+from llmrec.drift.head import DriftHead, RecentEvents
+from llmrec.drift.mixture import build_recent_events, compute_mixture_terms, score_chain, score_transitions
+from llmrec.drift.stream import DAILY, ReplayStream, StreamCounts
 from llmrec.evaluation.ranking import Scorer
 from llmrec.utils.arrays import Rows
 
 
-class _Following:
+class _RefreshingScorer:
     """A scorer whose world follows the queries, which come in order of time.
 
     Where time goes back, another sweep has begun, and the world starts anew.
     """
 
-    def __init__(self, stream: Stream, refresh_days: float) -> None:
+    def __init__(self, stream: ReplayStream, refresh_days: float) -> None:
         self.stream, self.refresh_days = stream, refresh_days
-        self._world = stream.world()
+        self._world = stream.new_counts()
 
-    def moments(self, queries: Queries) -> Iterator[tuple[Rows, Recent, World]]:
+    def iterate_moments(self, queries: Queries) -> Iterator[tuple[Rows, RecentEvents, StreamCounts]]:
         """Rows of the queries that share a refresh moment, their histories, and the world as of it."""
-        moments = self.stream.moments(queries.time, self.refresh_days)
+        moments = self.stream.refresh_times(queries.time, self.refresh_days)
         if self._world.moment is not None and len(moments) and moments.min() < self._world.moment:
-            self._world = self.stream.world()
+            self._world = self.stream.new_counts()
         for rows, world in self.stream.replay(self._world, queries, self.refresh_days):
-            yield rows, recent_of(queries.take(rows), self.stream.trained_until), world
+            yield rows, build_recent_events(queries.take(rows), self.stream.trained_until), world
 
 
-class DriftScorer(_Following):
+class DriftScorer(_RefreshingScorer):
     """Log chances of all items."""
 
-    def __init__(self, head: DriftHead, base: Scorer, stream: Stream, refresh_days: float = DAILY) -> None:
+    def __init__(self, head: DriftHead, base: Scorer, stream: ReplayStream, refresh_days: float = DAILY) -> None:
         super().__init__(stream, refresh_days)
         self.head, self.base = head, base
 
     @torch.no_grad()
-    def scores(self, queries: Queries) -> Tensor:
+    def score(self, queries: Queries) -> Tensor:
         """(B, N)"""
-        scores = self.base.scores(queries)
-        for rows, recent, world in self.moments(queries):
-            scores[rows] = self.head.mix(*parts_of(self.head, self.stream, scores[rows], recent, world))
+        scores = self.base.score(queries)
+        for rows, recent, world in self.iterate_moments(queries):
+            scores[rows] = self.head.mix_log_probabilities(
+                *compute_mixture_terms(self.head, self.stream, scores[rows], recent, world)
+            )
         return scores
 
 
-class TermScorer(_Following):
+class TermScorer(_RefreshingScorer):
     """Chances by one part of the mixture that needs no model."""
 
-    def __init__(self, term: Literal["transitions", "chain"], head: DriftHead, stream: Stream) -> None:
+    def __init__(self, term: Literal["transitions", "chain"], head: DriftHead, stream: ReplayStream) -> None:
         super().__init__(stream, DAILY)
-        self.head, self.chances = head, moved_of if term == "transitions" else chained_of
+        self.head, self.chances = head, score_transitions if term == "transitions" else score_chain
 
     @torch.no_grad()
-    def scores(self, queries: Queries) -> Tensor:
+    def score(self, queries: Queries) -> Tensor:
         """(B, N)"""
         scores = torch.zeros(len(queries), self.stream.n_items)
-        for rows, recent, world in self.moments(queries):
+        for rows, recent, world in self.iterate_moments(queries):
             scores[rows] = self.chances(self.head, self.stream, recent, world)
         return scores

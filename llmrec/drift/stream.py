@@ -20,11 +20,11 @@ from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import Split
-from llmrec.drift.head import Recent
+from llmrec.drift.head import RecentEvents
 from llmrec.drift.terms.chain import LatentChain
 from llmrec.drift.terms.environment import Environment
 from llmrec.drift.terms.transitions import Transitions, TransitionSettings
-from llmrec.drift.text_neighbors import text_neighbours
+from llmrec.drift.text_neighbors import find_text_neighbors
 from llmrec.utils.arrays import Arrays, Rows
 from llmrec.utils.units import DAY
 
@@ -32,7 +32,7 @@ DAILY, FROZEN = 1.0, float("inf")
 OWN = "last_item", "last_time"  # what transitions know of single users
 
 
-class World:
+class StreamCounts:
     """Everything that streams, as of the events observed so far: popularity that fades, and transitions.
 
     moment: seconds; every event before it has been counted, and none at or after it. It only moves forward.
@@ -43,7 +43,7 @@ class World:
         self.moment: int | None = None
         self._n_observed = 0
 
-    def advance(self, log: Interactions, moment: int) -> None:
+    def count_until(self, log: Interactions, moment: int) -> None:
         """Observe the events of `log`, always the same one, up to `moment`."""
         end = int(log.time.searchsorted(moment))
         new = slice(self._n_observed, end)
@@ -51,9 +51,9 @@ class World:
         self.transitions.observe(log.user[new], log.item[new], log.time[new])
         self._n_observed, self.moment = end, moment
 
-    def sums(self) -> Arrays:
+    def export_counts(self) -> Arrays:
         """What everyone's events add up to, without anything that is one user's."""
-        parts = {"environment": self.environment.state(), "transitions": self.transitions.sums()}
+        parts = {"environment": self.environment.export_state(), "transitions": self.transitions.export_counts()}
         return {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
 
     def restore(self, sums: Mapping[str, NDArray[Any]]) -> None:
@@ -67,8 +67,8 @@ class World:
         if state["sums"].shape[0] != len(self.environment.rate) or state["sums"].shape[1] > n_items:
             raise ValueError(f"sums of shape {state['sums'].shape} do not fit {n_items} items")
         self.environment.restore(state)
-        self.environment.grow(n_items)
-        users = {name: self.transitions.state()[name] for name in OWN}
+        self.environment.grow_items(n_items)
+        users = {name: self.transitions.export_state()[name] for name in OWN}
         own = {name.removeprefix("transitions."): array for name, array in sums.items()}
         self.transitions.restore(own | users)
         self.transitions.grow_items(n_items)
@@ -84,18 +84,18 @@ class ChainTables(NamedTuple):
 
     @classmethod
     @torch.no_grad()
-    def of(cls, chain: LatentChain, vectors: Tensor) -> ChainTables:
+    def from_chain(cls, chain: LatentChain, vectors: Tensor) -> ChainTables:
         """vectors: (N, D) as the chain was fitted on."""
-        return cls(chain, chain.evidence(vectors), chain.emission(vectors), chain.chain.powers())
+        return cls(chain, chain.evidence(vectors), chain.emission(vectors), chain.chain.transition_powers())
 
-    def interest(self, recent: Recent) -> Tensor:
+    def interest_from_history(self, recent: RecentEvents) -> Tensor:
         """(B, K) of users with these last events."""
-        belief = self.chain.now(self.evidence[recent.item], recent.age_days, recent.mask, self.powers)
-        return self.chain.interest(belief)
+        belief = self.chain.belief_at_query(self.evidence[recent.item], recent.age_days, recent.mask, self.powers)
+        return self.chain.state_probabilities(belief)
 
 
 @dataclass(frozen=True)
-class Stream:
+class ReplayStream:
     """What the head is replayed on.
 
     log: every event, in order of time. start: seconds; a frozen world knows the events before it. text: (N, N) chances
@@ -114,10 +114,10 @@ class Stream:
     trained_until: int | None = None
 
     @classmethod
-    def of(cls, config: DriftConfig, split: Split, ties: Ties, vectors: Tensor | None) -> Stream:
+    def from_split(cls, config: DriftConfig, split: Split, ties: Ties, vectors: Tensor | None) -> ReplayStream:
         """vectors: (N, D) of `text_vectors`, or None: items without transitions then lead nowhere."""
         shape = split.n_items, split.n_items
-        near = sparse.csr_array(shape) if vectors is None else text_neighbours(vectors, config.text_neighbours)
+        near = sparse.csr_array(shape) if vectors is None else find_text_neighbors(vectors, config.text_neighbours)
         half_life = config.transition_half_lives_days[0]
         return cls(config, split.interactions, ties, split.n_users, split.test_start, near, half_life)
 
@@ -125,24 +125,24 @@ class Stream:
     def n_items(self) -> int:
         return int(self.text.shape[0])
 
-    def world(self) -> World:
+    def new_counts(self) -> StreamCounts:
         config = self.config
         settings = TransitionSettings(
             config.window, config.gap_days, config.backward, self.transition_half_life_days, self.ties
         )
         environment = Environment(self.n_items, config.half_lives_days)
-        return World(environment, Transitions(self.n_items, self.n_users, settings))
+        return StreamCounts(environment, Transitions(self.n_items, self.n_users, settings))
 
-    def moments(self, time: Rows, refresh_days: float) -> Rows:
+    def refresh_times(self, time: Rows, refresh_days: float) -> Rows:
         """(Q,) the last refresh moment at or before each time, counted from the last midnight before `start`."""
         if refresh_days == FROZEN:
             return np.full(len(time), self.start)
         first, step = self.start // DAY * DAY, round(refresh_days * DAY)
         return first + (time - first) // step * step
 
-    def replay(self, world: World, queries: Queries, refresh_days: float) -> Iterator[tuple[Rows, World]]:
+    def replay(self, world: StreamCounts, queries: Queries, refresh_days: float) -> Iterator[tuple[Rows, StreamCounts]]:
         """Rows of queries that share a refresh moment, in order, each with the world as of it."""
-        moments = self.moments(queries.time, refresh_days)
+        moments = self.refresh_times(queries.time, refresh_days)
         for moment in np.unique(moments):
-            world.advance(self.log, int(moment))
+            world.count_until(self.log, int(moment))
             yield np.flatnonzero(moments == moment), world

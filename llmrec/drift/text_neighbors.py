@@ -13,53 +13,53 @@ COSINES_AT_ONCE = 32 << 20  # 128 MiB in fp32
 ROWS_AT_ONCE = 4096  # whose vectors stay in the cache
 
 
-def text_vectors(vectors: Tensor) -> Tensor:
+def center_and_normalize(vectors: Tensor) -> Tensor:
     """(N, D) unit vectors around their mean: those of language models share a large common part."""
     return functional.normalize(vectors - vectors.mean(0), dim=1)
 
 
-def text_neighbours(vectors: Tensor, n_neighbours: int) -> sparse.csr_array:
+def find_text_neighbors(vectors: Tensor, n_neighbours: int) -> sparse.csr_array:
     """(N, N) p_text(i|j): softmax over the items whose text is nearest to j's, j itself left out.
 
-    vectors: (N, D) of `text_vectors`.
+    vectors: (N, D) of `center_and_normalize`.
     """
-    return _rows(vectors, 0, n_neighbours)
+    return _build_rows(vectors, 0, n_neighbours)
 
 
-def extended_neighbours(near: sparse.csr_array, vectors: Tensor, n_neighbours: int) -> sparse.csr_array:
-    """`text_neighbours` of vectors (N + R, D), from those of the first N: of old rows only those are made anew that a
-    new item is near to.
+def extend_text_neighbors(near: sparse.csr_array, vectors: Tensor, n_neighbours: int) -> sparse.csr_array:
+    """`find_text_neighbors` of vectors (N + R, D), from those of the first N: of old rows only those are made anew that
+    a new item is near to.
     """
     n_old = near.shape[0]
     if n_old == len(vectors):
         return near
     if n_old <= n_neighbours:  # every item is a neighbour, and rows grow longer
-        return text_neighbours(vectors, n_neighbours)
+        return find_text_neighbors(vectors, n_neighbours)
     kept = near.nnz // n_old
     column = torch.from_numpy(near.indices).view(-1, kept).long()  # (N, kept)
     chance = torch.from_numpy(near.data).view(-1, kept).clone()
     fresh = vectors[:n_old] @ vectors[n_old:].T  # (N, R)
     # Few rows are near to a new item: those that are no nearer to it than `least` are not looked at.
-    changed = (fresh > _least(column, chance, vectors)[:, None]).any(1).nonzero().flatten()
-    cosine = _cosines(near, vectors, changed)[1]
+    changed = (fresh > _min_cosines(column, chance, vectors)[:, None]).any(1).nonzero().flatten()
+    cosine = _compute_cosines(near, vectors, changed)[1]
     new = torch.arange(n_old, len(vectors)).expand(len(changed), -1)
     best, place = torch.cat([cosine, fresh[changed]], dim=1).topk(kept, dim=1)
     column[changed] = torch.cat([column[changed], new], dim=1).gather(1, place)
     chance[changed] = (best / TEMPERATURE).softmax(1).to(chance)
     return sparse.vstack(
-        [neighbours_of(chance, column, len(vectors)), _rows(vectors, n_old, n_neighbours)], format="csr"
+        [build_neighbor_matrix(chance, column, len(vectors)), _build_rows(vectors, n_old, n_neighbours)], format="csr"
     )
 
 
-def foreign_neighbours(vectors: Tensor, foreign: Tensor, n_neighbours: int) -> sparse.csr_array:
+def find_new_item_neighbors(vectors: Tensor, foreign: Tensor, n_neighbours: int) -> sparse.csr_array:
     """(R, N) p_text(i|j) of R items that are not among the N, to as many as one of them has: vectors (N, D), foreign
     (R, D).
     """
     best, column = (foreign @ vectors.T).topk(min(n_neighbours, len(vectors) - 1), dim=1)
-    return neighbours_of((best / TEMPERATURE).softmax(1).double(), column, len(vectors))
+    return build_neighbor_matrix((best / TEMPERATURE).softmax(1).double(), column, len(vectors))
 
 
-def chance_of_foreign(
+def new_item_probability(
     near: sparse.csr_array, vectors: Tensor, rows: Tensor, foreign: Tensor, n_neighbours: int
 ) -> Tensor:
     """(J, F) p_text(f|j) as each of the F items would have it if it alone were added; near: (M, N), rows: (J,) of it.
@@ -68,7 +68,7 @@ def chance_of_foreign(
     """
     if not near.nnz:
         return torch.zeros(len(rows), len(foreign))
-    column, cosine = _cosines(near, vectors, rows)  # (J, kept)
+    column, cosine = _compute_cosines(near, vectors, rows)  # (J, kept)
     fresh, least = vectors[rows] @ foreign.T, cosine.amin(1, keepdim=True)  # (J, F), (J, 1)
     rest = cosine.sort(dim=1, descending=True).values
     if column.shape[1] == n_neighbours:  # the least of them makes way
@@ -77,14 +77,14 @@ def chance_of_foreign(
     return torch.sigmoid(fresh / TEMPERATURE - total)
 
 
-def neighbours_of(chance: Tensor, column: Tensor, n_columns: int) -> sparse.csr_array:
+def build_neighbor_matrix(chance: Tensor, column: Tensor, n_columns: int) -> sparse.csr_array:
     """(R, N) with as many entries in each row: chance, column (R, kept)."""
     ends = column.shape[1] * np.arange(len(column) + 1)
     parts = chance.flatten().numpy(), column.flatten().numpy(), ends
     return sparse.csr_array(parts, shape=(len(column), n_columns))
 
 
-def _rows(vectors: Tensor, first: int, n_neighbours: int) -> sparse.csr_array:
+def _build_rows(vectors: Tensor, first: int, n_neighbours: int) -> sparse.csr_array:
     """(N - first, N) rows from `first` on."""
     n_items = len(vectors)
     kept = min(n_neighbours, n_items - 1)
@@ -94,11 +94,11 @@ def _rows(vectors: Tensor, first: int, n_neighbours: int) -> sparse.csr_array:
         own = torch.arange(len(cosine))
         cosine[own, start + own] = -torch.inf
         best, column = cosine.topk(kept, dim=1)  # (R, kept)
-        blocks.append(neighbours_of((best / TEMPERATURE).softmax(1).double(), column, n_items))
+        blocks.append(build_neighbor_matrix((best / TEMPERATURE).softmax(1).double(), column, n_items))
     return sparse.vstack(blocks, format="csr")
 
 
-def _least(column: Tensor, chance: Tensor, vectors: Tensor) -> Tensor:
+def _min_cosines(column: Tensor, chance: Tensor, vectors: Tensor) -> Tensor:
     """(N,) cosine of each row's furthest neighbour."""
     highest, place = chance.max(1)
     nearest = column.gather(1, place[:, None])[:, 0]
@@ -108,7 +108,7 @@ def _least(column: Tensor, chance: Tensor, vectors: Tensor) -> Tensor:
     return torch.cat(cosines) + TEMPERATURE * (chance.amin(1) / highest).log().float()
 
 
-def _cosines(near: sparse.csr_array, vectors: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _compute_cosines(near: sparse.csr_array, vectors: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Columns (J, kept) of rows (J,) and their cosines: that of the likeliest, and of the rest by how their chances
     stand to its.
     """

@@ -13,6 +13,6 @@ from accelerate.utils import InitProcessGroupKwargs
 PATIENT = InitProcessGroupKwargs(timeout=timedelta(days=7))
 
 
-def total(count: int, accelerator: Accelerator) -> int:
+def all_reduce_sum(count: int, accelerator: Accelerator) -> int:
     """The sum over all processes, in each of them."""
     return int(accelerator.reduce(torch.tensor(count, device=accelerator.device), "sum"))

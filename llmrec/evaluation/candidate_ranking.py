@@ -13,21 +13,21 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from llmrec.backbones.likelihood import Ids, Likelihood
-from llmrec.backbones.token_store import Tokens
+from llmrec.backbones.likelihood import Ids, LineLikelihood
+from llmrec.backbones.token_store import TokenStore
 from llmrec.config.jobs.rerank import LikelihoodScore, PromptConfig
 from llmrec.data.histories import Queries
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.metrics import Values
-from llmrec.evaluation.ranking import Ranking, ScoreError, Scorer, masked_items
+from llmrec.evaluation.ranking import Ranking, ScoreError, Scorer, mask_items
 from llmrec.utils.arrays import Mask, Rows
 
 _QUERIES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class Pool:
+class CandidatePool:
     """What candidates are taken from, n for each query.
 
     mask_seen: nothing that the history holds. available: (N,) release times, where the catalog gives them.
@@ -41,9 +41,9 @@ class Pool:
     def kind(self) -> str:
         return "unseen items" if self.mask_seen else "items"
 
-    def closed(self, queries: Queries, n_items: int) -> Mask:
+    def excluded_mask(self, queries: Queries, n_items: int) -> Mask:
         """(B, N) what cannot be a candidate."""
-        mask: Mask = masked_items(queries, n_items, self.mask_seen, self.available).numpy()
+        mask: Mask = mask_items(queries, n_items, self.mask_seen, self.available).numpy()
         return mask
 
     def check(self, left: Mask) -> None:
@@ -60,12 +60,12 @@ class Candidates:
     items: Rows
     told: str
 
-    def share_of_targets(self, queries: Queries) -> float:
+    def target_recall(self, queries: Queries) -> float:
         """How many targets are among their candidates: no judge's recall can be above it."""
         return float((self.items == queries.target[:, None]).any(axis=1).mean())
 
 
-def best_of(name: str, scorer: Scorer, queries: Queries, pool: Pool, seed: int) -> Candidates:
+def first_stage_candidates(name: str, scorer: Scorer, queries: Queries, pool: CandidatePool, seed: int) -> Candidates:
     """The first stage's best items of the pool; equals in random order.
 
     Raises:
@@ -73,15 +73,15 @@ def best_of(name: str, scorer: Scorer, queries: Queries, pool: Pool, seed: int) 
     """
     rng = np.random.default_rng(seed)
     best = np.empty((len(queries), pool.n), dtype=np.int64)
-    for rows, scores in _scores(scorer, queries):
-        keys = np.where(pool.closed(queries.take(rows), scores.shape[1]), -np.inf, scores)
+    for rows, scores in _iterate_scores(scorer, queries):
+        keys = np.where(pool.excluded_mask(queries.take(rows), scores.shape[1]), -np.inf, scores)
         pool.check(keys > -np.inf)
         best[rows] = np.lexsort((rng.random(keys.shape), -keys))[:, : pool.n]
     told = f"the {pool.n} {pool.kind} that {name} puts first, equals in random order"
     return Candidates(best, f"{told}; a target that is not among them counts as a miss")
 
 
-def target_and_sampled(split: Split, queries: Queries, pool: Pool, seed: int) -> Candidates:
+def sample_candidates(split: Split, queries: Queries, pool: CandidatePool, seed: int) -> Candidates:
     """The target, and other items of the pool without replacement, each as likely as it has events in training.
 
     Raises:
@@ -92,10 +92,10 @@ def target_and_sampled(split: Split, queries: Queries, pool: Pool, seed: int) ->
     with np.errstate(divide="ignore"):
         log_counts = np.log(counts)  # -inf: never drawn
     drawn = np.empty((len(queries), pool.n), dtype=np.int64)
-    for rows in _batches(len(queries)):
+    for rows in _make_batches(len(queries)):
         batch = queries.take(rows)
         keys = log_counts + rng.gumbel(size=(len(batch), split.n_items))  # the best of these are such a draw
-        keys[pool.closed(batch, split.n_items)] = -np.inf
+        keys[pool.excluded_mask(batch, split.n_items)] = -np.inf
         keys[np.arange(len(batch)), batch.target] = np.inf
         pool.check(keys > -np.inf)
         drawn[rows] = np.argsort(-keys, axis=1)[:, : pool.n]
@@ -118,40 +118,40 @@ def rank_candidates(candidates: Candidates, scores: Values, queries: Queries, n_
     return Ranking(np.where(is_target.any(axis=1), rank, np.inf), np.take_along_axis(candidates.items, order, axis=1))
 
 
-def scores_of(scorer: Scorer, queries: Queries, candidates: Candidates) -> Values:
+def gather_scores(scorer: Scorer, queries: Queries, candidates: Candidates) -> Values:
     """(Q, C) what a scorer of the whole catalog gives the candidates."""
     found = np.empty(candidates.items.shape)
-    for rows, scores in _scores(scorer, queries):
+    for rows, scores in _iterate_scores(scorer, queries):
         found[rows] = np.take_along_axis(scores, candidates.items[rows], axis=1)
     return found
 
 
-class LikelihoodJudge:
+class LikelihoodReranker:
     """How likely a decoder finds each candidate's line as the next one of a list of the user's newest items.
 
-    lines: the catalog's, of `Likelihood.lines`.
+    lines: the catalog's, of `LineLikelihood.tokenize_lines`.
     """
 
-    def __init__(self, likelihood: Likelihood, lines: Tokens, prompt: PromptConfig) -> None:
+    def __init__(self, likelihood: LineLikelihood, lines: TokenStore, prompt: PromptConfig) -> None:
         self.likelihood, self.lines, self.n_history = likelihood, lines, prompt.history
-        self.header = likelihood.ids(f"{prompt.header.strip()}\n", special=True)
-        self.bullet = likelihood.ids("-")
+        self.header = likelihood.tokenize(f"{prompt.header.strip()}\n", special=True)
+        self.bullet = likelihood.tokenize("-")
 
-    def prefix(self, items: Rows) -> Ids:
+    def build_prompt(self, items: Rows) -> Ids:
         """(P,) tokens of the header, a line for each of `items`, oldest first, and the beginning of the next line."""
         bounds = zip(self.lines.offset[items], self.lines.offset[items + 1], strict=True)
         shown = [part for start, end in bounds for part in (self.bullet, self.lines.flat[start:end])]
         return np.concatenate([self.header, *shown, self.bullet]).astype(np.int64)
 
-    def scores(
+    def score(
         self, queries: Queries, candidates: Rows, kinds: tuple[LikelihoodScore, ...], describe: str | None = None
     ) -> dict[LikelihoodScore, Values]:
         """By kind, (Q, C) of `candidates` (Q, C); `describe` names a progress bar."""
-        position, mask = queries.last(self.n_history)
+        position, mask = queries.last_positions(self.n_history)
         total = np.empty(candidates.shape)
         for row in tqdm(range(len(queries)), desc=describe, unit="query", disable=describe is None or None):
             shown = queries.histories.item[position[row][mask[row]]]
-            total[row] = self.likelihood.of(self.prefix(shown), self.lines.take(candidates[row]))
+            total[row] = self.likelihood.score_lines(self.build_prompt(shown), self.lines.take(candidates[row]))
         found: dict[LikelihoodScore, Values] = {}
         for kind in kinds:
             if kind == "sum":
@@ -159,27 +159,27 @@ class LikelihoodJudge:
             elif kind == "mean":
                 found[kind] = total / self.lines.lengths[candidates]
             else:
-                found[kind] = total - self._without_history(candidates)
+                found[kind] = total - self._score_without_history(candidates)
         return found
 
-    def _without_history(self, candidates: Rows) -> Values:
+    def _score_without_history(self, candidates: Rows) -> Values:
         """(Q, C) log-likelihoods after the header alone; each distinct item is read once."""
         distinct, place = np.unique(candidates, return_inverse=True)
-        alone = self.likelihood.of(self.prefix(distinct[:0]), self.lines.take(distinct))
+        alone = self.likelihood.score_lines(self.build_prompt(distinct[:0]), self.lines.take(distinct))
         return alone[place.reshape(candidates.shape)]
 
 
-def random_scores(shape: tuple[int, ...], seed: int) -> Values:
+def draw_random_scores(shape: tuple[int, ...], seed: int) -> Values:
     """The control: an order that knows nothing."""
     return np.random.default_rng(seed).random(shape)
 
 
-def _scores(scorer: Scorer, queries: Queries) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+def _iterate_scores(scorer: Scorer, queries: Queries) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Rows of the queries, and their scores (B, N)."""
-    for rows in _batches(len(queries)):
+    for rows in _make_batches(len(queries)):
         with torch.inference_mode():
-            yield rows, scorer.scores(queries.take(rows)).cpu().numpy()
+            yield rows, scorer.score(queries.take(rows)).cpu().numpy()
 
 
-def _batches(n: int) -> list[slice]:
+def _make_batches(n: int) -> list[slice]:
     return [slice(start, min(start + _QUERIES_AT_ONCE, n)) for start in range(0, n, _QUERIES_AT_ONCE)]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.evaluation.intervals import Difference, Interval, mean_interval, paired_difference
+from llmrec.evaluation.intervals import Difference, Interval, bootstrap_difference, bootstrap_mean
 
 DRAWS = 8  # of n random events, where there are more than one
 
@@ -22,7 +22,7 @@ DRAWS = 8  # of n random events, where there are more than one
 ScoreOf = Callable[[Sequence[Sequence[Any]], Any], Sequence[float]]
 
 
-class Explained(NamedTuple):
+class ExplainedItem(NamedTuple):
     """A history, the item whose score was explained, and the places of the events, those that say most first."""
 
     history: Sequence[Any]
@@ -31,7 +31,7 @@ class Explained(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Deletion:
+class DeletionResult:
     """How far scores fall without n events: mean over the explained, with 95% intervals from a bootstrap of them."""
 
     n_deleted: int
@@ -43,14 +43,16 @@ class Deletion:
     named_over_newest: Difference
 
     @classmethod
-    def read(cls, record: Mapping[str, Any]) -> Deletion:
+    def from_record(cls, record: Mapping[str, Any]) -> DeletionResult:
         """From the JSON of a report."""
         falls = Interval(*record["named"]), Interval(*record["random"]), Interval(*record["newest"])
         gains = Difference(*record["named_over_random"]), Difference(*record["named_over_newest"])
         return cls(record["n_deleted"], record["n_explained"], *falls, *gains)
 
 
-def deletion_test(explained: Sequence[Explained], score: ScoreOf, n_deleted: int, seed: int = 0) -> Deletion | None:
+def run_deletion_test(
+    explained: Sequence[ExplainedItem], score: ScoreOf, n_deleted: int, seed: int = 0
+) -> DeletionResult | None:
     """Over those whose history has more than `n_deleted` events; None where nobody's has.
 
     A random event is each of them in turn, and several are the mean of a few draws.
@@ -59,15 +61,17 @@ def deletion_test(explained: Sequence[Explained], score: ScoreOf, n_deleted: int
     if not able:
         return None
     rng = np.random.default_rng(seed)
-    drops = np.array([_drops(each, score, n_deleted, rng) for each in able])  # (Q, 3)
+    drops = np.array([_score_drops(each, score, n_deleted, rng) for each in able])  # (Q, 3)
     named, random, newest = drops.T
     case = np.arange(len(able))
-    falls = mean_interval(named, case), mean_interval(random, case), mean_interval(newest, case)
-    gains = paired_difference(named, random, case), paired_difference(named, newest, case)
-    return Deletion(n_deleted, len(able), *falls, *gains)
+    falls = bootstrap_mean(named, case), bootstrap_mean(random, case), bootstrap_mean(newest, case)
+    gains = bootstrap_difference(named, random, case), bootstrap_difference(named, newest, case)
+    return DeletionResult(n_deleted, len(able), *falls, *gains)
 
 
-def _drops(explained: Explained, score: ScoreOf, n_deleted: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _score_drops(
+    explained: ExplainedItem, score: ScoreOf, n_deleted: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
     """(3,) how far the score falls without the named, random and newest events."""
     events = np.arange(len(explained.history))
     if n_deleted == 1:

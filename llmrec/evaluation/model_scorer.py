@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from llmrec.data.batches import query_batch
+from llmrec.data.batches import collate_queries
 from llmrec.data.histories import Queries
 from llmrec.models.recommender_model import RecommenderModel
 
@@ -19,23 +19,23 @@ class ModelScorer:
         training = model.training
         model.eval()
         self.table = model.items()  # (N, D)
-        self.scoring_items = model.scoring_items(self.table)
+        self.scoring_items = model.scoring_vectors(self.table)
         model.train(training)
 
     @torch.no_grad()
-    def states(self, queries: Queries, others: Tensor | None = None) -> Tensor:
+    def encode_histories(self, queries: Queries, others: Tensor | None = None) -> Tensor:
         """(B, D) user states, as the scores see them. others: (R, D) vectors of items that histories hold beside those
         of the catalog, as rows N on.
         """
         config, training = self.model.config, self.model.training
-        batch = query_batch(queries, config.max_history, config.query_time == "known").to(self.table.device)
+        batch = collate_queries(queries, config.max_history, config.query_time == "known").to(self.table.device)
         self.model.eval()
         table = self.table if others is None else torch.cat([self.table, others.to(self.table)])
-        states = self.model.states(table, batch)
+        states = self.model.encode_histories(table, batch)
         self.model.train(training)
         return states
 
-    def scores(self, queries: Queries, others: Tensor | None = None) -> Tensor:
-        """(B, N) scores of every catalog item, on the CPU; `others` as in `states`."""
-        scores = self.model.scores(self.states(queries, others), self.scoring_items, self.model.items.known)
+    def score(self, queries: Queries, others: Tensor | None = None) -> Tensor:
+        """(B, N) scores of every catalog item, on the CPU; `others` as in `encode_histories`."""
+        scores = self.model.score(self.encode_histories(queries, others), self.scoring_items, self.model.items.known)
         return scores.float().cpu()

@@ -12,7 +12,7 @@ from torch import Tensor
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split
-from llmrec.utils.arrays import Mask, Rows, aranges
+from llmrec.utils.arrays import Mask, Rows, concat_ranges
 from llmrec.utils.units import DAY
 
 HISTORY_BUCKETS: Buckets = {"0": (0, 0), "1-4": (1, 4), "5-9": (5, 9), "10-19": (10, 19), "20+": (20, np.inf)}
@@ -30,55 +30,55 @@ def make_slices(split: Split, queries: Queries, text: Tensor | None = None) -> d
     """Name -> (Q,) mask; empty slices are left out.
 
     `cold_item` and `cold_user` have no event in the training part of `split`: give the split that the evaluated
-    model was fitted on (`split.refit()` after a refit). `history_*` counts the events before the query, those
-    after the cut-off included, so that a cold user can have a history. The rest is in `strata`; only a split by time
-    has a cut-off to count days from.
+    model was fitted on (`split.merge_validation()` after a refit). `history_*` counts the events before the query,
+    those after the cut-off included, so that a cold user can have a history. The rest is in `strata`; only a split by
+    time has a cut-off to count days from.
 
     text: (N, D) of the catalog; without it nobody can say how far interest moved.
     """
-    slices = {"overall": np.ones(len(queries), dtype=np.bool_)} | _warm_and_cold(split, queries)
-    slices |= in_buckets("history", queries.end - queries.start, HISTORY_BUCKETS)
+    slices = {"overall": np.ones(len(queries), dtype=np.bool_)} | _split_warm_and_cold(split, queries)
+    slices |= slice_by_buckets("history", queries.end - queries.start, HISTORY_BUCKETS)
     if split.name == "by_time":
-        slices |= by_cutoff(queries, split.test_start)
-    slices |= by_gap(queries) | by_item_age(queries, split.interactions)
+        slices |= slice_by_days_since_cutoff(queries, split.test_start)
+    slices |= slice_by_gap(queries) | slice_by_item_age(queries, split.interactions)
     if text is not None:
-        slices |= by_interest(queries, text)
+        slices |= slice_by_interest_shift(queries, text)
     return {name: mask for name, mask in slices.items() if mask.any()}
 
 
-def _warm_and_cold(split: Split, queries: Queries) -> dict[str, Mask]:
-    cold_item, cold_user = split.cold_items()[queries.target], split.cold_users()[queries.user]
+def _split_warm_and_cold(split: Split, queries: Queries) -> dict[str, Mask]:
+    cold_item, cold_user = split.cold_item_mask()[queries.target], split.cold_user_mask()[queries.user]
     return {"warm_item": ~cold_item, "cold_item": cold_item, "warm_user": ~cold_user, "cold_user": cold_user}
 
 
-def in_buckets(prefix: str, value: Rows, buckets: Buckets) -> dict[str, Mask]:
+def slice_by_buckets(prefix: str, value: Rows, buckets: Buckets) -> dict[str, Mask]:
     """Of whole numbers (Q,)."""
     return {f"{prefix}_{name}": (value >= least) & (value <= most) for name, (least, most) in buckets.items()}
 
 
-def by_cutoff(queries: Queries, test_start: int) -> dict[str, Mask]:
+def slice_by_days_since_cutoff(queries: Queries, test_start: int) -> dict[str, Mask]:
     """Days since the cut-off: `first_14_days` is where a model that stands still is at its best."""
     days = (queries.time - test_start) // DAY
-    return {"first_14_days": (days >= 0) & (days < 14)} | in_buckets("days_since_cutoff", days, CUTOFF_BUCKETS)
+    return {"first_14_days": (days >= 0) & (days < 14)} | slice_by_buckets("days_since_cutoff", days, CUTOFF_BUCKETS)
 
 
-def by_gap(queries: Queries) -> dict[str, Mask]:
+def slice_by_gap(queries: Queries) -> dict[str, Mask]:
     """Calendar days (UTC) since the user's last event before the query; those without history are in none."""
     known = queries.end > queries.start
     gap = np.full(len(queries), -1)
     last = queries.histories.time[queries.end[known] - 1]
     gap[known] = queries.time[known] // DAY - last // DAY
-    return in_buckets("gap", gap, GAP_BUCKETS)
+    return slice_by_buckets("gap", gap, GAP_BUCKETS)
 
 
-def by_item_age(queries: Queries, log: Interactions) -> dict[str, Mask]:
+def slice_by_item_age(queries: Queries, log: Interactions) -> dict[str, Mask]:
     """Days since the target's first event in the log, of whatever part; `new` has none strictly before the query."""
     item, first = np.unique(log.item, return_index=True)  # the log is in order of time
     born = log.time[first[np.searchsorted(item, queries.target)]]  # a target is an event of the log
-    return in_buckets("item_age", np.where(born < queries.time, (queries.time - born) // DAY, -1), AGE_BUCKETS)
+    return slice_by_buckets("item_age", np.where(born < queries.time, (queries.time - born) // DAY, -1), AGE_BUCKETS)
 
 
-def by_interest(queries: Queries, text: Tensor) -> dict[str, Mask]:
+def slice_by_interest_shift(queries: Queries, text: Tensor) -> dict[str, Mask]:
     """Terciles of how far interest moved: 1 - cosine of the mean text vectors of a history's two halves.
 
     Queries with fewer than MIN_EVENTS events before them are in none; of an odd number the later half has one more.
@@ -92,7 +92,7 @@ def by_interest(queries: Queries, text: Tensor) -> dict[str, Mask]:
     vectors = text.cpu().numpy()
     for start in range(0, len(asked), _QUERIES_AT_ONCE):
         rows = asked[start : start + _QUERIES_AT_ONCE]
-        moved[rows] = _moved(queries.take(rows), vectors)
+        moved[rows] = _interest_shift(queries.take(rows), vectors)
     low, high = np.quantile(moved[asked], [1 / 3, 2 / 3])
     return {
         "interest_steady": moved <= low,
@@ -101,20 +101,20 @@ def by_interest(queries: Queries, text: Tensor) -> dict[str, Mask]:
     }
 
 
-def _moved(queries: Queries, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+def _interest_shift(queries: Queries, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     """(B,)"""
     middle = queries.start + (queries.end - queries.start) // 2
-    early = _sum(queries, queries.start, middle, vectors)
-    late = _sum(queries, middle, queries.end, vectors)
+    early = _sum_vectors(queries, queries.start, middle, vectors)
+    late = _sum_vectors(queries, middle, queries.end, vectors)
     length = np.linalg.norm(early, axis=1) * np.linalg.norm(late, axis=1)
     cosine: NDArray[np.float64] = (early * late).sum(axis=1) / np.maximum(length, np.finfo(np.float64).tiny)
     return 1 - cosine
 
 
-def _sum(queries: Queries, start: Rows, end: Rows, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+def _sum_vectors(queries: Queries, start: Rows, end: Rows, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     """(B, D) of the items between two positions; a cosine is the same of sums as of means."""
     lengths = end - start
-    item = queries.histories.item[np.repeat(start, lengths) + aranges(lengths)]
+    item = queries.histories.item[np.repeat(start, lengths) + concat_ranges(lengths)]
     which = np.repeat(np.arange(len(queries)), lengths), item
     chosen = sparse.csr_array((np.ones(len(item)), which), shape=(len(queries), len(vectors)))
     total: NDArray[np.float64] = chosen @ vectors

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.errors import BackboneError, BundleError
-from llmrec.hub.layout import FORMAT, LAYOUT, own_file
+from llmrec.hub.layout import FORMAT, LAYOUT, bundle_file
 
 LARGEST = 64 << 20  # bytes; reports of many models bring it to one or two millions
 TEXTS = {"facts": ("source", "fingerprint"), "evaluation": ("main",)}  # what is asked of a bundle long after loading
 
 
 @contextmanager
-def readable(folder: Path) -> Iterator[None]:
+def translate_read_errors(folder: Path) -> Iterator[None]:
     """What is read within may be damaged or hostile, and then trips its readers in any way there is."""
     try:
         yield
@@ -36,7 +36,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / LAYOUT.settings
     if not path.is_file():
         raise BundleError(f"{folder} is not a bundle (no {LAYOUT.settings}); give the folder that finetune.py wrote")
-    if own_file(folder, LAYOUT.settings).stat().st_size > LARGEST:
+    if bundle_file(folder, LAYOUT.settings).stat().st_size > LARGEST:
         raise BundleError(f"{path} is larger than {LARGEST >> 20} MiB, which no settings are; download it again")
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -16,8 +16,8 @@ from llmrec.config.drift import DriftConfig
 from llmrec.drift.fitted import FittedDrift
 from llmrec.drift.head import DriftHead
 from llmrec.drift.terms.chain import LatentChain
-from llmrec.drift.text_neighbors import neighbours_of
-from llmrec.hub.layout import LAYOUT, own_file
+from llmrec.drift.text_neighbors import build_neighbor_matrix
+from llmrec.hub.layout import LAYOUT, bundle_file
 
 HEAD = "head."
 COLUMN, CHANCE = "near.column", "near.chance"
@@ -51,8 +51,8 @@ def load_drift(
     """Items that came after the fit and that the untrained backbone has not read lie at the centre: they say nothing
     of anyone's interest.
     """
-    counts = load_numpy(own_file(folder, LAYOUT.world)) if (folder / LAYOUT.world).is_file() else None
-    tensors = load_file(own_file(folder, LAYOUT.drift))
+    counts = load_numpy(bundle_file(folder, LAYOUT.world)) if (folder / LAYOUT.world).is_file() else None
+    tensors = load_file(bundle_file(folder, LAYOUT.drift))
     weights = {name.removeprefix(HEAD): weight for name, weight in tensors.items() if name.startswith(HEAD)}
     directions = weights.get("chain.direction")
     head = DriftHead(config, None if directions is None else LatentChain(torch.zeros_like(directions)))
@@ -65,11 +65,11 @@ def load_drift(
     else:
         text = torch.cat([text, centre.expand(len(table) - len(text), -1)])
     head.requires_grad_(False).eval()
-    near = _near(tensors, 0 if table is None else len(table)) if COLUMN in tensors else None
+    near = _build_neighbor_matrix(tensors, 0 if table is None else len(table)) if COLUMN in tensors else None
     return FittedDrift(head, transition_half_life_days, text, centre, trained_until, counts, near)
 
 
-def _near(tensors: dict[str, Tensor], n_items: int) -> sparse.csr_array:
+def _build_neighbor_matrix(tensors: dict[str, Tensor], n_items: int) -> sparse.csr_array:
     """
     Raises:
         ValueError: of more items than there are, or columns outside of it, where products would read beyond its ends.
@@ -77,6 +77,6 @@ def _near(tensors: dict[str, Tensor], n_items: int) -> sparse.csr_array:
     chance, column = tensors[CHANCE], tensors[COLUMN]
     if column.ndim != 2 or chance.shape != column.shape or len(column) > n_items:
         raise ValueError(f"neighbours of shapes {tuple(chance.shape)} and {tuple(column.shape)} for {n_items} items")
-    near = neighbours_of(chance.double(), column, len(column))
+    near = build_neighbor_matrix(chance.double(), column, len(column))
     near.check_format(full_check=True)
     return near

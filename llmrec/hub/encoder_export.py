@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from llmrec.backbones.resolve import is_public
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.resolve import is_hub_id
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.errors import BackboneError, BundleError
 from llmrec.hub.bundle import Bundle
-from llmrec.hub.layout import replacing
+from llmrec.hub.layout import atomic_folder
 from llmrec.hub.pretrained_backbone import save_pooling
 
 ENCODER = "llmrec_encoder.json"
@@ -41,7 +41,7 @@ What was learned on top of these vectors, of users and of items by their ids, is
 """
 
 
-def save_merged(folder: Path, backbone: Backbone, bundle: Bundle) -> None:
+def export_merged_encoder(folder: Path, backbone: TextBackbone, bundle: Bundle) -> None:
     """Write the text encoder of a bundle: sentence-transformers makes the vectors of it that the bundle has.
 
     Raises:
@@ -55,23 +55,23 @@ def save_merged(folder: Path, backbone: Backbone, bundle: Bundle) -> None:
             f"backbone.prompt {backbone.config.prompt!r} has words after the text, where sentence-transformers has "
             "none; read texts by Recommender.backbone, or train with a prompt that ends on {text}"
         )
-    with replacing(folder, ENCODER, "an exported encoder") as partial:
+    with atomic_folder(folder, ENCODER, "an exported encoder") as partial:
         model: Any = backbone.model
         merged = copy.deepcopy(model).merge_and_unload() if backbone.config.strategy == "lora" else model
         merged.save_pretrained(partial)
-        reading_tokenizer(backbone).save_pretrained(partial)
+        make_eos_tokenizer(backbone).save_pretrained(partial)
         save_pooling(partial, backbone)
         _save_modules(partial, backbone, before)
         record = {
-            "base": asdict(bundle.base) if bundle.base is not None and is_public(bundle.base.hub_id) else None,
+            "base": asdict(bundle.base) if bundle.base is not None and is_hub_id(bundle.base.hub_id) else None,
             "data": bundle.facts,
             "template": bundle.catalog.template,
         }
         (partial / ENCODER).write_text(json.dumps(record, indent=1))
-        (partial / "README.md").write_text(_card(backbone, bundle))
+        (partial / "README.md").write_text(_render_card(backbone, bundle))
 
 
-def reading_tokenizer(backbone: Backbone) -> Any:
+def make_eos_tokenizer(backbone: TextBackbone) -> Any:
     """The tokenizer, which for a decoder ends each text on EOS by itself."""
     tokenizer = backbone.tokenizer
     if not backbone.causal:
@@ -85,7 +85,7 @@ def reading_tokenizer(backbone: Backbone) -> Any:
             f"the tokenizer of {backbone.hub_id!r} is no fast one and cannot end texts on EOS by itself"
         )
     rules = json.loads(backend.to_str()) | {"padding": None, "truncation": None}
-    _end_on(rules, tokenizer.eos_token, tokenizer.eos_token_id)
+    _append_eos_rule(rules, tokenizer.eos_token, tokenizer.eos_token_id)
     fast: Any = PreTrainedTokenizerFast  # untyped
     return fast(
         tokenizer_object=Tokenizer.from_str(json.dumps(rules)),
@@ -96,7 +96,7 @@ def reading_tokenizer(backbone: Backbone) -> Any:
     )
 
 
-def _end_on(rules: dict[str, Any], eos: str, eos_id: int) -> None:
+def _append_eos_rule(rules: dict[str, Any], eos: str, eos_id: int) -> None:
     """Have the rules of a tokenizer put EOS after a text. Of two templates in a row the second does nothing, so that
     one that is there (for a BOS) is made longer.
     """
@@ -112,7 +112,7 @@ def _end_on(rules: dict[str, Any], eos: str, eos_id: int) -> None:
     rules["post_processor"] = {"type": "Sequence", "processors": steps}
 
 
-def _save_modules(folder: Path, backbone: Backbone, prompt: str) -> None:
+def _save_modules(folder: Path, backbone: TextBackbone, prompt: str) -> None:
     """sentence-transformers' own files: what follows on what, how much of a text is read, and what stands before it."""
     parts = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
     modules = [
@@ -132,8 +132,8 @@ def _save_modules(folder: Path, backbone: Backbone, prompt: str) -> None:
         (folder / name).write_text(json.dumps(found, indent=2))
 
 
-def _card(backbone: Backbone, bundle: Bundle) -> str:
-    public = bundle.base is not None and is_public(bundle.base.hub_id)
+def _render_card(backbone: TextBackbone, bundle: Bundle) -> str:
+    public = bundle.base is not None and is_hub_id(bundle.base.hub_id)
     return CARD.format(
         base=f"base_model: {backbone.hub_id}\n" if public else "",
         title=backbone.hub_id if public else "a model without a public name",

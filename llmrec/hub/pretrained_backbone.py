@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.backbones.pooling import ST_POOLING
-from llmrec.backbones.resolve import is_public, locate
-from llmrec.backbones.text_backbone import Backbone
-from llmrec.hub.layout import replacing
+from llmrec.backbones.resolve import is_hub_id, resolve_backbone
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.hub.layout import atomic_folder
 
 RECORD = "pretraining.json"
 COPIED = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")  # of sentence-transformers
@@ -33,7 +33,7 @@ one's would be judged by a backbone that has seen it.
 """
 
 
-def save_pretrained(folder: Path, backbone: Backbone, record: dict[str, Any]) -> None:
+def save_pretrained(folder: Path, backbone: TextBackbone, record: dict[str, Any]) -> None:
     """Write weights, tokenizer, pooling and the record of how they came about; whole or not at all.
 
     record: see `recipes/pretrain.py`, which has `data`, `config`, `base`, `corpus` and `best_step`.
@@ -41,15 +41,15 @@ def save_pretrained(folder: Path, backbone: Backbone, record: dict[str, Any]) ->
     Raises:
         BundleError: something else than such a folder is in the way.
     """
-    with replacing(folder, RECORD, "a pretrained backbone") as partial:
+    with atomic_folder(folder, RECORD, "a pretrained backbone") as partial:
         _save_weights(partial, backbone)
         backbone.tokenizer.save_pretrained(partial)
         save_pooling(partial, backbone)
         (partial / RECORD).write_text(json.dumps(record, indent=1, default=str))
-        (partial / "README.md").write_text(_card(backbone, record))
+        (partial / "README.md").write_text(_render_card(backbone, record))
 
 
-def _save_weights(folder: Path, backbone: Backbone) -> None:
+def _save_weights(folder: Path, backbone: TextBackbone) -> None:
     model: Any = backbone.model
     if backbone.config.strategy == "lora":
         model.save_pretrained(folder / "adapter", save_embedding_layers=False)
@@ -57,7 +57,7 @@ def _save_weights(folder: Path, backbone: Backbone) -> None:
     model.save_pretrained(folder)
 
 
-def save_pooling(folder: Path, backbone: Backbone) -> None:
+def save_pooling(folder: Path, backbone: TextBackbone) -> None:
     """The pooling where `pooling: auto` looks for it, in the form of sentence-transformers."""
     for name in COPIED:
         if (file := Path(backbone.path) / name).is_file():
@@ -68,9 +68,9 @@ def save_pooling(folder: Path, backbone: Backbone) -> None:
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings, indent=2))
 
 
-def _card(backbone: Backbone, record: dict[str, Any]) -> str:
-    title = locate(backbone.config.name, backbone.config.hub_id).hub_id
-    public = is_public(title)
+def _render_card(backbone: TextBackbone, record: dict[str, Any]) -> str:
+    title = resolve_backbone(backbone.config.name, backbone.config.hub_id).hub_id
+    public = is_hub_id(title)
     return CARD.format(
         base=f"base_model: {title}\n" if public else "",
         title=title if public else "A model without a public name",

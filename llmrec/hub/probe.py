@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.data.histories import Histories, Queries
 from llmrec.errors import BundleError
 from llmrec.evaluation.model_scorer import ModelScorer
@@ -28,40 +28,40 @@ def make_probe(model: RecommenderModel) -> dict[str, Any]:
     """Made-up histories (item rows, a day apart) and the scores of their best items. Nobody's real history."""
     rng = np.random.default_rng(0)
     histories = [rng.integers(0, len(model.items.known), length).tolist() for length in LENGTHS]
-    scores = _answers(model, histories)
+    scores = _score_histories(model, histories)
     best = scores.topk(min(N_ITEMS, scores.shape[1]))
     return {"histories": histories, "items": best.indices.tolist(), "scores": best.values.tolist()}
 
 
 def check_probe(model: RecommenderModel, probe: dict[str, Any], recorded: Facts, present: Facts) -> None:
     """Raises BundleError where the model's scores are not the recorded ones, and tells what else differs."""
-    scores = _answers(model, probe["histories"]).gather(1, torch.tensor(probe["items"]))
+    scores = _score_histories(model, probe["histories"]).gather(1, torch.tensor(probe["items"]))
     expected = torch.tensor(probe["scores"])
     worst = float((scores - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
     if not worst <= TOLERANCE:
         raise BundleError(
             f"the bundle does not reproduce its own scores (they differ by {worst:.1e} of the largest, allowed "
-            f"{TOLERANCE:.0e}); {differences(recorded, present)}"
+            f"{TOLERANCE:.0e}); {describe_differences(recorded, present)}"
         )
 
 
-def check_reading(
-    model: RecommenderModel, backbone: Backbone, texts: list[str], recorded: Facts, present: Facts
+def check_encoding(
+    model: RecommenderModel, backbone: TextBackbone, texts: list[str], recorded: Facts, present: Facts
 ) -> None:
     """Raises BundleError where the backbone does not read the first items of the catalog as it did when saved."""
     if model.items.text is None:
         return
     stored = model.items.text[: min(N_TEXTS, len(texts))].cpu()
-    read = backbone.encode(backbone.tokens(texts[: len(stored)]))
+    read = backbone.encode(backbone.tokenize(texts[: len(stored)]))
     cosine = float(torch.nn.functional.cosine_similarity(stored, read).min())
     if not cosine >= (MIN_COSINE_FAST if backbone.config.reading == "fast" else MIN_COSINE):
         raise BundleError(
             f"backbone {backbone.path!r} does not read the catalog as the bundle's did (cosine {cosine:.5f}); "
-            f"{differences(recorded, present)}"
+            f"{describe_differences(recorded, present)}"
         )
 
 
-def _answers(model: RecommenderModel, histories: list[list[int]]) -> torch.Tensor:
+def _score_histories(model: RecommenderModel, histories: list[list[int]]) -> torch.Tensor:
     item = np.array([row for history in histories for row in history], dtype=np.int64)
     lengths = np.array([len(history) for history in histories])
     offset = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -70,17 +70,17 @@ def _answers(model: RecommenderModel, histories: list[list[int]]) -> torch.Tenso
     asked = Queries(
         Histories(item, time, offset, np.arange(len(item))), user, lengths * DAY, user * 0, offset[:-1], offset[1:]
     )
-    return ModelScorer(model).scores(asked)
+    return ModelScorer(model).score(asked)
 
 
-def dtypes(tensors: dict[str, Tensor]) -> str:
+def list_dtypes(tensors: dict[str, Tensor]) -> str:
     """Of weights as they lie in a file; a model that is made of them has its own."""
     return ", ".join(
         sorted({str(one.dtype).removeprefix("torch.") for one in tensors.values() if one.is_floating_point()})
     )
 
 
-def differences(recorded: Facts, present: Facts) -> str:
+def describe_differences(recorded: Facts, present: Facts) -> str:
     """What a bundle was made with and what it is read with, where the two differ; for a message."""
     odd = [
         f"{name} {recorded[name] or 'unknown'} then, {present.get(name) or 'unknown'} now"

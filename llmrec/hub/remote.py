@@ -16,31 +16,31 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from llmrec.backbones.resolve import is_public
+from llmrec.backbones.resolve import is_hub_id
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, save_bundle
-from llmrec.hub.card import Address
-from llmrec.hub.layout import LAYOUT, recover
-from llmrec.hub.remote_errors import FAILURES, LOG_IN, explained
+from llmrec.hub.card import RepoRef
+from llmrec.hub.layout import LAYOUT, recover_folder
+from llmrec.hub.remote_errors import FAILURES, LOG_IN, translate_hub_errors
 
 Token = str | bool | None
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 FILES = list(asdict(LAYOUT).values())
 
 
-def bundle_folder(name: str | Path, revision: str | None = None, token: Token = None) -> Path:
+def resolve_bundle(name: str | Path, revision: str | None = None, token: Token = None) -> Path:
     """The folder of a bundle: `name` itself, or the copy of a hub repository in the cache, fetched if need be.
 
     Raises:
-        BundleError: as `pull`, or a revision of a folder.
+        BundleError: as `pull_bundle`, or a revision of a folder.
     """
     folder = Path(name)
     if not folder.exists():
-        recover(folder.resolve())
-    if not folder.exists() and HUB_ID.fullmatch(Path(name).as_posix()) and is_public(str(name)):
-        return pull(Path(name).as_posix(), revision, token)
+        recover_folder(folder.resolve())
+    if not folder.exists() and HUB_ID.fullmatch(Path(name).as_posix()) and is_hub_id(str(name)):
+        return pull_bundle(Path(name).as_posix(), revision, token)
     if revision is not None:
         raise BundleError(
             f"{name} is no repository of the hub, so that revision={revision!r} means nothing; leave it out"
@@ -48,13 +48,13 @@ def bundle_folder(name: str | Path, revision: str | None = None, token: Token = 
     return folder
 
 
-def pull(repo_id: str, revision: str | None = None, token: Token = None) -> Path:
+def pull_bundle(repo_id: str, revision: str | None = None, token: Token = None) -> Path:
     """Fetch a bundle's own files, and nothing else that a repository may hold, into the hub's cache.
 
     Raises:
         BundleError: no such repository for this token, no such revision, no bundle in it, or no network.
     """
-    with explained(repo_id, "cannot be fetched"):
+    with translate_hub_errors(repo_id, "cannot be fetched"):
         try:
             found = snapshot_download(repo_id, revision=revision, token=token, allow_patterns=FILES)
         except RevisionNotFoundError as error:
@@ -76,7 +76,7 @@ def pull(repo_id: str, revision: str | None = None, token: Token = None) -> Path
     return folder
 
 
-def push(
+def push_bundle(
     bundle: Bundle,
     repo_id: str,
     private: bool | None = None,
@@ -84,7 +84,8 @@ def push(
     token: Token = None,
     message: str = "A recommender, by llmrec",
 ) -> str:
-    """Put a bundle, see `shareable`, on the hub in one commit, in place of one that was there; the commit's address.
+    """Put a bundle, see `strip_private_paths`, on the hub in one commit, in place of one that was there; the commit's
+    address.
 
     private: of a repository that is made for it; None: as the hub does by default. revision: a branch, made if there is
     none.
@@ -96,12 +97,12 @@ def push(
         raise BundleError(f"{repo_id!r} is no repository of the hub; give OWNER/NAME")
     with TemporaryDirectory(prefix="llmrec-push-") as scratch:
         folder = Path(scratch) / "bundle"
-        save_bundle(folder, bundle, Address(repo_id, revision))
-        with explained(repo_id, "was not pushed, and nothing of it is published"):
-            return _publish(HfApi(token=token), folder, repo_id, private, revision, message)
+        save_bundle(folder, bundle, RepoRef(repo_id, revision))
+        with translate_hub_errors(repo_id, "was not pushed, and nothing of it is published"):
+            return _commit_files(HfApi(token=token), folder, repo_id, private, revision, message)
 
 
-def shareable(bundle: Bundle, base: str | None = None, counts: bool = True) -> Bundle:
+def strip_private_paths(bundle: Bundle, base: str | None = None, counts: bool = True) -> Bundle:
     """The bundle without this machine's paths.
 
     base: the public name of the base model, where the bundle knows it by a path alone. counts: with what a drift head
@@ -113,28 +114,33 @@ def shareable(bundle: Bundle, base: str | None = None, counts: bool = True) -> B
     known, drift = bundle.base, bundle.drift
     if known is not None:
         known = replace(known, hub_id=base or known.hub_id)
-        if not is_public(known.hub_id):
+        if not is_hub_id(known.hub_id):
             raise BundleError(
                 f"the base model is known by its place on this machine alone ({known.hub_id}), so that nobody else "
                 "could load it; push it first, and give its name as base=OWNER/NAME"
             )
     if drift is not None and not counts:
         drift = replace(drift, counts=None)
-    config = _without_paths(bundle.config, None if known is None else known.hub_id)
+    config = _strip_paths(bundle.config, None if known is None else known.hub_id)
     return replace(bundle, base=known, config=config, drift=drift)
 
 
-def _without_paths(config: FinetuneConfig, base: str | None) -> FinetuneConfig:
+def _strip_paths(config: FinetuneConfig, base: str | None) -> FinetuneConfig:
     data = config.data
     backbone = replace(config.backbone, name=base or BackboneConfig.name, hub_id=base)
-    shared = replace(data, source=_place(data.source), interactions=_place(data.interactions), items=_place(data.items))
+    shared = replace(
+        data,
+        source=_public_path(data.source),
+        interactions=_public_path(data.interactions),
+        items=_public_path(data.items),
+    )
     if data.pseudonyms is not None:
-        key = replace(data.pseudonyms, key_file=_place(data.pseudonyms.key_file))
+        key = replace(data.pseudonyms, key_file=_public_path(data.pseudonyms.key_file))
         shared = replace(shared, pseudonyms=key)
-    return replace(config, data=shared, backbone=backbone, output=Path(_place(str(config.output)) or "."))
+    return replace(config, data=shared, backbone=backbone, output=Path(_public_path(str(config.output)) or "."))
 
 
-def _place(path: str | None) -> str | None:
+def _public_path(path: str | None) -> str | None:
     """A path as far as it tells nothing of a machine: its last part if it begins at the root or in a home folder."""
     if path is None:
         return None
@@ -142,28 +148,30 @@ def _place(path: str | None) -> str | None:
     return parts.name if parts.root or parts.drive or path.startswith("~") or ".." in parts.parts else path
 
 
-def _publish(api: HfApi, folder: Path, repo_id: str, private: bool | None, revision: str | None, message: str) -> str:
+def _commit_files(
+    api: HfApi, folder: Path, repo_id: str, private: bool | None, revision: str | None, message: str
+) -> str:
     """Bytes first, then the commit that makes them visible: what breaks before it leaves the repository as it was."""
     api.create_repo(repo_id, private=private, exist_ok=True)
     if private and not api.model_info(repo_id).private:
         raise BundleError(f"{repo_id} exists and is public; make it private on the hub, or give another name")
-    api.preupload_lfs_files(repo_id, _additions(folder))
-    with _branch(api, repo_id, revision) if revision else nullcontext(), warnings.catch_warnings():
+    api.preupload_lfs_files(repo_id, _list_uploads(folder))
+    with _open_branch(api, repo_id, revision) if revision else nullcontext(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "It seems that you are about to commit a data file", UserWarning)
         there = set(api.list_repo_files(repo_id, revision=revision))
         stale = there & set(FILES) - {path.name for path in folder.iterdir()}
         deletions = [CommitOperationDelete(name) for name in sorted(stale)]
-        operations: list[CommitOperationAdd | CommitOperationDelete] = [*_additions(folder), *deletions]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [*_list_uploads(folder), *deletions]
         return api.create_commit(repo_id, operations, commit_message=message, revision=revision).commit_url
 
 
-def _additions(folder: Path) -> list[CommitOperationAdd]:
+def _list_uploads(folder: Path) -> list[CommitOperationAdd]:
     """Anew for each call: the client keeps in them what it has done with them."""
     return [CommitOperationAdd(path.name, path) for path in sorted(folder.iterdir())]
 
 
 @contextmanager
-def _branch(api: HfApi, repo_id: str, name: str) -> Iterator[None]:
+def _open_branch(api: HfApi, repo_id: str, name: str) -> Iterator[None]:
     """A branch to commit to. A new one goes again if that fails, or its name would stand for what main holds."""
     refs = api.list_repo_refs(repo_id)
     if name in [tag.name for tag in refs.tags]:

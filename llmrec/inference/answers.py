@@ -16,24 +16,24 @@ from llmrec.data.readers.movielens import MOVIELENS
 from llmrec.errors import DataError
 from llmrec.hub.bundle import Bundle
 from llmrec.hub.layout import is_download
-from llmrec.hub.training_log import log_of
-from llmrec.inference.item_similarity import Space, similarities
-from llmrec.inference.live.users import Live, begin
-from llmrec.inference.log_users import AudienceMember, Users, audience
-from llmrec.inference.queries import Asked, Event, History, Item, Time, read_histories, rows_of, seconds_of
-from llmrec.inference.ranked_items import Recommendation, best, check_k
-from llmrec.inference.served_catalog import ItemVectors
+from llmrec.hub.training_log import load_bundle_log
+from llmrec.inference.item_similarity import SimilaritySpace, item_similarities
+from llmrec.inference.live.users import LiveUsers, start_live_users
+from llmrec.inference.log_users import AudienceMember, LogUsers, rank_audience
+from llmrec.inference.queries import Event, History, Item, QueryBatch, Time, find_item_rows, parse_histories, parse_time
+from llmrec.inference.ranked_items import Recommendation, check_k, top_recommendations
+from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.inference.text_queries import (
     HALF_LIFE_EVENTS,
     SHARE,
     TEMPLATE,
     TopicShare,
-    interest,
-    items_about,
-    ordered,
-    topic_shares,
+    average_interest,
+    score_topics,
+    sort_topics,
+    topic_mask,
 )
-from llmrec.inference.user_similarity import SimilarUser, friends
+from llmrec.inference.user_similarity import SimilarUser, rank_similar_users
 from llmrec.utils.arrays import Mask
 
 
@@ -42,8 +42,8 @@ class Answers:
 
     def __init__(self, bundle: Bundle, folder: Path, backbone: str | None) -> None:
         self._bundle = bundle
-        self._items = ItemVectors(bundle, folder, backbone)
-        self._live: Live | None = None
+        self._items = ServedCatalog(bundle, folder, backbone)
+        self._live: LiveUsers | None = None
 
     @property
     def catalog(self) -> ItemCatalog:
@@ -51,7 +51,7 @@ class Answers:
         return self._items.catalog
 
     @property
-    def drifts(self) -> bool:
+    def has_drift_head(self) -> bool:
         """Whether scores are log chances by a drift head."""
         return self._items.drift is not None
 
@@ -67,36 +67,41 @@ class Answers:
         if is_download(self._items.folder) and not all(place.startswith((MOVIELENS, HUB)) for place in places):
             told = f"{', '.join(places)}: the log of a bundle that came from the hub; give it yourself, if you have it"
             raise DataError("log", [told])
-        return log_of(self._bundle, data)
+        return load_bundle_log(self._bundle, data)
 
     @property
-    def live(self) -> Live:
+    def live(self) -> LiveUsers:
         """The live users, and what everybody does; begun when first needed, see `Recommender`."""
         with self._items.lock:
             if self._live is None:
-                self._live = begin(self._items, lambda: self.log)
+                self._live = start_live_users(self._items, lambda: self.log)
             return self._live
 
     @live.setter
-    def live(self, live: Live) -> None:
+    def live(self, live: LiveUsers) -> None:
         with self._items.lock:
             self._live = live
 
     @property
-    def vectors(self) -> ItemVectors:
+    def vectors(self) -> ServedCatalog:
         """The items as vectors, with what reads new text."""
         return self._items
 
     def label(self, item: Item) -> str:
         """What to call an item before people: its title, or the start of its text."""
-        return self._items.name(item)
+        return self._items.label(item)
 
-    def described(self, history: Sequence[Event]) -> list[Event]:
+    def to_text_history(self, history: Sequence[Event]) -> list[Event]:
         """The history with each item as its text: what a recommender of another domain can be asked about."""
-        return self._items.described(history)
+        return self._items.to_text_history(history)
 
     def similar_items(
-        self, item: Item, k: int = 10, of: Space = "text", other: Answers | None = None, at: Time | None = None
+        self,
+        item: Item,
+        k: int = 10,
+        of: SimilaritySpace = "text",
+        other: Answers | None = None,
+        at: Time | None = None,
     ) -> list[Recommendation]:
         """The k items most like an item, by the cosine of their texts or of how the model sees them.
 
@@ -114,20 +119,20 @@ class Answers:
         self,
         items: Sequence[Item],
         k: int = 10,
-        of: Space = "text",
+        of: SimilaritySpace = "text",
         other: Answers | None = None,
         at: Time | None = None,
     ) -> list[list[Recommendation]]:
         """`similar_items` for several items."""
         check_k(k)
         there = self if other is None else other
-        ruled_out = there._ruled_out(at)
+        ruled_out = there._exclusion_bias(at)
         found = list[list[Recommendation]]()
         for item in items:
-            alike = similarities(of, item, self._items, there._items).cpu() + ruled_out
+            alike = item_similarities(of, item, self._items, there._items).cpu() + ruled_out
             if there is self and isinstance(item, str):
-                alike[rows_of(self.catalog, [item])] = -torch.inf
-            found.append(best(there.catalog, alike, k))
+                alike[find_item_rows(self.catalog, [item])] = -torch.inf
+            found.append(top_recommendations(there.catalog, alike, k))
         return found
 
     def similar_users(
@@ -149,9 +154,9 @@ class Answers:
     ) -> list[list[SimilarUser]]:
         """`similar_users` for several users or histories, in one pass over the log."""
         check_k(k)
-        users = self._users(log, at)
-        states = torch.cat(list(users.states(self._items.scorer)))
-        return [friends(self._items, users, who, k, at, states) for who in whom]
+        users = self._get_users(log, at)
+        states = torch.cat(list(users.iterate_states(self._items.scorer)))
+        return [rank_similar_users(self._items, users, who, k, at, states) for who in whom]
 
     def item_topics(
         self, items: Sequence[Item], labels: Sequence[str], template: str = TEMPLATE
@@ -164,8 +169,8 @@ class Answers:
             ConfigError: fewer than two labels, or a template without `{label}`. DataError: an unknown id.
             BundleError: a bundle on ids alone.
         """
-        shares = topic_shares(self._items, self._items.texts(items), labels, template)  # (C, L)
-        return [ordered(labels, of_item) for of_item in shares]
+        shares = score_topics(self._items, self._items.text_vectors(items), labels, template)  # (C, L)
+        return [sort_topics(labels, of_item) for of_item in shares]
 
     def topics(
         self,
@@ -181,8 +186,10 @@ class Answers:
         Raises:
             ConfigError: no events before `at`, and as `item_topics` does.
         """
-        texts = self._items.texts_of(self._read([history], at))
-        return ordered(labels, interest(topic_shares(self._items, texts, labels, template), half_life_events))
+        texts = self._items.history_text_vectors(self._parse_histories([history], at))
+        return sort_topics(
+            labels, average_interest(score_topics(self._items, texts, labels, template), half_life_events)
+        )
 
     def items_about(self, topic: str, share: float = SHARE) -> Mask:
         """(N,) the `share` of the catalog whose text is nearest to a topic in words; a mask for `recommend`'s where.
@@ -190,7 +197,7 @@ class Answers:
         Raises:
             ConfigError: an empty topic, or a share out of range. BundleError: a bundle on ids alone.
         """
-        return items_about(self._items, topic, share)
+        return topic_mask(self._items, topic, share)
 
     def audience(self, item: Item, k: int = 10, at: Time | None = None, log: Log | None = None) -> list[AudienceMember]:
         """The k users of a log to show an item to (a new one is given by its fields): those whose next event it is
@@ -202,18 +209,18 @@ class Answers:
             DataError: an unknown id, or a log with other items. ConfigError: nobody has events before `at`.
         """
         check_k(k)
-        return audience(self._items, self._users(log, at), item, k)
+        return rank_audience(self._items, self._get_users(log, at), item, k)
 
-    def _read(self, histories: Sequence[History], at: Time | None) -> Asked:
-        return read_histories(self.catalog, histories, at, lambda user, moment: self.live.events(user, moment))
+    def _parse_histories(self, histories: Sequence[History], at: Time | None) -> QueryBatch:
+        return parse_histories(self.catalog, histories, at, lambda user, moment: self.live.get_events(user, moment))
 
-    def _ruled_out(self, at: Time | None) -> Tensor:
+    def _exclusion_bias(self, at: Time | None) -> Tensor:
         """(N,) -inf for items that were removed, or that come out after `at`; else 0."""
         bias = torch.zeros(len(self.catalog))
-        bias[torch.from_numpy(~self._items.places())] = -torch.inf
+        bias[torch.from_numpy(~self._items.recommendable_mask())] = -torch.inf
         if at is not None and self.catalog.release_time is not None:
-            bias[torch.from_numpy(self.catalog.release_time > seconds_of(at))] = -torch.inf
+            bias[torch.from_numpy(self.catalog.release_time > parse_time(at))] = -torch.inf
         return bias
 
-    def _users(self, log: Log | None, at: Time | None) -> Users:
-        return Users.of(self.log if log is None else log, self.catalog, None if at is None else seconds_of(at))
+    def _get_users(self, log: Log | None, at: Time | None) -> LogUsers:
+        return LogUsers.from_log(self.log if log is None else log, self.catalog, None if at is None else parse_time(at))

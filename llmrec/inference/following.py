@@ -9,8 +9,8 @@ import numpy as np
 
 from llmrec.data.log import Log
 from llmrec.inference.answers import Answers
-from llmrec.inference.live.users import Live, of_log
-from llmrec.inference.queries import Time, rows_of, seconds_of
+from llmrec.inference.live.users import LiveUsers, live_users_from_log
+from llmrec.inference.queries import Time, find_item_rows, parse_time
 
 
 class Following(Answers):
@@ -28,8 +28,8 @@ class Following(Answers):
         """`observe` for (user, item, time) events in order of arrival, all or none of them."""
         if events:
             users, items, times = zip(*events, strict=True)
-            time = np.array([seconds_of(time) for time in times], dtype=np.int64)
-            self.live.observe_many([str(user) for user in users], rows_of(self.catalog, items), time)
+            time = np.array([parse_time(time) for time in times], dtype=np.int64)
+            self.live.observe_many([str(user) for user in users], find_item_rows(self.catalog, items), time)
 
     def history(self, user: str) -> list[tuple[str, int]]:
         """The last events of a live user, (item id, seconds), oldest first: what answers go by.
@@ -37,7 +37,7 @@ class Following(Answers):
         Raises:
             DataError: nothing is known of the user.
         """
-        _, rows, times = self.live.events(user)
+        _, rows, times = self.live.get_events(user)
         return [(str(self.catalog.ids[row]), time) for row, time in zip(rows.tolist(), times.tolist(), strict=True)]
 
     def forget(self, user: str, log: Log | None = None) -> None:
@@ -56,7 +56,9 @@ class Following(Answers):
         Raises:
             DataError: a log that cannot be read, or has other items.
         """
-        self._live = of_log(self._items, self.log if log is None else log, None if until is None else seconds_of(until))
+        self._live = live_users_from_log(
+            self._items, self.log if log is None else log, None if until is None else parse_time(until)
+        )
 
     def save_state(self, path: str | Path) -> None:
         """Write the live users and all counts to one file, which holds users' ids and histories."""
@@ -68,4 +70,4 @@ class Following(Answers):
         Raises:
             StateError: a damaged file, or one of another bundle or of items that the catalog lacks.
         """
-        self._live = Live.load(self._items, Path(path))
+        self._live = LiveUsers.load(self._items, Path(path))

@@ -30,7 +30,7 @@ VERBATIM = "text"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QueryBatch:
     """Histories that were read. The items of `queries` are rows of the catalog (N,), and from row N on of `texts`.
 
     users: (B,) rows of the live users whose histories these are, -1 where events were given.
@@ -41,22 +41,22 @@ class Asked:
     users: Rows
 
 
-def read_histories(
+def parse_histories(
     catalog: ItemCatalog, histories: Sequence[History], at: Time | None = None, follow: Follow | None = None
-) -> Asked:
+) -> QueryBatch:
     """One query for each history, its events before `at` in time order. follow: looks up users by their ids.
 
     Raises:
         DataError: an unknown id, an unreadable event or time, or an empty text.
     """
-    moment, texts = None if at is None else seconds_of(at), dict[str, int]()
+    moment, texts = None if at is None else parse_time(at), dict[str, int]()
     users, read = np.full(len(histories), -1, dtype=np.int64), list[tuple[Rows, Rows]]()
     for place, history in enumerate(histories):
         if isinstance(history, str) and follow is not None:
             users[place], *mine = follow(history, moment)
             read.append((mine[0], mine[1]))
         else:
-            read.append(_events(catalog, history, moment, texts))
+            read.append(_parse_events(catalog, history, moment, texts))
     lengths = np.array([len(rows) for rows, _ in read], dtype=np.int64)
     offset = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     item = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in read)])
@@ -65,10 +65,10 @@ def read_histories(
     asked = last if moment is None else np.full(len(read), moment)
     user = np.arange(len(lengths))
     past = Histories(item, time, offset, np.arange(len(item)))
-    return Asked(Queries(past, user, asked, np.zeros_like(user), offset[:-1], offset[1:]), list(texts), users)
+    return QueryBatch(Queries(past, user, asked, np.zeros_like(user), offset[:-1], offset[1:]), list(texts), users)
 
 
-def text_of(catalog: ItemCatalog, item: Mapping[str, object]) -> str:
+def render_item_text(catalog: ItemCatalog, item: Mapping[str, object]) -> str:
     """What there is to read of an item in no catalog: `{"text": ...}` as it is, other fields by the template.
 
     Raises:
@@ -77,33 +77,33 @@ def text_of(catalog: ItemCatalog, item: Mapping[str, object]) -> str:
     if not isinstance(item, Mapping):
         raise DataError("items", [f"{item!r} is no item; give an id as text, or the fields of a new item"])
     if set(item) != {VERBATIM}:
-        return catalog.text_of(item)
+        return catalog.render_text(item)
     if not str(item[VERBATIM] or "").strip():
         raise DataError("items", ["empty text; give what there is to read about the item"])
     return str(item[VERBATIM])
 
 
-def rows_of(catalog: ItemCatalog, ids: Sequence[str]) -> Rows:
+def find_item_rows(catalog: ItemCatalog, ids: Sequence[str]) -> Rows:
     """(C,) rows of ids; where one is unknown the error tells how to give an item that is in no catalog."""
     try:
-        return catalog.rows(ids)
+        return catalog.find_rows(ids)
     except DataError as error:
         hint = 'for an item in no catalog give its fields: {"title": ...}, or {"text": ...}'
         raise DataError("items", [*error.problems, hint]) from error
 
 
-def check_as_many(histories: Sequence[History], items: Sequence[object]) -> None:
+def check_equal_length(histories: Sequence[History], items: Sequence[object]) -> None:
     """Raises DataError unless there is one of the one for each of the other."""
     if isinstance(histories, str) or len(histories) != len(items):
         raise DataError("items", [f"{len(items)} for {len(histories)} histories; give each history its own"])
 
 
-def item_of(event: Event) -> Item:
+def get_event_item(event: Event) -> Item:
     """The item of an event, with or without a time."""
     return event if isinstance(event, (str, Mapping)) else event[0]
 
 
-def seconds_of(time: Time) -> int:
+def parse_time(time: Time) -> int:
     """Seconds since the epoch; UTC where the time does not say.
 
     Raises:
@@ -122,25 +122,25 @@ def seconds_of(time: Time) -> int:
     return seconds
 
 
-def _events(catalog: ItemCatalog, history: History, at: int | None, texts: dict[str, int]) -> tuple[Rows, Rows]:
+def _parse_events(catalog: ItemCatalog, history: History, at: int | None, texts: dict[str, int]) -> tuple[Rows, Rows]:
     """Rows and times of the events of one history that lie before `at`, oldest first; new texts join `texts`."""
     if isinstance(history, (str, Mapping)):
         raise DataError("history", [f"{history!r} is one {'id' if isinstance(history, str) else 'item'}; give a list"])
     odd = [event for event in history if not isinstance(event, (str, Mapping)) and not _is_pair(event)]
     if odd:
         raise DataError("history", [f"{odd[0]!r} is no event; give ids or fields of items, or (item, time) pairs"])
-    items = [item_of(event) for event in history]
+    items = [get_event_item(event) for event in history]
     rows = np.zeros(len(items), dtype=np.int64)
     listed = np.array([not isinstance(item, Mapping) for item in items], dtype=np.bool_)
-    rows[listed] = rows_of(catalog, [item for item in items if not isinstance(item, Mapping)])
-    new = [text_of(catalog, item) for item in items if isinstance(item, Mapping)]
+    rows[listed] = find_item_rows(catalog, [item for item in items if not isinstance(item, Mapping)])
+    new = [render_item_text(catalog, item) for item in items if isinstance(item, Mapping)]
     rows[~listed] = [texts.setdefault(text, len(catalog) + len(texts)) for text in new]
     timed = [event[1] for event in history if not isinstance(event, (str, Mapping))]
     if not timed:
         return rows, np.full(len(rows), at or 0, dtype=np.int64)
     if len(timed) < len(history):
         raise DataError("history", ["some events have a time and some have none; give all of them one, or none"])
-    times = np.array([seconds_of(time) for time in timed], dtype=np.int64)
+    times = np.array([parse_time(time) for time in timed], dtype=np.int64)
     order = np.argsort(times, kind="stable")
     if at is not None:
         order = order[times[order] < at]

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from torch import Tensor
 
 from llmrec.data.catalog import ItemCatalog
-from llmrec.data.templates import field_texts
+from llmrec.data.templates import format_field
 from llmrec.errors import ConfigError
 from llmrec.utils.arrays import Mask
 
@@ -32,12 +32,12 @@ class Recommendation:
     score: float
 
 
-def best(catalog: ItemCatalog, scores: Tensor, k: int) -> list[Recommendation]:
+def top_recommendations(catalog: ItemCatalog, scores: Tensor, k: int) -> list[Recommendation]:
     """The k best of (N,) scores on the CPU, those at -inf left out."""
-    return listed(catalog, *scores.topk(min(k, len(scores))))
+    return to_recommendations(catalog, *scores.topk(min(k, len(scores))))
 
 
-def listed(catalog: ItemCatalog, scores: Tensor, rows: Tensor) -> list[Recommendation]:
+def to_recommendations(catalog: ItemCatalog, scores: Tensor, rows: Tensor) -> list[Recommendation]:
     """Items at `rows` (k,), best first, those whose score (k,) is -inf left out."""
     scored = zip(scores.tolist(), rows.tolist(), strict=True)
     pairs = [(score, row) for score, row in scored if score != -float("inf")]
@@ -53,7 +53,7 @@ def check_k(k: int) -> None:
         raise ConfigError(f"k={k}: ask for at least one")
 
 
-def allowed(catalog: ItemCatalog, where: Where) -> Mask:
+def filter_mask(catalog: ItemCatalog, where: Where) -> Mask:
     """(N,) the items that all conditions hold for: a mask (N,), `field=value`, `field~part`, or several of these.
 
     `=` compares a field's text, of a list each of its values; `~` looks for a part of it, capitals aside.
@@ -69,13 +69,13 @@ def allowed(catalog: ItemCatalog, where: Where) -> Mask:
     conditions = [where] if isinstance(where, str) else where
     if not conditions:
         raise ConfigError("where: no condition; write field=value, or field~part of it")
-    mask: Mask = np.logical_and.reduce([_meets(catalog, condition) for condition in conditions])
+    mask: Mask = np.logical_and.reduce([_match_condition(catalog, condition) for condition in conditions])
     if not mask.any():
         raise ConfigError(f"where={where!r}: each condition is met by some items, and no item meets them all")
     return mask
 
 
-def _meets(catalog: ItemCatalog, condition: str) -> Mask:
+def _match_condition(catalog: ItemCatalog, condition: str) -> Mask:
     found = CONDITION.fullmatch(condition)
     if found is None:
         raise ConfigError(f"where={condition!r} is no condition; write field=value, or field~part of it")
@@ -83,7 +83,7 @@ def _meets(catalog: ItemCatalog, condition: str) -> Mask:
     if field not in catalog.fields.column_names:
         names = ", ".join(catalog.fields.column_names)
         raise ConfigError(f"where={condition!r}: items have no field {field!r}; they have {names}")
-    column, text = catalog.fields[field], field_texts(field, catalog.fields)
+    column, text = catalog.fields[field], format_field(field, catalog.fields)
     if sign == "=" and (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
         mask = np.array([value in map(str, listed or ()) for listed in column.to_pylist()], dtype=np.bool_)
     else:

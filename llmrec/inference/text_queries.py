@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from llmrec.errors import ConfigError
-from llmrec.inference.item_similarity import cosines
-from llmrec.inference.served_catalog import ItemVectors
+from llmrec.inference.item_similarity import cosine_matrix
+from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.utils.arrays import Mask
 
 TEMPERATURE = 0.1  # the likeliest on MovieLens's genres and Amazon Beauty's categories was .07 to .15
@@ -38,7 +38,7 @@ class TopicShare:
 
 
 @torch.no_grad()
-def topic_shares(own: ItemVectors, texts: Tensor, labels: Sequence[str], template: str) -> Tensor:
+def score_topics(own: ServedCatalog, texts: Tensor, labels: Sequence[str], template: str) -> Tensor:
     """(C, D_text) text vectors -> (C, L) shares of the labels, which are 1 in each row.
 
     Raises:
@@ -50,11 +50,11 @@ def topic_shares(own: ItemVectors, texts: Tensor, labels: Sequence[str], templat
         raise ConfigError(f"labels={list(labels)!r}: one is given twice")
     if "{label}" not in template:
         raise ConfigError(f"template={template!r} lacks {{label}}; write for instance 'a {{label}} film'")
-    read = own.read([template.replace("{label}", label) for label in labels])
-    return (cosines(own.centred(texts), read - read.mean(0)) / TEMPERATURE).softmax(1)
+    read = own.encode_texts([template.replace("{label}", label) for label in labels])
+    return (cosine_matrix(own.center(texts), read - read.mean(0)) / TEMPERATURE).softmax(1)
 
 
-def interest(of_events: Tensor, half_life_events: float = HALF_LIFE_EVENTS) -> Tensor:
+def average_interest(of_events: Tensor, half_life_events: float = HALF_LIFE_EVENTS) -> Tensor:
     """(T, L) shares of a history's events, oldest first -> (L,) their mean, in which an event counts half as much as
     one that is `half_life_events` later.
 
@@ -71,14 +71,14 @@ def interest(of_events: Tensor, half_life_events: float = HALF_LIFE_EVENTS) -> T
     return mean
 
 
-def ordered(labels: Sequence[str], shares: Tensor) -> list[TopicShare]:
+def sort_topics(labels: Sequence[str], shares: Tensor) -> list[TopicShare]:
     """Labels with their shares (L,), largest first."""
     order = shares.argsort(descending=True, stable=True).tolist()
     return [TopicShare(labels[row], float(shares[row])) for row in order]
 
 
 @torch.no_grad()
-def items_about(own: ItemVectors, topic: str, share: float) -> Mask:
+def topic_mask(own: ServedCatalog, topic: str, share: float) -> Mask:
     """(N,) the `share` of the catalog that is nearest to a topic.
 
     A share and no threshold on the cosine: how high cosines are depends on backbone and topic.
@@ -88,14 +88,14 @@ def items_about(own: ItemVectors, topic: str, share: float) -> Mask:
     """
     if not 0 < share <= 1:
         raise ConfigError(f"share={share}: give the part of the catalog to keep, above 0 and at most 1")
-    near = _nearness(own, "topic", topic)
+    near = _text_similarity(own, "topic", topic)
     mask = np.zeros(len(near), dtype=np.bool_)
     mask[near.topk(math.ceil(share * len(near))).indices.numpy()] = True
     return mask
 
 
 @torch.no_grad()
-def evidence(own: ItemVectors, looking_for: str) -> Tensor:
+def query_bias(own: ServedCatalog, looking_for: str) -> Tensor:
     """(N,) what each item's logit gains, on the CPU, by what a user says to want.
 
     p(i | history, words) ~ p(i | history) p(i | words), where p(i | words) is a softmax over the cosines of words and
@@ -105,11 +105,11 @@ def evidence(own: ItemVectors, looking_for: str) -> Tensor:
     Raises:
         ConfigError: no words.
     """
-    return _nearness(own, "looking_for", looking_for) / QUERY_TEMPERATURE
+    return _text_similarity(own, "looking_for", looking_for) / QUERY_TEMPERATURE
 
 
-def _nearness(own: ItemVectors, name: str, words: str) -> Tensor:
+def _text_similarity(own: ServedCatalog, name: str, words: str) -> Tensor:
     """(N,) cosines of words with the catalog's texts, on the CPU."""
     if not words.strip():
         raise ConfigError(f"{name} is empty; say in words what it is")
-    return cosines(own.read([words]), own.centred(own.text))[0].float().cpu()
+    return cosine_matrix(own.encode_texts([words]), own.center(own.text))[0].float().cpu()

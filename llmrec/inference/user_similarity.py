@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from llmrec.errors import ConfigError
-from llmrec.inference.item_similarity import cosines, nearest_pairs
-from llmrec.inference.log_users import Users
-from llmrec.inference.queries import History, Time, read_histories
-from llmrec.inference.served_catalog import ItemVectors
+from llmrec.inference.item_similarity import cosine_matrix, find_nearest_pairs
+from llmrec.inference.log_users import LogUsers
+from llmrec.inference.queries import History, Time, parse_histories
+from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.utils.arrays import Rows
 
 MOST_IN_COMMON = 5
 
 
 @dataclass(frozen=True, slots=True)
-class AlikePair:
+class SimilarPair:
     """Two items, of one user and of the other, and how alike the model sees them (cosine)."""
 
     mine: str
@@ -47,18 +47,20 @@ class SimilarUser:
     n_events: int
     n_shared: int
     shared: tuple[str, ...]
-    alike: tuple[AlikePair, ...]
+    alike: tuple[SimilarPair, ...]
 
 
 @torch.no_grad()
-def similar_states(state: Tensor, states: Tensor) -> Tensor:
+def cosine_to_user(state: Tensor, states: Tensor) -> Tensor:
     """(1, D), (U, D) -> (U,) cosines, both less the mean of the U states."""
     centre = states.mean(0)
-    return cosines(state - centre, states - centre)[0]
+    return cosine_matrix(state - centre, states - centre)[0]
 
 
 @torch.no_grad()
-def in_common(mine: Rows, theirs: Rows, vectors: Tensor, names: Sequence[str]) -> tuple[list[str], list[AlikePair]]:
+def find_common_items(
+    mine: Rows, theirs: Rows, vectors: Tensor, names: Sequence[str]
+) -> tuple[list[str], list[SimilarPair]]:
     """Ids of shared items, newest of mine first, and the pairs of others that are most alike.
 
     mine, theirs: rows of `vectors` (N + R, D) and of `names`, oldest first.
@@ -66,14 +68,14 @@ def in_common(mine: Rows, theirs: Rows, vectors: Tensor, names: Sequence[str]) -
     among_theirs = set(theirs.tolist())
     shared = [row for row in dict.fromkeys(mine[::-1].tolist()) if row in among_theirs]
     left, right = (np.setdiff1d(rows, shared) for rows in (mine, theirs))
-    pairs = nearest_pairs(vectors[left], vectors[right], MOST_IN_COMMON)
-    alike = [AlikePair(names[left[row]], names[right[column]], value) for row, column, value in pairs]
+    pairs = find_nearest_pairs(vectors[left], vectors[right], MOST_IN_COMMON)
+    alike = [SimilarPair(names[left[row]], names[right[column]], value) for row, column, value in pairs]
     return [names[row] for row in shared], alike
 
 
 @torch.no_grad()
-def friends(
-    own: ItemVectors, users: Users, who: History, k: int, at: Time | None = None, states: Tensor | None = None
+def rank_similar_users(
+    own: ServedCatalog, users: LogUsers, who: History, k: int, at: Time | None = None, states: Tensor | None = None
 ) -> list[SimilarUser]:
     """The k of `users` most like one of them (an id), who is left out, or like a history's user. states: theirs, where
     they are known already.
@@ -81,31 +83,31 @@ def friends(
     Raises:
         ConfigError: a user or history without events before `at`.
     """
-    states = torch.cat(list(users.states(own.scorer))) if states is None else states
+    states = torch.cat(list(users.iterate_states(own.scorer))) if states is None else states
     names = list[str](own.catalog.ids.to_pylist())
-    vectors, itself = own.scorer.scoring_items, users.place(who) if isinstance(who, str) else -1
+    vectors, itself = own.scorer.scoring_items, users.find_user(who) if isinstance(who, str) else -1
     if isinstance(who, str):
-        state, mine = states[[itself]], users.items(itself)
+        state, mine = states[[itself]], users.user_items(itself)
     else:
-        asked = read_histories(own.catalog, [who], at)
-        cold, mine = own.cold(asked.texts), asked.queries.histories.item
+        asked = parse_histories(own.catalog, [who], at)
+        cold, mine = own.cold_item_vectors(asked.texts), asked.queries.histories.item
         if not len(mine):
             raise ConfigError("the history has no events (before `at`): there is nothing to be like")
-        state, names = own.scorer.states(asked.queries, cold), [*names, *asked.texts]
+        state, names = own.scorer.encode_histories(asked.queries, cold), [*names, *asked.texts]
         if cold is not None:
-            vectors = torch.cat([vectors, own.scorer.model.scoring_items(cold)])
-    similarity = similar_states(state, states)
+            vectors = torch.cat([vectors, own.scorer.model.scoring_vectors(cold)])
+    similarity = cosine_to_user(state, states)
     if itself >= 0:
         similarity[itself] = -torch.inf
     found = similarity.topk(min(k, len(users) - (itself >= 0)))
     ranked = enumerate(zip(found.values.tolist(), found.indices.tolist(), strict=True), start=1)
-    return [_told(rank, users, place, value, mine, vectors, names) for rank, (value, place) in ranked]
+    return [_to_result(rank, users, place, value, mine, vectors, names) for rank, (value, place) in ranked]
 
 
-def _told(
-    rank: int, users: Users, place: int, similarity: float, mine: Rows, vectors: Tensor, names: Sequence[str]
+def _to_result(
+    rank: int, users: LogUsers, place: int, similarity: float, mine: Rows, vectors: Tensor, names: Sequence[str]
 ) -> SimilarUser:
-    theirs = users.items(place)
-    shared, alike = in_common(mine, theirs, vectors, names)
+    theirs = users.user_items(place)
+    shared, alike = find_common_items(mine, theirs, vectors, names)
     few = tuple(shared[:MOST_IN_COMMON])
-    return SimilarUser(rank, users.id(place), similarity, len(theirs), len(shared), few, tuple(alike))
+    return SimilarUser(rank, users.user_id(place), similarity, len(theirs), len(shared), few, tuple(alike))

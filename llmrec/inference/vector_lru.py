@@ -11,14 +11,14 @@ from torch import Tensor
 MOST = 1024  # texts
 
 
-class TextMemory:
+class VectorLru:
     """The last `most` texts with their vectors (D,), by a backbone that does not change."""
 
     def __init__(self, read: Callable[[list[str]], Tensor], most: int = MOST) -> None:
         self._read, self.most = read, most
         self._known: OrderedDict[str, Tensor] = OrderedDict()
 
-    def vectors(self, texts: Sequence[str]) -> Tensor:
+    def get_vectors(self, texts: Sequence[str]) -> Tensor:
         """(C, D); those that are not known are read in one pass."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if len(new) > self.most:  # a catalog's worth

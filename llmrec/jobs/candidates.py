@@ -11,14 +11,14 @@ from llmrec.data.interactions import Ties
 from llmrec.data.log import Log
 from llmrec.data.splits import VALID, Split
 from llmrec.errors import ConfigError
-from llmrec.evaluation.baselines import BASELINES, BaselineTask, Fitted, Tuning, fit_baselines
+from llmrec.evaluation.baselines import BASELINES, BaselineTask, FittedBaseline, Tuning, fit_baselines
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.hub.bundle import load_bundle
 
 BUNDLE = "bundle"
 
 
-def first_stages(config: RerankConfig, log: Log, split: Split, ties: Ties) -> dict[str, Fitted]:
+def fit_first_stages(config: RerankConfig, log: Log, split: Split, ties: Ties) -> dict[str, FittedBaseline]:
     """By name, the first stage and then the baselines that are asked for beside it.
 
     Raises:
@@ -28,9 +28,9 @@ def first_stages(config: RerankConfig, log: Log, split: Split, ties: Ties) -> di
     folder = Path(name)
     if name not in BASELINES and not folder.is_dir():
         raise ConfigError(f"first_stage={name!r}: no folder of a bundle, and none of the baselines {sorted(BASELINES)}")
-    found: dict[str, Fitted] = {}
+    found: dict[str, FittedBaseline] = {}
     if name not in BASELINES:
-        found[BUNDLE] = _bundle(config, log, folder)
+        found[BUNDLE] = _load_bundle_scorer(config, log, folder)
     task = BaselineTask(
         tune_on=split,
         fit_on=split,
@@ -41,11 +41,11 @@ def first_stages(config: RerankConfig, log: Log, split: Split, ties: Ties) -> di
     return found | fit_baselines(list(names), task)
 
 
-def _bundle(config: RerankConfig, log: Log, folder: Path) -> Fitted:
+def _load_bundle_scorer(config: RerankConfig, log: Log, folder: Path) -> FittedBaseline:
     bundle = load_bundle(folder)
     if bundle.facts["fingerprint"] != log.facts.fingerprint:
         raise ConfigError(f"first_stage={folder}: trained on another log than {log.facts.source}")
     trained = bundle.config.split
     if trained.names[0] != "by_time" or astuple(trained)[1:4] != astuple(config.split)[1:4]:
         raise ConfigError(f"first_stage={folder}: trained on the split {trained}, where it may have seen this test")
-    return Fitted((ModelScorer(bundle.model),), {"evaluation": bundle.evaluation["main"]})
+    return FittedBaseline((ModelScorer(bundle.model),), {"evaluation": bundle.evaluation["main"]})

@@ -12,54 +12,54 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.catalog_encoder import CatalogEncoder
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries
-from llmrec.drift.fit_head import Fit
-from llmrec.evaluation.aggregate import evaluate_split, queries_of_test
+from llmrec.drift.fit_head import FittedHead
+from llmrec.evaluation.aggregate import evaluate_split, make_test_queries
 from llmrec.evaluation.baselines import BASELINES, BaselineTask, Tuning, fit_baselines
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.ranking import Ranking, Scorer
-from llmrec.evaluation.results import Evaluated
+from llmrec.evaluation.results import SplitReport
 from llmrec.evaluation.slices import make_slices
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
-from llmrec.training.distributed.parallel_ranking import rank_shared
-from llmrec.training.drift_ablation import DriftTask, drift_rows
+from llmrec.training.distributed.parallel_ranking import rank_in_parallel
+from llmrec.training.drift_ablation import DriftTask, iterate_drift_rows
 from llmrec.training.membership_audit import measure_membership
-from llmrec.training.privacy.dp_trainer import spent
-from llmrec.training.task import Fitted, Task, protocol_of, sasrecs
+from llmrec.training.privacy.dp_trainer import build_privacy_report
+from llmrec.training.task import FittedModel, TrainingTask, make_protocol, sasrec_train_configs
 from llmrec.training.two_stage import adapt_backbone, fit_model
 from llmrec.utils.run_logging import phase
-from llmrec.utils.timing import Phases
+from llmrec.utils.timing import Timer
 
 
 @dataclass(frozen=True)
-class Compared:
+class BenchmarkResult:
     """A split's numbers, the model of the first seed with its backbone and drift head, and how training went.
 
     told: of that model, what its users' privacy was worth and how well attacks did, where that was asked for.
     """
 
-    evaluated: Evaluated
+    evaluated: SplitReport
     model: RecommenderModel
-    reader: Reader | None
-    drift: Fit | None
+    reader: CatalogEncoder | None
+    drift: FittedHead | None
     training: list[dict[str, Any]]
     told: dict[str, Any]
 
 
-class Comparison:
+class ModelBenchmark:
     """Fits and ranks models on one split, keeping every seed's ranking, settings and training record.
 
     phases: told what time each of it takes.
     """
 
-    def __init__(self, task: Task, config: FinetuneConfig, test: Queries, phases: Phases | None = None) -> None:
+    def __init__(self, task: TrainingTask, config: FinetuneConfig, test: Queries, phases: Timer | None = None) -> None:
         self.task, self.config, self.test = task, config, test
-        self.phases = phases or Phases()
+        self.phases = phases or Timer()
         self.rankings: dict[str, list[Ranking]] = defaultdict(list)
         self.settings: dict[str, Any] = {}
         self.training: list[dict[str, Any]] = []
@@ -69,54 +69,54 @@ class Comparison:
         """streams: whether it goes on counting everyone's events during the test."""
         if streams:
             self.streaming[name] = None
-        with phase("evaluate", name), self.phases.phase(f"rank {name}"):
-            self.rankings[name].append(self._ranked(name, scorer, self.task.accelerator))
+        with phase("evaluate", name), self.phases.section(f"rank {name}"):
+            self.rankings[name].append(self._rank(name, scorer, self.task.accelerator))
 
     def fit(
         self, name: str, model: ModelConfig, train: TrainConfig, text: Tensor | None, seed: int, private: bool = True
-    ) -> Fitted:
+    ) -> FittedModel:
         """Feature transfer, or ids alone: fit, rank, record. private: if the task is."""
         task = self.task if private else replace(self.task, privacy=None)
-        with phase("fit", name), self.phases.phase(f"fit {name}"):
+        with phase("fit", name), self.phases.section(f"fit {name}"):
             fitted = fit_model(name, task, model, train, text, seed)
         self.rank(name, ModelScorer(fitted.model))
         settings = {"model": dataclasses.asdict(model), "train": dataclasses.asdict(train)}
-        self._record(name, seed, fitted.progress, settings, fitted.model)
+        self._record_training(name, seed, fitted.progress, settings, fitted.model)
         return fitted
 
-    def adapt(self, name: str, model: RecommenderModel, reader: Reader, seed: int) -> Progress:
+    def adapt_and_rank(self, name: str, model: RecommenderModel, reader: CatalogEncoder, seed: int) -> Progress:
         """Parameter transfer on top of a fitted model: train the backbone too, rank, record."""
-        with phase("adapt", name), self.phases.phase(f"adapt {name}"):
+        with phase("adapt", name), self.phases.section(f"adapt {name}"):
             progress = adapt_backbone(name, self.task, model, self.config.adapt, reader, seed)
         self.rank(name, ModelScorer(model))
-        self._record(name, seed, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
+        self._record_training(name, seed, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
         return progress
 
-    def drift(self, fitted: Fitted, seed: int, task: DriftTask) -> Fit:
+    def fit_and_rank_drift(self, fitted: FittedModel, seed: int, task: DriftTask) -> FittedHead:
         """The model in the stream of events: as it stood at the cut-off, kept up to date, and by its parts. The fit's
         stream is that of the model under test.
         """
         with phase("drift"):
             full, judged = task.fit(ModelScorer(fitted.watched), seed)
-        split = self.task.split.refit() if self.config.train.refit else self.task.split
+        split = self.task.split.merge_validation() if self.config.train.refit else self.task.split
         until = split.valid_start if split.name == "by_time" else None
-        for row in drift_rows(task, judged, full, ModelScorer(fitted.model), until):
+        for row in iterate_drift_rows(task, judged, full, ModelScorer(fitted.model), until):
             self.rank(row.name, row.scorer, row.streams)
             self.settings.setdefault(row.name, {})[f"seed {seed}"] = row.settings
         return replace(full, stream=replace(full.stream, trained_until=until))
 
-    def baselines(self, text: Tensor | None) -> None:
+    def rank_baselines(self, text: Tensor | None) -> None:
         """The baselines that are not trained by this trainer, each tuned with the same budget, in one process each."""
         evaluation = self.config.evaluation
         names = [name for name in evaluation.baselines if name in BASELINES]
         refit = self.config.train.refit
         baseline_task = BaselineTask(
             tune_on=self.task.split,
-            fit_on=self.task.split.refit() if refit else self.task.split,
+            fit_on=self.task.split.merge_validation() if refit else self.task.split,
             valid=self.task.valid,
             text_vectors=None if text is None else text.numpy(),
             tuning=Tuning(evaluation.tuning_budget, evaluation.tuning_queries, self.task.mask_seen),
-            seeds=self.config.seeds_of(self.task.split.name),
+            seeds=self.config.seeds_for_split(self.task.split.name),
         )
         if text is None:
             names = [name for name in names if name != "nearest_text"]
@@ -126,7 +126,7 @@ class Comparison:
                 all_fitted = fit_baselines([names[place]], baseline_task)
             for name, fitted in all_fitted.items():
                 with phase("evaluate", name):
-                    rankings = [self._ranked(name, scorer, None) for scorer in fitted.scorers]
+                    rankings = [self._rank(name, scorer, None) for scorer in fitted.scorers]
                 found.append((place, name, rankings, replace(fitted, scorers=())))
         for _, name, rankings, fitted in sorted(gather_object(found), key=lambda part: part[0]):
             if fitted.streams:
@@ -135,12 +135,12 @@ class Comparison:
             self.settings[name] = fitted.record
 
     @phase("evaluate")
-    def evaluate(self, main: str, text: Tensor | None, also: Sequence[str] = ()) -> Evaluated:
+    def evaluate(self, main: str, text: Tensor | None, also: Sequence[str] = ()) -> SplitReport:
         """also: rows that are compared with every other, as `main` is."""
         config, split = self.config, self.task.split
-        protocol = protocol_of(split, self.task.ties, config, self.task.available is not None)
+        protocol = make_protocol(split, self.task.ties, config, self.task.available is not None)
         protocol = replace(protocol, streaming=tuple(self.streaming))
-        slices = make_slices(split.refit() if config.train.refit else split, self.test, text)
+        slices = make_slices(split.merge_validation() if config.train.refit else split, self.test, text)
         return evaluate_split(
             split.name,
             self.test,
@@ -153,13 +153,15 @@ class Comparison:
             also,
         )
 
-    def _ranked(self, name: str, scorer: Scorer, accelerator: Accelerator | None) -> Ranking:
+    def _rank(self, name: str, scorer: Scorer, accelerator: Accelerator | None) -> Ranking:
         """accelerator: of the processes that share the queries; None: this one answers all of them."""
         task, n_top = self.task, max(self.config.evaluation.cutoffs)
         n_items, progress = task.split.n_items, f"ranking {name}"
-        return rank_shared(scorer, self.test, n_items, accelerator, n_top, task.mask_seen, task.available, progress)
+        return rank_in_parallel(
+            scorer, self.test, n_items, accelerator, n_top, task.mask_seen, task.available, progress
+        )
 
-    def _record(
+    def _record_training(
         self, name: str, seed: int, progress: Progress, settings: dict[str, Any], model: RecommenderModel
     ) -> None:
         name_and_split = f"{name}, {self.task.split.name}"
@@ -173,48 +175,48 @@ class Comparison:
         }
 
 
-def compare(
-    task: Task,
+def run_benchmark(
+    task: TrainingTask,
     config: FinetuneConfig,
     text: Tensor | None,
-    new_reader: Callable[[], Reader] | None,
+    new_reader: Callable[[], CatalogEncoder] | None,
     main: str,
-    phases: Phases | None = None,
-) -> Compared:
+    phases: Timer | None = None,
+) -> BenchmarkResult:
     """All rows of one split.
 
     text: (N, D_text) frozen vectors, or None for ids alone. new_reader: makes a fresh trainable backbone where the
     strategy trains one. main: the name of the row that the others are compared with. phases: of the run, to go on with.
     """
-    test = queries_of_test(task.split, task.ties, config.evaluation)
-    comparison = Comparison(task, config, test, phases)
-    drift = DriftTask.of(config.drift, task, text) if config.drift is not None else None
-    fitted: list[tuple[RecommenderModel, Reader | None, Fit | None]] = []
+    test = make_test_queries(task.split, task.ties, config.evaluation)
+    comparison = ModelBenchmark(task, config, test, phases)
+    drift = DriftTask.from_task(config.drift, task, text) if config.drift is not None else None
+    fitted: list[tuple[RecommenderModel, CatalogEncoder | None, FittedHead | None]] = []
     told: dict[str, Any] = {}
-    for seed in config.seeds_of(task.split.name):
+    for seed in config.seeds_for_split(task.split.name):
         fit = comparison.fit(main if new_reader is None else "llmrec frozen", config.model, config.train, text, seed)
         reader = None
         if new_reader is not None:
-            with comparison.phases.phase(f"load {main}"):
+            with comparison.phases.section(f"load {main}"):
                 reader = new_reader()
         steps = fit.progress.step
         if reader is not None:
-            steps += comparison.adapt(main, fit.model, reader, seed).step
+            steps += comparison.adapt_and_rank(main, fit.model, reader, seed).step
         if not fitted:
-            told = _told(task, config, fit.model, reader, steps, text, seed)
-        fitted.append((fit.model, reader, None if drift is None else comparison.drift(fit, seed, drift)))
-        for name, train in sasrecs(config).items():
+            told = _build_privacy_record(task, config, fit.model, reader, steps, text, seed)
+        fitted.append((fit.model, reader, None if drift is None else comparison.fit_and_rank_drift(fit, seed, drift)))
+        for name, train in sasrec_train_configs(config).items():
             comparison.fit(name, config.sasrec.model, train, None, seed, private=False)
-    comparison.baselines(text)
+    comparison.rank_baselines(text)
     fresh = [name for name in comparison.streaming if name.startswith("drift ")][:1]
-    return Compared(comparison.evaluate(main, text, fresh), *fitted[0], comparison.training, told)
+    return BenchmarkResult(comparison.evaluate(main, text, fresh), *fitted[0], comparison.training, told)
 
 
-def _told(
-    task: Task,
+def _build_privacy_record(
+    task: TrainingTask,
     config: FinetuneConfig,
     model: RecommenderModel,
-    reader: Reader | None,
+    reader: CatalogEncoder | None,
     steps: int,
     text: Tensor | None,
     seed: int,
@@ -222,7 +224,7 @@ def _told(
     """What was spent on a model's training, and what attacks on it found."""
     told: dict[str, Any] = {}
     if task.privacy:
-        told["privacy"] = spent(task.privacy, steps, [model, *([reader.backbone] if reader else [])])
+        told["privacy"] = build_privacy_report(task.privacy, steps, [model, *([reader.backbone] if reader else [])])
     if config.membership:
         told["membership"] = measure_membership(task, config, config.membership, model, text, seed)
     return told

@@ -7,19 +7,19 @@ from accelerate import Accelerator
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.interactions import Ties
 from llmrec.data.splits import Split
-from llmrec.evaluation.aggregate import evaluate_split, make_report, queries_of_test
+from llmrec.evaluation.aggregate import evaluate_split, make_report, make_test_queries
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.results import Report
 from llmrec.evaluation.slices import make_slices
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.distributed.parallel_ranking import rank_shared
-from llmrec.training.task import protocol_of
+from llmrec.training.distributed.parallel_ranking import rank_in_parallel
+from llmrec.training.task import make_protocol
 from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase
 
 
 @phase("evaluate")
-def reevaluate(
+def evaluate_bundle(
     model: RecommenderModel,
     split: Split,
     ties: Ties,
@@ -32,8 +32,8 @@ def reevaluate(
     the queries, and then all get the report.
     """
     evaluation = config.evaluation
-    queries = queries_of_test(split, ties, evaluation)
-    ranking = rank_shared(
+    queries = make_test_queries(split, ties, evaluation)
+    ranking = rank_in_parallel(
         ModelScorer(model),
         queries,
         split.n_items,
@@ -43,7 +43,7 @@ def reevaluate(
         available,
         "ranking",
     )
-    slices = make_slices(split.refit() if config.train.refit else split, queries)
-    protocol = protocol_of(split, ties, config, available is not None)
+    slices = make_slices(split.merge_validation() if config.train.refit else split, queries)
+    protocol = make_protocol(split, ties, config, available is not None)
     evaluated = evaluate_split(split.name, queries, slices, {name: [ranking]}, protocol, evaluation, name)
     return make_report([evaluated], evaluation, name, {})

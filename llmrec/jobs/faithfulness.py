@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from llmrec.data.log import Log
-from llmrec.evaluation.deletion_test import Deletion, Explained, deletion_test
-from llmrec.inference.explanations.decompose import UnlikelyError
+from llmrec.evaluation.deletion_test import DeletionResult, ExplainedItem, run_deletion_test
+from llmrec.inference.explanations.decompose import ImprobableItemError
 from llmrec.recommender import Recommender
 from llmrec.utils.run_logging import phase
 
@@ -23,27 +23,27 @@ DELETED = 1, 3
 
 
 @phase("explain")
-def faithfulness(
+def measure_faithfulness(
     recommender: Recommender, log: Log, at: int, n_users: int, deleted: Sequence[int] = DELETED
-) -> list[Deletion]:
+) -> list[DeletionResult]:
     """A test for each number of events to delete; none where not even two users have more. at: seconds.
 
     The recommender follows the log's users up to `at` from then on.
     """
     recommender.follow(log, until=at)
-    explained = list[Explained]()
-    for history in _histories(recommender, log, at, n_users):
-        with suppress(UnlikelyError):  # the count of what was explained tells of it
-            explained.append(_explained(recommender, history, at))
+    explained = list[ExplainedItem]()
+    for history in _sample_returning_histories(recommender, log, at, n_users):
+        with suppress(ImprobableItemError):  # the count of what was explained tells of it
+            explained.append(_explain_top_item(recommender, history, at))
 
     def score(histories: Sequence[Sequence[Any]], item: Any) -> list[float]:
         return [scores[0] for scores in recommender.score_many(histories, [[item]] * len(histories), at)]
 
-    tests = (deletion_test(explained, score, n) for n in deleted)
+    tests = (run_deletion_test(explained, score, n) for n in deleted)
     return [test for test in tests if test is not None and test.n_explained > 1]
 
 
-def _histories(recommender: Recommender, log: Log, at: int, most: int) -> list[list[tuple[str, int]]]:
+def _sample_returning_histories(recommender: Recommender, log: Log, at: int, most: int) -> list[list[tuple[str, int]]]:
     """Of users who have a past and come back."""
     events = log.interactions
     back = np.unique(events.user[events.time >= at])
@@ -58,6 +58,6 @@ def _histories(recommender: Recommender, log: Log, at: int, most: int) -> list[l
     return found
 
 
-def _explained(recommender: Recommender, history: list[tuple[str, int]], at: int) -> Explained:
+def _explain_top_item(recommender: Recommender, history: list[tuple[str, int]], at: int) -> ExplainedItem:
     item = recommender.recommend(history, 1, at)[0].item
-    return Explained(history, item, recommender.explain(history, item, at).strongest())
+    return ExplainedItem(history, item, recommender.explain(history, item, at).rank_events())

@@ -22,29 +22,33 @@ from llmrec.config.jobs.recommend import RecommendConfig
 from llmrec.data.log import Log
 from llmrec.errors import ConfigError
 from llmrec.hub.layout import LAYOUT
-from llmrec.inference.log_users import Users
-from llmrec.inference.queries import seconds_of
+from llmrec.inference.log_users import LogUsers
+from llmrec.inference.queries import parse_time
 from llmrec.recommender import Recommender
-from llmrec.search.topk import Found
+from llmrec.search.topk import TopK
 
 FACTS = "_recommendations.json"  # readers of the folder pass over names like that
 
 
-def recommend_everyone(recommender: Recommender, log: Log, config: RecommendConfig, accelerator: Accelerator) -> int:
+def recommend_all_users(recommender: Recommender, log: Log, config: RecommendConfig, accelerator: Accelerator) -> int:
     """How many users this process recommended to; the rest are others', or were there.
 
     Raises:
         ConfigError: the folder holds another run's answers, or nobody has events before `at`.
     """
-    at = int(log.interactions.time[-1]) + 1 if config.at is None else seconds_of(config.at)
-    users = Users.of(log, recommender.catalog, at)
+    at = int(log.interactions.time[-1]) + 1 if config.at is None else parse_time(config.at)
+    users = LogUsers.from_log(log, recommender.catalog, at)
     if accelerator.is_main_process:
-        _begin(config.output, _facts(config, log, at))
+        _open_output(config.output, _build_manifest(config, log, at))
     accelerator.wait_for_everyone()
-    left = [part for part in range(-(-len(users) // config.users_per_part)) if not _path(config.output, part).exists()]
+    left = [
+        part
+        for part in range(-(-len(users) // config.users_per_part))
+        if not _get_part_path(config.output, part).exists()
+    ]
     accelerator.wait_for_everyone()  # before any of them is there
     mine = left[accelerator.process_index :: accelerator.num_processes]
-    if recommender.drifts:
+    if recommender.has_drift_head:
         recommender.follow(log, until=at)
     stretches = [range(len(users))[part * config.users_per_part :][: config.users_per_part] for part in mine]
     n_users = sum(map(len, stretches))
@@ -54,21 +58,21 @@ def recommend_everyone(recommender: Recommender, log: Log, config: RecommendConf
             for start in range(stretch.start, stretch.stop, config.users_at_once):
                 some = users.take(slice(start, min(start + config.users_at_once, stretch.stop)))
                 found = recommender.recommend_users(some, config.k, config.include_seen, config.where or None)
-                tables.append(_table(recommender, some, found))
+                tables.append(_build_table(recommender, some, found))
                 bar.update(len(some))
-            _write(_path(config.output, part), pa.concat_tables(tables))
+            _write(_get_part_path(config.output, part), pa.concat_tables(tables))
     accelerator.wait_for_everyone()
     return n_users
 
 
-def _facts(config: RecommendConfig, log: Log, at: int) -> dict[str, Any]:
+def _build_manifest(config: RecommendConfig, log: Log, at: int) -> dict[str, Any]:
     """What all parts have in common."""
     bundle = hashlib.sha256((config.bundle / LAYOUT.settings).read_bytes()).hexdigest()
     asked = {name: getattr(config, name) for name in ("k", "include_seen", "users_per_part")}
     return {"bundle": bundle, "log": log.facts.fingerprint, "at": at, "where": list(config.where), **asked}
 
 
-def _begin(folder: Path, facts: dict[str, Any]) -> None:
+def _open_output(folder: Path, facts: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for partial in folder.glob(".part-*.partial"):  # of a run that was killed
         partial.unlink()
@@ -83,7 +87,7 @@ def _begin(folder: Path, facts: dict[str, Any]) -> None:
         raise ConfigError(f"output={folder}: it holds answers with another {', '.join(other)}; give another folder")
 
 
-def _table(recommender: Recommender, users: Users, found: Found) -> pa.Table:
+def _build_table(recommender: Recommender, users: LogUsers, found: TopK) -> pa.Table:
     rank = np.tile(np.arange(1, found.item.shape[1] + 1, dtype=np.int32), len(users))
     score, item = found.score.flatten().numpy(), found.item.flatten().numpy()
     there = np.isfinite(score)
@@ -98,7 +102,7 @@ def _table(recommender: Recommender, users: Users, found: Found) -> pa.Table:
     )
 
 
-def _path(folder: Path, part: int) -> Path:
+def _get_part_path(folder: Path, part: int) -> Path:
     return folder / f"part-{part:06d}.parquet"
 
 

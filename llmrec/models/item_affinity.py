@@ -14,7 +14,7 @@ from torch import Tensor, nn
 RECENCY = 0.8  # weight of an event against that of the one after it, to start with
 
 
-def recency_weights(factor: Tensor, steps: int) -> Tensor:
+def compute_recency_weights(factor: Tensor, steps: int) -> Tensor:
     """(T + 1, T) of each of T events, oldest first, in each state between them: `factor` () to the number of events
     since, and 0 for what is still to come.
     """
@@ -23,7 +23,7 @@ def recency_weights(factor: Tensor, steps: int) -> Tensor:
     return (factor ** back.clamp(min=0)).masked_fill(back < 0, 0.0)
 
 
-class Affinity(nn.Module):
+class ItemAffinity(nn.Module):
     """scale: (D,) weight of each direction of item vectors, to start with. dropout: of what histories put in."""
 
     def __init__(self, scale: Tensor, dropout: float) -> None:
@@ -37,7 +37,7 @@ class Affinity(nn.Module):
 
         Padding may follow a history: it lies right of every state that is asked for.
         """
-        weight = recency_weights(torch.sigmoid(self.recency), vectors.shape[1])  # (T + 1, T)
+        weight = compute_recency_weights(torch.sigmoid(self.recency), vectors.shape[1])  # (T + 1, T)
         weight = weight / weight.sum(1, keepdim=True).clamp(min=1e-9)  # nothing before the first state
         gain: Tensor = self.scale * (weight @ self.dropout(vectors))
         return gain

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-FULL_ITEMS, SAMPLED_ITEMS = 16_384, 8_192  # catalogs that `columns_of` leaves whole, and its sample of larger ones
+FULL_ITEMS, SAMPLED_ITEMS = (
+    16_384,
+    8_192,
+)  # catalogs that `choose_softmax_items` leaves whole, and its sample of larger ones
 LOGITS_AT_ONCE = 1 << 19  # elements of one chunk of logits: 2 MiB in fp32, which a core's own cache holds
 LOGITS_AT_ONCE_GPU = 1 << 26  # 256 MiB: fewer, larger kernels
 MIN_ROWS = 16  # targets of a chunk, however large the catalog: products of matrices, not of vectors
@@ -53,7 +56,7 @@ class _FullSoftmax(torch.autograd.Function):
         return grad_states * grad, grad_items * grad, None
 
 
-def full_softmax(states: Tensor, items: Tensor, target: Tensor) -> Tensor:
+def full_softmax_loss(states: Tensor, items: Tensor, target: Tensor) -> Tensor:
     """Sum over targets of -log softmax(states . items)[target].
 
     states: (M, D); items: (N, D); target: (M,) rows of items.
@@ -63,7 +66,7 @@ def full_softmax(states: Tensor, items: Tensor, target: Tensor) -> Tensor:
     return loss
 
 
-def sampled_softmax(
+def sampled_softmax_loss(
     states: Tensor, wanted: Tensor, negatives: Tensor, target: Tensor, negative_rows: Tensor, n_items: int
 ) -> Tensor:
     """Sum over targets of the softmax cross-entropy against S shared uniform negatives.
@@ -81,7 +84,7 @@ def sampled_softmax(
     return functional.cross_entropy(everything, torch.zeros_like(target), reduction="sum")
 
 
-def columns_of(counts: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def choose_softmax_items(counts: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """(C,) item rows over which a softmax is normalised, and (C,) log of how many items each stands for.
 
     All N items where that fits; else those with the highest counts (N,), for themselves, and a uniform sample of the

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmrec.models.item_affinity import recency_weights
+from llmrec.models.item_affinity import compute_recency_weights
 
 
-class TextMatch(nn.Module):
+class TextSimilarity(nn.Module):
     """Off, and no part of any vector, in training mode and as long as `strength` is 0.
 
     centre: (D_text,) what is taken off every text vector first: language models' have a large part in common.
@@ -32,21 +32,21 @@ class TextMatch(nn.Module):
         self.register_buffer("recency", torch.ones(()))
         self.register_buffer("centre", text.mean(0))
 
-    def set(self, strength: float, recency: float) -> None:
+    def set_parameters(self, strength: float, recency: float) -> None:
         self.strength.fill_(strength)
         self.recency.fill_(recency)
 
     def __bool__(self) -> bool:
         return not self.training and bool(self.strength > 0)
 
-    def items(self, text: Tensor) -> Tensor:
-        """(C, D_text) -> (C, D_text) unit vectors, for `states` and to score."""
+    def item_vectors(self, text: Tensor) -> Tensor:
+        """(C, D_text) -> (C, D_text) unit vectors, for `history_states` and to score."""
         return functional.normalize(text - self.centre, dim=-1)
 
-    def states(self, vectors: Tensor) -> Tensor:
+    def history_states(self, vectors: Tensor) -> Tensor:
         """Vectors (B, T, D_text) of histories' items, oldest first -> states (B, T + 1, D_text); 0 before all events.
 
         Padding may follow a history: it lies right of every state that is asked for.
         """
-        weight = recency_weights(self.recency, vectors.shape[1])  # (T + 1, T)
+        weight = compute_recency_weights(self.recency, vectors.shape[1])  # (T + 1, T)
         return self.strength * functional.normalize(weight @ vectors, dim=-1)

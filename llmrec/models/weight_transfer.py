@@ -17,21 +17,23 @@ FEATURES = "items.adaptor."  # from the backbone's vectors to the recommender's
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class TransferWeights:
     """weights: (CPU) by name. fixed: they stay as they are while the model that takes them over is trained."""
 
     weights: Mapping[str, Tensor]
     fixed: bool = False
 
     @classmethod
-    def of(cls, model: RecommenderModel) -> Knowledge:
+    def from_model(cls, model: RecommenderModel) -> TransferWeights:
         """Everything that means the same in any domain."""
         named = ((name, weight) for name, weight in model.named_parameters() if name not in OF_SINGLE_ITEMS)
         return cls({name: weight.detach().cpu().clone() for name, weight in named})
 
-    def features(self) -> Knowledge:
+    def select_adaptor(self) -> TransferWeights:
         """How text becomes an item vector, and no more; fixed."""
-        return Knowledge({name: weight for name, weight in self.weights.items() if name.startswith(FEATURES)}, True)
+        return TransferWeights(
+            {name: weight for name, weight in self.weights.items() if name.startswith(FEATURES)}, True
+        )
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(str(self.fixed).encode())
@@ -41,7 +43,7 @@ class Knowledge:
 
 
 @torch.no_grad()
-def take_over(model: RecommenderModel, knowledge: Knowledge) -> None:
+def load_transfer_weights(model: RecommenderModel, knowledge: TransferWeights) -> None:
     """Let `model` begin with these weights instead of its own.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmrec.planning.strategies import Way
+from llmrec.planning.strategies import PlannedStrategy
 from llmrec.training.micro_batching import STEPS
 
 MEASURED_EVENTS = 200_000  # of the largest log on which training the backbone was measured beside not training it
@@ -17,7 +17,7 @@ SEARCHED_EVENTS = 1_000_000  # from which on the full softmax is what takes long
 class Option:
     """hours, gib: of one process, at most. busiest: the phase that takes longest. refused: why there is no such run."""
 
-    way: Way
+    way: PlannedStrategy
     hours: float = 0.0
     gib: float = 0.0
     busiest: str = ""
@@ -25,13 +25,13 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ResourceLimits:
     """None: as much as it takes."""
 
     gib: float | None = None
     hours: float | None = None
 
-    def lacking(self, option: Option) -> list[str]:
+    def missing_resources(self, option: Option) -> list[str]:
         """What an option needs more of; nothing where it fits."""
         if option.refused:
             return ["cannot be"]
@@ -56,17 +56,17 @@ class Facts:
 class Choice:
     """way: None where nothing fits."""
 
-    way: Way | None
+    way: PlannedStrategy | None
     reasons: tuple[str, ...]
 
 
-def choose(options: Sequence[Option], limits: Limits, facts: Facts) -> Choice:
+def choose_strategy(options: Sequence[Option], limits: ResourceLimits, facts: Facts) -> Choice:
     """The first strategy by `order` that fits."""
-    fitting = {option.way: option for option in options if not limits.lacking(option)}
-    order, reasons = ranked(facts, [option.way for option in options])
+    fitting = {option.way: option for option in options if not limits.missing_resources(option)}
+    order, reasons = rank_strategies(facts, [option.way for option in options])
     chosen = next((way for way in order if way in fitting), None)
     if chosen is None:
-        return Choice(None, tuple(_changes(options, limits)))
+        return Choice(None, tuple(_suggest_changes(options, limits)))
     passed = order[: order.index(chosen)]
     if passed:
         reasons = [*reasons, f"{', '.join(passed)}: asked first, and does not fit"]
@@ -78,10 +78,10 @@ def choose(options: Sequence[Option], limits: Limits, facts: Facts) -> Choice:
     return Choice(chosen, tuple(reasons))
 
 
-def ranked(facts: Facts, ways: Sequence[Way]) -> tuple[list[Way], list[str]]:
+def rank_strategies(facts: Facts, ways: Sequence[PlannedStrategy]) -> tuple[list[PlannedStrategy], list[str]]:
     """Strategies by what they promise on such data, cheaper ones first among equals, and why."""
     if facts.causal:
-        order: tuple[Way, ...] = ("lora", "last_k", "full", "frozen", "distil")
+        order: tuple[PlannedStrategy, ...] = ("lora", "last_k", "full", "frozen", "distil")
         why = [
             "a decoder's raw vectors hardly tell texts apart: on Beauty LoRA took SmolLM2's validation loss from 6.19 "
             "to 5.55, layers above a frozen one to 5.91 (200 items; not measured on more)"
@@ -105,20 +105,20 @@ def ranked(facts: Facts, ways: Sequence[Way]) -> tuple[list[Way], list[str]]:
     return [way for way in order if way in ways], why
 
 
-def _changes(options: Sequence[Option], limits: Limits) -> list[str]:
+def _suggest_changes(options: Sequence[Option], limits: ResourceLimits) -> list[str]:
     """What to change where nothing fits, by the option that comes nearest in each."""
     possible = [option for option in options if not option.refused]
     if not possible:
         return [f"{option.way}: {option.refused}" for option in options]
     lines = ["no strategy fits"]
     least = min(possible, key=lambda option: option.gib)
-    if "memory" in limits.lacking(least):
+    if "memory" in limits.missing_resources(least):
         lines.append(
             f"memory: {least.way} takes least, {least.gib:.2f} GiB, {ROOM:g} times which is above {limits.gib:.2f}; "
             f"change {STEPS}"
         )
     fastest = min(possible, key=lambda option: option.hours)
-    if "time" in limits.lacking(fastest):
+    if "time" in limits.missing_resources(fastest):
         lines.append(
             f"time: {fastest.way} is soonest, {fastest.hours:.2f} hours of {limits.hours:.2f}, most of it "
             f"{fastest.busiest}; lower train.epochs or evaluation.max_valid_queries, set train.negatives 2048, leave "

@@ -10,9 +10,9 @@ from typing import Any
 
 from llmrec.errors import DataError
 from llmrec.evaluation.results import Report
-from llmrec.planning.plan import GIB, Plan, Planned
-from llmrec.planning.predict import Counted, Phase
-from llmrec.planning.strategies import Way
+from llmrec.planning.plan import GIB, Plan, StrategyPlan
+from llmrec.planning.predict import Counted, PhaseEstimate
+from llmrec.planning.strategies import PlannedStrategy
 from llmrec.utils.timing import ALL
 
 STUDENT = ("teacher", "untaught", "student")  # rows of recipes/distill.py
@@ -21,7 +21,7 @@ AS = {"load": "read"}  # loading is a part of what runs record as reading, and a
 
 
 @dataclass(frozen=True)
-class Compared:
+class PhaseComparison:
     """One line: seconds, or GiB. predicted: None where the plan says nothing of it."""
 
     what: str
@@ -34,7 +34,7 @@ class Compared:
         return self.predicted / self.happened if self.predicted is not None and self.happened > 0 else None
 
 
-def compare(plan: Plan, report: Report, where: str) -> list[Compared]:
+def compare_with_run(plan: Plan, report: Report, where: str) -> list[PhaseComparison]:
     """Phases of the run's own rows, for as many measurements as it made before it stopped; the rest; peak memory.
 
     where: the report is, for errors.
@@ -50,38 +50,40 @@ def compare(plan: Plan, report: Report, where: str) -> list[Compared]:
     if option is None:
         raise DataError(where, [f"its run is by {way}, which the plan does not have"])
     on_gpu = bool(option.gpu_phases) and "no GPU" not in run["machine"]
-    spent, peak = _happened(run, "wall" if on_gpu else "cpu")
-    predicted = _predicted(plan, option, _counts(run), on_gpu)
+    spent, peak = _measured(run, "wall" if on_gpu else "cpu")
+    predicted = _predict_phases(plan, option, _get_counts(run), on_gpu)
     unit = "s, GPU" if on_gpu else "CPU s"
     own = {name: (predicted.get(name), spent[name]) for name in OWN if name in spent}
     whole = sum(value or 0.0 for value, _ in own.values()), sum(value for _, value in own.values())
-    lines = [Compared(name, unit, *values) for name, values in own.items()]
-    lines.append(Compared("these together", unit, *whole))
+    lines = [PhaseComparison(name, unit, *values) for name, values in own.items()]
+    lines.append(PhaseComparison("these together", unit, *whole))
     if "beside" in spent:
-        lines.append(Compared("rows on ids alone", unit, predicted.get("beside"), spent["beside"]))
-    lines.append(Compared("everything else", unit, None, max(spent[ALL] - whole[1] - spent.get("beside", 0.0), 0.0)))
-    lines.append(Compared("peak memory", "GiB", option.gpu_gib if on_gpu else option.peak_gib, peak / GIB))
+        lines.append(PhaseComparison("rows on ids alone", unit, predicted.get("beside"), spent["beside"]))
+    lines.append(
+        PhaseComparison("everything else", unit, None, max(spent[ALL] - whole[1] - spent.get("beside", 0.0), 0.0))
+    )
+    lines.append(PhaseComparison("peak memory", "GiB", option.gpu_gib if on_gpu else option.peak_gib, peak / GIB))
     return lines
 
 
-def way_of(main: str) -> Way:
+def way_of(main: str) -> PlannedStrategy:
     """The strategy of a report's main row."""
-    found: Way = "distil" if main == "student" else main.removeprefix("llmrec ")  # type: ignore[assignment]
+    found: PlannedStrategy = "distil" if main == "student" else main.removeprefix("llmrec ")  # type: ignore[assignment]
     return found
 
 
-def _predicted(
-    plan: Plan, option: Planned, counts: Mapping[tuple[str, Counted], float], on_gpu: bool
+def _predict_phases(
+    plan: Plan, option: StrategyPlan, counts: Mapping[tuple[str, Counted], float], on_gpu: bool
 ) -> dict[str, float]:
     """Seconds by name of phase. counts: how often the run did what it could have done more often, by split."""
     seconds: dict[str, float] = defaultdict(float)
     for phase in option.gpu_phases if on_gpu else option.phases:
-        done: Phase = replace(phase, times=counts.get((phase.split, phase.counted), phase.times))
+        done: PhaseEstimate = replace(phase, times=counts.get((phase.split, phase.counted), phase.times))
         seconds[AS.get(phase.name, phase.name)] += done.seconds(plan.machine.tflops) if on_gpu else done.total.cpu
     return seconds
 
 
-def _counts(run: Mapping[str, Any]) -> dict[tuple[str, Counted], float]:
+def _get_counts(run: Mapping[str, Any]) -> dict[tuple[str, Counted], float]:
     """Measurements of each stage and epochs of the refit, over all seeds."""
     counts: dict[tuple[str, Counted], float] = {}
     first, main = "untaught" if run["main"] == "student" else "llmrec frozen", run["main"]
@@ -96,7 +98,7 @@ def _counts(run: Mapping[str, Any]) -> dict[tuple[str, Counted], float]:
     return counts
 
 
-def _happened(run: Mapping[str, Any], clock: str) -> tuple[dict[str, float], float]:
+def _measured(run: Mapping[str, Any], clock: str) -> tuple[dict[str, float], float]:
     """Seconds by name of phase as plans have them, and bytes at the end of the last of the run's own."""
     spent: dict[str, float] = defaultdict(float)
     peak = 0.0

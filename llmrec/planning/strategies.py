@@ -11,14 +11,14 @@ from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.train import TrainConfig
 from llmrec.models.losses import FULL_ITEMS
 
-Way = Literal["frozen", "last_k", "lora", "full", "distil"]
-WAYS: tuple[Way, ...] = get_args(Way)
+PlannedStrategy = Literal["frozen", "last_k", "lora", "full", "distil"]
+WAYS: tuple[PlannedStrategy, ...] = get_args(PlannedStrategy)
 STUDENT_LAYERS = 2
 SAMPLED_NEGATIVES = 4096  # of distillation, on catalogs that are too large for all
 
 
-def config_of(config: FinetuneConfig, way: Way) -> FinetuneConfig:
-    """The run's configuration by another strategy; `distil`: of recipes/distill.py with a student of two layers.
+def config_for_strategy(config: FinetuneConfig, way: PlannedStrategy) -> FinetuneConfig:
+    """The run's configuration by another strategy; `distill`: of recipes/distill.py with a student of two layers.
 
     Raises:
         ConfigError: a configuration that has no such variant.
@@ -28,10 +28,10 @@ def config_of(config: FinetuneConfig, way: Way) -> FinetuneConfig:
     layers = min(config.backbone.layers or STUDENT_LAYERS, STUDENT_LAYERS)
     backbone = replace(config.backbone, layers=layers, strategy="full")
     student = DistillConfig(Path("teacher"), backbone=backbone, evaluation=config.evaluation, seed=config.seeds[0])
-    return replace(student.student_of(config), train=replace(config.train, refit=False))
+    return replace(student.student_config(config), train=replace(config.train, refit=False))
 
 
-def lessons(config: TrainConfig, n_items: int) -> TrainConfig:
+def distillation_losses(config: TrainConfig, n_items: int) -> TrainConfig:
     """How a student is taught on a catalog of this size."""
     too_many = config.negatives == "full" and n_items > FULL_ITEMS
     return replace(config, negatives=SAMPLED_NEGATIVES) if too_many else config

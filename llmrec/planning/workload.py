@@ -10,17 +10,17 @@ from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
 from llmrec.config.split import SplitName
 from llmrec.config.train import TrainConfig
-from llmrec.data.batches import epoch_batches, training_windows
+from llmrec.data.batches import build_epoch_batches, build_training_windows
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Ties
 from llmrec.data.log import Log
 from llmrec.data.splits import VALID, Split, make_split
-from llmrec.evaluation.aggregate import queries_of_test
-from llmrec.training.task import sasrecs
+from llmrec.evaluation.aggregate import make_test_queries
+from llmrec.training.task import sasrec_train_configs
 
 
 @dataclass(frozen=True)
-class Loop:
+class LoopCounts:
     """One run of the training loop, in an epoch: optimizer steps, measurements of validation, and readings of the whole
     catalog between these.
     """
@@ -31,7 +31,7 @@ class Loop:
     epochs: int
 
     @classmethod
-    def of(cls, n_batches: int, config: TrainConfig) -> Loop:
+    def from_config(cls, n_batches: int, config: TrainConfig) -> LoopCounts:
         """n_batches: of an epoch. An epoch that stands for all: renewals by steps of the whole run, in proportion."""
         steps = -(-n_batches // config.accumulate)
         n_evals = config.evals_per_epoch
@@ -43,46 +43,46 @@ class Loop:
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """What a split asks of each seed. refit: the loop that follows where `train.refit` is set. beside: the loops of the
     rows on ids alone.
     """
 
     split: SplitName
     seeds: int
-    fit: Loop
-    adapt: Loop
-    refit: Loop | None
-    beside: tuple[Loop, ...]
+    fit: LoopCounts
+    adapt: LoopCounts
+    refit: LoopCounts | None
+    beside: tuple[LoopCounts, ...]
     n_valid: int
     n_test: int
 
 
-def work_of(log: Log, config: FinetuneConfig, name: SplitName) -> Work:
+def count_work(log: Log, config: FinetuneConfig, name: SplitName) -> Workload:
     split, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
-    valid, test = make_queries(split, VALID, ties), queries_of_test(split, ties, config.evaluation)
+    valid, test = make_queries(split, VALID, ties), make_test_queries(split, ties, config.evaluation)
 
-    def loop(part: Split, train: TrainConfig, model: ModelConfig = config.model) -> Loop:
-        return Loop.of(n_batches(part, ties, model, train), train)
+    def count_loop(part: Split, train: TrainConfig, model: ModelConfig = config.model) -> LoopCounts:
+        return LoopCounts.from_config(count_batches(part, ties, model, train), train)
 
-    return Work(
+    return Workload(
         name,
-        len(config.seeds_of(name)),
-        loop(split, config.train),
-        loop(split, config.adapt),
-        loop(split.refit(), config.train) if config.train.refit else None,
-        tuple(loop(split, train, config.sasrec.model) for train in sasrecs(config).values()),
+        len(config.seeds_for_split(name)),
+        count_loop(split, config.train),
+        count_loop(split, config.adapt),
+        count_loop(split.merge_validation(), config.train) if config.train.refit else None,
+        tuple(count_loop(split, train, config.sasrec.model) for train in sasrec_train_configs(config).values()),
         min(len(valid), config.evaluation.max_valid_queries),
         len(test),
     )
 
 
-def n_batches(split: Split, ties: Ties, model: ModelConfig, train: TrainConfig, seed: int = 0) -> int:
+def count_batches(split: Split, ties: Ties, model: ModelConfig, train: TrainConfig, seed: int = 0) -> int:
     """Of the first epoch, as the trainer draws it."""
     rng, windows = (
         np.random.default_rng((seed, 0)),
-        training_windows(split.train, split.n_users, model.max_history, ties),
+        build_training_windows(split.train, split.n_users, model.max_history, ties),
     )
     if model.targets_per_history is not None:
-        windows = windows.thinned(model.targets_per_history, rng)
-    return len(epoch_batches(windows, train.batch_targets, rng))
+        windows = windows.subsample_targets(model.targets_per_history, rng)
+    return len(build_epoch_batches(windows, train.batch_targets, rng))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from llmrec.data.audit import TOP, Audit
-from llmrec.data.pii import counted
-from llmrec.data.timestamps import iso
-from llmrec.training.pretraining.corpus import Corpus
+from llmrec.data.pii import format_counts
+from llmrec.data.timestamps import format_iso
+from llmrec.training.pretraining.corpus import PretrainCorpus
 
 
 def format_audit(audit: Audit) -> list[str]:
@@ -40,15 +40,15 @@ def format_audit(audit: Audit) -> list[str]:
 def _format_details(audit: Audit) -> str:
     if audit.details is None:
         return "personal details in item texts: not looked for; pip install 'llmrec[scrub]'"
-    out = f", {counted(audit.facts.n_scrubbed)} taken out" if audit.facts.n_scrubbed else ""
+    out = f", {format_counts(audit.facts.n_scrubbed)} taken out" if audit.facts.n_scrubbed else ""
     remedy = "; data.scrub takes them out" if audit.details else ""
-    return f"personal details in item texts: {counted(audit.details)}{out}{remedy} (names are not looked for)"
+    return f"personal details in item texts: {format_counts(audit.details)}{out}{remedy} (names are not looked for)"
 
 
-def format_corpus(corpus: Corpus) -> list[str]:
+def format_corpus(corpus: PretrainCorpus) -> list[str]:
     """Format the size of a corpus for pretraining, a line for each kind of content."""
     return [
-        f"{corpus.n_events:,} training events until {iso(corpus.last_time)}, on {len(corpus.known):,} items",
+        f"{corpus.n_events:,} training events until {format_iso(corpus.last_time)}, on {len(corpus.known):,} items",
         f"{len(corpus.texts):,} distinct texts to train on, {len(corpus.held_texts):,} held out",
         f"{len(corpus.pairs):,} pairs to train on, {len(corpus.held_pairs):,} later ones held out",
     ]

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmrec.drift.interest_metrics import Numbers
-from llmrec.drift.profile import Decay, Periods, Portrait, Shares, States
-from llmrec.utils.text import cut, spoken
+from llmrec.drift.profile import DriftProfile, InterestByPeriod, InterestDecay, InterestStates, MixtureShares
+from llmrec.utils.text import format_duration, truncate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from llmrec.drift.user_profile import UserDrift
+    from llmrec.drift.user_profile import UserDriftProfile
 
 _MUTED = ("#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#882255", "#44AA99", "#AA4499")
 _OTHERS, _BLUE, _ORANGE, _GREEN = "#DDDDDD", "#0072B2", "#D55E00", "#009E73"
@@ -25,50 +25,50 @@ _MOST_LIFT = 8.0  # of the colour scale, and its inverse
 _PLOTTED_STATES = 8
 
 
-def draw_portrait(portrait: Portrait) -> dict[str, Figure]:
+def plot_drift_profile(portrait: DriftProfile) -> dict[str, Figure]:
     """drift_*.png: shares, and of a chain also interest, moves, months and decay, where there is something to show."""
-    figures = {"drift_shares.png": shares_by_gap(portrait.shares)}
+    figures = {"drift_shares.png": plot_mixture_shares(portrait.shares)}
     states, periods, decay = portrait.states, portrait.periods, portrait.decay
     if states is not None:
-        figures["drift_moves.png"] = moves(states)
+        figures["drift_moves.png"] = plot_transition_matrix(states)
     if states is not None and periods is not None and len(periods.start) > 1:
-        figures["drift_interest.png"] = interest_over_time(states, periods)
-        figures["drift_change.png"] = change(periods)
+        figures["drift_interest.png"] = plot_interest_over_time(states, periods)
+        figures["drift_change.png"] = plot_interest_change(periods)
     if decay is not None and len(decay.lag_days) > 1:
-        figures["drift_decay.png"] = interest_decay(decay)
+        figures["drift_decay.png"] = plot_interest_decay(decay)
     return figures
 
 
-def write_user_figures(user: UserDrift, folder: Path) -> list[Path]:
+def write_user_figures(user: UserDriftProfile, folder: Path) -> list[Path]:
     """interest.png, where there is a chain, and shares.png; returns their paths."""
-    figures = {"shares.png": shares_by_gap(user.shares)}
+    figures = {"shares.png": plot_mixture_shares(user.shares)}
     if user.interest is not None:
-        figures["interest.png"] = user_interest(user)
+        figures["interest.png"] = plot_user_interest(user)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=150)
     return [folder / name for name in sorted(figures)]
 
 
-def interest_over_time(states: States, periods: Periods) -> Figure:
+def plot_interest_over_time(states: InterestStates, periods: InterestByPeriod) -> Figure:
     """Everyone's interest as stacked areas; the states whose share moved most by name, the rest as others."""
-    figure, axis = _figure(10.5, 4.8)
+    figure, axis = _make_figure(10.5, 4.8)
     interest = np.array(periods.interest)  # (P, K)
     dates = np.array(periods.start, dtype="datetime64[M]").astype("datetime64[D]")
-    _areas(axis, dates, interest, states.titles, interest.max(0) - interest.min(0) + interest.mean(0))
+    _draw_areas(axis, dates, interest, states.titles, interest.max(0) - interest.min(0) + interest.mean(0))
     axis.set_title("What people were interested in", loc="left")
-    axis.set_ylabel(f"share of the events of {_period(periods.months)}")
+    axis.set_ylabel(f"share of the events of {_format_period(periods.months)}")
     return figure
 
 
-def user_interest(user: UserDrift) -> Figure:
+def plot_user_interest(user: UserDriftProfile) -> Figure:
     """One user's interest as stacked areas, with a mark for each event."""
-    figure, axis = _figure(10.5, 4.8)
+    figure, axis = _make_figure(10.5, 4.8)
     if user.interest is None:
         raise ValueError("no chain, no interest by state")
     course = np.array(user.interest.course)  # (G, K)
     dates = np.array(user.interest.moments).astype("datetime64[s]")
-    _areas(axis, dates, course, user.interest.titles, course.mean(0) + course[-1])
+    _draw_areas(axis, dates, course, user.interest.titles, course.mean(0) + course[-1])
     events = np.array(user.event_times).astype("datetime64[s]")
     events = events[events >= dates[0] - np.timedelta64(1, "s")]
     axis.plot(events, np.full(len(events), 1.02), "|", color="black", markersize=6, clip_on=False)
@@ -77,17 +77,17 @@ def user_interest(user: UserDrift) -> Figure:
     return figure
 
 
-def moves(states: States) -> Figure:
+def plot_transition_matrix(states: InterestStates) -> Figure:
     """The chain's moves as a heat map of lifts, from each state (row) to each other."""
     from matplotlib.colors import LogNorm
 
     n_states = len(states.titles)
-    figure, axis = _figure(5.2 + 0.18 * n_states, 1.2 + 0.17 * n_states)
+    figure, axis = _make_figure(5.2 + 0.18 * n_states, 1.2 + 0.17 * n_states)
     table = np.array(states.lift)
     shown = np.ma.masked_where(np.eye(n_states, dtype=bool), table.clip(1 / _MOST_LIFT, _MOST_LIFT))
     image = axis.imshow(shown, cmap="PuOr_r", norm=LogNorm(1 / _MOST_LIFT, _MOST_LIFT), aspect="equal")
     axis.set_facecolor("0.75")
-    names = [f"{short_name(title[:1])}  {row + 1}" for row, title in enumerate(states.titles)]
+    names = [f"{wrap_title(title[:1])}  {row + 1}" for row, title in enumerate(states.titles)]
     axis.set_yticks(range(n_states), names, fontsize=8)
     axis.set_xticks(range(n_states), [str(row + 1) for row in range(n_states)], fontsize=6.5)
     axis.set_xlabel("to")
@@ -100,9 +100,9 @@ def moves(states: States) -> Figure:
     return figure
 
 
-def change(periods: Periods) -> Figure:
+def plot_interest_change(periods: InterestByPeriod) -> Figure:
     """How far each period's interests lie from those of the one before, beside what chance alone gives."""
-    figure, axis = _figure(9.0, 4.0)
+    figure, axis = _make_figure(9.0, 4.0)
     places = np.arange(len(periods.divergence))
     axis.bar(places, periods.divergence, width=0.8, color=_BLUE, label="the log")
     low, high = np.array(periods.by_chance), np.array(periods.by_chance_high)
@@ -113,55 +113,55 @@ def change(periods: Periods) -> Figure:
     step = max(1, -(-len(places) // 12))
     axis.set_xticks(places[::step], periods.start[1::step], rotation=30, ha="right")
     axis.set_ylabel("Jensen-Shannon divergence, bits")
-    axis.set_title(f"How far interests lie from those of {_period(periods.months)} before", loc="left")
+    axis.set_title(f"How far interests lie from those of {_format_period(periods.months)} before", loc="left")
     axis.margins(x=0.01)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
-def interest_decay(decay: Decay) -> Figure:
+def plot_interest_decay(decay: InterestDecay) -> Figure:
     """How long a user's events speak for the same states, beyond what other people's of the time do."""
-    figure, axis = _figure(7.0, 4.2)
+    figure, axis = _make_figure(7.0, 4.2)
     axis.plot(decay.lag_days, decay.excess, "o-", color=_BLUE)
     axis.axhline(0, color="0.4", linewidth=0.8)
     if decay.half_life_days is not None:
         half = decay.excess[0] / 2
         axis.plot([0, decay.half_life_days, decay.half_life_days], [half, half, 0], ":", color=_ORANGE)
-        axis.annotate(f"halved after {spoken(decay.half_life_days)}", (decay.half_life_days, half),
+        axis.annotate(f"halved after {format_duration(decay.half_life_days)}", (decay.half_life_days, half),
                       xytext=(8, 8), textcoords="offset points", color=_ORANGE)  # fmt: skip
-    _days_axis(axis, [day for day in (0, 1, 7, 30, 90, 365, 1460, 3650) if day <= max(decay.lag_days) * 1.1])
+    _format_days_axis(axis, [day for day in (0, 1, 7, 30, 90, 365, 1460, 3650) if day <= max(decay.lag_days) * 1.1])
     axis.set_xlabel("days between two events of a user")
     axis.set_ylabel("similarity beyond other people's")
     axis.set_title("How long interest lasts", loc="left")
     return figure
 
 
-def shares_by_gap(shares: Shares) -> Figure:
+def plot_mixture_shares(shares: MixtureShares) -> Figure:
     """What the mixture leaves to its parts, by days since the user's last event."""
-    figure, axis = _figure(7.6, 4.4)
+    figure, axis = _make_figure(7.6, 4.4)
     for (part, name), colour, style in zip(_PARTS.items(), (_BLUE, _ORANGE, _GREEN), ("-", "--", "-."), strict=True):
         values = getattr(shares, part)
         if max(values) > 0:
             axis.plot(shares.gap_days, values, style, color=colour, linewidth=2, label=name)
-    _days_axis(axis, [0, 1, 7, 30, 90, 365])
+    _format_days_axis(axis, [0, 1, 7, 30, 90, 365])
     axis.set_ylim(0, 1)
     axis.set_xlabel("days since the user's last event")
     axis.set_ylabel("share of the mixture")
     axis.set_title(
-        f"What is left to each part after {shares.n_events} events over {spoken(shares.span_days)}", loc="left"
+        f"What is left to each part after {shares.n_events} events over {format_duration(shares.span_days)}", loc="left"
     )
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
-def _areas(axis: Axes, dates: Any, interest: Numbers, titles: Sequence[Sequence[str]], weight: Numbers) -> None:
+def _draw_areas(axis: Axes, dates: Any, interest: Numbers, titles: Sequence[Sequence[str]], weight: Numbers) -> None:
     """interest: (P, K). The states of the greatest weight (K,) get an area and a name each, in their order."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     named = sorted(np.argsort(-weight, kind="stable")[:_PLOTTED_STATES].tolist())
     rest = interest.sum(1) - interest[:, named].sum(1)
     heights = [*interest[:, named].T, rest] if interest.shape[1] > len(named) else [*interest[:, named].T]
-    labels = [short_name(titles[state]) for state in named]
+    labels = [wrap_title(titles[state]) for state in named]
     labels += [f"{interest.shape[1] - len(named)} other states"][: len(heights) - len(named)]
     colours = [*_MUTED[: len(named)], _OTHERS][: len(heights)]
     areas = axis.stackplot(dates, heights, colors=colours, edgecolor="white", linewidth=0.3)
@@ -174,23 +174,23 @@ def _areas(axis: Axes, dates: Any, interest: Numbers, titles: Sequence[Sequence[
     axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
-def short_name(titles: Sequence[str], width: int = 42) -> str:
+def wrap_title(titles: Sequence[str], width: int = 42) -> str:
     """Two titles on a line each, cut to `width` characters."""
-    return "\n".join(cut(title, width) for title in titles[:2])
+    return "\n".join(truncate(title, width) for title in titles[:2])
 
 
-def _period(months: int) -> str:
+def _format_period(months: int) -> str:
     return {1: "the month", 3: "the quarter", 12: "the year"}[months]
 
 
-def _days_axis(axis: Axes, days: Sequence[float]) -> None:
+def _format_days_axis(axis: Axes, days: Sequence[float]) -> None:
     """Days from 0 on, further apart the fewer they are: log(1 + days)."""
     axis.set_xscale("function", functions=(np.log1p, np.expm1))
     axis.set_xticks(days, [f"{day:g}" for day in days])
     axis.set_xlim(left=0)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def _make_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from llmrec.inference.explanations.explanation import Explanation, Term
+from llmrec.inference.explanations.explanation import Explanation, ExplanationTerm
 
 SHOWN_EVENTS, SHOWN_WORDS = 5, 8
-TERMS: dict[Term, str] = {
+TERMS: dict[ExplanationTerm, str] = {
     "anyone": "what anybody would be offered",
     "base": "what the model makes of the history",
     "environment": "what is popular now",
@@ -14,14 +14,14 @@ TERMS: dict[Term, str] = {
 }
 
 
-def explanation_lines(told: Explanation) -> list[str]:
+def format_explanation(told: Explanation) -> list[str]:
     """An explanation for people: why, by term, by event and by word."""
-    shares = sorted(told.shares().items(), key=lambda share: -share[1])
+    shares = sorted(told.term_shares().items(), key=lambda share: -share[1])
     lines = [f"{told.label}, score {told.score:.3f}", told.sentence, ""]
     lines += [f"{share:6.1%}  {TERMS[term]}" for term, share in shares]
     if told.events:
         lines += ["", "by what was done:"]
-    for place in told.strongest()[:SHOWN_EVENTS]:
+    for place in told.rank_events()[:SHOWN_EVENTS]:
         event = told.events[place]
         lines.append(f"{event.share:6.1%}  {event.label}  [{event.item}]")
     if told.tokens:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmrec.evaluation.deletion_test import Deletion
+from llmrec.evaluation.deletion_test import DeletionResult
 
 
-def faithfulness_section(tests: Sequence[Deletion]) -> str:
+def render_faithfulness(tests: Sequence[DeletionResult]) -> str:
     """Markdown of a report."""
     told = (
         "How far the score of an item falls that would be recommended first, to users who come back in the test "
         "window, without the events that its explanation puts first, without random ones, and without the newest; 95% "
         "intervals from a bootstrap of users."
     )
-    return "\n\n".join(["## What explanations name", told, "\n".join(deletion_lines(tests))])
+    return "\n\n".join(["## What explanations name", told, "\n".join(format_deletion_table(tests))])
 
 
-def deletion_lines(tests: Sequence[Deletion]) -> list[str]:
+def format_deletion_table(tests: Sequence[DeletionResult]) -> list[str]:
     """A table in Markdown."""
     lines = ["| events deleted | histories | named | random | newest | named - random | named - newest |",
              "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmrec.drift.profile import Portrait
-from llmrec.evaluation.results import Report, Row
-from llmrec.reports.drift_figures import draw_portrait
-from llmrec.reports.report_text import ranked_models
+from llmrec.drift.profile import DriftProfile
+from llmrec.evaluation.results import MetricRow, Report
+from llmrec.reports.drift_figures import plot_drift_profile
+from llmrec.reports.report_text import sort_models
 from llmrec.utils.run_logging import phase
 
 if TYPE_CHECKING:
@@ -27,47 +27,47 @@ _MODELS_BY_SLICE = 5  # more would not be told apart
 
 @phase("figures")
 def write_figures(report: Report, folder: Path, training: Sequence[Mapping[str, Any]] = ()) -> list[Path]:
-    """Writes ndcg_by_model.png, ndcg_by_slice.png, training.png of a training record and, of a run with a
-    drift head, the figures of `draw_portrait`; returns their paths.
+    """Writes plot_ndcg_by_model.png, plot_ndcg_by_slice.png, training.png of a training record and, of a run with a
+    drift head, the figures of `plot_drift_profile`; returns their paths.
 
     training: one mapping for each epoch, with `model`, `seed`, `epoch`, `loss` and `valid_ndcg`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    figures = {"ndcg_by_model.png": ndcg_by_model(report), "ndcg_by_slice.png": ndcg_by_slice(report)}
+    figures = {"ndcg_by_model.png": plot_ndcg_by_model(report), "ndcg_by_slice.png": plot_ndcg_by_slice(report)}
     if training:
-        figures["training.png"] = training_curves(training)
+        figures["training.png"] = plot_training_curves(training)
     if "drift" in report.run:
-        figures |= draw_portrait(Portrait.read(report.run["drift"]))
+        figures |= plot_drift_profile(DriftProfile.from_record(report.run["drift"]))
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=150)
     return [folder / name for name in figures]
 
 
-def ndcg_by_model(report: Report) -> Figure:
+def plot_ndcg_by_model(report: Report) -> Figure:
     """A dot and its interval for each model, one panel for each split, best on top."""
-    most = max(len(ranked_models(report, split)) for split in report.splits)
-    figure, axes = _panels(len(report.splits), height=1.2 + 0.36 * most)
+    most = max(len(sort_models(report, split)) for split in report.splits)
+    figure, axes = _make_panels(len(report.splits), height=1.2 + 0.36 * most)
     for axis, split in zip(axes, report.splits, strict=True):
-        models = ranked_models(report, split)[::-1]
-        rows = _primary_rows(report, split)
+        models = sort_models(report, split)[::-1]
+        rows = _select_primary_rows(report, split)
         for place, model in enumerate(models):
             main = model == report.run["main"]
-            _dot(axis, rows[model, "overall"], place, _MAIN if main else _OTHER, "o" if main else "s")
+            _draw_dot(axis, rows[model, "overall"], place, _MAIN if main else _OTHER, "o" if main else "s")
         axis.set_yticks(range(len(models)), models)
         axis.set_ylim(-0.6, len(models) - 0.4)
         axis.set_title(f"{split} ({rows[models[0], 'overall'].n:,} queries)")
-        axis.set_xlabel(f"{_label(report.run['primary'])}, 95% interval")
+        axis.set_xlabel(f"{_format_label(report.run['primary'])}, 95% interval")
         axis.set_xlim(left=0)
     return figure
 
 
-def ndcg_by_slice(report: Report) -> Figure:
+def plot_ndcg_by_slice(report: Report) -> Figure:
     """The main model beside the best of the others in every slice, one panel for each split."""
-    rows_of = {split: _primary_rows(report, split) for split in report.splits}
+    rows_of = {split: _select_primary_rows(report, split) for split in report.splits}
     most = max(len({name for _, name in rows}) for rows in rows_of.values())
-    figure, axes = _panels(len(report.splits), height=2.0 + 0.62 * most)
+    figure, axes = _make_panels(len(report.splits), height=2.0 + 0.62 * most)
     main = report.run["main"]
-    others = _best_others(report)
+    others = _select_rivals(report)
     looks = {main: (_MAIN, "o")} | dict(zip(others, zip(_COLOURS, _MARKERS, strict=True), strict=False))
     for axis, split in zip(axes, report.splits, strict=True):
         rows = rows_of[split]
@@ -76,23 +76,23 @@ def ndcg_by_slice(report: Report) -> Figure:
         offsets = np.linspace(0.3, -0.3, len(shown)) if len(shown) > 1 else np.zeros(1)
         for model, offset in zip(shown, offsets, strict=True):
             for place, name in enumerate(slices):
-                _dot(axis, rows[model, name], place + offset, *looks[model], size=5)
+                _draw_dot(axis, rows[model, name], place + offset, *looks[model], size=5)
         for place in range(1, len(slices)):
             axis.axhline(place - 0.5, color="0.88", linewidth=0.8)
         axis.set_yticks(range(len(slices)), [f"{name}\n{rows[main, name].n:,} queries" for name in slices])
         axis.set_ylim(-0.5, len(slices) - 0.5)
         axis.set_title(split)
-        axis.set_xlabel(f"{_label(report.run['primary'])}, 95% interval")
+        axis.set_xlabel(f"{_format_label(report.run['primary'])}, 95% interval")
         axis.set_xlim(left=0)
-    _legend(figure, looks)
+    _draw_legend(figure, looks)
     return figure
 
 
-def training_curves(training: Sequence[Mapping[str, Any]]) -> Figure:
+def plot_training_curves(training: Sequence[Mapping[str, Any]]) -> Figure:
     """Loss and validation NDCG by epoch; a line for each model and seed, a colour for each model."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _panels(2, height=4.0)
+    figure, axes = _make_panels(2, height=4.0)
     models = list(dict.fromkeys(record["model"] for record in training))
     # Seven colours and six markers: a pair comes again only after 42 models.
     looks = dict(zip(models, zip(cycle((_MAIN, *_COLOURS)), cycle(_MARKERS), strict=False), strict=False))
@@ -105,32 +105,32 @@ def training_curves(training: Sequence[Mapping[str, Any]]) -> Figure:
         axis.set_xlabel("epoch")
         axis.set_ylabel(label)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure, looks)
+    _draw_legend(figure, looks)
     return figure
 
 
-def _best_others(report: Report) -> list[str]:
+def _select_rivals(report: Report) -> list[str]:
     """The strongest models beside the main one, by their best place in any split."""
     places: dict[str, int] = {}
     for split in report.splits:
-        others = (model for model in ranked_models(report, split) if model != report.run["main"])
+        others = (model for model in sort_models(report, split) if model != report.run["main"])
         for place, model in enumerate(others):
             places[model] = min(place, places.get(model, place))
     return sorted(places, key=lambda model: places[model])[:_MODELS_BY_SLICE]
 
 
-def _primary_rows(report: Report, split: str) -> dict[tuple[str, str], Row]:
+def _select_primary_rows(report: Report, split: str) -> dict[tuple[str, str], MetricRow]:
     rows = (row for row in report.rows if row.split == split and row.metric == report.run["primary"])
     return {(row.model, row.slice): row for row in rows}
 
 
-def _dot(axis: Axes, row: Row, height: float, colour: str, marker: str, size: float = 7) -> None:
+def _draw_dot(axis: Axes, row: MetricRow, height: float, colour: str, marker: str, size: float = 7) -> None:
     if row.low is not None and row.high is not None:
         axis.plot([row.low, row.high], [height, height], color=colour, linewidth=1.6, zorder=2, clip_on=False)
     axis.plot([row.value], [height], marker, color=colour, markersize=size, zorder=3, clip_on=False)
 
 
-def _panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
+def _make_panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
     """A figure without a display, with n panels beside each other."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -145,7 +145,7 @@ def _panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def _legend(figure: Figure, looks: Mapping[str, tuple[str, str]]) -> None:
+def _draw_legend(figure: Figure, looks: Mapping[str, tuple[str, str]]) -> None:
     from matplotlib.lines import Line2D
 
     handles: Iterable[Line2D] = [
@@ -155,5 +155,5 @@ def _legend(figure: Figure, looks: Mapping[str, tuple[str, str]]) -> None:
     figure.legend(handles=list(handles), loc="outside lower center", ncols=min(len(looks), 3), frameon=False)
 
 
-def _label(metric: str) -> str:
+def _format_label(metric: str) -> str:
     return metric.replace("ndcg", "NDCG")

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from llmrec.planning.cost import CALL_SECONDS
 from llmrec.planning.plan import Plan
-from llmrec.planning.plan_vs_actual import Compared
+from llmrec.planning.plan_vs_actual import PhaseComparison
 from llmrec.planning.predict import Name
-from llmrec.utils.text import aligned
+from llmrec.utils.text import format_table
 
 SHOWN: tuple[Name, ...] = ("load", "read", "fit", "adapt", "rank", "teacher", "beside")
 
 
-def plan_lines(plan: Plan) -> list[str]:
+def format_plan(plan: Plan) -> list[str]:
     machine = plan.machine
     head = ["strategy", "trains", *SHOWN, "hours", "GiB", "fits"]
     body = []
@@ -21,13 +21,13 @@ def plan_lines(plan: Plan) -> list[str]:
         if option.refused:
             body.append([option.way, *["-"] * (len(head) - 2), "no"])
             continue
-        asked, seconds = option.option(machine), option.seconds(machine, cpu=not machine.gpus)
-        lacking = machine.limits.lacking(asked)
+        asked, seconds = option.to_option(machine), option.phase_seconds(machine, cpu=not machine.gpus)
+        lacking = machine.limits.missing_resources(asked)
         body.append(
             [
                 option.way,
                 f"{option.trains:,}",
-                *(_minutes(seconds.get(name)) for name in SHOWN),
+                *(_format_minutes(seconds.get(name)) for name in SHOWN),
                 f"{asked.hours:.2f}",
                 f"{asked.gib:.2f}",
                 f"no {' and '.join(lacking)}" if lacking else "yes",
@@ -39,17 +39,17 @@ def plan_lines(plan: Plan) -> list[str]:
     return [
         plan.source,
         "",
-        *_told_of(plan),
+        *_format_plan_header(plan),
         "",
-        *aligned([head, *body]),
+        *format_table([head, *body]),
         *refused,
         "",
         *advice,
-        *_listed(choice.reasons),
+        *_format_list(choice.reasons),
     ]
 
 
-def _told_of(plan: Plan) -> list[str]:
+def _format_plan_header(plan: Plan) -> list[str]:
     machine = plan.machine
     lines = [
         f"steps measured on {plan.here}; CPU minutes of each phase if no patience ends it,",
@@ -69,7 +69,7 @@ def _told_of(plan: Plan) -> list[str]:
     ]
 
 
-def compared_lines(compared: Sequence[Compared]) -> list[str]:
+def format_plan_comparison(compared: Sequence[PhaseComparison]) -> list[str]:
     head = ["", "unit", "predicted", "happened", "ratio"]
     body = [
         [
@@ -81,12 +81,12 @@ def compared_lines(compared: Sequence[Compared]) -> list[str]:
         ]
         for line in compared
     ]
-    return aligned([head, *body])
+    return format_table([head, *body])
 
 
-def _minutes(seconds: float | None) -> str:
+def _format_minutes(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds / 60:.1f}"
 
 
-def _listed(reasons: Sequence[str]) -> list[str]:
+def _format_list(reasons: Sequence[str]) -> list[str]:
     return [f"  - {reason}" for reason in reasons]

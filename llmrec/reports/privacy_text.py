@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmrec.evaluation.membership import FALSE_ALARMS, Attack
+from llmrec.evaluation.membership import FALSE_ALARMS, MembershipAttack
 
 OUTSIDE = (
     "every number of an evaluation, of an attack or of a training curve: they are exact",
@@ -20,20 +20,20 @@ OUTSIDE = (
 )
 
 
-def privacy_text(run: Mapping[str, Any]) -> str:
+def render_privacy_section(run: Mapping[str, Any]) -> str:
     """Of a report's run, if it has `privacy` or `membership`; else nothing."""
     blocks = []
     if "privacy" in run:
-        blocks += [_guarantee(run["privacy"]), "Outside of it:", "\n".join(f"* {what};" for what in OUTSIDE)]
+        blocks += [_describe_guarantee(run["privacy"]), "Outside of it:", "\n".join(f"* {what};" for what in OUTSIDE)]
     elif "membership" in run:
         blocks.append("Trained without differential privacy: nothing is guaranteed.")
     if "membership" in run:
-        lines = attack_lines([Attack.read(record) for record in run["membership"]])
+        lines = format_attacks([MembershipAttack.from_record(record) for record in run["membership"]])
         blocks += ["Measured, as a floor for what can be found out:", "\n".join(f"* {line}" for line in lines)]
     return "\n\n".join(blocks)
 
 
-def _guarantee(spent: Mapping[str, Any]) -> str:
+def _describe_guarantee(spent: Mapping[str, Any]) -> str:
     how = (
         f"{spent['n_weights']:,} weights were trained by DP-SGD over users: {spent['steps']:,} steps, in which each of "
         f"{spent['n_users']:,} users takes part by a chance of {spent['sample_rate']:.4g}, with a gradient of norm "
@@ -55,7 +55,7 @@ def _guarantee(spent: Mapping[str, Any]) -> str:
     )
 
 
-def attack_lines(attacks: Sequence[Attack]) -> list[str]:
+def format_attacks(attacks: Sequence[MembershipAttack]) -> list[str]:
     """For people, a line for each."""
     return [
         f"By {attack.name}, {attack.n_members:,} users of the training are told from {attack.n_others:,} others with "

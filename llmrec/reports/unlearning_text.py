@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from llmrec.unlearning.removal import Forgotten
+from llmrec.unlearning.removal import ForgetResult
 
 
-def format_forget_result(result: Forgotten) -> list[str]:
+def format_forget_result(result: ForgetResult) -> list[str]:
     """Format what was removed, what stays and what a search found, a line for each."""
     log = result.log
     lines = [
@@ -24,7 +24,7 @@ def format_forget_result(result: Forgotten) -> list[str]:
     return [*lines, *_format_remaining(result), *_format_matches(result)]
 
 
-def _format_remaining(result: Forgotten) -> list[str]:
+def _format_remaining(result: ForgetResult) -> list[str]:
     log, lines = result.log, list[str]()
     if log.n_trained or log.n_chosen_by:
         lines += [
@@ -40,7 +40,7 @@ def _format_remaining(result: Forgotten) -> list[str]:
     ]
 
 
-def _format_matches(result: Forgotten) -> list[str]:
+def _format_matches(result: ForgetResult) -> list[str]:
     if result.n_searched is None:
         return ["not searched for byte by byte: ids this short are found in any file by chance"]
     lines = [f"TRACE: {place} holds an id {count:,} time(s)" for place, count in result.traces.items()]

@@ -13,20 +13,20 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from llmrec.utils.versions import package_versions
+from llmrec.utils.versions import get_package_versions
 
 
-def provenance(accelerator: Accelerator) -> dict[str, Any]:
+def collect_provenance(accelerator: Accelerator) -> dict[str, Any]:
     """Command, commit, machine and versions: what a figure needs beside it."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {_memory()}, {gpu}",
+        "machine": f"{_get_processor()}, {os.cpu_count()} cores, {_get_memory()}, {gpu}",
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "precision": accelerator.mixed_precision,
-        "versions": package_versions(),
+        "versions": get_package_versions(),
     }
 
 
@@ -50,7 +50,7 @@ def _commit() -> str:
     return commit + ("+" if changed else "")
 
 
-def _processor() -> str:
+def _get_processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -59,7 +59,7 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _memory() -> str:
+def _get_memory() -> str:
     try:
         return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
     except (AttributeError, OSError, ValueError):  # not a POSIX system

@@ -23,7 +23,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from llmrec.utils import run_logging
-from llmrec.utils.atomic_files import replace_text
+from llmrec.utils.atomic_files import write_text_atomic
 
 RECORD, LOG, CONFIG = "run.json", "log.jsonl", "config.yaml"
 MATTERS = tuple(
@@ -38,7 +38,10 @@ class RunRecord(logging.Handler):
 
     def __init__(self, folder: Path, settings: str, facts: dict[str, Any]) -> None:
         super().__init__()
-        self.path, self.content = folder / RECORD, facts | {"started": _now(), "ended": None, "status": "running"}
+        self.path, self.content = (
+            folder / RECORD,
+            facts | {"started": _format_now(), "ended": None, "status": "running"},
+        )
         self.content["seconds"] = {}
         self.settings: str | None = settings  # until they are written
         self.told, self.waits = False, self.path.exists()
@@ -56,7 +59,7 @@ class RunRecord(logging.Handler):
             old = self.content.get(name)
             self.content[name] = old | value if isinstance(old, dict) and isinstance(value, dict) else value
         if self.content["status"] != "running":
-            self.content["ended"] = _now()
+            self.content["ended"] = _format_now()
             self.waits = self.waits and self.content["status"] != "finished"
         self._write()
 
@@ -65,10 +68,10 @@ class RunRecord(logging.Handler):
         if self.waits:
             return
         if self.settings is not None:
-            replace_text(self.path.with_name(CONFIG), self.settings)
+            write_text_atomic(self.path.with_name(CONFIG), self.settings)
             self.settings = None
         try:
-            replace_text(self.path, json.dumps(self.content, indent=1, default=str) + "\n")
+            write_text_atomic(self.path, json.dumps(self.content, indent=1, default=str) + "\n")
         except OSError as error:
             if not self.told:
                 print(f"{self.path}: {error}", file=sys.stderr)
@@ -76,22 +79,26 @@ class RunRecord(logging.Handler):
 
 
 def open_record(config: Any, accelerator: Accelerator, facts: dict[str, Any]) -> None:
-    """From now on everything is logged to the folder `config.output`, of this run alone. facts: of `provenance`."""
+    """From now on everything is logged to the folder `config.output`, of this run alone. facts: of
+    `collect_provenance`.
+    """
     close_record()
     folder, rank = config.output, accelerator.process_index
     folder.mkdir(parents=True, exist_ok=True)
-    run_logging.to_file(folder / (LOG if rank == 0 else f"log.{rank}.jsonl"), rank)
+    run_logging.add_json_file(folder / (LOG if rank == 0 else f"log.{rank}.jsonl"), rank)
     if rank == 0:
         seeds = {name: value for name, value in vars(config).items() if "seed" in name}
-        run_logging.attach(RunRecord(folder, as_yaml(config), facts | {"environment": environment(), "seeds": seeds}))
+        run_logging.add_handler(
+            RunRecord(folder, to_yaml(config), facts | {"environment": collect_environment(), "seeds": seeds})
+        )
 
 
 def close_record() -> None:
-    run_logging.detach(RunRecord)
-    run_logging.detach(run_logging.LogFile)
+    run_logging.remove_handlers(RunRecord)
+    run_logging.remove_handlers(run_logging.JsonFileHandler)
 
 
-def environment() -> dict[str, str]:
+def collect_environment() -> dict[str, str]:
     """Variables that change what a run does or how fast, without those that may be secret."""
     return {
         name: value
@@ -100,7 +107,7 @@ def environment() -> dict[str, str]:
     }
 
 
-def as_yaml(config: Any) -> str:
+def to_yaml(config: Any) -> str:
     """The settings of a dataclass, as its recipe reads them."""
     import yaml
 
@@ -109,5 +116,5 @@ def as_yaml(config: Any) -> str:
     return text
 
 
-def _now() -> str:
+def _format_now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

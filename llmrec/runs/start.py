@@ -16,20 +16,20 @@ from llmrec.config.jobs.pretrain import PretrainConfig
 from llmrec.config.jobs.rerank import RerankConfig
 from llmrec.engines.accelerator import PATIENT
 from llmrec.errors import ConfigError
-from llmrec.runs.provenance import provenance
+from llmrec.runs.provenance import collect_provenance
 from llmrec.runs.run_record import open_record
-from llmrec.training.distributed.collectives import shards_wanted
+from llmrec.training.distributed.collectives import is_fsdp_requested
 
 logger = logging.getLogger(__name__)
 
 
-def start(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Accelerator:
+def start_run(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Accelerator:
     """The accelerator of this process, its trackers, log and record open and everything seeded.
 
     Raises:
         ConfigError: `accelerate launch` was asked for what this run cannot do.
     """
-    sharded = _shards_asked(config)
+    sharded = _get_sharding_plugin(config)
     with patch_environment(ACCELERATE_USE_FSDP="false"):  # shards are llmrec's own, see training/sharded_trainer.py
         accelerator = Accelerator(
             mixed_precision=config.mixed_precision,
@@ -38,16 +38,16 @@ def start(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Accelerator
             # The text table is a buffer that each process renews by itself; sending it with each step would be slow.
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False), PATIENT],
         )
-    open_record(config, accelerator, provenance(accelerator))
+    open_record(config, accelerator, collect_provenance(accelerator))
     if sharded is not None:
         logger.info(sharded if accelerator.num_processes > 1 else "FSDP: one process has nobody to share with")
     set_seed(config.seeds[0] if isinstance(config, FinetuneConfig) else config.seed)
     if config.trackers:
-        accelerator.init_trackers("llmrec", config=_flat(dataclasses.asdict(config)))
+        accelerator.init_trackers("llmrec", config=_flatten(dataclasses.asdict(config)))
     return accelerator
 
 
-def _shards_asked(config: FinetuneConfig | PretrainConfig | RerankConfig) -> str | None:
+def _get_sharding_plugin(config: FinetuneConfig | PretrainConfig | RerankConfig) -> str | None:
     """What is told of FSDP, where it is asked for; None where it is not."""
     for other in ("DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{other}", "false").lower() == "true":
@@ -55,7 +55,7 @@ def _shards_asked(config: FinetuneConfig | PretrainConfig | RerankConfig) -> str
                 f"distributed_type {other}: between steps the model is read, ranked and saved outside of the engine "
                 "that this would hold it in; launch with recipes/accelerate/fsdp.yaml, which shards as much, or ddp"
             )
-    if not shards_wanted():
+    if not is_fsdp_requested():
         return None
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # or transformers would give weights to one process alone
     if isinstance(config, PretrainConfig):
@@ -67,20 +67,20 @@ def _shards_asked(config: FinetuneConfig | PretrainConfig | RerankConfig) -> str
     return "FSDP: the backbone is sharded while it trains; the fit before it, on stored vectors, is data parallel (DDP)"
 
 
-def join(config: EvaluateConfig | None = None) -> Accelerator:
+def join_run(config: EvaluateConfig | None = None) -> Accelerator:
     """The accelerator of a process that shares work without training anything. config: of a run that has a folder."""
     accelerator = Accelerator(kwargs_handlers=[PATIENT])
     if config is not None:
-        open_record(config, accelerator, provenance(accelerator))
+        open_record(config, accelerator, collect_provenance(accelerator))
     return accelerator
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as `a.b: value`, which trackers can show."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= _flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value if isinstance(value, (int, float, str, bool)) else str(value)
     return flat

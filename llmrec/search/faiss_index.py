@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmrec.errors import ConfigError
-from llmrec.search.index import allows, check_new, none_found
-from llmrec.search.topk import Found
+from llmrec.search.index import allowed_mask, empty_result, validate_new_rows
+from llmrec.search.topk import TopK
 from llmrec.utils.arrays import Mask, Rows
 
 Kind = Literal["ivf", "sq8", "hnsw"]
@@ -45,7 +45,7 @@ class FaissIndex:
     def __init__(self, dim: int, kind: Kind = "ivf", n_probes: int = 16, n_candidates: int = 64) -> None:
         if kind not in get_args(Kind):
             raise ConfigError(f"kind={kind!r}: {', '.join(get_args(Kind))}")
-        self.faiss, self.dim, self.kind = _faiss(), dim, kind
+        self.faiss, self.dim, self.kind = _import_faiss(), dim, kind
         self.n_probes, self.n_candidates = n_probes, n_candidates
         self.rows: Rows = np.zeros(0, dtype=np.int64)  # (P,) of each place; GONE where the item was removed
         self.index: Any = None
@@ -54,12 +54,12 @@ class FaissIndex:
         return int((self.rows != GONE).sum())
 
     def add(self, rows: Rows, vectors: Tensor) -> None:
-        check_new(rows, vectors, self.rows, self.dim)
+        validate_new_rows(rows, vectors, self.rows, self.dim)
         if not len(rows):
             return
         values = np.ascontiguousarray(vectors.float().cpu().numpy())
-        if self.kind == "sq8" and self.index is not None and self._beyond(values):
-            values, self.index = np.concatenate([self._vectors(np.arange(len(self.rows))), values]), None
+        if self.kind == "sq8" and self.index is not None and self._is_out_of_range(values):
+            values, self.index = np.concatenate([self._get_vectors(np.arange(len(self.rows))), values]), None
         self._append(values)
         self.rows = np.concatenate([self.rows, rows])
 
@@ -67,18 +67,18 @@ class FaissIndex:
         self.rows[np.isin(self.rows, rows)] = GONE
         there = np.flatnonzero(self.rows != GONE)
         if 2 * len(there) <= len(self.rows):
-            values, self.index = self._vectors(there), None
+            values, self.index = self._get_vectors(there), None
             self.rows = self.rows[there]
             if len(there):
                 self._append(values)
 
-    def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> Found:
+    def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> TopK:
         wanted = self.rows != GONE
         if allowed is not None:
-            wanted &= allows(allowed, self.rows)
+            wanted &= allowed_mask(allowed, self.rows)
         n_wanted = int(wanted.sum())
         if not n_wanted:
-            return none_found(queries, k)
+            return empty_result(queries, k)
         asked, every = np.ascontiguousarray(queries.float().cpu().numpy()), n_wanted == len(wanted)
         selector = None if every else self.faiss.IDSelectorBitmap(np.packbits(wanted, bitorder="little"))
         if n_wanted < FEW * len(wanted):
@@ -89,7 +89,7 @@ class FaissIndex:
             if len(short):
                 score[short], place[short] = self._scan(asked[short], k, selector)
         item = torch.from_numpy(np.where(place >= 0, self.rows[place], -1))
-        return Found(torch.from_numpy(score).masked_fill(item < 0, -torch.inf), item)
+        return TopK(torch.from_numpy(score).masked_fill(item < 0, -torch.inf), item)
 
     def _append(self, values: NDArray[np.float32]) -> None:
         if self.index is None:
@@ -115,12 +115,12 @@ class FaissIndex:
         flat = self.index.storage if self.kind == "hnsw" else self.index
         return flat.search(queries, k, params=self.faiss.SearchParameters(sel=selector))
 
-    def _beyond(self, values: NDArray[np.float32]) -> bool:
+    def _is_out_of_range(self, values: NDArray[np.float32]) -> bool:
         """Whether values lie where no byte reaches; they would be cut off."""
         least, width = self.faiss.vector_to_array(self.index.sq.trained).reshape(2, self.dim)
         return bool(((values < least) | (values > least + width)).any())
 
-    def _vectors(self, places: Rows) -> NDArray[np.float32]:
+    def _get_vectors(self, places: Rows) -> NDArray[np.float32]:
         """As they are kept."""
         if self.index is None:
             return np.zeros((0, self.dim), dtype=np.float32)
@@ -130,27 +130,27 @@ class FaissIndex:
         return values
 
 
-def _ivf(faiss: Any, dim: int, n_items: int) -> Any:
+def _make_ivf(faiss: Any, dim: int, n_items: int) -> Any:
     n_lists = max(math.ceil(n_items / LIST_SIZE), 1)
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, n_lists, faiss.METRIC_INNER_PRODUCT)
     index.cp.min_points_per_centroid = 1  # else it warns
     return index
 
 
-def _sq8(faiss: Any, dim: int, n_items: int) -> Any:
+def _make_sq8(faiss: Any, dim: int, n_items: int) -> Any:
     index = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
     index.sq.rangestat_arg = MARGIN
     return index
 
 
-def _hnsw(faiss: Any, dim: int, n_items: int) -> Any:
+def _make_hnsw(faiss: Any, dim: int, n_items: int) -> Any:
     return faiss.IndexHNSWFlat(dim, N_LINKS, faiss.METRIC_INNER_PRODUCT)
 
 
-MAKERS = {"ivf": _ivf, "sq8": _sq8, "hnsw": _hnsw}
+MAKERS = {"ivf": _make_ivf, "sq8": _make_sq8, "hnsw": _make_hnsw}
 
 
-def _faiss() -> Any:
+def _import_faiss() -> Any:
     try:
         import faiss
     except ImportError as error:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from llmrec.errors import ConfigError
-from llmrec.search.index import check_new, none_found
-from llmrec.search.topk import Found
+from llmrec.search.index import empty_result, validate_new_rows
+from llmrec.search.topk import TopK
 from llmrec.utils.arrays import Mask, Rows
 
 ROW, VECTOR = "row", "vector"
@@ -40,7 +40,7 @@ class MilvusIndex:
         self, dim: int, place: str, collection: str = "llmrec_items", kind: str = "AUTOINDEX", anew: bool = False
     ) -> None:
         self.dim, self.collection = dim, collection
-        self.client = _client(place)
+        self.client = _open_client(place)
         if anew:
             self.client.drop_collection(collection)
         if not self.client.has_collection(collection):
@@ -58,24 +58,24 @@ class MilvusIndex:
         return int(answer[0]["count(*)"])
 
     def add(self, rows: Rows, vectors: Tensor) -> None:
-        check_new(rows, vectors, self._held(rows), self.dim)
+        validate_new_rows(rows, vectors, self._existing_rows(rows), self.dim)
         values = vectors.float().cpu().numpy()
-        for some in _parts(len(rows), AT_ONCE):
+        for some in _split_range(len(rows), AT_ONCE):
             entries = zip(rows[some].tolist(), values[some], strict=True)
             self.client.insert(self.collection, [{ROW: row, VECTOR: value} for row, value in entries])
         if len(rows) >= SETTLED:
             self.client.flush(self.collection)
 
     def remove(self, rows: Rows) -> None:
-        for some in _parts(len(rows), MOST):
+        for some in _split_range(len(rows), MOST):
             self.client.delete(self.collection, ids=rows[some].tolist())
 
-    def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> Found:
-        found, condition = none_found(queries, k), "" if allowed is None else _condition(allowed)
+    def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> TopK:
+        found, condition = empty_result(queries, k), "" if allowed is None else _build_filter(allowed)
         if condition is None:
             return found
         asked = queries.float().cpu().numpy()
-        for some in _parts(len(asked), AT_ONCE):
+        for some in _split_range(len(asked), AT_ONCE):
             answers = self.client.search(
                 self.collection,
                 list(asked[some]),
@@ -99,16 +99,16 @@ class MilvusIndex:
         index.add_index(VECTOR, index_type=kind, metric_type="IP")
         self.client.create_collection(self.collection, schema=schema, index_params=index, consistency_level="Strong")
 
-    def _held(self, rows: Rows) -> Rows:
+    def _existing_rows(self, rows: Rows) -> Rows:
         """Those of `rows` that are in the collection."""
-        held = [entry[ROW] for some in _parts(len(rows), MOST) for entry in self._look_up(rows[some])]
+        held = [entry[ROW] for some in _split_range(len(rows), MOST) for entry in self._look_up(rows[some])]
         return np.array(held, dtype=np.int64)
 
     def _look_up(self, rows: Rows) -> list[Any]:
         return list(self.client.get(self.collection, ids=rows.tolist(), output_fields=[ROW]))
 
 
-def _condition(allowed: Mask) -> str | None:
+def _build_filter(allowed: Mask) -> str | None:
     """What Milvus is asked to keep to; None where nothing is allowed."""
     rows = np.flatnonzero(allowed)
     if not len(rows):
@@ -120,11 +120,11 @@ def _condition(allowed: Mask) -> str | None:
     return f"{within} and {ROW} not in {others.tolist()}" if len(others) else within
 
 
-def _parts(size: int, most: int) -> Iterator[slice]:
+def _split_range(size: int, most: int) -> Iterator[slice]:
     yield from (slice(start, min(start + most, size)) for start in range(0, size, most))
 
 
-def _client(place: str) -> Any:
+def _open_client(place: str) -> Any:
     try:
         from pymilvus import MilvusClient
         from pymilvus.exceptions import MilvusException

@@ -6,13 +6,13 @@ from typing import get_args
 
 from llmrec.errors import ConfigError
 from llmrec.search.faiss_index import FaissIndex, Kind
-from llmrec.search.index import ExactIndex, Index
+from llmrec.search.index import ExactIndex, ItemIndex
 from llmrec.search.milvus_index import MilvusIndex
 
 MILVUS = "milvus:"
 
 
-def open_index(name: str, dim: int) -> Index:
+def open_index(name: str, dim: int) -> ItemIndex:
     """An empty index for vectors of `dim`. name: exact, ivf, sq8, hnsw, or milvus: and a file or the URI of a cluster.
 
     Raises:

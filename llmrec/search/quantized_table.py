@@ -32,7 +32,7 @@ LARGE, HUGE_PAGE, MADV_COLLAPSE = 1 << 26, 1 << 21, 25  # bytes; the advice's nu
 ROUNDING, ROUNDING_TO_BFLOAT16 = 2.0**-23, 1.01 * 2.0**-9
 
 
-class Coded(NamedTuple):
+class QuantizedQueries(NamedTuple):
     """B queries as the table is scanned: a score is `unit` times (codes . scanned item), wrong by `slack` at most.
 
     codes: (B, D). unit: (B,), None for 1. slack: (B,).
@@ -44,7 +44,7 @@ class Coded(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ItemTable:
+class QuantizedTable:
     """N items of D dimensions. exact: (N, D) fp32, which may be mapped from a file where `scanned` is compressed.
 
     scale: (D,) of int8. error, norm, length: the largest |y - y~|, |y~| in codes, and |y|.
@@ -59,12 +59,12 @@ class ItemTable:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, vectors: Tensor, precision: Precision = "float32") -> ItemTable:
+    def from_vectors(cls, vectors: Tensor, precision: Precision = "float32") -> QuantizedTable:
         """vectors: (N, D), not copied if they are fp32."""
         vectors = vectors.detach().float()
         if precision == "float32":
-            return cls(lay_out(vectors), vectors)
-        scale = _largest(vectors) / LARGEST if precision == "int8" else None
+            return cls(use_huge_pages(vectors), vectors)
+        scale = _find_largest(vectors) / LARGEST if precision == "int8" else None
         scanned = torch.empty(vectors.shape, dtype=getattr(torch, precision), device=vectors.device)
         bounds = torch.zeros(3)
         for start in range(0, len(vectors), ROWS_AT_ONCE):
@@ -74,7 +74,7 @@ class ItemTable:
             lost = rows - (codes.float() if scale is None else codes.float() * scale)
             worst = [part.norm(dim=1).max() for part in (lost, codes.float(), rows)]
             bounds = bounds.maximum(torch.stack(worst).cpu())
-        return cls(vectors, lay_out(scanned), scale, *bounds.tolist())
+        return cls(vectors, use_huge_pages(scanned), scale, *bounds.tolist())
 
     def __len__(self) -> int:
         return len(self.exact)
@@ -87,19 +87,19 @@ class ItemTable:
     def compressed(self) -> bool:
         return self.scanned is not self.exact
 
-    def plain(self) -> ItemTable:
+    def exact_table(self) -> QuantizedTable:
         """The same items, scanned exactly."""
-        return ItemTable(self.exact, self.exact)
+        return QuantizedTable(self.exact, self.exact)
 
-    def every(self, step: int) -> ItemTable:
+    def subsample(self, step: int) -> QuantizedTable:
         """The first of every `step` items; no copy."""
         scanned = self.scanned[::step]
         return replace(self, exact=self.exact[::step] if self.compressed else scanned, scanned=scanned)
 
-    def code(self, queries: Tensor) -> Coded:
+    def quantize_queries(self, queries: Tensor) -> QuantizedQueries:
         """queries: (B, D) fp32."""
         if not self.compressed:  # columns in a row are multiplied 4% faster
-            return Coded(queries.T.contiguous().T, None, queries.new_zeros(len(queries)))
+            return QuantizedQueries(queries.T.contiguous().T, None, queries.new_zeros(len(queries)))
         if self.scale is None:
             wide, unit, codes = queries, None, queries.bfloat16()
             seen_as, rounding = codes.float(), ROUNDING_TO_BFLOAT16 + self.dim * ROUNDING
@@ -111,7 +111,7 @@ class ItemTable:
         lost, length = (wide - seen_as).norm(dim=1), queries.norm(dim=1)  # (B,)
         slack = length * (self.error + self.dim * ROUNDING * self.length)
         slack = slack + (lost + rounding * seen_as.norm(dim=1)) * self.norm
-        return Coded(codes, unit, 1.001 * slack)
+        return QuantizedQueries(codes, unit, 1.001 * slack)
 
     @property
     def sums(self) -> torch.dtype:
@@ -120,7 +120,7 @@ class ItemTable:
             return self.scanned.dtype
         return torch.int32 if self.scanned.is_cpu and has_integer_products() else torch.float32
 
-    def products(self, coded: Coded, start: int, out: Tensor) -> None:
+    def write_products(self, coded: QuantizedQueries, start: int, out: Tensor) -> None:
         """Write codes . scanned item of the items from `start` on to `out` (C, B): as `sums`, or times unit in fp32."""
         items = self.scanned[start : start + len(out)]
         sums = out if out.dtype == self.sums else torch.empty_like(out, dtype=self.sums)
@@ -134,7 +134,7 @@ class ItemTable:
             out *= coded.unit
 
 
-def lay_out(table: Tensor) -> Tensor:
+def use_huge_pages(table: Tensor) -> Tensor:
     """The same tensor; a large one on the CPU is brought into pages of 2 MiB in place, so that a scan from end to end
     waits less for the addresses of its pages: 40 ms instead of 52 for 1M x 128, after a second for doing it. Linux from
     6.1 on does so where it has such pages; elsewhere, and where it refuses, nothing changes.
@@ -156,10 +156,12 @@ def has_integer_products() -> bool:
         right = bool(torch.equal(torch._int_mm(narrow, narrow.T).float(), wide @ wide.T))
     except (AttributeError, RuntimeError):
         return False
-    return right and _cpu_time(lambda: torch._int_mm(narrow, narrow.T)) < _cpu_time(lambda: wide @ wide.T)
+    return right and _measure_cpu_time(lambda: torch._int_mm(narrow, narrow.T)) < _measure_cpu_time(
+        lambda: wide @ wide.T
+    )
 
 
-def _cpu_time(work: Callable[[], Tensor]) -> float:
+def _measure_cpu_time(work: Callable[[], Tensor]) -> float:
     """Of the quickest of a few runs."""
     spent = []
     for _ in range(7):
@@ -169,7 +171,7 @@ def _cpu_time(work: Callable[[], Tensor]) -> float:
     return min(spent)
 
 
-def _largest(vectors: Tensor) -> Tensor:
+def _find_largest(vectors: Tensor) -> Tensor:
     """(D,) of each dimension's absolute values."""
     blocks = [vectors[start : start + ROWS_AT_ONCE].abs().amax(0) for start in range(0, len(vectors), ROWS_AT_ONCE)]
     return torch.stack(blocks).amax(0).clamp(min=1e-30)

@@ -1,14 +1,15 @@
 """The k best of N items for each query: exactly, in little memory, and in little more time than the products take.
 
-Few scores are made at once (`_plain`), and on a GPU all, some queries at a time. A CPU makes many block by block in a
+Few scores are made at once (`_search_exact`), and on a GPU all, some queries at a time. A CPU makes many block by block
+in a
 buffer that stays in the cache, and looks only at those above a threshold: it is guessed from a sample of the items, so
 that few pass, and rises with what is found. That goes to short lists of (score, item), packed into integers that sort
 as the pairs do, so that ties have a defined order: of two items with the same score the lower row comes first. Where
 the guess proves too high for a query, all of its scores are made at once.
 
-A compressed table (`ItemTable`) is scanned by scores that are wrong by a known slack at most. Whatever could be among
-the k best by that is scored again from the exact vectors; a query for which that is more than HEAD * k items is scored
-against all exact vectors. So the answer is the exact one, whatever is scanned.
+A compressed table (`QuantizedTable`) is scanned by scores that are wrong by a known slack at most. Whatever could be
+among the k best by that is scored again from the exact vectors; a query for which that is more than HEAD * k items is
+scored against all exact vectors. So the answer is the exact one, whatever is scanned.
 
 Memory beside the table, for QUERIES_AT_ONCE queries at once: CELLS scores (512 KiB), or PLAIN_CELLS of them (32 MiB),
 the lists (8 bytes for each of their HEAD * k or k places), and what waits to be put on them, of 12 bytes each:
@@ -25,8 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from llmrec.search.quantized_table import ItemTable
-from llmrec.search.topk_buffer import ShortList, packed, places_above, unpacked
+from llmrec.search.quantized_table import QuantizedTable
+from llmrec.search.topk_buffer import TopKBuffer, find_above, pack_keys, unpack_keys
 
 QUERIES_AT_ONCE = 512
 CELLS = 1 << 17  # scores at once in a scan: a quarter of a core's cache
@@ -43,25 +44,27 @@ GROWTH = 1.5  # of what has been scanned, between two looks at what the k best a
 HEAD = 8  # times k candidates are kept of an inexact scan
 
 
-class Found(NamedTuple):
+class TopK(NamedTuple):
     """(B, k) fp32 scores and int64 item rows, best first; -inf and -1 where no item is left."""
 
     score: Tensor
     item: Tensor
 
 
-class Pairs(NamedTuple):
+class RowPairs(NamedTuple):
     """(P,) query and item rows: what each query is not to be given, such as the items of its history."""
 
     query: Tensor
     item: Tensor
 
-    def to(self, device: torch.device) -> Pairs:
-        return Pairs(self.query.to(device), self.item.to(device))
+    def to(self, device: torch.device) -> RowPairs:
+        return RowPairs(self.query.to(device), self.item.to(device))
 
 
 @torch.no_grad()
-def top_k(table: ItemTable, queries: Tensor, k: int, without: Pairs | None = None, bias: Tensor | None = None) -> Found:
+def top_k(
+    table: QuantizedTable, queries: Tensor, k: int, without: RowPairs | None = None, bias: Tensor | None = None
+) -> TopK:
     """The k items with the largest query . item + bias; NaN is never among them.
 
     queries: (B, D). bias: (N,) for all queries alike; -inf rules an item out.
@@ -76,66 +79,68 @@ def top_k(table: ItemTable, queries: Tensor, k: int, without: Pairs | None = Non
     most = min(k, len(table))
     if not most or not len(queries):
         size, device = (len(queries), k), queries.device
-        return Found(torch.full(size, -torch.inf, device=device), torch.full(size, -1, device=device))
-    parts: list[Found] = []
+        return TopK(torch.full(size, -torch.inf, device=device), torch.full(size, -1, device=device))
+    parts: list[TopK] = []
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         some = queries[start : start + QUERIES_AT_ONCE].float()
-        parts.append(_search(table, some, most, _of_queries(without, start, QUERIES_AT_ONCE), bias))
-    found = _together(parts)
+        parts.append(_search(table, some, most, _slice_pairs(without, start, QUERIES_AT_ONCE), bias))
+    found = _concat(parts)
     if most == k:
         return found
     pad = (0, k - most)
-    return Found(functional.pad(found.score, pad, value=-torch.inf), functional.pad(found.item, pad, value=-1))
+    return TopK(functional.pad(found.score, pad, value=-torch.inf), functional.pad(found.item, pad, value=-1))
 
 
-def _search(table: ItemTable, queries: Tensor, k: int, without: Pairs | None, bias: Tensor | None) -> Found:
+def _search(table: QuantizedTable, queries: Tensor, k: int, without: RowPairs | None, bias: Tensor | None) -> TopK:
     few = len(table) * len(queries) <= PLAIN_CELLS and not table.compressed  # exact vectors may have to come from disk
     if few or not queries.is_cpu or len(table) < SMALL or MANY * k > len(table):
-        return _plain(table.exact, queries, k, without, bias)
+        return _search_exact(table.exact, queries, k, without, bias)
     best = _scan(table, queries, k, HEAD * k if table.compressed else k, without, bias)
-    score, item = best.sorted()  # (B, HEAD * k), or (B, k)
-    found, sure = Found(score, item), score[:, k - 1] >= best.guess
+    score, item = best.to_sorted()  # (B, HEAD * k), or (B, k)
+    found, sure = TopK(score, item), score[:, k - 1] >= best.guess
     if table.compressed:
-        found, least = _rescored(table, queries, k, score, item, best.margin / 2, bias)
+        found, least = _rescore(table, queries, k, score, item, best.margin / 2, bias)
         sure &= score[:, -1] < least
     again = (~sure).nonzero().flatten()
     if len(again):
-        found.score[again], found.item[again] = _plain(table.exact, queries[again], k, _of_some(without, again), bias)
+        found.score[again], found.item[again] = _search_exact(
+            table.exact, queries[again], k, _select_pairs(without, again), bias
+        )
     return found
 
 
-def _plain(items: Tensor, queries: Tensor, k: int, without: Pairs | None, bias: Tensor | None) -> Found:
+def _search_exact(items: Tensor, queries: Tensor, k: int, without: RowPairs | None, bias: Tensor | None) -> TopK:
     """Of all scores (B, N), some queries at a time, in one buffer."""
     size = max((PLAIN_CELLS if queries.is_cpu else PLAIN_CELLS_GPU) // len(items), 1)
     buffer = torch.empty(size, len(items), device=queries.device) if size < len(queries) else None
-    parts: list[Found] = []
+    parts: list[TopK] = []
     for start in range(0, len(queries), size):
         some = queries[start : start + size]
         scores = torch.mm(some, items.T, out=None if buffer is None else buffer[: len(some)])
         if bias is not None:
             scores += bias
         if without is not None:
-            mine = _of_queries(without, start, size)
+            mine = _slice_pairs(without, start, size)
             scores[mine.query, mine.item] = -torch.inf
-        parts.append(_ordered(scores, k))
-    return _together(parts)
+        parts.append(_sort_top(scores, k))
+    return _concat(parts)
 
 
-def _ordered(scores: Tensor, k: int) -> Found:
+def _sort_top(scores: Tensor, k: int) -> TopK:
     """The k best of (B, N), ties by row."""
-    best, item = _grouped(scores, min(k + 1, scores.shape[1]))
+    best, item = _select_by_groups(scores, min(k + 1, scores.shape[1]))
     values: Any = best.numpy() if best.is_cpu else best  # of a few numbers NumPy tells in a fraction of the time
     clear = (values[:, :-1] > values[:, 1:]).all(1) & (values[:, k - 1] > -torch.inf)  # no ties, no NaN, k items
     best, item = best[:, :k], item[:, :k]
     if not bool(clear.all()):
         of_query = torch.as_tensor(~clear).nonzero().flatten()
         some = scores[of_query]
-        keys = packed(some.masked_fill_(some.isnan(), -torch.inf), torch.arange(some.shape[1], device=some.device))
-        best[of_query], item[of_query] = unpacked(keys.topk(k).values)
-    return Found(best, item)
+        keys = pack_keys(some.masked_fill_(some.isnan(), -torch.inf), torch.arange(some.shape[1], device=some.device))
+        best[of_query], item[of_query] = unpack_keys(keys.topk(k).values)
+    return TopK(best, item)
 
 
-def _grouped(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _select_by_groups(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """`topk` of (B, N), from the groups with the k largest maxima: what is among the k best, its group is as well. Ties
     come in no order, and of those for the last place some may be missed.
     """
@@ -153,52 +158,52 @@ def _grouped(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return best, torch.where(place < size * k, inside, whole + place - size * k)
 
 
-def _together(parts: list[Found]) -> Found:
-    return parts[0] if len(parts) == 1 else Found(*map(torch.cat, zip(*parts, strict=True)))
+def _concat(parts: list[TopK]) -> TopK:
+    return parts[0] if len(parts) == 1 else TopK(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def _scan(
-    table: ItemTable, queries: Tensor, k: int, head: int, without: Pairs | None, bias: Tensor | None
-) -> ShortList:
+    table: QuantizedTable, queries: Tensor, k: int, head: int, without: RowPairs | None, bias: Tensor | None
+) -> TopKBuffer:
     """The `head` best by scanned scores, but for some that are too far below the k best; too few where the threshold
     was guessed too high."""
-    blocks = _Blocks(table, queries, without, bias)
-    best = ShortList(k, head, 2 * blocks.coded.slack)
-    largest, place = _sampled(table, queries, k, without, bias)
-    best.expect(largest, place)
+    blocks = _BlockScorer(table, queries, without, bias)
+    best = TopKBuffer(k, head, 2 * blocks.coded.slack)
+    largest, place = _sample_scores(table, queries, k, without, bias)
+    best.guess_threshold(largest, place)
     # As many pass the guess as are among the best of SAMPLE * k / place items: a look at fewer tells nothing new.
     look = GROWTH * SAMPLE * k / place
-    bar = blocks.bar(best.threshold)
+    bar = blocks.convert_threshold(best.threshold)
     for start in range(0, len(table), blocks.width):
-        best.offer(start, *blocks.above(blocks.scores(start), bar))
+        best.add(start, *blocks.find_above(blocks.compute_scores(start), bar))
         if start + blocks.width >= look or best.n_waiting > MOST_WAITING:
-            best.settle()
-            bar, look = blocks.bar(best.threshold), GROWTH * (start + blocks.width)
-    best.settle()
+            best.compact()
+            bar, look = blocks.convert_threshold(best.threshold), GROWTH * (start + blocks.width)
+    best.compact()
     return best
 
 
-def _sampled(
-    table: ItemTable, queries: Tensor, k: int, without: Pairs | None, bias: Tensor | None
+def _sample_scores(
+    table: QuantizedTable, queries: Tensor, k: int, without: RowPairs | None, bias: Tensor | None
 ) -> tuple[Tensor, int]:
     """Largest scores (G, B) of groups of sampled items; and how many of the sample are better than all but the k best
     of the table, with next to no chance of more: their number is binomial.
     """
     step = len(table) // SAMPLE
-    few, pairs = table.every(step), None
+    few, pairs = table.subsample(step), None
     if without is not None:
         mine = without.item % step == 0
-        pairs = Pairs(without.query[mine], without.item[mine] // step)
-    blocks = _Blocks(few, queries, pairs, None if bias is None else bias[::step])
-    largest = [blocks.largest(blocks.scores(start)) for start in range(0, len(few), blocks.width)]
+        pairs = RowPairs(without.query[mine], without.item[mine] // step)
+    blocks = _BlockScorer(few, queries, pairs, None if bias is None else bias[::step])
+    largest = [blocks.find_largest(blocks.compute_scores(start)) for start in range(0, len(few), blocks.width)]
     return torch.cat(largest), math.ceil(k / step + 4 * math.sqrt(k / step)) + 2
 
 
-class _Blocks:
+class _BlockScorer:
     """Scores of B queries for one block of C items after the other, in one buffer."""
 
-    def __init__(self, table: ItemTable, queries: Tensor, without: Pairs | None, bias: Tensor | None) -> None:
-        self.table, self.bias, self.coded = table, bias, table.code(queries)
+    def __init__(self, table: QuantizedTable, queries: Tensor, without: RowPairs | None, bias: Tensor | None) -> None:
+        self.table, self.bias, self.coded = table, bias, table.quantize_queries(queries)
         self.repeat = max(COMPARED // len(queries), 1)
         unit = self.repeat * GROUP
         self.width = -(-min(max(CELLS // len(queries), FEWEST), len(table)) // unit) * unit
@@ -210,17 +215,17 @@ class _Blocks:
         self.without, self.ends = None, list[int]()
         if without is not None:
             item, order = without.item.sort()
-            self.without = Pairs(without.query[order], item)
+            self.without = RowPairs(without.query[order], item)
             starts = torch.arange(0, len(table) + self.width, self.width)
             self.ends = torch.searchsorted(item, starts).tolist()
 
-    def scores(self, start: int) -> Tensor:
+    def compute_scores(self, start: int) -> Tensor:
         """(C, B) of the items from `start` on; the lowest there is where no item is, or may be."""
         size = min(self.width, len(self.table) - start)
         scores = self.buffer[:size]
         if size < self.width:
             self.buffer[size:] = self.lowest
-        self.table.products(self.coded, start, scores)
+        self.table.write_products(self.coded, start, scores)
         if self.bias is not None:
             scores += self.bias[start : start + size, None]
         if self.without is not None:
@@ -229,13 +234,15 @@ class _Blocks:
             scores[item - start, query] = self.lowest
         return self.buffer
 
-    def above(self, scores: Tensor, bar: Tensor) -> tuple[Tensor, Tensor]:
+    def find_above(self, scores: Tensor, bar: Tensor) -> tuple[Tensor, Tensor]:
         """Places (P,) in the block, by item and then by query, of all scores above a `bar`; and these in fp32."""
-        place = places_above(scores.view(-1, len(bar)), bar, self.mask)
+        place = find_above(scores.view(-1, len(bar)), bar, self.mask)
         values = torch.take(scores, place)
-        return place, values.float() if self.unit is None else self._real(values, self.unit[place % scores.shape[1]])
+        return place, values.float() if self.unit is None else self._to_float(
+            values, self.unit[place % scores.shape[1]]
+        )
 
-    def bar(self, threshold: Tensor) -> Tensor:
+    def convert_threshold(self, threshold: Tensor) -> Tensor:
         """The queries' thresholds (B,) in the type that scores are compared in, no higher, and repeated to COMPARED."""
         bar = threshold
         if self.unit is not None:
@@ -244,36 +251,36 @@ class _Blocks:
             bar = (threshold - threshold.abs() * 2.0**-8).bfloat16()
         return bar.repeat(self.repeat)
 
-    def largest(self, scores: Tensor) -> Tensor:
+    def find_largest(self, scores: Tensor) -> Tensor:
         """(G, B) fp32 of groups of the items."""
-        return self._real(scores.view(GROUP, len(scores) // GROUP, -1).amax(0), self.unit)
+        return self._to_float(scores.view(GROUP, len(scores) // GROUP, -1).amax(0), self.unit)
 
-    def _real(self, values: Tensor, unit: Tensor | None) -> Tensor:
+    def _to_float(self, values: Tensor, unit: Tensor | None) -> Tensor:
         real = values.float()
         return real if unit is None else torch.where(values == self.lowest, -torch.inf, real * unit)
 
 
-def _rescored(
-    table: ItemTable, queries: Tensor, k: int, score: Tensor, item: Tensor, slack: Tensor, bias: Tensor | None
-) -> tuple[Found, Tensor]:
+def _rescore(
+    table: QuantizedTable, queries: Tensor, k: int, score: Tensor, item: Tensor, slack: Tensor, bias: Tensor | None
+) -> tuple[TopK, Tensor]:
     """The k best of scanned candidates (B, C), best first, by their exact vectors; and (B,) the scanned score below
     which none can be among them."""
     none = score == -torch.inf
     exact = torch.full_like(score, -torch.inf)
-    exact[:, :k] = _exact(table, queries, item[:, :k], bias).masked_fill(none[:, :k], -torch.inf)
+    exact[:, :k] = _compute_exact_scores(table, queries, item[:, :k], bias).masked_fill(none[:, :k], -torch.inf)
     # The k-th best is no worse than the worst of these.
     least = exact[:, :k].amin(1) - slack  # (B,)
     wanted = int((score >= least[:, None]).sum(1).max())
     if wanted > k:
         more = slice(k, wanted)
         out = none[:, more] | (score[:, more] < least[:, None])
-        exact[:, more] = _exact(table, queries, item[:, more], bias).masked_fill(out, -torch.inf)
+        exact[:, more] = _compute_exact_scores(table, queries, item[:, more], bias).masked_fill(out, -torch.inf)
     kept = max(wanted, k)
-    keys = packed(exact[:, :kept], item[:, :kept].clamp(min=0))
-    return Found(*unpacked(keys.topk(k, dim=1).values)), least
+    keys = pack_keys(exact[:, :kept], item[:, :kept].clamp(min=0))
+    return TopK(*unpack_keys(keys.topk(k, dim=1).values)), least
 
 
-def _exact(table: ItemTable, queries: Tensor, item: Tensor, bias: Tensor | None) -> Tensor:
+def _compute_exact_scores(table: QuantizedTable, queries: Tensor, item: Tensor, bias: Tensor | None) -> Tensor:
     """(B, C) scores of items (B, C) by their exact vectors."""
     rows = item.clamp(min=0)
     some = max(CELLS // (rows.shape[1] * table.dim), 1)
@@ -286,20 +293,20 @@ def _exact(table: ItemTable, queries: Tensor, item: Tensor, bias: Tensor | None)
 
 
 @overload
-def _of_queries(without: Pairs, start: int, size: int) -> Pairs: ...
+def _slice_pairs(without: RowPairs, start: int, size: int) -> RowPairs: ...
 @overload
-def _of_queries(without: Pairs | None, start: int, size: int) -> Pairs | None: ...
-def _of_queries(without: Pairs | None, start: int, size: int) -> Pairs | None:
+def _slice_pairs(without: RowPairs | None, start: int, size: int) -> RowPairs | None: ...
+def _slice_pairs(without: RowPairs | None, start: int, size: int) -> RowPairs | None:
     """The pairs of queries from `start` on, which is 0 to them."""
     if without is None:
         return None
     mine = (without.query >= start) & (without.query < start + size)
-    return Pairs(without.query[mine] - start, without.item[mine])
+    return RowPairs(without.query[mine] - start, without.item[mine])
 
 
-def _of_some(without: Pairs | None, queries: Tensor) -> Pairs | None:
+def _select_pairs(without: RowPairs | None, queries: Tensor) -> RowPairs | None:
     """The pairs of some queries (ascending), which are counted anew."""
     if without is None:
         return None
     mine = torch.isin(without.query, queries)
-    return Pairs(torch.searchsorted(queries, without.query[mine]), without.item[mine])
+    return RowPairs(torch.searchsorted(queries, without.query[mine]), without.item[mine])

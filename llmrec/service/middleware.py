@@ -15,9 +15,9 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llmrec.service.problem_details import Problem
-from llmrec.service.prometheus import Metrics
-from llmrec.service.settings import Settings
+from llmrec.service.problem_details import ProblemResponse
+from llmrec.service.prometheus import ServiceMetrics
+from llmrec.service.settings import ServiceSettings
 
 OPEN = ("/health", "/openapi.json")  # without the key
 # Nothing from elsewhere and nothing inline: text of items and users that found its way into the page would do nothing.
@@ -33,10 +33,10 @@ HEADERS = {
 }
 
 
-class Guards:
+class RequestGuardMiddleware:
     """Outermost: measures, adds headers that are safe for all answers, and keeps out what may not come in."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: ServiceSettings, metrics: ServiceMetrics) -> None:
         self.app, self.settings, self.metrics = app, settings, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +45,7 @@ class Guards:
             return
         began, status = time.perf_counter(), 500
 
-        async def sent(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -53,39 +53,43 @@ class Guards:
             await send(message)
 
         try:
-            refusal = self._refusal(scope)
+            refusal = self._rejection(scope)
             if refusal is not None:
-                await refusal(scope, receive, sent)
+                await refusal(scope, receive, send_with_headers)
             else:
-                await self.app(scope, _bounded(receive, self.settings.limits.body_bytes, self._patience), sent)
+                await self.app(
+                    scope, _limit_body(receive, self.settings.limits.body_bytes, self._timeout), send_with_headers
+                )
         finally:
-            self.metrics.request(_route(scope), scope["method"], status, time.perf_counter() - began)
+            self.metrics.observe_request(_get_route(scope), scope["method"], status, time.perf_counter() - began)
 
     @property
-    def _patience(self) -> float:
+    def _timeout(self) -> float:
         return self.settings.limits.read_seconds
 
-    def _refusal(self, scope: Scope) -> Problem | None:
+    def _rejection(self, scope: Scope) -> ProblemResponse | None:
         headers, settings = Headers(scope=scope), self.settings
         host = headers.get("host", "").rpartition("]")[-1].partition(":")[0]
         if settings.hosts and host not in settings.hosts and headers.get("host", "") not in settings.hosts:
-            return Problem(421, "this service is not addressed by that name")  # as by a page that rebinds its own name
-        if settings.api_key is not None and scope["path"] not in OPEN and not _knows(headers, settings.api_key):
+            return ProblemResponse(
+                421, "this service is not addressed by that name"
+            )  # as by a page that rebinds its own name
+        if settings.api_key is not None and scope["path"] not in OPEN and not _has_api_key(headers, settings.api_key):
             challenge = {"WWW-Authenticate": "Bearer"}
-            return Problem(401, "give the API key as X-API-Key, or as Authorization: Bearer", headers=challenge)
+            return ProblemResponse(401, "give the API key as X-API-Key, or as Authorization: Bearer", headers=challenge)
         length = headers.get("content-length", "0")
         if length.isdecimal() and len(length) < 20 and int(length) > settings.limits.body_bytes:
-            return Problem(413, _too_large(settings.limits.body_bytes), headers={"Connection": "close"})
+            return ProblemResponse(413, _format_too_large(settings.limits.body_bytes), headers={"Connection": "close"})
         return None
 
 
-def _knows(headers: Headers, key: str) -> bool:
+def _has_api_key(headers: Headers, key: str) -> bool:
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     given = headers.get("x-api-key") or (bearer if scheme.lower() == "bearer" else "")
     return hmac.compare_digest(given.encode("latin-1"), key.encode())  # headers are decoded as Latin-1
 
 
-def _bounded(receive: Receive, most: int, patience: float) -> Receive:
+def _limit_body(receive: Receive, most: int, patience: float) -> Receive:
     """Of a body, whose length need not have been told, no more than `most` bytes, each part within `patience`."""
     taken, whole = 0, False
 
@@ -100,16 +104,16 @@ def _bounded(receive: Receive, most: int, patience: float) -> Receive:
         taken += len(message.get("body", b""))
         whole = not message.get("more_body", False)
         if taken > most:
-            raise HTTPException(413, _too_large(most), {"Connection": "close"})
+            raise HTTPException(413, _format_too_large(most), {"Connection": "close"})
         return message
 
     return bounded
 
 
-def _too_large(most: int) -> str:
+def _format_too_large(most: int) -> str:
     return f"a body may have {most:,} bytes; send less at once"
 
 
-def _route(scope: Scope) -> str:
+def _get_route(scope: Scope) -> str:
     """The path as it was declared: paths that were asked for are without end."""
     return str(getattr(scope.get("route"), "path", "none"))

@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from llmrec.errors import BundleError, ConfigError, DataError, LlmrecError
 from llmrec.inference.live.store.schema import StoreError
-from llmrec.service.batching import Overloaded
+from llmrec.service.batching import OverloadedError
 
 MEDIA_TYPE = "application/problem+json"
 UNKNOWN_USER = "live users"  # the place that a DataError of an unknown user names
@@ -27,15 +27,15 @@ RETRY = {"Retry-After": "1"}
 logger = logging.getLogger(__name__)
 
 
-class NotFound(LlmrecError):
+class NotFoundError(LlmrecError):
     """What a path names is not there."""
 
 
-class Taken(LlmrecError):
+class ConflictError(LlmrecError):
     """What a request would make is there already."""
 
 
-class Problem(Response):
+class ProblemResponse(Response):
     """Escaped to ASCII, so that no text that a client sent can fail to be encoded."""
 
     media_type = MEDIA_TYPE
@@ -54,36 +54,38 @@ class Problem(Response):
         super().__init__(json.dumps(content), status, headers)
 
 
-def problem_of(error: LlmrecError) -> Problem:
+def to_problem(error: LlmrecError) -> ProblemResponse:
     """A user's error by what can be done about it."""
     match error:
-        case Overloaded():
-            return Problem(503, str(error), headers=RETRY)
+        case OverloadedError():
+            return ProblemResponse(503, str(error), headers=RETRY)
         case StoreError():
             logger.error("%s", error)
-            return Problem(503, "the store of events cannot be reached or written; nothing was stored", headers=RETRY)
-        case NotFound():
-            return Problem(404, str(error))
-        case Taken():
-            return Problem(409, str(error))
+            return ProblemResponse(
+                503, "the store of events cannot be reached or written; nothing was stored", headers=RETRY
+            )
+        case NotFoundError():
+            return ProblemResponse(404, str(error))
+        case ConflictError():
+            return ProblemResponse(409, str(error))
         case DataError(source=source, problems=problems):
             faults = [{"where": source, "message": each} for each in problems[:TOLD]]
-            return Problem(404 if source == UNKNOWN_USER else 422, "; ".join(problems[:TOLD]), faults)
+            return ProblemResponse(404 if source == UNKNOWN_USER else 422, "; ".join(problems[:TOLD]), faults)
         case ConfigError() | BundleError():
-            return Problem(422, str(error))
+            return ProblemResponse(422, str(error))
     logger.error("%s", error)
-    return Problem(503, "the recommender cannot answer now", headers=RETRY)
+    return ProblemResponse(503, "the recommender cannot answer now", headers=RETRY)
 
 
-def handle_problems(app: FastAPI) -> None:
+def register_problem_handlers(app: FastAPI) -> None:
     """Give every error of an app its problem."""
 
     @app.exception_handler(LlmrecError)
-    async def of_ours(_: Request, error: LlmrecError) -> Response:
-        return problem_of(error)
+    async def handle_llmrec_error(_: Request, error: LlmrecError) -> Response:
+        return to_problem(error)
 
     @app.exception_handler(RequestValidationError)
-    async def of_validation(_: Request, error: RequestValidationError) -> Response:
+    async def handle_validation_error(_: Request, error: RequestValidationError) -> Response:
         # Without the input: it may be long, secret, or text that cannot be encoded.
         found = error.errors()
         told = [
@@ -91,12 +93,12 @@ def handle_problems(app: FastAPI) -> None:
             for each in found[:TOLD]
         ]
         detail = "; ".join(f"{each['where']}: {each['message']}" for each in told[:3])
-        return Problem(422, f"{len(found)} problem(s) with the request: {detail}", told)
+        return ProblemResponse(422, f"{len(found)} problem(s) with the request: {detail}", told)
 
     @app.exception_handler(HTTPException)
-    async def of_http(_: Request, error: HTTPException) -> Response:
-        return Problem(error.status_code, str(error.detail), headers=error.headers)
+    async def handle_http_error(_: Request, error: HTTPException) -> Response:
+        return ProblemResponse(error.status_code, str(error.detail), headers=error.headers)
 
     @app.exception_handler(Exception)
-    async def of_faults(_: Request, error: Exception) -> Response:
-        return Problem(500, "a fault of the service; its log has more")
+    async def handle_internal_error(_: Request, error: Exception) -> Response:
+        return ProblemResponse(500, "a fault of the service; its log has more")

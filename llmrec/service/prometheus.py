@@ -14,7 +14,7 @@ SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-class Metrics:
+class ServiceMetrics:
     """Of one service, in a registry of its own."""
 
     def __init__(self) -> None:
@@ -28,9 +28,9 @@ class Metrics:
         self.users = Gauge("llmrec_live_users", "Users that are followed", registry=own)
         self.items = Gauge("llmrec_items", "Items that may be recommended", registry=own)
 
-    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+    def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
         self.requests.labels(route, method if method in METHODS else "other", str(status)).inc()
         self.latency.labels(route).observe(seconds)
 
-    def text(self) -> bytes:
+    def render(self) -> bytes:
         return generate_latest(self.registry)

@@ -8,37 +8,37 @@ from typing import Any, TypeVar
 
 from llmrec.errors import LlmrecError
 from llmrec.inference.live.store.event_store import EventStore, NewEvent
-from llmrec.inference.queries import rows_of
+from llmrec.inference.queries import find_item_rows
 from llmrec.recommender import Recommender
 from llmrec.service.batching import Batcher
-from llmrec.service.prometheus import Metrics
-from llmrec.service.settings import Settings
-from llmrec.service.worker import Engine, Question, Work
+from llmrec.service.prometheus import ServiceMetrics
+from llmrec.service.settings import ServiceSettings
+from llmrec.service.worker import Job, Question, Worker
 
 T = TypeVar("T")
 
 
-class Service:
+class ServiceRuntime:
     """What the routes share. batcher: asks the recommender. writer: stores events, in a thread of its own, so that a
     commit, which waits for the disk, keeps no answer waiting.
     """
 
-    def __init__(self, recommender: Recommender, settings: Settings, store: EventStore) -> None:
-        self.settings, self.store, self.metrics = settings, store, Metrics()
-        self.engine = Engine(recommender, settings, store, self.metrics)
-        self.engine.warm()
+    def __init__(self, recommender: Recommender, settings: ServiceSettings, store: EventStore) -> None:
+        self.settings, self.store, self.metrics = settings, store, ServiceMetrics()
+        self.engine = Worker(recommender, settings, store, self.metrics)
+        self.engine.preload_backbone()
         limit, together = settings.limits.waiting, settings.most_together
         self.batcher: Batcher[Question, Any] = Batcher(
-            self.engine.answer, settings.max_wait_ms, together, limit, "recommender"
+            self.engine.process_batch, settings.max_wait_ms, together, limit, "recommender"
         )
-        self.writer: Batcher[Sequence[NewEvent], int] = Batcher(self._store, 0, together, limit, "store")
+        self.writer: Batcher[Sequence[NewEvent], int] = Batcher(self._store_all, 0, together, limit, "store")
 
-    async def do(self, call: Callable[[], T], new: tuple[Mapping[str, Any], ...] = ()) -> T:
+    async def submit(self, call: Callable[[], T], new: tuple[Mapping[str, Any], ...] = ()) -> T:
         """Something with the recommender, in its thread. new: items whose texts it will need."""
-        answer: T = await self.batcher.ask(Work(call, new))
+        answer: T = await self.batcher.submit(Job(call, new))
         return answer
 
-    async def all_of(self, asked: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    async def submit_all(self, asked: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         """Of several questions of one request, together; the first error among them is its answer."""
         answers = await asyncio.gather(*asked, return_exceptions=True)
         for answer in answers:
@@ -54,15 +54,15 @@ class Service:
         """Answer what waits, save the state, and let go of the store."""
         await self.writer.stop()
         await self.batcher.stop()
-        await asyncio.get_running_loop().run_in_executor(None, self.engine.snapshot)
+        await asyncio.get_running_loop().run_in_executor(None, self.engine.save_snapshot)
         self.store.close()
 
-    def _store(self, asked: list[Sequence[NewEvent]]) -> list[int | Exception]:
-        return [self._stored(events) for events in asked]
+    def _store_all(self, asked: list[Sequence[NewEvent]]) -> list[int | Exception]:
+        return [self._store_events(events) for events in asked]
 
-    def _stored(self, events: Sequence[NewEvent]) -> int | Exception:
+    def _store_events(self, events: Sequence[NewEvent]) -> int | Exception:
         try:
-            rows_of(self.engine.recommender.catalog, [event.item for event in events])
+            find_item_rows(self.engine.recommender.catalog, [event.item for event in events])
             return len(self.store.append(events))
         except LlmrecError as error:
             return error

@@ -12,23 +12,23 @@ from typing import Any
 
 from llmrec.errors import ConfigError
 from llmrec.recommender import Recommender
-from llmrec.service.settings import Settings
+from llmrec.service.settings import ServiceSettings
 
 LOCAL = ("127.0.0.1", "localhost")
 SQLITE_FILE = "sqlite:///"
 AT_ONCE = 1000  # connections; more are told to come back
 
 
-def beside(store: str) -> Path | None:
+def default_snapshot_dir(store: str) -> Path | None:
     """Where the snapshots of a SQLite store are kept; None for another."""
     if "://" in store and not store.startswith(SQLITE_FILE):
         return None
     return Path(store.removeprefix(SQLITE_FILE) + ".snapshots")
 
 
-def run(
+def run_server(
     recommender: Recommender,
-    settings: Settings,
+    settings: ServiceSettings,
     store: str,
     host: str,
     port: int,

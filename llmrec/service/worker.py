@@ -21,21 +21,21 @@ from llmrec.inference.live.replica import Replica
 from llmrec.inference.live.store.event_store import LONGEST_ID, EventStore
 from llmrec.inference.live.store.item_store import ItemChange, ItemStore
 from llmrec.inference.live.store.schema import StoreError
-from llmrec.inference.live.users import Live
-from llmrec.inference.queries import VERBATIM, History, Time, text_of
+from llmrec.inference.live.users import LiveUsers
+from llmrec.inference.queries import VERBATIM, History, Time, render_item_text
 from llmrec.inference.ranked_items import Recommendation
 from llmrec.recommender import Recommender
-from llmrec.service.problem_details import NotFound, Taken
-from llmrec.service.prometheus import Metrics
-from llmrec.service.replica_state import Followed, begin_without_forgotten, in_log
-from llmrec.service.settings import Settings
+from llmrec.service.problem_details import ConflictError, NotFoundError
+from llmrec.service.prometheus import ServiceMetrics
+from llmrec.service.replica_state import ReplicatedUsers, is_in_training_log, start_without_deleted_users
+from llmrec.service.settings import ServiceSettings
 
 logger = logging.getLogger(__name__)
 New = Mapping[str, object]  # the fields of an item
 
 
 @dataclass(frozen=True)
-class Recommend:
+class RecommendJob:
     """`Recommender.recommend` of one history. same: what has to be alike for histories to be ranked together."""
 
     history: History
@@ -48,53 +48,57 @@ class Recommend:
     new: tuple[New, ...] = ()
 
     @property
-    def same(self) -> tuple[object, ...]:
+    def batch_key(self) -> tuple[object, ...]:
         return self.at, self.include_seen, self.looking_for, self.where, self.topic
 
 
 @dataclass(frozen=True)
-class Work:
+class Job:
     """Anything else. new: items whose texts it will need."""
 
     call: Callable[[], Any]
     new: tuple[New, ...] = ()
 
 
-Question = Recommend | Work
+Question = RecommendJob | Job
 
 
-class Engine:
+class Worker:
     """recommender: for this alone from now on. Raises StoreError and StateError as the store and its snapshots do."""
 
-    def __init__(self, recommender: Recommender, settings: Settings, store: EventStore, metrics: Metrics) -> None:
+    def __init__(
+        self, recommender: Recommender, settings: ServiceSettings, store: EventStore, metrics: ServiceMetrics
+    ) -> None:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self.recommender, self.settings, self.store, self.metrics = recommender, settings, store, metrics
         self.stored_items, self._items_seen = ItemStore(store, recommender.catalog.id_column), 0
         self.stale = ""  # why the store cannot be read, while it cannot
         self._follow_items()
-        self.replica = Replica(store, self._begin, self._load, settings.snapshots)
+        self.replica = Replica(store, self._start_users, self._load, settings.snapshots)
         self._saved = self.replica.number
-        self._use()
+        self._apply_state()
 
     @property
-    def live(self) -> Live:
+    def live(self) -> LiveUsers:
         return self.replica.state.live
 
-    def answer(self, questions: list[Question]) -> list[Any]:
+    def process_batch(self, questions: list[Question]) -> list[Any]:
         """An answer or an exception for each."""
         self.metrics.batch.observe(len(questions))
-        self.catch_up()
+        self.sync_with_store()
         self._read_ahead(questions)
         answers: dict[int, Any] = {}
-        ranked = [(place, one) for place, one in enumerate(questions) if isinstance(one, Recommend)]
-        for _, group in groupby(sorted(ranked, key=lambda pair: repr(pair[1].same)), key=lambda pair: pair[1].same):
+        ranked = [(place, one) for place, one in enumerate(questions) if isinstance(one, RecommendJob)]
+        for _, group in groupby(
+            sorted(ranked, key=lambda pair: repr(pair[1].batch_key)), key=lambda pair: pair[1].batch_key
+        ):
             places, alike = zip(*group, strict=True)
             answers |= zip(places, self._recommend(alike), strict=True)
-        answers |= {place: _tried(one.call) for place, one in enumerate(questions) if isinstance(one, Work)}
+        answers |= {place: _call_or_error(one.call) for place, one in enumerate(questions) if isinstance(one, Job)}
         return [answers[place] for place in range(len(questions))]
 
-    def catch_up(self) -> None:
+    def sync_with_store(self) -> None:
         """Take in what has been stored; where the store cannot be read, go on with what is known."""
         try:
             self._follow_items()
@@ -104,15 +108,15 @@ class Engine:
             if not self.stale:
                 logger.error("answers go on without what is stored from now on: %s", error)
             self.stale = str(error)
-        self._use()
+        self._apply_state()
         if self.replica.number - self._saved >= self.settings.snapshot_every:
-            self.snapshot()
+            self.save_snapshot()
 
-    def snapshot(self) -> None:
-        self.replica.snapshot()
+    def save_snapshot(self) -> None:
+        self.replica.save_snapshot()
         self._saved = self.replica.number
 
-    def warm(self) -> None:
+    def preload_backbone(self) -> None:
         """Load what reads new text, so that the first request need not wait for it, nor find that it cannot be had."""
         try:
             self._read(["warm"])
@@ -120,7 +124,7 @@ class Engine:
             logger.warning("new text cannot be read: %s", error)
 
     def add_items(self, items: Sequence[New]) -> None:
-        """Raises `DataError` and `Taken`; then nothing is added."""
+        """Raises `DataError` and `ConflictError`; then nothing is added."""
         catalog = self.recommender.catalog
         for item in items:
             own = item.get(catalog.id_column)
@@ -128,36 +132,36 @@ class Engine:
                 said = f"{catalog.id_column} is the id of an item: give 1 to {LONGEST_ID} characters of text"
                 raise DataError("new items", [said])
             if _has(self.recommender, own):
-                raise Taken(f"{own!r} is in the catalog already; give another id")
-        items = self.recommender.vectors.scrubbed(items)
+                raise ConflictError(f"{own!r} is in the catalog already; give another id")
+        items = self.recommender.vectors.redact_items(items)
         extended = catalog.extend(items)
         self._read([str(text) for text in extended.text_array[len(catalog) :].to_pylist()])  # now, or never
         self.stored_items.add(items)
         self._follow_items()
-        self._use()
+        self._apply_state()
 
     def mark(self, kind: str, item: str) -> None:
         """Remove or restore an item."""
         if not _has(self.recommender, item):
-            raise NotFound(f"no item {item!r} in the catalog")
+            raise NotFoundError(f"no item {item!r} in the catalog")
         self.stored_items.mark("removed" if kind == "removed" else "restored", [item])
         self._follow_items()
-        self._use()
+        self._apply_state()
 
     def delete_user(self, user: str) -> int:
         """The number of events that were stored of the user.
 
         Raises:
-            NotFound: nothing is known of the user.
+            NotFoundError: nothing is known of the user.
         """
-        user = self.live.names.of(user)
-        if user not in self.live.users and not self.store.events_of(user):
-            raise NotFound(f"nothing is known of user {user!r}")
-        count = self.replica.delete_user(user, of_log=in_log(self.recommender, user))
-        self._use()
+        user = self.live.names.pseudonym(user)
+        if user not in self.live.users and not self.store.read_user_events(user):
+            raise NotFoundError(f"nothing is known of user {user!r}")
+        count = self.replica.delete_user(user, of_log=is_in_training_log(self.recommender, user))
+        self._apply_state()
         return count
 
-    def _recommend(self, alike: Sequence[Recommend]) -> list[list[Recommendation] | Exception]:
+    def _recommend(self, alike: Sequence[RecommendJob]) -> list[list[Recommendation] | Exception]:
         first, most = alike[0], max(one.k for one in alike)
         try:
             histories = [one.history for one in alike]
@@ -173,7 +177,7 @@ class Engine:
         texts = list[str]()
         for item in (item for question in questions for item in question.new):
             try:
-                texts.append(text_of(self.recommender.catalog, item))
+                texts.append(render_item_text(self.recommender.catalog, item))
             except LlmrecError:
                 continue  # its own request will be told
         if texts:
@@ -185,29 +189,29 @@ class Engine:
     def _read(self, texts: list[str]) -> None:
         vectors = self.recommender.vectors
         self.metrics.texts.observe(len(texts))
-        vectors.read(texts)
+        vectors.encode_texts(texts)
         if vectors.drift is not None and vectors.drift.text is not None:
-            vectors.read_untrained(texts)
+            vectors.encode_texts_untrained(texts)
 
-    def _begin(self) -> Followed:
-        return Followed(begin_without_forgotten(self.recommender, self.store), self._follow_items)
+    def _start_users(self) -> ReplicatedUsers:
+        return ReplicatedUsers(start_without_deleted_users(self.recommender, self.store), self._follow_items)
 
-    def _load(self, path: Path) -> Followed:
-        return Followed(Live.load(self.recommender.vectors, path), self._follow_items)
+    def _load(self, path: Path) -> ReplicatedUsers:
+        return ReplicatedUsers(LiveUsers.load(self.recommender.vectors, path), self._follow_items)
 
-    def _use(self) -> None:
+    def _apply_state(self) -> None:
         self.recommender.live = self.live
         self.metrics.users.set(len(self.live.users))
         self.metrics.items.set(len(self.recommender.catalog) - len(self.recommender.vectors.removed))
 
     def _follow_items(self) -> None:
-        changes = self.stored_items.changes(self._items_seen)
+        changes = self.stored_items.read_changes(self._items_seen)
         for kind, group in groupby(changes, key=lambda change: change.kind):
-            self._change(kind, list(group))
+            self._apply_changes(kind, list(group))
         if changes:
             self._items_seen = changes[-1].number
 
-    def _change(self, kind: str, changes: Sequence[ItemChange]) -> None:
+    def _apply_changes(self, kind: str, changes: Sequence[ItemChange]) -> None:
         try:
             if kind == "added":
                 self.recommender.add_items([change.fields or {} for change in changes])
@@ -220,15 +224,15 @@ class Engine:
                 logger.warning("item %r, %s, is passed over: %s", changes[0].item, kind, error)
                 return
             for change in changes:
-                self._change(kind, [change])
+                self._apply_changes(kind, [change])
 
 
-def verbatim(words: Iterable[str | None]) -> tuple[New, ...]:
+def as_raw_text(words: Iterable[str | None]) -> tuple[New, ...]:
     """Words that are read as they are."""
     return tuple({VERBATIM: each} for each in words if each and each.strip())
 
 
-def _tried(call: Callable[[], Any]) -> Any:
+def _call_or_error(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except Exception as error:
@@ -237,7 +241,7 @@ def _tried(call: Callable[[], Any]) -> Any:
 
 def _has(recommender: Recommender, item: str) -> bool:
     try:
-        recommender.catalog.rows([item])
+        recommender.catalog.find_rows([item])
     except DataError:
         return False
     return True

@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from llmrec.backbones.catalog_encoder import Reader
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.catalog_encoder import CatalogEncoder
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions
@@ -26,22 +26,22 @@ from llmrec.data.splits import TEST, TRAIN, VALID, split_by_time
 from llmrec.errors import DataError
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.ranking import sample_queries
-from llmrec.evaluation.results import Evaluated
+from llmrec.evaluation.results import SplitReport
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.weight_transfer import Knowledge
-from llmrec.training.distributed.collectives import read_catalog
-from llmrec.training.task import Task
-from llmrec.training.two_stage import adapt_backbone, calibrate, fit_model, mean_ndcg, new_model
+from llmrec.models.weight_transfer import TransferWeights
+from llmrec.training.distributed.collectives import encode_catalog
+from llmrec.training.task import TrainingTask
+from llmrec.training.two_stage import adapt_backbone, calibrate, fit_model, make_model, validation_ndcg
 
-Way = Literal["zero-shot", "features", "initialised", "scratch"]
+TransferMode = Literal["zero-shot", "features", "initialised", "scratch"]
 
 
 @dataclass(frozen=True)
-class Learnt:
+class TrainedModel:
     """A model, the backbone that was trained with it, if any, and the NDCG@10 on validation that it was kept for."""
 
     model: RecommenderModel
-    backbone: Backbone | None
+    backbone: TextBackbone | None
     valid_ndcg: float
 
 
@@ -49,21 +49,26 @@ class Learnt:
 class Domain:
     """task: with its split. texts: of the N items. vectors: (N, D_text) of them by the pretrained backbone."""
 
-    task: Task
+    task: TrainingTask
     texts: Sequence[str]
     vectors: Tensor
 
 
 @dataclass(frozen=True)
-class Schooling:
+class CrossDomainStudy:
     """How every model here is trained. new_backbone: a fresh one, where the strategy trains it."""
 
     config: FinetuneConfig
-    new_backbone: Callable[[], Backbone] | None
+    new_backbone: Callable[[], TextBackbone] | None
 
-    def learn(
-        self, name: str, domain: Domain, seed: int, start: Knowledge | None = None, backbone: Backbone | None = None
-    ) -> Learnt:
+    def train(
+        self,
+        name: str,
+        domain: Domain,
+        seed: int,
+        start: TransferWeights | None = None,
+        backbone: TextBackbone | None = None,
+    ) -> TrainedModel:
         """On stored vectors first, then, where a backbone is given, together with it.
 
         start: weights to begin with. backbone: domain.vectors are its own; it is trained in place.
@@ -72,39 +77,43 @@ class Schooling:
             domain.task if start is None else replace(domain.task, inputs=f"{domain.task.inputs} {start.fingerprint()}")
         )
         fitted = fit_model(name, task, self.config.model, self.config.train, domain.vectors, seed, start)
-        best = mean_ndcg(task, ModelScorer(fitted.watched))
+        best = validation_ndcg(task, ModelScorer(fitted.watched))
         if backbone is not None:
-            reader = Reader.of(backbone, domain.texts)
+            reader = CatalogEncoder.from_texts(backbone, domain.texts)
             adapted = adapt_backbone(f"{name} backbone", task, fitted.model, self.config.adapt, reader, seed)
             best = max(best, adapted.best)
-        return Learnt(fitted.model, backbone, best)
+        return TrainedModel(fitted.model, backbone, best)
 
-    def four_ways(self, source: Domain, target: Domain, seed: int) -> dict[Way, Learnt]:
+    def compare_transfers(self, source: Domain, target: Domain, seed: int) -> dict[TransferMode, TrainedModel]:
         """What each of the four models learns, the sources' own before them."""
         fresh = self.new_backbone
-        taught = self.learn("sources", source, seed, backbone=fresh() if fresh else None)
-        knowledge, seen = Knowledge.of(taught.model), target
+        taught = self.train("sources", source, seed, backbone=fresh() if fresh else None)
+        knowledge, seen = TransferWeights.from_model(taught.model), target
         if taught.backbone is not None:
-            reader = Reader.of(taught.backbone, target.texts)
-            seen = replace(target, vectors=read_catalog(reader, target.task.accelerator))
+            reader = CatalogEncoder.from_texts(taught.backbone, target.texts)
+            seen = replace(target, vectors=encode_catalog(reader, target.task.accelerator))
         return {
-            "zero-shot": self._zero_shot(seen, knowledge, taught.backbone, seed),
-            "features": replace(self.learn("features", seen, seed, knowledge.features()), backbone=taught.backbone),
-            "initialised": self.learn("initialised", seen, seed, knowledge, copy.deepcopy(taught.backbone)),
-            "scratch": self.learn("scratch", target, seed, backbone=fresh() if fresh else None),
+            "zero-shot": self._run_zero_shot(seen, knowledge, taught.backbone, seed),
+            "features": replace(
+                self.train("features", seen, seed, knowledge.select_adaptor()), backbone=taught.backbone
+            ),
+            "initialised": self.train("initialised", seen, seed, knowledge, copy.deepcopy(taught.backbone)),
+            "scratch": self.train("scratch", target, seed, backbone=fresh() if fresh else None),
         }
 
-    def _zero_shot(self, target: Domain, knowledge: Knowledge, backbone: Backbone | None, seed: int) -> Learnt:
+    def _run_zero_shot(
+        self, target: Domain, knowledge: TransferWeights, backbone: TextBackbone | None, seed: int
+    ) -> TrainedModel:
         """Every item of the target is new to this model, so that no item gains anything over another by being known.
         As for every way, the target's validation sets how much nearness of texts counts.
         """
-        model = new_model(target.task.split, self.config.model, target.vectors, seed, knowledge)
+        model = make_model(target.task.split, self.config.model, target.vectors, seed, knowledge)
         model.items.known.fill_(False)
         calibrate(target.task, model)
-        return Learnt(model, backbone, mean_ndcg(target.task, ModelScorer(model)))
+        return TrainedModel(model, backbone, validation_ndcg(target.task, ModelScorer(model)))
 
 
-def joined(logs: Sequence[Log], until: int) -> tuple[Interactions, int, list[str]]:
+def merge_logs(logs: Sequence[Log], until: int) -> tuple[Interactions, int, list[str]]:
     """The events of all logs before `until` (seconds), with users and items of their own: events, users, item texts.
 
     Raises:
@@ -123,15 +132,15 @@ def joined(logs: Sequence[Log], until: int) -> tuple[Interactions, int, list[str
         raise DataError(
             names, [f"no event lies before {np.datetime64(until, 's')}, where the target's validation begins"]
         )
-    texts = [text for log in logs for text in log.catalog.texts()]
+    texts = [text for log in logs for text in log.catalog.list_texts()]
     return Interactions.sort(user, item, time), int(users[-1]), texts
 
 
-def source_domain(
-    logs: Sequence[Log], target: Task, config: FinetuneConfig, read: Callable[[Sequence[str]], Tensor]
+def make_source_domain(
+    logs: Sequence[Log], target: TrainingTask, config: FinetuneConfig, read: Callable[[Sequence[str]], Tensor]
 ) -> Domain:
     """The sources as one domain whose last events are its validation window; all of it lies before the target's."""
-    events, n_users, texts = joined(logs, target.split.valid_start)
+    events, n_users, texts = merge_logs(logs, target.split.valid_start)
     cut = split_by_time(events, n_users, len(texts), config.split.valid_fraction, config.split.valid_fraction)
     part = np.where(cut.part == TEST, VALID, TRAIN).astype(np.int8)
     split = replace(cut, part=part, valid_start=cut.test_start, test_start=target.split.valid_start)
@@ -140,13 +149,17 @@ def source_domain(
     return Domain(replace(target, split=split, valid=valid, inputs=str(facts), available=None), texts, read(texts))
 
 
-def chosen(learnt: Sequence[Mapping[Way, Learnt]]) -> tuple[Way, dict[Way, float]]:
+def choose_transfer(
+    learnt: Sequence[Mapping[TransferMode, TrainedModel]],
+) -> tuple[TransferMode, dict[TransferMode, float]]:
     """The way with the highest mean over seeds of the NDCG@10 on validation, and that mean by way."""
     means = {way: float(np.mean([ways[way].valid_ndcg for ways in learnt])) for way in learnt[0]}
     return max(means, key=lambda way: means[way]), means
 
 
-def verdict(evaluated: Evaluated, metric: str, way: Way, means: Mapping[Way, float]) -> str:
+def describe_transfer(
+    evaluated: SplitReport, metric: str, way: TransferMode, means: Mapping[TransferMode, float]
+) -> str:
     """What the sources were worth, in words: by `initialised` minus `scratch` on the test."""
     pair = next(
         pair

@@ -9,8 +9,8 @@ import torch
 from accelerate.utils import find_executable_batch_size
 from accelerate.utils.memory import should_reduce_batch_size
 
-from llmrec.errors import OutOfMemory
-from llmrec.training.checkpoints import random_state, set_random_state
+from llmrec.errors import MemoryLimitError
+from llmrec.training.checkpoints import get_random_state, set_random_state
 from llmrec.training.objectives import Objective
 
 STATES = 3  # as large as the weights that train: Adam's two moments, and what DDP sends gradients in
@@ -30,9 +30,9 @@ PRETRAINING = (
 
 
 @contextmanager
-def undisturbed(objective: Objective) -> Iterator[None]:
+def dry_run(objective: Objective) -> Iterator[None]:
     """What is tried within leaves no trace, and has as much room as it will have beside an optimizer's states."""
-    text, state = objective.model.items.text, random_state()
+    text, state = objective.model.items.text, get_random_state()
     kept = None if text is None else text.clone()
     weights = [weight for weight in objective.parameters() if weight.requires_grad]
     room = [torch.empty_like(weight) for weight in weights for _ in range(STATES)]
@@ -47,11 +47,11 @@ def undisturbed(objective: Objective) -> Iterator[None]:
             text.copy_(kept)
 
 
-def fewest_pieces(trial: Callable[[int], None], n_rows: int) -> int:
+def find_micro_batches(trial: Callable[[int], None], n_rows: int) -> int:
     """The smallest number of pieces, of 1, 2, 4 ..., that `n_rows` can be run in: `trial(pieces)` runs one of them.
 
     Raises:
-        OutOfMemory: not even a single row fits.
+        MemoryLimitError: not even a single row fits.
     """
     size = max(n_rows, 1)
 
@@ -71,19 +71,19 @@ def fewest_pieces(trial: Callable[[int], None], n_rows: int) -> int:
     except RuntimeError as error:
         if "No executable batch size" not in str(error):
             raise
-        raise OutOfMemory("not even one history of a batch", BACKBONE) from error
+        raise MemoryLimitError("not even one history of a batch", BACKBONE) from error
 
 
 @contextmanager
-def memory_explained(knobs: str) -> Iterator[None]:
+def explain_out_of_memory(knobs: str) -> Iterator[None]:
     """Out of memory within it is told with the settings that take less.
 
     Raises:
-        OutOfMemory: so told.
+        MemoryLimitError: so told.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, RuntimeError) and not should_reduce_batch_size(error):
             raise
-        raise OutOfMemory(str(error).partition("\n")[0] or "no room for an array", knobs) from error
+        raise MemoryLimitError(str(error).partition("\n")[0] or "no room for an array", knobs) from error

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from llmrec.errors import Interrupted
+from llmrec.errors import RunInterruptedError
 
 
-class Watch:
-    """Used around a loop, which asks `look` after each step. A process that is told to end by SIGTERM in the meantime,
+class PreemptionGuard:
+    """Used around a loop, which asks `poll` after each step. A process that is told to end by SIGTERM in the meantime,
     as preempted ones are, goes on to the end of its step.
 
     minutes: see `CheckpointConfig`.
@@ -26,9 +26,9 @@ class Watch:
         self.accelerator, self.told, self.saved_at = accelerator, False, time.monotonic()
         self.before: Any = None
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> PreemptionGuard:
         if threading.current_thread() is threading.main_thread():  # others may not set handlers
-            self.before = signal.signal(signal.SIGTERM, self._tell)
+            self.before = signal.signal(signal.SIGTERM, self._handle_signal)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -37,13 +37,13 @@ class Watch:
         if self.told and kind is None:  # the loop was over by then: whatever comes after it is not waited for
             signal.raise_signal(signal.SIGTERM)
 
-    def _tell(self, number: int, frame: FrameType | None) -> None:
+    def _handle_signal(self, number: int, frame: FrameType | None) -> None:
         self.told = True
 
-    def saved(self) -> None:
+    def mark_saved(self) -> None:
         self.saved_at = time.monotonic()
 
-    def look(self) -> tuple[bool, bool]:
+    def poll(self) -> tuple[bool, bool]:
         """Whether a checkpoint is due, and whether the run ends after it; all processes agree."""
         due, told = self.told or time.monotonic() - self.saved_at >= self.seconds, self.told
         if self.accelerator.num_processes > 1:
@@ -52,7 +52,7 @@ class Watch:
         return due, told
 
 
-def interrupted(name: str, step: int) -> Interrupted:
-    return Interrupted(
+def make_interrupted_error(name: str, step: int) -> RunInterruptedError:
+    return RunInterruptedError(
         f"{name}: told to end after step {step}; what is done is saved, and --resume true goes on from it"
     )

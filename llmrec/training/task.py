@@ -7,7 +7,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.catalog_encoder import CatalogEncoder
 from llmrec.config.checkpoints import CheckpointConfig, Resume
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.split import SplitName
@@ -20,13 +20,13 @@ from llmrec.evaluation.ranking import sample_queries
 from llmrec.evaluation.results import Protocol
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
-from llmrec.training.privacy.accounting import Mechanism
+from llmrec.training.privacy.accounting import NoiseMechanism
 from llmrec.utils.arrays import Rows
 
 SAMPLED_NEGATIVES = 256  # of the `sasrec_sampled` row, as in the published re-runs
 
 
-def protocol_of(split: Split, ties: Ties, config: FinetuneConfig, release_dates: bool) -> Protocol:
+def make_protocol(split: Split, ties: Ties, config: FinetuneConfig, release_dates: bool) -> Protocol:
     return Protocol(
         n_items=split.n_items,
         ties=ties,
@@ -39,15 +39,16 @@ def protocol_of(split: Split, ties: Ties, config: FinetuneConfig, release_dates:
 
 
 def make_task(
-    name: SplitName, log: Log, config: FinetuneConfig, accelerator: Accelerator, reader: Reader | None = None
-) -> Task:
-    """The split `name` of the log with the queries that early stopping looks at. reader: see `Task`."""
+    name: SplitName, log: Log, config: FinetuneConfig, accelerator: Accelerator, reader: CatalogEncoder | None = None
+) -> TrainingTask:
+    """The split `name` of the log with the queries that early stopping looks at. reader: see `TrainingTask`."""
     split, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
     valid = sample_queries(make_queries(split, VALID, ties), config.evaluation.max_valid_queries)
     fractions = config.split.valid_fraction, config.split.test_fraction
-    inputs = f"{log.facts.fingerprint} {fractions} {config.evaluation.max_valid_queries} {config.backbone.untuned()}"
+    backbone = config.backbone.without_adaptation()
+    inputs = f"{log.facts.fingerprint} {fractions} {config.evaluation.max_valid_queries} {backbone}"
     inputs += f" {config.split.held_out_users}" if config.split.held_out_users else ""
-    return Task(
+    return TrainingTask(
         split,
         valid,
         ties,
@@ -59,11 +60,11 @@ def make_task(
         log.catalog.release_time,
         reader,
         config.checkpoints,
-        Mechanism.of(config, split),
+        NoiseMechanism.from_config(config, split),
     )
 
 
-def sasrecs(config: FinetuneConfig) -> dict[str, TrainConfig]:
+def sasrec_train_configs(config: FinetuneConfig) -> dict[str, TrainConfig]:
     """Rows on ids alone by the same trainer, and how each is trained."""
     trains = {"sasrec": config.sasrec.train}
     trains["sasrec_sampled"] = replace(config.sasrec.train, negatives=SAMPLED_NEGATIVES)
@@ -71,7 +72,7 @@ def sasrecs(config: FinetuneConfig) -> dict[str, TrainConfig]:
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainingTask:
     """What a fit is given besides its own configuration.
 
     valid: the queries that early stopping looks at. inputs: what else a fit depends on (log, split, backbone), by which
@@ -88,13 +89,13 @@ class Task:
     inputs: str
     resume: Resume = False
     available: Rows | None = None
-    reader: Reader | None = None
+    reader: CatalogEncoder | None = None
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
-    privacy: Mechanism | None = None
+    privacy: NoiseMechanism | None = None
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedModel:
     """watched: fitted on the training part alone, and so one that the validation window can judge. model: the same, or
     fitted anew on train + validation. progress: of the watched one.
     """

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 SHORTEST = 6  # characters; a shorter id is found in any file by chance
 
 
-def searchable(ids: Sequence[str]) -> list[str]:
+def filter_searchable_ids(ids: Sequence[str]) -> list[str]:
     """Those of the ids that no file holds by chance."""
     return [one for one in dict.fromkeys(ids) if len(one) >= SHORTEST]
 
 
-def files_in(places: Iterable[Path]) -> list[Path]:
+def list_files(places: Iterable[Path]) -> list[Path]:
     """Every file at or below some places, and what SQLite keeps beside one."""
     found = dict[Path, None]()
     for place in places:
@@ -29,14 +29,14 @@ def files_in(places: Iterable[Path]) -> list[Path]:
     return sorted(found)
 
 
-def traces(files: Iterable[Path], ids: Sequence[str]) -> dict[Path, int]:
+def find_ids(files: Iterable[Path], ids: Sequence[str]) -> dict[Path, int]:
     """How often ids occur in each of the files that holds any, as they are or as JSON escapes them."""
     spellings = {text.encode(errors="surrogatepass") for one in ids for text in (one, json.dumps(one)[1:-1])}
-    found = {path: _in_bytes(path, spellings) + _in_parquet(path, ids) for path in files}
+    found = {path: _count_in_bytes(path, spellings) + _count_in_parquet(path, ids) for path in files}
     return {path: count for path, count in found.items() if count}
 
 
-def _in_bytes(path: Path, spellings: Iterable[bytes]) -> int:
+def _count_in_bytes(path: Path, spellings: Iterable[bytes]) -> int:
     if not path.stat().st_size:
         return 0
     count = 0
@@ -49,18 +49,18 @@ def _in_bytes(path: Path, spellings: Iterable[bytes]) -> int:
     return count
 
 
-def _in_parquet(path: Path, ids: Sequence[str]) -> int:
+def _count_in_parquet(path: Path, ids: Sequence[str]) -> int:
     if path.suffix != ".parquet":
         return 0
     count = 0
     with pq.ParquetFile(path) as file:
         for group in range(file.metadata.num_row_groups):
             for column in file.read_row_group(group).columns:
-                count += sum(_in_column(column, one) for one in ids)
+                count += sum(_count_in_column(column, one) for one in ids)
     return count
 
 
-def _in_column(column: pa.ChunkedArray, one: str) -> int:
+def _count_in_column(column: pa.ChunkedArray, one: str) -> int:
     kind = column.type
     while pa.types.is_list(kind) or pa.types.is_large_list(kind):
         column, kind = pc.list_flatten(column), kind.value_type

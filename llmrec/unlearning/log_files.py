@@ -15,61 +15,61 @@ import pyarrow.parquet as pq
 
 from llmrec.config.data import DataConfig
 from llmrec.data.ids import encode_ids
-from llmrec.data.pseudonyms import UserNames
-from llmrec.data.readers.files import read_events, written_files
+from llmrec.data.pseudonyms import Pseudonymizer
+from llmrec.data.readers.files import list_data_files, read_events
 from llmrec.errors import DataError
 from llmrec.utils.arrays import Mask
 
 
-class Records(NamedTuple):
+class RemovedRecords(NamedTuple):
     """Which records (E,) of a log's file are of given users; ids: of those found, as they are written."""
 
     theirs: Mask
     ids: list[str]
 
 
-def records_of(config: DataConfig, users: Sequence[str], names: UserNames) -> Records:
+def find_user_records(config: DataConfig, users: Sequence[str], names: Pseudonymizer) -> RemovedRecords:
     """users: ids, or pseudonyms where `names` makes them.
 
     Raises:
-        DataError: a file that cannot be read. ConfigError: as `UserNames.of` does.
+        DataError: a file that cannot be read. ConfigError: as `Pseudonymizer.pseudonym` does.
     """
     problems: list[str] = []
     events = read_events(config, [config.user_column], problems)
     if events is None:
         raise DataError(config.source or config.interactions or "data", problems)
     encoded = encode_ids(events.table[config.user_column])
-    wanted = pa.array([names.of(user) for user in users], pa.large_string())
-    found = np.asarray(pc.is_in(names.of_ids(encoded.ids), value_set=wanted))
-    return Records(np.append(found, False)[encoded.codes], encoded.ids.filter(pa.array(found)).to_pylist())
+    wanted = pa.array([names.pseudonym(user) for user in users], pa.large_string())
+    found = np.asarray(pc.is_in(names.pseudonyms(encoded.ids), value_set=wanted))
+    return RemovedRecords(np.append(found, False)[encoded.codes], encoded.ids.filter(pa.array(found)).to_pylist())
 
 
-def write_log_without(config: DataConfig, theirs: Mask, folder: Path) -> DataConfig:
+def write_log_without_users(config: DataConfig, theirs: Mask, folder: Path) -> DataConfig:
     """The log and its items in a new folder, less some records (E,); gives how to read it.
 
     Raises:
         DataError: files whose records cannot be told apart, or that are nowhere on this machine.
     """
-    events, items = written_files(config)
+    events, items = list_data_files(config)
     folder.mkdir(parents=True)
-    write_without(events, folder / f"interactions{events.suffix}", theirs)
+    copy_without_records(events, folder / f"interactions{events.suffix}", theirs)
     shutil.copyfile(items, folder / f"items{items.suffix}")
     return replace(config, source=str(folder), interactions=None, items=None)
 
 
-def write_without(source: Path, target: Path, theirs: Mask) -> None:
+def copy_without_records(source: Path, target: Path, theirs: Mask) -> None:
     """One file, less some records (E,)."""
     if source.suffix == ".parquet":
         _write_parquet(source, target, theirs)
         return
     header, quotes = (1, True) if source.suffix == ".csv" else (0, False)
     keep = np.concatenate([np.ones(header, dtype=np.bool_), ~theirs])
-    n_records = sum(1 for _ in _records(source, quotes))
+    n_records = sum(1 for _ in _iterate_records(source, quotes))
     if n_records != len(keep):
         counted = f"{n_records - header:,} records by their line ends, {len(theirs):,} as the log is read"
         raise DataError(str(source), [f"{source.name}: {counted}; write it again as parquet, and then without them"])
     with target.open("wb") as file:
-        file.writelines(record for record, kept in zip(_records(source, quotes), keep, strict=True) if kept)
+        file.writelines(record for record, kept in zip(_iterate_records(source, quotes), keep, strict=True) if kept)
 
 
 def _write_parquet(source: Path, target: Path, theirs: Mask) -> None:
@@ -87,7 +87,7 @@ def _write_parquet(source: Path, target: Path, theirs: Mask) -> None:
                 start += len(table)
 
 
-def _records(path: Path, quotes: bool) -> Iterator[bytes]:
+def _iterate_records(path: Path, quotes: bool) -> Iterator[bytes]:
     """Lines that are not blank; a record goes on while a quotation is open."""
     with path.open("rb") as file:
         record = b""

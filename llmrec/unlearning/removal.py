@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class InLog:
+class LogRemoval:
     """n_users, n_events: left out; n_left: events of others. n_trained, n_chosen_by: events that weights were trained
     on, and that they were chosen by.
     """
@@ -19,13 +19,13 @@ class InLog:
 
 
 @dataclass(frozen=True)
-class Forgotten:
+class ForgetResult:
     """n_new: items that nobody else touched in training. recounted: whether the bundle holds counts. n_stored_events:
     None without a store. learned: files of weights that stay; retrain: how to make them anew. n_searched: files whose
     every byte was searched, None for ids too short for that; traces: how often an id was found, in which of them.
     """
 
-    log: InLog
+    log: LogRemoval
     n_new: int
     recounted: bool
     n_states: int

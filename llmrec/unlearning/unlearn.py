@@ -21,32 +21,32 @@ import pyarrow.compute as pc
 import torch
 import yaml
 
-from llmrec.backbones.text_vector_cache import forget_histories
+from llmrec.backbones.text_vector_cache import delete_history_vectors
 from llmrec.config.data import DataConfig
 from llmrec.data.interactions import Ties
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log
-from llmrec.data.pseudonyms import UserNames
-from llmrec.data.readers.files import written_files
+from llmrec.data.pseudonyms import Pseudonymizer
+from llmrec.data.readers.files import list_data_files
 from llmrec.data.splits import TRAIN, VALID, Split, make_split
 from llmrec.errors import ConfigError
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.bundle_record import read_record
-from llmrec.hub.layout import LAYOUT, TUNED, replacing
-from llmrec.hub.remote import bundle_folder
-from llmrec.hub.training_log import log_config
-from llmrec.inference.live.users import Live
-from llmrec.inference.served_catalog import ItemVectors
-from llmrec.unlearning.id_search import files_in, searchable, traces
-from llmrec.unlearning.log_files import Records, records_of, write_log_without, write_without
-from llmrec.unlearning.removal import Forgotten, InLog
+from llmrec.hub.layout import LAYOUT, TUNED, atomic_folder
+from llmrec.hub.remote import resolve_bundle
+from llmrec.hub.training_log import override_data_config
+from llmrec.inference.live.users import LiveUsers
+from llmrec.inference.served_catalog import ServedCatalog
+from llmrec.unlearning.id_search import filter_searchable_ids, find_ids, list_files
+from llmrec.unlearning.log_files import RemovedRecords, copy_without_records, find_user_records, write_log_without_users
+from llmrec.unlearning.removal import ForgetResult, LogRemoval
 from llmrec.utils.arrays import Mask
 
 REPORT, RECIPE, LOG, BUNDLE, STATES = "forgotten.json", "finetune.yaml", "log", "bundle", "states"
 
 
 @dataclass(frozen=True)
-class Wish:
+class ForgetRequest:
     """Whom to forget, and where. output: a new folder for a log, a bundle and states without them, while all else stays
     as it is; None: in place. states: files of `save_state`. store: its URL, and the folder of its snapshots.
     """
@@ -69,7 +69,7 @@ class Wish:
             raise ConfigError(f"{self.bundle} is no folder here; for one of the hub give --output, and push it again")
 
 
-class Places(NamedTuple):
+class OutputPaths(NamedTuple):
     """Where things without the users go. reading: how to read the log there; config: how it will be read later."""
 
     reading: DataConfig
@@ -78,24 +78,24 @@ class Places(NamedTuple):
     states: tuple[Path, ...]
 
 
-def forget(wish: Wish) -> Forgotten:
+def forget_users(wish: ForgetRequest) -> ForgetResult:
     """Do as is wished.
 
     Raises:
         ConfigError: users whom nothing knows, a log of other items, or one that is in no file. DataError: a log that
         cannot be read, or of which nothing would be left. BundleError, StateError, StoreError: as these raise.
     """
-    folder = bundle_folder(wish.bundle)
+    folder = resolve_bundle(wish.bundle)
     bundle = load_bundle(folder, wish.backbone)
-    config = log_config(bundle.config.data, wish.data)
-    names = UserNames(config.pseudonyms, bundle.facts.get("pseudonyms")).ready()
-    called = [names.of(user) for user in wish.users]
-    records, whole = records_of(config, wish.users, names), load_log(config)
-    states = [Live.load(ItemVectors(bundle, folder, wish.backbone), path) for path in wish.states]
-    _check(wish, bundle, records, whole, any(user in live.users for live in states for user in called))
-    split, theirs = _split(bundle, whole)[0], _events_of(whole, called)
-    with _places(wish, folder, config, records) as places:
-        changed = _without(bundle, places, whole, split, theirs, len(records.ids))
+    config = override_data_config(bundle.config.data, wish.data)
+    names = Pseudonymizer(config.pseudonyms, bundle.facts.get("pseudonyms")).require_key()
+    called = [names.pseudonym(user) for user in wish.users]
+    records, whole = find_user_records(config, wish.users, names), load_log(config)
+    states = [LiveUsers.load(ServedCatalog(bundle, folder, wish.backbone), path) for path in wish.states]
+    _validate_request(wish, bundle, records, whole, any(user in live.users for live in states for user in called))
+    split, theirs = _split(bundle, whole)[0], _user_event_mask(whole, called)
+    with _plan_outputs(wish, folder, config, records) as places:
+        changed = _rebuild_bundle(bundle, places, whole, split, theirs, len(records.ids))
         save_bundle(places.bundle, changed)
         for live, path in zip(states, places.states, strict=True):
             for user in set(called) & live.users.keys():
@@ -103,24 +103,26 @@ def forget(wish: Wish) -> Forgotten:
             live.save(path)
         if wish.output is not None:
             _describe(places.bundle)
-    n_stored = None if wish.store is None else _forget_stored(wish.store, wish.snapshots, called)
-    ids = searchable([*wish.users, *called, *records.ids])
-    files = files_in(_touched(wish, folder, config))
-    return Forgotten(
-        _in_log(bundle, records, split, theirs),
+    n_stored = None if wish.store is None else _delete_from_store(wish.store, wish.snapshots, called)
+    ids = filter_searchable_ids([*wish.users, *called, *records.ids])
+    files = list_files(_list_written_files(wish, folder, config))
+    return ForgetResult(
+        _count_removed(bundle, records, split, theirs),
         n_new=int((bundle.model.items.known & ~changed.model.items.known).sum()),
         recounted=changed.drift is not None and changed.drift.counts is not None,
         n_states=len(states),
         n_stored_events=n_stored,
-        n_cached_files=forget_histories(),
-        learned=_learned(bundle),
-        retrain=_retrain(wish),
+        n_cached_files=delete_history_vectors(),
+        learned=_trained_parts(bundle),
+        retrain=_retrain_command(wish),
         n_searched=len(files) if ids else None,
-        traces={str(path): count for path, count in traces(files, ids).items()},
+        traces={str(path): count for path, count in find_ids(files, ids).items()},
     )
 
 
-def _check(wish: Wish, bundle: Bundle, records: Records, whole: Log, in_states: bool) -> None:
+def _validate_request(
+    wish: ForgetRequest, bundle: Bundle, records: RemovedRecords, whole: Log, in_states: bool
+) -> None:
     if not whole.catalog.ids.equals(bundle.catalog.ids[: whole.n_items]):
         raise ConfigError(f"{whole.facts.source}: its items are not the bundle's, in order; give the bundle's log")
     # A bundle of another log may still count who is no longer in this one.
@@ -130,34 +132,38 @@ def _check(wish: Wish, bundle: Bundle, records: Records, whole: Log, in_states: 
 
 
 @contextmanager
-def _places(wish: Wish, folder: Path, config: DataConfig, records: Records) -> Iterator[Places]:
+def _plan_outputs(
+    wish: ForgetRequest, folder: Path, config: DataConfig, records: RemovedRecords
+) -> Iterator[OutputPaths]:
     """The log is written without the users, and takes its place when all else is done."""
     if wish.output is not None:
-        with replacing(wish.output, REPORT, "what llmrec forget wrote") as partial:
-            reading = write_log_without(config, records.theirs, partial / LOG)
+        with atomic_folder(wish.output, REPORT, "what llmrec forget wrote") as partial:
+            reading = write_log_without_users(config, records.theirs, partial / LOG)
             (partial / STATES).mkdir()
             states = tuple(partial / STATES / path.name for path in wish.states)
             (partial / REPORT).write_text(json.dumps({"n_users": len(records.ids)}) + "\n", encoding="utf-8")
-            yield Places(reading, replace(reading, source=str(wish.output / LOG)), partial / BUNDLE, states)
+            yield OutputPaths(reading, replace(reading, source=str(wish.output / LOG)), partial / BUNDLE, states)
         return
-    events, _ = written_files(config)
+    events, _ = list_data_files(config)
     new = events.with_name(f".{events.stem}.{os.getpid()}.partial{events.suffix}")
     try:
-        write_without(events, new, records.theirs)
-        yield Places(replace(config, interactions=str(new)), config, folder, wish.states)
+        copy_without_records(events, new, records.theirs)
+        yield OutputPaths(replace(config, interactions=str(new)), config, folder, wish.states)
         new.chmod(events.stat().st_mode)
         new.replace(events)
     finally:
         new.unlink(missing_ok=True)
 
 
-def _without(bundle: Bundle, places: Places, whole: Log, split: Split, theirs: Mask, n_users: int) -> Bundle:
+def _rebuild_bundle(
+    bundle: Bundle, places: OutputPaths, whole: Log, split: Split, theirs: Mask, n_users: int
+) -> Bundle:
     """The bundle with what was counted without the users: drift counts, and which items training has touched."""
     left = load_log(places.reading)
     drift, settings = bundle.drift, bundle.config.drift
     if drift is not None and settings is not None:
-        drift = drift.recounted(settings, *_split(bundle, left))
-    learned_from = (split.refit() if bundle.config.train.refit else split).part == TRAIN
+        drift = drift.recount(settings, *_split(bundle, left))
+    learned_from = (split.merge_validation() if bundle.config.train.refit else split).part == TRAIN
     touched = torch.zeros(len(bundle.catalog), dtype=torch.bool)
     touched[torch.from_numpy(whole.interactions.item[learned_from & ~theirs])] = True
     model = deepcopy(bundle.model)
@@ -171,10 +177,10 @@ def _without(bundle: Bundle, places: Places, whole: Log, split: Split, theirs: M
     return replace(bundle, config=config, model=model, drift=drift, facts=facts)
 
 
-def _in_log(bundle: Bundle, records: Records, split: Split, theirs: Mask) -> InLog:
+def _count_removed(bundle: Bundle, records: RemovedRecords, split: Split, theirs: Mask) -> LogRemoval:
     valid = split.part == VALID
     trained = (split.part == TRAIN) | valid if bundle.config.train.refit else split.part == TRAIN
-    return InLog(
+    return LogRemoval(
         n_users=len(records.ids),
         n_events=int(records.theirs.sum()),
         n_left=int((~records.theirs).sum()),
@@ -188,21 +194,21 @@ def _split(bundle: Bundle, log: Log) -> tuple[Split, Ties]:
     return make_split(config.names[0], log.interactions, log.n_users, log.n_items, config)
 
 
-def _events_of(log: Log, called: Sequence[str]) -> Mask:
+def _user_event_mask(log: Log, called: Sequence[str]) -> Mask:
     """(E,) the events of users by their names."""
     rows = pc.index_in(pa.array(called, pa.large_string()), value_set=log.user_ids).drop_null()
     return np.isin(log.interactions.user, np.asarray(rows))
 
 
-def _forget_stored(url: str, snapshots: Path | None, called: Sequence[str]) -> int:
+def _delete_from_store(url: str, snapshots: Path | None, called: Sequence[str]) -> int:
     """The number of events that were stored of the users. Processes that serve from the store take note."""
-    from llmrec.inference.live.replica import without_deleted
+    from llmrec.inference.live.replica import prune_snapshots
     from llmrec.inference.live.store.event_store import EventStore
 
     store = EventStore(url)
     try:
         n_events = sum(store.delete_user(user, of_log=True) for user in called)
-        without_deleted(store, snapshots)
+        prune_snapshots(store, snapshots)
     finally:
         store.close()
     return n_events
@@ -215,20 +221,20 @@ def _describe(bundle: Path) -> None:
     (bundle.parent / RECIPE).write_text(text, encoding="utf-8")
 
 
-def _learned(bundle: Bundle) -> tuple[str, ...]:
+def _trained_parts(bundle: Bundle) -> tuple[str, ...]:
     drift = () if bundle.drift is None else (LAYOUT.drift,)
     return (LAYOUT.heads, *drift, *(name for name in TUNED[bundle.config.backbone.strategy] if "config" not in name))
 
 
-def _retrain(wish: Wish) -> str:
+def _retrain_command(wish: ForgetRequest) -> str:
     if wish.output is None:
         return "accelerate launch recipes/finetune.py --config ..., as it was made"
     return f"accelerate launch recipes/finetune.py --config {wish.output / RECIPE} --output {wish.output / 'trained'}"
 
 
-def _touched(wish: Wish, folder: Path, config: DataConfig) -> list[Path]:
+def _list_written_files(wish: ForgetRequest, folder: Path, config: DataConfig) -> list[Path]:
     if wish.output is not None:
         return [wish.output]
     url = wish.store or ""
     store = [Path(url.removeprefix("sqlite:///"))] if url.startswith("sqlite:///") or (url and "://" not in url) else []
-    return [*written_files(config), folder, *wish.states, *store, *filter(None, [wish.snapshots])]
+    return [*list_data_files(config), folder, *wish.states, *store, *filter(None, [wish.snapshots])]

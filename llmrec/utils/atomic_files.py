@@ -15,27 +15,27 @@ from llmrec.errors import StorageError
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def publish(partial: Path, path: Path) -> None:
+def fsync_rename(partial: Path, path: Path) -> None:
     """Give a written file or folder its name, once all of it is on the disk and not only on its way there."""
     for part in partial.rglob("*"):  # none where it is a file
-        sync(part)
-    sync(partial)
+        fsync_path(part)
+    fsync_path(partial)
     partial.replace(path)
-    sync(path.parent)
+    fsync_path(path.parent)
 
 
-def replace_text(path: Path, text: str) -> None:
+def write_text_atomic(path: Path, text: str) -> None:
     """The file holds `text`, or what it held before."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        with room_for(path):
+        with translate_disk_full(path):
             temporary.write_text(text, encoding="utf-8")
-            publish(temporary, path)
+            fsync_rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def sync(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     if path.is_dir() and os.name != "posix":  # where folders cannot be opened
         return
     opened = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
@@ -45,7 +45,7 @@ def sync(path: Path) -> None:
         os.close(opened)
 
 
-def sha256(path: Path) -> str:
+def sha256_file(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -54,7 +54,7 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def room_for(path: Path, remedy: str = "") -> Iterator[None]:
+def translate_disk_full(path: Path, remedy: str = "") -> Iterator[None]:
     """What is written inside is told about as `path` where the disk, a quota or a limit on file sizes has no room.
 
     Raises:
@@ -65,7 +65,7 @@ def room_for(path: Path, remedy: str = "") -> Iterator[None]:
     except StorageError:
         raise
     except Exception as error:
-        number = error.errno if isinstance(error, OSError) and error.errno else _rust_errno(error)
+        number = error.errno if isinstance(error, OSError) and error.errno else _parse_rust_errno(error)
         if number not in NO_ROOM:
             raise
         raise StorageError(
@@ -73,7 +73,7 @@ def room_for(path: Path, remedy: str = "") -> Iterator[None]:
         ) from error
 
 
-def _rust_errno(error: Exception) -> int:
+def _parse_rust_errno(error: Exception) -> int:
     """safetensors tells it in its message only."""
     found = re.search(r"\(os error (\d+)\)", str(error))
     return int(found[1]) if found else 0

@@ -6,6 +6,6 @@ import os
 from pathlib import Path
 
 
-def default_cache_dir() -> Path:
+def get_cache_dir() -> Path:
     """`LLMREC_CACHE`, or `~/.cache/llmrec`."""
     return Path(os.environ.get("LLMREC_CACHE", "~/.cache/llmrec")).expanduser()

@@ -6,6 +6,6 @@ import torch
 from torch import Tensor
 
 
-def at_least_fp32(tensor: Tensor) -> Tensor:
+def upcast_to_fp32(tensor: Tensor) -> Tensor:
     """fp32 for fewer bits; as it is for more, in which tests compare."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

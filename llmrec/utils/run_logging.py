@@ -49,46 +49,46 @@ def phase(name: str, of: str | None = None) -> Iterator[None]:
         _within.reset(outer)
 
 
-def to_console() -> logging.Handler:
+def add_console_handler() -> logging.Handler:
     """Tell on the error stream what is going on. Of several processes only the first one tells more than its errors."""
-    handler = Console()
-    handler.setLevel(logging.INFO if _is_first() else logging.ERROR)
-    return attach(handler)
+    handler = ConsoleHandler()
+    handler.setLevel(logging.INFO if _is_main_process() else logging.ERROR)
+    return add_handler(handler)
 
 
-def tell_everything() -> None:
+def enable_debug_output() -> None:
     """On the console, with times and where it comes from."""
     for handler in logging.getLogger(ROOT).handlers:
-        if isinstance(handler, Console) and _is_first():
+        if isinstance(handler, ConsoleHandler) and _is_main_process():
             handler.setLevel(logging.DEBUG)
             handler.setFormatter(
                 logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
             )
 
 
-def _is_first() -> bool:
+def _is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def to_file(path: Path, rank: int) -> logging.Handler:
+def add_json_file(path: Path, rank: int) -> logging.Handler:
     """Everything as JSON lines at the end of the file, whose last line a killed run may have left unfinished."""
     if path.is_file() and path.stat().st_size:
         with path.open("rb+") as file:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.write(b"\n")
-    handler = LogFile(path, encoding="utf-8")
-    handler.setFormatter(JsonLines(rank))
-    return attach(handler)
+    handler = JsonFileHandler(path, encoding="utf-8")
+    handler.setFormatter(JsonFormatter(rank))
+    return add_handler(handler)
 
 
-def attach(handler: logging.Handler) -> logging.Handler:
+def add_handler(handler: logging.Handler) -> logging.Handler:
     logging.getLogger(ROOT).setLevel(logging.DEBUG)  # handlers choose
     logging.getLogger(ROOT).addHandler(handler)
     return handler
 
 
-def detach(kind: type[logging.Handler]) -> None:
+def remove_handlers(kind: type[logging.Handler]) -> None:
     """Close the handlers of a kind that a run has opened."""
     ours = logging.getLogger(ROOT)
     for handler in [handler for handler in ours.handlers if isinstance(handler, kind)]:
@@ -98,7 +98,7 @@ def detach(kind: type[logging.Handler]) -> None:
         ours.setLevel(logging.NOTSET)
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """A record as one line: time (ISO, UTC), level, logger, process, message, and its facts."""
 
     def __init__(self, rank: int) -> None:
@@ -125,7 +125,7 @@ else:
     StreamHandler = logging.StreamHandler  # which takes no type before Python 3.11
 
 
-class Console(StreamHandler):
+class ConsoleHandler(StreamHandler):
     """Above a progress bar, where there is one; without what is `for_file`, which Python tells there by itself."""
 
     def __init__(self) -> None:
@@ -143,7 +143,7 @@ class Console(StreamHandler):
             super().emit(record)
 
 
-class LogFile(logging.FileHandler):
+class JsonFileHandler(logging.FileHandler):
     """Where the disk is full, the run goes on without its log, and says so once."""
 
     told = False

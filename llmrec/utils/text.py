@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from textwrap import wrap
 
 
-def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+def format_table(lines: Sequence[Sequence[str]]) -> list[str]:
     """The first column to the left, the others to the right.
 
     >>> aligned([["model", "n"], ["b", "10"]])
@@ -16,7 +16,7 @@ def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
 
 
-def spoken(days: float) -> str:
+def format_duration(days: float) -> str:
     """A length of time for people.
 
     >>> [spoken(days) for days in (0.02, 0.5, 1.0, 4.32, 30.4, 1498.2, 36500.0)]
@@ -31,7 +31,7 @@ def spoken(days: float) -> str:
     return f"{days * 1440:.0f} minutes"
 
 
-def cut(title: str, width: int) -> str:
+def truncate(title: str, width: int) -> str:
     """The title where it has room, else its first words.
 
     >>> cut("Silk - Serum, 2 Ounces", 10), cut("Serum", 10), cut("Supercalifragilistic", 10)

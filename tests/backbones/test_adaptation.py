@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from llmrec.backbones.adaptation import apply_strategy, load_lora
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
 from llmrec.errors import BackboneError
 
 
-def adapted(path: Path, strategy: Strategy, **changes: object) -> tuple[Backbone, int, int]:
+def adapted(path: Path, strategy: Strategy, **changes: object) -> tuple[TextBackbone, int, int]:
     config = replace(BackboneConfig(name=str(path), hub_id="owner/tiny", strategy=strategy), **changes)
-    backbone = Backbone.load(config)
+    backbone = TextBackbone.load(config)
     report = apply_strategy(backbone, config)
     assert report.trainable == sum(p.numel() for p in backbone.parameters() if p.requires_grad)
     return backbone, report.trainable, report.total
@@ -31,7 +31,7 @@ def test_gradients_reach_what_trains_and_nothing_else(
             assert trainable == 0
             continue
         assert (trainable == total) is (strategy == "full")
-        ids, mask = backbone.tokens(["red shoes", "hats"]).batch(torch.arange(2).numpy(), backbone.device)
+        ids, mask = backbone.tokenize(["red shoes", "hats"]).get_batch(torch.arange(2).numpy(), backbone.device)
         (backbone(ids, mask) * torch.randn(2, backbone.dim)).sum().backward()
         for parameter in backbone.parameters():
             assert (parameter.grad is not None) is parameter.requires_grad
@@ -41,7 +41,7 @@ def test_lora_starts_as_the_identity_and_records_the_hub_id(tiny_bert: Path) -> 
     frozen, _, _ = adapted(tiny_bert, "frozen")
     tuned, trainable, total = adapted(tiny_bert, "lora", lora=LoraConfig(rank=2))
     assert 0 < trainable < total / 5
-    torch.testing.assert_close(tuned.encode(tuned.tokens(["hats"])), frozen.encode(frozen.tokens(["hats"])))
+    torch.testing.assert_close(tuned.encode(tuned.tokenize(["hats"])), frozen.encode(frozen.tokenize(["hats"])))
     assert tuned.model.peft_config["default"].base_model_name_or_path == "owner/tiny"
 
 
@@ -84,21 +84,21 @@ def test_lora_goes_by_the_models_own_names(name: str, request: pytest.FixtureReq
 def test_a_decoders_adapter_comes_back_from_its_folder(tiny_gpt2: Path, tiny_llama: Path, tmp_path: Path) -> None:
     for path in (tiny_gpt2, tiny_llama):
         tuned, _, _ = adapted(path, "lora")
-        before = tuned.encode(tuned.tokens(["hats"]))
+        before = tuned.encode(tuned.tokenize(["hats"]))
         with torch.no_grad():
             for parameter in tuned.model.parameters():
                 if parameter.requires_grad:
                     parameter.add_(0.1)
-        after = tuned.encode(tuned.tokens(["hats"]))
+        after = tuned.encode(tuned.tokenize(["hats"]))
         assert not torch.allclose(before, after, atol=1e-3)
         tuned.model.save_pretrained(tmp_path / path.name, save_embedding_layers=False)
         plain, _, _ = adapted(path, "frozen")
         targets = json.loads((tmp_path / path.name / "adapter_config.json").read_text())["target_modules"]
         plain.model = load_lora(plain.model, tmp_path / path.name, tuned.config.lora, targets)
-        torch.testing.assert_close(plain.encode(plain.tokens(["hats"])), after)
+        torch.testing.assert_close(plain.encode(plain.tokenize(["hats"])), after)
 
 
-def lora_names(backbone: Backbone) -> set[str]:
+def lora_names(backbone: TextBackbone) -> set[str]:
     """The layers that LoRA was put on, by the last part of their names."""
     return {name.split(".lora_A")[0].rsplit(".", 1)[-1] for name in backbone.model.state_dict() if ".lora_A" in name}
 
@@ -120,7 +120,7 @@ def test_last_k_of_a_decoder_is_its_top_layers_and_the_last_norm(tiny_gpt2: Path
 def test_shared_layers_are_refused() -> None:
     from transformers import AlbertConfig, AlbertModel
 
-    from llmrec.backbones.adaptation import last_layers
+    from llmrec.backbones.adaptation import get_last_layers
 
     shared = AlbertModel(
         AlbertConfig(
@@ -133,4 +133,4 @@ def test_shared_layers_are_refused() -> None:
         )
     )
     with pytest.raises(BackboneError, match=r"\(lora, full\)"):
-        last_layers(shared, 1)
+        get_last_layers(shared, 1)

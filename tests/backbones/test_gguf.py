@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmrec.backbones.gguf import unpacked
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.gguf import unpack_gguf
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError
 
@@ -76,8 +76,8 @@ def test_a_file_reads_as_the_model_it_was_written_from(
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
     file = tmp_path / "tiny.gguf"
     write_gguf(tiny_llama, file, "smollm")
-    read = Backbone.load(BackboneConfig(name=str(file), hub_id="owner/tiny"))
-    original = Backbone.load(BackboneConfig(name=str(tiny_llama)))
+    read = TextBackbone.load(BackboneConfig(name=str(file), hub_id="owner/tiny"))
+    original = TextBackbone.load(BackboneConfig(name=str(tiny_llama)))
     ids = torch.randint(3, original.model.config.vocab_size, (2, 20), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     torch.testing.assert_close(read(ids, mask), original(ids, mask), atol=1e-5, rtol=0)
@@ -87,7 +87,7 @@ def test_a_file_reads_as_the_model_it_was_written_from(
     assert [tokenizer.decode([token]) for token in tokenizer("a   12")["input_ids"]][-3:] == [" ", "1", "2"]
     assert "once" in capsys.readouterr().err
     (folder,) = (tmp_path / "cache" / "gguf").iterdir()
-    assert unpacked(file) == folder
+    assert unpack_gguf(file) == folder
     assert not capsys.readouterr().err
 
 
@@ -100,7 +100,7 @@ def test_a_file_that_was_cut_off_is_named_and_leaves_nothing(
     write_gguf(tiny_llama, file, "smollm")
     file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
     with pytest.raises(BackboneError, match=r"broken\.gguf.*cannot read"):
-        Backbone.load(BackboneConfig(name=str(file)))
+        TextBackbone.load(BackboneConfig(name=str(file)))
     assert not list((tmp_path / "cache" / "gguf").iterdir())
 
 
@@ -125,8 +125,8 @@ def test_smollm2_reads_english(smollm2: Path) -> None:
 
 
 def test_smollm2_is_found_by_its_name(smollm2: Path) -> None:
-    backbone = Backbone.load(BackboneConfig(name="packaged:SmolLM2-135M-Instruct"))
+    backbone = TextBackbone.load(BackboneConfig(name="packaged:SmolLM2-135M-Instruct"))
     assert backbone.path == str(smollm2)
     assert (backbone.hub_id, backbone.dim, backbone.pooling) == ("HuggingFaceTB/SmolLM2-135M-Instruct", 576, "last")
-    together = backbone.encode(backbone.tokens(["hats", "A long night of love and war in space (1999)"]))
-    torch.testing.assert_close(together[:1], backbone.encode(backbone.tokens(["hats"])), atol=1e-4, rtol=0)
+    together = backbone.encode(backbone.tokenize(["hats", "A long night of love and war in space (1999)"]))
+    torch.testing.assert_close(together[:1], backbone.encode(backbone.tokenize(["hats"])), atol=1e-4, rtol=0)

@@ -9,16 +9,16 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from llmrec.backbones import likelihood as module
-from llmrec.backbones.likelihood import Likelihood
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.likelihood import LineLikelihood
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError
 
 TEXTS = ["red shoes", "a much longer text about love and war in space", "x", "night\nriver", *["hair oil"] * 20]
 
 
-def judge(path: Path, **changes: object) -> Likelihood:
-    return Likelihood(Backbone.load(replace(BackboneConfig(name=str(path), hub_id="owner/tiny"), **changes)))
+def judge(path: Path, **changes: object) -> LineLikelihood:
+    return LineLikelihood(TextBackbone.load(replace(BackboneConfig(name=str(path), hub_id="owner/tiny"), **changes)))
 
 
 @pytest.mark.parametrize("name", ["tiny_gpt2", "tiny_llama"])
@@ -34,8 +34,8 @@ def test_they_are_those_of_a_plain_forward_pass(
     whole = AutoModelForCausalLM.from_pretrained(path).eval()
     whole.base_model.load_state_dict(ours.backbone.model.state_dict())
     whole.lm_head.load_state_dict(ours.head.model.lm_head.state_dict())
-    prefix, lines = ours.ids("films of love, in order:\n-", special=True), ours.lines(TEXTS)
-    found = ours.of(prefix, lines)
+    prefix, lines = ours.tokenize("films of love, in order:\n-", special=True), ours.tokenize_lines(TEXTS)
+    found = ours.score_lines(prefix, lines)
     for row, value in enumerate(found):
         line = lines.flat[lines.offset[row] : lines.offset[row + 1]].astype(np.int64)
         ids = torch.from_numpy(np.concatenate([prefix, line]))
@@ -44,12 +44,12 @@ def test_they_are_those_of_a_plain_forward_pass(
         expected = float(log_p[len(prefix) - 1 : -1].gather(1, torch.from_numpy(line)[:, None]).sum())
         assert value == pytest.approx(expected, abs=1e-4)
     assert np.ptp(found) > 1
-    assert np.array_equal(ours.of(prefix, lines), found)  # the kept prefix is as it was
+    assert np.array_equal(ours.score_lines(prefix, lines), found)  # the kept prefix is as it was
 
 
 def test_a_line_ends_and_holds_no_other_line(tiny_llama: Path) -> None:
     ours = judge(tiny_llama, max_tokens=6)
-    lines = ours.lines(TEXTS)
+    lines = ours.tokenize_lines(TEXTS)
     decoded = [
         ours.backbone.tokenizer.decode(lines.flat[a:b]) for a, b in zip(lines.offset, lines.offset[1:], strict=False)
     ]
@@ -60,7 +60,7 @@ def test_a_line_ends_and_holds_no_other_line(tiny_llama: Path) -> None:
 
 def test_a_prefix_begins_as_the_tokenizer_has_it(tiny_llama: Path) -> None:
     ours = judge(tiny_llama)
-    assert ours.ids("hats", special=True).tolist() == [0, *ours.ids("hats").tolist()]
+    assert ours.tokenize("hats", special=True).tolist() == [0, *ours.tokenize("hats").tolist()]
 
 
 def test_encoders_and_what_does_not_fit_are_refused(tiny_bert: Path, tiny_gpt2: Path) -> None:
@@ -68,6 +68,6 @@ def test_encoders_and_what_does_not_fit_are_refused(tiny_bert: Path, tiny_gpt2: 
         judge(tiny_bert)
     ours = judge(tiny_gpt2)
     with pytest.raises(BackboneError, match=r"reads 128; shorten the history"):
-        ours.of(np.zeros(128, dtype=np.int64), ours.lines(["hats"]))
+        ours.score_lines(np.zeros(128, dtype=np.int64), ours.tokenize_lines(["hats"]))
     with pytest.raises(BackboneError, match="empty prefix"):
-        ours.of(np.zeros(0, dtype=np.int64), ours.lines(["hats"]))
+        ours.score_lines(np.zeros(0, dtype=np.int64), ours.tokenize_lines(["hats"]))

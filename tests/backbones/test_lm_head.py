@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from llmrec.backbones.lm_head import LanguageHead, LanguageTask, make_head
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError
 
 
-def load(path: Path) -> Backbone:
-    return Backbone.load(BackboneConfig(name=str(path), hub_id="owner/tiny"))
+def load(path: Path) -> TextBackbone:
+    return TextBackbone.load(BackboneConfig(name=str(path), hub_id="owner/tiny"))
 
 
 @pytest.mark.parametrize("task", ["mlm", "clm"])
@@ -27,9 +27,9 @@ def test_a_saved_head_gives_the_whole_models_logits(
     whole.save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(path).save_pretrained(tmp_path)
     backbone = load(tmp_path)
-    head = LanguageHead.of(backbone, task)
+    head = LanguageHead.from_backbone(backbone, task)
     assert head.pretrained
-    ids, mask = backbone.tokens(["red shoes", "hats"]).batch(torch.arange(2).numpy(), backbone.device)
+    ids, mask = backbone.tokenize(["red shoes", "hats"]).get_batch(torch.arange(2).numpy(), backbone.device)
     hidden = backbone.model(input_ids=ids, attention_mask=mask).last_hidden_state
     expected = whole(input_ids=ids, attention_mask=mask).logits
     torch.testing.assert_close(head(hidden[mask > 0]), expected[mask > 0])
@@ -40,7 +40,7 @@ def test_a_new_head_is_told_and_its_decoder_is_the_embeddings(tiny_bert: Path) -
     head = make_head(backbone, ["mlm", "contrast"])
     assert head is not None
     assert not head.pretrained
-    assert "the checkpoint has none" in head.told()
+    assert "the checkpoint has none" in head.describe_origin()
     embeddings = backbone.model.get_input_embeddings().weight
     assert any(parameter is embeddings for parameter in head.parameters())
     assert make_head(backbone, ["contrast"]) is None

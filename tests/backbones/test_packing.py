@@ -13,10 +13,10 @@ from torch.nn import functional
 from llmrec.backbones import packing
 from llmrec.backbones import text_backbone as module
 from llmrec.backbones.adaptation import apply_strategy
-from llmrec.backbones.length_batches import length_batches
+from llmrec.backbones.length_batches import batch_by_length
 from llmrec.backbones.linear_kernels import Arithmetic
-from llmrec.backbones.packing import PackedModel, packed_rows
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.packing import PackedModel, pack_rows
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig
 
 WORDS = ["space", "robot", "love", "war", "night", "river", "mountain", "garden", "kitchen", "cream", "face", "hair"]
@@ -30,11 +30,11 @@ def texts_of(n: int, most: int = 12) -> list[str]:
     return [" ".join(draw.choice(WORDS, draw.integers(1, most + 1))) for _ in range(n)]
 
 
-def one_by_one(backbone: Backbone, texts: list[str]) -> Tensor:
+def one_by_one(backbone: TextBackbone, texts: list[str]) -> Tensor:
     """By the model itself, without padding, mask or batches."""
     read = []
     for text in texts:
-        ids, _ = backbone.tokens([text]).batch(np.arange(1), backbone.device)
+        ids, _ = backbone.tokenize([text]).get_batch(np.arange(1), backbone.device)
         with torch.no_grad():
             hidden = backbone.model(input_ids=ids).last_hidden_state[0]
         pooled = {"mean": hidden.mean(0), "cls": hidden[0], "last": hidden[-1]}[backbone.pooling]
@@ -69,7 +69,7 @@ def test_a_text_is_read_as_if_it_stood_alone(name: str, strategy: str, request: 
     lora = LoraConfig(rank=2, dora=strategy == "dora")
     config = BackboneConfig(name=str(request.getfixturevalue(name)), hub_id="owner/tiny", lora=lora)
     config = replace(config, strategy="frozen" if strategy == "frozen" else "lora")
-    backbone = Backbone.load(config)
+    backbone = TextBackbone.load(config)
     apply_strategy(backbone, config)
     with torch.no_grad():
         for weight in backbone.parameters():
@@ -77,8 +77,8 @@ def test_a_text_is_read_as_if_it_stood_alone(name: str, strategy: str, request: 
                 weight.add_(0.1 * torch.randn_like(weight))
     before = backbone.fingerprint()
     texts = texts_of(60)
-    tokens = backbone.tokens(texts)
-    assert backbone._way(tokens) is not None
+    tokens = backbone.tokenize(texts)
+    assert backbone._choose_arithmetic(tokens) is not None
     torch.testing.assert_close(backbone.encode(tokens), one_by_one(backbone, texts), atol=1e-5, rtol=0)
     assert backbone.fingerprint() == before
     assert {weight.dtype for weight in backbone.parameters()} == {torch.float32}
@@ -87,11 +87,11 @@ def test_a_text_is_read_as_if_it_stood_alone(name: str, strategy: str, request: 
 @pytest.mark.usefixtures("always")
 def test_few_texts_long_ones_and_all_poolings(tiny_bert: Path) -> None:
     for pooling in ("mean", "cls", "last"):
-        backbone = Backbone.load(BackboneConfig(name=str(tiny_bert), pooling=pooling, max_tokens=128))
+        backbone = TextBackbone.load(BackboneConfig(name=str(tiny_bert), pooling=pooling, max_tokens=128))
         for texts in (["hats"], texts_of(5, most=120)):
-            found = backbone.encode(backbone.tokens(texts))
+            found = backbone.encode(backbone.tokenize(texts))
             torch.testing.assert_close(found, one_by_one(backbone, texts), atol=1e-5, rtol=0)
-    assert backbone.encode(backbone.tokens([])).shape == (0, 32)
+    assert backbone.encode(backbone.tokenize([])).shape == (0, 32)
 
 
 @pytest.mark.usefixtures("always")
@@ -102,27 +102,27 @@ def test_an_architecture_that_reads_one_text_a_row_only(tiny_bert: Path, tmp_pat
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     MPNetModel(MPNetConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path)  # positions by distance
     tokenizer.save_pretrained(tmp_path)
-    backbone, texts = Backbone.load(BackboneConfig(name=str(tmp_path))), texts_of(20)
-    tokens = backbone.tokens(texts)
-    assert backbone._way(tokens) is None
+    backbone, texts = TextBackbone.load(BackboneConfig(name=str(tmp_path))), texts_of(20)
+    tokens = backbone.tokenize(texts)
+    assert backbone._choose_arithmetic(tokens) is None
     torch.testing.assert_close(backbone.encode(tokens), one_by_one(backbone, texts), atol=1e-5, rtol=0)
 
 
 def test_rows_are_full_and_hold_each_text_once() -> None:
     lengths = np.array([3, 9, 3, 4, 20, 3])
-    rows = packed_rows(lengths, tokens_at_once=10)
+    rows = pack_rows(lengths, tokens_at_once=10)
     assert [row.tolist() for row in rows] == [[0, 2, 5], [3], [1], [4]]  # 9 tokens, 4, 9, and one longer than a row
-    assert packed_rows(lengths[:0], 10) == []
+    assert pack_rows(lengths[:0], 10) == []
 
 
 def test_hidden_states_have_no_padding_but_to_a_round_length(tiny_bert: Path) -> None:
-    backbone = Backbone.load(BackboneConfig(name=str(tiny_bert)))
+    backbone = TextBackbone.load(BackboneConfig(name=str(tiny_bert)))
     seen: list[int] = []
     model = PackedModel(backbone.model, FP32)
     model.model.register_forward_pre_hook(lambda _, __, given: seen.append(given["input_ids"].shape), with_kwargs=True)
-    tokens = backbone.tokens(texts_of(200))
+    tokens = backbone.tokenize(texts_of(200))
     with torch.no_grad():
-        runs = [(len(rows), hidden.shape[1]) for rows, hidden in model.read(tokens)]
+        runs = [(len(rows), hidden.shape[1]) for rows, hidden in model.encode(tokens)]
     assert sum(n * length for n, length in runs) == len(tokens.flat)
     assert all(rows == 1 and row % packing.ROUND == 0 for rows, row in seen)
     assert sum(row for _, row in seen) - len(tokens.flat) < packing.ROUND * len(seen)
@@ -130,15 +130,15 @@ def test_hidden_states_have_no_padding_but_to_a_round_length(tiny_bert: Path) ->
 
 @pytest.mark.usefixtures("always")
 def test_what_fp16_cannot_hold_is_read_exactly(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "fastest", lambda reduced: FP16 if reduced else FP32)
-    backbone = Backbone.load(BackboneConfig(name=str(tiny_bert), reading="fast"))
+    monkeypatch.setattr(module, "choose_fastest", lambda reduced: FP16 if reduced else FP32)
+    backbone = TextBackbone.load(BackboneConfig(name=str(tiny_bert), reading="fast"))
     texts = [*texts_of(60), "space robot shoes"]
     row = backbone.tokenizer(texts[-1:], add_special_tokens=False)["input_ids"][0][-1]
     with torch.no_grad():
         backbone.model.get_input_embeddings().weight[row] *= 1e8  # beyond 65,504
-    tokens = backbone.tokens(texts)
+    tokens = backbone.tokenize(texts)
     with torch.no_grad():
-        (_, hidden), *_ = PackedModel(backbone.model, FP16).read(tokens.take(np.array([60])))
+        (_, hidden), *_ = PackedModel(backbone.model, FP16).encode(tokens.take(np.array([60])))
     assert not hidden.isfinite().all()
     expected = one_by_one(backbone, texts)
     cosine = (backbone.encode(tokens) * expected).sum(1)
@@ -157,14 +157,14 @@ def titles(shared_data: Callable[[str], Path]) -> list[str]:
 @pytest.mark.usefixtures("minilm")
 def test_minilm_read_exactly_and_fast(titles: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "COPIED_FROM", 1)
-    monkeypatch.setattr(module, "fastest", lambda reduced: BF16 if reduced else FP32)
-    exact, fast = Backbone.load(REAL), Backbone.load(replace(REAL, reading="fast"))
-    tokens = exact.tokens(titles)
+    monkeypatch.setattr(module, "choose_fastest", lambda reduced: BF16 if reduced else FP32)
+    exact, fast = TextBackbone.load(REAL), TextBackbone.load(replace(REAL, reading="fast"))
+    tokens = exact.tokenize(titles)
     vectors, near = exact.encode(tokens), fast.encode(tokens)
     plain = torch.empty_like(vectors)
     with torch.no_grad():
-        for rows in length_batches(tokens.lengths, 1024):
-            plain[torch.from_numpy(rows)] = exact(*tokens.batch(rows, exact.device))
+        for rows in batch_by_length(tokens.lengths, 1024):
+            plain[torch.from_numpy(rows)] = exact(*tokens.get_batch(rows, exact.device))
     assert float((vectors * plain).sum(1).min()) > 1 - 1e-6
     assert 0.9999 < float((near * plain).sum(1).min()) < 1 - 1e-6  # bf16 was used
     top = [(table @ table.T).fill_diagonal_(-1).topk(10).indices for table in (plain, near)]
@@ -175,10 +175,10 @@ def test_minilm_read_exactly_and_fast(titles: list[str], monkeypatch: pytest.Mon
 @pytest.mark.usefixtures("always")
 def test_bf16_that_comes_not_near_enough_is_not_used(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FAST", 0.9999999)
-    monkeypatch.setattr(module, "fastest", lambda reduced: BF16 if reduced else FP32)
-    exact = Backbone.load(BackboneConfig(name=str(tiny_bert)))
-    fast = Backbone.load(BackboneConfig(name=str(tiny_bert), reading="fast"))
-    tokens = exact.tokens(texts_of(30))
+    monkeypatch.setattr(module, "choose_fastest", lambda reduced: BF16 if reduced else FP32)
+    exact = TextBackbone.load(BackboneConfig(name=str(tiny_bert)))
+    fast = TextBackbone.load(BackboneConfig(name=str(tiny_bert), reading="fast"))
+    tokens = exact.tokenize(texts_of(30))
     with pytest.warns(UserWarning, match=r"reading=fast.*read exactly"):
         found = fast.encode(tokens)
     assert torch.equal(found, exact.encode(tokens))

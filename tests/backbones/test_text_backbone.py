@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError
 
 TEXTS = ["red shoes", "a much longer text about blue shoes and hats", "hats"]
 
 
-def load(path: Path, **changes: object) -> Backbone:
-    return Backbone.load(replace(BackboneConfig(name=str(path), hub_id="owner/tiny"), **changes))
+def load(path: Path, **changes: object) -> TextBackbone:
+    return TextBackbone.load(replace(BackboneConfig(name=str(path), hub_id="owner/tiny"), **changes))
 
 
 def test_architecture_chooses_the_pooling(tiny_bert: Path, tiny_gpt2: Path, tiny_llama: Path) -> None:
@@ -27,18 +27,18 @@ def test_architecture_chooses_the_pooling(tiny_bert: Path, tiny_gpt2: Path, tiny
 def test_batching_and_padding_leave_vectors_alone(tiny_bert: Path, tiny_gpt2: Path, tiny_llama: Path) -> None:
     for path in (tiny_bert, tiny_gpt2, tiny_llama):
         backbone = load(path)
-        together = backbone.encode(backbone.tokens(TEXTS))
-        alone = torch.cat([backbone.encode(backbone.tokens([text])) for text in TEXTS])
+        together = backbone.encode(backbone.tokenize(TEXTS))
+        alone = torch.cat([backbone.encode(backbone.tokenize([text])) for text in TEXTS])
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
         torch.testing.assert_close(together.norm(dim=1), torch.ones(3))
-        torch.testing.assert_close(backbone.read(backbone.tokens(TEXTS)), together, atol=1e-5, rtol=0)
+        torch.testing.assert_close(backbone.encode_with_grad(backbone.tokenize(TEXTS)), together, atol=1e-5, rtol=0)
 
 
 def test_a_decoders_vector_is_the_state_at_its_eos(tiny_gpt2: Path, tiny_llama: Path) -> None:
     for path in (tiny_gpt2, tiny_llama):
         backbone = load(path)
         eos = torch.tensor([backbone.tokenizer.eos_token_id])
-        for text, vector in zip(TEXTS, backbone.encode(backbone.tokens(TEXTS)), strict=True):
+        for text, vector in zip(TEXTS, backbone.encode(backbone.tokenize(TEXTS)), strict=True):
             ids = torch.cat([torch.tensor(backbone.tokenizer(text)["input_ids"]), eos])
             with torch.no_grad():
                 state = backbone.model(input_ids=ids[None]).last_hidden_state[0, -1]
@@ -47,7 +47,7 @@ def test_a_decoders_vector_is_the_state_at_its_eos(tiny_gpt2: Path, tiny_llama: 
 
 def test_prompt_wraps_the_text(tiny_bert: Path) -> None:
     prompted, plain = load(tiny_bert, prompt="shoes {text}"), load(tiny_bert)
-    assert np.array_equal(prompted.tokens(["hats"]).flat, plain.tokens(["shoes hats"]).flat)
+    assert np.array_equal(prompted.tokenize(["hats"]).flat, plain.tokenize(["shoes hats"]).flat)
 
 
 def test_fingerprint_follows_weights_and_recipe(tiny_bert: Path) -> None:
@@ -62,21 +62,21 @@ def test_fingerprint_follows_weights_and_recipe(tiny_bert: Path) -> None:
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match="no such folder"):
-        Backbone.load(BackboneConfig(name=str(tmp_path / "absent")))
+        TextBackbone.load(BackboneConfig(name=str(tmp_path / "absent")))
     (tmp_path / "empty").mkdir()
     with pytest.raises(BackboneError, match="empty"):
-        Backbone.load(BackboneConfig(name=str(tmp_path / "empty")))
+        TextBackbone.load(BackboneConfig(name=str(tmp_path / "empty")))
     with pytest.raises(BackboneError, match="all-MiniLM-L6-v2"):
-        Backbone.load(BackboneConfig(name="packaged:nothing"))
+        TextBackbone.load(BackboneConfig(name="packaged:nothing"))
 
 
 def test_minilm_vectors_are_those_of_its_authors_pooling(minilm: Path) -> None:
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer, model = AutoTokenizer.from_pretrained(minilm), AutoModel.from_pretrained(minilm).eval()
-    backbone = Backbone.load(BackboneConfig(name="packaged:all-MiniLM-L6-v2"))
+    backbone = TextBackbone.load(BackboneConfig(name="packaged:all-MiniLM-L6-v2"))
     assert backbone.hub_id == "sentence-transformers/all-MiniLM-L6-v2"
-    for text, vector in zip(TEXTS, backbone.encode(backbone.tokens(TEXTS)), strict=True):
+    for text, vector in zip(TEXTS, backbone.encode(backbone.tokenize(TEXTS)), strict=True):
         with torch.no_grad():
             hidden = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
         mean = torch.nn.functional.normalize(hidden.mean(0), dim=0)
@@ -86,9 +86,9 @@ def test_minilm_vectors_are_those_of_its_authors_pooling(minilm: Path) -> None:
 def test_the_copy_that_reads_faster_follows_the_weights(tiny_bert: Path) -> None:
     backbone = load(tiny_bert)
     with torch.no_grad():
-        first = backbone._copy(torch.float16)
+        first = backbone._copy_as(torch.float16)
         for weight in backbone.model.parameters():
             weight.add_(1)
-        assert backbone._copy(torch.float16) is first
+        assert backbone._copy_as(torch.float16) is first
     for copied, weight in zip(first.parameters(), backbone.model.parameters(), strict=True):
         assert torch.equal(copied, weight.half())

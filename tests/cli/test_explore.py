@@ -124,7 +124,7 @@ def test_recommend_by_words_and_conditions(ask: Ask, recommender: Recommender) -
 
 def test_a_history_of_another_domain(ask: Ask, recommender: Recommender, folder: Path, log: Log) -> None:
     there = str(folder / "tuned")
-    history = recommender.described(["i1", "i2"])
+    history = recommender.to_text_history(["i1", "i2"])
     found = json.loads(ask("recommend", "--history", "i1", "i2", "--domain", there, "-k", "40", "--json"))
     assert found == [asdict(one) for one in recommender.recommend(history, 40)]
     assert {"i1", "i2"} <= {one["item"] for one in found}  # seen there, not here
@@ -161,8 +161,8 @@ def test_explain(ask: Ask, recommender: Recommender) -> None:
     lines = ask("explain", "--history", "i1", "i2", "--item", "i9").splitlines()
     assert lines[0] == f"{told.label}, score {told.score:.3f}"
     assert lines[1] == told.sentence
-    assert f"{told.shares()['base']:6.1%}  what the model makes of the history" in lines
-    assert [line.split()[-1] for line in lines[-2:]] == [f"[{told.events[place].item}]" for place in told.strongest()]
+    assert f"{told.term_shares()['base']:6.1%}  what the model makes of the history" in lines
+    assert [line.split()[-1] for line in lines[-2:]] == [f"[{told.events[place].item}]" for place in told.rank_events()]
     best = recommender.recommend(["i1", "i2"], 1)[0]
     found = json.loads(ask("explain", "--history", "i1", "i2", "--json"))
     assert (found["item"], found["score"]) == (best.item, pytest.approx(best.score))

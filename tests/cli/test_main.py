@@ -20,9 +20,9 @@ from llmrec.data.log import Log
 from llmrec.drift.fitted import FittedDrift
 from llmrec.drift.head import DriftHead
 from llmrec.drift.terms.chain import LatentChain
-from llmrec.drift.text_neighbors import text_vectors
+from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.hub.bundle import Bundle, save_bundle
-from llmrec.hub.training_log import log_config
+from llmrec.hub.training_log import override_data_config
 from llmrec.recommender import Recommender
 
 
@@ -39,7 +39,7 @@ def drifting(make_bundle: Callable[[Strategy], Bundle], tmp_path: Path) -> str:
     text = plain.model.items.text
     assert text is not None
     settings = DriftConfig(n_states=4)
-    head = DriftHead(settings, LatentChain(text_vectors(text)[:4])).requires_grad_(False)
+    head = DriftHead(settings, LatentChain(center_and_normalize(text)[:4])).requires_grad_(False)
     drift = FittedDrift(head, 120.0, text, text.mean(0))
     save_bundle(tmp_path / "drifting", replace(plain, config=replace(plain.config, drift=settings), drift=drift))
     return str(tmp_path / "drifting")
@@ -211,8 +211,8 @@ def test_a_user_s_later_events_are_not_shown(bundle: str, log_folder: str, capsy
 
 def test_a_log_keeps_the_bundle_s_settings_unless_they_are_given() -> None:
     trained = DataConfig(source="a", items="x.csv", user_column="who", k_core=5)
-    assert log_config(trained, None) == trained
-    moved = log_config(trained, DataConfig(source="b", time_unit="ms"))
+    assert override_data_config(trained, None) == trained
+    moved = override_data_config(trained, DataConfig(source="b", time_unit="ms"))
     assert moved == DataConfig(source="b", user_column="who", k_core=5, time_unit="ms")
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from llmrec.cli.main import main
-from llmrec.cli.plan import gib_of, way_named
+from llmrec.cli.plan import parse_memory_gib, parse_strategy
 from llmrec.errors import ConfigError
 
 
@@ -15,19 +15,19 @@ from llmrec.errors import ConfigError
     ("memory", "gib"), [("24GiB", 24), ("1073.741824 MB", 1), ("0.5TiB", 512), ("2gb", 2e9 / 2**30)]
 )
 def test_memory_in_words(memory: str, gib: float) -> None:
-    assert gib_of(memory) == pytest.approx(gib)
+    assert parse_memory_gib(memory) == pytest.approx(gib)
 
 
 @pytest.mark.parametrize("memory", ["24", "lots", "-3GB", "GB", "3 GB more"])
 def test_memory_that_is_none_is_refused(memory: str) -> None:
     with pytest.raises(ConfigError, match="24GB, 24GiB"):
-        gib_of(memory)
+        parse_memory_gib(memory)
 
 
 def test_strategies_by_name() -> None:
-    assert way_named("last_k") == "last_k"
+    assert parse_strategy("last_k") == "last_k"
     with pytest.raises(ConfigError, match="'none': give one of frozen"):
-        way_named("none")
+        parse_strategy("none")
 
 
 @pytest.fixture

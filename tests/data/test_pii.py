@@ -14,10 +14,10 @@ import pytest
 pytest.importorskip("phonenumbers", reason="needs phonenumbers (extra: scrub)")
 pytest.importorskip("stdnum", reason="needs python-stdnum (extra: scrub)")
 
-from llmrec.config.data import DataConfig, ScrubConfig
-from llmrec.data.audit import audit
+from llmrec.config.data import DataConfig, PiiConfig
+from llmrec.data.audit import audit_log
 from llmrec.data.loading import load_catalog, load_log
-from llmrec.data.pii import Scrubber
+from llmrec.data.pii import PiiRedactor
 from llmrec.data.splits import split_by_time
 from llmrec.errors import ConfigError
 from llmrec.recommender import Recommender
@@ -44,43 +44,43 @@ KEPT = [
 
 
 @pytest.fixture(scope="module")
-def scrubber() -> Scrubber:
-    return Scrubber(ScrubConfig())
+def scrubber() -> PiiRedactor:
+    return PiiRedactor(PiiConfig())
 
 
 @pytest.mark.parametrize(("text", "expected"), [*FOUND, *zip(KEPT, KEPT, strict=True)])
-def test_details_become_their_kind(scrubber: Scrubber, text: str, expected: str) -> None:
+def test_details_become_their_kind(scrubber: PiiRedactor, text: str, expected: str) -> None:
     counts = Counter[str]()
-    assert scrubber.array(pa.array([text]), counts).to_pylist() == [expected] == scrubber.texts([text])
+    assert scrubber.redact_array(pa.array([text]), counts).to_pylist() == [expected] == scrubber.redact_texts([text])
     assert counts.total() == expected.count("[")
-    assert scrubber.text(expected) == expected
+    assert scrubber.redact_text(expected) == expected
 
 
 def test_only_what_is_asked_for_is_looked_for() -> None:
     text = "ada@example.com, 020 7031 3000, 650 253 0000"
-    assert Scrubber(ScrubConfig(kinds=("email",))).text(text) == "[email], 020 7031 3000, 650 253 0000"
-    assert Scrubber(ScrubConfig(kinds=("phone",), phone_regions=("GB",))).text(text).count("[phone]") == 1
+    assert PiiRedactor(PiiConfig(kinds=("email",))).redact_text(text) == "[email], 020 7031 3000, 650 253 0000"
+    assert PiiRedactor(PiiConfig(kinds=("phone",), phone_regions=("GB",))).redact_text(text).count("[phone]") == 1
     with pytest.raises(ConfigError, match=r"XX.* are no countries"):
-        Scrubber(ScrubConfig(phone_regions=("XX",)))
+        PiiRedactor(PiiConfig(phone_regions=("XX",)))
     with pytest.raises(ConfigError, match="kinds is empty"):
-        ScrubConfig(kinds=())
+        PiiConfig(kinds=())
 
 
 @pytest.mark.parametrize("package", ["phonenumbers", "stdnum"])
 def test_what_is_not_installed_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ConfigError, match=rf"{package} is not installed; pip install 'llmrec\[scrub\]'"):
-        load_log(DataConfig(str(folder), scrub=ScrubConfig()))
+        load_log(DataConfig(str(folder), scrub=PiiConfig()))
     log = load_log(DataConfig(str(folder), text_template="{title} {price}"))
-    found = audit(log, split_by_time(log.interactions, log.n_users, log.n_items))
+    found = audit_log(log, split_by_time(log.interactions, log.n_users, log.n_items))
     assert found.details is None
     assert "personal details in item texts: not looked for; pip install 'llmrec[scrub]'" in format_audit(found)
 
 
-def test_long_texts_take_no_longer_than_their_length(scrubber: Scrubber) -> None:
+def test_long_texts_take_no_longer_than_their_length(scrubber: PiiRedactor) -> None:
     for text in ("a" * 100_000 + "@", "1 " * 50_000 + "@", "a@" * 50_000, "a:" * 50_000 + "1.1.1.1"):
         began = time.process_time()
-        scrubber.text(text)
+        scrubber.redact_text(text)
         assert time.process_time() - began < 5
 
 
@@ -99,13 +99,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_catalog_is_scrubbed_when_it_is_read(folder: Path) -> None:
-    given = DataConfig(str(folder), text_template="{title} {notes} {price}", scrub=ScrubConfig())
+    given = DataConfig(str(folder), text_template="{title} {notes} {price}", scrub=PiiConfig())
     log = load_log(given)
     fields = log.catalog.fields.to_pydict()
     assert fields["title"] == ["Lamp, ask [email]", "Desk", None, "Pen [phone]"]
     assert fields["notes"] == [["[ip]", "x"], None, [], ["[email]"]]
     assert fields["item_id"][0] == "ada@example.com"  # ids stay what they are
-    assert log.catalog.texts()[0] == "Lamp, ask [email] [ip], x 1.5"
+    assert log.catalog.list_texts()[0] == "Lamp, ask [email] [ip], x 1.5"
     assert log.facts.n_scrubbed == {"email": 2, "ip": 1, "phone": 1}
     assert "took out of item texts: 2 email, 1 ip, 1 phone" in log.facts.lines()
     assert load_catalog(given).text_array.equals(log.catalog.text_array)
@@ -114,9 +114,9 @@ def test_a_catalog_is_scrubbed_when_it_is_read(folder: Path) -> None:
 
 def test_the_audit_counts_details(folder: Path) -> None:
     lines = []
-    for scrub in (None, ScrubConfig(kinds=("email",))):
+    for scrub in (None, PiiConfig(kinds=("email",))):
         log = load_log(DataConfig(str(folder), text_template="{title} {notes} {price}", scrub=scrub))
-        found = audit(log, split_by_time(log.interactions, log.n_users, log.n_items))
+        found = audit_log(log, split_by_time(log.interactions, log.n_users, log.n_items))
         lines.append(next(line for line in format_audit(found) if "personal" in line))
     assert lines[0].startswith("personal details in item texts: 2 email, 1 ip, 1 phone; data.scrub takes them out")
     assert lines[1].startswith("personal details in item texts: 1 ip, 1 phone, 2 email taken out; data.scrub")
@@ -130,7 +130,7 @@ def test_words_that_are_asked_with_are_scrubbed(make_bundle, tmp_path: Path, tin
 
     bundle = make_bundle("frozen")
     read = {}
-    for name, scrub in (("plain", None), ("scrubbed", ScrubConfig())):
+    for name, scrub in (("plain", None), ("scrubbed", PiiConfig())):
         config = replace(bundle.config, data=replace(bundle.config.data, scrub=scrub))
         save_bundle(tmp_path / name, replace(bundle, config=config))
         recommender = read[name] = Recommender.from_pretrained(tmp_path / name, backbone=str(tiny_bert))

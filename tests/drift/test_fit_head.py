@@ -14,11 +14,17 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, VALID, Split, split_by_time
 from llmrec.drift import fit_head
 from llmrec.drift.fit_chain import fit_chain
-from llmrec.drift.fit_head import Fit, Judged, fit_drift, surprise, watch
+from llmrec.drift.fit_head import (
+    DriftValidation,
+    FittedHead,
+    collect_validation_passes,
+    fit_drift,
+    head_negative_log_likelihood,
+)
 from llmrec.drift.head import DriftHead
 from llmrec.drift.scorers import DriftScorer
-from llmrec.drift.stream import ChainTables, Stream
-from llmrec.drift.text_neighbors import text_vectors
+from llmrec.drift.stream import ChainTables, ReplayStream
+from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.evaluation.ranking import mean_ndcg
 from llmrec.utils.units import DAY
 
@@ -37,7 +43,7 @@ class Known:
     def __init__(self, split: Split) -> None:
         self.counts = torch.from_numpy(np.bincount(split.train.item, minlength=N_ITEMS)).float()
 
-    def scores(self, queries: Queries) -> Tensor:
+    def score(self, queries: Queries) -> Tensor:
         return torch.log(self.counts + 1).expand(len(queries), -1).clone()
 
 
@@ -57,14 +63,14 @@ def world(follows: bool) -> Split:
     return split_by_time(Interactions.sort(user, item, time), N_USERS, N_ITEMS)
 
 
-def fitted(split: Split, base: Known, stream: Stream) -> Fit:
-    return fit_drift(Judged.of(base, stream, make_queries(split, VALID)), stream, mask_seen=False)
+def fitted(split: Split, base: Known, stream: ReplayStream) -> FittedHead:
+    return fit_drift(DriftValidation.from_stream(base, stream, make_queries(split, VALID)), stream, mask_seen=False)
 
 
-def compared(split: Split) -> tuple[float, float, Stream]:
+def compared(split: Split) -> tuple[float, float, ReplayStream]:
     """NDCG@10 on the test of the static model and of the head on top of it."""
     base, test = Known(split), make_queries(split, TEST)
-    fit = fitted(split, base, Stream.of(CONFIG, split, "strict", None))
+    fit = fitted(split, base, ReplayStream.from_split(CONFIG, split, "strict", None))
     drifting = mean_ndcg(DriftScorer(fit.head, base, fit.stream), test, mask_seen=False)
     return mean_ndcg(base, test, mask_seen=False), drifting, fit.stream
 
@@ -82,8 +88,8 @@ def test_without_anything_to_follow_it_costs_next_to_nothing() -> None:
 
 def test_without_validation_queries_the_head_is_left_as_it_starts() -> None:
     split = world(follows=False)
-    none, stream = make_queries(split, VALID).take(slice(0, 0)), Stream.of(CONFIG, split, "strict", None)
-    head = fit_drift(Judged.of(Known(split), stream, none), stream, mask_seen=True).head
+    none, stream = make_queries(split, VALID).take(slice(0, 0)), ReplayStream.from_split(CONFIG, split, "strict", None)
+    head = fit_drift(DriftValidation.from_stream(Known(split), stream, none), stream, mask_seen=True).head
     assert not head.shift.any()
     assert not head.eta.any()
 
@@ -91,26 +97,31 @@ def test_without_validation_queries_the_head_is_left_as_it_starts() -> None:
 def test_the_fit_makes_validation_likelier() -> None:
     split = world(follows=True)
     valid, base = make_queries(split, VALID), Known(split)
-    stream = replace(Stream.of(CONFIG, split, "strict", None), transition_half_life_days=20.0)
+    stream = replace(ReplayStream.from_split(CONFIG, split, "strict", None), transition_half_life_days=20.0)
     fit = fitted(split, base, stream)
     target = torch.from_numpy(valid.target)[:, None]
-    likelier = DriftScorer(fit.head, base, fit.stream).scores(valid).gather(1, target).mean()
-    plain = base.scores(valid).log_softmax(1).gather(1, target).mean()
+    likelier = DriftScorer(fit.head, base, fit.stream).score(valid).gather(1, target).mean()
+    plain = base.score(valid).log_softmax(1).gather(1, target).mean()
     assert float(likelier) > float(plain) + 0.5
 
 
 def test_what_is_watched_is_what_is_ranked() -> None:
     """The likelihood that is maximised is that of the mixture which ranks, chain and all."""
     split = world(follows=True)
-    base, vectors = Known(split), text_vectors(torch.randn(N_ITEMS, 8, generator=torch.Generator().manual_seed(0)))
+    base, vectors = (
+        Known(split),
+        center_and_normalize(torch.randn(N_ITEMS, 8, generator=torch.Generator().manual_seed(0))),
+    )
     config = replace(CONFIG, terms=("interest", "environment", "transitions", "chain", "gate"), n_states=4)
-    chain = ChainTables.of(fit_chain(split, "strict", vectors, 4), vectors)
-    stream = replace(Stream.of(config, split, "strict", vectors), chain=chain)
+    chain = ChainTables.from_chain(fit_chain(split, "strict", vectors, 4), vectors)
+    stream = replace(ReplayStream.from_split(config, split, "strict", vectors), chain=chain)
     valid = make_queries(split, VALID)
-    judged = Judged.of(base, stream, valid)
+    judged = DriftValidation.from_stream(base, stream, valid)
     fit = fit_drift(judged, stream, mask_seen=False)
-    watched = sum(float(surprise(fit.head, seen)) for seen in watch(judged, fit.stream))
-    ranked = DriftScorer(fit.head, base, fit.stream).scores(valid).gather(1, torch.from_numpy(valid.target)[:, None])
+    watched = sum(
+        float(head_negative_log_likelihood(fit.head, seen)) for seen in collect_validation_passes(judged, fit.stream)
+    )
+    ranked = DriftScorer(fit.head, base, fit.stream).score(valid).gather(1, torch.from_numpy(valid.target)[:, None])
     assert watched == pytest.approx(-float(ranked.sum()), rel=1e-4)
 
 
@@ -118,18 +129,18 @@ def test_every_shift_can_be_told() -> None:
     head = DriftHead(CONFIG)
     for shift in fit_head.SHIFTS["chain"]:
         head.shift.fill_(shift)
-        assert json.loads(json.dumps(head.summary(), allow_nan=False))["shift"] == [shift, shift]
+        assert json.loads(json.dumps(head.describe(), allow_nan=False))["shift"] == [shift, shift]
 
 
 def test_only_some_days_of_a_long_window_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit_head, "MOST_DAYS", 5)
     monkeypatch.setattr(fit_head, "MOST_SCORES", 20 * N_ITEMS)
     split = world(follows=False)
-    valid, stream = make_queries(split, VALID), Stream.of(CONFIG, split, "strict", None)
-    judged = Judged.of(Known(split), stream, valid)
+    valid, stream = make_queries(split, VALID), ReplayStream.from_split(CONFIG, split, "strict", None)
+    judged = DriftValidation.from_stream(Known(split), stream, valid)
     assert len(np.unique(judged.queries.time // DAY)) <= 5
     assert 0 < len(judged.queries) <= 20
-    torch.testing.assert_close(judged.scores, Known(split).scores(judged.queries))
+    torch.testing.assert_close(judged.scores, Known(split).score(judged.queries))
 
 
 def test_no_mixture_saves_a_target_that_is_given_up() -> None:
@@ -137,7 +148,7 @@ def test_no_mixture_saves_a_target_that_is_given_up() -> None:
     chances = torch.rand(200, 3, 40, generator=rng)
     chances[:, 1:] *= torch.rand(200, 2, 40, generator=rng) < 0.2  # few items have a chance by the other parts
     target = torch.randint(40, (200, 1), generator=rng)
-    hopeful = fit_head._hopeful(chances, target, k=5)
+    hopeful = fit_head._reachable_targets(chances, target, k=5)
     assert 0 < len(hopeful) < 200
     shares = torch.rand(500, 1, 3, generator=rng)
     mixed = (shares[:, None] @ chances)[:, :, 0]  # (500, 200, 40)

@@ -6,15 +6,15 @@ import torch
 from scipy import sparse
 
 from llmrec.config.drift import DriftConfig
-from llmrec.drift.head import N_CONTEXT, DriftHead, Moves, Recent
+from llmrec.drift.head import N_CONTEXT, DriftHead, RecentEvents, TransitionRows
 from llmrec.drift.markov_chain import markov_update
 from llmrec.utils.arrays import EPS
 
 N_ITEMS, N_STATES = 5, 3
 
 
-def recent() -> Recent:
-    return Recent(
+def recent() -> RecentEvents:
+    return RecentEvents(
         item=torch.tensor([[0, 3, 0], [2, 0, 0], [0, 0, 0]]),
         mask=torch.tensor([[True, True, False], [True, False, False], [False, False, False]]),
         age_days=torch.tensor([[9.0, 2.0, 0.0], [40.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
@@ -23,12 +23,12 @@ def recent() -> Recent:
     )
 
 
-def moves() -> Moves:
+def moves() -> TransitionRows:
     rng = np.random.default_rng(0)
     counts = rng.random((2, N_ITEMS, N_ITEMS)) * (rng.random((2, N_ITEMS, N_ITEMS)) < 0.5)
     text = rng.random((N_ITEMS, N_ITEMS))
     tables = [sparse.csr_array(table) for table in counts]
-    return Moves(tables, counts.sum((0, 2)), 0.25, sparse.csr_array(text / text.sum(1, keepdims=True)))
+    return TransitionRows(tables, counts.sum((0, 2)), 0.25, sparse.csr_array(text / text.sum(1, keepdims=True)))
 
 
 def row_sum() -> torch.Tensor:
@@ -50,13 +50,15 @@ def test_what_moves_is_what_the_formula_says() -> None:
     text, row_sums = torch.from_numpy(world.text.toarray()), 0.25 * torch.from_numpy(world.row_sums)
     rows = (counts + kappa * text) / (row_sums + kappa)[:, None]  # p(i|j,t)
     expected = torch.stack([sum(weight[u, t] * rows[asked.item[u, t]] for t in range(3)) for u in range(3)])
-    moved = module.moved(asked, world)
+    moved = module.transition_probabilities(asked, world)
     torch.testing.assert_close(moved, expected.float())
     torch.testing.assert_close(moved.sum(1), torch.tensor([1.0, 1.0, 0.0]))  # nowhere to go from without a history
 
     wanted = torch.tensor([4, 1, 2])
     pairs = (asked.item, wanted[:, None].expand(3, 3))
-    chance = module.moved_to(asked, counts[pairs].float(), row_sums[asked.item].float(), text[pairs].float())
+    chance = module.transition_probability(
+        asked, counts[pairs].float(), row_sums[asked.item].float(), text[pairs].float()
+    )
     torch.testing.assert_close(chance, moved.gather(1, wanted[:, None])[:, 0])
 
 
@@ -65,26 +67,30 @@ def chained(module: DriftHead) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     emission, counts = torch.randn(N_STATES, N_ITEMS, generator=generator), torch.rand(2, N_ITEMS, generator=generator)
     interest = torch.rand(3, N_STATES, generator=generator)
-    return interest / interest.sum(1, keepdim=True) @ module.taken(emission, counts).softmax(1)
+    return interest / interest.sum(1, keepdim=True) @ module.state_logits(emission, counts).softmax(1)
 
 
 def test_the_mixture_is_a_distribution_and_its_parts_are_tilted() -> None:
     module, asked = head(), recent()
     scores, emission, counts = torch.randn(3, N_ITEMS), torch.randn(N_STATES, N_ITEMS), torch.rand(2, N_ITEMS)
     torch.testing.assert_close(
-        module.base(scores, counts), scores * module.log_sharpness.exp() + module.eta @ torch.log(counts + EPS)
+        module.base_logits(scores, counts), scores * module.log_sharpness.exp() + module.eta @ torch.log(counts + EPS)
     )
-    torch.testing.assert_close(module.taken(emission, counts), emission + module.theta @ torch.log(counts + EPS))
-    base, moved, latent = module.base(scores, counts).log_softmax(1), module.moved(asked, moves()), chained(module)
-    shares = module.log_shares(asked, row_sum())
+    torch.testing.assert_close(module.state_logits(emission, counts), emission + module.theta @ torch.log(counts + EPS))
+    base, moved, latent = (
+        module.base_logits(scores, counts).log_softmax(1),
+        module.transition_probabilities(asked, moves()),
+        chained(module),
+    )
+    shares = module.log_mixture_shares(asked, row_sum())
     torch.testing.assert_close(shares.exp().sum(1), torch.ones(3))
-    mixed = module.mix(shares, base, moved, latent)
+    mixed = module.mix_log_probabilities(shares, base, moved, latent)
     torch.testing.assert_close(mixed.exp().sum(1), torch.ones(3))
     a, b, c = shares.exp().T[..., None]
     torch.testing.assert_close(mixed.exp(), a * base.exp() + b * moved + c * latent)
     assert shares[2, 1] == -torch.inf  # no history to move on from
 
-    one_each = module.mix(shares, base[:, 0], moved[:, 0], latent[:, 0])
+    one_each = module.mix_log_probabilities(shares, base[:, 0], moved[:, 0], latent[:, 0])
     torch.testing.assert_close(one_each, mixed[:, 0])
 
 
@@ -95,11 +101,13 @@ def test_shares_are_a_softmax_of_what_the_history_is_like() -> None:
     looked_at = torch.cat([asked.context[:2], torch.from_numpy(known).float()[:, None]], dim=1)
     odds = looked_at @ module.gate.T + module.shift
     expected = torch.cat([torch.zeros(2, 1), odds], 1).log_softmax(1)
-    torch.testing.assert_close(module.log_shares(asked, row_sum())[:2], expected)
+    torch.testing.assert_close(module.log_mixture_shares(asked, row_sum())[:2], expected)
     constant = head(terms=("transitions", "chain"))
-    torch.testing.assert_close(constant.log_shares(asked, row_sum())[0], constant.log_shares(asked, row_sum())[1])
+    torch.testing.assert_close(
+        constant.log_mixture_shares(asked, row_sum())[0], constant.log_mixture_shares(asked, row_sum())[1]
+    )
     assert torch.equal(
-        module.log_shares(asked, row_sum(), torch.tensor([0.0, -torch.inf]))[:, 2], torch.full((3,), -torch.inf)
+        module.log_mixture_shares(asked, row_sum(), torch.tensor([0.0, -torch.inf]))[:, 2], torch.full((3,), -torch.inf)
     )
 
 
@@ -112,9 +120,11 @@ def test_stripped_to_its_core_it_is_the_founding_update() -> None:
     interest.scatter_add_(1, asked.item[:2], weight)
     own = torch.rand(2, N_ITEMS, dtype=torch.float64)
     own /= own.sum(1, keepdim=True)
-    shares = module.log_shares(asked, row_sum())[:2].double()
+    shares = module.log_mixture_shares(asked, row_sum())[:2].double()
     beta = float(shares[0, 1].exp())
-    mixed = module.mix(shares, own.log(), module.moved(asked, world)[:2].double(), 0.0)
+    mixed = module.mix_log_probabilities(
+        shares, own.log(), module.transition_probabilities(asked, world)[:2].double(), 0.0
+    )
     founding = (1 - beta) * own + markov_update(interest, rows / rows.sum(1, keepdim=True), 0.0, beta)
     torch.testing.assert_close(mixed.exp(), founding, atol=1e-6, rtol=1e-5)
 
@@ -124,17 +134,22 @@ def test_terms_can_be_switched_off(term: str) -> None:
     terms = tuple(other for other in ("interest", "environment", "transitions", "chain", "gate") if other != term)
     full, module, asked = head(), head(terms=terms), recent()
     scores, counts = torch.randn(3, N_ITEMS), torch.rand(2, N_ITEMS)
-    assert torch.equal(module.base(scores, counts), full.base(scores, counts)) is (term != "environment")
-    assert torch.equal(module.taken(scores, counts), full.taken(scores, counts)) is (term != "environment")
-    assert torch.equal(module.moved(asked, moves()), full.moved(asked, moves())) is (term != "interest")
-    off = torch.isinf(module.log_shares(asked, row_sum())[:2])
+    assert torch.equal(module.base_logits(scores, counts), full.base_logits(scores, counts)) is (term != "environment")
+    assert torch.equal(module.state_logits(scores, counts), full.state_logits(scores, counts)) is (
+        term != "environment"
+    )
+    assert torch.equal(
+        module.transition_probabilities(asked, moves()), full.transition_probabilities(asked, moves())
+    ) is (term != "interest")
+    off = torch.isinf(module.log_mixture_shares(asked, row_sum())[:2])
     assert off.any(0).tolist() == [False, term == "transitions", term == "chain"]
 
 
 def test_without_interest_all_events_say_the_same() -> None:
     module, asked = head(terms=("transitions",)), recent()
     one, other = (
-        module.moved(asked._replace(item=asked.item[:, places]), moves())[0] for places in ([0, 1, 2], [1, 0, 2])
+        module.transition_probabilities(asked._replace(item=asked.item[:, places]), moves())[0]
+        for places in ([0, 1, 2], [1, 0, 2])
     )
     torch.testing.assert_close(one, other)
 
@@ -142,9 +157,11 @@ def test_without_interest_all_events_say_the_same() -> None:
 def test_a_sure_gate_has_gradients() -> None:
     module, asked = head().requires_grad_(True), recent()
     module.gate.data[0, 0] = 60.0  # its share is 1 in fp32
-    base = module.base(torch.randn(3, N_ITEMS), torch.rand(2, N_ITEMS)).log_softmax(1)
-    chances = module.moved_to(asked, torch.rand(3, 3), torch.rand(3, 3) + 3, torch.rand(3, 3))
-    module.mix(module.log_shares(asked, row_sum()), base[:, 0], chances, chained(module)[:, 0]).sum().backward()
+    base = module.base_logits(torch.randn(3, N_ITEMS), torch.rand(2, N_ITEMS)).log_softmax(1)
+    chances = module.transition_probability(asked, torch.rand(3, 3), torch.rand(3, 3) + 3, torch.rand(3, 3))
+    module.mix_log_probabilities(
+        module.log_mixture_shares(asked, row_sum()), base[:, 0], chances, chained(module)[:, 0]
+    ).sum().backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name

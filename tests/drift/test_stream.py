@@ -12,11 +12,11 @@ from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, Split, split_by_time
 from llmrec.drift.head import DriftHead
-from llmrec.drift.mixture import recent_of
+from llmrec.drift.mixture import build_recent_events
 from llmrec.drift.scorers import DriftScorer, TermScorer
-from llmrec.drift.stream import DAILY, FROZEN, ChainTables, Stream
+from llmrec.drift.stream import DAILY, FROZEN, ChainTables, ReplayStream
 from llmrec.drift.terms.chain import LatentChain
-from llmrec.drift.text_neighbors import text_vectors
+from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.evaluation.ranking import Scorer
 from llmrec.utils.units import DAY
 
@@ -27,7 +27,7 @@ CONFIG = DriftConfig(transition_half_lives_days=(30.0,), text_neighbours=3)
 class Even:
     """The same score for everything."""
 
-    def scores(self, queries: Queries) -> Tensor:
+    def score(self, queries: Queries) -> Tensor:
         return torch.zeros(len(queries), N_ITEMS)
 
 
@@ -44,14 +44,16 @@ def head() -> DriftHead:
     return module
 
 
-def stream(parts: Split) -> Stream:
+def stream(parts: Split) -> ReplayStream:
     torch.manual_seed(0)
-    vectors = text_vectors(torch.randn(N_ITEMS, 4))
+    vectors = center_and_normalize(torch.randn(N_ITEMS, 4))
     chain = LatentChain(torch.eye(4)[:3]).requires_grad_(False)
-    return replace(Stream.of(CONFIG, parts, "strict", vectors), chain=ChainTables.of(chain, vectors))
+    return replace(
+        ReplayStream.from_split(CONFIG, parts, "strict", vectors), chain=ChainTables.from_chain(chain, vectors)
+    )
 
 
-def scorer_of(name: str, on: Stream, days: float) -> Scorer:
+def scorer_of(name: str, on: ReplayStream, days: float) -> Scorer:
     if name == "drift":
         return DriftScorer(head(), Even(), on, days)
     return TermScorer("chain" if name == "chain" else "transitions", head(), on)
@@ -61,10 +63,10 @@ def scorer_of(name: str, on: Stream, days: float) -> Scorer:
 def test_every_sweep_and_every_batch_size_gives_the_same(days: float) -> None:
     parts = split()
     queries, scorer = make_queries(parts, TEST), DriftScorer(head(), Even(), stream(parts), days)
-    at_once = scorer.scores(queries)
+    at_once = scorer.score(queries)
     torch.testing.assert_close(at_once.exp().sum(1), torch.ones(len(queries)))
-    torch.testing.assert_close(scorer.scores(queries), at_once)
-    one_by_one = torch.cat([scorer.scores(queries.take(slice(row, row + 1))) for row in range(len(queries))])
+    torch.testing.assert_close(scorer.score(queries), at_once)
+    one_by_one = torch.cat([scorer.score(queries.take(slice(row, row + 1))) for row in range(len(queries))])
     torch.testing.assert_close(one_by_one, at_once)
 
 
@@ -76,13 +78,13 @@ def test_what_others_do_from_the_refresh_on_changes_nothing(name: str, days: flo
     parts = split()
     queries = make_queries(parts, TEST)
     query = queries.take(slice(len(queries) - 1, len(queries)))
-    moment = int(stream(parts).moments(query.time, days)[0])
+    moment = int(stream(parts).refresh_times(query.time, days)[0])
     assert moment <= query.time[0]
     log = parts.interactions
     later = np.where(log.time >= moment, (log.item + 1) % N_ITEMS, log.item)
     before = np.where(log.time < moment, (log.item + 1) % N_ITEMS, log.item)
     scores = [
-        scorer_of(name, replace(stream(parts), log=replace(log, item=item)), days).scores(query)
+        scorer_of(name, replace(stream(parts), log=replace(log, item=item)), days).score(query)
         for item in (log.item, later, before)
     ]
     torch.testing.assert_close(scores[1], scores[0])
@@ -92,22 +94,22 @@ def test_what_others_do_from_the_refresh_on_changes_nothing(name: str, days: flo
 def test_refreshes_are_counted_from_the_midnight_before_the_start() -> None:
     at = replace(stream(split()), start=10 * DAY + 3600)
     time = np.array([10 * DAY + 3600, 12 * DAY, 17 * DAY - 1, 17 * DAY, 9 * DAY])
-    assert at.moments(time, 1.0).tolist() == [10 * DAY, 12 * DAY, 16 * DAY, 17 * DAY, 9 * DAY]
-    assert at.moments(time, 7.0).tolist() == [10 * DAY, 10 * DAY, 10 * DAY, 17 * DAY, 3 * DAY]
-    assert set(at.moments(time, FROZEN)) == {10 * DAY + 3600}
+    assert at.refresh_times(time, 1.0).tolist() == [10 * DAY, 12 * DAY, 16 * DAY, 17 * DAY, 9 * DAY]
+    assert at.refresh_times(time, 7.0).tolist() == [10 * DAY, 10 * DAY, 10 * DAY, 17 * DAY, 3 * DAY]
+    assert set(at.refresh_times(time, FROZEN)) == {10 * DAY + 3600}
 
 
 def test_what_the_head_sees_of_a_history() -> None:
     log = Interactions(np.array([0, 0, 0]), np.array([5, 6, 7]), np.array([0, 2, 10]) * DAY)
     parts = split()
     parts = Split("by_time", log, np.array([0, 0, TEST], dtype=np.int8), 1, N_ITEMS, 9 * DAY, 10 * DAY)
-    recent = recent_of(make_queries(parts, TEST))
+    recent = build_recent_events(make_queries(parts, TEST))
     assert recent.item.tolist() == [[5, 6]]
     assert recent.age_days.tolist() == [[10, 8]]
     assert recent.steps_back.tolist() == [[1, 0]]
     context = [1.0, np.log(9), np.log(3), 0.0, np.log(3), 0.0]
     torch.testing.assert_close(recent.context, torch.tensor([context]).float())
-    stale = recent_of(make_queries(parts, TEST), trained_until=6 * DAY)
+    stale = build_recent_events(make_queries(parts, TEST), trained_until=6 * DAY)
     torch.testing.assert_close(stale.context, torch.tensor([[*context[:5], np.log(5)]]).float())
 
 
@@ -117,9 +119,9 @@ def test_a_million_items_fit() -> None:
     log = Interactions.sort(rng.integers(0, 50, 500), rng.integers(0, n_items, 500), rng.integers(0, 90, 500) * DAY)
     parts = split_by_time(log, 50, n_items)
     vectors = torch.nn.functional.normalize(torch.randn(n_items, 4), dim=1)
-    chain = ChainTables.of(LatentChain(torch.eye(4)).requires_grad_(False), vectors)
-    on = replace(Stream.of(CONFIG, parts, "strict", None), chain=chain)
-    scores = TermScorer("chain", head(), on).scores(make_queries(parts, TEST).take(slice(0, 4)))
+    chain = ChainTables.from_chain(LatentChain(torch.eye(4)).requires_grad_(False), vectors)
+    on = replace(ReplayStream.from_split(CONFIG, parts, "strict", None), chain=chain)
+    scores = TermScorer("chain", head(), on).score(make_queries(parts, TEST).take(slice(0, 4)))
     torch.testing.assert_close(scores.double().sum(1), torch.ones(4).double(), atol=1e-3, rtol=0)
-    moved = TermScorer("transitions", head(), on).scores(make_queries(parts, TEST).take(slice(0, 4)))
+    moved = TermScorer("transitions", head(), on).score(make_queries(parts, TEST).take(slice(0, 4)))
     assert moved.shape == (4, n_items)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from llmrec.evaluation.deletion_test import Explained, deletion_test
-from llmrec.reports.faithfulness_text import deletion_lines
+from llmrec.evaluation.deletion_test import ExplainedItem, run_deletion_test
+from llmrec.reports.faithfulness_text import format_deletion_table
 
 
 def score(histories: Sequence[Sequence[float]], item: float) -> list[float]:
@@ -17,8 +17,8 @@ def score(histories: Sequence[Sequence[float]], item: float) -> list[float]:
 
 
 def test_the_fall_is_that_of_the_events_worth() -> None:
-    explained = [Explained([1.0, 5.0, 2.0], 1.0, [1, 2, 0]), Explained([4.0, 0.0], 2.0, [0, 1])]
-    found = deletion_test(explained, score, 1)
+    explained = [ExplainedItem([1.0, 5.0, 2.0], 1.0, [1, 2, 0]), ExplainedItem([4.0, 0.0], 2.0, [0, 1])]
+    found = run_deletion_test(explained, score, 1)
     assert found is not None
     assert (found.n_deleted, found.n_explained) == (1, 2)
     assert found.named.value == pytest.approx((5 + 8) / 2)
@@ -28,23 +28,23 @@ def test_the_fall_is_that_of_the_events_worth() -> None:
 
 
 def test_histories_of_no_more_events_are_left_out() -> None:
-    short, long = Explained([1.0, 2.0], 1.0, [1, 0]), Explained([1.0, 2.0, 7.0, 0.0], 1.0, [2, 1, 0, 3])
-    found = deletion_test([short, long], score, 3)
+    short, long = ExplainedItem([1.0, 2.0], 1.0, [1, 0]), ExplainedItem([1.0, 2.0, 7.0, 0.0], 1.0, [2, 1, 0, 3])
+    found = run_deletion_test([short, long], score, 3)
     assert found is not None
     assert found.n_explained == 1
     assert found.named.value == 10.0
-    assert deletion_test([short], score, 2) is None
+    assert run_deletion_test([short], score, 2) is None
 
 
 def test_order_tells_from_chance() -> None:
     rng = np.random.default_rng(0)
     worth = rng.random((200, 6)).tolist()
-    named = [Explained(events, 1.0, np.argsort(events)[::-1].tolist()) for events in worth]
-    blind = [Explained(events, 1.0, rng.permutation(6).tolist()) for events in worth]
+    named = [ExplainedItem(events, 1.0, np.argsort(events)[::-1].tolist()) for events in worth]
+    blind = [ExplainedItem(events, 1.0, rng.permutation(6).tolist()) for events in worth]
     for n in (1, 2):
-        told, guessed = deletion_test(named, score, n), deletion_test(blind, score, n)
+        told, guessed = run_deletion_test(named, score, n), run_deletion_test(blind, score, n)
         assert told is not None
         assert guessed is not None
         assert told.named_over_random.low > 0.2
         assert guessed.named_over_random.low < 0 < guessed.named_over_random.high
-    assert deletion_lines([told])[2].startswith("| 2 | 200 | ")
+    assert format_deletion_table([told])[2].startswith("| 2 | 200 | ")

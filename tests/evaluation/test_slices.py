@@ -56,7 +56,7 @@ def test_empty_slices_are_left_out(split: Split) -> None:
 
 def test_a_refit_warms_what_validation_saw(split: Split) -> None:
     queries = make_queries(split, TEST)
-    before, after = make_slices(split, queries), make_slices(split.refit(), queries)
+    before, after = make_slices(split, queries), make_slices(split.merge_validation(), queries)
     newly_warm = np.isin(queries.target, split.valid.item) & ~before["warm_item"]
     assert np.array_equal(after["warm_item"], before["warm_item"] | newly_warm)
 

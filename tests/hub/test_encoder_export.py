@@ -13,7 +13,7 @@ from llmrec.cli.main import main
 from llmrec.config.backbone import Strategy
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle
-from llmrec.hub.encoder_export import save_merged
+from llmrec.hub.encoder_export import export_merged_encoder
 
 Make = Callable[..., Bundle]
 TEXTS = ["red hair oil", "a night of love and war in space " * 30, "cream", "x"]
@@ -53,7 +53,7 @@ def test_its_vectors_are_the_bundle_s(
     save_bundle(tmp_path / "bundle", make_bundle(strategy, path, prompt=prompt))
     main(["export", "--bundle", str(tmp_path / "bundle"), "--merged", str(tmp_path / "out"), "--backbone", str(path)])
     backbone = load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), str(path))
-    expected = backbone.encode(backbone.tokens(TEXTS))
+    expected = backbone.encode(backbone.tokenize(TEXTS))
     torch.testing.assert_close(read(tmp_path / "out", TEXTS), expected, atol=1e-5, rtol=0)
     assert not (tmp_path / "out" / "adapter_config.json").exists()
     card = (tmp_path / "out" / "README.md").read_text()
@@ -66,7 +66,7 @@ def test_what_sentence_transformers_cannot_do_is_refused(make_bundle: Make, tmp_
     for name, bundle in (("wordy", wordy), ("ids", ids)):
         save_bundle(tmp_path / name, bundle)
     with pytest.raises(BundleError, match="has words after the text"):
-        save_merged(tmp_path / "out", load_backbone(tmp_path / "wordy", wordy, str(tiny_bert)), wordy)
+        export_merged_encoder(tmp_path / "out", load_backbone(tmp_path / "wordy", wordy, str(tiny_bert)), wordy)
     with pytest.raises(SystemExit):
         main(["export", "--bundle", str(tmp_path / "ids"), "--merged", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from llmrec.backbones.adaptation import apply_strategy, load_lora
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
 from llmrec.errors import BundleError
 from llmrec.hub.pretrained_backbone import RECORD, save_pretrained
@@ -22,9 +22,9 @@ FACTS = {
 }
 
 
-def trained(path: Path, strategy: Strategy, **changes: object) -> Backbone:
+def trained(path: Path, strategy: Strategy, **changes: object) -> TextBackbone:
     config = BackboneConfig(name=str(path), hub_id="owner/tiny", strategy=strategy, last_k=1, lora=LoraConfig(rank=2))
-    backbone = Backbone.load(replace(config, **changes))
+    backbone = TextBackbone.load(replace(config, **changes))
     apply_strategy(backbone, config)
     with torch.no_grad():
         for parameter in backbone.parameters():
@@ -33,8 +33,8 @@ def trained(path: Path, strategy: Strategy, **changes: object) -> Backbone:
     return backbone
 
 
-def read(backbone: Backbone) -> torch.Tensor:
-    return backbone.encode(backbone.tokens(TEXTS))
+def read(backbone: TextBackbone) -> torch.Tensor:
+    return backbone.encode(backbone.tokenize(TEXTS))
 
 
 @pytest.mark.parametrize("strategy", ["last_k", "lora", "full"])
@@ -47,13 +47,13 @@ def test_it_reads_as_the_model_in_memory(
     backbone = trained(path, strategy)
     before = read(backbone)
     save_pretrained(tmp_path / "out", backbone, FACTS)
-    loaded = Backbone.load(BackboneConfig(name=str(tmp_path / "out")))
+    loaded = TextBackbone.load(BackboneConfig(name=str(tmp_path / "out")))
     assert loaded.pooling == backbone.pooling
     torch.testing.assert_close(read(loaded), before, atol=1e-5, rtol=0)
     torch.testing.assert_close(read(backbone), before)  # saving leaves it as it was
-    assert not torch.allclose(before, read(Backbone.load(BackboneConfig(name=str(path)))), atol=1e-3)
+    assert not torch.allclose(before, read(TextBackbone.load(BackboneConfig(name=str(path)))), atol=1e-3)
     if strategy == "lora":
-        base = Backbone.load(backbone.config)
+        base = TextBackbone.load(backbone.config)
         targets = json.loads((tmp_path / "out" / "adapter" / "adapter_config.json").read_text())["target_modules"]
         base.model = load_lora(base.model, tmp_path / "out" / "adapter", backbone.config.lora, targets)
         torch.testing.assert_close(read(base), before, atol=1e-5, rtol=0)
@@ -62,7 +62,7 @@ def test_it_reads_as_the_model_in_memory(
 @pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
 def test_pooling_goes_along(tiny_bert: Path, pooling: str, tmp_path: Path) -> None:
     save_pretrained(tmp_path / "out", trained(tiny_bert, "full", pooling=pooling), FACTS)
-    assert Backbone.load(BackboneConfig(name=str(tmp_path / "out"))).pooling == pooling
+    assert TextBackbone.load(BackboneConfig(name=str(tmp_path / "out"))).pooling == pooling
 
 
 def test_record_and_card(tiny_bert: Path, tmp_path: Path) -> None:

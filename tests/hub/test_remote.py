@@ -17,8 +17,8 @@ from llmrec.config.data import DataConfig
 from llmrec.data.log import Log
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
-from llmrec.hub.layout import LAYOUT, digests
-from llmrec.hub.remote import bundle_folder, shareable
+from llmrec.hub.layout import LAYOUT, hash_files
+from llmrec.hub.remote import resolve_bundle, strip_private_paths
 from llmrec.recommender import Recommender
 
 Make = Callable[..., Bundle]
@@ -75,7 +75,7 @@ def test_the_adapter_alone_is_peft_s(make_bundle: Make, visit: Visit, tiny_bert:
     visit("push", tmp_path / "bundle", "owner/adapter", backbone=tiny_bert)
     vectors = torch.tensor(visit("adapter_alone", "owner/adapter", ["new red shoes", TEXT]))
     assert saved.tuned is not None
-    torch.testing.assert_close(vectors, saved.tuned.encode(saved.tuned.tokens(["new red shoes", TEXT])))
+    torch.testing.assert_close(vectors, saved.tuned.encode(saved.tuned.tokenize(["new red shoes", TEXT])))
 
 
 def test_a_drift_head_goes_along(
@@ -92,7 +92,7 @@ def test_a_drift_head_goes_along(
     save_bundle(folder, saved)
     counting = Recommender.from_pretrained(folder, str(tiny_bert))
     counting.follow(log)
-    save_bundle(folder, replace(saved, drift=replace(saved.drift, counts=counting.live.sums())))
+    save_bundle(folder, replace(saved, drift=replace(saved.drift, counts=counting.live.export_counts())))
     visit("push", folder, "owner/drift", backbone=tiny_bert)
     there = visit("answers", "owner/drift", TEXT)
     assert {"folder": there["folder"]} | answers(folder, backbone=str(tiny_bert)) == there
@@ -191,7 +191,7 @@ def test_a_tampered_adapter_is_refused(
     # Even where the record of hashes was altered with it.
     shutil.copy(tmp_path / "adapter", folder / LAYOUT.adapter)
     record = json.loads((folder / LAYOUT.settings).read_text())
-    (tmp_path / "record").write_text(json.dumps(record | {"files": digests(folder)}))
+    (tmp_path / "record").write_text(json.dumps(record | {"files": hash_files(folder)}))
     visit("upload", tmp_path / "record", LAYOUT.settings, "owner/tampered")
     with pytest.raises(BundleError, match="does not read the catalog as the bundle's did"):
         visit("answers", "owner/tampered", TEXT)
@@ -226,7 +226,7 @@ def test_no_path_of_this_machine_goes_along(make_bundle: Make, visit: Visit, hub
     local = load_bundle(tmp_path / "bundle")
     assert local.config.data == data
     with pytest.raises(BundleError, match=r"known by its place on this machine.*give its name as base="):
-        shareable(local)
+        strip_private_paths(local)
     backbone = saved.config.backbone.name
     visit("push", tmp_path / "bundle", "owner/paths", backbone=backbone, base="owner/tiny")
     held = hub.repos["owner/paths"]
@@ -285,7 +285,7 @@ def test_without_a_network_the_remedy_is_named(
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     for offline in (True, False):  # nobody answers at that port
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
-        for ask in (lambda: bundle_folder("owner/name"), lambda: recommender.push_to_hub("owner/name")):
+        for ask in (lambda: resolve_bundle("owner/name"), lambda: recommender.push_to_hub("owner/name")):
             with pytest.raises(BundleError, match=r"127\.0\.0\.1.* cannot be reached .*HF_HUB_OFFLINE"):
                 ask()
 

@@ -66,7 +66,7 @@ def test_what_the_index_does_not_find_is_not_recommended_unless_too_few_are_left
     index = ExactIndex(9)
     recommender.use_index(index)
     best, second, *_ = (one.item for one in recommender.recommend(["i7"], 5))
-    index.remove(recommender.catalog.rows([best]))
+    index.remove(recommender.catalog.find_rows([best]))
     assert recommender.recommend(["i7"], 5)[0].item == second
     index.remove(np.arange(36))  # four are left
     found = assert_same(recommender, k=5)

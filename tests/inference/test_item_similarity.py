@@ -13,7 +13,7 @@ import torch
 from llmrec.config.backbone import Strategy
 from llmrec.errors import BundleError, ConfigError, DataError
 from llmrec.hub.bundle import Bundle, save_bundle
-from llmrec.inference.item_similarity import cosines, nearest_pairs
+from llmrec.inference.item_similarity import cosine_matrix, find_nearest_pairs
 from llmrec.recommender import Recommender
 
 Load = Callable[..., Recommender]
@@ -25,7 +25,7 @@ def by_hand(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 
 def test_cosines_by_hand() -> None:
-    assert cosines(torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, -4.0]])).tolist() == [
+    assert cosine_matrix(torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, -4.0]])).tolist() == [
         pytest.approx([0.6, 0.8, -1.0])
     ]
 
@@ -115,7 +115,11 @@ def test_mistakes_are_named(load: Load) -> None:
 
 def test_nearest_pairs_take_each_row_once() -> None:
     mine, theirs = torch.eye(3), torch.tensor([[1.0, 0.2, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-    pairs = nearest_pairs(mine, theirs, 2)
+    pairs = find_nearest_pairs(mine, theirs, 2)
     assert [(row, column) for row, column, _ in pairs] == [(0, 1), (2, 2)]
-    assert [round(value, 4) for *_, value in nearest_pairs(mine, theirs, 9)] == [1.0, 1.0, 0.1961]  # .2 / sqrt(1.04)
-    assert nearest_pairs(mine, theirs[:0], 5) == []
+    assert [round(value, 4) for *_, value in find_nearest_pairs(mine, theirs, 9)] == [
+        1.0,
+        1.0,
+        0.1961,
+    ]  # .2 / sqrt(1.04)
+    assert find_nearest_pairs(mine, theirs[:0], 5) == []

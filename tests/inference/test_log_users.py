@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from llmrec.data.log import Log
-from llmrec.data.synthetic_log import planted_world
+from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.errors import BundleError, ConfigError, DataError
-from llmrec.inference.log_users import Users
+from llmrec.inference.log_users import LogUsers
 from llmrec.recommender import Recommender
 
 NEW = {"text": "space love"}
@@ -28,12 +28,12 @@ def histories(log: Log, before: int | None = None) -> dict[str, list[tuple[str, 
 
 def test_users_are_those_with_events_before_the_time(recommender: Recommender, log: Log) -> None:
     for at in (None, int(log.interactions.time[0]) + 1, int(np.median(log.interactions.time))):
-        users, expected = Users.of(log, recommender.catalog, at), histories(log, at)
-        assert {users.id(place) for place in range(len(users))} == set(expected)
+        users, expected = LogUsers.from_log(log, recommender.catalog, at), histories(log, at)
+        assert {users.user_id(place) for place in range(len(users))} == set(expected)
         for place in range(len(users)):
-            history = expected[users.id(place)]
-            assert users.place(users.id(place)) == place
-            assert [f"i{row}" for row in users.items(place)] == [item for item, _ in history]
+            history = expected[users.user_id(place)]
+            assert users.find_user(users.user_id(place)) == place
+            assert [f"i{row}" for row in users.user_items(place)] == [item for item, _ in history]
             assert users.queries.time[place] == (history[-1][1] if at is None else at)
 
 
@@ -79,7 +79,7 @@ def test_mistakes_are_named(recommender: Recommender, log: Log, load: Callable[.
         recommender.audience("i1", 0, log=log)
     with pytest.raises(DataError, match="nope"):
         recommender.audience("nope", log=log)
-    wider = planted_world(n_users=30, n_items=60, events_per_user=6)[0]
+    wider = make_synthetic_log(n_users=30, n_items=60, events_per_user=6)[0]
     with pytest.raises(DataError, match="events on items that the bundle lacks"):
         recommender.audience("i1", log=wider)
     with pytest.raises(DataError, match="nowhere"):  # the bundle's own log is gone

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from accelerate import Accelerator
 
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.evaluation import EvaluationConfig
@@ -26,7 +26,7 @@ from llmrec.data.histories import Histories
 from llmrec.data.interactions import Interactions
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log, make_log
-from llmrec.hub.bundle import BaseModel, Bundle
+from llmrec.hub.bundle import BaseModelInfo, Bundle
 from llmrec.recommender import Recommender
 from llmrec.training.task import make_task
 from llmrec.training.two_stage import fit_model
@@ -62,7 +62,9 @@ def films(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Films:
     ids, users = np.array(whole.catalog.ids.to_pylist()), np.array(whole.user_ids.to_pylist())
     genres = [set(str(listed).split(", ")) for listed in whole.catalog.fields["genres"].to_pylist()]
 
-    events = Histories.of(whole.interactions.take(np.isin(whole.interactions.item, known)), whole.n_users)
+    events = Histories.from_interactions(
+        whole.interactions.take(np.isin(whole.interactions.item, known)), whole.n_users
+    )
     number, length = np.arange(len(events.item)) - events.offset[events.user], np.diff(events.offset)[events.user]
     first, second = (number < length // 2) & (length >= 10), (number >= length // 2) & (length >= 10)
     later: dict[str, set[str]] = {}
@@ -90,7 +92,7 @@ def films(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Films:
 
 
 def _fitted(log: Log, minilm: Path, folder: Path) -> Recommender:
-    backbone = Backbone.load(BackboneConfig(name=str(minilm), max_tokens=24))
+    backbone = TextBackbone.load(BackboneConfig(name=str(minilm), max_tokens=24))
     config = FinetuneConfig(
         DataConfig(source="first halves"),
         output=folder,
@@ -99,10 +101,10 @@ def _fitted(log: Log, minilm: Path, folder: Path) -> Recommender:
         train=TrainConfig(epochs=6, learning_rate=5e-3),
         evaluation=EvaluationConfig(max_valid_queries=300),
     )
-    text = backbone.encode(backbone.tokens(log.catalog.texts()))
+    text = backbone.encode(backbone.tokenize(log.catalog.list_texts()))
     task = make_task("by_time", log, config, Accelerator(cpu=True))
     model = fit_model("films", task, config.model, config.train, text, seed=0).model.eval()
-    base, facts = BaseModel.of(backbone), dataclasses.asdict(log.facts)
+    base, facts = BaseModelInfo.from_backbone(backbone), dataclasses.asdict(log.facts)
     recommender = Recommender(Bundle(config, log.catalog, model, base, None, facts, {}), folder)
     recommender._items._backbone = backbone
     return recommender

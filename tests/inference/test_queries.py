@@ -27,11 +27,11 @@ def test_an_item_known_by_text_says_what_it_says_once_it_is_added(recommender: R
 def test_a_history_of_another_domain_is_read_by_its_text(load: Callable[..., Recommender]) -> None:
     here, there = load(), load(name="there")
     there.add_items([{"item_id": "new", "title": TITLE}])
-    described = there.described(["new", ("i3", 10), ({"title": "a"}, "2024-01-01"), {"text": "b"}])
+    described = there.to_text_history(["new", ("i3", 10), ({"title": "a"}, "2024-01-01"), {"text": "b"}])
     third = str(there.catalog.text_array[3])
     assert described == [{"text": TITLE}, ({"text": third}, 10), ({"text": "a"}, "2024-01-01"), {"text": "b"}]
     by_text = here.recommend([{"text": TITLE}, {"text": third}], 40)
-    assert here.recommend(there.described(["new", "i3"]), 40) == by_text
+    assert here.recommend(there.to_text_history(["new", "i3"]), 40) == by_text
     assert len(by_text) == 40  # nothing of the catalog has been seen
 
 

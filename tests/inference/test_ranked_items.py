@@ -9,7 +9,7 @@ import torch
 
 from llmrec.data.catalog import ItemCatalog
 from llmrec.errors import ConfigError
-from llmrec.inference.ranked_items import Where, allowed, best
+from llmrec.inference.ranked_items import Where, filter_mask, top_recommendations
 from llmrec.recommender import Recommender
 
 FIELDS = {
@@ -37,7 +37,7 @@ CATALOG = ItemCatalog(pa.table(FIELDS))
     ],
 )
 def test_conditions_keep_what_meets_them_all(where: Where, met: str) -> None:
-    assert "".join(CATALOG.ids.filter(pa.array(allowed(CATALOG, where))).to_pylist()) == met
+    assert "".join(CATALOG.ids.filter(pa.array(filter_mask(CATALOG, where))).to_pylist()) == met
 
 
 @pytest.mark.parametrize(
@@ -57,15 +57,15 @@ def test_conditions_keep_what_meets_them_all(where: Where, met: str) -> None:
 )
 def test_a_condition_that_cannot_be_met_is_named(where: Where, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        allowed(CATALOG, where)
+        filter_mask(CATALOG, where)
 
 
 def test_the_best_come_first_and_what_is_out_does_not_come() -> None:
-    found = best(CATALOG, torch.tensor([0.5, -torch.inf, 2.0, 1.0]), k=9)
+    found = top_recommendations(CATALOG, torch.tensor([0.5, -torch.inf, 2.0, 1.0]), k=9)
     assert [(one.rank, one.item, one.label, one.score) for one in found] == [
         (1, "c", "Up", 2.0), (2, "d", "x=y", 1.0), (3, "a", "Heat", 0.5)
     ]  # fmt: skip
-    assert len(best(CATALOG, torch.zeros(4), k=2)) == 2
+    assert len(top_recommendations(CATALOG, torch.zeros(4), k=2)) == 2
 
 
 def test_a_recommendation_chooses_from_what_is_allowed(recommender: Recommender) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from llmrec.errors import BundleError, ConfigError, DataError
-from llmrec.inference.text_queries import QUERY_TEMPERATURE, TEMPERATURE, interest
+from llmrec.inference.text_queries import QUERY_TEMPERATURE, TEMPERATURE, average_interest
 from llmrec.recommender import Recommender
 
 LABELS = ["space robot", "love", "night river"]
@@ -21,7 +21,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 def read(recommender: Recommender, texts: list[str]) -> np.ndarray:
     """(C, D_text)"""
-    return recommender.backbone.encode(recommender.backbone.tokens(texts)).numpy()
+    return recommender.backbone.encode(recommender.backbone.tokenize(texts)).numpy()
 
 
 def by_hand(recommender: Recommender, text: np.ndarray, labels: list[str]) -> np.ndarray:
@@ -50,11 +50,11 @@ def test_a_template_is_read_in_a_label_s_place(recommender: Recommender) -> None
 
 def test_interest_halves_with_every_so_many_events() -> None:
     events = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])  # weights 1/4, 1/2, 1 at a half-life of one event
-    assert interest(events, 1.0).tolist() == pytest.approx([5 / 7, 2 / 7])
-    assert interest(events, 1e9).tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert average_interest(events, 1.0).tolist() == pytest.approx([5 / 7, 2 / 7])
+    assert average_interest(events, 1e9).tolist() == pytest.approx([2 / 3, 1 / 3])
     for half_life in (0.0, -1.0, float("nan")):
         with pytest.raises(ConfigError, match="half_life_events"):
-            interest(events, half_life)
+            average_interest(events, half_life)
 
 
 def test_a_user_s_topics_are_the_weighted_mean_of_the_events(recommender: Recommender) -> None:

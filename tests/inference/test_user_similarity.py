@@ -8,28 +8,28 @@ import torch
 
 from llmrec.data.log import Log
 from llmrec.errors import ConfigError, DataError
-from llmrec.inference.log_users import Users
-from llmrec.inference.user_similarity import in_common
+from llmrec.inference.log_users import LogUsers
+from llmrec.inference.user_similarity import find_common_items
 from llmrec.recommender import Recommender
 
 
 def test_friends_are_those_of_the_nearest_centred_states(recommender: Recommender, log: Log) -> None:
-    users = Users.of(log, recommender.catalog, None)
-    states = torch.cat(list(users.states(recommender._items.scorer))).numpy()
+    users = LogUsers.from_log(log, recommender.catalog, None)
+    states = torch.cat(list(users.iterate_states(recommender._items.scorer))).numpy()
     centred = states - states.mean(0)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
-    mine = users.place("u3")
+    mine = users.find_user("u3")
     order = [place for place in np.argsort(-(unit @ unit[mine])) if place != mine]
     found = recommender.similar_users("u3", 99, log=log)
-    assert [one.user for one in found] == [users.id(place) for place in order]
+    assert [one.user for one in found] == [users.user_id(place) for place in order]
     assert [one.similarity for one in found] == pytest.approx([unit[place] @ unit[mine] for place in order], abs=1e-5)
     assert [one.rank for one in found] == list(range(1, 30))
     assert recommender.similar_users("u3", 2, log=log) == found[:2]
 
 
 def test_a_user_by_its_history_is_most_like_itself(recommender: Recommender, log: Log) -> None:
-    users = Users.of(log, recommender.catalog, None)
-    history = [f"i{row}" for row in users.items(users.place("u3"))]
+    users = LogUsers.from_log(log, recommender.catalog, None)
+    history = [f"i{row}" for row in users.user_items(users.find_user("u3"))]
     first, *rest = recommender.similar_users(history, 5, log=log)
     assert (first.user, first.n_events, first.n_shared, first.alike) == ("u3", 6, 6, ())
     assert first.similarity == pytest.approx(1.0, abs=1e-5)
@@ -50,21 +50,21 @@ def test_items_without_an_entry_have_their_part_in_what_is_alike(recommender: Re
 
 def test_later_events_are_not_known(recommender: Recommender, log: Log) -> None:
     at = int(np.median(log.interactions.time))
-    users = Users.of(log, recommender.catalog, at)
-    found = recommender.similar_users(users.id(0), 99, at, log)
+    users = LogUsers.from_log(log, recommender.catalog, at)
+    found = recommender.similar_users(users.user_id(0), 99, at, log)
     assert len(found) == len(users) - 1
     assert {one.user: one.n_events for one in found} == {
-        users.id(place): len(users.items(place)) for place in range(1, len(users))
+        users.user_id(place): len(users.user_items(place)) for place in range(1, len(users))
     }
 
 
 def test_in_common_by_hand() -> None:
     vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [-1.0, 0.0]])
-    shared, alike = in_common(np.array([0, 1, 0]), np.array([2, 1, 3]), vectors, ["a", "b", "c", "d"])
+    shared, alike = find_common_items(np.array([0, 1, 0]), np.array([2, 1, 3]), vectors, ["a", "b", "c", "d"])
     assert shared == ["b"]
     assert [(pair.mine, pair.theirs) for pair in alike] == [("a", "c")]
     assert alike[0].similarity == pytest.approx(2**-0.5)
-    shared, alike = in_common(np.array([1, 0]), np.array([0, 1]), vectors, ["a", "b", "c", "d"])
+    shared, alike = find_common_items(np.array([1, 0]), np.array([0, 1]), vectors, ["a", "b", "c", "d"])
     assert (shared, alike) == (["a", "b"], [])  # the newest of mine first, and nothing else is left
 
 

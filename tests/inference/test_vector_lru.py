@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from llmrec.inference.vector_lru import TextMemory
+from llmrec.inference.vector_lru import VectorLru
 
 
 def test_texts_are_read_once_until_they_are_forgotten() -> None:
@@ -14,15 +14,15 @@ def test_texts_are_read_once_until_they_are_forgotten() -> None:
         read.extend(texts)
         return torch.tensor([[float(len(text)), float(ord(text[0]))] for text in texts]).reshape(-1, 2)
 
-    memory = TextMemory(reader, most=3)
-    assert memory.vectors(["a", "bb", "a"]).tolist() == [[1, 97], [2, 98], [1, 97]]
+    memory = VectorLru(reader, most=3)
+    assert memory.get_vectors(["a", "bb", "a"]).tolist() == [[1, 97], [2, 98], [1, 97]]
     assert read == ["a", "bb"]
-    assert memory.vectors(["bb", "ccc"]).tolist() == [[2, 98], [3, 99]]
-    memory.vectors(["a", "dddd"])  # bb is the one that was asked for longest ago
+    assert memory.get_vectors(["bb", "ccc"]).tolist() == [[2, 98], [3, 99]]
+    memory.get_vectors(["a", "dddd"])  # bb is the one that was asked for longest ago
     read.clear()
-    assert memory.vectors(["bb", "a"]).tolist() == [[2, 98], [1, 97]]
+    assert memory.get_vectors(["bb", "a"]).tolist() == [[2, 98], [1, 97]]
     assert read == ["bb"]
     read.clear()
     many = ["a", "b", "c", "d"]
-    assert memory.vectors(many).tolist() == [[1, ord(each)] for each in many]
-    assert memory.vectors([]).shape == (0, 2)
+    assert memory.get_vectors(many).tolist() == [[1, ord(each)] for each in many]
+    assert memory.get_vectors([]).shape == (0, 2)

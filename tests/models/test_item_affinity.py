@@ -3,12 +3,12 @@
 import torch
 
 from llmrec.config.model import ModelConfig
-from llmrec.models.item_affinity import Affinity
+from llmrec.models.item_affinity import ItemAffinity
 from llmrec.models.item_encoder import ItemEncoder
 
 
-def affinity(scale: list[float], recency: float) -> Affinity:
-    module = Affinity(torch.tensor(scale), dropout=0.5).eval()
+def affinity(scale: list[float], recency: float) -> ItemAffinity:
+    module = ItemAffinity(torch.tensor(scale), dropout=0.5).eval()
     module.recency.data = torch.logit(torch.tensor(recency))
     return module
 

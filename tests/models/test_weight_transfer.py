@@ -8,7 +8,7 @@ import torch
 from llmrec.config.model import ModelConfig
 from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.weight_transfer import Knowledge, take_over
+from llmrec.models.weight_transfer import TransferWeights, load_transfer_weights
 
 CONFIG = ModelConfig(dim=8, layers=1, heads=2, max_history=5)
 
@@ -21,7 +21,7 @@ def model(n_items: int, seed: int, config: ModelConfig = CONFIG, width: int = 12
 def test_everything_is_taken_over_but_single_items() -> None:
     source, target = model(20, 0), model(30, 1)
     own = target.items.ids.weight.detach().clone()  # type: ignore[union-attr]
-    take_over(target, Knowledge.of(source))
+    load_transfer_weights(target, TransferWeights.from_model(source))
     theirs = dict(source.named_parameters())
     for name, weight in target.named_parameters():
         assert torch.equal(weight, own if name == "items.ids.weight" else theirs[name])
@@ -31,7 +31,7 @@ def test_everything_is_taken_over_but_single_items() -> None:
 def test_features_are_the_adaptor_alone_and_stay() -> None:
     source, target = model(20, 0), model(30, 1)
     before = {name: weight.detach().clone() for name, weight in target.named_parameters()}
-    take_over(target, Knowledge.of(source).features())
+    load_transfer_weights(target, TransferWeights.from_model(source).select_adaptor())
     moved = {name for name, weight in target.named_parameters() if not torch.equal(weight, before[name])}
     assert moved == {"items.adaptor.weight", "items.adaptor.bias"}
     assert {name for name, weight in target.named_parameters() if not weight.requires_grad} == moved
@@ -48,11 +48,15 @@ def test_features_are_the_adaptor_alone_and_stay() -> None:
 def test_other_layers_are_refused_and_nothing_changes(other: RecommenderModel, named: str) -> None:
     before = {name: weight.detach().clone() for name, weight in other.named_parameters()}
     with pytest.raises(ConfigError, match=named):
-        take_over(other, Knowledge.of(model(20, 0)))
+        load_transfer_weights(other, TransferWeights.from_model(model(20, 0)))
     assert all(torch.equal(weight, before[name]) for name, weight in other.named_parameters())
 
 
 def test_fingerprints_tell_knowledge_apart() -> None:
-    one, same, other = (Knowledge.of(model(20, seed)) for seed in (0, 0, 1))
+    one, same, other = (TransferWeights.from_model(model(20, seed)) for seed in (0, 0, 1))
     assert one.fingerprint() == same.fingerprint() != other.fingerprint()
-    assert one.fingerprint() != one.features().fingerprint() != replace(one.features(), fixed=False).fingerprint()
+    assert (
+        one.fingerprint()
+        != one.select_adaptor().fingerprint()
+        != replace(one.select_adaptor(), fixed=False).fingerprint()
+    )

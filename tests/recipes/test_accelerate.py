@@ -26,7 +26,7 @@ from llmrec.config.jobs.pretrain import PretrainConfig
 from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError
-from llmrec.runs.start import start
+from llmrec.runs.start import start_run
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes" / "accelerate"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -82,16 +82,16 @@ def test_what_the_trainer_cannot_work_under_is_refused(
 ) -> None:
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
     with pytest.raises(ConfigError, match=rf"distributed_type {name}.*fsdp.yaml"):
-        start(launched(tmp_path, "lora"))
+        start_run(launched(tmp_path, "lora"))
 
 
 def test_what_shards_cannot_do_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ConfigError, match="pretraining is data parallel"):
-        start(PretrainConfig(DataConfig(), output=tmp_path))
+        start_run(PretrainConfig(DataConfig(), output=tmp_path))
     monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "true")
     with pytest.raises(ConfigError, match="fsdp_offload_params: true is not offered"):
-        start(launched(tmp_path, "lora"))
+        start_run(launched(tmp_path, "lora"))
 
 
 def test_a_launch_with_fsdp_shards_on_cpus_too(

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from matplotlib.axes import Axes
 
-from llmrec.evaluation.results import Report, Row
-from llmrec.reports.figures import ndcg_by_model, ndcg_by_slice, training_curves, write_figures
+from llmrec.evaluation.results import MetricRow, Report
+from llmrec.reports.figures import plot_ndcg_by_model, plot_ndcg_by_slice, plot_training_curves, write_figures
 
 MODELS = ["llmrec", "popularity", "recent_popularity", "recent_popularity_frozen", "item_knn", "matrix", "sasrec"]
 SLICES = ["overall", "warm_item", "cold_item", "history_1-4", "history_20+"]
@@ -22,7 +22,7 @@ TRAINING = [
 @pytest.fixture
 def report() -> Report:
     rows = [
-        Row(model, split, name, "ndcg@10", 0.01 * (m + 1), 0.01 * m, 0.01 * (m + 2), 1000)
+        MetricRow(model, split, name, "ndcg@10", 0.01 * (m + 1), 0.01 * m, 0.01 * (m + 2), 1000)
         for split in ("by_time", "leave_one_out")
         for name in SLICES
         for m, model in enumerate(MODELS)
@@ -44,17 +44,17 @@ def test_figures_are_written_where_they_are_said_to_be(report: Report, tmp_path:
 
 
 def test_every_model_has_its_place_best_on_top(report: Report) -> None:
-    for axis in ndcg_by_model(report).axes:
+    for axis in plot_ndcg_by_model(report).axes:
         assert labels(axis) == MODELS  # from the bottom up, and the values rise
 
 
 def test_every_slice_has_its_place_and_tells_its_size(report: Report) -> None:
-    for axis in ndcg_by_slice(report).axes:
+    for axis in plot_ndcg_by_slice(report).axes:
         assert labels(axis) == [f"{name}\n1,000 queries" for name in SLICES[::-1]]
 
 
 def test_labels_do_not_overlap(report: Report) -> None:
-    for figure in (ndcg_by_model(report), ndcg_by_slice(report)):
+    for figure in (plot_ndcg_by_model(report), plot_ndcg_by_slice(report)):
         figure.draw_without_rendering()
         for axis in figure.axes:
             boxes = sorted((label.get_window_extent() for label in axis.get_yticklabels()), key=lambda box: box.y0)
@@ -63,7 +63,7 @@ def test_labels_do_not_overlap(report: Report) -> None:
 
 def test_training_has_a_line_for_each_model_and_seed_and_skips_what_was_not_measured() -> None:
     records = [*TRAINING, {"model": "llmrec", "seed": 0, "epoch": 4, "loss": 1.0, "valid_ndcg": None}]
-    loss, ndcg = training_curves(records).axes
+    loss, ndcg = plot_training_curves(records).axes
     assert len(loss.lines) == len(ndcg.lines) == 4
     assert len(loss.lines[0].get_xdata()) == 4
     assert len(ndcg.lines[0].get_xdata()) == 3

@@ -12,14 +12,14 @@ from llmrec.config.evaluation import EvaluationConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import TEST, Split
 from llmrec.errors import ConfigError, DataError
-from llmrec.evaluation.aggregate import evaluate_split, make_report, queries_of_test
-from llmrec.evaluation.intervals import mean_interval, paired_difference
+from llmrec.evaluation.aggregate import evaluate_split, make_report, make_test_queries
+from llmrec.evaluation.intervals import bootstrap_difference, bootstrap_mean
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import Ranking
-from llmrec.evaluation.results import Comparison, Evaluated, Protocol, Report, Row
+from llmrec.evaluation.results import Comparison, MetricRow, Protocol, Report, SplitReport
 from llmrec.evaluation.slices import make_slices
 from llmrec.reports.report_files import read_report, write_report
-from llmrec.reports.report_text import render_markdown, render_table, summary
+from llmrec.reports.report_text import render_markdown, render_table, summarize_report
 
 CONFIG = EvaluationConfig(cutoffs=(5, 10), bootstrap_samples=200)
 SETTINGS = {"item_knn": {"chosen": {"gamma": 0.8}, "n_tried": 12, "valid_ndcg@10": 0.1, "tried": []}, "popularity": {}}
@@ -33,7 +33,7 @@ def ranking(queries: Queries, best: int, worst: int, seed: int = 0) -> Ranking:
     )
 
 
-def evaluated(split: Split, main: str = "llmrec") -> Evaluated:
+def evaluated(split: Split, main: str = "llmrec") -> SplitReport:
     queries = make_queries(split, TEST)
     rankings = {
         "llmrec": [ranking(queries, 1, 12), ranking(queries, 1, 12, seed=1)],
@@ -56,9 +56,9 @@ def test_numbers_are_those_of_the_functions_they_are_made_of(split: Split) -> No
     ours = np.mean([ndcg_at(ranking(queries, 1, 12, seed=n).rank, 5) for n in (0, 1)], axis=0)
     theirs = ndcg_at(ranking(queries, 1, 3, seed=2).rank, 5)
     row = next(r for r in found.rows if (r.model, r.slice, r.metric) == ("llmrec", "overall", "ndcg@5"))
-    assert (row.value, row.low, row.high) == pytest.approx(mean_interval(ours, queries.user, samples=200))
+    assert (row.value, row.low, row.high) == pytest.approx(bootstrap_mean(ours, queries.user, samples=200))
     pair = next(c for c in found.comparisons if (c.against, c.slice, c.metric) == ("item_knn", "overall", "ndcg@5"))
-    expected = paired_difference(ours, theirs, queries.user, samples=200)
+    expected = bootstrap_difference(ours, theirs, queries.user, samples=200)
     assert (pair.difference, pair.low, pair.high, pair.p) == pytest.approx(expected)
     assert (pair.model, pair.verdict, pair.n) == ("llmrec", "worse", len(queries))
 
@@ -185,12 +185,12 @@ def test_a_single_user_has_no_interval_in_json(split: Split, tmp_path: Path) -> 
 def test_a_test_of_its_first_days(split: Split, tmp_path: Path) -> None:
     split, config = replace(split, name="by_time"), replace(CONFIG, first_days=3)
     everything = make_queries(split, TEST)
-    queries = queries_of_test(split, "strict", config)
+    queries = make_test_queries(split, "strict", config)
     soon = everything.time < split.test_start + 3 * 86_400
     assert 0 < soon.sum() < len(soon)
     np.testing.assert_array_equal(queries.target, everything.target[soon])
-    assert len(queries_of_test(replace(split, name="leave_one_out"), "strict", config)) == len(everything)
-    assert len(queries_of_test(split, "strict", replace(config, max_queries=1))) == 1
+    assert len(make_test_queries(replace(split, name="leave_one_out"), "strict", config)) == len(everything)
+    assert len(make_test_queries(split, "strict", replace(config, max_queries=1))) == 1
     protocol = Protocol(split.n_items, "strict", "known", mask_seen=True, first_days=3)
     slices, rankings = make_slices(split, queries), {"llmrec": [ranking(queries, 1, 5)]}
     found = evaluate_split(split.name, queries, slices, rankings, protocol, CONFIG, "llmrec")
@@ -199,15 +199,15 @@ def test_a_test_of_its_first_days(split: Split, tmp_path: Path) -> None:
 
 
 def test_a_bundle_keeps_who_won_and_what_was_told(report: Report, split: Split) -> None:
-    kept = summary(report)
+    kept = summarize_report(report)
     assert "**item_knn wins** in ndcg@5" in kept["verdicts"][split.name]
     assert {row["model"] for row in kept["rows"]} == {"llmrec", "item_knn", "popularity"}
     assert kept["told"] == {}
     assert "drift" not in kept
-    told = summary(replace(report, run=report.run | {"transfer": "Negative transfer: -0.0029."}))["told"]
+    told = summarize_report(replace(report, run=report.run | {"transfer": "Negative transfer: -0.0029."}))["told"]
     assert told == {"What other domains were worth": "Negative transfer: -0.0029."}
 
 
 def test_rows_say_what_they_are(report: Report) -> None:
-    assert all(isinstance(row, Row) for row in report.rows)
+    assert all(isinstance(row, MetricRow) for row in report.rows)
     assert all(row.low is None for row in report.rows if row.metric.startswith("coverage"))

@@ -17,10 +17,10 @@ from llmrec.config.drift import DriftConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.loader import parse_config
 from llmrec.config.train import TrainConfig
-from llmrec.errors import ConfigError, Interrupted
-from llmrec.jobs.runner import run_recipe
-from llmrec.runs.provenance import provenance
-from llmrec.runs.run_record import close_record, environment, open_record
+from llmrec.errors import ConfigError, RunInterruptedError
+from llmrec.jobs.runner import run_job
+from llmrec.runs.provenance import collect_provenance
+from llmrec.runs.run_record import close_record, collect_environment, open_record
 from llmrec.utils.run_logging import phase
 
 logger = logging.getLogger("llmrec.of.a.test")
@@ -48,7 +48,7 @@ def config(tmp_path: Path) -> FinetuneConfig:
 
 def opened(config: FinetuneConfig) -> None:
     accelerator = Accelerator(cpu=True)
-    open_record(config, accelerator, provenance(accelerator))
+    open_record(config, accelerator, collect_provenance(accelerator))
 
 
 def record(config: FinetuneConfig) -> dict[str, object]:
@@ -71,7 +71,7 @@ def test_the_record_is_up_to_date_at_any_time(config: FinetuneConfig, monkeypatc
     assert record(config)["seeds"] == {"seeds": [3, 4], "leave_one_out_seeds": None}
     assert record(config)["status"] == "running"
     kept = record(config)["environment"]
-    assert kept == environment()
+    assert kept == collect_environment()
     assert isinstance(kept, dict)
     assert kept["LLMREC_CACHE"] == "somewhere"
     assert "TOKENIZERS_PARALLELISM" in kept
@@ -91,7 +91,7 @@ def test_the_record_is_up_to_date_at_any_time(config: FinetuneConfig, monkeypatc
     [
         (None, "finished", 0),
         (ConfigError("k=0: give 1"), "failed: k=0: give 1", 2),
-        (Interrupted("told to end"), "interrupted", 143),
+        (RunInterruptedError("told to end"), "interrupted", 143),
         (KeyError("x"), "failed: KeyError: 'x'", 1),
     ],
 )
@@ -111,10 +111,10 @@ def test_how_a_recipe_ends_is_told_and_kept(
 
     monkeypatch.setattr("sys.argv", ["finetune.py", "--data.source", "x", "--verbose"])
     if code == 0:
-        run_recipe(main, FinetuneConfig)
+        run_job(main, FinetuneConfig)
     else:
         with pytest.raises(SystemExit) as ended:
-            run_recipe(main, FinetuneConfig)
+            run_job(main, FinetuneConfig)
         assert ended.value.code == code
     assert record(config)["status"] == status
     assert record(config)["ended"] is not None

@@ -13,7 +13,7 @@ import torch
 
 from llmrec.errors import ConfigError
 from llmrec.search.faiss_index import FaissIndex
-from llmrec.search.index import ExactIndex, Index, recall
+from llmrec.search.index import ExactIndex, ItemIndex, recall_at_k
 from llmrec.search.milvus_index import MilvusIndex
 from llmrec.search.open_index import open_index
 
@@ -21,7 +21,7 @@ DIM = 8
 VECTORS = torch.randn(600, DIM, generator=torch.Generator().manual_seed(0))
 QUERIES = torch.randn(5, DIM, generator=torch.Generator().manual_seed(1))
 BACKENDS = "exact", "int8", "ivf", "sq8", "hnsw", "milvus"
-Make: TypeAlias = Callable[[str], Index]
+Make: TypeAlias = Callable[[str], ItemIndex]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     """make(backend): an empty index that looks thoroughly."""
     numbers, file = count(), tmp_path_factory.mktemp("milvus") / "items.db"
 
-    def made(backend: str) -> Index:
+    def made(backend: str) -> ItemIndex:
         if backend in ("exact", "int8"):
             return ExactIndex(DIM, "float32" if backend == "exact" else "int8")
         if backend == "milvus":
@@ -48,7 +48,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def index(make: Make, backend: str) -> Index:
+def index(make: Make, backend: str) -> ItemIndex:
     return make(backend)
 
 
@@ -57,7 +57,7 @@ def best(rows: np.ndarray, k: int) -> list[list[int]]:
     return torch.from_numpy(rows)[(QUERIES @ VECTORS[rows].T).topk(k).indices].tolist()
 
 
-def assert_finds(index: Index, backend: str, rows: np.ndarray, k: int, allowed: np.ndarray | None = None) -> None:
+def assert_finds(index: ItemIndex, backend: str, rows: np.ndarray, k: int, allowed: np.ndarray | None = None) -> None:
     """The best of rows; from bytes nine of ten of them. Scores are those of what is found."""
     found = index.search(QUERIES, k, allowed)
     right = best(rows, k)
@@ -72,7 +72,7 @@ def assert_finds(index: Index, backend: str, rows: np.ndarray, k: int, allowed: 
     assert (found.score.diff(dim=1) <= 0).all()
 
 
-def test_items_come_and_go(index: Index, backend: str) -> None:
+def test_items_come_and_go(index: ItemIndex, backend: str) -> None:
     assert index.search(QUERIES, 3).item.tolist() == [[-1] * 3] * 5
     rows = np.random.default_rng(0).permutation(600)
     index.add(rows[:400], VECTORS[rows[:400]])
@@ -91,7 +91,7 @@ def test_items_come_and_go(index: Index, backend: str) -> None:
     assert index.search(QUERIES, 2).item.tolist() == [[7, -1]] * 5
 
 
-def test_a_row_that_comes_back_with_another_vector_is_found_by_that(index: Index) -> None:
+def test_a_row_that_comes_back_with_another_vector_is_found_by_that(index: ItemIndex) -> None:
     index.add(np.arange(600), VECTORS)
     index.remove(np.array([5]))
     assert 5 not in index.search(VECTORS[5:6], 600).item
@@ -99,7 +99,7 @@ def test_a_row_that_comes_back_with_another_vector_is_found_by_that(index: Index
     assert index.search(QUERIES[:1], 1).item.tolist() == [[5]]
 
 
-def test_only_what_is_allowed_is_found(index: Index, backend: str) -> None:
+def test_only_what_is_allowed_is_found(index: ItemIndex, backend: str) -> None:
     index.add(np.arange(600), VECTORS)
     allowed = np.arange(300) % 3 == 0  # says nothing of the later half
     assert_finds(index, backend, np.arange(0, 300, 3), 10, allowed)
@@ -111,7 +111,7 @@ def test_only_what_is_allowed_is_found(index: Index, backend: str) -> None:
     assert index.search(QUERIES, 2, np.zeros(600, dtype=np.bool_)).item.tolist() == [[-1, -1]] * 5
 
 
-def test_what_cannot_be_added_is_refused(index: Index) -> None:
+def test_what_cannot_be_added_is_refused(index: ItemIndex) -> None:
     index.add(np.arange(3), VECTORS[:3])
     for rows in ([2], [5, 5], [-1]):
         with pytest.raises(ConfigError, match="each is to be new"):
@@ -130,8 +130,8 @@ def test_looking_less_finds_less_but_never_fewer(kind: str) -> None:
     for index in (exact, hasty, thorough):
         index.add(np.arange(2000), vectors)
     right = exact.search(queries, 5)
-    assert recall(thorough.search(queries, 5), right) == 1.0
-    assert 0.05 < recall(hasty.search(queries, 5), right) < 1.0
+    assert recall_at_k(thorough.search(queries, 5), right) == 1.0
+    assert 0.05 < recall_at_k(hasty.search(queries, 5), right) < 1.0
     for allowed in (None, np.arange(2000) % 3 == 0, np.arange(2000) < 90):
         assert (hasty.search(queries, 400, allowed).item >= 0).sum(1).tolist() == [
             400 if allowed is None else min(int(allowed.sum()), 400)

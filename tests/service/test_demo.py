@@ -23,7 +23,7 @@ from llmrec.inference.live.store.event_store import EventStore, NewEvent
 from llmrec.recommender import Recommender
 from llmrec.service.app import create_app
 from llmrec.service.server import LOCAL
-from llmrec.service.settings import Settings
+from llmrec.service.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from llmrec.data.log import Log
@@ -35,10 +35,10 @@ EVIL = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'
 def address(load: Callable[[], Recommender], tmp_path: Path) -> Iterator[str]:
     """Of a service with a page, and an item and a user whose names are markup."""
     recommender, store = load(), EventStore(f"sqlite:///{tmp_path / 'state.db'}")
-    app = create_app(recommender, Settings(page=True, hosts=LOCAL), store)
+    app = create_app(recommender, ServiceSettings(page=True, hosts=LOCAL), store)
     engine = app.state.service.engine
     engine.add_items([{"item_id": EVIL, "title": f"space war {EVIL}"}])
-    engine.replica.record([NewEvent(EVIL, "i1", 1893456000), NewEvent(EVIL, EVIL, 1893456001)])
+    engine.replica.append([NewEvent(EVIL, "i1", 1893456000), NewEvent(EVIL, EVIL, 1893456001)])
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

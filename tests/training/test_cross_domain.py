@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from llmrec.backbones.adaptation import apply_strategy
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.evaluation import EvaluationConfig
@@ -21,15 +21,24 @@ from llmrec.data.filters import renumber
 from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, make_log
 from llmrec.data.splits import VALID
-from llmrec.data.synthetic_log import PlantedTruth, planted_world
+from llmrec.data.synthetic_log import SyntheticTruth, make_synthetic_log
 from llmrec.errors import DataError
 from llmrec.evaluation.aggregate import evaluate_split
 from llmrec.evaluation.ranking import Ranking
 from llmrec.evaluation.results import Protocol
-from llmrec.training.cross_domain import Domain, Learnt, Schooling, Way, chosen, joined, source_domain, verdict
+from llmrec.training.cross_domain import (
+    CrossDomainStudy,
+    Domain,
+    TrainedModel,
+    TransferMode,
+    choose_transfer,
+    describe_transfer,
+    make_source_domain,
+    merge_logs,
+)
 from llmrec.training.task import make_task
 
-WORLD, TRUTH = planted_world(n_users=400, n_items=90, n_topics=5, events_per_user=12, seed=1)
+WORLD, TRUTH = make_synthetic_log(n_users=400, n_items=90, n_topics=5, events_per_user=12, seed=1)
 
 
 def people(name: str, first: int, end: int) -> Log:
@@ -41,7 +50,7 @@ def people(name: str, first: int, end: int) -> Log:
     return make_log(name, interactions, WORLD.catalog, users, "second")
 
 
-def vectors(truth: PlantedTruth = TRUTH) -> torch.Tensor:
+def vectors(truth: SyntheticTruth = TRUTH) -> torch.Tensor:
     """(N, 8) vectors that tell an item's topic, and some noise."""
     torch.manual_seed(0)
     topic = torch.nn.functional.one_hot(torch.from_numpy(truth.item_topic), 8).float()
@@ -63,16 +72,16 @@ def config(tmp_path: Path) -> FinetuneConfig:
 def domains(config: FinetuneConfig, read: torch.Tensor, n_target: int = 40) -> tuple[Domain, Domain]:
     target = people("target", 360, 360 + n_target)
     task = make_task("by_time", target, config, Accelerator(cpu=True))
-    source = source_domain([people("source", 0, 300)], task, config, lambda texts: read)
-    return source, Domain(task, target.catalog.texts(), read)
+    source = make_source_domain([people("source", 0, 300)], task, config, lambda texts: read)
+    return source, Domain(task, target.catalog.list_texts(), read)
 
 
 def test_sources_become_one_log_that_ends_in_time() -> None:
     one, other = people("one", 0, 30), people("other", 30, 50)
     until = int(np.median(WORLD.interactions.time))
-    events, n_users, texts = joined([one, other], until)
+    events, n_users, texts = merge_logs([one, other], until)
     assert n_users == 50
-    assert texts == 2 * WORLD.catalog.texts()
+    assert texts == 2 * WORLD.catalog.list_texts()
     assert (np.diff(events.time) >= 0).all()
     assert events.time.max() < until
     expected = {
@@ -83,7 +92,7 @@ def test_sources_become_one_log_that_ends_in_time() -> None:
     }
     assert set(zip(*vars_of(events), strict=True)) == expected
     with pytest.raises(DataError, match="no event lies before 1970-01-01T00:00:05"):
-        joined([one, other], 5)
+        merge_logs([one, other], 5)
 
 
 def vars_of(events: Interactions) -> list[list[int]]:
@@ -102,7 +111,7 @@ def test_the_sources_validation_is_their_end_and_before_the_targets(config: Fine
 
 def test_what_was_learnt_elsewhere_helps_where_there_is_little(config: FinetuneConfig) -> None:
     source, target = domains(config, vectors())
-    ways = Schooling(config, None).four_ways(source, target, seed=0)
+    ways = CrossDomainStudy(config, None).compare_transfers(source, target, seed=0)
     assert list(ways) == ["zero-shot", "features", "initialised", "scratch"]
     found = {way: learnt.valid_ndcg for way, learnt in ways.items()}
     assert found["zero-shot"] > 1.3 * found["scratch"]
@@ -117,18 +126,18 @@ def test_the_backbone_goes_along(config: FinetuneConfig, tiny_bert: Path) -> Non
     """Its own weights are copied before they are trained on: every way keeps the one it reads with."""
     setting = BackboneConfig(name=str(tiny_bert), hub_id="owner/tiny", max_tokens=40, strategy="last_k", last_k=1)
 
-    def new_backbone() -> Backbone:
-        backbone = Backbone.load(setting)
+    def new_backbone() -> TextBackbone:
+        backbone = TextBackbone.load(setting)
         apply_strategy(backbone, setting)
         return backbone
 
     fresh = new_backbone()
-    read = fresh.encode(fresh.tokens(WORLD.catalog.texts()))
+    read = fresh.encode(fresh.tokenize(WORLD.catalog.list_texts()))
     quick = replace(config, backbone=setting, train=replace(config.train, epochs=1))
-    ways = Schooling(quick, new_backbone).four_ways(*domains(quick, read), seed=0)
+    ways = CrossDomainStudy(quick, new_backbone).compare_transfers(*domains(quick, read), seed=0)
     for way, learnt in ways.items():
         assert learnt.backbone is not None
-        text = learnt.backbone.encode(learnt.backbone.tokens(WORLD.catalog.texts()))
+        text = learnt.backbone.encode(learnt.backbone.tokenize(WORLD.catalog.list_texts()))
         torch.testing.assert_close(learnt.model.items.text, text, atol=1e-5, rtol=0, msg=way)
     assert ways["zero-shot"].backbone is ways["features"].backbone
     assert ways["initialised"].backbone is not ways["features"].backbone
@@ -136,11 +145,13 @@ def test_the_backbone_goes_along(config: FinetuneConfig, tiny_bert: Path) -> Non
 
 def test_validation_chooses_and_the_test_judges(config: FinetuneConfig) -> None:
     _, target = domains(config, vectors())
-    scores: list[dict[Way, float]] = [
+    scores: list[dict[TransferMode, float]] = [
         {"zero-shot": 0.1, "features": 0.2, "initialised": 0.3, "scratch": 0.1},
         {"zero-shot": 0.1, "features": 0.4, "initialised": 0.1, "scratch": 0.2},
     ]
-    way, means = chosen([{way: Learnt(None, None, ndcg) for way, ndcg in seed.items()} for seed in scores])  # type: ignore[arg-type, misc]
+    way, means = choose_transfer(
+        [{way: TrainedModel(None, None, ndcg) for way, ndcg in seed.items()} for seed in scores]
+    )  # type: ignore[arg-type, misc]
     assert way == "features"
     assert means["features"] == pytest.approx(0.3)
     queries = target.task.valid
@@ -154,6 +165,6 @@ def test_validation_chooses_and_the_test_judges(config: FinetuneConfig) -> None:
     evaluated = evaluate_split(
         "by_time", queries, everything, rankings, protocol, config.evaluation, "features", also=["initialised"]
     )
-    told = verdict(evaluated, "ndcg@10", way, means)
+    told = describe_transfer(evaluated, "ndcg@10", way, means)
     assert told.startswith("negative transfer: the sources did harm: ndcg@10 of initialised minus scratch -0.6990 [")
     assert "chose features" in told

@@ -8,13 +8,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from llmrec.config.drift import DriftConfig, DriftTerm
+from llmrec.config.drift import DriftConfig, TermName
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, VALID, Split, leave_one_out, split_by_time
 from llmrec.training import drift_ablation as module
-from llmrec.training.drift_ablation import DriftRow, DriftTask, drift_rows
-from llmrec.training.task import Task
+from llmrec.training.drift_ablation import DriftRow, DriftTask, iterate_drift_rows
+from llmrec.training.task import TrainingTask
 
 N_USERS, N_ITEMS = 20, 12
 DAY = 86_400
@@ -23,7 +23,7 @@ DAY = 86_400
 class Even:
     """The same score for everything."""
 
-    def scores(self, queries: Queries) -> Tensor:
+    def score(self, queries: Queries) -> Tensor:
         return torch.zeros(len(queries), N_ITEMS)
 
 
@@ -36,13 +36,13 @@ def log() -> Interactions:
 def rows(split: Split, config: DriftConfig, tmp_path_factory: pytest.TempPathFactory) -> list[DriftRow]:
     queries = make_queries(split, VALID)
     folder = tmp_path_factory.mktemp("run")
-    task = Task(split, queries, "strict", True, Accelerator(cpu=True), folder, "")
-    drift = DriftTask.of(config, task, torch.randn(N_ITEMS, 6, generator=torch.Generator().manual_seed(0)))
+    task = TrainingTask(split, queries, "strict", True, Accelerator(cpu=True), folder, "")
+    drift = DriftTask.from_task(config, task, torch.randn(N_ITEMS, 6, generator=torch.Generator().manual_seed(0)))
     full, judged = drift.fit(Even(), seed=0)
-    return list(drift_rows(drift, judged, full, Even(), split.test_start))
+    return list(iterate_drift_rows(drift, judged, full, Even(), split.test_start))
 
 
-TERMS: tuple[DriftTerm, ...] = ("interest", "environment", "transitions", "chain", "gate")
+TERMS: tuple[TermName, ...] = ("interest", "environment", "transitions", "chain", "gate")
 CONFIG = DriftConfig(n_states=3, transition_half_lives_days=(30.0,), refresh_days=(1.0, 7.0))
 
 
@@ -50,19 +50,19 @@ def test_what_is_remembered_is_what_was_said(monkeypatch: pytest.MonkeyPatch) ->
     class Counted(Even):
         asked = 0
 
-        def scores(self, queries: Queries) -> Tensor:
+        def score(self, queries: Queries) -> Tensor:
             self.asked += 1
             return torch.from_numpy(queries.time + queries.user)[:, None].expand(-1, N_ITEMS).float()
 
     queries = make_queries(split_by_time(log(), N_USERS, N_ITEMS), TEST)
     monkeypatch.setattr(module, "MOST_SCORES", 5 * N_ITEMS)
     scorer = Counted()
-    kept = module.Remembered(scorer)
+    kept = module.CachedScorer(scorer)
     for part, asked in ((queries.take(slice(0, 4)), 1), (queries.take(slice(4, 8)), 3)):  # room for the first only
-        first = kept.scores(part)
+        first = kept.score(part)
         expected = first.clone()
         first.zero_()  # whoever asks may write into the answer
-        torch.testing.assert_close(kept.scores(part), expected)
+        torch.testing.assert_close(kept.score(part), expected)
         assert scorer.asked == asked
 
 
@@ -77,7 +77,7 @@ def test_rows_of_a_split_by_time(tmp_path_factory: pytest.TempPathFactory) -> No
     }
     assert [name for name, row in found.items() if not row.streams] == ["drift frozen"]
     test = make_queries(split, TEST)
-    scores = {name: row.scorer.scores(test) for name, row in found.items()}
+    scores = {name: row.scorer.score(test) for name, row in found.items()}
     assert all(torch.isfinite(of_row).all() for of_row in scores.values())
     assert not torch.allclose(scores["drift 1d"], scores["drift frozen"])
     for name, of_row in scores.items():

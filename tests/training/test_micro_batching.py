@@ -15,15 +15,15 @@ from llmrec.config.data import DataConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
-from llmrec.data.synthetic_log import planted_world
-from llmrec.errors import OutOfMemory
-from llmrec.training.micro_batching import fewest_pieces, memory_explained
+from llmrec.data.synthetic_log import make_synthetic_log
+from llmrec.errors import MemoryLimitError
+from llmrec.training.micro_batching import explain_out_of_memory, find_micro_batches
 from llmrec.training.task import make_task
 from llmrec.training.trainer import Trainer
 from llmrec.training.two_stage import fit_model
 from tests.training.processes import gradients_of_steps, in_processes
 
-WORLD = planted_world(n_users=240, n_items=60, events_per_user=10)[0]
+WORLD = make_synthetic_log(n_users=240, n_items=60, events_per_user=10)[0]
 MODEL = ModelConfig(dim=8, layers=1, heads=2, max_history=10, dropout=0.0, id_dropout=0.0)
 # One batch, whose logits take 120 MiB, several times over: blocks that the allocator gives back when they are free.
 TRAIN = TrainConfig(epochs=1, batch_targets=10_000, negatives=16_384, learning_rate=1e-3)
@@ -39,18 +39,18 @@ def fit(folder: Path, pieces: Any, poor: int | None) -> dict[str, Any]:
     if accelerator.process_index == poor:
         limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + ROOM
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    chosen = Trainer._pieces_that_fit
+    chosen = Trainer._find_micro_batches
 
     def kept(self: Trainer) -> int:
         tried.append(chosen(self))
         return tried[-1]
 
-    Trainer._pieces_that_fit = kept  # type: ignore[method-assign]
+    Trainer._find_micro_batches = kept  # type: ignore[method-assign]
     try:
         with gradients_of_steps() as gradients:
             fit_model("model", task, MODEL, replace(TRAIN, pieces=pieces), None, seed=0)
     finally:
-        Trainer._pieces_that_fit = chosen  # type: ignore[method-assign]
+        Trainer._find_micro_batches = chosen  # type: ignore[method-assign]
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return {"pieces": tried, "gradients": gradients, "processes": accelerator.num_processes}
 
@@ -76,7 +76,7 @@ def test_without_pieces_the_message_names_what_takes_less(tmp_path: Path) -> Non
 
 
 def refused(folder: Path) -> dict[str, Any]:
-    with pytest.raises(OutOfMemory) as caught:
+    with pytest.raises(MemoryLimitError) as caught:
         fit(folder, 1, poor=0)
     return {"message": str(caught.value), "processes": 1}
 
@@ -91,15 +91,15 @@ def test_halves_until_it_fits() -> None:
         return trial
 
     tried: list[int] = []
-    assert fewest_pieces(room_for(30, tried), 100) == 4
+    assert find_micro_batches(room_for(30, tried), 100) == 4
     assert tried == [1, 2, 4]
-    assert fewest_pieces(room_for(100, []), 100) == 1
-    with pytest.raises(OutOfMemory, match="live_items"):
-        fewest_pieces(room_for(0, []), 100)
+    assert find_micro_batches(room_for(100, []), 100) == 1
+    with pytest.raises(MemoryLimitError, match="live_items"):
+        find_micro_batches(room_for(0, []), 100)
 
 
 def test_what_is_no_want_of_memory_stays_what_it_is() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), memory_explained("less"):
+    with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory("less"):
         raise RuntimeError("shapes differ")
-    with pytest.raises(OutOfMemory, match="less"), memory_explained("less"):
+    with pytest.raises(MemoryLimitError, match="less"), explain_out_of_memory("less"):
         raise MemoryError

@@ -11,10 +11,10 @@ import pytest
 
 from llmrec.config.data import DataConfig, PseudonymConfig
 from llmrec.data.loading import load_log
-from llmrec.data.pseudonyms import IDS, UserNames
+from llmrec.data.pseudonyms import IDS, Pseudonymizer
 from llmrec.errors import ConfigError, DataError
-from llmrec.unlearning.id_search import files_in, searchable, traces
-from llmrec.unlearning.log_files import records_of, write_log_without
+from llmrec.unlearning.id_search import filter_searchable_ids, find_ids, list_files
+from llmrec.unlearning.log_files import find_user_records, write_log_without_users
 
 ITEMS = "item_id,title\nx,X\ny,Y\n"
 CSV = (
@@ -29,10 +29,10 @@ JSONL = [
 ]
 
 
-def without(folder: Path, *users: str, names: UserNames = IDS) -> tuple[DataConfig, list[str]]:
+def without(folder: Path, *users: str, names: Pseudonymizer = IDS) -> tuple[DataConfig, list[str]]:
     config = DataConfig(str(folder))
-    records = records_of(config, users, names)
-    return write_log_without(config, records.theirs, folder / "without"), records.ids
+    records = find_user_records(config, users, names)
+    return write_log_without_users(config, records.theirs, folder / "without"), records.ids
 
 
 def test_csv_keeps_every_other_byte(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_parquet_keeps_its_columns_groups_and_compression(tmp_path: Path, compre
     kept = [pq.ParquetFile(one).metadata for one in (path, written)]
     assert [part.num_row_groups for part in kept] == [3, 3]
     assert len({part.row_group(0).column(0).compression for part in kept}) == 1
-    found = traces(files_in([tmp_path]), ["ada-lovelace"])
+    found = find_ids(list_files([tmp_path]), ["ada-lovelace"])
     assert list(found) == [path]  # also where bytes are compressed
 
 
@@ -82,19 +82,19 @@ def test_pseudonyms_find_raw_records(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("LLMREC_TEST_USER_KEY", "k" * 40)
     (tmp_path / "items.csv").write_text(ITEMS)
     (tmp_path / "interactions.csv").write_text(CSV)
-    names = UserNames(PseudonymConfig(key_env="LLMREC_TEST_USER_KEY"))
-    _, ids = without(tmp_path, names.of("ada"), "007", names=names)
+    names = Pseudonymizer(PseudonymConfig(key_env="LLMREC_TEST_USER_KEY"))
+    _, ids = without(tmp_path, names.pseudonym("ada"), "007", names=names)
     assert ids == ["007", "ada"]
     assert "ada" not in (tmp_path / "without" / "interactions.csv").read_text()
 
 
 def test_what_cannot_be_done_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="in no file that could be written"):
-        write_log_without(DataConfig("movielens_small"), np.zeros(0, dtype=np.bool_), tmp_path / "without")
+        write_log_without_users(DataConfig("movielens_small"), np.zeros(0, dtype=np.bool_), tmp_path / "without")
     (tmp_path / "items.csv").write_text(ITEMS)
     (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\nada,x,1\n")
     with pytest.raises(DataError, match="1 records by their line ends, 5 as the log is read") as told:
-        write_log_without(DataConfig(str(tmp_path)), np.ones(5, dtype=np.bool_), tmp_path / "without")
+        write_log_without_users(DataConfig(str(tmp_path)), np.ones(5, dtype=np.bool_), tmp_path / "without")
     assert "parquet" in str(told.value)
 
 
@@ -104,9 +104,9 @@ def test_a_search_finds_every_spelling(tmp_path: Path) -> None:
     (tmp_path / "escaped.json").write_text('["zo\\u00eb-zo\\u00eb"]')
     (tmp_path / "empty").touch()
     pq.write_table(pa.table({"n": [1234567, 7], "list": [["zoë-zoë"], []]}), tmp_path / "a.parquet", compression="zstd")
-    files = files_in([tmp_path / "plain", tmp_path / "state.db", tmp_path])
-    found = {path.name: n for path, n in traces(files, ["ada-lovelace", "zoë-zoë", "1234567"]).items()}
+    files = list_files([tmp_path / "plain", tmp_path / "state.db", tmp_path])
+    found = {path.name: n for path, n in find_ids(files, ["ada-lovelace", "zoë-zoë", "1234567"]).items()}
     assert found.pop("a.parquet") >= 2  # its statistics may tell too
     assert found == {"plain": 2, "state.db-wal": 1, "escaped.json": 1}
-    assert not traces(files, ["somebody-else"])
-    assert searchable(["ada", "ada-lovelace", "12", "ada-lovelace"]) == ["ada-lovelace"]
+    assert not find_ids(files, ["somebody-else"])
+    assert filter_searchable_ids(["ada", "ada-lovelace", "12", "ada-lovelace"]) == ["ada-lovelace"]

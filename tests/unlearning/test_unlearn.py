@@ -18,13 +18,13 @@ from llmrec.config.data import DataConfig, PseudonymConfig
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log
 from llmrec.data.splits import make_split
-from llmrec.drift.fitted import counts_of
+from llmrec.drift.fitted import count_stream
 from llmrec.errors import ConfigError
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.recommender import Recommender
-from llmrec.unlearning.id_search import files_in, traces
-from llmrec.unlearning.removal import Forgotten
-from llmrec.unlearning.unlearn import Wish, forget
+from llmrec.unlearning.id_search import find_ids, list_files
+from llmrec.unlearning.removal import ForgetResult
+from llmrec.unlearning.unlearn import ForgetRequest, forget_users
 from llmrec.utils.arrays import Arrays
 
 DAY = 86_400
@@ -43,8 +43,8 @@ class World:
     def recommender(self) -> Recommender:
         return Recommender.from_pretrained(self.bundle)
 
-    def wish(self, **changes: object) -> Wish:
-        return replace(Wish(self.bundle, (self.user,), output=self.folder / "out"), **changes)
+    def wish(self, **changes: object) -> ForgetRequest:
+        return replace(ForgetRequest(self.bundle, (self.user,), output=self.folder / "out"), **changes)
 
 
 def write_log(folder: Path, log: Log, without: str | None = None) -> DataConfig:
@@ -61,7 +61,7 @@ def write_log(folder: Path, log: Log, without: str | None = None) -> DataConfig:
 
 def counted(bundle: Bundle, log: Log) -> Arrays:
     split, ties = make_split("by_time", log.interactions, log.n_users, log.n_items, bundle.config.split)
-    return counts_of(bundle.drift.stream(bundle.config.drift, split, ties))
+    return count_stream(bundle.drift.build_stream(bundle.config.drift, split, ties))
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def make_world(
         bundle, read = add_drift(make_bundle("frozen")), load_log(data)
         bundle = replace(bundle, config=replace(bundle.config, data=data), facts=asdict(read.facts))
         split, _ = make_split("by_time", read.interactions, read.n_users, read.n_items, bundle.config.split)
-        bundle.model.items.known.copy_(torch.from_numpy(~split.cold_items()))
+        bundle.model.items.known.copy_(torch.from_numpy(~split.cold_item_mask()))
         bundle = replace(bundle, drift=replace(bundle.drift, counts=counted(bundle, read)))
         save_bundle(tmp_path / name / "bundle", bundle)
         return World(tmp_path / name, tmp_path / name / "bundle", data, "u3-lovelace")
@@ -104,8 +104,8 @@ def test_copies_without_a_user_are_as_if_they_had_never_been(
     world = make_world(**settings)
     never, out = make_world("never", without=world.user, **settings), world.folder / "out"
     before = {path: path.read_bytes() for path in world.folder.rglob("*") if path.is_file()}
-    done = forget(world.wish())
-    assert isinstance(done, Forgotten)
+    done = forget_users(world.wish())
+    assert isinstance(done, ForgetResult)
     assert (done.log.n_users, done.log.n_events, done.log.n_left) == (1, 6, 174)
     assert (out / "log" / "interactions.csv").read_bytes() == (never.folder / "log/interactions.csv").read_bytes()
     assert_never_there(out / "bundle", never)
@@ -117,7 +117,7 @@ def test_copies_without_a_user_are_as_if_they_had_never_been(
     assert "are without 1 user(s) who" in (out / "bundle" / "README.md").read_text()
     assert world.user not in read.live.users
     assert read.live.users.keys() == never.recommender.live.users.keys()
-    sums = [one.live.sums() for one in (read, never.recommender)]  # of states that begin with the logs
+    sums = [one.live.export_counts() for one in (read, never.recommender)]  # of states that begin with the logs
     for name, of_log in sums[1].items():
         np.testing.assert_array_equal(sums[0][name], of_log)
 
@@ -125,14 +125,14 @@ def test_copies_without_a_user_are_as_if_they_had_never_been(
 def test_in_place_and_once_more(world: World, make_world: Callable[..., World]) -> None:
     never = make_world("never", without=world.user)
     wish = world.wish(output=None)
-    forget(wish)
+    forget_users(wish)
     assert_never_there(world.bundle, never)
     assert (world.folder / "log/interactions.csv").read_bytes() == (never.folder / "log/interactions.csv").read_bytes()
     assert not [path for path in world.folder.rglob("*") if "partial" in path.name]
     with pytest.raises(ConfigError, match="no such user, nor has a state; nothing was changed"):
-        forget(wish)
+        forget_users(wish)
     assert_never_there(world.bundle, never)
-    forget(replace(wish, users=("u4-lovelace",)))
+    forget_users(replace(wish, users=("u4-lovelace",)))
     assert load_bundle(world.bundle).facts["n_forgotten"] == 2
 
 
@@ -141,11 +141,11 @@ def test_items_that_nobody_else_touched_are_new_again(world: World) -> None:
     loaded = load_bundle(world.bundle)
     split, _ = make_split("by_time", log.interactions, log.n_users, log.n_items, loaded.config.split)
     train = split.train
-    rows = [log.user_row(f"u{user}-lovelace") for user in range(15)]
+    rows = [log.find_user_row(f"u{user}-lovelace") for user in range(15)]
     mine = np.isin(train.user, rows)
     alone = np.setdiff1d(train.item[mine], train.item[~mine])
     assert len(alone)
-    done = forget(world.wish(users=tuple(f"u{user}-lovelace" for user in range(15))))
+    done = forget_users(world.wish(users=tuple(f"u{user}-lovelace" for user in range(15))))
     assert (done.n_new, done.log.n_users) == (len(alone), 15)
     assert done.log.n_trained == mine.sum()
     model = load_bundle(world.folder / "out" / "bundle").model
@@ -163,17 +163,17 @@ def test_a_saved_state_forgets_too(world: World, make_world: Callable[..., World
         if one is world:
             live.observe(world.user, "i7", at - 1)
         live.save_state(one.folder / "state")
-    done = forget(world.wish(states=(world.folder / "state",)))
+    done = forget_users(world.wish(states=(world.folder / "state",)))
     assert (done.n_states, done.traces) == (1, {})
     found, expected = Recommender.from_pretrained(world.folder / "out/bundle"), never.recommender
     found.load_state(world.folder / "out/states/state")
     expected.load_state(never.folder / "state")
     assert found.live.users.keys() == expected.live.users.keys()
-    worlds = [one.live.state.world(at + DAY) for one in (found, expected)]
-    left, right = (one.environment.counts(at + DAY) for one in worlds)
+    worlds = [one.live.state.counts_at(at + DAY) for one in (found, expected)]
+    left, right = (one.environment.counts_at(at + DAY) for one in worlds)
     np.testing.assert_allclose(left, right, rtol=1e-9, atol=1e-12)
     tables = [sum(table.toarray() for table in one.transitions.tables) for one in worlds]
-    scale = [one.transitions.fading(at + DAY) for one in worlds]
+    scale = [one.transitions.decay_at(at + DAY) for one in worlds]
     np.testing.assert_allclose(tables[0] * scale[0], tables[1] * scale[1], rtol=1e-9, atol=1e-12)
     for user in ("u5-lovelace", "newcomer"):
         scores = [one.score(user, ["i3", "i4"], at + DAY) for one in (found, expected)]
@@ -192,11 +192,11 @@ def test_a_store_and_its_snapshots_forget_too(world: World) -> None:
     store.append([NewEvent(world.user, "i1", 5, key=f"{world.user}-1"), NewEvent("bob", "i2", 6)])
     snapshots.mkdir()
     (snapshots / f"{store.id}-2-0").write_text(world.user)
-    done = forget(world.wish(output=None, store=url, snapshots=snapshots))
+    done = forget_users(world.wish(output=None, store=url, snapshots=snapshots))
     assert (done.n_stored_events, done.traces) == (1, {})
     assert not list(snapshots.iterdir())
-    assert [event.user for event in store.events()] == ["bob"]
-    assert store.forgotten() == {store.digest(world.user)}
+    assert [event.user for event in store.read_events()] == ["bob"]
+    assert store.deleted_user_digests() == {store.digest_user(world.user)}
     with pytest.raises(ConfigError, match="a database is changed where it is"):
         world.wish(store=url)
 
@@ -210,17 +210,17 @@ def test_who_has_a_pseudonym_is_forgotten_by_either_name(
     live = world.recommender
     live.follow()
     live.save_state(world.folder / "state")
-    name = live.live.names.of(world.user)
+    name = live.live.names.pseudonym(world.user)
     outputs = world.folder / "by id", world.folder / "by pseudonym"
     for output, user in zip(outputs, (world.user, name), strict=True):
-        done = forget(world.wish(users=(user,), output=output, states=(world.folder / "state",)))
+        done = forget_users(world.wish(users=(user,), output=output, states=(world.folder / "state",)))
         assert (done.log.n_events, done.traces) == (6, {})
         assert_never_there(output / "bundle", never)
-        assert not traces(files_in([output]), [world.user, name])
+        assert not find_ids(list_files([output]), [world.user, name])
         assert b"lovelace" in (output / "log/interactions.csv").read_bytes()  # the log has the others' ids, as before
     monkeypatch.delenv("LLMREC_TEST_USER_KEY")
     with pytest.raises(ConfigError, match="LLMREC_TEST_USER_KEY is not set"):
-        forget(world.wish(output=world.folder / "third"))
+        forget_users(world.wish(output=world.folder / "third"))
 
 
 def test_the_command_line_tells_what_stays(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,7 +244,7 @@ def test_what_to_train_anew_by_is_a_recipe_s_configuration(world: World) -> None
     from llmrec.config.jobs.finetune import FinetuneConfig
     from llmrec.config.loader import parse_config
 
-    forget(world.wish())
+    forget_users(world.wish())
     found = parse_config(FinetuneConfig, ["--config", str(world.folder / "out" / "finetune.yaml")])
     assert found == replace(load_bundle(world.bundle).config, data=DataConfig(str(world.folder / "out" / "log")))
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from llmrec.errors import ConfigError
-from llmrec.utils.exit_status import one_message
+from llmrec.utils.exit_status import exit_with_message
 
 
 def ended(raised: BaseException) -> int:
-    with pytest.raises(SystemExit) as stopped, one_message("llmrec audit"):
+    with pytest.raises(SystemExit) as stopped, exit_with_message("llmrec audit"):
         raise raised
     return int(str(stopped.value.code))
 
@@ -44,6 +44,6 @@ def test_a_fault_of_our_own_keeps_its_traceback_in_a_file(capsys: pytest.Capture
 def test_a_terminal_that_lacks_a_sign_shows_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    with one_message("llmrec"):
+    with exit_with_message("llmrec"):
         print("\N{CLAPPER BOARD} \udcff")
     assert raw.getvalue() == b"\\U0001f3ac \\udcff\n"

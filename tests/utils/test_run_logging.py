@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.utils.run_logging import Console, LogFile, detach, phase, tell_everything, to_console, to_file
+from llmrec.utils.run_logging import (
+    ConsoleHandler,
+    JsonFileHandler,
+    add_console_handler,
+    add_json_file,
+    enable_debug_output,
+    phase,
+    remove_handlers,
+)
 
 logger = logging.getLogger("llmrec.of.a.test")
 
@@ -18,8 +26,8 @@ logger = logging.getLogger("llmrec.of.a.test")
 def as_before() -> Iterator[None]:
     before = list(logging.getLogger("llmrec").handlers)  # of runs in this process that other tests have opened
     yield
-    detach(LogFile)
-    detach(Console)
+    remove_handlers(JsonFileHandler)
+    remove_handlers(ConsoleHandler)
     assert set(logging.getLogger("llmrec").handlers) <= set(before)
 
 
@@ -28,7 +36,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 
 
 def test_a_file_has_an_object_a_line(tmp_path: Path) -> None:
-    to_file(tmp_path / "log.jsonl", rank=3)
+    add_json_file(tmp_path / "log.jsonl", rank=3)
     logger.info("%d items\nand more: ü", 5, extra={"facts": {"n_items": 5}, "run": {"source": Path("here")}})
     try:
         raise KeyError("gone")
@@ -44,14 +52,14 @@ def test_a_file_has_an_object_a_line(tmp_path: Path) -> None:
 def test_a_file_goes_on_after_a_line_that_a_kill_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text('{"message": "before"}\n{"mess')
-    to_file(path, rank=0)
+    add_json_file(path, rank=0)
     logger.info("after")
     first, cut, last = path.read_text().splitlines()
     assert (json.loads(first)["message"], cut, json.loads(last)["message"]) == ("before", '{"mess', "after")
 
 
 def test_phases_are_timed_within_each_other(tmp_path: Path) -> None:
-    to_file(tmp_path / "log.jsonl", rank=0)
+    add_json_file(tmp_path / "log.jsonl", rank=0)
 
     @phase("checkpoint")
     def save() -> int:
@@ -79,9 +87,9 @@ def test_the_console_hears_the_first_process_and_errors_of_the_others(
     rank: str, verbose: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", rank)
-    to_console()
+    add_console_handler()
     if verbose:
-        tell_everything()
+        enable_debug_output()
     logger.debug("a detail")
     logger.info("a step")
     logger.error("a fault")

@@ -61,7 +61,7 @@ class DistillConfig:
         if self.backbone.strategy in ("none", "frozen"):
             raise ConfigError(f"backbone.strategy {self.backbone.strategy}: a student's backbone trains; give full")
 
-    def student_of(self, teacher: FinetuneConfig) -> FinetuneConfig:
+    def student_config(self, teacher: FinetuneConfig) -> FinetuneConfig:
         """What the student's bundle keeps: the teacher's settings but for what reads text.
 
         Raises:

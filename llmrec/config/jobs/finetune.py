@@ -83,7 +83,7 @@ class FinetuneConfig:
                 "drift.terms: the chain's states are read off item texts, which backbone.strategy none does not have; "
                 "leave chain out"
             )
-        if self.privacy is not None and (voids := self._voids()):
+        if self.privacy is not None and (voids := self._list_privacy_violations()):
             raise ConfigError(f"privacy: there is no guarantee with {'; '.join(voids)}")
         if self.membership is not None and (self.drift is not None or not self.split.held_out_users):
             raise ConfigError(
@@ -91,7 +91,7 @@ class FinetuneConfig:
                 "leave out drift, which counts the events of all"
             )
 
-    def _voids(self) -> list[str]:
+    def _list_privacy_violations(self) -> list[str]:
         """What uses other users' events without noise, or chooses by them, each with its remedy."""
         several = self.train.accumulate > 1 or self.adapt.accumulate > 1
         found = {
@@ -104,6 +104,6 @@ class FinetuneConfig:
         }  # fmt: skip
         return [what for what, there in found.items() if there]
 
-    def seeds_of(self, split: SplitName) -> tuple[int, ...]:
+    def seeds_for_split(self, split: SplitName) -> tuple[int, ...]:
         own = self.leave_one_out_seeds if split == "leave_one_out" else None
         return own or self.seeds

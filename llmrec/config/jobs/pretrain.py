@@ -12,7 +12,7 @@ from llmrec.config.data import DataConfig
 from llmrec.config.split import SplitConfig
 from llmrec.errors import ConfigError
 
-Objective = Literal["mlm", "clm", "contrast"]
+ObjectiveName = Literal["mlm", "clm", "contrast"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ContrastConfig:
 
 
 @dataclass(frozen=True)
-class StepsConfig:
+class PretrainTrainConfig:
     """How long and how fast; batches are those of a step of all processes together.
 
     steps: at most. evaluate_every: steps between measurements of the held-out losses. patience: measurements without
@@ -87,12 +87,12 @@ class PretrainConfig:
 
     data: DataConfig
     output: Path = Path("runs/pretrain")
-    objectives: dict[Objective, float] = field(default_factory=lambda: {"contrast": 1.0})
+    objectives: dict[ObjectiveName, float] = field(default_factory=lambda: {"contrast": 1.0})
     split: SplitConfig = field(default_factory=SplitConfig)
     all_items: bool = False
     backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(strategy="last_k"))
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
-    train: StepsConfig = field(default_factory=StepsConfig)
+    train: PretrainTrainConfig = field(default_factory=PretrainTrainConfig)
     seed: int = 0
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     resume: Resume = False
@@ -100,9 +100,9 @@ class PretrainConfig:
     trackers: tuple[Literal["tensorboard", "trackio"], ...] = ()
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.objectives) - set(get_args(Objective)))
+        unknown = sorted(set(self.objectives) - set(get_args(ObjectiveName)))
         if unknown or not self.objectives:
-            raise ConfigError(f"objectives: {unknown or 'none given'}; known: {', '.join(get_args(Objective))}")
+            raise ConfigError(f"objectives: {unknown or 'none given'}; known: {', '.join(get_args(ObjectiveName))}")
         if min(self.objectives.values()) <= 0:
             raise ConfigError(f"objectives={self.objectives}: weights must be above 0; leave out what should not train")
         if {"mlm", "clm"} <= set(self.objectives):

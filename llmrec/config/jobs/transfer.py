@@ -45,6 +45,6 @@ class TransferConfig(FinetuneConfig):
                 "privacy and membership are finetune.py's: sources would need a guarantee too; leave them out"
             )
 
-    def finetune(self) -> FinetuneConfig:
+    def to_finetune_config(self) -> FinetuneConfig:
         """The part that a bundle keeps."""
         return FinetuneConfig(**{field.name: getattr(self, field.name) for field in fields(FinetuneConfig)})

@@ -12,9 +12,9 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from llmrec.config.data import DataConfig
-from llmrec.data.checks import check_nesting, check_once, check_quotes, sound
-from llmrec.data.problems import Source
-from llmrec.data.readers.movielens import MOVIELENS, movielens_small
+from llmrec.data.checks import check_closed_quotes, check_json_nesting, check_unique_columns, validate_table
+from llmrec.data.problems import NamedTable
+from llmrec.data.readers.movielens import MOVIELENS, load_movielens_small
 from llmrec.errors import ConfigError, DataError
 
 EXTENSIONS = (".parquet", ".csv", ".jsonl")
@@ -22,30 +22,30 @@ HUB = "hub:"
 CSV_BLOCK, JSON_BLOCK, LARGEST_BLOCK = 1 << 20, 1 << 24, (1 << 31) - 2  # bytes
 
 
-def read_tables(config: DataConfig, problems: list[str]) -> tuple[Source | None, Source | None]:
+def read_tables(config: DataConfig, problems: list[str]) -> tuple[NamedTable | None, NamedTable | None]:
     """The table of events and the table of items; None after adding to `problems` why one cannot be had.
 
     Raises:
         ConfigError: a configuration that names no source of one of them.
         DataError: the embedded source without the package that holds it.
     """
-    if _embedded(config):
-        return movielens_small()
+    if _is_packaged(config):
+        return load_movielens_small()
     wanted = [config.user_column, config.item_column, config.time_column, *filter(None, [config.order_column])]
     return read_events(config, wanted, problems), read_items(config, problems)
 
 
-def read_events(config: DataConfig, columns: Sequence[str], problems: list[str]) -> Source | None:
+def read_events(config: DataConfig, columns: Sequence[str], problems: list[str]) -> NamedTable | None:
     """The table of events alone, with these columns of it and maybe more.
 
     Raises: as `read_tables` does.
     """
-    if _embedded(config):
-        return movielens_small()[0]
-    return _table("interactions", config, problems, [config.user_column, config.item_column], columns)
+    if _is_packaged(config):
+        return load_movielens_small()[0]
+    return _load_table("interactions", config, problems, [config.user_column, config.item_column], columns)
 
 
-def written_files(config: DataConfig) -> tuple[Path, Path]:
+def list_data_files(config: DataConfig) -> tuple[Path, Path]:
     """The files of events and of items.
 
     Raises:
@@ -55,36 +55,36 @@ def written_files(config: DataConfig) -> tuple[Path, Path]:
     found = []
     for role, explicit in (("interactions", config.interactions), ("items", config.items)):
         place = explicit or config.source
-        if place is None or place.startswith(HUB) or _embedded(config):
+        if place is None or place.startswith(HUB) or _is_packaged(config):
             raise ConfigError(
                 f"data: the {role} of {place} are in no file that could be written; give files of your own"
             )
-        found.append(Path(place) if explicit else _in_folder(Path(place), role))
+        found.append(Path(place) if explicit else _find_in_folder(Path(place), role))
     return found[0], found[1]
 
 
-def read_items(config: DataConfig, problems: list[str], fields: Sequence[str] | None = None) -> Source | None:
+def read_items(config: DataConfig, problems: list[str], fields: Sequence[str] | None = None) -> NamedTable | None:
     """The table of items alone. fields: those needed beside the ids, all others may be left out; None: all are needed.
 
     Raises: as `read_tables` does.
     """
-    if _embedded(config):
-        return movielens_small()[1]
+    if _is_packaged(config):
+        return load_movielens_small()[1]
     ids = [config.catalog_item_column]
-    return _table("items", config, problems, ids, None if fields is None else [*ids, *fields])
+    return _load_table("items", config, problems, ids, None if fields is None else [*ids, *fields])
 
 
-def _embedded(config: DataConfig) -> bool:
+def _is_packaged(config: DataConfig) -> bool:
     return config.source == MOVIELENS and config.interactions is None and config.items is None
 
 
-def _table(
+def _load_table(
     role: Literal["interactions", "items"],
     config: DataConfig,
     problems: list[str],
     ids: Sequence[str],
     columns: Sequence[str] | None,
-) -> Source | None:
+) -> NamedTable | None:
     explicit = config.interactions if role == "interactions" else config.items
     quoted = config.pseudonyms is None or role == "items"
     try:
@@ -101,7 +101,7 @@ def _read(
     ids: Sequence[str],
     columns: Sequence[str] | None,
     quoted: bool,
-) -> Source:
+) -> NamedTable:
     """One table. ids: columns that are text in files without types; columns: those needed, None for all. quoted: to
     pass on what a reader complains of, in which it may quote a row.
     """
@@ -110,11 +110,11 @@ def _read(
         raise ConfigError(f"data.{role}: no {role}; set data.source, or data.interactions and data.items")
     if place.startswith(HUB):
         name = f"{place} {role}"
-        return Source(
-            name, sound(name, _read_hub(place.removeprefix(HUB), role, explicit is not None, quoted), columns)
+        return NamedTable(
+            name, validate_table(name, _read_hub(place.removeprefix(HUB), role, explicit is not None, quoted), columns)
         )
     try:
-        path = Path(place) if explicit else _in_folder(Path(place), role)
+        path = Path(place) if explicit else _find_in_folder(Path(place), role)
         if not path.is_file():
             held = "a folder, and not a file" if path.is_dir() else "no such file"
             raise DataError(str(path), [f"{path}: {held}; correct the path"])
@@ -125,17 +125,17 @@ def _read(
             str(path), [f"{path.name}: unknown extension '{path.suffix}'; use one of {', '.join(EXTENSIONS)}"]
         )
     try:
-        return Source(path.name, sound(path.name, _read_file(path, ids, columns), columns))
+        return NamedTable(path.name, validate_table(path.name, _read_file(path, ids, columns), columns))
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         if isinstance(error, DataError):
             raise
-        reason = _reason(error, quoted)[:500]
+        reason = _describe_read_error(error, quoted)[:500]
         raise DataError(
             str(path), [f"{path.name}: unreadable as {path.suffix[1:]} ({reason}); repair it or write it again"]
         ) from (error if quoted else None)
 
 
-def _in_folder(folder: Path, role: str) -> Path:
+def _find_in_folder(folder: Path, role: str) -> Path:
     if not folder.is_dir():
         raise DataError(str(folder), [f"{folder}: no such folder; correct data.source, or use {MOVIELENS} to try"])
     found = [folder / (role + extension) for extension in EXTENSIONS if (folder / (role + extension)).is_file()]
@@ -150,7 +150,7 @@ def _in_folder(folder: Path, role: str) -> Path:
 def _read_file(path: Path, ids: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
     if path.suffix == ".parquet":
         schema = pq.read_schema(path)
-        check_once(path.name, schema.names, columns)
+        check_unique_columns(path.name, schema.names, columns)
         # Where one is missing all are read, so that the complaint can list what there is.
         if columns is None or not set(columns) <= set(schema.names):
             return pq.read_table(path)
@@ -164,14 +164,14 @@ def _read_file(path: Path, ids: Sequence[str], columns: Sequence[str] | None) ->
             options = pyarrow.csv.ReadOptions(block_size=block_size)
             return pyarrow.csv.read_csv(path, options, convert_options=convert, parse_options=parse)
 
-        table = _in_blocks(path, read, CSV_BLOCK)
-        check_quotes(path, table)
+        table = _read_in_blocks(path, read, CSV_BLOCK)
+        check_closed_quotes(path, table)
         return table
-    check_nesting(path)
-    return _in_blocks(path, lambda block_size: _read_jsonl(path, block_size), JSON_BLOCK)
+    check_json_nesting(path)
+    return _read_in_blocks(path, lambda block_size: _read_jsonl(path, block_size), JSON_BLOCK)
 
 
-def _in_blocks(path: Path, read: Callable[[int], pa.Table], size: int) -> pa.Table:
+def _read_in_blocks(path: Path, read: Callable[[int], pa.Table], size: int) -> pa.Table:
     """A file of lines: by blocks of `size` bytes, or as one block where a line is longer than that."""
     try:
         return read(size)
@@ -219,13 +219,13 @@ def _read_hub(name: str, role: str, only: bool, quoted: bool) -> pa.Table:
         else:
             parts = datasets.load_dataset(name, data_files=f"{role}*")
     except Exception as error:  # of many kinds: the hub's, its client's, the file readers'
-        reason = _reason(error, quoted)
+        reason = _describe_read_error(error, quoted)
         raise DataError(
             name, [f"{HUB}{name}: no {role} ({reason}); give it a configuration or a file of that name"]
         ) from (error if quoted else None)
     return pa.concat_tables([parts[split].data.table for split in parts])
 
 
-def _reason(error: Exception, quoted: bool) -> str:
+def _describe_read_error(error: Exception, quoted: bool) -> str:
     """What went wrong; unless quoted only its kind, as readers show the row that they stumbled over."""
     return " ".join(str(error).split()) if quoted else f"{type(error).__name__}, untold as it may name a user"

@@ -6,13 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmrec.data.problems import Source
+from llmrec.data.problems import NamedTable
 from llmrec.errors import DataError
 
 MOVIELENS = "movielens_small"
 
 
-def movielens_small() -> tuple[Source, Source]:
+def load_movielens_small() -> tuple[NamedTable, NamedTable]:
     """Events (user_id, item_id, timestamp, rating) and films (item_id, title, year, genres).
 
     100,004 ratings of 9,066 films by 671 people. Five films have no title there; they are called by their number.
@@ -29,12 +29,14 @@ def movielens_small() -> tuple[Source, Source]:
     events = table.select(["userId", "movieId", "timestamp", "rating"])
     first = np.sort(np.unique(np.asarray(table["movieId"]), return_index=True)[1])
     return (
-        Source(MOVIELENS, events.rename_columns(["user_id", "item_id", "timestamp", "rating"])),
-        Source(f"{MOVIELENS} items", _films(table.select(["movieId", "title", "year", "genres"]).take(first))),
+        NamedTable(MOVIELENS, events.rename_columns(["user_id", "item_id", "timestamp", "rating"])),
+        NamedTable(
+            f"{MOVIELENS} items", _convert_films(table.select(["movieId", "title", "year", "genres"]).take(first))
+        ),
     )
 
 
-def _films(films: pa.Table) -> pa.Table:
+def _convert_films(films: pa.Table) -> pa.Table:
     ids = films["movieId"].cast(pa.string())
     untitled = pc.binary_join_element_wise("Untitled film", ids, " ")
     genres = films["genres"].cast(pa.string())

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmrec.drift.markov_chain import MarkovChain, carry, ticks
+from llmrec.drift.markov_chain import MarkovChain, propagate, to_ticks
 
 MOVES_PER_DAY = 1 / 240, 1 / 20  # lambda of the slow and of the fast belief to start with
 GAIN = 0.15, 0.5  # g of the two, to start with
@@ -45,48 +45,52 @@ class LatentChain(nn.Module):
         """(K, N) w_k . x_i of items by their text vectors (N, D)."""
         return self.direction @ vectors.T
 
-    def newcomer(self, size: int) -> Tensor:
+    def initial_belief(self, size: int) -> Tensor:
         """(B, 2, K) beliefs about users without events."""
         return self.start.softmax(0).expand(size, len(self.chain.log_rate), -1)
 
-    def learn(self, belief: Tensor, evidence: Tensor) -> Tensor:
+    def update_belief(self, belief: Tensor, evidence: Tensor) -> Tensor:
         """Beliefs (B, 2, K) after an event with evidence (B, K)."""
         gain = torch.sigmoid(self.gain)[:, None]  # (2, 1)
         return (1 - gain) * belief + gain * evidence[:, None]
 
-    def interest(self, belief: Tensor) -> Tensor:
+    def state_probabilities(self, belief: Tensor) -> Tensor:
         """(..., K) chances of the states by beliefs (..., 2, K)."""
         fast = torch.sigmoid(self.blend)
         return (1 - fast) * belief[..., 0, :] + fast * belief[..., 1, :]
 
-    def follow(self, evidence: Tensor, gap_days: Tensor, mask: Tensor, ties: bool, powers: Tensor) -> Tensor:
+    def beliefs_before_events(
+        self, evidence: Tensor, gap_days: Tensor, mask: Tensor, ties: bool, powers: Tensor
+    ) -> Tensor:
         """(B, T, K) interest just before each event, as its history has it.
 
         evidence: (B, T, K) of the events, oldest first. gap_days, mask: (B, T), days since the event before. powers: of
         the chain. ties: events of one moment, which have a gap of 0, are in each other's history, in order.
         """
-        belief = before = self.newcomer(len(evidence))
-        gaps, interests = ticks(gap_days), []
+        belief = before = self.initial_belief(len(evidence))
+        gaps, interests = to_ticks(gap_days), []
         for step in range(evidence.shape[1]):
-            belief = carry(belief, gaps[:, step], powers)
+            belief = propagate(belief, gaps[:, step], powers)
             fresh = (gap_days[:, step] > 0) | (step == 0) | ties
             before = torch.where(fresh[:, None, None], belief, before)
-            interests.append(self.interest(before))
-            learnt = self.learn(belief, evidence[:, step])
+            interests.append(self.state_probabilities(before))
+            learnt = self.update_belief(belief, evidence[:, step])
             belief = torch.where(mask[:, step, None, None], learnt, belief)
         return torch.stack(interests, dim=1)
 
     @torch.no_grad()
-    def now(self, evidence: Tensor, age_days: Tensor, mask: Tensor, powers: Tensor) -> Tensor:
+    def belief_at_query(self, evidence: Tensor, age_days: Tensor, mask: Tensor, powers: Tensor) -> Tensor:
         """(B, 2, K) beliefs at the query, after histories with evidence (B, T, K) and ages (B, T), padded right.
 
         The first event finds a newcomer's belief, however long ago it was.
         """
         age = torch.where(mask, age_days, 0.0)
-        gaps = ticks(functional.pad(age[:, :-1] - age[:, 1:], (1, 0)))  # the step into the padding goes up to the query
-        belief = self.newcomer(len(evidence))
+        gaps = to_ticks(
+            functional.pad(age[:, :-1] - age[:, 1:], (1, 0))
+        )  # the step into the padding goes up to the query
+        belief = self.initial_belief(len(evidence))
         for step in range(evidence.shape[1]):
-            belief = carry(belief, gaps[:, step], powers)
-            belief = torch.where(mask[:, step, None, None], self.learn(belief, evidence[:, step]), belief)
+            belief = propagate(belief, gaps[:, step], powers)
+            belief = torch.where(mask[:, step, None, None], self.update_belief(belief, evidence[:, step]), belief)
         full = mask[:, -1]
-        return carry(belief, ticks(torch.where(full, age[:, -1], 0.0)), powers)
+        return propagate(belief, to_ticks(torch.where(full, age[:, -1], 0.0)), powers)

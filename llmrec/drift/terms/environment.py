@@ -36,11 +36,11 @@ class Environment:
             return
         newest = int(time.max())
         self.newest = newest if self.newest is None else max(self.newest, newest)
-        self.reference = self._reference(newest)
+        self.reference = self._rebase_time(newest)
         for half_life, rate in enumerate(self.rate):
             np.add.at(self.sums[half_life], item, np.exp2((time - self.reference) * rate))
 
-    def discount(self, item: Rows, time: Rows) -> None:
+    def subtract(self, item: Rows, time: Rows) -> None:
         """Take back events (E,) that were counted: what is left is what the others add up to, to rounding, and nothing
         where there are none. The newest time stays the newest.
         """
@@ -51,14 +51,14 @@ class Environment:
             sums -= theirs
             sums[sums <= ROUNDING * theirs] = 0
 
-    def ahead(self, item: Rows, time: Rows) -> Environment:
+    def with_events(self, item: Rows, time: Rows) -> Environment:
         """A copy that has counted more events."""
         other = copy(self)
         other.sums = self.sums.copy()
         other.observe(item, time)
         return other
 
-    def _reference(self, newest: int) -> int:
+    def _rebase_time(self, newest: int) -> int:
         """The time that sums are kept as of: `newest` to start with, and where numbers would grow too large."""
         if self.reference is None:
             return newest
@@ -67,11 +67,11 @@ class Environment:
         self.sums *= np.exp2(-(newest - self.reference) * self.rate)[:, None]
         return newest
 
-    def grow(self, n_items: int) -> None:
+    def grow_items(self, n_items: int) -> None:
         """Make room for `n_items` items, those there are among them."""
         self.sums = np.pad(self.sums, ((0, 0), (0, n_items - self.sums.shape[1])))
 
-    def counts(self, time: int) -> NDArray[np.float64]:
+    def counts_at(self, time: int) -> NDArray[np.float64]:
         """(H, N) as of `time`, which must lie after every event that was counted.
 
         Raises:
@@ -86,7 +86,7 @@ class Environment:
         faded: NDArray[np.float64] = self.sums * np.exp2(-(time - self.reference) * self.rate)[:, None]
         return faded
 
-    def state(self) -> Arrays:
+    def export_state(self) -> Arrays:
         """What `restore` goes on from, bit for bit; no copies."""
         times = [NEVER if time is None else time for time in (self.reference, self.newest)]
         return {"sums": self.sums, "times": np.array(times, dtype=np.int64)}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 FORGET_PER_DAY, STEP_BACK = 1 / 60, 0.8  # lambda and gamma to start with
 
 
-class Interest(nn.Module):
+class EventWeights(nn.Module):
     """Weights over a history, with lambda and gamma learned."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from llmrec.utils.arrays import LARGEST_EXPONENT, NEVER, ROUNDING, Arrays, Rows, merge_small, with_size
+from llmrec.utils.arrays import LARGEST_EXPONENT, NEVER, ROUNDING, Arrays, Rows, merge_small_tables, resize_sparse
 from llmrec.utils.units import DAY
 
 NOBODY = -1  # an empty place in a user's last events
@@ -65,26 +65,26 @@ class Transitions:
         if not len(user):
             return
         by_user = np.lexsort((time, user))  # stable
-        source, target, weight, when = self._pairs(user[by_user], item[by_user], time[by_user])
+        source, target, weight, when = self._make_pairs(user[by_user], item[by_user], time[by_user])
         if len(source):
             self._add(source, target, weight, when)
 
-    def ahead(self, user: Rows, item: Rows, time: Rows) -> Transitions:
+    def with_events(self, user: Rows, item: Rows, time: Rows) -> Transitions:
         """Counts with more events in them, to be read only: of last events it has those of these users."""
         other, (users, row) = copy(self), np.unique(user, return_inverse=True)
         other.last_item, other.last_time = self.last_item[users], self.last_time[users]
         # A table of its own, beside those there are: to merge it with them each time would cost far more.
         other.tables, other.row_sums = [], self.row_sums.copy()
         other.observe(row, item, time)
-        faded = 1.0 if other.reference is None else self.fading(other.reference)
+        faded = 1.0 if other.reference is None else self.decay_at(other.reference)
         other.tables = [*(self.tables if faded == 1 else [table * faded for table in self.tables]), *other.tables]
         return other
 
-    def fading(self, time: int) -> float:
+    def decay_at(self, time: int) -> float:
         """What every sum has faded to by `time`."""
         return 1.0 if self.reference is None else float(np.exp2(-(time - self.reference) * self.rate))
 
-    def grow(self, n_users: int) -> None:
+    def grow_users(self, n_users: int) -> None:
         """Make room for `n_users` users, those there are among them."""
         more = (0, n_users - len(self.last_item)), (0, 0)
         self.last_item = np.pad(self.last_item, more, constant_values=NOBODY)
@@ -92,14 +92,14 @@ class Transitions:
 
     def grow_items(self, n_items: int) -> None:
         """Make room for `n_items` items, those there are among them: new ones without pairs."""
-        self.tables = [with_size(table, (n_items, n_items)) for table in self.tables]
+        self.tables = [resize_sparse(table, (n_items, n_items)) for table in self.tables]
         self.row_sums = np.pad(self.row_sums, (0, n_items - len(self.row_sums)))
 
     def forget(self, user: int) -> None:
         """Pair nothing more with what a user did."""
         self.last_item[user], self.last_time[user] = NOBODY, NEVER
 
-    def discount(self, item: Rows, time: Rows) -> None:
+    def subtract(self, item: Rows, time: Rows) -> None:
         """Take back the pairs of one user's events (E,), all that were counted of them, in order of time: what is left
         is what the others' add up to, to rounding, and no pair that they do not have.
         """
@@ -115,7 +115,7 @@ class Transitions:
         self.tables, self.row_sums = [left], self.row_sums - theirs.sum(1)
         self.row_sums[np.diff(left.indptr) == 0] = 0
 
-    def state(self) -> Arrays:
+    def export_state(self) -> Arrays:
         """What `restore` goes on from, bit for bit; no copies."""
         reference = NEVER if self.reference is None else self.reference
         arrays: Arrays = {"reference": np.array([reference], dtype=np.int64), "row_sums": self.row_sums}
@@ -124,8 +124,8 @@ class Transitions:
             arrays |= {f"table{place}.{part}": getattr(table, part) for part in TABLE_PARTS}
         return arrays
 
-    def sums(self) -> Arrays:
-        """`state` without users, in half its size: one table, in fp32, as of its newest pair or nearly."""
+    def export_counts(self) -> Arrays:
+        """`export_state` without users, in half its size: one table, in fp32, as of its newest pair or nearly."""
         n_items = len(self.row_sums)
         total = sum(self.tables, sparse.csr_array((n_items, n_items)))
         largest = float(total.data.max(initial=1.0))  # of sums that grow with time: what they fade by stays within fp32
@@ -153,7 +153,7 @@ class Transitions:
         reference = int(state["reference"][0])
         self.reference = None if reference == NEVER else reference
 
-    def _pairs(self, user: Rows, item: Rows, time: Rows) -> tuple[Rows, Rows, NDArray[np.float64], Rows]:
+    def _make_pairs(self, user: Rows, item: Rows, time: Rows) -> tuple[Rows, Rows, NDArray[np.float64], Rows]:
         """(P,) source, target, weight and time of the pairs of new events, sorted by user and time."""
         window = self.settings.window
         users, counts = np.unique(user, return_counts=True)
@@ -168,11 +168,11 @@ class Transitions:
         self.last_item[users], self.last_time[users] = items[last], times[last]
         moment = np.concatenate([[0], np.cumsum(np.diff(times) != 0)])
 
-        parts = [self._pairs_back(steps, new, items, times, moment) for steps in range(1, window + 1)]
+        parts = [self._pairs_at_distance(steps, new, items, times, moment) for steps in range(1, window + 1)]
         source, target, weight, when = (np.concatenate(column) for column in zip(*parts, strict=True))
         return source, target, weight, when
 
-    def _pairs_back(
+    def _pairs_at_distance(
         self, places: int, new: Rows, items: Rows, times: Rows, moment: Rows
     ) -> tuple[Rows, Rows, NDArray[np.float64], Rows]:
         """Pairs of each new event with the one that many places before it, in both directions."""
@@ -195,11 +195,11 @@ class Transitions:
         if self.reference is None:
             self.reference = newest
         if (newest - self.reference) * self.rate > LARGEST_EXPONENT:
-            faded = self.fading(newest)
+            faded = self.decay_at(newest)
             self.tables, self.row_sums = [table * faded for table in self.tables], self.row_sums * faded
             self.reference = newest
         weight = weight * np.exp2((when - self.reference) * self.rate)
         n_items = len(self.row_sums)
         self.tables.append(sparse.csr_array((weight, (source, target)), shape=(n_items, n_items)))
-        merge_small(self.tables)
+        merge_small_tables(self.tables)
         np.add.at(self.row_sums, source, weight)

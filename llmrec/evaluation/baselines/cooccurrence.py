@@ -21,7 +21,7 @@ from scipy import sparse
 
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Interactions
-from llmrec.utils.arrays import LARGEST_EXPONENT, Rows, aranges, merge_small
+from llmrec.utils.arrays import LARGEST_EXPONENT, Rows, concat_ranges, merge_small_tables
 from llmrec.utils.units import DAY
 
 MAX_EARLIER = 200  # distinct items of a user that a new one is paired with: the work for a user stays linear
@@ -30,7 +30,7 @@ _FADED = 1e-30  # counts below are dropped: what would be left of them is roundi
 
 
 @dataclass(frozen=True)
-class FirstTouches:
+class FirstInteractions:
     """The first event of each user with each item, and the items that the user had touched before.
 
     log: (E,) those events in order of time. histories: the same by user. position: (E,) of each event in `histories`.
@@ -41,29 +41,29 @@ class FirstTouches:
     position: Rows
 
     @classmethod
-    def of(cls, log: Interactions, n_users: int, n_items: int) -> FirstTouches:
+    def from_log(cls, log: Interactions, n_users: int, n_items: int) -> FirstInteractions:
         _, first = np.unique(log.user * n_items + log.item, return_index=True)
         touches = log.take(np.sort(first))
-        histories = Histories.of(touches, n_users)
+        histories = Histories.from_interactions(touches, n_users)
         position = np.empty_like(histories.event)
         position[histories.event] = np.arange(len(touches))
         return cls(touches, histories, position)
 
-    def pairs(self, new: slice) -> tuple[Rows, Rows]:
+    def list_pairs(self, new: slice) -> tuple[Rows, Rows]:
         """(P,) positions of the events of `new`, each with those of the up to MAX_EARLIER touches before it."""
         position = self.position[new]
         start = np.maximum(self.histories.offset[self.log.user[new]], position - MAX_EARLIER)
         earlier = position - start
-        return np.repeat(position, earlier), np.repeat(start, earlier) + aranges(earlier)
+        return np.repeat(position, earlier), np.repeat(start, earlier) + concat_ranges(earlier)
 
 
-class PairCounts:
+class CooccurrenceCounts:
     """n_ij and n_i over N items as of `moment`: every event before it is counted, and none at or after it.
 
-    half_life_days: None: counts never fade. moment: seconds; None before the first `advance`, and never goes back.
+    half_life_days: None: counts never fade. moment: seconds; None before the first `count_until`, and never goes back.
     """
 
-    def __init__(self, touches: FirstTouches, n_items: int, half_life_days: float | None = None) -> None:
+    def __init__(self, touches: FirstInteractions, n_items: int, half_life_days: float | None = None) -> None:
         self.touches, self.n_items = touches, n_items
         self.rate = 0.0 if half_life_days is None else 1 / (half_life_days * DAY)  # halvings per second
         self.moment: int | None = None
@@ -72,44 +72,44 @@ class PairCounts:
         self._items: NDArray[np.float64] = np.zeros(n_items)  # n_i as of the reference
         self._n_counted = 0
 
-    def advance(self, moment: int) -> None:
+    def count_until(self, moment: int) -> None:
         """Count the events up to `moment`, in shares, so that the pairs of a long log fit into memory."""
         end = int(self.touches.log.time.searchsorted(moment))
         for start in range(self._n_counted, end, _EVENTS_AT_ONCE):
             self._count(slice(start, min(start + _EVENTS_AT_ONCE, end)))
         self._n_counted, self.moment = end, moment
 
-    def rows(self, items: Rows) -> sparse.csr_array:
+    def get_rows(self, items: Rows) -> sparse.csr_array:
         """n_ij (R, N) float32 of some items (R,) with all."""
         found = sparse.csr_array((len(items), self.n_items))
         for table in reversed(self._tables):  # the largest last: each sum copies what was summed before
             found = found + table[items]
-        found.data *= self._fading()
+        found.data *= self._decay_factor()
         found.data[found.data < _FADED] = 0.0
         found.eliminate_zeros()
         return found.astype(np.float32)
 
-    def items(self) -> NDArray[np.float32]:
+    def item_counts(self) -> NDArray[np.float32]:
         """n_i (N,)."""
-        return (self._items * self._fading()).astype(np.float32)
+        return (self._items * self._decay_factor()).astype(np.float32)
 
-    def _fading(self) -> float:
+    def _decay_factor(self) -> float:
         if self._reference is None or self.moment is None:
             return 1.0
         return float(np.exp2((self._reference - self.moment) * self.rate))
 
     def _count(self, new: slice) -> None:
         log, histories = self.touches.log.take(np.arange(new.start, new.stop)), self.touches.histories
-        reference = self._refer_to(int(log.time[-1]))
+        reference = self._rebase(int(log.time[-1]))
         np.add.at(self._items, log.item, np.exp2((log.time - reference) * self.rate))
-        later, earlier = self.touches.pairs(new)
+        later, earlier = self.touches.list_pairs(new)
         age = (histories.time[later] - reference) / 2 + (histories.time[earlier] - reference) / 2
         one, other = histories.item[later], histories.item[earlier]
         pair = np.concatenate([one, other]), np.concatenate([other, one])
         self._tables.append(sparse.csr_array((np.tile(np.exp2(age * self.rate), 2), pair), shape=(self.n_items,) * 2))
-        merge_small(self._tables)
+        merge_small_tables(self._tables)
 
-    def _refer_to(self, newest: int) -> int:
+    def _rebase(self, newest: int) -> int:
         """The time that sums are kept as of; it moves to the newest event where numbers would grow too large."""
         if self._reference is not None and (newest - self._reference) * self.rate <= LARGEST_EXPONENT:
             return self._reference

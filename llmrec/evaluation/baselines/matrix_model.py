@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from llmrec.data.histories import Queries
 from llmrec.data.splits import Split
-from llmrec.evaluation.baselines.tuning import Search, Tuning, search
+from llmrec.evaluation.baselines.tuning import Tuning, TuningResult, tune_on_grid
 from llmrec.evaluation.ranking import mean_ndcg, sample_queries
 from llmrec.utils.arrays import Mask
 
@@ -47,7 +47,7 @@ class MatrixSettings:
     seed: int = 0
 
 
-class Matrix(nn.Module):
+class MatrixModel(nn.Module):
     """users: (U, D), items: (N, D), weight: (2 D,) additive or (D,) product."""
 
     def __init__(self, n_users: int, n_items: int, settings: MatrixSettings) -> None:
@@ -61,22 +61,24 @@ class Matrix(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
 
     @classmethod
-    def fit(cls, split: Split, settings: MatrixSettings = MatrixSettings()) -> Matrix:
+    def fit(cls, split: Split, settings: MatrixSettings = MatrixSettings()) -> MatrixModel:
         """Train for exactly `settings.epochs`."""
         model = cls(split.n_users, split.n_items, settings)
-        for epoch, _ in enumerate(_epochs(model, split), start=1):
+        for epoch, _ in enumerate(_iterate_epochs(model, split), start=1):
             if epoch == settings.epochs:
                 break
-        return model._with_typical_users(split.cold_users())
+        return model._fill_cold_users(split.cold_user_mask())
 
     @classmethod
-    def fit_until_best(cls, split: Split, settings: MatrixSettings, valid: Queries, mask_seen: bool = True) -> Matrix:
+    def fit_until_best(
+        cls, split: Split, settings: MatrixSettings, valid: Queries, mask_seen: bool = True
+    ) -> MatrixModel:
         """Train until validation NDCG@10 has not risen for five epochs; the best epoch is in `settings.epochs`."""
         model = cls(split.n_users, split.n_items, settings)
         watched = sample_queries(valid, _STOPPING_QUERIES, settings.seed)
         best, best_ndcg, best_epoch = model, -1.0, 0
-        for epoch, _ in enumerate(_epochs(model, split), start=1):
-            candidate = copy.deepcopy(model)._with_typical_users(split.cold_users())
+        for epoch, _ in enumerate(_iterate_epochs(model, split), start=1):
+            candidate = copy.deepcopy(model)._fill_cold_users(split.cold_user_mask())
             ndcg = mean_ndcg(candidate, watched, mask_seen=mask_seen)
             if ndcg > best_ndcg:
                 best, best_ndcg, best_epoch = candidate, ndcg, epoch
@@ -86,15 +88,15 @@ class Matrix(nn.Module):
         return best
 
     @staticmethod
-    def tune(split: Split, valid: Queries, form: MatrixForm, tuning: Tuning) -> Search[MatrixSettings]:
-        def build(settings: MatrixSettings) -> tuple[Matrix, MatrixSettings]:
-            model = Matrix.fit_until_best(split, settings, valid, tuning.mask_seen)
+    def tune(split: Split, valid: Queries, form: MatrixForm, tuning: Tuning) -> TuningResult[MatrixSettings]:
+        def build(settings: MatrixSettings) -> tuple[MatrixModel, MatrixSettings]:
+            model = MatrixModel.fit_until_best(split, settings, valid, tuning.mask_seen)
             return model, model.settings
 
         default = MatrixSettings(form, seed=tuning.seed)
         points = product((16, 64), (3e-3, 1e-2), (0.0, 3e-6, 1e-5))
         grid = (replace(default, dim=dim, learning_rate=rate, weight_decay=decay) for dim, rate, decay in points)
-        return search(f"matrix ({form})", default, grid, build, valid, tuning)
+        return tune_on_grid(f"matrix ({form})", default, grid, build, valid, tuning)
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """Logits (B, C) of users (B, 1) and items (B, C)."""
@@ -105,7 +107,7 @@ class Matrix(nn.Module):
         return (p * q) @ self.weight + self.bias
 
     @torch.no_grad()
-    def scores(self, queries: Queries) -> Tensor:
+    def score(self, queries: Queries) -> Tensor:
         p = self.users[torch.from_numpy(queries.user)]  # (B, D)
         if self.settings.form == "additive":
             first, second = self.weight.chunk(2)
@@ -113,13 +115,13 @@ class Matrix(nn.Module):
         return (p * self.weight) @ self.items.T + self.bias  # (B, N)
 
     @torch.no_grad()
-    def _with_typical_users(self, cold: Mask) -> Matrix:
+    def _fill_cold_users(self, cold: Mask) -> MatrixModel:
         """Users without training events get the mean of the others, not the noise of their initial vector."""
         self.users[torch.from_numpy(cold)] = self.users[torch.from_numpy(~cold)].mean(dim=0)
         return self
 
 
-def _epochs(model: Matrix, split: Split) -> Iterator[None]:
+def _iterate_epochs(model: MatrixModel, split: Split) -> Iterator[None]:
     """Train, and pause after each pass over the training events."""
     settings, train = model.settings, split.train
     user, item = torch.from_numpy(train.user), torch.from_numpy(train.item)  # (E,)

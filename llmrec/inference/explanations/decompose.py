@@ -28,110 +28,121 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmrec.data.histories import Histories, Queries
-from llmrec.drift.markov_chain import carry, ticks
-from llmrec.drift.mixture import Situation
+from llmrec.drift.markov_chain import propagate, to_ticks
+from llmrec.drift.mixture import DriftContext
 from llmrec.errors import DataError
-from llmrec.inference.drift_scoring import vectors_of
-from llmrec.inference.explanations.explanation import Part, Term
-from llmrec.inference.queries import VERBATIM, Asked, Item, rows_of, text_of
-from llmrec.inference.served_catalog import ItemVectors
+from llmrec.inference.drift_scoring import untrained_text_vectors
+from llmrec.inference.explanations.explanation import ExplanationPart, ExplanationTerm
+from llmrec.inference.queries import VERBATIM, Item, QueryBatch, find_item_rows, render_item_text
+from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.utils.arrays import Rows
 from llmrec.utils.units import DAY
 
 
 @dataclass(frozen=True)
-class Asking:
+class ExplainRequest:
     """One history, and the item that is asked about: its catalog row, or what is written of it.
 
     events: (E,) places in the history of those that are told of, the last ones. situation: None without a drift head.
     """
 
-    items: ItemVectors
-    asked: Asked
+    items: ServedCatalog
+    asked: QueryBatch
     row: int | None
     text: str
     events: Rows
-    situation: Situation | None
+    situation: DriftContext | None
 
     @classmethod
-    def of(cls, items: ItemVectors, asked: Asked, item: Item, most: int, situation: Situation | None) -> Asking:
+    def from_history(
+        cls, items: ServedCatalog, asked: QueryBatch, item: Item, most: int, situation: DriftContext | None
+    ) -> ExplainRequest:
         row, text = None, ""
         if isinstance(item, str):
-            row = int(rows_of(items.catalog, [item])[0])
+            row = int(find_item_rows(items.catalog, [item])[0])
             text = str(items.catalog.text_array[row])
         else:
-            text = text_of(items.catalog, item)
+            text = render_item_text(items.catalog, item)
         first, end = int(asked.queries.start[0]), int(asked.queries.end[0])
         return cls(items, asked, row, text, np.arange(max(first, end - most), end), situation)
 
     @property
     def vectors(self) -> Tensor | None:
         """(1, D) of an item in no catalog, as the drift head knows it."""
-        return vectors_of(self.items, [self.text])
+        return untrained_text_vectors(self.items, [self.text])
 
 
-class UnlikelyError(DataError):
+class ImprobableItemError(DataError):
     """An item whose chance is nothing beside the parts that it is the sum of."""
 
 
 @dataclass(frozen=True)
-class Summand:
+class Contribution:
     """A part of the chance, before it is told."""
 
-    term: Term
+    term: ExplanationTerm
     place: int | None  # in the history's events
     chance: float
     exact: bool
 
 
 @torch.no_grad()
-def summands(asking: Asking) -> list[Summand]:
+def decompose(asking: ExplainRequest) -> list[Contribution]:
     """All parts of the item's chance; without a drift head of its share of the softmax over the catalog."""
     situation = asking.situation
     if situation is None:
-        return _of_base(asking, 1.0)
-    own, onward, latent = situation.log_shares()[0].double().exp().tolist()
-    found = _of_base(asking, own)
+        return _decompose_base(asking, 1.0)
+    own, onward, latent = situation.log_mixture_shares()[0].double().exp().tolist()
+    found = _decompose_base(asking, own)
     if "transitions" in situation.head.terms:
-        found += [Summand("transitions", place, onward * chance, True) for place, chance in _moved(asking, situation)]
+        found += [
+            Contribution("transitions", place, onward * chance, True)
+            for place, chance in _decompose_transitions(asking, situation)
+        ]
     if situation.interest is not None:
-        found += [Summand("chain", place, latent * chance, True) for place, chance in _chained(asking, situation)]
+        found += [
+            Contribution("chain", place, latent * chance, True) for place, chance in _decompose_chain(asking, situation)
+        ]
     return found
 
 
-def parts_of(found: Sequence[Summand], score: float, n_items: int) -> tuple[tuple[Part, ...], float, float]:
+def to_parts(
+    found: Sequence[Contribution], score: float, n_items: int
+) -> tuple[tuple[ExplanationPart, ...], float, float]:
     """Parts with their values, `start` and the chance. score: log chance, or a logit.
 
     Raises:
-        UnlikelyError: parts that cancel to within rounding.
+        ImprobableItemError: parts that cancel to within rounding.
     """
     chance = math.fsum(summand.chance for summand in found)
     if chance <= 0:
-        raise UnlikelyError("item", ["its chance is too small to be told in parts; ask about a likelier item"])
+        raise ImprobableItemError("item", ["its chance is too small to be told in parts; ask about a likelier item"])
     above = math.log(chance * n_items)
-    parts = [Part(each.term, each.place, each.chance, each.chance / chance * above, each.exact) for each in found]
+    parts = [
+        ExplanationPart(each.term, each.place, each.chance, each.chance / chance * above, each.exact) for each in found
+    ]
     return tuple(parts), score - above, chance
 
 
-def _of_base(asking: Asking, share: float) -> list[Summand]:
+def _decompose_base(asking: ExplainRequest, share: float) -> list[Contribution]:
     """Of `share` times B: of anybody, of each event, of events together, and of the environment."""
-    queries = _less_one(asking)
+    queries = _leave_one_out_queries(asking)
     plain, tilted = _log_base(asking, queries)
     average = -math.log(len(asking.items.catalog))
     full, nobody, without = float(plain[0]), float(plain[1]), plain[2:].tolist()
     alone = [full - less for less in without]
     changes = {"anyone": nobody - average, "together": full - nobody - sum(alone), "environment": tilted - full}
     scale = share * _logarithmic_mean(tilted, average)
-    found = [Summand("anyone", None, share * math.exp(average) + scale * changes["anyone"], False)]
-    found += [Summand("base", place, scale * change, False) for place, change in enumerate(alone)]
+    found = [Contribution("anyone", None, share * math.exp(average) + scale * changes["anyone"], False)]
+    found += [Contribution("base", place, scale * change, False) for place, change in enumerate(alone)]
     if alone:
-        found.append(Summand("base", None, scale * changes["together"], False))
+        found.append(Contribution("base", None, scale * changes["together"], False))
     if asking.situation is not None and "environment" in asking.situation.head.terms:
-        found.append(Summand("environment", None, scale * changes["environment"], False))
+        found.append(Contribution("environment", None, scale * changes["environment"], False))
     return found
 
 
-def _less_one(asking: Asking) -> Queries:
+def _leave_one_out_queries(asking: ExplainRequest) -> Queries:
     """(2 + E,) the history whole, none of it, and all but one of its events each."""
     queries, past = asking.asked.queries, asking.asked.queries.histories
     whole = np.arange(int(queries.start[0]), int(queries.end[0]))
@@ -143,13 +154,13 @@ def _less_one(asking: Asking) -> Queries:
     return Queries(histories, user, time, np.zeros_like(user), offset[:-1], offset[1:])
 
 
-def _log_base(asking: Asking, queries: Queries) -> tuple[Tensor, float]:
+def _log_base(asking: ExplainRequest, queries: Queries) -> tuple[Tensor, float]:
     """(M,) log B of the item without the environment for each of the queries, and with it for the first."""
     items, situation, model = asking.items, asking.situation, asking.items.bundle.model
-    states = items.scorer.states(queries, items.cold(asking.asked.texts))
-    scores = model.scores(states, items.scorer.scoring_items, model.items.known).cpu().double()  # (M, N)
+    states = items.scorer.encode_histories(queries, items.cold_item_vectors(asking.asked.texts))
+    scores = model.score(states, items.scorer.scoring_items, model.items.known).cpu().double()  # (M, N)
     if asking.row is None:
-        own = model.scores(states, *items.scoring([{VERBATIM: asking.text}])).cpu().double()[:, 0]
+        own = model.score(states, *items.scoring_vectors([{VERBATIM: asking.text}])).cpu().double()[:, 0]
     else:
         own = scores[:, asking.row]
     if situation is None:
@@ -161,8 +172,8 @@ def _log_base(asking: Asking, queries: Queries) -> tuple[Tensor, float]:
         return plain, float(plain[0])
     new = situation.counts.new_zeros(len(situation.counts), 1)
     counts = new if asking.row is None else situation.counts[:, [asking.row]]
-    tilted = situation.head.base(scores[:1].float(), situation.counts).double()
-    own_tilted = situation.head.base(own[:1, None].float(), counts).double()[:, 0]
+    tilted = situation.head.base_logits(scores[:1].float(), situation.counts).double()
+    own_tilted = situation.head.base_logits(own[:1, None].float(), counts).double()[:, 0]
     return plain, float(_log_share(tilted, own_tilted, asking.row)[0])
 
 
@@ -178,7 +189,7 @@ def _logarithmic_mean(log_one: float, log_other: float) -> float:
     return math.exp(log_other) * (math.expm1(change) / change if change else 1.0)
 
 
-def _moved(asking: Asking, situation: Situation) -> list[tuple[int, float]]:
+def _decompose_transitions(asking: ExplainRequest, situation: DriftContext) -> list[tuple[int, float]]:
     """What each of the last events gives by transitions."""
     recent, moves = situation.recent, situation.moves
     here = recent.mask[0].nonzero().flatten()
@@ -188,19 +199,23 @@ def _moved(asking: Asking, situation: Situation) -> list[tuple[int, float]]:
     if asking.row is None:
         count = np.zeros(len(source))
         vectors = asking.vectors
-        text = np.zeros(len(source)) if vectors is None else situation.by_text(vectors)[0, here, 0].double().numpy()
+        text = (
+            np.zeros(len(source))
+            if vectors is None
+            else situation.text_transition_probability(vectors)[0, here, 0].double().numpy()
+        )
     else:
-        count = moves.fading * _column(moves.tables, source, asking.row)
-        text = _column([moves.text], source, asking.row)
+        count = moves.fading * _get_column(moves.tables, source, asking.row)
+        text = _get_column([moves.text], source, asking.row)
     kappa = float(situation.head.log_kappa.double().exp())
-    weight = situation.head.weights(recent)[0, here].double().numpy()
+    weight = situation.head.event_weights(recent)[0, here].double().numpy()
     row_sum = moves.row_sum(recent)[0, here].numpy()
     chance = weight * (count + kappa * text) / (row_sum + kappa)
     first = len(asking.events) - len(source)
     return [(first + place, float(each)) for place, each in enumerate(chance)]
 
 
-def _column(tables: Sequence[Any], source: Rows, row: int) -> NDArray[np.float64]:
+def _get_column(tables: Sequence[Any], source: Rows, row: int) -> NDArray[np.float64]:
     """(T,) of sparse tables, summed, at rows `source` (T,) of one column."""
     total = np.zeros(len(source))
     for table in tables:
@@ -208,26 +223,26 @@ def _column(tables: Sequence[Any], source: Rows, row: int) -> NDArray[np.float64
     return total
 
 
-def _chained(asking: Asking, situation: Situation) -> list[tuple[int | None, float]]:
+def _decompose_chain(asking: ExplainRequest, situation: DriftContext) -> list[tuple[int | None, float]]:
     """What each event gives by the chain, and what does not come from one of them."""
     chain, interest = situation.chain, situation.interest
     if chain is None or interest is None or situation.vectors is None:
         return []
     if asking.row is not None:
-        taken = situation.head.taken(chain.emission, situation.counts).double()
+        taken = situation.head.state_logits(chain.emission, situation.counts).double()
         taken = (taken[:, asking.row] - taken.logsumexp(1)).exp()  # (K,)
     else:
         vectors = asking.vectors
         if vectors is None:
             return []
-        taken = situation.taken_of(vectors)[:, 0].double()
-    left = _left_of_each(asking, situation).double()  # (E, K)
+        taken = situation.state_probabilities(vectors)[:, 0].double()
+    left = _remaining_belief(asking, situation).double()  # (E, K)
     rest = interest[0].double() - left.sum(0)
     told: list[tuple[int | None, float]] = [(place, float(each @ taken)) for place, each in enumerate(left)]
     return [*told, (None, float(rest @ taken))]
 
 
-def _left_of_each(asking: Asking, situation: Situation) -> Tensor:
+def _remaining_belief(asking: ExplainRequest, situation: DriftContext) -> Tensor:
     """(E, K) what is left at the query of the interest that each event brought."""
     tables, past = situation.chain, asking.asked.queries.histories
     if tables is None or situation.vectors is None:
@@ -236,10 +251,10 @@ def _left_of_each(asking: Asking, situation: Situation) -> Tensor:
     item, time = past.item[asking.events], past.time[asking.events]
     evidence = chain.evidence(situation.vectors[torch.from_numpy(item)])  # (E, K)
     gain = torch.sigmoid(chain.gain)[:, None]  # (2, 1)
-    gaps = ticks(torch.from_numpy(np.diff(time, append=asking.asked.queries.time[0]) / DAY))  # (E,) after each event
+    gaps = to_ticks(torch.from_numpy(np.diff(time, append=asking.asked.queries.time[0]) / DAY))  # (E,) after each event
     belief = evidence.new_zeros(n_events, len(gain), evidence.shape[1])
     for event in range(n_events):
         belief = (1 - gain) * belief
         belief[event] += gain * evidence[event]
-        belief[: event + 1] = carry(belief[: event + 1], gaps[event].expand(event + 1), tables.powers)
-    return chain.interest(belief)
+        belief[: event + 1] = propagate(belief[: event + 1], gaps[event].expand(event + 1), tables.powers)
+    return chain.state_probabilities(belief)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Term = Literal["anyone", "base", "environment", "transitions", "chain"]
+ExplanationTerm = Literal["anyone", "base", "environment", "transitions", "chain"]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ExplanationPart:
     """One summand of an explanation.
 
     term: `anyone`, what the model expects of users it knows nothing of; `base`, what it makes of the history;
@@ -18,7 +18,7 @@ class Part:
     its score. exact: a summand of the mixture itself, and not the share of one that was attributed.
     """
 
-    term: Term
+    term: ExplanationTerm
     event: int | None
     chance: float
     value: float
@@ -36,7 +36,7 @@ class PastEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenPart:
+class TokenAttribution:
     """A token of the item's text, and what it adds to the score of the model below, against padding in its place."""
 
     token: str
@@ -59,20 +59,20 @@ class Explanation:
     score: float
     start: float
     chance: float
-    parts: tuple[Part, ...]
+    parts: tuple[ExplanationPart, ...]
     events: tuple[PastEvent, ...]
     n_people: int
     lately_days: int
     sentence: str
-    tokens: tuple[TokenPart, ...] = ()
+    tokens: tuple[TokenAttribution, ...] = ()
 
-    def shares(self) -> dict[Term, float]:
+    def term_shares(self) -> dict[ExplanationTerm, float]:
         """How much of the chance each term gives."""
-        sums: dict[Term, float] = {}
+        sums: dict[ExplanationTerm, float] = {}
         for part in self.parts:
             sums[part.term] = sums.get(part.term, 0.0) + part.chance / self.chance
         return sums
 
-    def strongest(self) -> list[int]:
+    def rank_events(self) -> list[int]:
         """Places of the events, those that say most for the item first."""
         return sorted(range(len(self.events)), key=lambda place: -self.events[place].share)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from llmrec.inference.explanations.explanation import Part, PastEvent
+from llmrec.inference.explanations.explanation import ExplanationPart, PastEvent
 from llmrec.utils.arrays import EPS
 from llmrec.utils.units import DAY
 
@@ -23,7 +23,7 @@ ALWAYS = "is popular at all times"
 UNITS = (("year", 365.25), ("month", 30.44), ("week", 7.0), ("day", 1.0))
 
 
-def ago(seconds: int) -> str:
+def format_age(seconds: int) -> str:
     """A time before now.
 
     >>> [ago(60), ago(86400), ago(15 * 86400), ago(400 * 86400), ago(20 * 7 * 86400)]
@@ -43,7 +43,7 @@ def ago(seconds: int) -> str:
     return f"{NUMBERS[count] if count < len(NUMBERS) else f'{count:,}'} {unit}s ago"
 
 
-def popularity_words(eta: Tensor, counts: Tensor, own: Tensor, half_lives_days: Sequence[float]) -> str:
+def describe_popularity(eta: Tensor, counts: Tensor, own: Tensor, half_lives_days: Sequence[float]) -> str:
     """What an item's popularity is like: by the half-life at which it is most above the others.
 
     eta: (H,). counts: (H, N) of all items. own: (H,) of the item.
@@ -53,12 +53,19 @@ def popularity_words(eta: Tensor, counts: Tensor, own: Tensor, half_lives_days: 
     return next((words for most, words in LATEST if days <= most), ALWAYS)
 
 
-def sentence(
-    parts: Sequence[Part], events: Sequence[PastEvent], at: int, popular: str, people: tuple[int | None, int, int]
+def compose_sentence(
+    parts: Sequence[ExplanationPart],
+    events: Sequence[PastEvent],
+    at: int,
+    popular: str,
+    people: tuple[int | None, int, int],
 ) -> str:
-    """popular: `popularity_words`. people: the event from which `n` people went on to the item in the last `d` days."""
+    """popular: `describe_popularity`. people: event from which `n` people went on to the item in the last `d` days."""
     chance = sum(part.chance for part in parts)
-    reasons = [(event.share, _moved(events, place, at) + _people(place, people)) for place, event in enumerate(events)]
+    reasons = [
+        (event.share, _describe_transition(events, place, at) + _describe_people(place, people))
+        for place, event in enumerate(events)
+    ]
     whole = {"anyone": "it suits most people", "environment": f"it {popular}", "base": "of your history as a whole",
              "chain": "of what you liked before" if events else "of what newcomers like"}  # fmt: skip
     for term, words in whole.items():
@@ -69,16 +76,16 @@ def sentence(
     return "; ".join(told) or "nothing speaks for it in particular"
 
 
-def _moved(events: Sequence[PastEvent], place: int, at: int) -> str:
+def _describe_transition(events: Sequence[PastEvent], place: int, at: int) -> str:
     here = events[place]
-    when = ago(max(at - here.time, 0))
+    when = format_age(max(at - here.time, 0))
     before = next((event for event in reversed(events[:place]) if event.item != here.item), None)
     if before is None:
         return f"because you took {here.label} {when}"
     return f"because you moved from {before.label} to {here.label} {when}"
 
 
-def _people(place: int, people: tuple[int | None, int, int]) -> str:
+def _describe_people(place: int, people: tuple[int | None, int, int]) -> str:
     event, n_people, days = people
     if event != place or not n_people:
         return ""

@@ -1,6 +1,7 @@
 """Live users' beliefs about their latent interest, brought up to date event by event, in O(K^2) and without gradient.
 
-The same steps as `LatentChain.now`, but of everything a user ever did, where that begins anew with the last events.
+The same steps as `LatentChain.belief_at_query`, but of everything a user ever did, where that begins anew with the last
+events.
 """
 
 from __future__ import annotations
@@ -10,33 +11,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmrec.drift.markov_chain import N_POWERS, TICKS_PER_DAY, carry, ticks
+from llmrec.drift.markov_chain import N_POWERS, TICKS_PER_DAY, propagate, to_ticks
 from llmrec.drift.stream import ChainTables
-from llmrec.utils.arrays import Rows, aranges
+from llmrec.utils.arrays import Rows, concat_ranges
 from llmrec.utils.units import DAY
 
 Floats = NDArray[np.float32]
 FEW = 8  # events that are sooner done one by one
 
 
-class Beliefs:
+class InterestState:
     """(U, 2, K) slow and fast beliefs, each as of its user's newest event."""
 
     def __init__(self, tables: ChainTables, n_users: int) -> None:
-        self.know(tables)
+        self.set_tables(tables)
         # One event is done in numpy: each of torch's calls costs as much as the arithmetic.
         self.powers: Floats = np.ascontiguousarray(tables.powers.transpose(0, 1).numpy())  # (J, 2, K, K)
         with torch.no_grad():
-            self.newcomer: Floats = tables.chain.newcomer(1)[0].numpy()  # (2, K)
+            self.newcomer: Floats = tables.chain.initial_belief(1)[0].numpy()  # (2, K)
             self.gain: Floats = torch.sigmoid(tables.chain.gain).numpy()[:, None]  # (2, 1)
         self.rows: Floats = np.tile(self.newcomer, (n_users, 1, 1))
 
-    def know(self, tables: ChainTables) -> None:
+    def set_tables(self, tables: ChainTables) -> None:
         """Go on with the same chain over more items."""
         self.tables = tables
         self.evidence: Floats = tables.evidence.numpy()  # (N, K)
 
-    def grow(self, n_users: int) -> None:
+    def grow_users(self, n_users: int) -> None:
         """Make room for `n_users` users, those there are among them."""
         self.rows = np.concatenate([self.rows, np.tile(self.newcomer, (n_users - len(self.rows), 1, 1))])
 
@@ -55,20 +56,22 @@ class Beliefs:
         """Events (E,) in order of arrival: everyone's first of them at once, then everyone's second, ..."""
         by_user = np.argsort(user, kind="stable")
         turn = np.empty_like(by_user)
-        turn[by_user] = aranges(np.unique(user, return_counts=True)[1])
+        turn[by_user] = concat_ranges(np.unique(user, return_counts=True)[1])
         chain, powers = self.tables.chain, self.tables.powers
         for rows in np.split(np.argsort(turn, kind="stable"), np.cumsum(np.bincount(turn))[:-1]):
             if len(rows) < FEW:
                 for row in rows.tolist():
                     self.observe(int(user[row]), int(item[row]), int(gap_seconds[row]))
                 continue
-            gap = ticks(torch.from_numpy(gap_seconds[rows] / DAY))
-            belief = carry(torch.from_numpy(self.rows[user[rows]]), gap, powers)
-            self.rows[user[rows]] = chain.learn(belief, self.tables.evidence[torch.from_numpy(item[rows])]).numpy()
+            gap = to_ticks(torch.from_numpy(gap_seconds[rows] / DAY))
+            belief = propagate(torch.from_numpy(self.rows[user[rows]]), gap, powers)
+            self.rows[user[rows]] = chain.update_belief(
+                belief, self.tables.evidence[torch.from_numpy(item[rows])]
+            ).numpy()
 
     @torch.no_grad()
     def interest(self, users: Rows, gap_seconds: Rows) -> Tensor:
         """(B, K) chances of the states, so long after each user's newest event."""
-        gap = ticks(torch.from_numpy(gap_seconds / DAY))
-        belief = carry(torch.from_numpy(self.rows[users]), gap, self.tables.powers)
-        return self.tables.chain.interest(belief)
+        gap = to_ticks(torch.from_numpy(gap_seconds / DAY))
+        belief = propagate(torch.from_numpy(self.rows[users]), gap, self.tables.powers)
+        return self.tables.chain.state_probabilities(belief)

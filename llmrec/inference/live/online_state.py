@@ -16,17 +16,24 @@ from torch import Tensor
 
 from llmrec.config.drift import MAX_HISTORY
 from llmrec.data.histories import Queries
-from llmrec.drift.head import DriftHead, Recent
-from llmrec.drift.mixture import parts_of, recent_of
-from llmrec.drift.stream import Stream, World
+from llmrec.drift.head import DriftHead, RecentEvents
+from llmrec.drift.mixture import build_recent_events, compute_mixture_terms
+from llmrec.drift.stream import ReplayStream, StreamCounts
 from llmrec.drift.terms.environment import Environment
 from llmrec.drift.terms.transitions import NOBODY, Transitions
 from llmrec.errors import DataError
-from llmrec.inference.live.buffered_counts import Counted
-from llmrec.inference.live.interest_state import Beliefs
-from llmrec.inference.live.recent_events import LastEvents
-from llmrec.inference.live.seen_items import Seen
-from llmrec.inference.live.state_file import check_same, facts_of, read_state, unreadable, with_items, write_state
+from llmrec.inference.live.buffered_counts import BufferedCounts
+from llmrec.inference.live.interest_state import InterestState
+from llmrec.inference.live.recent_events import RecentHistories
+from llmrec.inference.live.seen_items import SeenItems
+from llmrec.inference.live.state_file import (
+    check_metadata,
+    read_state,
+    resize_items,
+    state_metadata,
+    unreadable_error,
+    write_state,
+)
 from llmrec.utils.arrays import NEVER, Arrays, Rows
 
 END_OF_TIME = 253_402_300_800  # the year 10000; milliseconds lie beyond
@@ -38,7 +45,7 @@ REMEDIES = {
 }
 
 
-class LiveState:
+class OnlineState:
     """Begins empty, takes events in order of arrival, and answers as of any time from a user's newest event on.
 
     It serves everything observed so far, a user's own last minute included, where `DriftScorer` at a daily refresh
@@ -47,20 +54,21 @@ class LiveState:
 
     A late event, older than its user's newest, counts in the environment, makes no pairs, takes its place by time among
     the last events, and is learnt by the beliefs without moving their time. An event given twice counts twice. The
-    beliefs know all of a user's events, where `LatentChain.now` begins anew with the last 50: the same up to 50 events.
+    beliefs know all of a user's events, where `LatentChain.belief_at_query` begins anew with the last 50: the same up
+    to 50 events.
 
     head: fitted. stream: what it was fitted with: its configuration, tables, items and users count here, its log does
     not. most: last events that histories hold. Events that come in from several threads need a lock around this.
     """
 
-    def __init__(self, head: DriftHead, stream: Stream, most: int = MAX_HISTORY) -> None:
+    def __init__(self, head: DriftHead, stream: ReplayStream, most: int = MAX_HISTORY) -> None:
         if "chain" in head.terms and stream.chain is None:
             raise ValueError("the head has a chain and the stream has none; give it ChainTables")
         tables = stream.chain if "chain" in head.terms else None
         self.head, self.stream, self.n_users = head, stream, stream.n_users
-        self.last, self.seen, self.most = LastEvents(self.n_users, most), Seen(self.n_users), most
-        self.beliefs = None if tables is None else Beliefs(tables, self.n_users)
-        self._counted = Counted(stream.world(), makes_pairs=bool({"transitions", "gate"} & head.terms))
+        self.last, self.seen, self.most = RecentHistories(self.n_users, most), SeenItems(self.n_users), most
+        self.beliefs = None if tables is None else InterestState(tables, self.n_users)
+        self._counted = BufferedCounts(stream.new_counts(), makes_pairs=bool({"transitions", "gate"} & head.terms))
 
     def add_users(self, count: int) -> None:
         """Make place for new users, whose rows follow those there are."""
@@ -68,7 +76,7 @@ class LiveState:
         if self.n_users > len(self.last):
             self._grow(max(self.n_users, 2 * len(self.last)))  # so that users who come one by one cost little
 
-    def extend(self, stream: Stream) -> None:
+    def extend(self, stream: ReplayStream) -> None:
         """Go on with more items: `stream` has those there are, in the same rows, and new ones after them.
 
         Raises:
@@ -76,11 +84,11 @@ class LiveState:
         """
         if stream.n_items < self.stream.n_items or (self.beliefs is not None and stream.chain is None):
             raise ValueError(f"a stream of {stream.n_items} items cannot take the place of {self.stream.n_items}")
-        world = self._counted.changed()
-        world.environment.grow(stream.n_items)
+        world = self._counted.invalidate()
+        world.environment.grow_items(stream.n_items)
         world.transitions.grow_items(stream.n_items)
         if self.beliefs is not None and stream.chain is not None:
-            self.beliefs.know(stream.chain)
+            self.beliefs.set_tables(stream.chain)
         self.stream = stream
 
     def observe(self, user: int, item: int, time: int) -> None:
@@ -89,8 +97,8 @@ class LiveState:
         Raises:
             DataError: no such user, item or time; then nothing has changed.
         """
-        self.check(user=user, item=item, time=time)
-        newest = self.last.newest(user)
+        self.validate_events(user=user, item=item, time=time)
+        newest = self.last.last_time(user)
         late = time < newest
         if self.beliefs is not None:
             self.beliefs.observe(user, item, 0 if late or newest == NEVER else time - newest)
@@ -106,8 +114,8 @@ class LiveState:
         """
         if not len(user):
             return
-        self.check(user=user, item=item, time=time)
-        newest = self._newest_before(user, time)
+        self.validate_events(user=user, item=item, time=time)
+        newest = self._find_newest_before(user, time)
         late = time < newest
         if self.beliefs is not None:
             self.beliefs.observe_many(user, item, np.where(late | (newest == NEVER), 0, time - newest))
@@ -123,97 +131,101 @@ class LiveState:
         Raises:
             DataError: no such user.
         """
-        self.check(user=user)
-        self._counted.settle()
-        item, time = self.last.of(user)
+        self.validate_events(user=user)
+        self._counted.flush()
+        item, time = self.last.get_events(user)
         if older is not None:
             item, time = np.concatenate([older[0], item]), np.concatenate([older[1], time])
-        self._counted.world.environment.discount(item, time)
+        self._counted.world.environment.subtract(item, time)
         if self._counted.makes_pairs:
-            self._counted.world.transitions.discount(item, time)
+            self._counted.world.transitions.subtract(item, time)
         self.last.forget(user)
         self.seen.forget(user)
         self._counted.world.transitions.forget(user)
         if self.beliefs is not None:
             self.beliefs.rows[user] = self.beliefs.newcomer
 
-    def interest(self, user: int, at: int) -> Tensor:
+    def interest_at(self, user: int, at: int) -> Tensor:
         """(K,) chances of the chain's states."""
-        return self.interests(np.array([user]), at)[0]
+        return self.interests_at(np.array([user]), at)[0]
 
-    def interests(self, users: Rows, at: int) -> Tensor:
-        """(B, K) `interest` of several users.
+    def interests_at(self, users: Rows, at: int) -> Tensor:
+        """(B, K) `interest_at` of several users.
 
         Raises:
-            DataError: the head has no chain, and as `queries` does.
+            DataError: the head has no chain, and as `make_queries` does.
         """
         if self.beliefs is None:
             raise DataError("live state", ["the head has no chain to tell interest by; fit it with the term `chain`"])
-        newest = self.queries(users, at).histories.time[self.most - 1 :: self.most]  # (B,)
+        newest = self.make_queries(users, at).histories.time[self.most - 1 :: self.most]  # (B,)
         return self.beliefs.interest(users, at - np.where(newest == NEVER, at, newest))
 
-    def queries(self, users: Rows, at: int) -> Queries:
+    def make_queries(self, users: Rows, at: int) -> Queries:
         """What a model's scorer is to be asked about B users; histories hold their last `most` events.
 
         Raises:
             DataError: no such user, or an event of one is known that is later than `at`.
         """
         for user in users.tolist():
-            self.check(user=user, time=at)
-            if at < (newest := self.last.newest(user)):
+            self.validate_events(user=user, time=at)
+            if at < (newest := self.last.last_time(user)):
                 known = f"user {user} is asked about at {at}, and has an event at {newest}"
                 raise DataError("live state", [f"{known}; ask for a time from then on"])
-        return self.last.queries(users, at)
+        return self.last.make_queries(users, at)
 
-    def recent(self, users: Rows, at: int) -> Recent:
-        """Last events of B users; raises as `queries` does."""
-        return recent_of(self.queries(users, at), self.stream.trained_until)
+    def recent_events(self, users: Rows, at: int) -> RecentEvents:
+        """Last events of B users; raises as `make_queries` does."""
+        return build_recent_events(self.make_queries(users, at), self.stream.trained_until)
 
-    def world(self, at: int) -> World:
+    def counts_at(self, at: int) -> StreamCounts:
         """Environment and transitions with every event counted, as of `at` or just after the newest event."""
-        world = self._counted.read()
+        world = self._counted.flushed_counts()
         newest = world.environment.newest
         world.moment = at if newest is None else max(at, newest + 1)
         return world
 
     @torch.no_grad()
-    def scores(self, base_scores: Tensor, users: Rows, at: int) -> Tensor:
-        """(B, N) log chances of all items by base_scores (B, N), of the model under the head; raises as `queries`."""
-        interest = None if self.beliefs is None else self.interests(users, at)
-        recent, world = self.recent(users, at), self.world(at)
-        return self.head.mix(*parts_of(self.head, self.stream, base_scores, recent, world, interest))
+    def score(self, base_scores: Tensor, users: Rows, at: int) -> Tensor:
+        """(B, N) log chances of all items by base_scores (B, N) of the model below it; raises as `make_queries`."""
+        interest = None if self.beliefs is None else self.interests_at(users, at)
+        recent, world = self.recent_events(users, at), self.counts_at(at)
+        return self.head.mix_log_probabilities(
+            *compute_mixture_terms(self.head, self.stream, base_scores, recent, world, interest)
+        )
 
-    def begin_with(self, sums: Arrays) -> None:
-        """Count on from `World.sums`, in place of what has been counted.
+    def restore_counts(self, sums: Arrays) -> None:
+        """Count on from `StreamCounts.export_counts`, in place of what has been counted.
 
         Raises:
             LookupError, ValueError: sums of other items or settings, or none.
         """
-        self._counted = Counted(self._counted.world, self._counted.makes_pairs)
+        self._counted = BufferedCounts(self._counted.world, self._counted.makes_pairs)
         self._counted.world.restore(sums)
 
     def save(self, path: Path, also: Arrays | None = None) -> None:
         """Write all of it to one file, whole or not at all. also: what else is to lie in it; `load` passes it over."""
-        write_state(path, (also or {}) | self._arrays(), facts_of(self.head, self.stream) | self._sizes())
+        write_state(
+            path, (also or {}) | self._collect_arrays(), state_metadata(self.head, self.stream) | self._get_sizes()
+        )
 
     @classmethod
-    def load(cls, path: Path, head: DriftHead, stream: Stream, most: int = MAX_HISTORY) -> LiveState:
+    def load(cls, path: Path, head: DriftHead, stream: ReplayStream, most: int = MAX_HISTORY) -> OnlineState:
         """What was saved, to go on from there bit for bit. Items of `stream` that came since are taken in.
 
         Raises:
             StateError: a damaged or foreign file, or a state of another chain, other settings or more items.
         """
         arrays, facts = read_state(path)
-        check_same(path, facts, facts_of(head, stream))
+        check_metadata(path, facts, state_metadata(head, stream))
         try:
-            arrays = with_items(arrays, int(facts["n_items"]), stream.n_items)
+            arrays = resize_items(arrays, int(facts["n_items"]), stream.n_items)
             state = cls(head, replace(stream, n_users=len(arrays["item"])), most)
             state._restore(arrays, int(facts["n_users"]))
         except (LookupError, TypeError, ValueError) as error:
-            raise unreadable(path, error) from error
+            raise unreadable_error(path, error) from error
         return state
 
-    def check(self, **given: int | Rows) -> None:
+    def validate_events(self, **given: int | Rows) -> None:
         """Whether a user, item or time, or each of several, is one that there can be.
 
         Raises:
@@ -229,10 +241,10 @@ class LiveState:
         if problems:
             raise DataError("live state", problems)
 
-    def _sizes(self) -> dict[str, int]:
+    def _get_sizes(self) -> dict[str, int]:
         return {"n_users": self.n_users, "n_items": self.stream.n_items}
 
-    def _newest_before(self, user: Rows, time: Rows) -> Rows:
+    def _find_newest_before(self, user: Rows, time: Rows) -> Rows:
         """(E,) time of the newest event of the same user that arrived before each event, or NEVER."""
         order = np.argsort(user, kind="stable")
         users, first, count = np.unique(user[order], return_index=True, return_counts=True)
@@ -245,27 +257,27 @@ class LiveState:
         return newest
 
     def _grow(self, n_rows: int) -> None:
-        self.last.grow(n_rows)
-        self.seen.grow(n_rows)
-        self._counted.world.transitions.grow(n_rows)
+        self.last.grow_users(n_rows)
+        self.seen.grow_users(n_rows)
+        self._counted.world.transitions.grow_users(n_rows)
         if self.beliefs is not None:
-            self.beliefs.grow(n_rows)
+            self.beliefs.grow_users(n_rows)
 
-    def _parts(self) -> dict[str, Environment | Transitions | Seen]:
+    def _get_parts(self) -> dict[str, Environment | Transitions | SeenItems]:
         world = self._counted.world
         return {"environment": world.environment, "transitions": world.transitions, "seen": self.seen}
 
-    def _arrays(self) -> Arrays:
+    def _collect_arrays(self) -> Arrays:
         """No copies, but of what waits."""
-        arrays: Arrays = {"item": self.last.item, "time": self.last.time, WAITING: self._counted.waiting()}
+        arrays: Arrays = {"item": self.last.item, "time": self.last.time, WAITING: self._counted.pending_events()}
         if self.beliefs is not None:
             arrays["belief"] = self.beliefs.rows
-        for name, part in self._parts().items():
-            arrays |= {f"{name}.{key}": array for key, array in part.state().items()}
+        for name, part in self._get_parts().items():
+            arrays |= {f"{name}.{key}": array for key, array in part.export_state().items()}
         return arrays
 
     def _restore(self, arrays: Arrays, n_users: int) -> None:
-        for name, own in self._arrays().items():
+        for name, own in self._collect_arrays().items():
             saved = arrays[name]
             if name not in ("seen.item", WAITING) and (saved.shape, saved.dtype) != (own.shape, own.dtype):
                 raise ValueError(f"{name} is {saved.dtype} {saved.shape}, not {own.dtype} {own.shape}")
@@ -277,5 +289,5 @@ class LiveState:
         self.n_users, self.last.item, self.last.time = n_users, arrays["item"], arrays["time"]
         if self.beliefs is not None:
             self.beliefs.rows = arrays["belief"]
-        for name, part in self._parts().items():
+        for name, part in self._get_parts().items():
             part.restore({key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(name)})

@@ -9,7 +9,7 @@ from llmrec.drift.terms.transitions import NOBODY
 from llmrec.utils.arrays import NEVER, Rows
 
 
-class LastEvents:
+class RecentHistories:
     """item, time: (U, T), oldest first and flush right; events of one time in order of arrival."""
 
     def __init__(self, n_users: int, most: int) -> None:
@@ -19,13 +19,13 @@ class LastEvents:
     def __len__(self) -> int:
         return len(self.item)
 
-    def grow(self, n_users: int) -> None:
+    def grow_users(self, n_users: int) -> None:
         """Make room for `n_users` users, those there are among them."""
         more = (0, n_users - len(self)), (0, 0)
         self.item = np.pad(self.item, more, constant_values=NOBODY)
         self.time = np.pad(self.time, more, constant_values=NEVER)
 
-    def newest(self, user: int) -> int:
+    def last_time(self, user: int) -> int:
         """Time of the user's newest event, or NEVER."""
         return int(self.time[user, -1])
 
@@ -48,7 +48,7 @@ class LastEvents:
         newest = order[end[:, None] + np.arange(-self.item.shape[1], 0)]  # (U, T)
         self.item[users], self.time[users] = items[newest], times[newest]
 
-    def of(self, user: int) -> tuple[Rows, Rows]:
+    def get_events(self, user: int) -> tuple[Rows, Rows]:
         """Items and times (T,) of the user's last events."""
         there = self.item[user] != NOBODY
         return self.item[user, there], self.time[user, there]
@@ -57,7 +57,7 @@ class LastEvents:
         """Leave nothing of a user."""
         self.item[user], self.time[user] = NOBODY, NEVER
 
-    def queries(self, users: Rows, at: int) -> Queries:
+    def make_queries(self, users: Rows, at: int) -> Queries:
         """What these users (B,) will touch next; their targets are not known."""
         item, time = self.item[users], self.time[users]  # (B, T)
         size, most = item.shape

@@ -22,7 +22,7 @@ PARTIAL = ".partial"
 logger = logging.getLogger(__name__)
 
 
-class Follower(Protocol):
+class ReplicatedState(Protocol):
     """A state that events move."""
 
     def observe(self, user: str, item: str, time: int) -> None:
@@ -32,7 +32,7 @@ class Follower(Protocol):
     def save(self, path: Path) -> None: ...
 
 
-State = TypeVar("State", bound=Follower)
+State = TypeVar("State", bound=ReplicatedState)
 
 
 class Snapshot(NamedTuple):
@@ -44,7 +44,7 @@ class Snapshot(NamedTuple):
 
 
 @dataclass
-class Version(Generic[State]):
+class VersionedState(Generic[State]):
     """A state with the number of the newest event that it has looked at, and of the deletions that it knows of."""
 
     state: State
@@ -70,7 +70,7 @@ class Replica(Generic[State]):
     ) -> None:
         self.store, self.begin, self.load, self.folder, self.keep = store, begin, load, folder, keep
         self.lock, self._renewal = RLock(), Lock()
-        self._version = self._anew()
+        self._version = self._rebuild()
 
     @property
     def state(self) -> State:
@@ -81,25 +81,25 @@ class Replica(Generic[State]):
         """Of the newest event that the state has looked at."""
         return self._version.number
 
-    def record(self, events: Sequence[NewEvent]) -> list[StoredEvent]:
+    def append(self, events: Sequence[NewEvent]) -> list[StoredEvent]:
         """Store events, and bring the state up to date with them; raises as `EventStore.append` does."""
         stored = self.store.append(events)
         with self.lock:
-            self._follow(self._version)
+            self._apply_events(self._version)
         return stored
 
     def catch_up(self) -> None:
         """Take in what any process has stored, or deleted, since."""
-        if self._outdated():
+        if self._is_outdated():
             with self._renewal:
-                if self._outdated():  # still: another thread may have been here
-                    version = self._anew()
+                if self._is_outdated():  # still: another thread may have been here
+                    version = self._rebuild()
                     with self.lock:
                         self._version = version
         with self.lock:
-            self._follow(self._version)
+            self._apply_events(self._version)
 
-    def snapshot(self) -> Path | None:
+    def save_snapshot(self) -> Path | None:
         """Save the state as it is, to begin from later; of those there are the newest are kept."""
         if self.folder is None:
             return None
@@ -113,7 +113,7 @@ class Replica(Generic[State]):
                 partial.replace(path)
             except FileNotFoundError:  # a user was deleted by another process meanwhile, and this with them
                 return None
-        for old in _snapshots(self.store, self.folder)[: -self.keep]:
+        for old in _list_snapshots(self.store, self.folder)[: -self.keep]:
             old.path.unlink(missing_ok=True)
         return path
 
@@ -129,27 +129,27 @@ class Replica(Generic[State]):
         finally:
             self.catch_up()
 
-    def _outdated(self) -> bool:
-        return self.store.position().n_deletions != self._version.n_deletions
+    def _is_outdated(self) -> bool:
+        return self.store.get_position().n_deletions != self._version.n_deletions
 
-    def _anew(self) -> Version[State]:
+    def _rebuild(self) -> VersionedState[State]:
         # Deletions first: of one that comes meanwhile the next look will tell.
-        n_deletions, version = self.store.position().n_deletions, None
-        for snapshot in reversed(without_deleted(self.store, self.folder)):
+        n_deletions, version = self.store.get_position().n_deletions, None
+        for snapshot in reversed(prune_snapshots(self.store, self.folder)):
             try:
-                version = Version(self.load(snapshot.path), snapshot.number, n_deletions)
+                version = VersionedState(self.load(snapshot.path), snapshot.number, n_deletions)
                 break
             except LlmrecError as error:
                 logger.warning("snapshot passed over: %s", error)
-        version = version or Version(self.begin(), 0, n_deletions)
-        self._follow(version)
+        version = version or VersionedState(self.begin(), 0, n_deletions)
+        self._apply_events(version)
         return version
 
-    def _follow(self, version: Version[State]) -> None:
-        newest = self.store.position().number
+    def _apply_events(self, version: VersionedState[State]) -> None:
+        newest = self.store.get_position().number
         if newest == version.number:
             return
-        for event in self.store.events(version.number):
+        for event in self.store.read_events(version.number):
             try:
                 version.state.observe(event.user, event.item, event.time)
             except DataError as error:  # it is stored, and so will be passed over each time
@@ -158,12 +158,12 @@ class Replica(Generic[State]):
         version.number = max(version.number, newest)  # the events of a deleted user may have been the newest
 
 
-def without_deleted(store: EventStore, folder: Path | None) -> list[Snapshot]:
+def prune_snapshots(store: EventStore, folder: Path | None) -> list[Snapshot]:
     """Snapshots of a store that know nobody who was deleted, the newest last; others are deleted as well."""
-    deletions, newest, kept = store.deletions(), store.position().number, []
+    deletions, newest, kept = store.read_deletions(), store.get_position().number, []
     for path in folder.glob(f"{store.id}-*{PARTIAL}") if deletions and folder is not None else ():
         path.unlink(missing_ok=True)  # of processes that were killed while they wrote
-    for one in _snapshots(store, folder):
+    for one in _list_snapshots(store, folder):
         if one.number > newest or any(d.number > one.n_deletions and d.since <= one.number for d in deletions):
             one.path.unlink(missing_ok=True)
         else:
@@ -171,7 +171,7 @@ def without_deleted(store: EventStore, folder: Path | None) -> list[Snapshot]:
     return kept
 
 
-def _snapshots(store: EventStore, folder: Path | None) -> list[Snapshot]:
+def _list_snapshots(store: EventStore, folder: Path | None) -> list[Snapshot]:
     """Of a store, the newest last."""
     found = []
     for path in folder.glob(f"{store.id}-*") if folder is not None else ():

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.utils.arrays import Arrays, Rows, aranges
+from llmrec.utils.arrays import Arrays, Rows, concat_ranges
 
 
-class Seen:
+class SeenItems:
     """Items by user, in one table, and beside it those that came since it was made."""
 
     def __init__(self, n_users: int) -> None:
@@ -22,7 +22,7 @@ class Seen:
     def __len__(self) -> int:
         return len(self.offset) - 1
 
-    def grow(self, n_users: int) -> None:
+    def grow_users(self, n_users: int) -> None:
         """Make room for `n_users` users, those there are among them."""
         self.offset = np.pad(self.offset, (0, n_users - len(self)), mode="edge")
 
@@ -47,16 +47,16 @@ class Seen:
         self.offset[user + 1 :] -= end - start
         self._since.pop(user, None)
 
-    def pairs(self, users: Rows) -> tuple[Rows, Rows]:
+    def list_pairs(self, users: Rows) -> tuple[Rows, Rows]:
         """(place in `users`, item row) of everything that users (B,) touched."""
         start, count = self.offset[users], self.offset[users + 1] - self.offset[users]
         since = [self._since.get(user, []) for user in users.tolist()]
         everyone = np.arange(len(users))
         place = np.concatenate([np.repeat(everyone, count), np.repeat(everyone, [len(items) for items in since])])
-        item = self.item[np.repeat(start, count) + aranges(count)]
+        item = self.item[np.repeat(start, count) + concat_ranges(count)]
         return place, np.concatenate([item, np.array([item for items in since for item in items], dtype=np.int64)])
 
-    def state(self) -> Arrays:
+    def export_state(self) -> Arrays:
         """What `restore` goes on from."""
         nobody = np.zeros(0, dtype=np.int64)
         self.insert_many(nobody, nobody)

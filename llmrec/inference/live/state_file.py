@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from llmrec.drift.head import DriftHead
-from llmrec.drift.stream import Stream
+from llmrec.drift.stream import ReplayStream
 from llmrec.errors import LlmrecError
 from llmrec.utils.arrays import Arrays
 
@@ -27,7 +27,7 @@ class StateError(LlmrecError, ValueError):
     """A saved live state that is damaged, or belongs to another head."""
 
 
-def facts_of(head: DriftHead, stream: Stream) -> dict[str, Any]:
+def state_metadata(head: DriftHead, stream: ReplayStream) -> dict[str, Any]:
     """What a saved state must share with the head and stream that go on from it."""
     digest = hashlib.sha256()
     if "chain" in head.terms and stream.chain is not None:
@@ -36,7 +36,7 @@ def facts_of(head: DriftHead, stream: Stream) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "half_lives_days": stream.config.half_lives_days,
-        "transitions": asdict(stream.world().transitions.settings),
+        "transitions": asdict(stream.new_counts().transitions.settings),
         "chain": digest.hexdigest(),
     }
 
@@ -66,10 +66,10 @@ def read_state(path: Path) -> tuple[Arrays, dict[str, Any]]:
             facts = json.loads((file.metadata() or {})[HEADER])
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
     except (SafetensorError, OSError, LookupError, ValueError) as error:
-        raise unreadable(path, error) from error
+        raise unreadable_error(path, error) from error
 
 
-def check_same(path: Path, facts: Any, expected: Mapping[str, Any]) -> None:
+def check_metadata(path: Path, facts: Any, expected: Mapping[str, Any]) -> None:
     """
     Raises:
         StateError: a fact differs from what is expected.
@@ -82,7 +82,7 @@ def check_same(path: Path, facts: Any, expected: Mapping[str, Any]) -> None:
         raise StateError(f"{path}: made for another head or catalog, {listed}; load it with its own, or begin anew")
 
 
-def with_items(arrays: Arrays, n_items: int, wanted: int) -> Arrays:
+def resize_items(arrays: Arrays, n_items: int, wanted: int) -> Arrays:
     """A state of `n_items` items as one of `wanted`: the new ones are untouched.
 
     Raises:
@@ -97,5 +97,5 @@ def with_items(arrays: Arrays, n_items: int, wanted: int) -> Arrays:
     return arrays | grown | {"environment.sums": sums, "transitions.row_sums": row_sums}
 
 
-def unreadable(path: Path, error: Exception) -> StateError:
+def unreadable_error(path: Path, error: Exception) -> StateError:
     return StateError(f"{path}: no live state that can be read ({error}); restore a copy, or begin anew")

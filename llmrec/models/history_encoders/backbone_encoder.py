@@ -15,22 +15,22 @@ import math
 import torch
 from torch import Tensor, nn
 
-from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.catalog_encoder import CatalogEncoder
 from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.errors import ConfigError
-from llmrec.models.history_encoders.protocol import BackboneReads
-from llmrec.utils.precision import at_least_fp32
+from llmrec.models.history_encoders.protocol import BackboneHistoryEncoder
+from llmrec.utils.precision import upcast_to_fp32
 
 
-class BackboneEncoder(BackboneReads):
+class BackboneEncoder(BackboneHistoryEncoder):
     """Item vectors of histories -> states.
 
     Raises:
         ConfigError: a bidirectional backbone, or one with fewer positions than a history has events.
     """
 
-    def __init__(self, config: ModelConfig, reader: Reader) -> None:
+    def __init__(self, config: ModelConfig, reader: CatalogEncoder) -> None:
         _check(config, reader)
         super().__init__(reader)
         words: Tensor = self.backbone.model.get_input_embeddings().weight.detach()  # type: ignore[operator]
@@ -43,7 +43,7 @@ class BackboneEncoder(BackboneReads):
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
 
-    def states(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:
+    def encode(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:
         every: Tensor = self(vectors)
         return every.flatten(0, 1)[batch.source]
 
@@ -55,11 +55,11 @@ class BackboneEncoder(BackboneReads):
         entered = self.enter(self.dropout(vectors))
         words = torch.cat([self.start.expand(len(vectors), 1, -1), entered], dim=1)  # (B, T + 1, D_words)
         hidden = self.backbone.model(inputs_embeds=words, use_cache=False).last_hidden_state  # (B, T + 1, D_text)
-        result: Tensor = self.norm(self.leave(self.dropout(at_least_fp32(hidden))))
+        result: Tensor = self.norm(self.leave(self.dropout(upcast_to_fp32(hidden))))
         return result[:size]
 
 
-def _check(config: ModelConfig, reader: Reader) -> None:
+def _check(config: ModelConfig, reader: CatalogEncoder) -> None:
     backbone, kind = reader.backbone, type(reader.backbone.model).__name__
     if not backbone.causal:
         raise ConfigError(
@@ -67,8 +67,8 @@ def _check(config: ModelConfig, reader: Reader) -> None:
             "too, so that no state is free of its target; name a decoder (GPT-2, SmolLM2, ...), or give "
             "model.history_encoder text or sequence"
         )
-    if config.max_history >= backbone.positions:
+    if config.max_history >= backbone.max_positions:
         raise ConfigError(
-            f"model.max_history={config.max_history}: {kind} has {backbone.positions} positions, one of them for the "
-            f"start; give {backbone.positions - 1} or less"
+            f"model.max_history={config.max_history}: {kind} has {backbone.max_positions} positions, one of them for "
+            f"the start; give {backbone.max_positions - 1} or less"
         )

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.backbones.text_backbone import Backbone
-from llmrec.backbones.token_store import Tokens
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.backbones.token_store import TokenStore
 from llmrec.config.model import HISTORY, HistoryTextConfig
 from llmrec.errors import ConfigError, DataError
 
@@ -20,49 +20,51 @@ Ids = NDArray[np.int32]
 SHORTEST = 8  # room for items that is worth the name of a history
 
 
-class FlatTexts:
+class HistoryTexts:
     """Item texts in tokens, ready to be joined. Each has at most `backbone.max_tokens`, as where it is read alone.
 
     Raises:
         ConfigError: a limit that the backbone cannot read, or that leaves no room for items beside the prompt.
     """
 
-    def __init__(self, config: HistoryTextConfig, backbone: Backbone, texts: Sequence[str]) -> None:
+    def __init__(self, config: HistoryTextConfig, backbone: TextBackbone, texts: Sequence[str]) -> None:
         self.config, self.tokenizer, self.max_item = config, backbone.tokenizer, backbone.config.max_tokens
-        opening, closing = _special_tokens(backbone)
+        opening, closing = _get_special_tokens(backbone)
         before, after = config.prompt.split(HISTORY)
-        self.before = np.array([*opening, *self._ids(before)], dtype=np.int32)
-        self.after = np.array([*self._ids(after), *closing], dtype=np.int32)
+        self.before = np.array([*opening, *self._tokenize(before)], dtype=np.int32)
+        self.after = np.array([*self._tokenize(after), *closing], dtype=np.int32)
         self.room = config.max_tokens - len(self.before) - len(self.after)
-        if config.max_tokens > backbone.positions:
+        if config.max_tokens > backbone.max_positions:
             raise ConfigError(
                 f"model.history_text.max_tokens={config.max_tokens}: {backbone.config.name!r} reads "
-                f"{backbone.positions} tokens at most; give that or less"
+                f"{backbone.max_positions} tokens at most; give that or less"
             )
         if self.room < SHORTEST:
             raise ConfigError(
                 f"model.history_text.max_tokens={config.max_tokens} leaves {self.room} tokens for items beside "
                 f"model.history_text.prompt; give {config.max_tokens - self.room + SHORTEST} or more"
             )
-        self.separator = np.array(self._ids(config.separator), dtype=np.int32)
+        self.separator = np.array(self._tokenize(config.separator), dtype=np.int32)
         self.items: list[Ids] = []
         self.extend(texts)
 
     def extend(self, texts: Sequence[str]) -> None:
         """Items that join the end of the catalog."""
-        self.items += [np.concatenate([ids, self.separator]) for ids in self._items(texts)]
+        self.items += [np.concatenate([ids, self.separator]) for ids in self._iterate_items(texts)]
 
-    def join(self, histories: Sequence[NDArray[np.int64]]) -> Tokens:
+    def build_texts(self, histories: Sequence[NDArray[np.int64]]) -> TokenStore:
         """One text for each history of catalog rows, oldest first.
 
         Raises:
             DataError: an item that is in no catalog.
         """
-        texts = [self._text(rows) for rows in histories]
+        texts = [self._join_rows(rows) for rows in histories]
         offset = np.cumsum([0, *(len(ids) for ids in texts)]).astype(np.int64)
-        return Tokens(np.concatenate([np.zeros(0, np.int32), *texts]), offset, Tokens.pad_of(self.tokenizer))
+        return TokenStore(
+            np.concatenate([np.zeros(0, np.int32), *texts]), offset, TokenStore.get_pad_id(self.tokenizer)
+        )
 
-    def _text(self, rows: NDArray[np.int64]) -> Ids:
+    def _join_rows(self, rows: NDArray[np.int64]) -> Ids:
         kept: list[Ids] = []
         left = self.room
         for row in rows[::-1]:
@@ -78,17 +80,17 @@ class FlatTexts:
             left -= len(item)
         return np.concatenate([self.before, *kept[::-1], self.after])
 
-    def _items(self, texts: Sequence[str]) -> Iterator[Ids]:
+    def _iterate_items(self, texts: Sequence[str]) -> Iterator[Ids]:
         if texts:
             spaced = [f" {text}" for text in texts]  # as words within a text are written
             found = self.tokenizer(spaced, add_special_tokens=False, truncation=True, max_length=self.max_item)
             yield from (np.array(ids, dtype=np.int32) for ids in found["input_ids"])
 
-    def _ids(self, text: str) -> list[int]:
+    def _tokenize(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
 
 
-def _special_tokens(backbone: Backbone) -> tuple[list[int], list[int]]:
+def _get_special_tokens(backbone: TextBackbone) -> tuple[list[int], list[int]]:
     """What the tokenizer puts before and after a text; decoders get an EOS to end on, as where they read items."""
     tokenizer = backbone.tokenizer
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]

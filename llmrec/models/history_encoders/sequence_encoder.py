@@ -84,7 +84,7 @@ class SequenceEncoder(HistoryEncoder):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
 
-    def states(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:
+    def encode(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:
         every: Tensor = self(vectors, batch)
         return every.flatten(0, 1)[batch.source]
 
@@ -94,13 +94,13 @@ class SequenceEncoder(HistoryEncoder):
         x = torch.cat([self.start.expand(size, 1, dim), vectors], dim=1)  # (B, T + 1, D)
         from_newest = batch.history_mask.sum(1, keepdim=True) - torch.arange(steps + 1, device=x.device)
         x = self.dropout(self.input_norm(x + self.position(from_newest.clamp(min=0))))
-        bias = self._bias(batch, steps + 1)
+        bias = self._build_bias(batch, steps + 1)
         for block in self.blocks:
             x = block(x, bias)
         result: Tensor = self.norm(x)
         return result
 
-    def _bias(self, batch: HistoryBatch, steps: int) -> Tensor:
+    def _build_bias(self, batch: HistoryBatch, steps: int) -> Tensor:
         """Causal mask plus distance and time biases. Padding lies right of every state that is asked for."""
         place = torch.arange(steps, device=batch.history.device)
         distance = place[:, None] - place  # (T + 1, T + 1)

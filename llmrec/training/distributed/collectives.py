@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, distributed
 
-from llmrec.backbones.catalog_encoder import Reader
+from llmrec.backbones.catalog_encoder import CatalogEncoder
 from llmrec.errors import ConfigError
 from llmrec.utils.arrays import Rows
 
@@ -20,7 +20,7 @@ _alone = False
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def single_process() -> Iterator[None]:
     """Within it no process waits for others: what it has read itself stands in for what they would have."""
     global _alone
     _alone = True
@@ -30,7 +30,7 @@ def alone() -> Iterator[None]:
         _alone = False
 
 
-def shards_wanted() -> bool:
+def is_fsdp_requested() -> bool:
     """Whether `accelerate launch` was given FSDP.
 
     Raises:
@@ -44,30 +44,30 @@ def shards_wanted() -> bool:
     return True
 
 
-def n_processes() -> int:
+def get_n_processes() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def equal_share(rows: Rows, process: int, processes: int) -> Rows:
+def take_equal_share(rows: Rows, process: int, processes: int) -> Rows:
     """A stretch of (R,) rows, as long as that of every other process; the first rows come again where it cannot be.
 
-    >>> [equal_share(np.array([7, 8, 9]), process, 2).tolist() for process in (0, 1)]
+    >>> [take_equal_share(np.array([7, 8, 9]), process, 2).tolist() for process in (0, 1)]
     [[7, 8], [9, 7]]
     """
     share: Rows = np.resize(rows, (processes, -(-len(rows) // processes)))[process]
     return share
 
 
-def own_equal_share(rows: Rows) -> Rows:
+def take_own_share(rows: Rows) -> Rows:
     """This process's."""
     process = distributed.get_rank() if distributed.is_initialized() else 0
-    return equal_share(rows, process, n_processes())
+    return take_equal_share(rows, process, get_n_processes())
 
 
-def gathered(share: Tensor, n_rows: int | None = None) -> Tensor:
+def all_gather_with_grad(share: Tensor, n_rows: int | None = None) -> Tensor:
     """(n_rows, D) of all processes' equal shares (S, D); without `n_rows` all there are."""
-    if n_processes() == 1 or _alone:
-        return torch.cat([share] * n_processes())[:n_rows]
+    if get_n_processes() == 1 or _alone:
+        return torch.cat([share] * get_n_processes())[:n_rows]
     everyones: Tensor = _Gather.apply(share)  # type: ignore[no-untyped-call]
     return everyones[:n_rows]
 
@@ -77,7 +77,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, share: Tensor) -> Tensor:
-        parts = [torch.empty_like(share) for _ in range(n_processes())]
+        parts = [torch.empty_like(share) for _ in range(get_n_processes())]
         distributed.all_gather(parts, share.contiguous())
         return torch.cat(parts)
 
@@ -85,11 +85,11 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         grad = grad.contiguous()
         distributed.all_reduce(grad)
-        return grad.chunk(n_processes())[distributed.get_rank()]
+        return grad.chunk(get_n_processes())[distributed.get_rank()]
 
 
 @torch.no_grad()
-def read_catalog(reader: Reader, accelerator: Accelerator) -> Tensor:
+def encode_catalog(reader: CatalogEncoder, accelerator: Accelerator) -> Tensor:
     """(N, D_text) of the whole catalog by the backbone as it is now, on the CPU; each process reads its share."""
     mine = np.arange(accelerator.process_index, len(reader.tokens), accelerator.num_processes)
     describe = "reading the catalog" if accelerator.is_main_process else None

@@ -11,18 +11,18 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from llmrec.data.histories import Queries
-from llmrec.evaluation.ranking import BATCH, Ranking, Scorer, queries_at_once, rank_queries
+from llmrec.evaluation.ranking import BATCH, Ranking, Scorer, query_batch_size, rank_queries
 from llmrec.utils.arrays import Rows
 
 
-def own_share(queries: Queries, accelerator: Accelerator, batch_size: int = BATCH) -> Queries:
+def take_own_queries(queries: Queries, accelerator: Accelerator, batch_size: int = BATCH) -> Queries:
     """This process's batches, which follow on those of the process before it."""
     n_batches = -(-len(queries) // batch_size)
     bounds = batch_size * np.linspace(0, n_batches, accelerator.num_processes + 1).astype(int)
     return queries.take(slice(*bounds[accelerator.process_index :][:2]))
 
 
-def rank_shared(
+def rank_in_parallel(
     scorer: Scorer,
     queries: Queries,
     n_items: int,
@@ -34,8 +34,8 @@ def rank_shared(
 ) -> Ranking:
     """`rank_queries`, each process its share; every process gets the whole ranking, in order."""
     shared = accelerator is not None and accelerator.num_processes > 1
-    batch_size = queries_at_once(n_items)
-    mine = own_share(queries, accelerator, batch_size) if accelerator and shared else queries
+    batch_size = query_batch_size(n_items)
+    mine = take_own_queries(queries, accelerator, batch_size) if accelerator and shared else queries
     shown = progress if accelerator is None or accelerator.is_local_main_process else None
     ranking = rank_queries(scorer, mine, n_top, mask_seen, batch_size, available, shown)
     if not shared:

@@ -20,25 +20,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from llmrec.backbones.lm_head import LanguageHead
-from llmrec.backbones.text_backbone import Backbone
-from llmrec.backbones.token_store import Tokens
-from llmrec.training.distributed.collectives import equal_share, gathered
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.backbones.token_store import TokenStore
+from llmrec.training.distributed.collectives import all_gather_with_grad, take_equal_share
 from llmrec.utils.arrays import Rows
-from llmrec.utils.precision import at_least_fp32
+from llmrec.utils.precision import upcast_to_fp32
 
 ASKED, MASKED, RANDOM = 0.15, 0.8, 0.1
 TEXTS_AT_ONCE = 64  # of one forward pass
 
 
-class WordBatch(NamedTuple):
+class TextBatch(NamedTuple):
     """One process's share of a step's texts. label: (U, L) the token that a state is asked for, -100 for none."""
 
     input_ids: Tensor  # (U, L)
     attention_mask: Tensor  # (U, L)
     label: Tensor  # (U, L)
 
-    def to(self, device: torch.device) -> WordBatch:
-        return WordBatch(*(column.to(device) for column in self))
+    def to(self, device: torch.device) -> TextBatch:
+        return TextBatch(*(column.to(device) for column in self))
 
 
 class PairBatch(NamedTuple):
@@ -58,27 +58,27 @@ class PairBatch(NamedTuple):
         return PairBatch(*(column.to(device) for column in self))
 
 
-StepBatch = WordBatch | PairBatch
+StepBatch = TextBatch | PairBatch
 
 
 @dataclass(frozen=True)
-class WordBatches:
+class TextBatcher:
     """Texts as masked or next words. All processes draw the masks of the whole step, then each takes its share."""
 
-    tokens: Tokens
+    tokens: TokenStore
     tokenizer: Any
     masked: bool
 
-    def take(self, rows: Rows, seed: tuple[int, ...], accelerator: Accelerator) -> tuple[WordBatch, int]:
+    def make_batch(self, rows: Rows, seed: tuple[int, ...], accelerator: Accelerator) -> tuple[TextBatch, int]:
         """This process's share of the texts at `rows`, and how many words all processes' ask for."""
-        ids, attention = self.tokens.batch(rows, torch.device("cpu"))
+        ids, attention = self.tokens.get_batch(rows, torch.device("cpu"))
         if self.masked:
             ids, label = self._mask(ids, seed)
         else:
             label = ids.masked_fill(attention == 0, -100).roll(-1, dims=1)
             label[:, -1] = -100
         mine = slice(accelerator.process_index, None, accelerator.num_processes)
-        return WordBatch(ids[mine], attention[mine], label[mine]), int((label >= 0).sum())
+        return TextBatch(ids[mine], attention[mine], label[mine]), int((label >= 0).sum())
 
     def _mask(self, ids: Tensor, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         from transformers import DataCollatorForLanguageModeling
@@ -94,27 +94,27 @@ class WordBatches:
 
 
 @dataclass(frozen=True)
-class PairBatches:
+class PairBatcher:
     """Pairs with their negatives. known: (K,) rows to draw from; share: (N,) see Corpus."""
 
-    tokens: Tokens
+    tokens: TokenStore
     known: Rows
     share: NDArray[np.float64]
     n_negatives: int
 
-    def take(self, pairs: Rows, seed: tuple[int, ...], accelerator: Accelerator) -> tuple[PairBatch, int]:
+    def make_batch(self, pairs: Rows, seed: tuple[int, ...], accelerator: Accelerator) -> tuple[PairBatch, int]:
         """pairs: (n, 2) catalog rows. This process's share of them, and the anchors of all processes."""
         rank, world = accelerator.process_index, accelerator.num_processes
         drawn = np.random.default_rng(seed).choice(self.known, self.n_negatives)
         both = np.concatenate([pairs[:, 0], pairs[:, 1]])  # (2n,)
         columns = np.concatenate([both, drawn])
         items, row = np.unique(columns, return_inverse=True)
-        reads = equal_share(items, rank, world)
+        reads = take_equal_share(items, rank, world)
         # A column is one of the batch's 2n places or one of the uniform draws.
         expected = len(both) * self.share[columns] + self.n_negatives / len(self.known)
         anchor, positive = row[: len(both)], np.roll(row[: len(both)], len(pairs))
         batch = PairBatch(
-            *self.tokens.batch(reads, torch.device("cpu")),
+            *self.tokens.get_batch(reads, torch.device("cpu")),
             torch.from_numpy(anchor[rank::world].copy()),
             torch.from_numpy(positive[rank::world].copy()),
             torch.from_numpy(row),
@@ -138,7 +138,7 @@ def contrast_loss(vectors: Tensor, batch: PairBatch, temperature: float) -> Tens
     return functional.cross_entropy(everything, torch.zeros_like(batch.anchor), reduction="sum")
 
 
-def by_length(input_ids: Tensor, attention_mask: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def group_by_length(input_ids: Tensor, attention_mask: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Rows of (U, L) texts with their ids and mask, TEXTS_AT_ONCE of like length at a time and no longer than these."""
     lengths = attention_mask.sum(1)
     for rows in torch.split(lengths.argsort(stable=True), TEXTS_AT_ONCE):
@@ -152,31 +152,36 @@ class PretrainObjective(nn.Module):
     Dropout is off, as everywhere where a backbone trains (see Backbone).
     """
 
-    def __init__(self, backbone: Backbone, head: LanguageHead | None, temperature: float) -> None:
+    def __init__(self, backbone: TextBackbone, head: LanguageHead | None, temperature: float) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
         self.temperature = temperature
 
     def forward(self, batches: Sequence[StepBatch]) -> Tensor:
         """(R,) for each batch the sum of the losses of this process's share."""
-        return torch.stack([self._words(one) if isinstance(one, WordBatch) else self._pairs(one) for one in batches])
+        return torch.stack(
+            [
+                self._compute_text_loss(one) if isinstance(one, TextBatch) else self._compute_pair_loss(one)
+                for one in batches
+            ]
+        )
 
-    def _words(self, batch: WordBatch) -> Tensor:
+    def _compute_text_loss(self, batch: TextBatch) -> Tensor:
         if self.head is None:
             raise ValueError("words are asked for by a language-model head, and there is none")
         hidden, label = [], []
-        for rows, ids, mask in by_length(batch.input_ids, batch.attention_mask):
+        for rows, ids, mask in group_by_length(batch.input_ids, batch.attention_mask):
             states = self.backbone.model(input_ids=ids, attention_mask=mask).last_hidden_state
             wanted = batch.label[rows, : ids.shape[1]]
             hidden.append(states[wanted >= 0])
             label.append(wanted[wanted >= 0])
         logits = self.head(torch.cat(hidden))  # (M, V), of the tokens asked for alone
-        return functional.cross_entropy(at_least_fp32(logits), torch.cat(label), reduction="sum")
+        return functional.cross_entropy(upcast_to_fp32(logits), torch.cat(label), reduction="sum")
 
-    def _pairs(self, batch: PairBatch) -> Tensor:
-        parts = list(by_length(batch.input_ids, batch.attention_mask))
+    def _compute_pair_loss(self, batch: PairBatch) -> Tensor:
+        parts = list(group_by_length(batch.input_ids, batch.attention_mask))
         order = torch.cat([rows for rows, _, _ in parts])
         vectors = torch.cat([self.backbone(ids, mask) for _, ids, mask in parts])[order.argsort()]
-        vectors = gathered(vectors)
+        vectors = all_gather_with_grad(vectors)
         with torch.autocast(vectors.device.type, enabled=False):
-            return contrast_loss(at_least_fp32(vectors), batch, self.temperature)
+            return contrast_loss(upcast_to_fp32(vectors), batch, self.temperature)

@@ -28,7 +28,7 @@ SUMMED = 4  # draws to one number of noise: their floats do not give away the su
 
 
 @dataclass(frozen=True)
-class Mechanism:
+class NoiseMechanism:
     """One run's noise. steps: of all its fits together. n_users: with training events, taken as public."""
 
     config: PrivacyConfig
@@ -39,7 +39,7 @@ class Mechanism:
     noise_multiplier: float
 
     @classmethod
-    def of(cls, config: FinetuneConfig, split: Split) -> Mechanism | None:
+    def from_config(cls, config: FinetuneConfig, split: Split) -> NoiseMechanism | None:
         """None where the run is not private.
 
         Raises:
@@ -48,7 +48,7 @@ class Mechanism:
         privacy = config.privacy
         if privacy is None:
             return None
-        n_users = int((~split.cold_users()).sum())
+        n_users = int((~split.cold_user_mask()).sum())
         per_epoch = max(round(n_users / privacy.users_per_step), 1)
         tuned = config.backbone.strategy not in ("none", "frozen")
         steps = per_epoch * (config.train.epochs + (config.adapt.epochs if tuned else 0))
@@ -57,26 +57,26 @@ class Mechanism:
             raise ConfigError(f"privacy.delta={delta:g}: give less than 1 / {n_users} users, or null")
         noise = 0.0
         if privacy.epsilon is not None and steps:
-            noise = _noise_multiplier(privacy, delta, _rate(privacy, n_users), steps)
+            noise = _compute_noise_multiplier(privacy, delta, _compute_rate(privacy, n_users), steps)
         return cls(privacy, n_users, per_epoch, steps, delta, noise)
 
     @property
     def sample_rate(self) -> float:
         """A user's chance to take part in a step."""
-        return _rate(self.config, self.n_users)
+        return _compute_rate(self.config, self.n_users)
 
     @property
     def expected_users(self) -> float:
         """Of a step: what sums are divided by, whoever takes part."""
         return self.sample_rate * self.n_users
 
-    def epsilon(self, steps: int) -> float | None:
+    def epsilon_after(self, steps: int) -> float | None:
         """What so many steps have spent; None without noise. The accountant's whole state is their number."""
         if self.noise_multiplier == 0:
             return None
-        accountant = _accountant(self.config)
+        accountant = _make_accountant(self.config)
         accountant.history = [(self.noise_multiplier, self.sample_rate, steps)]
-        with _quietly():
+        with _silence_opacus():
             return float(accountant.get_epsilon(delta=self.delta))
 
 
@@ -93,16 +93,16 @@ def draw_noise(size: int, std: float, secret: int | None, step: tuple[int, ...])
     return torch.from_numpy(std * total / SUMMED**0.5)
 
 
-def _rate(config: PrivacyConfig, n_users: int) -> float:
+def _compute_rate(config: PrivacyConfig, n_users: int) -> float:
     return min(config.users_per_step / n_users, 1.0)
 
 
-def _noise_multiplier(config: PrivacyConfig, delta: float, rate: float, steps: int) -> float:
-    _accountant(config)
+def _compute_noise_multiplier(config: PrivacyConfig, delta: float, rate: float, steps: int) -> float:
+    _make_accountant(config)
     from opacus.accountants.utils import get_noise_multiplier
 
     try:
-        with _quietly():
+        with _silence_opacus():
             return float(
                 get_noise_multiplier(
                     target_epsilon=config.epsilon,
@@ -119,7 +119,7 @@ def _noise_multiplier(config: PrivacyConfig, delta: float, rate: float, steps: i
         ) from error
 
 
-def _accountant(config: PrivacyConfig) -> Any:
+def _make_accountant(config: PrivacyConfig) -> Any:
     try:
         from opacus.accountants import create_accountant
     except ImportError as error:
@@ -128,7 +128,7 @@ def _accountant(config: PrivacyConfig) -> Any:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def _silence_opacus() -> Iterator[None]:
     """Without what is said of bounds that could be tighter, and of infinities that Opacus leaves out."""
     with warnings.catch_warnings(), np.errstate(divide="ignore", over="ignore"):
         warnings.filterwarnings("ignore", "Optimal order", UserWarning)

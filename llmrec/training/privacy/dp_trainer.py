@@ -19,30 +19,30 @@ from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
 
 from llmrec.config.train import TrainConfig
-from llmrec.data.batches import Windows
+from llmrec.data.batches import TrainingWindows
 from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.calibration import RECENCIES
-from llmrec.training.distributed.collectives import shards_wanted
+from llmrec.training.distributed.collectives import is_fsdp_requested
 from llmrec.training.objectives import Objective, RecommendationObjective
-from llmrec.training.privacy.accounting import Mechanism, draw_noise
-from llmrec.training.trainer import Run, Trainer
+from llmrec.training.privacy.accounting import NoiseMechanism, draw_noise
+from llmrec.training.trainer import RunState, Trainer
 from llmrec.utils.arrays import Rows
 
 NOISE, WINDOWS = 2**32 - 1, 2**32 - 2  # what random numbers are for, where they are not for a user's gradient
 SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 
-class PrivateObjective(RecommendationObjective):
+class DPObjective(RecommendationObjective):
     """Live items leave no trace in the stored table: which of them a step has read is somebody's history."""
 
     def _read(self, live_rows: Tensor) -> Tensor:
         if self.reader is None:
             raise ValueError("live rows need a reader")
-        return self.reader.read(live_rows.cpu().numpy())
+        return self.reader.encode_with_grad(live_rows.cpu().numpy())
 
 
-class PrivateTrainer(Trainer):
+class DPTrainer(Trainer):
     """DP-SGD over users. It goes to the end of its epochs and keeps the last weights: validation chooses nothing.
 
     Every process takes a share of the users; sums are added up, and the noise is the main process's.
@@ -54,42 +54,44 @@ class PrivateTrainer(Trainer):
     def __init__(
         self,
         objective: Objective,
-        windows: Windows,
+        windows: TrainingWindows,
         validate: Callable[[], float] | None,
         config: TrainConfig,
         accelerator: Accelerator,
-        run: Run,
-        mechanism: Mechanism,
+        run: RunState,
+        mechanism: NoiseMechanism,
     ) -> None:
-        if accelerator.distributed_type not in SUPPORTED or (accelerator.num_processes > 1 and shards_wanted()):
+        if accelerator.distributed_type not in SUPPORTED or (accelerator.num_processes > 1 and is_fsdp_requested()):
             raise ConfigError(
                 "privacy with weights in shards (FSDP, DeepSpeed): a user's gradient has to be whole in one process; "
                 "launch with recipes/accelerate/ddp.yaml"
             )
         self.mechanism = mechanism
-        self.secret: int = _shared(secrets.randbits(128) if mechanism.config.secure else run.seed, accelerator)
+        self.secret: int = _broadcast_number(
+            secrets.randbits(128) if mechanism.config.secure else run.seed, accelerator
+        )
         super().__init__(objective, windows, validate, config, accelerator, run)
         self.weights = [weight for weight in self.objective.parameters() if weight.requires_grad]
         if not self.weights:
             raise ConfigError("privacy.untouched names every weight; leave some to train")
         self.n_weights = sum(weight.numel() for weight in self.weights)
 
-    def _draw(self, epoch: int) -> tuple[Windows, list[list[Rows]]]:
+    def _draw_epoch(self, epoch: int) -> tuple[TrainingWindows, list[list[Rows]]]:
         """The windows of an epoch; and for each step, which may have none, the windows of each user in it."""
         rng, windows = np.random.default_rng((self.secret, epoch)), self.all_windows
         if (most := self.objective.model.config.targets_per_history) is not None:
-            windows = windows.thinned(most, rng)
+            windows = windows.subsample_targets(most, rng)
         self.user = windows.histories.user[windows.target[windows.first_target[:-1]]]  # (W,), increasing
         users, first = np.unique(self.user, return_index=True)
         of_user = np.split(np.arange(len(windows)), first[1:])
         taking = rng.random((self.mechanism.steps_per_epoch, len(users))) < self.mechanism.sample_rate
         groups = [
-            [self._some(of_user[user], (epoch, row, int(users[user]))) for user in np.flatnonzero(part)]
+            [self._sample_windows(of_user[user], (epoch, row, int(users[user]))) for user in np.flatnonzero(part)]
             for row, part in enumerate(taking)
         ]
         return windows, groups
 
-    def _some(self, rows: Rows, place: tuple[int, ...]) -> Rows:
+    def _sample_windows(self, rows: Rows, place: tuple[int, ...]) -> Rows:
         """At most `windows_per_user` of a user's windows, by that user's own luck."""
         most = self.mechanism.config.windows_per_user
         if len(rows) <= most:
@@ -103,17 +105,17 @@ class PrivateTrainer(Trainer):
         total = torch.zeros(self.n_weights, dtype=torch.float64, device=accelerator.device)
         loss = torch.zeros((), device=accelerator.device)
         for rows in group[accelerator.process_index :: accelerator.num_processes]:
-            gradient, own = self.gradient(rows, row)
-            total += clipped(gradient, mechanism.config.clip_norm)
+            gradient, own = self.user_gradient(rows, row)
+            total += clip_by_norm(gradient, mechanism.config.clip_norm)
             loss += own
-        total = accelerator.reduce(total, "sum") + self._noise(row)
+        total = accelerator.reduce(total, "sum") + self._draw_noise(row)
         self._set_gradients(total / mechanism.expected_users)
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad()
         return float(accelerator.reduce(loss, "sum"))
 
-    def gradient(self, rows: Rows, row: int) -> tuple[Tensor, Tensor]:
+    def user_gradient(self, rows: Rows, row: int) -> tuple[Tensor, Tensor]:
         """(P,) float64 gradient of the mean loss of one user, whose windows are at `rows`, by all that trains; and the
         loss summed over targets.
         """
@@ -122,7 +124,7 @@ class PrivateTrainer(Trainer):
         n_targets = int(self.windows.n_targets[rows].sum())
         gradient = torch.zeros(self.n_weights, dtype=torch.float64, device=self.accelerator.device)
         total = torch.zeros((), device=self.accelerator.device)
-        for inputs in self._parts(rows, rng):
+        for inputs in self._micro_batches(rows, rng):
             with self.accelerator.autocast():
                 loss: Tensor = self.objective(*inputs)
             parts = torch.autograd.grad(loss / n_targets, self.weights, allow_unused=True, materialize_grads=True)
@@ -130,11 +132,11 @@ class PrivateTrainer(Trainer):
             total += loss.detach()
         return gradient, total
 
-    def _mine(self, rows: Rows) -> Rows:
+    def _own_rows(self, rows: Rows) -> Rows:
         """A user is whole in one process."""
         return rows
 
-    def _noise(self, row: int) -> Tensor:
+    def _draw_noise(self, row: int) -> Tensor:
         mechanism = self.mechanism
         std = mechanism.noise_multiplier * mechanism.config.clip_norm
         secret = None if mechanism.config.secure else self.secret
@@ -147,11 +149,11 @@ class PrivateTrainer(Trainer):
         for weight, part in zip(self.weights, parts, strict=True):
             weight.grad = part.view_as(weight).to(weight)
 
-    def _keeps(self, metric: float) -> bool:
+    def _is_best(self, metric: float) -> bool:
         return True
 
 
-def clipped(gradient: Tensor, most: float) -> Tensor:
+def clip_by_norm(gradient: Tensor, most: float) -> Tensor:
     """The gradient (P,), shortened to a norm of `most` if it is longer; nothing of one that is not finite."""
     norm = gradient.norm()
     if not torch.isfinite(norm):
@@ -160,13 +162,13 @@ def clipped(gradient: Tensor, most: float) -> Tensor:
     return shorter
 
 
-def settle(model: RecommenderModel, mechanism: Mechanism) -> None:
+def set_public_calibration(model: RecommenderModel, mechanism: NoiseMechanism) -> None:
     """What validation would have set, by the configuration alone. No item is new: `novelty` stays 0."""
     if model.items.match is not None:
-        model.items.match.set(mechanism.config.text_match, RECENCIES[0])
+        model.items.match.set_parameters(mechanism.config.text_match, RECENCIES[0])
 
 
-def leave_untouched(model: RecommenderModel, mechanism: Mechanism) -> None:
+def freeze_by_prefix(model: RecommenderModel, mechanism: NoiseMechanism) -> None:
     """Raises ConfigError where a beginning of names fits no weight."""
     for beginning in mechanism.config.untouched:
         found = [weight for name, weight in model.named_parameters() if name.startswith(beginning)]
@@ -177,12 +179,12 @@ def leave_untouched(model: RecommenderModel, mechanism: Mechanism) -> None:
             weight.requires_grad_(False)
 
 
-def spent(mechanism: Mechanism, steps: int, trained: Sequence[nn.Module]) -> dict[str, Any]:
+def build_privacy_report(mechanism: NoiseMechanism, steps: int, trained: Sequence[nn.Module]) -> dict[str, Any]:
     """For report and card: what so many steps have spent, and on which modules."""
     config = mechanism.config
     weights = [weight for module in trained for weight in module.parameters() if weight.requires_grad]
     return {
-        "epsilon": mechanism.epsilon(steps),
+        "epsilon": mechanism.epsilon_after(steps),
         "delta": mechanism.delta,
         "noise_multiplier": mechanism.noise_multiplier,
         "clip_norm": config.clip_norm,
@@ -196,7 +198,7 @@ def spent(mechanism: Mechanism, steps: int, trained: Sequence[nn.Module]) -> dic
     }
 
 
-def _shared(number: int, accelerator: Accelerator) -> int:
+def _broadcast_number(number: int, accelerator: Accelerator) -> int:
     """The main process's number, in every process."""
     if accelerator.num_processes == 1:
         return number

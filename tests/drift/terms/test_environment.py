@@ -26,34 +26,34 @@ def test_in_any_order_and_any_batches_the_counts_are_the_sums(events: list[tuple
     at_once.observe(items, times)
     for place in range(len(items)):
         one_by_one.observe(items[place : place + 1], times[place : place + 1])
-    np.testing.assert_allclose(at_once.counts(3001 * DAY), expected, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(one_by_one.counts(3001 * DAY), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(at_once.counts_at(3001 * DAY), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(one_by_one.counts_at(3001 * DAY), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_half_of_it_is_left_after_a_half_life() -> None:
     environment = Environment(2, (7.0, float("inf")))
     environment.observe(np.array([1]), np.array([0]))
-    np.testing.assert_allclose(environment.counts(7 * DAY), [[0, 0.5], [0, 1]])
-    np.testing.assert_allclose(environment.counts(14 * DAY), [[0, 0.25], [0, 1]])
+    np.testing.assert_allclose(environment.counts_at(7 * DAY), [[0, 0.5], [0, 1]])
+    np.testing.assert_allclose(environment.counts_at(14 * DAY), [[0, 0.25], [0, 1]])
 
 
 def test_the_present_is_not_the_past() -> None:
     environment = Environment(2, (7.0,))
-    assert not environment.counts(0).any()
+    assert not environment.counts_at(0).any()
     environment.observe(np.array([1]), np.array([100]))
     with pytest.raises(DataError, match="asked for 100, but events up to 100 are counted"):
-        environment.counts(100)
-    assert environment.counts(101).any()
+        environment.counts_at(100)
+    assert environment.counts_at(101).any()
 
 
 @settings(deadline=None)
 @given(Events, Events)
 def test_a_restored_environment_goes_on_exactly(before: list[tuple[int, int]], after: list[tuple[int, int]]) -> None:
     first, second = Environment(5, (1.0, 40.0)), Environment(5, (1.0, 40.0))
-    second.restore(first.state())
-    np.testing.assert_array_equal(first.counts(1), second.counts(1))
+    second.restore(first.export_state())
+    np.testing.assert_array_equal(first.counts_at(1), second.counts_at(1))
     first.observe(*np.array(before).T * np.array([[1], [DAY]]))
-    second.restore(first.state())
+    second.restore(first.export_state())
     for environment in (first, second):
         environment.observe(*np.array(after).T * np.array([[1], [DAY]]))
-    np.testing.assert_array_equal(first.counts(3001 * DAY), second.counts(3001 * DAY))
+    np.testing.assert_array_equal(first.counts_at(3001 * DAY), second.counts_at(3001 * DAY))

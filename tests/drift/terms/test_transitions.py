@@ -60,7 +60,7 @@ def test_however_events_arrive_the_sums_are_those_of_the_definition(
     chosen = TransitionSettings(window=window, ties=ties, half_life_days=30.0)  # type: ignore[arg-type]
     transitions = observed(events, chosen, cuts)
     expected = by_hand(events, 500, chosen)
-    faded = transitions.fading(500 * DAY)
+    faded = transitions.decay_at(500 * DAY)
     np.testing.assert_allclose(sums(transitions) * faded, expected, atol=1e-12)
     np.testing.assert_allclose(transitions.row_sums * faded, expected.sum(1), atol=1e-12)
 
@@ -69,7 +69,7 @@ def test_pairs_by_hand() -> None:
     transitions = observed([(0, 1, 0), (0, 2, 180)], TransitionSettings(half_life_days=float("inf")), [])
     assert sums(transitions)[1, 2] == pytest.approx(np.exp(-1))
     assert sums(transitions)[2, 1] == pytest.approx(0.1 * np.exp(-1))
-    assert transitions.fading(10**9) == 1.0
+    assert transitions.decay_at(10**9) == 1.0
 
 
 def test_events_of_one_moment_have_no_order() -> None:
@@ -93,7 +93,7 @@ def test_sums_survive_centuries() -> None:
     quick = TransitionSettings(half_life_days=1.0)
     transitions = observed([(0, 1, 0), (0, 2, 1), (0, 3, 100_000), (0, 4, 100_001)], quick, [2])
     assert np.isfinite(sums(transitions)).all()
-    assert sums(transitions)[3, 4] * transitions.fading(100_001 * DAY) == pytest.approx(np.exp(-1 / 180))
+    assert sums(transitions)[3, 4] * transitions.decay_at(100_001 * DAY) == pytest.approx(np.exp(-1 / 180))
 
 
 @settings(deadline=None)
@@ -101,16 +101,16 @@ def test_sums_survive_centuries() -> None:
 def test_restored_transitions_go_on_exactly(before: list[Event], after: list[Event]) -> None:
     first = observed(before, TransitionSettings(), [3, 9])
     second = Transitions(N_ITEMS, 0)
-    second.restore(first.state())
+    second.restore(first.export_state())
     for transitions in (first, second):
         transitions.observe(*np.array(after, dtype=np.int64).reshape(-1, 3).T * np.array([[1], [1], [DAY]]))
     np.testing.assert_array_equal(sums(first), sums(second))
     np.testing.assert_array_equal(first.row_sums, second.row_sums)
-    assert first.fading(500 * DAY) == second.fading(500 * DAY)
+    assert first.decay_at(500 * DAY) == second.decay_at(500 * DAY)
 
 
 def test_a_table_of_other_items_is_refused() -> None:
-    state = observed([(0, 1, 0), (0, 7, 1)], TransitionSettings(), []).state()
+    state = observed([(0, 1, 0), (0, 7, 1)], TransitionSettings(), []).export_state()
     state["table0.indices"] = state["table0.indices"] + 2
     with pytest.raises(ValueError, match="indices must be < 8"):
         Transitions(N_ITEMS, N_USERS).restore(state)
@@ -120,6 +120,6 @@ def test_users_who_come_later_pair_their_events() -> None:
     events: list[Event] = [(0, 1, 0), (1, 2, 1), (1, 3, 2), (0, 4, 3)]
     transitions = Transitions(N_ITEMS, 1)
     transitions.observe(np.array([0]), np.array([1]), np.array([0]))
-    transitions.grow(N_USERS)
+    transitions.grow_users(N_USERS)
     transitions.observe(*np.array(events[1:]).T * np.array([[1], [1], [DAY]]))
     np.testing.assert_allclose(sums(transitions), sums(observed(events, TransitionSettings(), [1])))

@@ -12,13 +12,13 @@ from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, TRAIN, VALID, Split, split_by_time
 from llmrec.errors import ConfigError
-from llmrec.evaluation.baselines import BASELINES, BaselineTask, Fitted, Tuning, fit_baselines
+from llmrec.evaluation.baselines import BASELINES, BaselineTask, FittedBaseline, Tuning, fit_baselines
 from llmrec.evaluation.ranking import rank_queries
 
 STREAMING = {"recent_popularity", "item_knn_streaming", "item_knn_decayed", "recency_decay"}
 
 
-def fit_all(split: Split) -> dict[str, Fitted]:
+def fit_all(split: Split) -> dict[str, FittedBaseline]:
     vectors = np.random.default_rng(1).normal(size=(split.n_items, 8)).astype(np.float32)
     task = BaselineTask(split, split, make_queries(split, VALID), vectors, Tuning(budget=2), seeds=(0, 1))
     return fit_baselines(list(BASELINES), task)
@@ -44,7 +44,7 @@ def test_every_baseline_ranks_both_splits(split: Split) -> None:
         assert baseline.streams == (name in STREAMING)
         assert (not baseline.record) == (name == "popularity")
         for scorer in baseline.scorers:
-            scores = scorer.scores(queries)
+            scores = scorer.score(queries)
             assert scores.shape == (len(queries), split.n_items)
             assert scores.dtype == torch.float32
             assert np.all(rank_queries(scorer, queries).rank >= 1)
@@ -63,12 +63,12 @@ def test_the_future_changes_no_score(log: Interactions) -> None:
     before, after = fit_all(split), fit_all(changed)
     for name, baseline in before.items():
         for old, new in zip(baseline.scorers, after[name].scorers, strict=True):
-            assert torch.equal(old.scores(queries.take(earlier)), new.scores(asked.take(earlier))), name
+            assert torch.equal(old.score(queries.take(earlier)), new.score(asked.take(earlier))), name
 
 
 def test_fitting_uses_the_split_it_is_told_to(split: Split) -> None:
-    task = BaselineTask(split, split.refit(), make_queries(split, VALID))
-    scores = fit_baselines(["popularity"], task)["popularity"].scorers[0].scores(make_queries(split, TEST))
+    task = BaselineTask(split, split.merge_validation(), make_queries(split, VALID))
+    scores = fit_baselines(["popularity"], task)["popularity"].scorers[0].score(make_queries(split, TEST))
     assert scores[0].sum() == np.sum(split.part != TEST) > np.sum(split.part == TRAIN)
 
 

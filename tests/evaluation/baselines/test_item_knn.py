@@ -31,7 +31,7 @@ def test_scores_are_those_of_the_dense_computation(
     model, queries = ItemKNN.fit(split, settings), make_queries(split, TEST)
     similarity = dense_similarity(split, settings)
     assert np.allclose(model.similarity.toarray(), similarity, atol=1e-6)
-    scores = model.scores(queries).numpy()
+    scores = model.score(queries).numpy()
     for q in range(len(queries)):
         history = queries.histories.item[queries.start[q] : queries.end[q]]
         expected = sum(settings.gamma**back * similarity[item] for back, item in enumerate(history[::-1]))
@@ -51,7 +51,7 @@ def test_nothing_in_the_history_means_no_preference(split: Split) -> None:
     queries = make_queries(split, TEST)
     empty = queries.take(slice(0, 1))
     empty.end[:] = empty.start
-    assert not ItemKNN.fit(split).scores(empty).any()
+    assert not ItemKNN.fit(split).score(empty).any()
 
 
 def test_tuning_finds_the_best_of_what_it_tried(split: Split) -> None:

@@ -16,7 +16,7 @@ def vectors(split: Split) -> np.ndarray:
 @pytest.mark.parametrize("gamma", [1.0, 0.5, 0.0])
 def test_scores_are_cosines_to_the_weighted_mean(split: Split, vectors: np.ndarray, gamma: float) -> None:
     queries = make_queries(split, TEST)
-    scores = NearestText.fit(vectors, NearestTextSettings(gamma)).scores(queries).numpy()
+    scores = NearestText.fit(vectors, NearestTextSettings(gamma)).score(queries).numpy()
     centred = vectors - vectors.mean(axis=0)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     for q in range(len(queries)):
@@ -28,16 +28,16 @@ def test_scores_are_cosines_to_the_weighted_mean(split: Split, vectors: np.ndarr
 
 def test_a_common_part_of_all_texts_changes_nothing(split: Split, vectors: np.ndarray) -> None:
     queries = make_queries(split, TEST)
-    shifted = NearestText.fit(vectors + 2).scores(queries).numpy()
-    assert np.allclose(NearestText.fit(vectors).scores(queries).numpy(), shifted, atol=1e-4)
+    shifted = NearestText.fit(vectors + 2).score(queries).numpy()
+    assert np.allclose(NearestText.fit(vectors).score(queries).numpy(), shifted, atol=1e-4)
 
 
 def test_without_a_history_all_items_are_alike(split: Split, vectors: np.ndarray) -> None:
     query = make_queries(split, TEST).take(slice(0, 1))
     query.end[:] = query.start
-    assert not NearestText.fit(vectors).scores(query).any()
+    assert not NearestText.fit(vectors).score(query).any()
 
 
 def test_its_recency_is_tuned(split: Split, vectors: np.ndarray) -> None:
     found = NearestText.tune(vectors, make_queries(split, VALID), Tuning(budget=5))
-    assert found.record()["n_tried"] == 5
+    assert found.to_record()["n_tried"] == 5

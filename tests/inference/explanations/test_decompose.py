@@ -14,7 +14,7 @@ from llmrec.config.backbone import Strategy
 from llmrec.data.log import Log
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.inference.explanations.explanation import Explanation
-from llmrec.inference.explanations.sentences import ago
+from llmrec.inference.explanations.sentences import format_age
 from llmrec.recommender import Recommender
 
 DAY = 86_400
@@ -49,7 +49,7 @@ def check_sums(told: Explanation, score: float) -> None:
     assert told.score == score
     assert told.start + math.fsum(part.value for part in told.parts) == pytest.approx(score, abs=1e-5)
     assert math.fsum(part.chance for part in told.parts) == pytest.approx(told.chance)
-    assert math.fsum(told.shares().values()) == pytest.approx(1.0)
+    assert math.fsum(told.term_shares().values()) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("item", ["i4", FILM])
@@ -102,30 +102,30 @@ def test_transitions_and_chain_are_taken_apart_exactly(drifting: Drift, log: Log
     recommender, at = drifting(), now(log)
     history = recommender.history("u3")
     told = recommender.explain("u3", "i4", at)
-    state, row = recommender.live.state, recommender.live.row("u3")
-    head, stream, world = state.head, state.stream, state.world(at)
-    recent = state.recent(np.array([row]), at)
+    state, row = recommender.live.state, recommender.live.find_row("u3")
+    head, stream, world = state.head, state.stream, state.counts_at(at)
+    recent = state.recent_events(np.array([row]), at)
     weight = head.interest(recent.age_days, recent.steps_back, recent.mask)[0]
-    own, onward, latent = head.log_shares(
-        recent, torch.from_numpy(world.transitions.row_sums * world.transitions.fading(at))[recent.item]
+    own, onward, latent = head.log_mixture_shares(
+        recent, torch.from_numpy(world.transitions.row_sums * world.transitions.decay_at(at))[recent.item]
     )[0].exp()
-    target, kappa = int(recommender.catalog.rows(["i4"])[0]), float(head.log_kappa.exp())
+    target, kappa = int(recommender.catalog.find_rows(["i4"])[0]), float(head.log_kappa.exp())
     by_event = {part.event: part.chance for part in told.parts if part.term == "transitions"}
     for place, (item, _) in enumerate(history):
-        source = int(recommender.catalog.rows([item])[0])
-        count = sum(float(table[source, target]) for table in world.transitions.tables) * world.transitions.fading(at)
-        total = float(world.transitions.row_sums[source]) * world.transitions.fading(at)
+        source = int(recommender.catalog.find_rows([item])[0])
+        count = sum(float(table[source, target]) for table in world.transitions.tables) * world.transitions.decay_at(at)
+        total = float(world.transitions.row_sums[source]) * world.transitions.decay_at(at)
         chance = (count + kappa * float(stream.text[source, target])) / (total + kappa)
         assert by_event[place] == pytest.approx(float(onward) * float(weight[place]) * chance, rel=1e-4)
     # The chain: what is told of an event is what the belief loses where the event brings nothing.
     assert stream.chain is not None
-    counts = torch.from_numpy(world.environment.counts(at)).float()
-    taken = head.taken(stream.chain.emission, counts).softmax(1)[:, target]
+    counts = torch.from_numpy(world.environment.counts_at(at)).float()
+    taken = head.state_logits(stream.chain.emission, counts).softmax(1)[:, target]
     for place in range(len(history)):
         evidence = stream.chain.evidence[recent.item].clone()
         evidence[0, place] = 0.0
-        less = stream.chain.chain.now(evidence, recent.age_days, recent.mask, stream.chain.powers)
-        lost = state.interest(row, at) - stream.chain.chain.interest(less)[0]
+        less = stream.chain.chain.belief_at_query(evidence, recent.age_days, recent.mask, stream.chain.powers)
+        lost = state.interest_at(row, at) - stream.chain.chain.state_probabilities(less)[0]
         part = next(part for part in told.parts if part.term == "chain" and part.event == place)
         assert part.chance == pytest.approx(float(latent) * float(lost @ taken), abs=1e-6)
     assert own + onward + latent == pytest.approx(1.0)
@@ -143,7 +143,7 @@ def test_it_says_what_happened(drifting: Drift, log: Log) -> None:
     moved = f"because you moved from {titles[0]} to {titles[1]} two weeks ago"
     assert f"{moved} (8 people went on from there to this in the last 90 days)" in told.sentence
     assert [event.item for event in told.events] == ["i1", "i2"]
-    assert told.strongest()[0] == 1
+    assert told.rank_events()[0] == 1
     assert told.events[1].time == first
     nobody = recommender.explain([], "i30", at)
     assert "because it" in nobody.sentence
@@ -173,7 +173,7 @@ def test_many_are_as_one_by_one(drifting: Drift, log: Log) -> None:
     ],
 )
 def test_durations_in_words(seconds: int, words: str) -> None:
-    assert ago(seconds) == words
+    assert format_age(seconds) == words
 
 
 @pytest.mark.parametrize("strategy", ["frozen", "lora"])
@@ -184,7 +184,7 @@ def test_words_add_up_to_the_score_of_the_text(
     pytest.importorskip("captum")
     recommender = load(strategy)
     told = recommender.explain(["i1", "i2"], item, tokens=True)
-    text = item["title"] if isinstance(item, dict) else recommender.described([item])[0]["text"]
+    text = item["title"] if isinstance(item, dict) else recommender.to_text_history([item])[0]["text"]
     padding = recommender.backbone.tokenizer.pad_token
     n_tokens = len(told.tokens)
     known = bool(recommender._bundle.model.items.known[4])

@@ -19,8 +19,8 @@ from llmrec.drift.scorers import DriftScorer
 from llmrec.errors import DataError
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.inference.live.state_file import StateError
-from llmrec.inference.log_users import Users
-from llmrec.inference.queries import read_histories
+from llmrec.inference.log_users import LogUsers
+from llmrec.inference.queries import parse_histories
 from llmrec.recommender import Recommender
 
 DAY = 86_400
@@ -46,7 +46,7 @@ def load_drifting(
 
 
 def events_of(log: Log, user: str) -> list[tuple[str, int]]:
-    mine = log.interactions.take(log.interactions.user == log.user_row(user))
+    mine = log.interactions.take(log.interactions.user == log.find_user_row(user))
     return [(str(log.catalog.ids[item]), int(time)) for item, time in zip(mine.item, mine.time, strict=True)]
 
 
@@ -65,11 +65,11 @@ def test_answers_are_the_replays(load_drifting: Load, log: Log) -> None:
     bundle, drift = recommender._bundle, recommender._items.drift
     assert drift is not None
     split = split_by_time(log.interactions, log.n_users, log.n_items)
-    stream = drift.stream(bundle.config.drift, split, "strict")
-    users = Users.of(log, recommender.catalog, at)
-    expected = DriftScorer(drift.head, recommender._items.scorer, stream).scores(users.queries)
+    stream = drift.build_stream(bundle.config.drift, split, "strict")
+    users = LogUsers.from_log(log, recommender.catalog, at)
+    expected = DriftScorer(drift.head, recommender._items.scorer, stream).score(users.queries)
     for place in range(0, len(users), 7):
-        found = recommender.score(events_of(log, users.id(place)), ids(recommender), at)
+        found = recommender.score(events_of(log, users.user_id(place)), ids(recommender), at)
         assert found == pytest.approx(expected[place].tolist(), abs=1e-4)
     assert np.exp(found).sum() == pytest.approx(1.0, abs=1e-5)  # log chances
 
@@ -250,7 +250,7 @@ def test_a_bundle_without_its_log_knows_the_day_and_no_user(
     assert unaware != pytest.approx(expected, abs=1e-3)
     drift = recommender._bundle.drift
     assert drift is not None
-    recommender._items.drift = replace(drift, counts=recommender.live.sums())
+    recommender._items.drift = replace(drift, counts=recommender.live.export_counts())
     recommender.save_pretrained(tmp_path / "sent")
     sent = Recommender.from_pretrained(tmp_path / "sent")
     assert (sent.live.origin, sent.live.users) == ("the counts in the bundle", {})
@@ -292,4 +292,4 @@ def test_events_of_a_batch_are_each_at_their_own_moment(load_drifting: Load, log
 
 def test_read_histories_without_live_users_take_no_id(recommender: Recommender) -> None:
     with pytest.raises(DataError, match="is one id"):
-        read_histories(recommender.catalog, ["i1"])
+        parse_histories(recommender.catalog, ["i1"])

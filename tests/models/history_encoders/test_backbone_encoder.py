@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmrec.backbones.catalog_encoder import Reader
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.catalog_encoder import CatalogEncoder
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.model import HistoryEncoderName, HistoryTextConfig, ModelConfig
 from llmrec.data.batches import HistoryBatch
@@ -28,9 +28,11 @@ def model_of(path: Path, encoder: HistoryEncoderName, max_history: int = STEPS) 
     config = ModelConfig(
         dim=8, max_history=max_history, history_encoder=encoder, history_text=HistoryTextConfig(max_tokens=32)
     )
-    backbone = Backbone.load(BackboneConfig(name=str(path)))
-    text = backbone.encode(backbone.tokens(TEXTS))
-    return RecommenderModel(config, torch.ones(6, dtype=torch.bool), text, Reader.of(backbone, TEXTS)).eval()
+    backbone = TextBackbone.load(BackboneConfig(name=str(path)))
+    text = backbone.encode(backbone.tokenize(TEXTS))
+    return RecommenderModel(
+        config, torch.ones(6, dtype=torch.bool), text, CatalogEncoder.from_texts(backbone, TEXTS)
+    ).eval()
 
 
 def batch_of(*histories: list[int], steps: int = STEPS) -> HistoryBatch:
@@ -45,7 +47,7 @@ def batch_of(*histories: list[int], steps: int = STEPS) -> HistoryBatch:
 
 @torch.no_grad()
 def states(model: RecommenderModel, *histories: list[int], steps: int = STEPS) -> torch.Tensor:
-    return model.states(model.items(), batch_of(*histories, steps=steps))
+    return model.encode_histories(model.items(), batch_of(*histories, steps=steps))
 
 
 @pytest.mark.parametrize(("encoder", "family"), KINDS)
@@ -81,7 +83,7 @@ def test_a_process_without_a_share_of_the_batch_goes_along(
 ) -> None:
     model = model_of(tiny[family], encoder)
     empty = HistoryBatch(*(column[:0] for column in batch_of([1])))
-    states = model.states(model.items(), empty)
+    states = model.encode_histories(model.items(), empty)
     assert states.shape == (0, 8)
     states.sum().backward()  # other processes wait for the gradients of all
     assert all(weight.grad is not None for name, weight in model.named_parameters() if "histories" in name)

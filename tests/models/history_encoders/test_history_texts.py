@@ -6,22 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.model import HistoryTextConfig
 from llmrec.errors import ConfigError, DataError
-from llmrec.models.history_encoders.history_texts import FlatTexts
+from llmrec.models.history_encoders.history_texts import HistoryTexts
 
 TEXTS = ["space robot", "love", "war night river mountain", "garden kitchen"]  # 2, 1, 4 and 2 words of the tiny BERT
 
 
-def flat(path: Path, max_tokens: int = 64, max_item: int = 16, **changes: object) -> FlatTexts:
-    backbone = Backbone.load(BackboneConfig(name=str(path), max_tokens=max_item))
-    return FlatTexts(replace(HistoryTextConfig(max_tokens=max_tokens), **changes), backbone, TEXTS)
+def flat(path: Path, max_tokens: int = 64, max_item: int = 16, **changes: object) -> HistoryTexts:
+    backbone = TextBackbone.load(BackboneConfig(name=str(path), max_tokens=max_item))
+    return HistoryTexts(replace(HistoryTextConfig(max_tokens=max_tokens), **changes), backbone, TEXTS)
 
 
-def read(texts: FlatTexts, *histories: list[int]) -> list[str]:
-    tokens = texts.join([np.array(rows, dtype=np.int64) for rows in histories])
+def read(texts: HistoryTexts, *histories: list[int]) -> list[str]:
+    tokens = texts.build_texts([np.array(rows, dtype=np.int64) for rows in histories])
     return [
         texts.tokenizer.decode(tokens.flat[start:end])
         for start, end in zip(tokens.offset[:-1], tokens.offset[1:], strict=True)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from llmrec.data.histories import Histories, Queries
-from llmrec.evaluation.ranking import queries_at_once
-from llmrec.training.distributed.parallel_ranking import own_share
+from llmrec.evaluation.ranking import query_batch_size
+from llmrec.training.distributed.parallel_ranking import take_own_queries
 
 
 def asked(n: int) -> Queries:
@@ -22,7 +22,7 @@ def test_shares_are_whole_batches_of_which_each_is_in_one(n: int, processes: int
     def place(process: int) -> Any:
         return SimpleNamespace(num_processes=processes, process_index=process)
 
-    shares = [own_share(asked(n), place(process), 10).user for process in range(processes)]
+    shares = [take_own_queries(asked(n), place(process), 10).user for process in range(processes)]
     assert np.array_equal(np.concatenate(shares), np.arange(n))
     assert all(share[0] % 10 == 0 for share in shares if len(share))
     assert max(map(len, shares)) - min(map(len, shares)) <= 10 + 9  # as even as batches can be
@@ -30,4 +30,4 @@ def test_shares_are_whole_batches_of_which_each_is_in_one(n: int, processes: int
 
 @pytest.mark.parametrize(("n_items", "expected"), [(0, 256), (12_101, 256), (10_000_000, 26), (1 << 30, 1)])
 def test_fewer_queries_are_scored_at_once_in_large_catalogs(n_items: int, expected: int) -> None:
-    assert queries_at_once(n_items) == expected
+    assert query_batch_size(n_items) == expected

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from llmrec.backbones.text_backbone import Backbone
-from llmrec.backbones.token_store import Tokens
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.backbones.token_store import TokenStore
 from llmrec.config.backbone import BackboneConfig
 from llmrec.training.pretraining.pretrain_objectives import (
     PairBatch,
-    PairBatches,
-    WordBatches,
-    by_length,
+    PairBatcher,
+    TextBatcher,
     contrast_loss,
+    group_by_length,
 )
 
 TEXTS = ["red shampoo for hair", "night cream", "oil", "a drama of love and war in space", "face cream"] * 40
@@ -35,19 +35,19 @@ class Share:
 ALONE = Share(0, 1)
 
 
-def load(path: Path) -> Backbone:
-    return Backbone.load(BackboneConfig(name=str(path), hub_id="owner/tiny"))
+def load(path: Path) -> TextBackbone:
+    return TextBackbone.load(BackboneConfig(name=str(path), hub_id="owner/tiny"))
 
 
 def test_masks_are_devlins_and_spare_special_tokens(tiny_bert: Path) -> None:
     backbone = load(tiny_bert)
-    tokens = backbone.tokens(TEXTS)
-    source = WordBatches(tokens, backbone.tokenizer, masked=True)
+    tokens = backbone.tokenize(TEXTS)
+    source = TextBatcher(tokens, backbone.tokenizer, masked=True)
     rows = np.arange(len(TEXTS))
-    ids, mask = tokens.batch(rows, torch.device("cpu"))
+    ids, mask = tokens.get_batch(rows, torch.device("cpu"))
     asked = masked = kept = 0
     for seed in range(20):
-        batch, count = source.take(rows, (0, seed), ALONE)
+        batch, count = source.make_batch(rows, (0, seed), ALONE)
         chosen = batch.label >= 0
         assert count == int(chosen.sum())
         assert torch.equal(batch.label[chosen], ids[chosen])
@@ -64,8 +64,8 @@ def test_masks_are_devlins_and_spare_special_tokens(tiny_bert: Path) -> None:
 
 def test_next_words_are_the_next_words(tiny_gpt2: Path) -> None:
     backbone = load(tiny_gpt2)
-    tokens = backbone.tokens(["hair oil", "night cream and oil"])
-    batch, count = WordBatches(tokens, backbone.tokenizer, masked=False).take(np.arange(2), (0, 0), ALONE)
+    tokens = backbone.tokenize(["hair oil", "night cream and oil"])
+    batch, count = TextBatcher(tokens, backbone.tokenizer, masked=False).make_batch(np.arange(2), (0, 0), ALONE)
     for row, length in enumerate(tokens.lengths):
         assert batch.label[row, : length - 1].tolist() == batch.input_ids[row, 1:length].tolist()
         assert (batch.label[row, length - 1 :] == -100).all()
@@ -75,18 +75,18 @@ def test_next_words_are_the_next_words(tiny_gpt2: Path) -> None:
 @pytest.mark.parametrize("world", [2, 3])
 def test_shares_of_processes_add_up_to_the_whole(tiny_bert: Path, world: int) -> None:
     backbone = load(tiny_bert)
-    tokens = backbone.tokens(TEXTS[:5])
-    words = WordBatches(tokens, backbone.tokenizer, masked=True)
-    whole, count = words.take(np.arange(5), (3,), ALONE)
-    parts = [words.take(np.arange(5), (3,), Share(rank, world)) for rank in range(world)]
+    tokens = backbone.tokenize(TEXTS[:5])
+    words = TextBatcher(tokens, backbone.tokenizer, masked=True)
+    whole, count = words.make_batch(np.arange(5), (3,), ALONE)
+    parts = [words.make_batch(np.arange(5), (3,), Share(rank, world)) for rank in range(world)]
     assert {n for _, n in parts} == {count}
     assert sum(int((part.label >= 0).sum()) for part, _ in parts) == count
     assert torch.equal(torch.cat([part.input_ids for part, _ in parts]).sort(0).values, whole.input_ids.sort(0).values)
 
-    pairs = PairBatches(tokens, np.arange(5), np.full(5, 0.2), 4)
+    pairs = PairBatcher(tokens, np.arange(5), np.full(5, 0.2), 4)
     items = np.array([[0, 1], [2, 3], [1, 4]])
-    one, n = pairs.take(items, (3,), ALONE)
-    shares = [pairs.take(items, (3,), Share(rank, world))[0] for rank in range(world)]
+    one, n = pairs.make_batch(items, (3,), ALONE)
+    shares = [pairs.make_batch(items, (3,), Share(rank, world))[0] for rank in range(world)]
     vectors = functional.normalize(torch.randn(len(one.input_ids), 8), dim=1)
     assert torch.equal(torch.cat([share.input_ids for share in shares])[: len(vectors)], one.input_ids)
     split = sum(contrast_loss(vectors, share, 0.1) for share in shares)
@@ -118,17 +118,17 @@ def test_the_denominator_is_an_estimate_of_the_catalogs(tiny_bert: Path) -> None
     popular = np.arange(1, n + 1, dtype=float) ** -1.0
     share = popular / popular.sum()
     score = np.exp(rng.normal(size=n))
-    tokens = load(tiny_bert).tokens([f"oil {row}" for row in range(n)])
-    source = PairBatches(tokens, np.arange(n), share, 20)
+    tokens = load(tiny_bert).tokenize([f"oil {row}" for row in range(n)])
+    source = PairBatcher(tokens, np.arange(n), share, 20)
     masses = []
     for seed in range(400):
-        batch, _ = source.take(rng.choice(n, (10, 2), p=share), (seed,), ALONE)
+        batch, _ = source.make_batch(rng.choice(n, (10, 2), p=share), (seed,), ALONE)
         in_table = np.array(_items(tokens, batch))
         masses.append((score[in_table[batch.column]] / batch.log_expected.exp().numpy()).sum())
     assert np.mean(masses) == pytest.approx(score.sum(), rel=0.03)
 
 
-def _items(tokens: Tokens, batch: PairBatch) -> list[int]:
+def _items(tokens: TokenStore, batch: PairBatch) -> list[int]:
     """Catalog rows of a batch's texts, which are all different."""
     row_of = {tuple(text.tolist()): row for row, text in enumerate(np.split(tokens.flat, tokens.offset[1:-1]))}
     ids, mask = batch.input_ids, batch.attention_mask
@@ -137,8 +137,8 @@ def _items(tokens: Tokens, batch: PairBatch) -> list[int]:
 
 def test_by_length_reads_the_same_vectors(tiny_bert: Path) -> None:
     backbone = load(tiny_bert)
-    ids, mask = backbone.tokens(TEXTS).batch(np.arange(len(TEXTS)), backbone.device)
-    parts = list(by_length(ids, mask))
+    ids, mask = backbone.tokenize(TEXTS).get_batch(np.arange(len(TEXTS)), backbone.device)
+    parts = list(group_by_length(ids, mask))
     assert len(parts) > 1
     assert parts[0][1].shape[1] < ids.shape[1]
     order = torch.cat([rows for rows, _, _ in parts])

@@ -14,20 +14,20 @@ from torch import Tensor
 
 from llmrec.backbones.adaptation import apply_strategy
 from llmrec.backbones.lm_head import make_head
-from llmrec.backbones.text_backbone import Backbone
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
 from llmrec.config.checkpoints import CheckpointConfig
 from llmrec.config.data import DataConfig
-from llmrec.config.jobs.pretrain import ContrastConfig, Objective, PretrainConfig, StepsConfig
+from llmrec.config.jobs.pretrain import ContrastConfig, ObjectiveName, PretrainConfig, PretrainTrainConfig
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.log import Log
-from llmrec.data.synthetic_log import planted_world
+from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.errors import ConfigError
 from llmrec.training.pretraining.corpus import make_corpus
 from llmrec.training.pretraining.pretrain_objectives import PretrainObjective
-from llmrec.training.pretraining.pretrainer import Pretrainer, make_readings, run_of
+from llmrec.training.pretraining.pretrainer import Pretrainer, make_pretrain_tasks, make_run
 
-STEPS = StepsConfig(
+STEPS = PretrainTrainConfig(
     steps=40, evaluate_every=20, batch_texts=16, batch_pairs=32, learning_rate=3e-3, held_out=0.2, schedule="constant"
 )
 
@@ -35,7 +35,7 @@ STEPS = StepsConfig(
 @pytest.fixture(scope="module")
 def log() -> Log:
     """Topics of words, so that a word tells of its neighbours, and items of one topic follow each other."""
-    log = planted_world(n_users=150, n_items=60, n_topics=4, events_per_user=8, seed=1)[0]
+    log = make_synthetic_log(n_users=150, n_items=60, n_topics=4, events_per_user=8, seed=1)[0]
     words = [
         "cream face hair oil",
         "robot space war thriller",
@@ -50,7 +50,7 @@ def log() -> Log:
     return replace(log, interactions=events, catalog=catalog)
 
 
-def configure(path: Path, folder: Path, *objectives: Objective, strategy: Strategy = "full") -> PretrainConfig:
+def configure(path: Path, folder: Path, *objectives: ObjectiveName, strategy: Strategy = "full") -> PretrainConfig:
     backbone = BackboneConfig(
         name=str(path), hub_id="owner/tiny", strategy=strategy, last_k=1, lora=LoraConfig(rank=4), max_tokens=32
     )
@@ -66,19 +66,21 @@ def configure(path: Path, folder: Path, *objectives: Objective, strategy: Strate
 
 def pretrainer(log: Log, config: PretrainConfig) -> Pretrainer:
     torch.manual_seed(config.seed)
-    backbone = Backbone.load(config.backbone)
+    backbone = TextBackbone.load(config.backbone)
     head = make_head(backbone, config.objectives)
     apply_strategy(backbone, config.backbone)
-    readings = make_readings(make_corpus(log, config), backbone.tokens(log.catalog.texts()), backbone.tokenizer, config)
+    readings = make_pretrain_tasks(
+        make_corpus(log, config), backbone.tokenize(log.catalog.list_texts()), backbone.tokenizer, config
+    )
     objective = PretrainObjective(backbone, head, config.contrast.temperature)
-    return Pretrainer(objective, readings, config.train, Accelerator(cpu=True), run_of(config, log.facts.fingerprint))
+    return Pretrainer(objective, readings, config.train, Accelerator(cpu=True), make_run(config, log.facts.fingerprint))
 
 
 def weights_of(trainer: Pretrainer) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in trainer.objective.named_parameters()}
 
 
-CASES: list[tuple[str, tuple[Objective, ...]]] = [
+CASES: list[tuple[str, tuple[ObjectiveName, ...]]] = [
     ("tiny_bert", ("mlm",)),
     ("tiny_gpt2", ("clm",)),
     ("tiny_bert", ("contrast",)),
@@ -89,12 +91,12 @@ CASES: list[tuple[str, tuple[Objective, ...]]] = [
 
 @pytest.mark.parametrize(("model", "objectives"), CASES)
 def test_held_out_losses_fall(
-    log: Log, model: str, objectives: tuple[Objective, ...], tmp_path: Path, request: pytest.FixtureRequest
+    log: Log, model: str, objectives: tuple[ObjectiveName, ...], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     trainer = pretrainer(log, configure(request.getfixturevalue(model), tmp_path, *objectives))
-    before = trainer.held_out()
+    before = trainer.measure_held_out()
     progress = trainer.fit()
-    after = trainer.held_out()
+    after = trainer.measure_held_out()
     assert set(after) == set(objectives)
     for name in objectives:
         assert after[name] < before[name] - 0.2, (name, before, after)

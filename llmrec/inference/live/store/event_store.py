@@ -80,16 +80,16 @@ class EventStore:
         """
         _check(events)
         with self.transaction(writes=True) as connection:
-            number = take(connection, 0)
-            fresh = _unseen(connection, events)
+            number = allocate_numbers(connection, 0)
+            fresh = _filter_new_events(connection, events)
             stored = [StoredEvent(number + place, *new[:3]) for place, new in enumerate(fresh, start=1)]
             if stored:
-                take(connection, len(stored))
+                allocate_numbers(connection, len(stored))
                 rows = [one._asdict() | {"key": new.key} for one, new in zip(stored, fresh, strict=True)]
                 connection.execute(text("INSERT INTO events VALUES (:number, :user, :item, :time, :key)"), rows)
         return stored
 
-    def events(self, after: int = 0) -> Iterator[StoredEvent]:
+    def read_events(self, after: int = 0) -> Iterator[StoredEvent]:
         """All events with a larger number, in order. No transaction is kept open between two of them."""
         query = text(
             "SELECT number, user_id, item_id, time FROM events WHERE number > :after ORDER BY number LIMIT :most"
@@ -97,22 +97,22 @@ class EventStore:
         while True:
             with self.transaction() as connection:
                 rows = connection.execute(query, {"after": after, "most": AT_ONCE}).all()
-            yield from (_stored(row) for row in rows)
+            yield from (_to_stored_event(row) for row in rows)
             if len(rows) < AT_ONCE:
                 return
             after = int(rows[-1][0])
 
-    def events_of(self, user: str) -> list[StoredEvent]:
+    def read_user_events(self, user: str) -> list[StoredEvent]:
         """All that is stored of a user, in order."""
         query = text("SELECT number, user_id, item_id, time FROM events WHERE user_id = :user ORDER BY number")
         with self.transaction() as connection:
-            return [_stored(row) for row in connection.execute(query, {"user": user})]
+            return [_to_stored_event(row) for row in connection.execute(query, {"user": user})]
 
-    def position(self) -> Position:
+    def get_position(self) -> Position:
         with self.transaction() as connection:
             return Position(*map(int, connection.execute(text("SELECT last_number, n_deletions FROM ledger")).one()))
 
-    def deletions(self, after: int = 0) -> list[Deletion]:
+    def read_deletions(self, after: int = 0) -> list[Deletion]:
         """Those with a larger number, in order."""
         query = text("SELECT number, since FROM deletions WHERE number > :after ORDER BY number")
         with self.transaction() as connection:
@@ -121,8 +121,8 @@ class EventStore:
     def delete_user(self, user: str, of_log: bool = False) -> int:
         """Forget a user: the events, their keys and, in SQLite's files, the bytes; gives the number of events.
 
-        of_log: states begin with a log that has the user as well; `forgotten` then keeps a digest of the id, so that
-        they can leave the user out whenever they read that log.
+        of_log: states begin with a log that has the user as well; `deleted_user_digests` then keeps a digest of the id,
+            so that they can leave the user out whenever they read that log.
 
         What is left says that someone was deleted, not who, for states to be made anew (`Replica`). PostgreSQL writes
         over the bytes in time; its archived write-ahead logs, and backups of either database, are its keeper's to mind.
@@ -132,33 +132,33 @@ class EventStore:
             empties it.
         """
         with self.transaction(writes=True) as connection:
-            take(connection, 0)
+            allocate_numbers(connection, 0)
             since = connection.execute(text("SELECT MIN(number) FROM events WHERE user_id = :user"), {"user": user})
             first = since.scalar()
             count = connection.execute(text("DELETE FROM events WHERE user_id = :user"), {"user": user}).rowcount
             if of_log:
                 first = 0  # no state that began with the log may be left
                 there = "INSERT INTO forgotten VALUES (:digest) ON CONFLICT DO NOTHING"
-                connection.execute(text(there), {"digest": self.digest(user)})
+                connection.execute(text(there), {"digest": self.digest_user(user)})
             if first is not None:
                 connection.execute(text("UPDATE ledger SET n_deletions = n_deletions + 1"))
                 added = "INSERT INTO deletions SELECT n_deletions, :since FROM ledger"
                 connection.execute(text(added), {"since": first})
-        self._wipe()
+        self._erase_deleted_pages()
         return count
 
-    def forgotten(self) -> set[str]:
+    def deleted_user_digests(self) -> set[str]:
         """Digests of the users whom states are to leave out of their log."""
         with self.transaction() as connection:
             return {str(row[0]) for row in connection.execute(text("SELECT digest FROM forgotten"))}
 
-    def digest(self, user: str) -> str:
+    def digest_user(self, user: str) -> str:
         return hashlib.sha256(f"{self.id}\0{user}".encode()).hexdigest()
 
     def close(self) -> None:
         self.engine.dispose()
 
-    def _wipe(self) -> None:
+    def _erase_deleted_pages(self) -> None:
         """Deleted pages are zeros in the file once they are moved there from the write-ahead log, which is emptied."""
         if self.engine.dialect.name != SQLITE:
             with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -182,13 +182,13 @@ class EventStore:
             raise StoreError(f"store {where}: {error.orig}; {remedy}") from error
 
 
-def take(connection: Connection, count: int) -> int:
+def allocate_numbers(connection: Connection, count: int) -> int:
     """The ledger's row until the commit, the numbers after its newest for oneself; gives the newest."""
     connection.execute(text("UPDATE ledger SET last_number = last_number + :count"), {"count": count})
     return int(connection.execute(text("SELECT last_number FROM ledger")).scalar_one())
 
 
-def _unseen(connection: Connection, events: Sequence[NewEvent]) -> list[NewEvent]:
+def _filter_new_events(connection: Connection, events: Sequence[NewEvent]) -> list[NewEvent]:
     """Events that are not stored under their user and key, and do not come before in `events`."""
     query = text("SELECT item_id FROM events WHERE user_id = :user AND retry_key = :key")
     items: dict[tuple[str, str], str] = {}
@@ -211,7 +211,7 @@ def _check(events: Sequence[NewEvent]) -> None:
     problems = []
     for new in events:
         for name, value in (("user", new.user), ("item", new.item), ("key", "-" if new.key is None else new.key)):
-            if not 0 < len(value) <= LONGEST_ID or "\0" in value or not _encodes(value):
+            if not 0 < len(value) <= LONGEST_ID or "\0" in value or not _is_encodable(value):
                 problems.append(f"{name} {value[:40]!r}: give 1 to {LONGEST_ID} characters of text, none of them NUL")
         if not 0 <= new.time < END_OF_TIME:
             problems.append(f"time {new.time}: give seconds since 1970, not milliseconds")
@@ -219,7 +219,7 @@ def _check(events: Sequence[NewEvent]) -> None:
         raise DataError("events", problems)
 
 
-def _encodes(value: str) -> bool:
+def _is_encodable(value: str) -> bool:
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -227,5 +227,5 @@ def _encodes(value: str) -> bool:
     return True
 
 
-def _stored(row: Sequence[Any]) -> StoredEvent:
+def _to_stored_event(row: Sequence[Any]) -> StoredEvent:
     return StoredEvent(int(row[0]), str(row[1]), str(row[2]), int(row[3]))

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from llmrec.errors import DataError
-from llmrec.inference.live.store.event_store import EventStore, take
+from llmrec.inference.live.store.event_store import EventStore, allocate_numbers
 
 from sqlalchemy import text  # isort: skip  (store_schema tells how to install it)
 
-Kind = Literal["added", "removed", "restored"]
+ChangeKind = Literal["added", "removed", "restored"]
 
 
 class ItemChange(NamedTuple):
@@ -44,17 +44,19 @@ class ItemStore:
         """Keep that items were removed, or restored; raises StoreError."""
         self._append([(kind, item, None) for item in items])
 
-    def changes(self, after: int = 0) -> list[ItemChange]:
+    def read_changes(self, after: int = 0) -> list[ItemChange]:
         """Those with a larger number, in order."""
         query = text("SELECT number, kind, item_id, fields FROM item_changes WHERE number > :after ORDER BY number")
         with self.store.transaction() as connection:
             rows = connection.execute(query, {"after": after}).all()
         return [ItemChange(int(row[0]), row[1], row[2], None if row[3] is None else json.loads(row[3])) for row in rows]
 
-    def _append(self, changes: Sequence[tuple[Kind, str, str | None]]) -> None:
+    def _append(self, changes: Sequence[tuple[ChangeKind, str, str | None]]) -> None:
         there = text("SELECT item_id FROM item_changes WHERE item_id = :item AND fields IS NOT NULL")
         with self.store.transaction(writes=True) as connection:
-            take(connection, 0)  # of writers to either table one at a time, so that numbers are in order of commits
+            allocate_numbers(
+                connection, 0
+            )  # of writers to either table one at a time, so that numbers are in order of commits
             newest = int(connection.execute(text("SELECT COALESCE(MAX(number), 0) FROM item_changes")).scalar_one())
             new = [item for _, item, fields in changes if fields is not None]
             if taken := [item for item in new if connection.execute(there, {"item": item}).scalar() is not None]:

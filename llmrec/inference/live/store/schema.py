@@ -66,35 +66,35 @@ def open_engine(url: str) -> Engine:
         raise ConfigError(f"store={url!r} is no URL; {REMEDY}") from error
     name = parsed.get_backend_name()
     if name == SQLITE:
-        return _sqlite(parsed)
+        return _open_sqlite(parsed)
     if name == POSTGRES:
-        return _postgres(parsed)
+        return _open_postgres(parsed)
     raise ConfigError(f"store: {name} is not supported; {REMEDY}")
 
 
-def _sqlite(url: URL) -> Engine:
+def _open_sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
         raise ConfigError("store: a database in memory forgets; name a file, as in sqlite:///state.db")
     engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
 
     # The driver's own idea of when a transaction begins is turned off, or it would read before it locks.
     @event.listens_for(engine, "connect")
-    def connected(connection: Any, _: object) -> None:
+    def set_pragmas(connection: Any, _: object) -> None:
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a commit outlives a power cut
         connection.execute("PRAGMA secure_delete = ON")
 
     @event.listens_for(engine, "begin")
-    def begun(connection: Connection) -> None:
+    def begin_transaction(connection: Connection) -> None:
         writes = connection.get_execution_options().get("writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
-    _empty_log(engine)
+    _truncate_wal(engine)
     return engine
 
 
-def _empty_log(engine: Engine) -> None:
+def _truncate_wal(engine: Engine) -> None:
     """What was deleted just before a crash may still be in the write-ahead log. If others use the file, let it be."""
     with (
         suppress(DatabaseError, sqlite3.Error),
@@ -106,7 +106,7 @@ def _empty_log(engine: Engine) -> None:
     engine.dispose()  # other connections do wait
 
 
-def _postgres(url: URL) -> Engine:
+def _open_postgres(url: URL) -> Engine:
     if url.drivername == POSTGRES:
         url = url.set(drivername=f"{POSTGRES}+psycopg")
     try:

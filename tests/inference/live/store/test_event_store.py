@@ -50,16 +50,16 @@ def test_events_are_numbered_in_order(store: EventStore, store_url: str) -> None
     store.close()
     again = EventStore(store_url)
     assert again.id == store.id
-    assert [event.number for event in again.events()] == [1, 2, 3]
-    assert list(again.events(after=2)) == again.events_of("ann")[1:] == [StoredEvent(3, "ann", "i1", 10)]
-    assert again.position() == Position(3, 0)
+    assert [event.number for event in again.read_events()] == [1, 2, 3]
+    assert list(again.read_events(after=2)) == again.read_user_events("ann")[1:] == [StoredEvent(3, "ann", "i1", 10)]
+    assert again.get_position() == Position(3, 0)
 
 
 def test_many_are_read_in_parts(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.append([NewEvent("ann", f"i{place}", place) for place in range(10)])
     for at_once in (3, 5, 10, 11):
         monkeypatch.setattr("llmrec.inference.live.store.event_store.AT_ONCE", at_once)
-        assert [event.item for event in store.events()] == [f"i{place}" for place in range(10)]
+        assert [event.item for event in store.read_events()] == [f"i{place}" for place in range(10)]
 
 
 def test_a_retry_counts_once(store: EventStore) -> None:
@@ -68,8 +68,8 @@ def test_a_retry_counts_once(store: EventStore) -> None:
     assert store.append([first._replace(time=11)]) == []  # a server that gives the time gives another one
     with pytest.raises(DataError, match="key 'k' was given with item 'i1' before, and with 'i2' now; give each"):
         store.append([NewEvent("ann", "i3", 12), first._replace(item="i2")])
-    assert [event.user for event in store.events()] == ["ann", "bob"]
-    assert store.position().number == 2
+    assert [event.user for event in store.read_events()] == ["ann", "bob"]
+    assert store.get_position().number == 2
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_retry_counts_once(store: EventStore) -> None:
 def test_what_cannot_be_an_event_stores_nothing(store: EventStore, event: NewEvent, message: str) -> None:
     with pytest.raises(DataError, match=message):
         store.append([NewEvent("u", "i", 1), event])
-    assert list(store.events()) == []
+    assert list(store.read_events()) == []
 
 
 @pytest.mark.parametrize("kills", [2])
@@ -100,7 +100,7 @@ def test_a_killed_process_takes_no_acknowledged_event_along(store_url: str, kill
         process.send_signal(signal.SIGKILL)
         acknowledged += [line.split() for line in process.stdout if line.endswith("\n")]
         assert process.wait() == -signal.SIGKILL
-        there = [[str(event.number), event.item] for event in EventStore(store_url).events()]
+        there = [[str(event.number), event.item] for event in EventStore(store_url).read_events()]
         assert [event for event in there if event in acknowledged] == acknowledged
         assert len(there) <= len(acknowledged) + kill + 1  # at most one was stored and not acknowledged
 
@@ -114,7 +114,7 @@ def test_a_killed_server_takes_no_acknowledged_event_along(request: pytest.Fixtu
     with pytest.raises(StoreError, match="what has a key will not count twice"):
         store.append([NewEvent("ann", "i20", 20)])
     postgres.start()
-    assert [event.item for event in store.events()] == [f"i{place}" for place in range(20)]
+    assert [event.item for event in store.read_events()] == [f"i{place}" for place in range(20)]
 
 
 def test_writers_in_threads_and_processes_leave_one_order_that_no_reader_misses(store_url: str) -> None:
@@ -130,7 +130,7 @@ def test_writers_in_threads_and_processes_leave_one_order_that_no_reader_misses(
         last = False
         while not last:
             last = done.is_set()
-            followed.extend([event.number for event in store.events(followed[-1] if followed else 0)])
+            followed.extend([event.number for event in store.read_events(followed[-1] if followed else 0)])
 
     threads = [threading.Thread(target=write, args=(f"thread{place}",)) for place in range(3)]
     reader = threading.Thread(target=follow)
@@ -143,7 +143,7 @@ def test_writers_in_threads_and_processes_leave_one_order_that_no_reader_misses(
         assert process.returncode == 0
     done.set()
     reader.join()
-    events = list(store.events())
+    events = list(store.read_events())
     assert followed == [event.number for event in events] == list(range(1, 5 * each + 1))
     for name in ("thread0", "thread1", "thread2", "process0", "process1"):
         assert [event.item for event in events if event.user == name] == [f"{name}-{place}" for place in range(each)]
@@ -153,10 +153,14 @@ def test_a_deleted_user_is_gone(store: EventStore) -> None:
     store.append([NewEvent(user, "i1", 1, "once") for user in ("ann", "the-deleted", "bob", "the-deleted2")])
     store.append([NewEvent("the-deleted", "i2", 2)])
     assert store.delete_user("the-deleted") == 2
-    assert [event.number for event in store.events()] == [1, 3, 4]
-    assert (store.events_of("the-deleted"), store.position(), store.deletions()) == ([], (5, 1), [Deletion(1, 2)])
+    assert [event.number for event in store.read_events()] == [1, 3, 4]
+    assert (store.read_user_events("the-deleted"), store.get_position(), store.read_deletions()) == (
+        [],
+        (5, 1),
+        [Deletion(1, 2)],
+    )
     assert store.delete_user("the-deleted") == store.delete_user("never there") == 0
-    assert store.position().n_deletions == 1
+    assert store.get_position().n_deletions == 1
     assert store.append([NewEvent("the-deleted", "i1", 9, "once")])[0].number == 6  # who comes back is new
 
 
@@ -165,7 +169,7 @@ def test_no_byte_of_a_deleted_user_stays_in_the_files(tmp_path: Path) -> None:
     users = [f"user-{place * 7919 % 1000:04d}" for place in range(6000)]
     for start in range(0, len(users), 50):  # many commits, so that pages are split again and again
         store.append([NewEvent(user, "i", 1, f"{user}'s {start}") for user in users[start : start + 50]])
-    assert reader.position().number == 6000
+    assert reader.get_position().number == 6000
     files = [path for path in tmp_path.iterdir() if b"user-0123" in path.read_bytes()]
     assert files
     assert store.delete_user("user-0123") == 6
@@ -176,14 +180,14 @@ def test_no_byte_of_a_deleted_user_stays_in_the_files(tmp_path: Path) -> None:
 def test_nor_after_a_crash_before_they_were_wiped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, crashed = EventStore(str(tmp_path / "state.db")), tmp_path / "crashed"
     store.append([NewEvent("ann", "i", 1), NewEvent("bob", "i", 1)])
-    monkeypatch.setattr(EventStore, "_wipe", lambda _: None)
+    monkeypatch.setattr(EventStore, "_erase_deleted_pages", lambda _: None)
     store.delete_user("ann")
     crashed.mkdir()
     for path in tmp_path.glob("state.db*"):
         shutil.copy(path, crashed)
     assert any(b"ann" in path.read_bytes() for path in crashed.iterdir())
     again = EventStore(str(crashed / "state.db"))
-    assert [event.user for event in again.events()] == ["bob"]
+    assert [event.user for event in again.read_events()] == ["bob"]
     assert not any(b"ann" in path.read_bytes() for path in crashed.iterdir())
 
 
