@@ -13,7 +13,7 @@ from llmrec.utils.reproducibility import request_reproducible_products
 if TYPE_CHECKING:
     from llmrec.data.catalog import ItemCatalog
     from llmrec.data.interactions import Interactions
-    from llmrec.data.sources import load_log
+    from llmrec.data.loading import load_log
     from llmrec.data.splits import leave_one_out, split_by_time
     from llmrec.recommender import Recommender
 
@@ -25,7 +25,7 @@ _HOME = {
     "ItemCatalog": "llmrec.data.catalog",
     "Recommender": "llmrec.recommender",
     "leave_one_out": "llmrec.data.splits",
-    "load_log": "llmrec.data.sources",
+    "load_log": "llmrec.data.loading",
     "split_by_time": "llmrec.data.splits",
 }
 

@@ -40,13 +40,13 @@ class StorageError(LlmrecError, OSError):
     """A file that cannot be written for want of room."""
 
 
-class Interrupted(LlmrecError):
+class RunInterruptedError(LlmrecError):
     """A run that was told to end (SIGTERM) and can be gone on with; what it had done is saved."""
 
     exit_code = 143  # what a shell tells of a process that SIGTERM ended
 
 
-class OutOfMemory(LlmrecError, RuntimeError):
+class MemoryLimitError(LlmrecError, RuntimeError):
     """Work that is too large for the memory there is. what: that did not fit; knobs: settings that make it smaller."""
 
     def __init__(self, what: str, knobs: str) -> None:

@@ -10,23 +10,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.config import FinetuneConfig
-from llmrec.evaluation.replay import MAX_HISTORY
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.data import DataConfig
+from llmrec.config.drift import MAX_HISTORY
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.data.log import Log
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
-from llmrec.hub.share import Token, bundle_folder, push, shareable
-from llmrec.models.backbone import Backbone
-from llmrec.models.topk import Found
-from llmrec.retrieval.events import Asked, History, Item, Time, check_as_many, rows_of
-from llmrec.retrieval.explaining import explain
-from llmrec.retrieval.explanation import Explanation
-from llmrec.retrieval.following import Following
-from llmrec.retrieval.index import Index
-from llmrec.retrieval.live import seen_pairs
-from llmrec.retrieval.mixture import log_chances_of, ranked_by_chance
-from llmrec.retrieval.nearest import Nearest, scan
-from llmrec.retrieval.ranked import Recommendation, Where, allowed, check_k, listed
-from llmrec.retrieval.users import Users
-from llmrec.retrieval.words import evidence
+from llmrec.hub.remote import Token, push_bundle, resolve_bundle, strip_private_paths
+from llmrec.hub.training_log import load_bundle_log as bundle_log
+from llmrec.hub.training_log import override_data_config
+from llmrec.inference.drift_scoring import rank_by_log_probability, score_items
+from llmrec.inference.explanations.explainer import build_explanation
+from llmrec.inference.explanations.explanation import Explanation
+from llmrec.inference.following import Following
+from llmrec.inference.index_search import IndexSearch, scan_all
+from llmrec.inference.live.users import list_seen_pairs
+from llmrec.inference.log_users import LogUsers
+from llmrec.inference.queries import History, Item, QueryBatch, Time, check_equal_length, find_item_rows
+from llmrec.inference.ranked_items import Recommendation, Where, check_k, filter_mask, to_recommendations
+from llmrec.inference.text_queries import query_bias
+from llmrec.search.index import ItemIndex
+from llmrec.search.topk import TopK
 
 
 class Recommender(Following):
@@ -52,7 +56,7 @@ class Recommender(Following):
         if device is not None:
             bundle.model.to(device)
         super().__init__(bundle, folder, backbone)
-        self._nearest: Nearest | None = None
+        self._nearest: IndexSearch | None = None
 
     @classmethod
     def from_pretrained(
@@ -71,12 +75,12 @@ class Recommender(Following):
         Raises:
             BundleError: what is no bundle, was altered, does not reproduce its own scores, or cannot be fetched.
         """
-        folder = bundle_folder(name, revision, token)
+        folder = resolve_bundle(name, revision, token)
         return cls(load_bundle(folder, backbone), folder, backbone, device)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the bundle as it is now: items that were added or removed, and what has been counted, included."""
-        save_bundle(Path(folder), self._now())
+        save_bundle(Path(folder), self._current_bundle())
 
     def push_to_hub(
         self,
@@ -96,7 +100,7 @@ class Recommender(Following):
         Raises:
             BundleError: what the hub has against it, with a remedy; nothing is published then.
         """
-        return push(shareable(self._now(), base, counts), repo_id, private, revision, token)
+        return push_bundle(strip_private_paths(self._current_bundle(), base, counts), repo_id, private, revision, token)
 
     @property
     def config(self) -> FinetuneConfig:
@@ -104,7 +108,7 @@ class Recommender(Following):
         return self._bundle.config
 
     @property
-    def backbone(self) -> Backbone:
+    def backbone(self) -> TextBackbone:
         """The language model that reads new text; loaded when it is first needed."""
         return self._items.backbone
 
@@ -149,14 +153,16 @@ class Recommender(Following):
         """`recommend` for several histories in one pass."""
         check_k(k)
         with self._items.lock:
-            bias = self._bias(at, looking_for, where, topic)
-            found = self._found(self._read(histories, at), min(k, max(len(self.catalog), 1)), include_seen, bias)
-            return [listed(self.catalog, score, rows) for score, rows in zip(*found, strict=True)]
+            bias = self._score_bias(at, looking_for, where, topic)
+            found = self._rank(
+                self._parse_histories(histories, at), min(k, max(len(self.catalog), 1)), include_seen, bias
+            )
+            return [to_recommendations(self.catalog, score, rows) for score, rows in zip(*found, strict=True)]
 
     @torch.no_grad()
     def recommend_users(
-        self, users: Users, k: int = 10, include_seen: bool = False, where: Where | None = None
-    ) -> Found:
+        self, users: LogUsers, k: int = 10, include_seen: bool = False, where: Where | None = None
+    ) -> TopK:
         """`recommend` for users of a log, as of their queries' time, without an object for each: scores and catalog
         rows (U, k), those beyond what there is at -inf.
         """
@@ -164,7 +170,9 @@ class Recommender(Following):
         nobody = np.full(len(users), -1, dtype=np.int64)
         with self._items.lock:
             at = int(users.queries.time.max(initial=0))
-            return self._found(Asked(users.queries, [], nobody), k, include_seen, self._bias(at, None, where, None))
+            return self._rank(
+                QueryBatch(users.queries, [], nobody), k, include_seen, self._score_bias(at, None, where, None)
+            )
 
     def score(self, history: History, items: Sequence[Item], at: Time | None = None) -> list[float]:
         """A score for each item: a catalog id, or the fields of an item that is in no catalog.
@@ -182,18 +190,23 @@ class Recommender(Following):
         self, histories: Sequence[History], items: Sequence[Sequence[Item]], at: Time | None = None
     ) -> list[list[float]]:
         """`score` for several histories in one pass, each with items of its own."""
-        check_as_many(histories, items)
+        check_equal_length(histories, items)
         with self._items.lock:
-            asked, own = self._read(histories, at), self._items
+            asked, own = self._parse_histories(histories, at), self._items
             if own.drift is not None:
-                return log_chances_of(own, self.live, asked, items)
-            states = own.scorer.states(asked.queries, own.cold(asked.texts)).unsqueeze(1)  # (B, 1, D)
+                return score_items(own, self.live, asked, items)
+            states = own.scorer.encode_histories(asked.queries, own.cold_item_vectors(asked.texts)).unsqueeze(
+                1
+            )  # (B, 1, D)
             pairs = zip(states, items, strict=True)
-            return [self._bundle.model.scores(state, *own.scoring(wanted))[0].tolist() for state, wanted in pairs]
+            return [
+                self._bundle.model.score(state, *own.scoring_vectors(wanted))[0].tolist() for state, wanted in pairs
+            ]
 
     def explain(self, history: History, item: Item, at: Time | None = None, tokens: bool = False) -> Explanation:
         """Why an item, of the catalog or given by its fields, has its score: parts that add up to it, by term and by
-        event of the history, and a sentence. `llmrec.retrieval.explain` says what is exact and what is attribution.
+        event of the history, and a sentence. `inference.explanations.decompose` says what is exact and what is
+        attribution.
 
         tokens: also what the words of the item's text add to the score of the model below, which takes the backbone and
         captum (`pip install llmrec[explain]`).
@@ -208,15 +221,15 @@ class Recommender(Following):
         self, histories: Sequence[History], items: Sequence[Item], at: Time | None = None, tokens: bool = False
     ) -> list[Explanation]:
         """`explain` for several histories, an item for each."""
-        check_as_many(histories, items)
+        check_equal_length(histories, items)
         own = self._items
         with own.lock:
             live = None if own.drift is None else self.live
             scores = self.score_many(histories, [[item] for item in items], at)
-            asked = [self._read([history], at) for history in histories]
+            asked = [self._parse_histories([history], at) for history in histories]
             most = max(MAX_HISTORY, self.config.model.max_history)
             return [
-                explain(own, live, one, item, most, score, tokens)
+                build_explanation(own, live, one, item, most, score, tokens)
                 for one, item, (score,) in zip(asked, items, scores, strict=True)
             ]
 
@@ -231,17 +244,17 @@ class Recommender(Following):
         with self._items.lock:
             self._items.extend(items)
             if self._live is not None:
-                self._live.extend()
+                self._live.add_new_items()
 
-    def use_index(self, index: Index | str | None) -> None:
+    def use_index(self, index: ItemIndex | str | None) -> None:
         """Look up items in an index, for catalogs that take too long to scan: ivf, sq8, hnsw, `milvus:` with a file or
-        a URI, or an `Index`; None scans again, as is the default. Scores stay exact, and no fewer items are found.
+        a URI, or an `ItemIndex`; None scans again, as is the default. Scores stay exact, and no fewer items are found.
 
         Raises:
-            ConfigError: a bundle with a drift head, or as `Nearest` and `open_index` do.
+            ConfigError: a bundle with a drift head, or as `IndexSearch` and `open_index` do.
         """
         with self._items.lock:
-            self._nearest = None if index is None else Nearest(self._items, index)
+            self._nearest = None if index is None else IndexSearch(self._items, index)
 
     def remove_items(self, items: Sequence[str]) -> None:
         """Recommend these no more; histories may still hold them, and they can be scored.
@@ -250,7 +263,7 @@ class Recommender(Following):
             DataError: an unknown id; nothing is removed then.
         """
         with self._items.lock:
-            rows_of(self.catalog, items)
+            find_item_rows(self.catalog, items)
             self._items.removed.update(items)
 
     def restore_items(self, items: Sequence[str]) -> None:
@@ -260,33 +273,37 @@ class Recommender(Following):
             DataError: an unknown id; nothing is restored then.
         """
         with self._items.lock:
-            rows_of(self.catalog, items)
+            find_item_rows(self.catalog, items)
             self._items.removed.difference_update(items)
 
-    def _now(self) -> Bundle:
+    def _current_bundle(self) -> Bundle:
         items, drift = self._items, self._items.drift
         if drift is not None and drift.counts is not None and self._live is not None:
-            drift = replace(drift, counts=self._live.sums())
+            drift = replace(drift, counts=self._live.export_counts())
         removed = tuple(sorted(items.removed))
         return replace(self._bundle, catalog=items.catalog, drift=drift, removed=removed)
 
-    def _bias(self, at: Time | None, looking_for: str | None, where: Where | None, topic: str | None) -> Tensor:
+    def _score_bias(self, at: Time | None, looking_for: str | None, where: Where | None, topic: str | None) -> Tensor:
         """(N,) what scores gain: evidence of what is looked for, and -inf for what is not to be chosen from."""
-        bias = self._ruled_out(at)
+        bias = self._exclusion_bias(at)
         if looking_for is not None:
-            bias += evidence(self._items, looking_for).to(bias)
+            bias += query_bias(self._items, looking_for).to(bias)
         if where is not None:
-            bias[torch.from_numpy(~allowed(self.catalog, where))] = -torch.inf
+            bias[torch.from_numpy(~filter_mask(self.catalog, where))] = -torch.inf
         if topic is not None:
             bias[torch.from_numpy(~self.items_about(topic))] = -torch.inf
         return bias
 
-    def _found(self, asked: Asked, k: int, include_seen: bool, bias: Tensor) -> Found:
+    def _rank(self, asked: QueryBatch, k: int, include_seen: bool, bias: Tensor) -> TopK:
         items = self._items
-        seen = None if include_seen else seen_pairs(asked, len(self.catalog), self._live)
+        seen = None if include_seen else list_seen_pairs(asked, len(self.catalog), self._live)
         if items.drift is not None:
-            return ranked_by_chance(items, self.live, asked, k, seen, bias)
-        states = items.scorer.states(asked.queries, items.cold(asked.texts))  # (B, D)
+            return rank_by_log_probability(items, self.live, asked, k, seen, bias)
+        states = items.scorer.encode_histories(asked.queries, items.cold_item_vectors(asked.texts))  # (B, D)
         if self._nearest is None:
-            return scan(items, states, k, seen, bias)
-        return self._nearest.find(states, k, seen, bias)
+            return scan_all(items, states, k, seen, bias)
+        return self._nearest.search(states, k, seen, bias)
+
+
+def load_training_log(recommender: Recommender, data: DataConfig | None) -> Log:
+    return bundle_log(recommender.vectors.bundle, override_data_config(recommender.config.data, data))

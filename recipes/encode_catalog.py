@@ -11,24 +11,25 @@ from __future__ import annotations
 
 import time
 
-from llmrec.config.encode import EncodeConfig
-from llmrec.config.files import run_recipe
-from llmrec.data.sources import load_catalog
-from llmrec.models.backbone import Backbone
-from llmrec.models.text_cache import TextCache
-from llmrec.training.launch import join, total
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.backbones.text_vector_cache import TextVectorCache
+from llmrec.config.jobs.encode_catalog import EncodeConfig
+from llmrec.data.loading import load_catalog
+from llmrec.engines.accelerator import all_reduce_sum
+from llmrec.jobs.runner import run_job
+from llmrec.runs.start import join_run
 
 
 def main(config: EncodeConfig) -> None:
-    accelerator = join()
+    accelerator = join_run()
     texts = load_catalog(config.data).text_array
     with accelerator.main_process_first():  # who may have to bring it
-        backbone = Backbone.load(config.backbone).requires_grad_(False).to(accelerator.device)
-    cache = TextCache(backbone, accelerator=accelerator, shard_texts=config.shard_texts)
+        backbone = TextBackbone.load(config.backbone).requires_grad_(False).to(accelerator.device)
+    cache = TextVectorCache(backbone, accelerator=accelerator, shard_texts=config.shard_texts)
 
     began = time.monotonic()
     filled = cache.fill(texts)
-    n_read, seconds = total(filled.n_read, accelerator), time.monotonic() - began
+    n_read, seconds = all_reduce_sum(filled.n_read, accelerator), time.monotonic() - began
     accelerator.print(
         f"{len(texts):,} items with {filled.n_texts:,} texts: {n_read:,} read by {accelerator.num_processes} "
         f"process(es) in {seconds:,.0f} s, {n_read / seconds:,.0f} items/s; the others were there\n{cache.folder}"
@@ -37,4 +38,4 @@ def main(config: EncodeConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_recipe(main, EncodeConfig)
+    run_job(main, EncodeConfig)

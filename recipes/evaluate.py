@@ -12,23 +12,24 @@ import dataclasses
 import logging
 import time
 
-from llmrec.asked import bundle_and_log, seen_in_training
-from llmrec.config.evaluate import EvaluateConfig
-from llmrec.config.files import run_recipe
+from llmrec.config.jobs.evaluate import EvaluateConfig
 from llmrec.data.splits import make_split
-from llmrec.evaluation.report import write_report
-from llmrec.evaluation.tables import render_slices
-from llmrec.training.launch import join, provenance
-from llmrec.training.reevaluate import reevaluate
+from llmrec.hub.training_log import load_bundle_and_log, training_overlap_warning
+from llmrec.jobs.evaluate import evaluate_bundle
+from llmrec.jobs.runner import run_job
+from llmrec.reports.report_files import write_report
+from llmrec.reports.report_text import render_slices
+from llmrec.runs.provenance import collect_provenance
+from llmrec.runs.start import join_run
 
 logger = logging.getLogger("llmrec.recipes.evaluate")
 
 
 def main(config: EvaluateConfig) -> None:
     began = time.monotonic()
-    accelerator = join(config)
-    metadata = provenance(accelerator)
-    loaded, log = bundle_and_log(config.bundle, config.data, config.backbone)
+    accelerator = join_run(config)
+    metadata = collect_provenance(accelerator)
+    loaded, log = load_bundle_and_log(config.bundle, config.data, config.backbone)
 
     trained = loaded.config
     if config.max_queries is not None:
@@ -38,12 +39,12 @@ def main(config: EvaluateConfig) -> None:
     split = config.split or trained.split.names[0]
     part, ties = make_split(split, log.interactions, log.n_users, log.n_items, trained.split)
     metadata |= {"bundle": config.bundle.name, "data": dataclasses.asdict(log.facts)}
-    if note := seen_in_training(loaded, log, split):
+    if note := training_overlap_warning(loaded, log, split):
         logger.warning("note: %s", note)
         metadata["note"] = note
 
     model, name = loaded.model.to(accelerator.device), loaded.evaluation["main"]
-    report = reevaluate(model, part, ties, log.catalog.release_time, trained, name, accelerator)
+    report = evaluate_bundle(model, part, ties, log.catalog.release_time, trained, name, accelerator)
     accelerator.end_training()
     if not accelerator.is_main_process:
         return
@@ -55,4 +56,4 @@ def main(config: EvaluateConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_recipe(main, EvaluateConfig)
+    run_job(main, EvaluateConfig)

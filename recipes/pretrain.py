@@ -16,19 +16,21 @@ import dataclasses
 import logging
 import time
 
-from llmrec.config.files import run_recipe
-from llmrec.config.pretrain import PretrainConfig
-from llmrec.data.sources import load_log
-from llmrec.hub.bundle import BaseModel
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.lm_head import make_head
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.jobs.pretrain import PretrainConfig
+from llmrec.data.loading import load_log
+from llmrec.hub.bundle import BaseModelInfo
 from llmrec.hub.layout import check_destination
-from llmrec.hub.pretrained import RECORD, save_pretrained
-from llmrec.models.backbone import Backbone
-from llmrec.models.lm_head import make_head
-from llmrec.models.transfer import apply_strategy
-from llmrec.training.corpus import make_corpus
-from llmrec.training.launch import provenance, start
-from llmrec.training.pretrain import Pretrainer, make_readings, run_of
-from llmrec.training.pretrain_objectives import PretrainObjective
+from llmrec.hub.pretrained_backbone import RECORD, save_pretrained
+from llmrec.jobs.runner import run_job
+from llmrec.reports.audit_text import format_corpus
+from llmrec.runs.provenance import collect_provenance
+from llmrec.runs.start import start_run
+from llmrec.training.pretraining.corpus import make_corpus
+from llmrec.training.pretraining.pretrain_objectives import PretrainObjective
+from llmrec.training.pretraining.pretrainer import Pretrainer, make_pretrain_tasks, make_run
 
 logger = logging.getLogger("llmrec.recipes.pretrain")
 
@@ -37,23 +39,23 @@ def main(config: PretrainConfig) -> None:
     began = time.monotonic()
     folder = config.output / "backbone"
     check_destination(folder, RECORD, "a pretrained backbone")
-    accelerator = start(config)
-    metadata = provenance(accelerator)  # now: the source tree may be another one when the run ends
+    accelerator = start_run(config)
+    metadata = collect_provenance(accelerator)  # now: the source tree may be another one when the run ends
     log = load_log(config.data)
     corpus = make_corpus(log, config)
-    logger.info("\n".join(corpus.lines()))
+    logger.info("\n".join(format_corpus(corpus)))
 
     with accelerator.main_process_first():
-        backbone = Backbone.load(config.backbone)
-        base = BaseModel.of(backbone)
+        backbone = TextBackbone.load(config.backbone)
+        base = BaseModelInfo.from_backbone(backbone)
         head = make_head(backbone, config.objectives)
     logger.info(apply_strategy(backbone, config.backbone))
     if head is not None:
-        logger.info(head.told())
+        logger.info(head.describe_origin())
 
     objective = PretrainObjective(backbone, head, config.contrast.temperature)
-    readings = make_readings(corpus, backbone.tokens(log.catalog.texts()), backbone.tokenizer, config)
-    run = run_of(config, log.facts.fingerprint + base.fingerprint)
+    readings = make_pretrain_tasks(corpus, backbone.tokenize(log.catalog.list_texts()), backbone.tokenizer, config)
+    run = make_run(config, log.facts.fingerprint + base.fingerprint)
     progress = Pretrainer(objective, readings, config.train, accelerator, run).fit()
     accelerator.end_training()
     if not accelerator.is_main_process:
@@ -63,7 +65,7 @@ def main(config: PretrainConfig) -> None:
         "config": dataclasses.asdict(config),
         "base": dataclasses.asdict(base),
         "data": dataclasses.asdict(log.facts),
-        "corpus": corpus.facts(),
+        "corpus": corpus.to_record(),
         "best_step": progress.best_epoch,
         "history": progress.history,
         "run": metadata | {"minutes": round((time.monotonic() - began) / 60, 1)},
@@ -73,4 +75,4 @@ def main(config: PretrainConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_recipe(main, PretrainConfig)
+    run_job(main, PretrainConfig)

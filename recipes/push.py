@@ -14,8 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from llmrec import Recommender
-from llmrec.config.files import run_recipe
-from llmrec.config.push import PushConfig
+from llmrec.config.jobs.push import PushConfig
+from llmrec.jobs.runner import run_job
 
 N_HISTORIES, LENGTH = 8, 5
 
@@ -42,4 +42,4 @@ def main(config: PushConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_recipe(main, PushConfig)
+    run_job(main, PushConfig)

@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import time
 
-from llmrec.asked import log_of
-from llmrec.config.files import run_recipe
-from llmrec.config.recommend import RecommendConfig
-from llmrec.everyone import recommend_everyone
-from llmrec.recommender import Recommender
-from llmrec.training.launch import join, total
+from llmrec.config.jobs.recommend import RecommendConfig
+from llmrec.engines.accelerator import all_reduce_sum
+from llmrec.jobs.recommend import recommend_all_users
+from llmrec.jobs.runner import run_job
+from llmrec.recommender import Recommender, load_training_log
+from llmrec.runs.start import join_run
 
 
 def main(config: RecommendConfig) -> None:
-    accelerator = join()
+    accelerator = join_run()
     recommender = Recommender.from_pretrained(config.bundle, config.backbone, accelerator.device)
-    log = log_of(recommender, config.data)
+    log = load_training_log(recommender, config.data)
 
     began = time.monotonic()
-    n_users = total(recommend_everyone(recommender, log, config, accelerator), accelerator)
+    n_users = all_reduce_sum(recommend_all_users(recommender, log, config, accelerator), accelerator)
     seconds = time.monotonic() - began
     accelerator.print(
         f"{n_users:,} users by {accelerator.num_processes} process(es) in {seconds:,.0f} s, "
@@ -34,4 +34,4 @@ def main(config: RecommendConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_recipe(main, RecommendConfig)
+    run_job(main, RecommendConfig)

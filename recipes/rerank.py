@@ -11,62 +11,63 @@ from __future__ import annotations
 import dataclasses
 import time
 
-from llmrec.config.files import run_recipe
-from llmrec.config.rerank import RerankConfig
-from llmrec.data.sources import load_log
+from llmrec.backbones.likelihood import LineLikelihood
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.jobs.rerank import RerankConfig
+from llmrec.data.loading import load_log
 from llmrec.data.splits import make_split
 from llmrec.errors import ConfigError
-from llmrec.evaluation.evaluate import evaluate_split, make_report, queries_of_test
-from llmrec.evaluation.report import write_report
-from llmrec.evaluation.rerank import (
-    LikelihoodJudge,
-    Pool,
-    best_of,
-    random_scores,
+from llmrec.evaluation.aggregate import evaluate_split, make_report, make_test_queries
+from llmrec.evaluation.candidate_ranking import (
+    CandidatePool,
+    LikelihoodReranker,
+    draw_random_scores,
+    first_stage_candidates,
+    gather_scores,
     rank_candidates,
-    scores_of,
-    target_and_sampled,
+    sample_candidates,
 )
 from llmrec.evaluation.results import Protocol
 from llmrec.evaluation.slices import make_slices
-from llmrec.evaluation.tables import render_table
-from llmrec.hub.first_stage import first_stages
-from llmrec.models.backbone import Backbone
-from llmrec.models.likelihood import Likelihood
-from llmrec.training.launch import provenance, start
+from llmrec.jobs.candidates import fit_first_stages
+from llmrec.jobs.runner import run_job
+from llmrec.reports.report_files import write_report
+from llmrec.reports.report_text import render_table
+from llmrec.runs.provenance import collect_provenance
+from llmrec.runs.start import start_run
 
 RANDOM_ORDERS = 5
 
 
 def main(config: RerankConfig) -> None:
     began = time.monotonic()
-    accelerator = start(config)
+    accelerator = start_run(config)
     if accelerator.num_processes > 1:
         raise ConfigError("recipes/rerank.py runs in one process; launch it with --num_processes 1")
-    metadata = provenance(accelerator)
+    metadata = collect_provenance(accelerator)
     log = load_log(config.data)
 
     evaluation = config.evaluation
     split, ties = make_split("by_time", log.interactions, log.n_users, log.n_items, config.split)
-    queries = queries_of_test(split, ties, evaluation, with_history=True)
-    stages = first_stages(config, log, split, ties)
-    first, pool = next(iter(stages)), Pool(config.n_candidates, evaluation.mask_seen, log.catalog.release_time)
+    queries = make_test_queries(split, ties, evaluation, with_history=True)
+    stages = fit_first_stages(config, log, split, ties)
+    first, pool = next(iter(stages)), CandidatePool(config.n_candidates, evaluation.mask_seen, log.catalog.release_time)
     if config.candidates == "first_stage":
-        candidates = best_of(first, stages[first].scorers[0], queries, pool, config.seed)
+        candidates = first_stage_candidates(first, stages[first].scorers[0], queries, pool, config.seed)
     else:
-        candidates = target_and_sampled(split, queries, pool, config.seed)
-    print(f"{len(queries):,} queries, {candidates.told}; {candidates.share_of_targets(queries):.1%} hold their target")
+        candidates = sample_candidates(split, queries, pool, config.seed)
+    print(f"{len(queries):,} queries, {candidates.told}; {candidates.target_recall(queries):.1%} hold their target")
 
-    likelihood = Likelihood(Backbone.load(config.backbone).to(accelerator.device))
-    judge = LikelihoodJudge(likelihood, likelihood.lines(log.catalog.texts()), config.prompt)
+    likelihood = LineLikelihood(TextBackbone.load(config.backbone).to(accelerator.device))
+    judge = LikelihoodReranker(likelihood, likelihood.tokenize_lines(log.catalog.list_texts()), config.prompt)
     asked = time.process_time()
     with accelerator.autocast():
-        judged = judge.scores(queries, candidates.items, config.scores, "reading candidates")
+        judged = judge.score(queries, candidates.items, config.scores, "reading candidates")
     cost = time.process_time() - asked
 
     scores = {f"lm {kind}": [of_kind] for kind, of_kind in judged.items()}
-    scores |= {name: [scores_of(stage.scorers[0], queries, candidates)] for name, stage in stages.items()}
-    scores["random"] = [random_scores(candidates.items.shape, config.seed + row) for row in range(RANDOM_ORDERS)]
+    scores |= {name: [gather_scores(stage.scorers[0], queries, candidates)] for name, stage in stages.items()}
+    scores["random"] = [draw_random_scores(candidates.items.shape, config.seed + row) for row in range(RANDOM_ORDERS)]
     n_top, main_row = max(evaluation.cutoffs), f"lm {config.scores[0]}"
     rankings = {
         name: [rank_candidates(candidates, each, queries, n_top) for each in orders] for name, orders in scores.items()
@@ -89,7 +90,7 @@ def main(config: RerankConfig) -> None:
         "minutes": round((time.monotonic() - began) / 60, 1),
         "data": dataclasses.asdict(log.facts),
         "first_stage": first,
-        "targets_among_candidates": candidates.share_of_targets(queries),
+        "targets_among_candidates": candidates.target_recall(queries),
         "cpu_seconds_per_query": round(cost / len(queries), 2),
     }
     report = make_report([evaluated], evaluation, main_row, metadata)
@@ -100,4 +101,4 @@ def main(config: RerankConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_recipe(main, RerankConfig)
+    run_job(main, RerankConfig)

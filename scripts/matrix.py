@@ -28,12 +28,17 @@ HEAVY = re.compile(r"(torch|triton|accelerate|peft|nvidia-[\w-]+|cuda-[\w-]+)(==
 TOOLS = ("pytest>=8.2", "hypothesis>=6.100")
 HOSTILE = ("audit", "columns_of_any_type", "bytes_that_were_damaged")
 LIGHT_TESTS = (
-    "tests/data", "tests/config", "tests/test_ending.py", "tests/test_layers.py",
+    "tests/data", "tests/config", "tests/utils/test_exit_status.py", "tests/test_imports.py",
     *(f"tests/hostile/test_logs.py::test_{name}" for name in HOSTILE),
     "--ignore=tests/data/test_batches.py",
-    "--deselect=tests/test_layers.py::test_public_names_lead_somewhere[Recommender]",
+    "--deselect=tests/test_imports.py::test_public_names_lead_somewhere[Recommender]",
 )  # fmt: skip
-WHOLE_TESTS = (*LIGHT_TESTS[:-2], "tests/models/test_transfer.py", "tests/hub/test_bundle.py", "tests/test_cli.py")
+WHOLE_TESTS = (
+    *LIGHT_TESTS[:-2],
+    "tests/backbones/test_adaptation.py",
+    "tests/hub/test_bundle.py",
+    "tests/cli/test_main.py",
+)
 RUN = (  # the quickstart's recipe, on a part of its work
     "--backbone.strategy=frozen --train.epochs=1 --train.patience=1 --drift=null --evaluation.max_queries=500 "
     "--evaluation.max_valid_queries=500 --evaluation.baselines=[popularity] --evaluation.bootstrap_samples=50 "

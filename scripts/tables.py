@@ -13,9 +13,9 @@ from pathlib import Path
 
 import jsonargparse
 
-from llmrec.evaluation.report import read_report
-from llmrec.evaluation.results import Report, Row
-from llmrec.evaluation.tables import markdown_table, ranked_models
+from llmrec.evaluation.results import MetricRow, Report
+from llmrec.reports.report_files import read_report
+from llmrec.reports.report_text import format_markdown_table, sort_models
 
 
 def tables(
@@ -41,13 +41,13 @@ def _models(report: Report, split: str, slices: list[str]) -> str:
     metrics = [report.run["primary"], *(m for m in ("recall@10",) if m != report.run["primary"])]
     rows = {(r.model, r.slice, r.metric): r for r in report.rows if r.split == split}
     body = []
-    for model in ranked_models(report, split):
+    for model in sort_models(report, split):
         best = rows[model, "overall", metrics[0]]
         name = f"**{model}**" if model == report.run["main"] else model
         rest = [rows.get((model, "overall", metric)) for metric in metrics[1:]]
         rest += [rows.get((model, part, metrics[0])) for part in slices]
         body.append([name, f"{best.value:.4f}", f"{best.low:.4f} to {best.high:.4f}", *map(_value, rest)])
-    return markdown_table(["model", metrics[0], "95% interval", *metrics[1:], *slices], body)
+    return format_markdown_table(["model", metrics[0], "95% interval", *metrics[1:], *slices], body)
 
 
 def _ahead(read: dict[str, Report], ahead: str, split: str, part: str) -> str:
@@ -58,12 +58,12 @@ def _ahead(read: dict[str, Report], ahead: str, split: str, part: str) -> str:
         for c in report.comparisons
         if (c.model, c.split, c.slice, c.metric) == (ahead, split, part, report.run["primary"])
     }
-    models = dict.fromkeys(model for report in read.values() for model in ranked_models(report, split))
+    models = dict.fromkeys(model for report in read.values() for model in sort_models(report, split))
     body = [[model, *(cells.get((name, model), "") for name in read)] for model in models if model != ahead]
-    return markdown_table([f"`{ahead}` minus, {part}", *read], body)
+    return format_markdown_table([f"`{ahead}` minus, {part}", *read], body)
 
 
-def _value(row: Row | None) -> str:
+def _value(row: MetricRow | None) -> str:
     return "" if row is None else f"{row.value:.4f}"
 
 

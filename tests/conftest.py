@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from llmrec.config import Strategy
+    from llmrec.config.backbone import Strategy
     from llmrec.data.log import Log
     from llmrec.hub.bundle import Bundle
 
@@ -155,9 +155,9 @@ def minilm() -> Path:
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """The folder of the real SmolLM2-135M-Instruct, unpacked into the cache by whoever is first."""
-    from llmrec.models.locate import PACKAGED, packaged_path
+    from llmrec.backbones.resolve import PACKAGED, get_packaged_path
 
-    if find_spec("gguf") is None or (path := packaged_path(PACKAGED["SmolLM2-135M-Instruct"])) is None:
+    if find_spec("gguf") is None or (path := get_packaged_path(PACKAGED["SmolLM2-135M-Instruct"])) is None:
         pytest.skip("needs SmolLM2-135M-Instruct; scripts/fetch_smollm2 brings it")
     return path
 
@@ -191,9 +191,9 @@ EVALUATION = {
 @pytest.fixture
 def log() -> Log:
     """The planted log of `make_bundle`."""
-    from llmrec.data.synthetic import planted_world
+    from llmrec.data.synthetic_log import make_synthetic_log
 
-    return planted_world(n_users=30, n_items=40, events_per_user=6)[0]
+    return make_synthetic_log(n_users=30, n_items=40, events_per_user=6)[0]
 
 
 @pytest.fixture
@@ -221,12 +221,15 @@ def make_bundle(tiny_bert: Path, log: Log) -> Callable[..., Bundle]:
 
     import torch
 
-    from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, LoraConfig, ModelConfig
-    from llmrec.hub.bundle import BaseModel, Bundle
-    from llmrec.models.backbone import Backbone
-    from llmrec.models.reader import Reader
+    from llmrec.backbones.adaptation import apply_strategy
+    from llmrec.backbones.catalog_encoder import CatalogEncoder
+    from llmrec.backbones.text_backbone import TextBackbone
+    from llmrec.config.backbone import BackboneConfig, LoraConfig
+    from llmrec.config.data import DataConfig
+    from llmrec.config.jobs.finetune import FinetuneConfig
+    from llmrec.config.model import ModelConfig
+    from llmrec.hub.bundle import BaseModelInfo, Bundle
     from llmrec.models.recommender_model import RecommenderModel
-    from llmrec.models.transfer import apply_strategy
 
     def make(strategy: Strategy, path: Path = tiny_bert, prompt: str = "{text}", **changes: object) -> Bundle:
         torch.manual_seed(0)
@@ -235,19 +238,19 @@ def make_bundle(tiny_bert: Path, log: Log) -> Callable[..., Bundle]:
         )
         layers = ModelConfig(dim=8, **changes)
         config = FinetuneConfig(DataConfig(source="nowhere"), backbone=backbone_config, model=layers)
-        backbone = None if strategy == "none" else Backbone.load(backbone_config)
+        backbone = None if strategy == "none" else TextBackbone.load(backbone_config)
         base, text, tuned = None, None, None
         if backbone is not None:
-            base = BaseModel.of(backbone)
+            base = BaseModelInfo.from_backbone(backbone)
             apply_strategy(backbone, backbone_config)
             with torch.no_grad():
                 for parameter in backbone.parameters():
                     if parameter.requires_grad:
                         parameter.add_(0.1 * torch.randn_like(parameter))
-            text = backbone.encode(backbone.tokens(log.catalog.texts()))
+            text = backbone.encode(backbone.tokenize(log.catalog.list_texts()))
             tuned = None if strategy == "frozen" else backbone
         known = torch.arange(len(log.catalog)) % 5 != 0
-        reader = None if backbone is None else Reader.of(backbone, log.catalog.texts())
+        reader = None if backbone is None else CatalogEncoder.from_texts(backbone, log.catalog.list_texts())
         model = RecommenderModel(config.model, known, text, reader).eval()
         model.novelty.fill_(0.7)  # as calibration does
         return Bundle(config, log.catalog, model, base, tuned, dataclasses.asdict(log.facts), EVALUATION)
@@ -262,21 +265,21 @@ def add_drift() -> Callable[..., Bundle]:
     """
     import torch
 
-    from llmrec.config import DriftConfig
-    from llmrec.hub.drift import FittedDrift
-    from llmrec.models.backbone import Backbone
-    from llmrec.models.drift.head import DriftHead
-    from llmrec.models.drift.latent import LatentChain
-    from llmrec.models.drift.neighbours import text_vectors
+    from llmrec.backbones.text_backbone import TextBackbone
+    from llmrec.config.drift import DriftConfig
+    from llmrec.drift.fitted import FittedDrift
+    from llmrec.drift.head import DriftHead
+    from llmrec.drift.terms.chain import LatentChain
+    from llmrec.drift.text_neighbors import center_and_normalize
 
     def add(bundle: Bundle, **settings: object) -> Bundle:
         text, chain = None, None
         if bundle.base is None:
             settings = {"terms": ("interest", "transitions", "gate")} | settings
         else:
-            untrained = Backbone.load(bundle.config.backbone)
-            text = untrained.encode(untrained.tokens(bundle.catalog.texts()))
-            chain = LatentChain(text_vectors(text)[:4])
+            untrained = TextBackbone.load(bundle.config.backbone)
+            text = untrained.encode(untrained.tokenize(bundle.catalog.list_texts()))
+            chain = LatentChain(center_and_normalize(text)[:4])
         config = DriftConfig(**{"n_states": 4, "text_neighbours": 5} | settings)
         torch.manual_seed(2)
         head = DriftHead(config, chain).requires_grad_(False)

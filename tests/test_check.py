@@ -1,4 +1,4 @@
-"""What scripts/check runs: style, format and types of the whole tree, unsafe code, and advisories."""
+"""What scripts/check runs: style, format and types of the whole tree, its layers, unsafe code, and advisories."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ def test_check(command: str) -> None:
         pytest.skip(f"needs {tool} (extra: dev)")
     run = subprocess.run([sys.executable, "-m", tool, *arguments], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, f"{run.stdout}{run.stderr}\nscripts/check --fix mends some of it"
+
+
+@pytest.mark.slow
+def test_the_layers_of_the_package_hold() -> None:
+    pytest.importorskip("importlinter", reason="needs import-linter (extra: dev)")
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, f"{run.stdout}{run.stderr}"
 
 
 def test_an_advisory_fails_and_what_is_unknown_is_counted() -> None:

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from llmrec.config import BackboneConfig
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.hidden_state_cache import HiddenStateCache
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.backbone import BackboneConfig
 from llmrec.hub.bundle import Bundle, save_bundle
-from llmrec.models.backbone import Backbone
-from llmrec.models.item_table import ItemTable, Precision
-from llmrec.models.lower_layers import LowerStates
-from llmrec.models.topk import Pairs, top_k
-from llmrec.models.transfer import apply_strategy
+from llmrec.models.losses import full_softmax_loss
 from llmrec.recommender import Recommender
-from llmrec.training.losses import full_softmax
+from llmrec.search.quantized_table import Precision, QuantizedTable
+from llmrec.search.topk import RowPairs, top_k
 from tests.conftest import WORDS
 
 pytestmark = pytest.mark.skipif(
@@ -39,12 +39,12 @@ def whole_precision() -> Iterator[None]:
 def test_texts_are_read_as_a_cpu_reads_them(name: str, request: pytest.FixtureRequest) -> None:
     config = BackboneConfig(name=str(request.getfixturevalue(name)), hub_id="owner/tiny")
     texts = [" ".join(WORDS[row % 7 : row % 7 + 1 + row % 9]) for row in range(4000)]
-    on_cpu = Backbone.load(config)
-    expected = on_cpu.encode(on_cpu.tokens(texts))
-    exact, fast = Backbone.load(config).to(GPU), Backbone.load(replace(config, reading="fast")).to(GPU)
-    torch.testing.assert_close(exact.encode(exact.tokens(texts)), expected, atol=1e-5, rtol=0)
-    assert fast._way(fast.tokens(texts)) is not None
-    assert float((fast.encode(fast.tokens(texts)) * expected).sum(1).min()) >= 0.9999
+    on_cpu = TextBackbone.load(config)
+    expected = on_cpu.encode(on_cpu.tokenize(texts))
+    exact, fast = TextBackbone.load(config).to(GPU), TextBackbone.load(replace(config, reading="fast")).to(GPU)
+    torch.testing.assert_close(exact.encode(exact.tokenize(texts)), expected, atol=1e-5, rtol=0)
+    assert fast._choose_arithmetic(fast.tokenize(texts)) is not None
+    assert float((fast.encode(fast.tokenize(texts)) * expected).sum(1).min()) >= 0.9999
 
 
 def test_the_loss_and_its_gradients() -> None:
@@ -53,7 +53,7 @@ def test_the_loss_and_its_gradients() -> None:
     target = torch.randint(5000, (300,))
     functional.cross_entropy(states @ items.T, target, reduction="sum").backward()
     others = [tensor.detach().to(GPU).requires_grad_() for tensor in (states, items)]
-    full_softmax(*others, target.to(GPU)).backward()
+    full_softmax_loss(*others, target.to(GPU)).backward()
     for own, other in zip((states, items), others, strict=True):
         torch.testing.assert_close(other.grad.cpu(), own.grad, atol=1e-4, rtol=1e-4)
 
@@ -63,10 +63,10 @@ def test_the_loss_and_its_gradients() -> None:
 def test_the_best_items(precision: Precision, n_queries: int) -> None:
     torch.manual_seed(0)
     items, queries = torch.randn(50_000, 32), torch.randn(n_queries, 32)
-    without = Pairs(torch.arange(n_queries), torch.randint(50_000, (n_queries,)))
+    without = RowPairs(torch.arange(n_queries), torch.randint(50_000, (n_queries,)))
     scores = queries.double() @ items.double().T
     scores[without.query, without.item] = -torch.inf
-    table = ItemTable.of(items.to(GPU), precision)
+    table = QuantizedTable.from_vectors(items.to(GPU), precision)
     found = top_k(table, queries.to(GPU), 20, without.to(torch.device(GPU)))
     best = scores.topk(20)
     torch.testing.assert_close(found.score.cpu().double(), best.values, atol=1e-4, rtol=0)
@@ -84,14 +84,14 @@ def test_a_bundle_scores_as_on_a_cpu(strategy: str, make_bundle: Callable[..., B
 
 
 def test_a_compiled_copy_follows_the_weights(tiny_bert: Path) -> None:
-    backbone = Backbone.load(BackboneConfig(name=str(tiny_bert), reading="fast", compile=True)).to(GPU)
-    tokens = backbone.tokens([" ".join(WORDS[row % 7 : row % 7 + 1 + row % 9]) for row in range(4000)])
+    backbone = TextBackbone.load(BackboneConfig(name=str(tiny_bert), reading="fast", compile=True)).to(GPU)
+    tokens = backbone.tokenize([" ".join(WORDS[row % 7 : row % 7 + 1 + row % 9]) for row in range(4000)])
     before = backbone.encode(tokens)
     with torch.no_grad():
         for weight in backbone.model.parameters():
             weight.add_(0.1 * torch.randn_like(weight))
     found = backbone.encode(tokens)
-    expected = Backbone.encode(Backbone(backbone.model, backbone.tokenizer, PLAIN, "owner/tiny", ""), tokens)
+    expected = TextBackbone.encode(TextBackbone(backbone.model, backbone.tokenizer, PLAIN, "owner/tiny", ""), tokens)
     assert float((before * found).sum(1).max()) < 0.999
     assert float((found * expected).sum(1).min()) >= 0.9999
 
@@ -99,12 +99,15 @@ def test_a_compiled_copy_follows_the_weights(tiny_bert: Path) -> None:
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_kept_states_lie_on_the_gpu(dtype: str, tiny_bert: Path, tmp_path: Path) -> None:
     config = BackboneConfig(name=str(tiny_bert), strategy="last_k", last_k=1)
-    backbone = Backbone.load(config).to(GPU)
+    backbone = TextBackbone.load(config).to(GPU)
     apply_strategy(backbone, config)
-    tokens = backbone.tokens([" ".join(WORDS[row : row + 1 + row % 5]) for row in range(20)])
-    lower = LowerStates.of(backbone, tokens, dtype, tmp_path)
+    tokens = backbone.tokenize([" ".join(WORDS[row : row + 1 + row % 5]) for row in range(20)])
+    lower = HiddenStateCache.load_or_compute(backbone, tokens, dtype, tmp_path)
     assert lower is not None
     assert lower.states.is_cuda
     torch.testing.assert_close(
-        backbone.read(tokens, lower), backbone.read(tokens), atol=1e-5 if dtype == "fp32" else 1e-2, rtol=0
+        backbone.encode_with_grad(tokens, lower),
+        backbone.encode_with_grad(tokens),
+        atol=1e-5 if dtype == "fp32" else 1e-2,
+        rtol=0,
     )

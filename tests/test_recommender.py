@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec.config import Strategy
+from llmrec.config.backbone import Strategy
 from llmrec.errors import BundleError, ConfigError, DataError
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.models.recommender_model import RecommenderModel

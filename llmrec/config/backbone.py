@@ -7,8 +7,8 @@ from typing import Literal
 
 from llmrec.errors import ConfigError
 
-KeptStates = Literal["auto", "fp32", "bf16", "none"]
-Reading = Literal["exact", "fast"]
+HiddenStatePrecision = Literal["auto", "fp32", "bf16", "none"]
+EncodePrecision = Literal["exact", "fast"]
 Strategy = Literal["none", "frozen", "last_k", "lora", "full"]
 
 
@@ -54,8 +54,8 @@ class BackboneConfig:
     strategy: Strategy = "frozen"
     last_k: int = 2
     lora: LoraConfig = field(default_factory=LoraConfig)
-    kept_states: KeptStates = "auto"
-    reading: Reading = "exact"
+    kept_states: HiddenStatePrecision = "auto"
+    reading: EncodePrecision = "exact"
     compile: bool = False
     gradient_checkpointing: bool = False
 
@@ -63,7 +63,7 @@ class BackboneConfig:
         if self.compile and self.reading != "fast":
             raise ConfigError("backbone.compile: only fast reading is compiled; give backbone.reading: fast as well")
 
-    def untuned(self) -> BackboneConfig:
+    def without_adaptation(self) -> BackboneConfig:
         """The same before any of it trains: what stored text vectors depend on."""
         return replace(
             self, strategy="frozen", last_k=2, lora=LoraConfig(), kept_states="auto", compile=False,

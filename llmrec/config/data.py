@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from llmrec.errors import ConfigError
 
-Detail = Literal["email", "phone", "credit_card", "iban", "ip"]
+PiiKind = Literal["email", "phone", "credit_card", "iban", "ip"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class PseudonymConfig:
 
 
 @dataclass(frozen=True)
-class ScrubConfig:
+class PiiConfig:
     """What is taken out of texts (`pip install llmrec[scrub]`): what its form and its check digits give away. Names,
     street addresses and dates of birth have no such form, and stay.
 
@@ -37,12 +37,12 @@ class ScrubConfig:
     phone_regions: countries (ISO 3166) whose phone numbers are known without +.. before them; those with it always are.
     """
 
-    kinds: tuple[Detail, ...] = get_args(Detail)
+    kinds: tuple[PiiKind, ...] = get_args(PiiKind)
     phone_regions: tuple[str, ...] = ("US", "GB")
 
     def __post_init__(self) -> None:
         if not self.kinds:
-            raise ConfigError(f"data.scrub.kinds is empty; name some of {', '.join(get_args(Detail))}")
+            raise ConfigError(f"data.scrub.kinds is empty; name some of {', '.join(get_args(PiiKind))}")
 
 
 @dataclass(frozen=True)
@@ -79,4 +79,4 @@ class DataConfig:
     unknown_items: Literal["error", "drop"] = "error"
     k_core: int = 0
     pseudonyms: PseudonymConfig | None = None
-    scrub: ScrubConfig | None = None
+    scrub: PiiConfig | None = None

@@ -8,7 +8,10 @@ from typing import Literal
 from llmrec.errors import ConfigError
 
 FOREVER = 36_500.0  # days
-DriftTerm = Literal["interest", "environment", "transitions", "chain", "gate"]
+TermName = Literal["interest", "environment", "transitions", "chain", "gate"]
+
+
+MAX_HISTORY = 50
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class DriftConfig:
         that it knows the day wherever it is sent. It names no user, but a rare pair can be one user's.
     """
 
-    terms: tuple[DriftTerm, ...] = ("interest", "environment", "transitions", "chain", "gate")
+    terms: tuple[TermName, ...] = ("interest", "environment", "transitions", "chain", "gate")
     half_lives_days: tuple[float, ...] = (7.0, 30.0, 120.0, 480.0, FOREVER)
     window: int = 10
     gap_days: float = 180.0

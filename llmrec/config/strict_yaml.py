@@ -16,7 +16,7 @@ MOST_NODES, DEEPEST = 100_000, 50
 
 
 @dataclass
-class _Open:
+class _OpenNode:
     """A mapping or list that has begun. size: its nodes so far, as its aliases unfold. keys: None of a list."""
 
     anchor: str | None
@@ -25,33 +25,33 @@ class _Open:
     at_key: bool = field(default=True)
 
 
-def use_strict_yaml() -> str:
-    """The parser mode of jsonargparse in which settings are read by `load_strictly`."""
+def register_strict_yaml() -> str:
+    """The parser mode of jsonargparse in which settings are read by `load_strict`."""
     from jsonargparse import set_loader
 
-    set_loader(MODE, load_strictly, (yaml.YAMLError,))
+    set_loader(MODE, load_strict, (yaml.YAMLError,))
     return MODE
 
 
-def load_strictly(text: str) -> Any:
+def load_strict(text: str) -> Any:
     """
     Raises:
         yaml.YAMLError: no YAML, a key that is there twice, aliases that unfold to too much, or too deep a nesting.
     """
     from jsonargparse import get_loader
 
-    check(text)
+    validate_yaml(text)
     return get_loader("yaml")(text)
 
 
-def check(text: str) -> None:
-    """Raises: as `load_strictly`."""
-    stack, sizes = [_Open(None)], dict[str, int]()
+def validate_yaml(text: str) -> None:
+    """Raises: as `load_strict`."""
+    stack, sizes = [_OpenNode(None)], dict[str, int]()
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.CollectionStartEvent):
             if len(stack) > DEEPEST:
-                raise _refused(event, f"nested more than {DEEPEST} deep")
-            stack.append(_Open(event.anchor, keys=set() if isinstance(event, yaml.MappingStartEvent) else None))
+                raise _yaml_error(event, f"nested more than {DEEPEST} deep")
+            stack.append(_OpenNode(event.anchor, keys=set() if isinstance(event, yaml.MappingStartEvent) else None))
         elif isinstance(event, yaml.CollectionEndEvent):
             done = stack.pop()
             if done.anchor is not None:
@@ -63,23 +63,23 @@ def check(text: str) -> None:
             _add(stack[-1], event, 1, event.value)
         elif isinstance(event, yaml.AliasEvent):
             if any(one.anchor == event.anchor for one in stack):
-                raise _refused(event, f"*{event.anchor} stands within &{event.anchor}, and so has no end")
+                raise _yaml_error(event, f"*{event.anchor} stands within &{event.anchor}, and so has no end")
             _add(stack[-1], event, sizes.get(event.anchor, 1))
 
 
-def _add(holder: _Open, event: yaml.Event, size: int, scalar: str | None = None) -> None:
+def _add(holder: _OpenNode, event: yaml.Event, size: int, scalar: str | None = None) -> None:
     """Another node of a mapping, where keys and values take turns, or of a list."""
     holder.size += size
     if holder.size > MOST_NODES:
-        raise _refused(event, f"aliases unfold to more than {MOST_NODES:,} values; write them out, or fewer")
+        raise _yaml_error(event, f"aliases unfold to more than {MOST_NODES:,} values; write them out, or fewer")
     if holder.keys is None:
         return
     if holder.at_key and scalar is not None:
         if scalar in holder.keys:
-            raise _refused(event, f"{scalar!r} is there twice; keep one")
+            raise _yaml_error(event, f"{scalar!r} is there twice; keep one")
         holder.keys.add(scalar)
     holder.at_key = not holder.at_key
 
 
-def _refused(event: yaml.Event, problem: str) -> yaml.YAMLError:
+def _yaml_error(event: yaml.Event, problem: str) -> yaml.YAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)

@@ -10,15 +10,16 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from llmrec.config import SplitName
-from llmrec.config.data import ScrubConfig
+from llmrec.config.data import PiiConfig
+from llmrec.config.split import SplitName
 from llmrec.data.histories import Histories
-from llmrec.data.interactions import Interactions, Mask, Rows
+from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, LogFacts
-from llmrec.data.scrub import Scrubber, counted
+from llmrec.data.pii import PiiRedactor
 from llmrec.data.splits import Split, leave_one_out
-from llmrec.data.timestamps import iso
+from llmrec.data.timestamps import format_iso
 from llmrec.errors import ConfigError, DataError
+from llmrec.utils.arrays import Mask, Rows
 
 WEEK = 7 * 86_400  # seconds
 SHORT_TEXT = 4  # fewer letters and digits than this say next to nothing
@@ -27,7 +28,7 @@ TOP = 100
 
 
 @dataclass(frozen=True, slots=True)
-class ColdWeek:
+class WeeklyColdShare:
     """A week of the test window. start: ISO date; cold_item_share: of its events, on items training never saw."""
 
     start: str
@@ -36,7 +37,7 @@ class ColdWeek:
 
 
 @dataclass(frozen=True, slots=True)
-class HiddenByLeaveOneOut:
+class LeaveOneOutBlindSpots:
     """What a leave-one-out evaluation of this log would not show.
 
     train_after_first_test: share of training events later than the earliest test event.
@@ -71,93 +72,58 @@ class Audit:
     n_twin_users: int
     cold_item_share: float
     cold_user_share: float
-    cold_by_week: tuple[ColdWeek, ...]
+    cold_by_week: tuple[WeeklyColdShare, ...]
     top_items_kept: float
-    leave_one_out: HiddenByLeaveOneOut | None
+    leave_one_out: LeaveOneOutBlindSpots | None
     details: dict[str, int] | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
 
-    def lines(self) -> list[str]:
-        """The findings for people, one a line."""
-        f = self.facts
-        lines = [
-            f"{f.source}: {f.n_events:,} events, {f.n_users:,} users, {f.n_items_with_events:,} of {f.n_items:,} items",
-            f"times: {f.first_time} to {f.last_time}, resolution {f.resolution}",
-            f"dropped: {f.n_repeats_dropped:,} repeats, {f.n_unknown_items_dropped:,} events on unknown items, "
-            f"{f.n_dropped_by_k_core:,} by k-core",
-            f"ties: {self.tie_share:.1%} of a user's consecutive events have the same time",
-            f"repeats: {self.repeated_pair_share:.1%} of events are on an item the user had before",
-            f"texts: {self.n_duplicate_texts:,} items share one, {self.n_short_texts:,} say next to nothing",
-            f"twins: {self.n_twin_users:,} users have exactly the item sequence of another",
-            self._details_line(),
-            f"popularity: the top {TOP} of the first half and of the last tenth overlap by {self.top_items_kept:.1%}",
-            f"cold ({self.split}): {self.cold_item_share:.1%} of test events are on items, "
-            f"{self.cold_user_share:.1%} by users that training never saw",
-        ]
-        lines += [f"  week of {w.start}: {w.cold_item_share:.1%} cold of {w.n_events:,}" for w in self.cold_by_week]
-        if self.leave_one_out is None:
-            return [*lines, "leave-one-out: not possible, no user has three events"]
-        hidden = self.leave_one_out
-        return [
-            *lines,
-            f"leave-one-out would train on the future: {hidden.train_after_first_test:.1%} of its training events are "
-            f"later than its first test event, {hidden.item_only_later:.1%} of its test events are on items that "
-            f"training has from later only",
-        ]
 
-    def _details_line(self) -> str:
-        if self.details is None:
-            return "personal details in item texts: not looked for; pip install 'llmrec[scrub]'"
-        out = f", {counted(self.facts.n_scrubbed)} taken out" if self.facts.n_scrubbed else ""
-        remedy = "; data.scrub takes them out" if self.details else ""
-        return f"personal details in item texts: {counted(self.details)}{out}{remedy} (names are not looked for)"
-
-
-def audit(log: Log, split: Split) -> Audit:
+def audit_log(log: Log, split: Split) -> Audit:
     """Look a log over. split: one of the same log; its test part is what "cold" is told of."""
     events = log.interactions
-    histories = Histories.of(events, log.n_users)
+    histories = Histories.from_interactions(events, log.n_users)
     test = split.test
-    cold_item = split.cold_items()[test.item]
+    cold_item = split.cold_item_mask()[test.item]
     return Audit(
         facts=log.facts,
         split=split.name,
-        tie_share=_tie_share(histories),
+        tie_share=_compute_tie_share(histories),
         repeated_pair_share=1 - len(np.unique(events.user * log.n_items + events.item)) / len(events),
-        n_duplicate_texts=_n_duplicate_texts(log),
-        n_short_texts=_n_short_texts(log),
-        n_twin_users=_n_twin_users(histories),
+        n_duplicate_texts=_count_duplicate_texts(log),
+        n_short_texts=_count_short_texts(log),
+        n_twin_users=_count_twin_users(histories),
         cold_item_share=float(cold_item.mean()),
-        cold_user_share=float(split.cold_users()[test.user].mean()),
-        cold_by_week=_cold_by_week(test, cold_item, split.test_start),
-        top_items_kept=_top_items_kept(events, log.n_items),
-        leave_one_out=_hidden_by_leave_one_out(log),
-        details=_details(log),
+        cold_user_share=float(split.cold_user_mask()[test.user].mean()),
+        cold_by_week=_compute_weekly_cold_shares(test, cold_item, split.test_start),
+        top_items_kept=_compute_top_item_overlap(events, log.n_items),
+        leave_one_out=_find_blind_spots(log),
+        details=_count_pii(log),
     )
 
 
-def _tie_share(histories: Histories) -> float:
+def _compute_tie_share(histories: Histories) -> float:
     same_user = np.diff(histories.user) == 0
     tied = (np.diff(histories.time) == 0) & same_user
     return float(tied.sum() / max(same_user.sum(), 1))
 
 
-def _n_duplicate_texts(log: Log) -> int:
+def _count_duplicate_texts(log: Log) -> int:
     counts = np.asarray(log.catalog.text_array.value_counts().field("counts"))
     return int(counts[counts > 1].sum())
 
 
-def _n_short_texts(log: Log) -> int:
+def _count_short_texts(log: Log) -> int:
     kept = pc.replace_substring_regex(log.catalog.text_array, r"[^\pL\pN]", "")
     return int((np.asarray(pc.utf8_length(kept)) < SHORT_TEXT).sum())
 
 
-def _n_twin_users(histories: Histories) -> int:
+def _count_twin_users(histories: Histories) -> int:
     position = np.arange(len(histories.item)) - histories.offset[histories.user]
-    mixed = _mix(_mix(histories.item.astype(np.uint64)) + position.astype(np.uint64))
+    mixed = _splitmix64(_splitmix64(histories.item.astype(np.uint64)) + position.astype(np.uint64))
     running = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(mixed, dtype=np.uint64)])
     sums = running[histories.offset[1:]] - running[histories.offset[:-1]]
     long = np.diff(histories.offset) >= TWIN_EVENTS
@@ -165,16 +131,16 @@ def _n_twin_users(histories: Histories) -> int:
     return int(counts[counts > 1].sum())
 
 
-def _details(log: Log) -> dict[str, int] | None:
+def _count_pii(log: Log) -> dict[str, int] | None:
     counts = Counter[str]()
     try:
-        Scrubber(ScrubConfig()).array(log.catalog.text_array, counts)
+        PiiRedactor(PiiConfig()).redact_array(log.catalog.text_array, counts)
     except ConfigError:  # it is not installed
         return None
     return dict(counts)
 
 
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """(E,) 64-bit hashes: the finaliser of splitmix64 (Steele et al., 2014)."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -182,28 +148,28 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def _cold_by_week(test: Interactions, cold: Mask, start: int) -> tuple[ColdWeek, ...]:
+def _compute_weekly_cold_shares(test: Interactions, cold: Mask, start: int) -> tuple[WeeklyColdShare, ...]:
     week = (test.time - start) // WEEK
     totals, colds = np.bincount(week), np.bincount(week, weights=cold)
     return tuple(
-        ColdWeek(iso(start + int(w) * WEEK)[:10], int(totals[w]), float(colds[w] / totals[w]))
+        WeeklyColdShare(format_iso(start + int(w) * WEEK)[:10], int(totals[w]), float(colds[w] / totals[w]))
         for w in np.flatnonzero(totals)
     )
 
 
-def _top_items_kept(events: Interactions, n_items: int) -> float:
-    early = _top(events.item[: len(events) // 2], n_items)
-    late = _top(events.item[-max(len(events) // 10, 1) :], n_items)
+def _compute_top_item_overlap(events: Interactions, n_items: int) -> float:
+    early = _find_top_items(events.item[: len(events) // 2], n_items)
+    late = _find_top_items(events.item[-max(len(events) // 10, 1) :], n_items)
     return len(early & late) / max(len(early | late), 1)
 
 
-def _top(items: Rows, n_items: int) -> set[int]:
+def _find_top_items(items: Rows, n_items: int) -> set[int]:
     counts = np.bincount(items, minlength=n_items)
     order = np.argsort(-counts, kind="stable")[:TOP]
     return set(order[counts[order] > 0].tolist())
 
 
-def _hidden_by_leave_one_out(log: Log) -> HiddenByLeaveOneOut | None:
+def _find_blind_spots(log: Log) -> LeaveOneOutBlindSpots | None:
     try:
         split = leave_one_out(log.interactions, log.n_users, log.n_items)
     except DataError:
@@ -212,7 +178,7 @@ def _hidden_by_leave_one_out(log: Log) -> HiddenByLeaveOneOut | None:
     items, first = np.unique(train.item, return_index=True)
     first_time = np.full(log.n_items, np.iinfo(np.int64).min)  # items that training lacks are cold, not hidden
     first_time[items] = train.time[first]
-    return HiddenByLeaveOneOut(
+    return LeaveOneOutBlindSpots(
         train_after_first_test=float((train.time > split.test_start).mean()),
         item_only_later=float((first_time[test.item] > test.time).mean()),
     )

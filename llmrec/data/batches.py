@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.data.histories import Histories, Queries, aranges, ranges
-from llmrec.data.interactions import Interactions, Rows, Ties
+from llmrec.data.histories import Histories, Queries
+from llmrec.data.interactions import Interactions, Ties
+from llmrec.utils.arrays import Rows, concat_ranges, pad_ranges
 
 AT_ONCE = 1 << 20  # events that are cut into windows together
 POOL_BATCHES = 32  # windows are sorted by length within pools of this many batches, which keeps order random
@@ -34,7 +35,7 @@ class HistoryBatch(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Windows:
+class TrainingWindows:
     """Training windows: a user's events in stretches of at most T, each target asked once.
 
     start, end: (W,) the window's history in `histories`; a window's targets are
@@ -56,36 +57,36 @@ class Windows:
         """(W,) targets of each window."""
         return np.diff(self.first_target)
 
-    def thinned(self, most: int, rng: np.random.Generator) -> Windows:
+    def subsample_targets(self, most: int, rng: np.random.Generator) -> TrainingWindows:
         """At most `most` of each window's targets, drawn at random; histories are what they were."""
         window = np.repeat(np.arange(len(self)), self.n_targets)
-        drawn = np.lexsort((rng.random(len(window)), window))[aranges(self.n_targets) < most]
+        drawn = np.lexsort((rng.random(len(window)), window))[concat_ranges(self.n_targets) < most]
         first = np.concatenate([[0], np.cumsum(np.minimum(self.n_targets, most))])
         return replace(self, first_target=first, target=self.target[np.sort(drawn)])
 
 
-def training_windows(train: Interactions, n_users: int, max_history: int, ties: Ties) -> Windows:
+def build_training_windows(train: Interactions, n_users: int, max_history: int, ties: Ties) -> TrainingWindows:
     """Cut every user's events into windows ending at the newest; one forward pass then serves all targets.
 
     A target is asked of the state that ends where its history ends, so that under `strict` ties
     the events of one moment share a state and never see each other.
     """
-    histories = Histories.of(train, n_users)
+    histories = Histories.from_interactions(train, n_users)
     del train  # a copy, as a rule
-    known, offset = histories.end_of_history(ties), histories.offset
+    known, offset = histories.find_history_ends(ties), histories.offset
     windows = [np.zeros((3, 0), dtype=np.int64)]
     low = 0
     while low < n_users:
         high = max(int(np.searchsorted(offset, offset[low] + AT_ONCE, side="right")) - 1, low + 1)
-        windows.append(_cut(known[offset[low] : offset[high]], offset[low : high + 1], max_history))
+        windows.append(_cut_windows(known[offset[low] : offset[high]], offset[low : high + 1], max_history))
         low = high
     start, end, begins = np.concatenate(windows, axis=1)
     first_target = np.append(begins, len(known))
     known -= np.repeat(start, np.diff(first_target))
-    return Windows(histories, start, end, first_target, np.arange(len(known)), known)
+    return TrainingWindows(histories, start, end, first_target, np.arange(len(known)), known)
 
 
-def _cut(known: Rows, offset: Rows, max_history: int) -> Rows:
+def _cut_windows(known: Rows, offset: Rows, max_history: int) -> Rows:
     """Start, end and first target (3, W) of the windows of some users. offset: (n + 1,) of their events in the log.
 
     known: (E,) where the history of each of these events ends.
@@ -101,7 +102,7 @@ def _cut(known: Rows, offset: Rows, max_history: int) -> Rows:
     return np.stack([np.maximum(first[begins], end - max_history), end, offset[0] + begins])
 
 
-def epoch_batches(windows: Windows, batch_targets: int, rng: np.random.Generator) -> list[Rows]:
+def build_epoch_batches(windows: TrainingWindows, batch_targets: int, rng: np.random.Generator) -> list[Rows]:
     """Window rows of each batch of one epoch: about `batch_targets` targets, similar lengths, random order."""
     order = rng.permutation(len(windows))
     n_targets, length = windows.n_targets, windows.end - windows.start
@@ -112,13 +113,13 @@ def epoch_batches(windows: Windows, batch_targets: int, rng: np.random.Generator
     return [batches[row] for row in rng.permutation(len(batches))]
 
 
-def window_batch(windows: Windows, rows: Rows, query_time_known: bool) -> HistoryBatch:
+def collate_windows(windows: TrainingWindows, rows: Rows, query_time_known: bool) -> HistoryBatch:
     """The windows at `rows` as one batch, every target included."""
     start, end = windows.start[rows], windows.end[rows]
-    position, mask = ranges(start, end)
+    position, mask = pad_ranges(start, end)
     counts = windows.n_targets[rows]
     row = np.repeat(np.arange(len(rows)), counts)
-    target = windows.target[np.repeat(windows.first_target[rows], counts) + aranges(counts)]
+    target = windows.target[np.repeat(windows.first_target[rows], counts) + concat_ranges(counts)]
     state = windows.state[target]
     time = windows.histories.time[position]  # (B, T)
     query_time = np.concatenate([time[:, :1], time], axis=1)  # (B, T + 1)
@@ -134,17 +135,17 @@ def window_batch(windows: Windows, rows: Rows, query_time_known: bool) -> Histor
     )
 
 
-def query_batch(queries: Queries, max_history: int, query_time_known: bool) -> HistoryBatch:
+def collate_queries(queries: Queries, max_history: int, query_time_known: bool) -> HistoryBatch:
     """The last `max_history` events of each query, asked of the state that has seen them all."""
-    position, mask = queries.last(max_history)
+    position, mask = queries.last_positions(max_history)
     length = mask.sum(axis=1)
-    time = _at(queries.histories.time, position)  # (B, T)
+    time = _gather_or_pad(queries.histories.time, position)  # (B, T)
     query_time = np.concatenate([time[:, :1], time], axis=1)  # (B, T + 1)
     row = np.arange(len(queries))
     if query_time_known:
         query_time[row, length] = queries.time
     return HistoryBatch(
-        history=torch.from_numpy(_at(queries.histories.item, position)),
+        history=torch.from_numpy(_gather_or_pad(queries.histories.item, position)),
         history_mask=torch.from_numpy(mask),
         event_time=torch.from_numpy(time),
         query_time=torch.from_numpy(query_time),
@@ -153,6 +154,6 @@ def query_batch(queries: Queries, max_history: int, query_time_known: bool) -> H
     )
 
 
-def _at(values: Rows, position: Rows) -> Rows:
+def _gather_or_pad(values: Rows, position: Rows) -> Rows:
     """values[position]; padding where there is not a single event to point at."""
     return values[position] if len(values) else np.zeros_like(position)

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmrec.data.faults import Fault, Source, fault_lines, missing_columns
-from llmrec.data.interactions import Rows
-from llmrec.data.item_tables import empty_texts, item_column, normalise_items
-from llmrec.data.templates import Part, parse_template, render
+from llmrec.data.item_columns import build_item_column, find_empty_texts, normalize_item_table
+from llmrec.data.problems import ColumnProblem, NamedTable, find_missing_columns, format_problems
+from llmrec.data.templates import TemplateField, parse_template, render
 from llmrec.data.timestamps import TimeUnit
 from llmrec.errors import ConfigError, DataError
+from llmrec.utils.arrays import Rows
 
 ALWAYS = int(np.iinfo(np.int64).min)  # the release time of an item that has none
 LABEL_LENGTH, TITLE_LENGTH = 80, 300  # of texts and of titles; the longest title of Amazon's is about 2,000
@@ -50,7 +50,7 @@ class ItemCatalog:
         """(N,) item texts, without a Python object for each."""
         return render(self._parts, self.fields)
 
-    def texts(self) -> list[str]:
+    def list_texts(self) -> list[str]:
         """N item texts."""
         return list(self.text_array.to_pylist())
 
@@ -61,17 +61,17 @@ class ItemCatalog:
             return None
         return np.asarray(self.fields[self.release_column].cast(pa.int64()).fill_null(ALWAYS)).astype(np.int64)
 
-    def rows(self, ids: Sequence[str]) -> Rows:
+    def find_rows(self, ids: Sequence[str]) -> Rows:
         """(C,) the row of each id.
 
         Raises:
             DataError: ids that are not in the catalog.
         """
-        unknown = [item for item in ids if item not in self._row_of]
+        unknown = [item for item in ids if item not in self._id_to_row]
         if unknown:
             shown = ", ".join(repr(item) for item in unknown[:EXAMPLES]) + (", ..." if len(unknown) > EXAMPLES else "")
             raise DataError("catalog", [f"{len(unknown)} unknown item id(s): {shown}; add the items first"])
-        return np.array([self._row_of[item] for item in ids], dtype=np.int64)
+        return np.array([self._id_to_row[item] for item in ids], dtype=np.int64)
 
     def label(self, row: int) -> str:
         """What to call an item before people: its title, else the start of its text; on one line, and without the signs
@@ -83,13 +83,13 @@ class ItemCatalog:
             return UNSPEAKABLE.sub(" ", str(self.text_array[row])[:LABEL_LENGTH])
         return told if len(told) <= TITLE_LENGTH else told[: TITLE_LENGTH - 1] + "…"
 
-    def text_of(self, item: Mapping[str, object]) -> str:
+    def render_text(self, item: Mapping[str, object]) -> str:
         """The text that an item of these fields would have; it need not be in any catalog.
 
         Raises:
             DataError: a field that the catalog does not know, or no text at all.
         """
-        text = str(render(self._parts, self._table([item]))[0])
+        text = str(render(self._parts, self._build_table([item]))[0])
         if not text:
             names = ", ".join(part.field for part in self._parts)
             raise DataError("item", [f"empty text; give at least one of {names}"])
@@ -106,36 +106,36 @@ class ItemCatalog:
         if not items:
             return self
         problems: list[str] = []
-        given = Source("new items", self._table(items))
+        given = NamedTable("new items", self._build_table(items))
         new = read_catalog(given, problems, self.template, self.id_column, self.release_column)
         if new is not None:
             known = np.asarray(pc.is_in(new.ids, value_set=self.ids))
-            fault = Fault("id that the catalog has already", known, "leave the item out or give it another id")
-            problems += fault_lines("new items", self.id_column, new.ids, [fault])
+            fault = ColumnProblem("id that the catalog has already", known, "leave the item out or give it another id")
+            problems += format_problems("new items", self.id_column, new.ids, [fault])
         if new is None or problems:
             raise DataError("new items", problems)
         fields = pa.concat_tables([self.fields, new.fields])
         return ItemCatalog(fields, self.template, self.id_column, self.release_column)
 
     @cached_property
-    def _parts(self) -> tuple[Part, ...]:
+    def _parts(self) -> tuple[TemplateField, ...]:
         return parse_template(self.template)
 
     @cached_property
-    def _row_of(self) -> dict[str, int]:
+    def _id_to_row(self) -> dict[str, int]:
         # Built when ids are first looked up one by one; a log's events are matched without it.
         return {item: row for row, item in enumerate(self.ids.to_pylist())}
 
-    def _table(self, items: Sequence[Mapping[str, object]]) -> pa.Table:
+    def _build_table(self, items: Sequence[Mapping[str, object]]) -> pa.Table:
         """The items' fields with the catalog's columns and types; ids and release times as they were given."""
         schema = self.fields.schema
         names = dict.fromkeys(name for item in items for name in item)
-        problems = missing_columns("the catalog", list(names), schema.names)
+        problems = find_missing_columns("the catalog", list(names), schema.names)
         columns = {}
         for name in schema.names:
             kind = None if name in (self.id_column, self.release_column) else schema.field(name).type
             try:
-                columns[name] = item_column([item.get(name) for item in items], kind)
+                columns[name] = build_item_column([item.get(name) for item in items], kind)
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 problems.append(f"items, column '{name}': {error}; give values of type {schema.field(name).type}")
         if problems:
@@ -144,7 +144,7 @@ class ItemCatalog:
 
 
 def read_catalog(
-    items: Source,
+    items: NamedTable,
     problems: list[str],
     template: str = "{title}",
     id_column: str = "item_id",
@@ -166,11 +166,11 @@ def read_catalog(
             f"its columns are {', '.join(table.column_names)}"
         )
     wanted = [id_column] if release_column is None else [id_column, release_column]
-    found = missing_columns(file, wanted, table.column_names)
+    found = find_missing_columns(file, wanted, table.column_names)
     if not found and not table.num_rows:
         found = [f"{file}: no items; give at least one"]
     if not found:
-        table, found = normalise_items(file, table, id_column, release_column, time_unit, timezone)
-        found += fault_lines(file, id_column, table[id_column], [empty_texts(parts, table)])
+        table, found = normalize_item_table(file, table, id_column, release_column, time_unit, timezone)
+        found += format_problems(file, id_column, table[id_column], [find_empty_texts(parts, table)])
     problems += found
     return None if found else ItemCatalog(table, template, id_column, release_column)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from llmrec.data.interactions import Interactions, Rows
+from llmrec.data.interactions import Interactions
+from llmrec.utils.arrays import Rows
 
 AT_ONCE = 1 << 20  # events of users that are looked at together: their pairs are sorted in a cache, not in memory
 
 
-def first_of_pairs(events: Interactions, n_items: int) -> Interactions:
+def drop_repeats(events: Interactions, n_items: int) -> Interactions:
     """The first event of each (user, item) pair."""
     by_user = np.argsort(events.user, kind="stable")
     offset = np.cumsum(np.bincount(events.user))
@@ -28,7 +29,7 @@ def first_of_pairs(events: Interactions, n_items: int) -> Interactions:
     return events if first.all() else events.take(first)
 
 
-def k_core(events: Interactions, n_users: int, n_items: int, k: int) -> Interactions:
+def filter_k_core(events: Interactions, n_users: int, n_items: int, k: int) -> Interactions:
     """Drop users and items with fewer than k events, again and again, until none is left."""
     while len(events):
         enough_user = np.bincount(events.user, minlength=n_users) >= k

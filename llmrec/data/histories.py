@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec.data.interactions import Interactions, Mask, Rows, Ties
+from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import Split
+from llmrec.utils.arrays import Mask, Rows, concat_ranges, pad_ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Histories:
     event: Rows
 
     @classmethod
-    def of(cls, interactions: Interactions, n_users: int) -> Histories:
+    def from_interactions(cls, interactions: Interactions, n_users: int) -> Histories:
         event = np.argsort(interactions.user, kind="stable")
         counts = np.bincount(interactions.user, minlength=n_users)
         offset = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -38,7 +39,7 @@ class Histories:
         """(E,) user row of each event."""
         return np.repeat(np.arange(len(self.offset) - 1), np.diff(self.offset))
 
-    def tie_start(self) -> Rows:
+    def find_tie_starts(self) -> Rows:
         """(E,) position of the first event of the same user at the same time as each event."""
         tied = np.zeros(len(self.time), dtype=np.bool_)
         tied[1:] = self.time[1:] == self.time[:-1]
@@ -47,13 +48,13 @@ class Histories:
         position[tied] = 0
         return np.maximum.accumulate(position, out=position)
 
-    def end_of_history(self, ties: Ties) -> Rows:
+    def find_history_ends(self, ties: Ties) -> Rows:
         """(E,) where the history of each event ends (exclusive).
 
         `strict`: events at the same time are in none of each other's histories.
         `file_order`: the papers' habit, events before it in the log's order.
         """
-        return self.tie_start() if ties == "strict" else np.arange(len(self.time))
+        return self.find_tie_starts() if ties == "strict" else np.arange(len(self.time))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,36 +78,24 @@ class Queries:
         columns = (self.user, self.time, self.target, self.start, self.end)
         return Queries(self.histories, *(column[which] for column in columns))
 
-    def last(self, n: int) -> tuple[Rows, Mask]:
+    def last_positions(self, n: int) -> tuple[Rows, Mask]:
         """Positions (Q, T) of each history's last T <= n events, oldest first, padded right; and their mask."""
         lengths = np.minimum(self.end - self.start, n)
-        return ranges(self.end - lengths, self.end)
+        return pad_ranges(self.end - lengths, self.end)
 
-    def seen(self) -> tuple[Rows, Rows]:
+    def list_seen_pairs(self) -> tuple[Rows, Rows]:
         """(query row, item row) pairs of everything in the histories: what a ranking masks."""
         lengths = self.end - self.start
         query = np.repeat(np.arange(len(self)), lengths)
-        return query, self.histories.item[np.repeat(self.start, lengths) + aranges(lengths)]
+        return query, self.histories.item[np.repeat(self.start, lengths) + concat_ranges(lengths)]
 
 
 def make_queries(split: Split, part: int, ties: Ties = "strict") -> Queries:
     """One query for each event of `part`, in time order; histories hold events of every part before it."""
-    histories = Histories.of(split.interactions, split.n_users)
+    histories = Histories.from_interactions(split.interactions, split.n_users)
     at = np.flatnonzero((split.part == part)[histories.event])
     event = histories.event[at]
     in_time = np.argsort(event)
     at, chosen = at[in_time], split.interactions.take(event[in_time])
-    start, end = histories.offset[chosen.user], histories.end_of_history(ties)[at]
+    start, end = histories.offset[chosen.user], histories.find_history_ends(ties)[at]
     return Queries(histories, chosen.user, chosen.time, chosen.item, start, end)
-
-
-def ranges(start: Rows, end: Rows) -> tuple[Rows, Mask]:
-    """Positions (B, T) start, start + 1, ... of each range, padded right with 0, and their mask."""
-    steps = np.arange(max(int((end - start).max(initial=0)), 1))
-    mask = steps < (end - start)[:, None]
-    return np.where(mask, start[:, None] + steps, 0), mask
-
-
-def aranges(counts: Rows) -> Rows:
-    """0 .. counts[0] - 1, 0 .. counts[1] - 1, ... in one array."""
-    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

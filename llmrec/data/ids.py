@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from llmrec.data.faults import Fault
-from llmrec.data.interactions import Mask
+from llmrec.data.problems import ColumnProblem
+from llmrec.utils.arrays import Mask
 
 Codes = NDArray[np.int32]  # half of what rows take, and no log has two thousand million distinct ids
 
@@ -23,7 +23,7 @@ class EncodedIds(NamedTuple):
 
     codes: Codes
     ids: pa.LargeStringArray
-    faults: list[Fault]
+    faults: list[ColumnProblem]
 
 
 def encode_ids(column: pa.ChunkedArray) -> EncodedIds:
@@ -31,45 +31,47 @@ def encode_ids(column: pa.ChunkedArray) -> EncodedIds:
 
     Text of which every id ends in ".0" was written from floats, and is read as whole numbers.
     """
-    codes, values = _distinct(column)
-    names, unusable = _names(values)
-    spelled = pc.is_in(pc.utf8_trim_whitespace(names), value_set=_missing())
+    codes, values = _encode_column(column)
+    names, unusable = _convert_to_strings(values)
+    spelled = pc.is_in(pc.utf8_trim_whitespace(names), value_set=_list_missing_spellings())
     missing = np.asarray(pc.fill_null(spelled, False)) | np.asarray(pc.is_null(names))
-    again, ids = _distinct(pa.chunked_array([pc.if_else(pa.array(missing | unusable), None, names)]))
+    again, ids = _encode_column(pa.chunked_array([pc.if_else(pa.array(missing | unusable), None, names)]))
     # One more entry at the end stands for null, whose code is -1.
     unusable, missing = np.append(unusable, False), np.append(missing, bool((codes < 0).any()))
     faults = [
-        Fault("missing id", _where(missing & ~unusable, codes), "give every row an id, or remove the row"),
-        Fault("unusable id", _where(unusable, codes), "write ids as text or whole numbers"),
+        ColumnProblem(
+            "missing id", _mask_of_codes(missing & ~unusable, codes), "give every row an id, or remove the row"
+        ),
+        ColumnProblem("unusable id", _mask_of_codes(unusable, codes), "write ids as text or whole numbers"),
     ]
     if not np.array_equal(again, np.arange(len(values))):
         codes = np.append(again, np.int32(-1))[codes]
     return EncodedIds(codes, ids, faults)
 
 
-def _where(flags: Mask, codes: Codes) -> Mask:
+def _mask_of_codes(flags: Mask, codes: Codes) -> Mask:
     """(E,) the flag of each code; where none is set, zeros that take no memory until somebody writes them."""
     return flags[codes] if flags.any() else np.zeros(len(codes), dtype=np.bool_)
 
 
-def _missing() -> pa.LargeStringArray:
+def _list_missing_spellings() -> pa.LargeStringArray:
     return pa.array(MISSING_SPELLINGS, pa.large_string())
 
 
-def _distinct(column: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
+def _encode_column(column: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
     """(E,) codes, -1 for null, and the values behind them by appearance: distinct, unless the column came encoded."""
     if pa.types.is_dictionary(column.type):
-        return _by_appearance(*_codes(column.unify_dictionaries()))
+        return _order_by_appearance(*_decode_dictionary(column.unify_dictionaries()))
     if pa.types.is_string(column.type) or pa.types.is_string_view(column.type) or pa.types.is_null(column.type):
         column = column.cast(pa.large_string())
     try:
-        return _codes(column.dictionary_encode())
+        return _decode_dictionary(column.dictionary_encode())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # lists, structs and the like, none of which is an id
         absent = np.asarray(column.is_null())
         return np.where(absent, -1, 0).astype(np.int32), pa.array([True][: int(not absent.all())])
 
 
-def _codes(encoded: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
+def _decode_dictionary(encoded: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
     """(E,) codes of a column whose chunks share one dictionary, and that dictionary."""
     kind = encoded.type.value_type
     values = encoded.chunk(0).dictionary if encoded.num_chunks else pa.array([], kind)
@@ -79,7 +81,7 @@ def _codes(encoded: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
     )
 
 
-def _by_appearance(codes: Codes, values: pa.Array) -> tuple[Codes, pa.Array]:
+def _order_by_appearance(codes: Codes, values: pa.Array) -> tuple[Codes, pa.Array]:
     """The same without values that have no code, in the order of their first ones."""
     seen = np.asarray(pc.unique(pa.array(codes)))
     seen = seen[seen >= 0]
@@ -90,7 +92,7 @@ def _by_appearance(codes: Codes, values: pa.Array) -> tuple[Codes, pa.Array]:
     return new[codes], values.take(pa.array(seen))
 
 
-def _names(values: pa.Array) -> tuple[pa.LargeStringArray, Mask]:
+def _convert_to_strings(values: pa.Array) -> tuple[pa.LargeStringArray, Mask]:
     """(n,) values as strings, null where missing, and (n,) True where they can be no id."""
     usable = np.zeros(len(values), dtype=np.bool_)
     if pa.types.is_floating(values.type):
@@ -101,7 +103,7 @@ def _names(values: pa.Array) -> tuple[pa.LargeStringArray, Mask]:
     if pa.types.is_integer(values.type):
         return values.cast(pa.large_string()), usable
     if pa.types.is_large_string(values.type):
-        present = values.filter(pc.invert(pc.is_in(values, value_set=_missing())))
+        present = values.filter(pc.invert(pc.is_in(values, value_set=_list_missing_spellings())))
         from_floats = (
             len(present) > 0
             and all(  # the first tells of most columns

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.errors import DataError
+from llmrec.utils.arrays import Mask, Rows
 
-Rows = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 Ties = Literal["strict", "file_order"]
 
 

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.interactions import Interactions
-from llmrec.data.pseudonyms import IDS, UserNames
-from llmrec.data.scrub import counted
-from llmrec.data.timestamps import Resolution, iso
+from llmrec.data.pii import format_counts
+from llmrec.data.pseudonyms import IDS, Pseudonymizer
+from llmrec.data.timestamps import Resolution, format_iso
 from llmrec.errors import ConfigError
 
 
@@ -27,7 +27,7 @@ class LogFacts:
     resolution: of the times as they were written; events keep whole seconds, and the order of their fractions.
     n_repeats_dropped, n_unknown_items_dropped, n_dropped_by_k_core: events.
     fingerprint: sha256 of the events, the ids and the item texts.
-    pseudonyms: which key users' names were made with, see `UserNames.check`; None where these are their ids.
+    pseudonyms: which key users' names were made with, see `Pseudonymizer.key_check`; None where these are their ids.
     n_scrubbed: personal details that were taken out of items' texts, by kind.
     """
 
@@ -58,7 +58,7 @@ class LogFacts:
             f"{self.n_items:,} items",
             f"from {self.first_time} to {self.last_time}, times to the {self.resolution}",
             *(f"dropped {count:,} {what}" for what, count in dropped.items() if count),
-            *([f"took out of item texts: {counted(self.n_scrubbed)}"] if self.n_scrubbed else []),
+            *([f"took out of item texts: {format_counts(self.n_scrubbed)}"] if self.n_scrubbed else []),
         ]
 
 
@@ -72,7 +72,7 @@ class Log:
     catalog: ItemCatalog
     user_ids: pa.LargeStringArray
     facts: LogFacts
-    names: UserNames = IDS
+    names: Pseudonymizer = IDS
 
     @property
     def n_users(self) -> int:
@@ -82,13 +82,13 @@ class Log:
     def n_items(self) -> int:
         return len(self.catalog)
 
-    def user_row(self, user: str) -> int:
+    def find_user_row(self, user: str) -> int:
         """The row of a user's id, or pseudonym.
 
         Raises:
-            ConfigError: the log does not have it, or as `UserNames.of` does.
+            ConfigError: the log does not have it, or as `Pseudonymizer.pseudonym` does.
         """
-        user = self.names.of(str(user))
+        user = self.names.pseudonym(str(user))
         row: int = self.user_ids.index(user).as_py()
         if row < 0:
             shown = f"ids there look like {self.user_ids[0]}"
@@ -105,7 +105,7 @@ def make_log(
     n_repeats_dropped: int = 0,
     n_unknown_items_dropped: int = 0,
     n_dropped_by_k_core: int = 0,
-    names: UserNames = IDS,
+    names: Pseudonymizer = IDS,
     n_scrubbed: Mapping[str, int] | None = None,
 ) -> Log:
     """A log of at least one event, with its facts."""
@@ -116,19 +116,19 @@ def make_log(
         n_items=len(catalog),
         n_items_with_events=int(np.count_nonzero(np.bincount(interactions.item))),
         resolution=resolution,
-        first_time=iso(int(interactions.time[0])),
-        last_time=iso(int(interactions.time[-1])),
+        first_time=format_iso(int(interactions.time[0])),
+        last_time=format_iso(int(interactions.time[-1])),
         n_repeats_dropped=n_repeats_dropped,
         n_unknown_items_dropped=n_unknown_items_dropped,
         n_dropped_by_k_core=n_dropped_by_k_core,
-        fingerprint=_fingerprint(interactions, user_ids, catalog),
-        pseudonyms=names.check,
+        fingerprint=_compute_fingerprint(interactions, user_ids, catalog),
+        pseudonyms=names.key_check,
         n_scrubbed=dict(n_scrubbed or {}),
     )
     return Log(interactions, catalog, user_ids, facts, names)
 
 
-def _fingerprint(interactions: Interactions, user_ids: pa.LargeStringArray, catalog: ItemCatalog) -> str:
+def _compute_fingerprint(interactions: Interactions, user_ids: pa.LargeStringArray, catalog: ItemCatalog) -> str:
     digest = hashlib.sha256()
     for column in (interactions.user, interactions.item, interactions.time):
         digest.update(np.ascontiguousarray(column, dtype="<i8").data)

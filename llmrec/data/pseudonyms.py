@@ -21,10 +21,10 @@ PSEUDONYM = re.compile(r"p-[0-9a-f]{32}")
 SHORTEST_KEY = 32  # characters
 
 
-class UserNames:
+class Pseudonymizer:
     """From a user's id to the name that a log, and all that is made of it, has for them; a pseudonym stays what it is.
 
-    config: None where that is the id. check: of the key that the pseudonyms at hand were made with, see `check`.
+    config: None where that is the id. check: of the key that the pseudonyms at hand were made with, see `key_check`.
     The key is read when it is first needed, and is in no `repr`.
     """
 
@@ -35,47 +35,49 @@ class UserNames:
         self._key: bytes | None = None
 
     @property
-    def hidden(self) -> bool:
+    def hides_ids(self) -> bool:
         """Whether ids are nobody's to see: in no file, message or log."""
         return self.config is not None
 
-    def of(self, user: str) -> str:
+    def pseudonym(self, user: str) -> str:
         """
         Raises:
             ConfigError: there are pseudonyms, and no key, or another one than they were made with.
         """
-        return user if self.config is None or PSEUDONYM.fullmatch(user) else self._digest(f"user\0{user}")
+        return user if self.config is None or PSEUDONYM.fullmatch(user) else self._compute_digest(f"user\0{user}")
 
-    def of_ids(self, ids: pa.LargeStringArray) -> pa.LargeStringArray:
-        """(n,) names of distinct ids; raises as `of` does."""
+    def pseudonyms(self, ids: pa.LargeStringArray) -> pa.LargeStringArray:
+        """(n,) names of distinct ids; raises as `pseudonym` does."""
         if self.config is None:
             return ids
-        return pa.array([self.of(user) for user in ids.to_pylist()], pa.large_string())
+        return pa.array([self.pseudonym(user) for user in ids.to_pylist()], pa.large_string())
 
-    def of_key(self, user: str, key: str | None) -> str | None:
+    def event_key(self, user: str, key: str | None) -> str | None:
         """What stands for a key by which a client may send a user's event again, in which an id may be written."""
-        return key if key is None or self.config is None else self._digest(f"event\0{self.of(user)}\0{key}")
+        return (
+            key if key is None or self.config is None else self._compute_digest(f"event\0{self.pseudonym(user)}\0{key}")
+        )
 
-    def ready(self) -> UserNames:
-        """With the key at hand, where one is needed; raises as `of` does."""
-        self._secret()
+    def require_key(self) -> Pseudonymizer:
+        """With the key at hand, where one is needed; raises as `pseudonym` does."""
+        self._load_secret()
         return self
 
     @property
-    def check(self) -> str | None:
+    def key_check(self) -> str | None:
         """Tells one key from another, and nothing else of it; None without pseudonyms."""
-        return None if self.config is None else _hmac(self._secret(), b"check").hex()[:16]
+        return None if self.config is None else _compute_hmac(self._load_secret(), b"check").hex()[:16]
 
-    def _digest(self, message: str) -> str:
-        return f"p-{_hmac(self._secret(), message.encode(errors='surrogatepass')).hex()[:32]}"
+    def _compute_digest(self, message: str) -> str:
+        return f"p-{_compute_hmac(self._load_secret(), message.encode(errors='surrogatepass')).hex()[:32]}"
 
-    def _secret(self) -> bytes:
+    def _load_secret(self) -> bytes:
         if self._key is None and self.config is not None:
-            key = _hmac(_read_key(self.config), b"llmrec pseudonyms\0" + self.config.salt.encode())
-            if self.known_check is not None and _hmac(key, b"check").hex()[:16] != self.known_check:
+            key = _compute_hmac(_read_key(self.config), b"llmrec pseudonyms\0" + self.config.salt.encode())
+            if self.known_check is not None and _compute_hmac(key, b"check").hex()[:16] != self.known_check:
                 raise ConfigError(
-                    f"data.pseudonyms: the key in {_place(self.config)} is not the one that the pseudonyms were made "
-                    "with; give that one, and its salt"
+                    f"data.pseudonyms: the key in {_key_location(self.config)} is not the one that the pseudonyms were "
+                    "made with; give that one, and its salt"
                 )
             self._key = key
         return self._key or b""
@@ -84,14 +86,14 @@ class UserNames:
         return f"UserNames({self.config!r})"
 
 
-IDS = UserNames()
+IDS = Pseudonymizer()
 
 
-def _hmac(key: bytes, message: bytes) -> bytes:
+def _compute_hmac(key: bytes, message: bytes) -> bytes:
     return hmac.digest(key, message, "sha256")
 
 
-def _place(config: PseudonymConfig) -> str:
+def _key_location(config: PseudonymConfig) -> str:
     return str(config.key_file or f"the variable {config.key_env}")
 
 
@@ -117,7 +119,7 @@ def _read_key(config: PseudonymConfig) -> bytes:
             )
     if len(key) < SHORTEST_KEY:
         raise ConfigError(
-            f"data.pseudonyms: the key in {_place(config)} has fewer than {SHORTEST_KEY} characters and could be "
-            'guessed; make one with python -c "import secrets; print(secrets.token_hex(32))"'
+            f"data.pseudonyms: the key in {_key_location(config)} has fewer than {SHORTEST_KEY} characters and could "
+            'be guessed; make one with python -c "import secrets; print(secrets.token_hex(32))"'
         )
     return key

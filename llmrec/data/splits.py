@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.config import SplitConfig, SplitName
-from llmrec.data.interactions import Interactions, Mask, Ties
+from llmrec.config.split import SplitConfig, SplitName
+from llmrec.data.interactions import Interactions, Ties
 from llmrec.errors import ConfigError, DataError
+from llmrec.utils.arrays import Mask
 
 TRAIN, VALID, TEST = 0, 1, 2
 UNUSED = 3  # neither learned from nor asked for, and in the histories all the same
@@ -43,24 +44,24 @@ class Split:
     def test(self) -> Interactions:
         return self.interactions.take(self.part == TEST)
 
-    def refit(self) -> Split:
+    def merge_validation(self) -> Split:
         """The same split with the validation part given to training: for a last fit before the test."""
         part = np.where(self.part == VALID, TRAIN, self.part).astype(np.int8)
         return Split(self.name, self.interactions, part, self.n_users, self.n_items, self.test_start, self.test_start)
 
-    def thinned(self, share: float, seed: int = 0) -> Split:
+    def subsample_users(self, share: float, seed: int = 0) -> Split:
         """The same split with the training events of this share of the users, drawn at random; the rest UNUSED."""
         kept = np.random.default_rng(seed).random(self.n_users) < share
         dropped = (self.part == TRAIN) & ~kept[self.interactions.user]
         return replace(self, part=np.where(dropped, UNUSED, self.part).astype(np.int8))
 
-    def cold_items(self) -> Mask:
+    def cold_item_mask(self) -> Mask:
         """(N,) True for items without a training event."""
-        return _absent(self.interactions.item[self.part == TRAIN], self.n_items)
+        return _find_absent_rows(self.interactions.item[self.part == TRAIN], self.n_items)
 
-    def cold_users(self) -> Mask:
+    def cold_user_mask(self) -> Mask:
         """(U,) True for users without a training event."""
-        return _absent(self.interactions.user[self.part == TRAIN], self.n_users)
+        return _find_absent_rows(self.interactions.user[self.part == TRAIN], self.n_users)
 
 
 def make_split(
@@ -72,7 +73,7 @@ def make_split(
         split, ties = leave_one_out(interactions, n_users, n_items), config.leave_one_out_ties
     else:
         split = split_by_time(interactions, n_users, n_items, *fractions)
-    return split.thinned(1 - config.held_out_users) if config.held_out_users else split, ties
+    return split.subsample_users(1 - config.held_out_users) if config.held_out_users else split, ties
 
 
 def split_by_time(
@@ -136,7 +137,7 @@ def _require_every_part(place: str, part: NDArray[np.int8], remedy: str) -> None
         raise DataError(place, [f"train, validation and test have {sizes.tolist()} events: {remedy}"])
 
 
-def _absent(rows: NDArray[np.int64], n_rows: int) -> Mask:
+def _find_absent_rows(rows: NDArray[np.int64], n_rows: int) -> Mask:
     absent = np.ones(n_rows, dtype=np.bool_)
     absent[rows] = False
     return absent

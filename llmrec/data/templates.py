@@ -35,7 +35,7 @@ _OPENERS = re.compile(r"[(\[{\"«“]*$")
 _SENTENCE_MARK = re.compile(r"\s*[.!?;,|](?=\s)\s*|\s+[-–—/]\s+|\s*\n\s*")
 
 
-class Part(NamedTuple):
+class TemplateField(NamedTuple):
     """A field with the words joined to it; `separator` stands between it and the field before."""
 
     separator: str
@@ -44,7 +44,7 @@ class Part(NamedTuple):
     suffix: str
 
 
-def parse_template(template: str) -> tuple[Part, ...]:
+def parse_template(template: str) -> tuple[TemplateField, ...]:
     """The parts of a template, in order.
 
     Raises:
@@ -56,10 +56,10 @@ def parse_template(template: str) -> tuple[Part, ...]:
     parts = []
     separator, prefix = "", literals[0]
     for field, literal in zip(fields[:-1], literals[1:-1], strict=True):
-        suffix, next_separator, next_prefix = _cut(literal)
-        parts.append(Part(separator, prefix, field, suffix))
+        suffix, next_separator, next_prefix = _split_literal(literal)
+        parts.append(TemplateField(separator, prefix, field, suffix))
         separator, prefix = next_separator, next_prefix
-    return (*parts, Part(separator, prefix, fields[-1], literals[-1]))
+    return (*parts, TemplateField(separator, prefix, fields[-1], literals[-1]))
 
 
 def _scan(template: str) -> tuple[list[str], list[str]]:
@@ -81,7 +81,7 @@ def _scan(template: str) -> tuple[list[str], list[str]]:
     return fields, literals
 
 
-def _cut(literal: str) -> tuple[str, str, str]:
+def _split_literal(literal: str) -> tuple[str, str, str]:
     """The literal between two fields: what belongs to the left one, the separator, what belongs to the right one."""
     closers = _CLOSERS.match(literal)
     closed = closers.end() if closers else 0
@@ -97,7 +97,7 @@ def _cut(literal: str) -> tuple[str, str, str]:
     return left, middle[: len(middle) - len(words)], words + right
 
 
-def render(parts: Sequence[Part], table: pa.Table) -> pa.LargeStringArray:
+def render(parts: Sequence[TemplateField], table: pa.Table) -> pa.LargeStringArray:
     """The text (N,) of each row; "" where all fields are missing. A column that the table lacks is missing in all.
 
     Raises:
@@ -106,7 +106,7 @@ def render(parts: Sequence[Part], table: pa.Table) -> pa.LargeStringArray:
     blank = pa.scalar("", pa.large_string())
     text = pa.array([""] * table.num_rows, pa.large_string())
     for part in parts:
-        value = field_texts(part.field, table)
+        value = format_field(part.field, table)
         words = [pa.scalar(literal, pa.large_string()) for literal in (part.separator, part.prefix, part.suffix)]
         piece = pc.binary_join_element_wise(words[1], value, words[2], blank)
         joined = pc.binary_join_element_wise(text, words[0], piece, blank)
@@ -115,20 +115,20 @@ def render(parts: Sequence[Part], table: pa.Table) -> pa.LargeStringArray:
     return text
 
 
-def field_texts(field: str, table: pa.Table) -> pa.LargeStringArray:
+def format_field(field: str, table: pa.Table) -> pa.LargeStringArray:
     """(N,) a field's values as text, null where there is none: null, NaN, empty or blank."""
     if field not in table.column_names:
         return pa.nulls(table.num_rows, pa.large_string())
     column = table[field]
     try:
-        text = _strings(pa.concat_arrays(column.chunks or [pa.array([], column.type)]))
+        text = _convert_to_strings(pa.concat_arrays(column.chunks or [pa.array([], column.type)]))
     except pa.ArrowException as error:
         raise ConfigError(f"item column '{field}' of type {column.type} has no text; name another") from error
     text = pc.utf8_trim_whitespace(text)
     return pc.if_else(pc.equal(text, pa.scalar("", pa.large_string())), None, text)
 
 
-def _strings(values: pa.Array) -> pa.LargeStringArray:
+def _convert_to_strings(values: pa.Array) -> pa.LargeStringArray:
     if pa.types.is_floating(values.type):
         numbers = np.asarray(values.cast(pa.float64()))
         whole = np.abs(numbers) < 2**53
@@ -137,12 +137,12 @@ def _strings(values: pa.Array) -> pa.LargeStringArray:
         others = pa.array(numbers, from_pandas=True).cast(pa.large_string())
         return pc.if_else(pa.array(whole), integers, others)
     if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
-        texts = _without_nulls(values.cast(pa.large_list(pa.large_string())))
+        texts = _drop_nulls(values.cast(pa.large_list(pa.large_string())))
         return pc.binary_join(texts, pa.scalar(", ", pa.large_string()))
     return values.cast(pa.large_string())
 
 
-def _without_nulls(lists: pa.LargeListArray) -> pa.LargeListArray:
+def _drop_nulls(lists: pa.LargeListArray) -> pa.LargeListArray:
     """The lists without the nulls in them, one of which would make the whole text null."""
     inner = lists.flatten()
     if not inner.null_count:

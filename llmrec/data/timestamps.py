@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmrec.data.faults import Fault
-from llmrec.data.interactions import Rows
-from llmrec.data.iso8601 import Reading, read_iso, to_utc
+from llmrec.data.problems import ColumnProblem
 from llmrec.errors import ConfigError
+from llmrec.utils.arrays import Mask, Rows
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 Resolution = Literal["day", "hour", "minute", "second", "sub-second"]
@@ -25,13 +24,20 @@ AT_ONCE = 1 << 20  # times that are looked at together
 NUMBER = r"^-?\d{1,18}(?:\.\d*)?$"
 
 
+ISO_8601 = (
+    r"^(?P<date>\d{4}-\d{2}-(?P<day>\d{2}))"
+    r"(?:[T ](?P<clock>\d{2}:\d{2})(?P<seconds>:\d{2})?(?:[.,](?P<fraction>\d{1,9})\d*)?"
+    r" ?(?P<zone>Z|z|UTC|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?)?$"
+)
+
+
 class ParsedTimes(NamedTuple):
     """seconds: (E,) UTC, floored; fraction: (E,) nanoseconds above them; faults: what could not be read."""
 
     seconds: Rows
     fraction: Rows
     resolution: Resolution
-    faults: list[Fault]
+    faults: list[ColumnProblem]
 
 
 def parse_times(column: pa.ChunkedArray, unit: TimeUnit = "auto", timezone: str = "UTC") -> ParsedTimes:
@@ -48,16 +54,18 @@ def parse_times(column: pa.ChunkedArray, unit: TimeUnit = "auto", timezone: str 
     late, early = reading.utc >= END_OF_TIME, reading.utc < 0
     good = ~(reading.unreadable | late | early)
     faults = [
-        Fault("unreadable time", reading.unreadable, TIME_REMEDY),
-        Fault(EARLY, early & ~reading.unreadable, "correct or remove the row"),
-        Fault("time after the year 9999", late & ~reading.unreadable, "set time_unit, and use one unit in all rows"),
+        ColumnProblem("unreadable time", reading.unreadable, TIME_REMEDY),
+        ColumnProblem(EARLY, early & ~reading.unreadable, "correct or remove the row"),
+        ColumnProblem(
+            "time after the year 9999", late & ~reading.unreadable, "set time_unit, and use one unit in all rows"
+        ),
     ]
     faults = [fault for fault in faults if fault.rows.any()]  # masks take memory, and most logs need none
     local, fraction = (column if good.all() else column[good] for column in (reading.local, reading.fraction))
-    return ParsedTimes(reading.utc, reading.fraction, _resolution(local, fraction), faults)
+    return ParsedTimes(reading.utc, reading.fraction, _infer_resolution(local, fraction), faults)
 
 
-def iso(seconds: int) -> str:
+def format_iso(seconds: int) -> str:
     """Seconds since the epoch as ISO 8601 in UTC."""
     return f"{np.datetime64(seconds, 's')}Z"
 
@@ -70,34 +78,34 @@ def _require_timezone(timezone: str) -> None:
         raise ConfigError(f"timezone='{timezone}' is not known here; use a name such as Europe/Berlin") from error
 
 
-def _read(column: pa.ChunkedArray, unit: TimeUnit, timezone: str) -> Reading:
+def _read(column: pa.ChunkedArray, unit: TimeUnit, timezone: str) -> ParsedIsoTimes:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
-        return _from_text(_whole(column, pa.large_string()), unit, timezone)
+        return _from_text(_combine_chunks(column, pa.large_string()), unit, timezone)
     if pa.types.is_uint64(kind):  # of which the upper half would come out as times before 1970
         column = pc.min_element_wise(column.cast(kind), pa.scalar(2**63 - 1, kind), skip_nulls=False)
     if pa.types.is_integer(kind):
-        return _from_numbers(_whole(column, pa.int64()), unit)
+        return _from_numbers(_combine_chunks(column, pa.int64()), unit)
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return _from_numbers(_whole(column, pa.float64()), unit)
+        return _from_numbers(_combine_chunks(column, pa.float64()), unit)
     if pa.types.is_date(kind):
-        return _from_datetimes(_whole(column, pa.timestamp("s")), timezone)
+        return _from_datetimes(_combine_chunks(column, pa.timestamp("s")), timezone)
     if pa.types.is_timestamp(kind):
-        return _from_datetimes(_whole(column, kind), timezone)
-    return _nothing(len(column))
+        return _from_datetimes(_combine_chunks(column, kind), timezone)
+    return _empty_times(len(column))
 
 
-def _whole(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+def _combine_chunks(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
     """One array of the given type (E,)."""
     return pa.concat_arrays(column.cast(kind, safe=False).chunks or [pa.array([], kind)])
 
 
-def _nothing(n_rows: int) -> Reading:
+def _empty_times(n_rows: int) -> ParsedIsoTimes:
     zeros = np.zeros(n_rows, dtype=np.int64)
-    return Reading(zeros, zeros.copy(), zeros.copy(), np.ones(n_rows, dtype=np.bool_))
+    return ParsedIsoTimes(zeros, zeros.copy(), zeros.copy(), np.ones(n_rows, dtype=np.bool_))
 
 
-def _from_numbers(numbers: pa.Array, unit: TimeUnit) -> Reading:
+def _from_numbers(numbers: pa.Array, unit: TimeUnit) -> ParsedIsoTimes:
     unreadable = np.asarray(pc.is_null(numbers, nan_is_null=True))
     values = np.asarray(numbers.fill_null(0))
     if pa.types.is_floating(numbers.type):
@@ -105,22 +113,22 @@ def _from_numbers(numbers: pa.Array, unit: TimeUnit) -> Reading:
     readable = values
     if unreadable.any():
         values, readable = np.where(unreadable, 0, values), values[~unreadable]
-    if unit == "auto" and _looks_like_dates(readable):
-        return _nothing(len(values))
-    chosen = _unit(readable) if unit == "auto" else unit
+    if unit == "auto" and _is_date_like(readable):
+        return _empty_times(len(values))
+    chosen = _infer_unit(readable) if unit == "auto" else unit
     if unit == "auto" and chosen != "s":  # a few seconds among milliseconds would all fall into 1970, unnoticed
         unreadable = unreadable | (np.abs(values) < 31_536_000 * PER_SECOND[chosen])
     per_second = PER_SECOND[chosen]
     if per_second == 1 and values.dtype.kind == "i":
         inside = not len(values) or (values.min() >= -END_OF_TIME and values.max() <= END_OF_TIME)
         seconds = values if inside else np.clip(values, -END_OF_TIME, END_OF_TIME)
-        return Reading(seconds, seconds, np.zeros(len(seconds), dtype=np.int64), unreadable)
+        return ParsedIsoTimes(seconds, seconds, np.zeros(len(seconds), dtype=np.int64), unreadable)
     seconds = np.clip(values // per_second, -END_OF_TIME, END_OF_TIME).astype(np.int64)
     fraction = np.clip((values % per_second) * (10**9 // per_second), 0, 10**9 - 1).astype(np.int64)
-    return Reading(seconds, seconds, fraction, unreadable)
+    return ParsedIsoTimes(seconds, seconds, fraction, unreadable)
 
 
-def _unit(values: np.ndarray) -> str:
+def _infer_unit(values: np.ndarray) -> str:
     """The unit in which the median falls between 1973 and 5138."""
     if not len(values) or max(abs(int(values.min())), abs(int(values.max()))) < 1e11:
         return "s"
@@ -128,7 +136,7 @@ def _unit(values: np.ndarray) -> str:
     return next((unit for unit, limit in (("s", 1e11), ("ms", 1e14), ("us", 1e17)) if median < limit), "ns")
 
 
-def _looks_like_dates(values: np.ndarray) -> bool:
+def _is_date_like(values: np.ndarray) -> bool:
     """20240131 or 2024 as numbers: read as seconds they would all fall into 1970, without a word."""
     if not len(values) or values.min() < 1900 or values.max() >= 2200_00_00:
         return False  # by far the most logs, at little cost
@@ -137,18 +145,18 @@ def _looks_like_dates(values: np.ndarray) -> bool:
     return bool(np.all(calendar) or np.all((values >= 1900) & (values < 2200)))
 
 
-def _from_datetimes(stamps: pa.Array, timezone: str) -> Reading:
+def _from_datetimes(stamps: pa.Array, timezone: str) -> ParsedIsoTimes:
     unreadable = np.asarray(pc.is_null(stamps))
     ticks = np.asarray(stamps.cast(pa.int64()).fill_null(0))
     per_second = PER_SECOND[stamps.type.unit]
     seconds, fraction = ticks // per_second, (ticks % per_second) * (10**9 // per_second)
     utc = seconds if stamps.type.tz is not None else to_utc(seconds, timezone)
-    return Reading(seconds, utc, fraction, unreadable)
+    return ParsedIsoTimes(seconds, utc, fraction, unreadable)
 
 
-def _from_text(text: pa.LargeStringArray, unit: TimeUnit, timezone: str) -> Reading:
+def _from_text(text: pa.LargeStringArray, unit: TimeUnit, timezone: str) -> ParsedIsoTimes:
     text = pc.utf8_trim_whitespace(text)
-    written = read_iso(text, timezone)
+    written = parse_iso8601(text, timezone)
     numeric = np.asarray(pc.fill_null(pc.match_substring_regex(text, NUMBER), False))
     if not numeric.any():
         return written
@@ -160,14 +168,64 @@ def _from_text(text: pa.LargeStringArray, unit: TimeUnit, timezone: str) -> Read
     return written
 
 
-def _resolution(local: Rows, fraction: Rows) -> Resolution:
+def _infer_resolution(local: Rows, fraction: Rows) -> Resolution:
     """The coarsest clock that all times are whole on; `second` where there are none."""
     if fraction.any():
         return "sub-second"
     steps: tuple[tuple[Resolution, int], ...] = (("day", 86_400), ("hour", 3_600), ("minute", 60))
-    return next((name for name, step in steps if len(local) and _all_whole(local, step)), "second")
+    return next((name for name, step in steps if len(local) and _is_whole(local, step)), "second")
 
 
-def _all_whole(local: Rows, step: int) -> bool:
+def _is_whole(local: Rows, step: int) -> bool:
     """Whether all times are multiples of `step`; a stretch at a time, for most logs tell in the first."""
     return not any((local[at : at + AT_ONCE] % step).any() for at in range(0, len(local), AT_ONCE))
+
+
+class ParsedIsoTimes(NamedTuple):
+    """local: (E,) seconds on the clock that was written down; utc, fraction: (E,); unreadable: (E,)."""
+
+    local: Rows
+    utc: Rows
+    fraction: Rows
+    unreadable: Mask
+
+
+def to_utc(local: Rows, timezone: str) -> Rows:
+    if timezone == "UTC":
+        return local
+    stamps = pa.array(local).cast(pa.timestamp("s"))
+    return np.asarray(pc.assume_timezone(stamps, timezone, ambiguous="earliest", nonexistent="latest").cast(pa.int64()))
+
+
+def parse_iso8601(text: pa.LargeStringArray, timezone: str) -> ParsedIsoTimes:
+    found = pc.extract_regex(text, ISO_8601)
+    part = {name: found.field(name) for name in ("date", "day", "clock", "seconds", "fraction", "zone")}
+    clock = pc.replace_substring_regex(part["clock"], "^$", "00:00")
+    seconds = pc.replace_substring_regex(part["seconds"], "^$", ":00")
+    written = pc.binary_join_element_wise(part["date"], clock, seconds, pa.scalar("", pa.large_string()))
+    stamps = pc.strptime(written, format="%Y-%m-%d%H:%M:%S", unit="s", error_is_null=True)
+    # strptime turns 30 February into 1 March: the day must come back as it was written.
+    day = pc.replace_substring_regex(part["day"], "^$", "0").cast(pa.int64())
+    unreadable = ~np.asarray(pc.fill_null(pc.and_(found.is_valid(), pc.equal(pc.day(stamps), day)), False))
+    local = np.where(unreadable, 0, np.asarray(stamps.cast(pa.int64()).fill_null(0)))
+    offset, zoned = _parse_offsets(part["zone"])
+    utc = np.where(zoned, local - offset, to_utc(local, timezone))
+    digits = pc.replace_substring_regex(pc.utf8_rpad(part["fraction"], 9, "0"), "^$", "0")
+    fraction = np.where(unreadable, 0, np.asarray(digits.cast(pa.int64()).fill_null(0)))
+    return ParsedIsoTimes(local.copy(), utc, fraction, unreadable)
+
+
+def _parse_offsets(zones: pa.LargeStringArray) -> tuple[Rows, Mask]:
+    """(E,) seconds east of UTC, and (E,) whether an offset was written at all."""
+    encoded = zones.dictionary_encode()
+    codes = np.asarray(encoded.indices.fill_null(-1))
+    names = [*encoded.dictionary.to_pylist(), ""]
+    seconds = np.array([_parse_offset(name) for name in names], dtype=np.int64)
+    return seconds[codes], np.array([bool(name) for name in names])[codes]
+
+
+def _parse_offset(zone: str) -> int:
+    if not zone.startswith(("+", "-")):
+        return 0
+    hours, minutes = int(zone[1:3]), int(zone[3:].lstrip(":") or 0)
+    return (-1 if zone[0] == "-" else 1) * (hours * 3600 + minutes * 60)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmrec.data.interactions import Rows
 from llmrec.evaluation.metrics import Values
+from llmrec.utils.arrays import Rows
 
 _CELLS_AT_ONCE = 4_000_000  # draws held in memory together: 32 MB
 
@@ -45,23 +45,23 @@ def bootstrap_means(values: Values, user: Rows, samples: int = 1000, seed: int =
     means: list[Values] = []
     chunk = max(1, _CELLS_AT_ONCE // max(n_users, 1))
     for done in range(0, samples, chunk):
-        drawn = _draws(rng, min(chunk, samples - done), n_users) @ sums  # (chunk, 1 + C)
+        drawn = _draw_samples(rng, min(chunk, samples - done), n_users) @ sums  # (chunk, 1 + C)
         means.append(drawn[:, 1:] / drawn[:, :1])
     return np.concatenate(means)
 
 
-def mean_interval(values: Values, user: Rows, samples: int = 1000, seed: int = 0) -> Interval:
+def bootstrap_mean(values: Values, user: Rows, samples: int = 1000, seed: int = 0) -> Interval:
     """Mean of `values` (Q,) over queries of the users `user` (Q,), with its 95% interval."""
-    return interval_of(values, bootstrap_means(values[:, None], user, samples, seed)[:, 0], user)
+    return interval_from_means(values, bootstrap_means(values[:, None], user, samples, seed)[:, 0], user)
 
 
-def paired_difference(first: Values, second: Values, user: Rows, samples: int = 1000, seed: int = 0) -> Difference:
+def bootstrap_difference(first: Values, second: Values, user: Rows, samples: int = 1000, seed: int = 0) -> Difference:
     """How much better `first` is than `second`, both (Q,) on the same queries."""
     gain = first - second
-    return difference_of(gain, bootstrap_means(gain[:, None], user, samples, seed)[:, 0], user)
+    return difference_from_means(gain, bootstrap_means(gain[:, None], user, samples, seed)[:, 0], user)
 
 
-def interval_of(values: Values, means: Values, user: Rows) -> Interval:
+def interval_from_means(values: Values, means: Values, user: Rows) -> Interval:
     """The interval of `values` (Q,) from their bootstrap means (samples,)."""
     if not _has_two(user):
         return Interval(float(values.mean()), np.nan, np.nan)
@@ -69,16 +69,16 @@ def interval_of(values: Values, means: Values, user: Rows) -> Interval:
     return Interval(float(values.mean()), float(low), float(high))
 
 
-def difference_of(gain: Values, means: Values, user: Rows) -> Difference:
+def difference_from_means(gain: Values, means: Values, user: Rows) -> Difference:
     """The paired difference of `gain` (Q,), per query, from its bootstrap means (samples,)."""
     if not _has_two(user):
         return Difference(float(gain.mean()), np.nan, np.nan, np.nan)
     rarer = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
     p = min(1.0, 2 * (rarer + 1) / (len(means) + 1))
-    return Difference(*interval_of(gain, means, user), p)
+    return Difference(*interval_from_means(gain, means, user), p)
 
 
-def _draws(rng: np.random.Generator, samples: int, n_users: int) -> Values:
+def _draw_samples(rng: np.random.Generator, samples: int, n_users: int) -> Values:
     """(samples, U) how often each user is drawn: multinomial, by counting uniform draws (much the faster way)."""
     drawn = rng.integers(0, n_users, (samples, n_users)) + n_users * np.arange(samples)[:, None]
     return np.bincount(drawn.ravel(), minlength=samples * n_users).reshape(samples, n_users).astype(np.float64)

@@ -8,25 +8,25 @@ known: this is a floor for what can be found out, not a ceiling.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from llmrec.data.batches import Windows, window_batch
-from llmrec.data.interactions import Rows
+from llmrec.data.batches import TrainingWindows, collate_windows
 from llmrec.evaluation.intervals import Interval
 from llmrec.evaluation.metrics import Values
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.utils.arrays import Rows
 
 FALSE_ALARMS = 0.05
 SCORES_AT_ONCE = 1 << 24  # 64 MiB
 
 
 @dataclass(frozen=True)
-class Attack:
+class MembershipAttack:
     """How well one number tells M members from N others.
 
     auc: chance that a member has the higher number, .5 for guessing, with its 95% interval from a bootstrap of users.
@@ -40,22 +40,24 @@ class Attack:
     n_others: int
 
     @classmethod
-    def of(cls, name: str, members: Values, others: Values, samples: int = 1000, seed: int = 0) -> Attack:
+    def from_scores(
+        cls, name: str, members: Values, others: Values, samples: int = 1000, seed: int = 0
+    ) -> MembershipAttack:
         """members: (M,), others: (N,): the higher, the more like a member."""
         bar = np.quantile(others, 1 - FALSE_ALARMS, method="higher")
         caught = float((members > bar).mean())
-        return cls(name, auc_interval(members, others, samples, seed), caught, len(members), len(others))
+        return cls(name, bootstrap_auc(members, others, samples, seed), caught, len(members), len(others))
 
     @classmethod
-    def read(cls, record: Mapping[str, Any]) -> Attack:
+    def from_record(cls, record: Mapping[str, Any]) -> MembershipAttack:
         """From the JSON of a report."""
         return cls(**{**record, "auc": Interval(*record["auc"])})
 
 
-def auc_interval(members: Values, others: Values, samples: int = 1000, seed: int = 0) -> Interval:
+def bootstrap_auc(members: Values, others: Values, samples: int = 1000, seed: int = 0) -> Interval:
     """Chance that one of members (M,) is above one of others (N,), ties counting half, and its 95% interval.
 
-    >>> auc_interval(np.array([3.0, 1.0]), np.array([2.0, 0.0]))[0]  # 3 > 2, 3 > 0, 1 > 0, and not 1 > 2
+    >>> bootstrap_auc(np.array([3.0, 1.0]), np.array([2.0, 0.0]))[0]  # 3 > 2, 3 > 0, 1 > 0, and not 1 > 2
     0.75
     """
     above = (members[:, None] > others).astype(np.float64) + 0.5 * (members[:, None] == others)  # (M, N)
@@ -67,32 +69,22 @@ def auc_interval(members: Values, others: Values, samples: int = 1000, seed: int
 
 
 @torch.no_grad()
-def user_losses(model: RecommenderModel, windows: Windows) -> tuple[Rows, Values]:
+def compute_user_losses(model: RecommenderModel, windows: TrainingWindows) -> tuple[Rows, Values]:
     """Users (U,) of the windows, and for each the mean over its targets of - log softmax(scores)[target] over the whole
     catalog: asked as training asks, but without dropout.
     """
     training = model.training
     model.eval()
     table = model.items()  # (N, D)
-    items, known = model.scoring_items(table), model.items.known
+    items, known = model.scoring_vectors(table), model.items.known
     user = windows.histories.user[windows.target]  # (E,)
     losses = []
     at_once = max(SCORES_AT_ONCE // len(items), 1)
     part = np.cumsum(windows.n_targets) // at_once
     for rows in np.split(np.arange(len(windows)), np.flatnonzero(np.diff(part)) + 1):
-        batch = window_batch(windows, rows, model.config.query_time == "known").to(table.device)
-        scores = model.scores(model.states(table, batch), items, known).float()  # (M, N)
+        batch = collate_windows(windows, rows, model.config.query_time == "known").to(table.device)
+        scores = model.score(model.encode_histories(table, batch), items, known).float()  # (M, N)
         losses.append((scores.logsumexp(1) - scores.gather(1, batch.target[:, None])[:, 0]).double().cpu().numpy())
     model.train(training)
     users, place = np.unique(user, return_inverse=True)
     return users, np.bincount(place, np.concatenate(losses)) / np.bincount(place)
-
-
-def attack_lines(attacks: Sequence[Attack]) -> list[str]:
-    """For people, a line for each."""
-    return [
-        f"By {attack.name}, {attack.n_members:,} users of the training are told from {attack.n_others:,} others with "
-        f"an AUC of {attack.auc.value:.3f} [{attack.auc.low:.3f}, {attack.auc.high:.3f}] (.5 is guessing); where "
-        f"{FALSE_ALARMS:.0%} of the others are accused, {attack.caught:.1%} of the members are found."
-        for attack in attacks
-    ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.data.interactions import Rows
+from llmrec.utils.arrays import Rows
 
 Values = NDArray[np.float64]
 
@@ -54,7 +54,7 @@ def coverage(top: Rows, n_items: int) -> float:
     return float(np.count_nonzero(shown >= 0)) / n_items
 
 
-def metric_values(rank: Values, cutoffs: tuple[int, ...]) -> dict[str, Values]:
+def compute_metrics(rank: Values, cutoffs: tuple[int, ...]) -> dict[str, Values]:
     """Every per-query metric by its name in reports: `recall@k` and `ndcg@k` for each cut-off, then `mrr`."""
     values: dict[str, Values] = {}
     for k in cutoffs:

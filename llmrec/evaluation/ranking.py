@@ -6,7 +6,7 @@ Many published ranks are too good because every tie wins, or because seen items 
 
 which is the expected rank if ties are broken at random. Items of the history are masked (unless the task is
 repeat consumption); the target itself never is. Memory is bounded by batch_size * N scores, `SCORES` of them where
-`queries_at_once` says how many queries.
+`query_batch_size` says how many queries.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Mask, Rows
 from llmrec.errors import LlmrecError
 from llmrec.evaluation.metrics import Values, ndcg_at
+from llmrec.utils.arrays import Mask, Rows
 
 AT_ONCE = 1 << 18  # scores that are ranked together: 1 MiB
 BATCH, SCORES = 256, 1 << 28  # queries that are scored together; fewer where their scores would take more than 1 GiB
@@ -35,7 +35,7 @@ class ScoreError(LlmrecError, ValueError):
 class Scorer(Protocol):
     """Anything that scores the whole catalog for each query, from what was known before the query's time."""
 
-    def scores(self, queries: Queries) -> Tensor:
+    def score(self, queries: Queries) -> Tensor:
         """(B, N) float32; higher is better. -inf: never recommend."""
         ...
 
@@ -72,8 +72,8 @@ def rank_queries(
     with torch.inference_mode():
         for start in starts:
             batch = queries.take(slice(start, start + batch_size))
-            scores = _checked(scorer.scores(batch), batch)
-            masked = masked_items(batch, scores.shape[1], mask_seen, available).to(scores.device)
+            scores = _check_scores(scorer.score(batch), batch)
+            masked = mask_items(batch, scores.shape[1], mask_seen, available).to(scores.device)
             rank, top = _rank_batch(scores, masked, torch.from_numpy(batch.target).to(scores.device), n_top)
             ranks.append(rank.cpu().numpy())
             tops.append(top.cpu().numpy())
@@ -82,7 +82,7 @@ def rank_queries(
     return Ranking(np.concatenate(ranks), np.concatenate(tops))
 
 
-def queries_at_once(n_items: int) -> int:
+def query_batch_size(n_items: int) -> int:
     """How many queries to score together: 256 up to a million items, 26 at ten million."""
     return max(min(BATCH, SCORES // max(n_items, 1)), 1)
 
@@ -101,11 +101,11 @@ def sample_queries(queries: Queries, most: int, seed: int = 0) -> Queries:
     return queries.take(np.sort(chosen))
 
 
-def masked_items(queries: Queries, n_items: int, mask_seen: bool, available: Rows | None) -> Tensor:
+def mask_items(queries: Queries, n_items: int, mask_seen: bool, available: Rows | None) -> Tensor:
     """(B, N) True where an item cannot be recommended."""
     masked: Mask = np.zeros((len(queries), n_items), dtype=np.bool_)
     if mask_seen:
-        masked[queries.seen()] = True
+        masked[queries.list_seen_pairs()] = True
     if available is not None:
         masked |= available[None, :] > queries.time[:, None]
     masked[np.arange(len(queries)), queries.target] = False
@@ -133,7 +133,7 @@ def _rank_rows(scores: Tensor, masked: Tensor, target: Tensor, n_top: int) -> tu
     return 1 + higher.double() + 0.5 * tied.double(), top.masked_fill(best == -torch.inf, -1)
 
 
-def _checked(scores: Tensor, queries: Queries) -> Tensor:
+def _check_scores(scores: Tensor, queries: Queries) -> Tensor:
     if scores.ndim != 2 or len(scores) != len(queries):
         raise ScoreError(f"scores have shape {tuple(scores.shape)}; expected ({len(queries)}, items)")
     if scores.numel() and bool(torch.isnan(scores.amax())):  # which is NaN where any is

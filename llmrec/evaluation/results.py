@@ -9,7 +9,7 @@ from llmrec.data.interactions import Ties
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MetricRow:
     """One number of the report, over n queries.
 
     low, high: the 95% interval; None where there is none (coverage, a single user).
@@ -70,12 +70,12 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class SplitReport:
     """All that is known of one split. seeds: the spread of every model that was fitted more than once."""
 
     split: str
     protocol: Protocol
-    rows: tuple[Row, ...]
+    rows: tuple[MetricRow, ...]
     comparisons: tuple[Comparison, ...]
     seeds: tuple[dict[str, Any], ...]
     settings: dict[str, Any]
@@ -89,7 +89,7 @@ class Report:
     metadata of the run.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[MetricRow, ...]
     run: dict[str, Any]
 
     @property

@@ -12,9 +12,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from llmrec.config import LoraConfig
+from llmrec.config.backbone import LoraConfig
 from llmrec.errors import BundleError
-from llmrec.hub.layout import LAYOUT, own_file
+from llmrec.hub.layout import LAYOUT, bundle_file
 
 NAME = re.compile(r"[A-Za-z0-9_.]+")  # of a layer
 FREE = {"revision", "peft_version", "inference_mode", "fan_in_fan_out"}  # which change no number
@@ -24,19 +24,21 @@ PLAIN = {  # what PEFT writes of a LoRA that has nothing special, where that is 
 }  # fmt: skip
 
 
-def read_targets(folder: Path, lora: LoraConfig, base: str) -> list[str]:
+def read_target_modules(folder: Path, lora: LoraConfig, base: str) -> list[str]:
     """The names of the layers that a bundle's adapter is on. base: the hub id of its base model.
 
     Raises:
         BundleError: a description that asks for anything but the plain LoRA of `lora` on layers by name.
     """
-    path = own_file(folder, LAYOUT.adapter_config)
+    path = bundle_file(folder, LAYOUT.adapter_config)
     found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise BundleError(f"{path}: no settings of an adapter; copy or download the bundle again")
     expected = PLAIN | {"r": lora.rank, "lora_alpha": lora.alpha, "use_dora": lora.dora, "use_rslora": lora.rslora}
     expected["base_model_name_or_path"] = base
-    odd = {name: value for name, value in found.items() if name not in FREE and _differs(value, expected.get(name))}
+    odd = {
+        name: value for name, value in found.items() if name not in FREE and _settings_differ(value, expected.get(name))
+    }
     targets = odd.pop("target_modules", None)
     if odd or not isinstance(targets, list) or not all(isinstance(one, str) and NAME.fullmatch(one) for one in targets):
         named = next(iter(odd.items()), ("target_modules", targets))
@@ -47,6 +49,6 @@ def read_targets(folder: Path, lora: LoraConfig, base: str) -> list[str]:
     return sorted(targets)
 
 
-def _differs(value: Any, expected: Any) -> bool:
+def _settings_differ(value: Any, expected: Any) -> bool:
     """Nothing, in any spelling, is what PEFT has where a feature is not used."""
     return bool(value) if expected is None else value != expected

@@ -16,40 +16,41 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from llmrec.config import FinetuneConfig
-from llmrec.config.files import config_from
+from llmrec.backbones.adaptation import load_lora
+from llmrec.backbones.catalog_encoder import CatalogEncoder
+from llmrec.backbones.resolve import find_packaged_copy, is_hub_id
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.loader import config_from_dict
 from llmrec.data.catalog import ItemCatalog
+from llmrec.drift.fitted import FittedDrift
 from llmrec.errors import BundleError
-from llmrec.hub.adapter import read_targets
-from llmrec.hub.card import Address, render_card
-from llmrec.hub.drift import FittedDrift, load_drift, save_drift
+from llmrec.hub.adapter import read_target_modules
+from llmrec.hub.bundle_record import read_record, translate_read_errors
+from llmrec.hub.card import RepoRef, render_card
+from llmrec.hub.catalog_io import load_bundle_catalog, save_bundle_catalog
+from llmrec.hub.drift_io import load_drift, save_drift
 from llmrec.hub.layout import (
     FORMAT,
     LAYOUT,
     TUNED,
-    check_digests,
-    digests,
+    atomic_folder,
+    bundle_file,
+    hash_files,
     is_download,
-    own_file,
-    recover,
-    replacing,
+    recover_folder,
+    verify_hashes,
 )
-from llmrec.hub.probe import Facts, check_probe, check_reading, differences, dtypes, make_probe
-from llmrec.hub.record import read_record, readable
-from llmrec.hub.stored_catalog import load_catalog, save_catalog
-from llmrec.logs import phase
-from llmrec.models.backbone import Backbone
-from llmrec.models.history_encoders.protocol import BackboneReads
-from llmrec.models.locate import is_public, packaged_copy_of
-from llmrec.models.reader import Reader
+from llmrec.hub.probe import Facts, check_encoding, check_probe, describe_differences, list_dtypes, make_probe
+from llmrec.models.history_encoders.protocol import BackboneHistoryEncoder
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.transfer import load_lora
-from llmrec.training.checkpoints import load_trainable, trainable_state
-from llmrec.versions import package_versions
+from llmrec.training.checkpoints import get_trainable_state, load_trainable
+from llmrec.utils.run_logging import phase
+from llmrec.utils.versions import get_package_versions
 
 
 @dataclass(frozen=True)
-class BaseModel:
+class BaseModelInfo:
     """The pretrained model that a bundle builds on: its public name, revision, a hash of weights and tokenizer, and the
     dtype that the weights were stored in (None in bundles from before that was kept).
     """
@@ -60,12 +61,12 @@ class BaseModel:
     dtype: str | None = None
 
     @classmethod
-    def of(cls, backbone: Backbone) -> BaseModel:
+    def from_backbone(cls, backbone: TextBackbone) -> BaseModelInfo:
         loaded: Any = backbone.model.config
         revision = backbone.config.revision or getattr(loaded, "_commit_hash", None)  # what the hub gave as its newest
         return cls(backbone.hub_id, revision, backbone.base_fingerprint, backbone.base_dtype)
 
-    def facts(self) -> dict[str, str | None]:
+    def describe(self) -> dict[str, str | None]:
         """For a message: what may be another one's."""
         return {"base revision": self.revision, "base dtype": self.dtype}
 
@@ -91,8 +92,8 @@ class Bundle:
     config: FinetuneConfig
     catalog: ItemCatalog
     model: RecommenderModel
-    base: BaseModel | None
-    tuned: Backbone | StoredWeights | None
+    base: BaseModelInfo | None
+    tuned: TextBackbone | StoredWeights | None
     facts: dict[str, Any]
     evaluation: dict[str, Any]
     drift: FittedDrift | None = None
@@ -100,7 +101,7 @@ class Bundle:
 
 
 @phase("bundle")
-def save_bundle(folder: Path, bundle: Bundle, address: Address | None = None) -> None:
+def save_bundle(folder: Path, bundle: Bundle, address: RepoRef | None = None) -> None:
     """Write `bundle` to `folder`, whole or not at all; an older bundle there is replaced.
 
     address: where on the hub it will be, for the card; None: it stays a folder.
@@ -108,21 +109,21 @@ def save_bundle(folder: Path, bundle: Bundle, address: Address | None = None) ->
     Raises:
         BundleError: something else than a bundle is in the way.
     """
-    with replacing(folder) as partial:
+    with atomic_folder(folder) as partial:
         _save_tensors(partial, bundle)
         record = {
             "format": FORMAT,
             "config": json.loads(json.dumps(dataclasses.asdict(bundle.config), default=str)),
-            "catalog": save_catalog(partial, bundle.catalog),
+            "catalog": save_bundle_catalog(partial, bundle.catalog),
             "base": None if bundle.base is None else dataclasses.asdict(bundle.base),
             "facts": bundle.facts,
             "evaluation": bundle.evaluation,
-            "drift": None if bundle.drift is None else bundle.drift.facts(),
+            "drift": None if bundle.drift is None else bundle.drift.to_record(),
             "removed": list(bundle.removed),
-            "versions": package_versions(),
-            "made_with": {"dtype": dtypes(load_file(partial / LAYOUT.heads))},
+            "versions": get_package_versions(),
+            "made_with": {"dtype": list_dtypes(load_file(partial / LAYOUT.heads))},
             "probe": make_probe(bundle.model),
-            "files": digests(partial),
+            "files": hash_files(partial),
         }  # fmt: skip
         (partial / LAYOUT.settings).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         card = render_card(record, bundle.catalog.ids[:2].to_pylist(), address)
@@ -139,39 +140,41 @@ def load_bundle(folder: Path, backbone: str | None = None) -> Bundle:
         BackboneError: the base is needed and cannot be loaded.
     """
     if not folder.exists():
-        recover(folder.resolve())
+        recover_folder(folder.resolve())
     record = read_record(folder)
-    with readable(folder):
-        check_digests(folder, record["files"], with_all=True)
+    with translate_read_errors(folder):
+        verify_hashes(folder, record["files"], with_all=True)
         record["config"]["model"].setdefault("text_match", False)  # bundles from before it was there do without
-        config = config_from(FinetuneConfig, record["config"])
-        base = None if record["base"] is None else BaseModel(**record["base"])
+        config = config_from_dict(FinetuneConfig, record["config"])
+        base = None if record["base"] is None else BaseModelInfo(**record["base"])
         tuned = {name: record["files"][name] for name in TUNED[config.backbone.strategy]}
         weights = StoredWeights(folder, tuned) if tuned else None
         if LAYOUT.adapter in tuned and base is not None:
-            read_targets(folder, config.backbone.lora, base.hub_id)
-        items = load_file(own_file(folder, LAYOUT.items))
-        catalog = load_catalog(folder, record["catalog"], len(items["known"]))
+            read_target_modules(folder, config.backbone.lora, base.hub_id)
+        items = load_file(bundle_file(folder, LAYOUT.items))
+        catalog = load_bundle_catalog(folder, record["catalog"], len(items["known"]))
         reader = None
         if config.model.history_encoder != "sequence":
-            reader = Reader.of(_open_backbone(folder, config, base, weights, backbone), catalog.texts())
+            reader = CatalogEncoder.from_texts(
+                _open_backbone(folder, config, base, weights, backbone), catalog.list_texts()
+            )
         model = _load_model(folder, config, items, reader)
-        then, now = _then_and_now(folder, base, None if reader is None else reader.backbone)
+        then, now = _environment_differences(folder, base, None if reader is None else reader.backbone)
         if reader is not None:
-            check_reading(model, reader.backbone, catalog.texts()[:8], then, now)
+            check_encoding(model, reader.backbone, catalog.list_texts()[:8], then, now)
         check_probe(model, record["probe"], then, now)
         drift = _load_drift(folder, record, config, model)
         removed = tuple(record.get("removed", ()))
-        catalog.rows(removed)
+        catalog.find_rows(removed)
         return Bundle(config, catalog, model, base, weights, record["facts"], record["evaluation"], drift, removed)
 
 
-def load_untrained(folder: Path, bundle: Bundle, backbone: str | None = None) -> Backbone:
+def load_base_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> TextBackbone:
     """The base of a loaded bundle as it was before any training; raises as `load_backbone`."""
     return _open_backbone(folder, bundle.config, bundle.base, None, backbone)
 
 
-def load_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> Backbone:
+def load_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> TextBackbone:
     """The backbone of a loaded bundle with its trained weights, verified against the base and the catalog's vectors.
 
     backbone: a folder or hub id to take the base from; else an installed package's copy, else the hub.
@@ -180,55 +183,60 @@ def load_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> 
         BundleError: a bundle on ids alone, another base than the bundle's, or vectors that do not reproduce.
         BackboneError: the base cannot be loaded.
     """
-    if isinstance(bundle.model.histories, BackboneReads):
+    if isinstance(bundle.model.histories, BackboneHistoryEncoder):
         return bundle.model.histories.backbone  # it came with the bundle
     loaded = _open_backbone(folder, bundle.config, bundle.base, bundle.tuned, backbone)
-    check_reading(bundle.model, loaded, bundle.catalog.texts()[:8], *_then_and_now(folder, bundle.base, loaded))
+    check_encoding(
+        bundle.model, loaded, bundle.catalog.list_texts()[:8], *_environment_differences(folder, bundle.base, loaded)
+    )
     return loaded
 
 
 def _open_backbone(
     folder: Path,
     config: FinetuneConfig,
-    base: BaseModel | None,
-    tuned: Backbone | StoredWeights | None,
+    base: BaseModelInfo | None,
+    tuned: TextBackbone | StoredWeights | None,
     backbone: str | None,
-) -> Backbone:
+) -> TextBackbone:
     """The base, verified to be the bundle's, with its trained weights."""
     if base is None:
         raise BundleError(f"{folder}: this recommender knows items by id alone and cannot read text")
-    name = backbone or str(packaged_copy_of(base.hub_id) or base.hub_id)
-    if backbone is None and is_download(folder) and not is_public(base.hub_id):
+    name = backbone or str(find_packaged_copy(base.hub_id) or base.hub_id)
+    if backbone is None and is_download(folder) and not is_hub_id(base.hub_id):
         raise BundleError(f"{folder}: the base model is a place on another machine ({name}); give yours as backbone=")
     revision = base.revision if name == base.hub_id else None
-    loaded = Backbone.load(replace(config.backbone, name=name, hub_id=base.hub_id, revision=revision))
+    loaded = TextBackbone.load(replace(config.backbone, name=name, hub_id=base.hub_id, revision=revision))
     if loaded.base_fingerprint != base.fingerprint:
+        differences = describe_differences(*_environment_differences(folder, base, loaded))
         raise BundleError(
             f"backbone {name!r} is not the bundle's base {base.hub_id}: weights or tokenizer differ "
-            f"({differences(*_then_and_now(folder, base, loaded))}); give the right one as backbone="
+            f"({differences}); give the right one as backbone="
         )
     if isinstance(tuned, StoredWeights):
-        with readable(folder):
+        with translate_read_errors(folder):
             _load_tuned(loaded, tuned, base)
     return loaded.requires_grad_(False)
 
 
-def _then_and_now(folder: Path, base: BaseModel | None, backbone: Backbone | None) -> tuple[Facts, Facts]:
+def _environment_differences(
+    folder: Path, base: BaseModelInfo | None, backbone: TextBackbone | None
+) -> tuple[Facts, Facts]:
     """What a bundle was made with, and what it is read with here."""
     record = read_record(folder)
     then: Facts = {**record["versions"], **record.get("made_with", {})}
-    now: Facts = {**package_versions(), "dtype": dtypes(load_file(folder / LAYOUT.heads))}
+    now: Facts = {**get_package_versions(), "dtype": list_dtypes(load_file(folder / LAYOUT.heads))}
     if base is not None and backbone is not None:
-        then, now = then | base.facts(), now | BaseModel.of(backbone).facts()
+        then, now = then | base.describe(), now | BaseModelInfo.from_backbone(backbone).describe()
     return then, now
 
 
-def _load_tuned(backbone: Backbone, weights: StoredWeights, base: BaseModel) -> None:
-    check_digests(weights.folder, weights.files)
+def _load_tuned(backbone: TextBackbone, weights: StoredWeights, base: BaseModelInfo) -> None:
+    verify_hashes(weights.folder, weights.files)
     if LAYOUT.adapter in weights.files:
         lora = backbone.config.lora
         backbone.model = load_lora(
-            backbone.model, weights.folder, lora, read_targets(weights.folder, lora, base.hub_id)
+            backbone.model, weights.folder, lora, read_target_modules(weights.folder, lora, base.hub_id)
         )
         return
     state = load_file(weights.folder / LAYOUT.backbone)
@@ -248,7 +256,7 @@ def _save_tensors(folder: Path, bundle: Bundle) -> None:
     if bundle.drift is not None:
         save_drift(folder, bundle.drift, model.items.text)
     if isinstance(bundle.tuned, StoredWeights):
-        check_digests(bundle.tuned.folder, bundle.tuned.files)
+        verify_hashes(bundle.tuned.folder, bundle.tuned.files)
         for name in bundle.tuned.files:
             shutil.copyfile(bundle.tuned.folder / name, folder / name)
     elif bundle.tuned is not None and bundle.config.backbone.strategy == "lora":
@@ -256,12 +264,12 @@ def _save_tensors(folder: Path, bundle: Bundle) -> None:
         tuned.save_pretrained(folder, save_embedding_layers=False)
         (folder / LAYOUT.card).unlink(missing_ok=True)  # PEFT's own; ours takes its place
     elif bundle.tuned is not None:
-        save_file(trainable_state(bundle.tuned.model), folder / LAYOUT.backbone)
+        save_file(get_trainable_state(bundle.tuned.model), folder / LAYOUT.backbone)
     if bundle.base is not None and (folder / LAYOUT.adapter_config).exists():
-        _name_base(folder / LAYOUT.adapter_config, bundle.base)
+        _set_base_name(folder / LAYOUT.adapter_config, bundle.base)
 
 
-def _name_base(adapter_config: Path, base: BaseModel) -> None:
+def _set_base_name(adapter_config: Path, base: BaseModelInfo) -> None:
     """PEFT notes the base as it was loaded; others need the name and revision that they can load it by."""
     settings = json.loads(adapter_config.read_text(encoding="utf-8"))
     settings |= {"base_model_name_or_path": base.hub_id, "revision": base.revision}
@@ -269,10 +277,10 @@ def _name_base(adapter_config: Path, base: BaseModel) -> None:
 
 
 def _load_model(
-    folder: Path, config: FinetuneConfig, items: dict[str, Tensor], reader: Reader | None
+    folder: Path, config: FinetuneConfig, items: dict[str, Tensor], reader: CatalogEncoder | None
 ) -> RecommenderModel:
     """Weights are looked at before the model is made, so that no setting can ask for more memory than they take."""
-    settings, heads = replace(config.model, whiten=False), load_file(own_file(folder, LAYOUT.heads))
+    settings, heads = replace(config.model, whiten=False), load_file(bundle_file(folder, LAYOUT.heads))
     if reader is None:
         with torch.device("meta"):
             text = items["text"].to("meta") if "text" in items else None

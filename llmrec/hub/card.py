@@ -12,14 +12,14 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
-from llmrec.data.tables import HUB
-from llmrec.models.locate import is_public
+from llmrec.backbones.resolve import is_hub_id
+from llmrec.data.readers.files import HUB
 
 FIELD = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True)
-class Address:
+class RepoRef:
     """A place on the hub. revision: None for the default branch."""
 
     repo_id: str
@@ -30,7 +30,7 @@ class Address:
         return json.dumps(self.repo_id) + (f", revision={json.dumps(self.revision)}" if self.revision else "")
 
 
-def render_card(record: dict[str, Any], item_ids: Sequence[str], address: Address | None = None) -> str:
+def render_card(record: dict[str, Any], item_ids: Sequence[str], address: RepoRef | None = None) -> str:
     """README.md of a bundle whose llmrec.json is `record`. item_ids: some of its catalog, for the example."""
     # Of Markdown there is nothing to escape, and whoever shows it has to make it safe, as the hub does.
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # nosec B701
@@ -41,8 +41,8 @@ def render_card(record: dict[str, Any], item_ids: Sequence[str], address: Addres
     own = config.get("leave_one_out_seeds") if config["split"]["names"][0] == "leave_one_out" else None
     return template.render(
         **record,
-        metadata=_metadata(record, address).to_yaml(),
-        public=record["base"] is not None and is_public(record["base"]["hub_id"]),
+        metadata=_build_metadata(record, address).to_yaml(),
+        public=record["base"] is not None and is_hub_id(record["base"]["hub_id"]),
         seed=(own or config["seeds"])[0],
         place=str(address or json.dumps("path/to/this/folder")),
         example_history=json.dumps(list(item_ids), ensure_ascii=False),
@@ -50,13 +50,13 @@ def render_card(record: dict[str, Any], item_ids: Sequence[str], address: Addres
     )
 
 
-def _metadata(record: dict[str, Any], address: Address | None) -> ModelCardData:
+def _build_metadata(record: dict[str, Any], address: RepoRef | None) -> ModelCardData:
     """The front matter, which the hub indexes. A license and a language are not known, and so not named."""
     config, base, source = record["config"], record["base"], record["config"]["data"]["source"] or ""
     strategy, facts = config["backbone"]["strategy"], dict[str, Any]()
-    if base is not None and is_public(base["hub_id"]):
+    if base is not None and is_hub_id(base["hub_id"]):
         facts["base_model_relation"] = "adapter" if strategy == "lora" else "finetune"
-    results = _results(record)
+    results = _build_results(record)
     return ModelCardData(
         library_name="llmrec",
         base_model=base["hub_id"] if facts else None,
@@ -68,7 +68,7 @@ def _metadata(record: dict[str, Any], address: Address | None) -> ModelCardData:
     )
 
 
-def _results(record: dict[str, Any]) -> list[EvalResult]:
+def _build_results(record: dict[str, Any]) -> list[EvalResult]:
     """The main model's numbers over all queries of the split that the bundle's model was chosen on."""
     evaluation, split, source = record["evaluation"], record["config"]["split"]["names"][0], record["facts"]["source"]
     return [

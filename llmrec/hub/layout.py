@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmrec.config import Strategy
+from llmrec.config.backbone import Strategy
 from llmrec.errors import BundleError
-from llmrec.files import publish, room_for, sha256
+from llmrec.utils.atomic_files import fsync_rename, sha256_file, translate_disk_full
 
 FORMAT = 1
 SNAPSHOTS = "snapshots"  # in the hub's cache: a folder for each revision, of links into `blobs` beside them
@@ -55,21 +55,21 @@ def check_destination(folder: Path, marker: str = LAYOUT.settings, kind: str = "
 
 
 @contextmanager
-def replacing(folder: Path, marker: str = LAYOUT.settings, kind: str = "a bundle") -> Iterator[Path]:
+def atomic_folder(folder: Path, marker: str = LAYOUT.settings, kind: str = "a bundle") -> Iterator[Path]:
     """A new folder to write to, which takes the place of `folder` when all went well and is removed otherwise."""
     check_destination(folder, marker, kind)
     folder = folder.resolve()  # "." has no name to put another beside, and a link stays a link
     folder.parent.mkdir(parents=True, exist_ok=True)
-    recover(folder)
+    recover_folder(folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     partial.mkdir()
     try:
-        with room_for(folder):
+        with translate_disk_full(folder):
             yield partial
             if folder.exists():
                 folder.replace(old)
-            publish(partial, folder)
+            fsync_rename(partial, folder)
     finally:
         if old.exists() and not folder.exists():
             old.replace(folder)  # the swap itself went wrong, half way
@@ -77,11 +77,11 @@ def replacing(folder: Path, marker: str = LAYOUT.settings, kind: str = "a bundle
         shutil.rmtree(old, ignore_errors=True)
 
 
-def recover(folder: Path) -> None:
+def recover_folder(folder: Path) -> None:
     """Put right what a save that was killed left beside `folder`: the old one goes back if no new one came."""
     for left in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
         *_, pid, kind = left.name.split(".")
-        if not pid.isdigit() or kind not in ("old", "partial") or _runs(int(pid)):
+        if not pid.isdigit() or kind not in ("old", "partial") or _process_exists(int(pid)):
             continue
         if kind == "old" and not folder.exists():
             left.replace(folder)
@@ -89,7 +89,7 @@ def recover(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _runs(pid: int) -> bool:
+def _process_exists(pid: int) -> bool:
     """Whether another process that may be saving has this id."""
     if os.name != "posix":  # elsewhere the question itself would end it
         return True
@@ -102,7 +102,7 @@ def _runs(pid: int) -> bool:
     return pid != os.getpid()
 
 
-def own_file(folder: Path, name: str) -> Path:
+def bundle_file(folder: Path, name: str) -> Path:
     """The place of a bundle's file.
 
     Raises:
@@ -123,13 +123,13 @@ def is_download(folder: Path) -> bool:
     return folder.resolve().parent.name == SNAPSHOTS
 
 
-def digests(folder: Path) -> dict[str, str]:
+def hash_files(folder: Path) -> dict[str, str]:
     """sha256 of every file in a bundle but its settings, which hold these, and its card, which people may edit."""
     files = [path for path in sorted(folder.iterdir()) if path.name not in (LAYOUT.settings, LAYOUT.card)]
-    return {path.name: sha256(path) for path in files}
+    return {path.name: sha256_file(path) for path in files}
 
 
-def check_digests(folder: Path, expected: dict[str, str], with_all: bool = False) -> None:
+def verify_hashes(folder: Path, expected: dict[str, str], with_all: bool = False) -> None:
     """Raises BundleError for files that are missing or are not what was saved.
 
     with_all: also for a file of a bundle that is there and is not among `expected`.
@@ -138,6 +138,6 @@ def check_digests(folder: Path, expected: dict[str, str], with_all: bool = False
     if strange := [name for name in sorted(known) if (folder / name).exists()]:
         raise BundleError(f"{folder}: {strange[0]} is not of this bundle; copy or download the bundle again")
     for name, digest in expected.items():
-        path = own_file(folder, name)
-        if sha256(path) != digest:
+        path = bundle_file(folder, name)
+        if sha256_file(path) != digest:
             raise BundleError(f"{path} is not the file that was saved (sha256 differs); copy or download it again")

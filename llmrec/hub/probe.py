@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.data.histories import Histories, Queries
 from llmrec.errors import BundleError
-from llmrec.models.backbone import Backbone
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.scorer import ModelScorer
 
 DAY = 86_400
 Facts = dict[str, str | None]  # package versions, dtype and the like
@@ -28,13 +28,13 @@ MIN_COSINE_FAST = 1 - 1e-3  # of a catalog read in bf16; a few texts are always 
 
 
 def make_probe(model: RecommenderModel) -> dict[str, Any]:
-    """Return made-up histories (item rows, a day apart), the scores of their best items, and how far rounding moves them.
+    """Return made-up histories (item rows, a day apart), scores of their best items, and how far rounding moves these.
 
-    None of the histories is a user's.
+    No history is a user's own.
     """
     rng = np.random.default_rng(0)
     histories = [rng.integers(0, len(model.items.known), length).tolist() for length in LENGTHS]
-    scores = _answers(model, histories)
+    scores = _score_histories(model, histories)
     best = scores.topk(min(N_ITEMS, scores.shape[1]))
     rounding = measure_rounding(model, histories, best.indices).tolist()
     return {
@@ -51,13 +51,13 @@ def check_probe(model: RecommenderModel, probe: dict[str, Any], recorded: Facts,
     if not difference <= ALLOWED:
         raise BundleError(
             f"the bundle does not reproduce its own scores (they differ by {difference:,.0f} times what rounding moves "
-            f"them by, allowed {ALLOWED}); {differences(recorded, present)}"
+            f"them by, allowed {ALLOWED}); {describe_differences(recorded, present)}"
         )
 
 
 def score_difference(model: RecommenderModel, probe: dict[str, Any]) -> float:
     """Return the largest difference between the model's scores and the recorded ones, in units of their rounding."""
-    scores = _answers(model, probe["histories"]).gather(1, torch.tensor(probe["items"]))
+    scores = _score_histories(model, probe["histories"]).gather(1, torch.tensor(probe["items"]))
     difference = (scores - torch.tensor(probe["scores"])).abs().max(1).values
     return float((difference / torch.tensor(probe["rounding"])).max())
 
@@ -69,7 +69,7 @@ def measure_rounding(model: RecommenderModel, histories: list[list[int]], items:
     items: (B, K) whose scores are looked at. The model is left as it was.
     """
     numbers = [weight for weight in (*model.parameters(), *model.buffers()) if weight.is_floating_point()]
-    scores = _answers(model, histories).gather(1, items)
+    scores = _score_histories(model, histories).gather(1, items)
     own, draw = [weight.clone() for weight in numbers], torch.Generator().manual_seed(0)
     moved = LAST_BIT * scores.abs().max(1).values.clamp(min=1e-6)
     try:
@@ -77,30 +77,30 @@ def measure_rounding(model: RecommenderModel, histories: list[list[int]], items:
             for weight, saved in zip(numbers, own, strict=True):
                 signs = torch.randint(0, 2, weight.shape, generator=draw).to(weight) * 2 - 1
                 weight.copy_(saved * (1 + LAST_BIT * signs))
-            moved = moved.maximum((_answers(model, histories).gather(1, items) - scores).abs().max(1).values)
+            moved = moved.maximum((_score_histories(model, histories).gather(1, items) - scores).abs().max(1).values)
     finally:
         for weight, saved in zip(numbers, own, strict=True):
             weight.copy_(saved)
     return moved
 
 
-def check_reading(
-    model: RecommenderModel, backbone: Backbone, texts: list[str], recorded: Facts, present: Facts
+def check_encoding(
+    model: RecommenderModel, backbone: TextBackbone, texts: list[str], recorded: Facts, present: Facts
 ) -> None:
     """Raises BundleError where the backbone does not read the first items of the catalog as it did when saved."""
     if model.items.text is None:
         return
     stored = model.items.text[: min(N_TEXTS, len(texts))].cpu()
-    read = backbone.encode(backbone.tokens(texts[: len(stored)]))
+    read = backbone.encode(backbone.tokenize(texts[: len(stored)]))
     cosine = float(torch.nn.functional.cosine_similarity(stored, read).min())
     if not cosine >= (MIN_COSINE_FAST if backbone.config.reading == "fast" else MIN_COSINE):
         raise BundleError(
             f"backbone {backbone.path!r} does not read the catalog as the bundle's did (cosine {cosine:.5f}); "
-            f"{differences(recorded, present)}"
+            f"{describe_differences(recorded, present)}"
         )
 
 
-def _answers(model: RecommenderModel, histories: list[list[int]]) -> torch.Tensor:
+def _score_histories(model: RecommenderModel, histories: list[list[int]]) -> torch.Tensor:
     item = np.array([row for history in histories for row in history], dtype=np.int64)
     lengths = np.array([len(history) for history in histories])
     offset = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -109,17 +109,17 @@ def _answers(model: RecommenderModel, histories: list[list[int]]) -> torch.Tenso
     asked = Queries(
         Histories(item, time, offset, np.arange(len(item))), user, lengths * DAY, user * 0, offset[:-1], offset[1:]
     )
-    return ModelScorer(model).scores(asked)
+    return ModelScorer(model).score(asked)
 
 
-def dtypes(tensors: dict[str, Tensor]) -> str:
+def list_dtypes(tensors: dict[str, Tensor]) -> str:
     """Of weights as they lie in a file; a model that is made of them has its own."""
     return ", ".join(
         sorted({str(one.dtype).removeprefix("torch.") for one in tensors.values() if one.is_floating_point()})
     )
 
 
-def differences(recorded: Facts, present: Facts) -> str:
+def describe_differences(recorded: Facts, present: Facts) -> str:
     """What a bundle was made with and what it is read with, where the two differ; for a message."""
     odd = [
         f"{name} {recorded[name] or 'unknown'} then, {present.get(name) or 'unknown'} now"

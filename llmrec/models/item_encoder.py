@@ -1,8 +1,8 @@
 """Text vector -> item vector, with a gated id residual that cold items do without.
 
 v_i = W t_i + gate * known_i * e_i. `known_i` is 0 for items without a training event, and in training for a
-random share of items (id dropout), so that warm and cold items are scored on one scale. Where `TextMatch` is on, its
-unit vector of the text stands beside v_i.
+random share of items (id dropout), so that warm and cold items are scored on one scale. Where `TextSimilarity` is on,
+its unit vector of the text stands beside v_i.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from llmrec.config.model import ModelConfig
-from llmrec.models.text_match import TextMatch
+from llmrec.models.text_similarity import TextSimilarity
 
 
-def whitening(vectors: Tensor, dim: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+def fit_whitening(vectors: Tensor, dim: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """Weight (D_out, D_in) and bias (D_out,) that send `vectors` (N, D_in) to their top principal
     components with zero mean and standard deviation `scale`: PCA whitening in closed form. And each one's
     share (D_out,) of the variance of them all.
@@ -51,13 +51,13 @@ class ItemEncoder(nn.Module):
         scale = config.item_scale
         self.cosine_weights = torch.full((config.dim,), 1 / (config.dim * scale**2))
         self.adaptor: nn.Linear | None = None
-        self.match: TextMatch | None = None
+        self.match: TextSimilarity | None = None
         if text is not None and config.text_match:
-            self.match = TextMatch(text)
+            self.match = TextSimilarity(text)
         if text is not None:
             self.adaptor = nn.Linear(text.shape[1], config.dim)
             if config.whiten:
-                weight, bias, share = whitening(text[known] if bool(known.any()) else text, config.dim, scale)
+                weight, bias, share = fit_whitening(text[known] if bool(known.any()) else text, config.dim, scale)
                 self.adaptor.weight.data, self.adaptor.bias.data = weight, bias
                 self.cosine_weights = share / scale**2
         self.ids: nn.Embedding | None = None
@@ -68,7 +68,7 @@ class ItemEncoder(nn.Module):
 
     def encode_text(self, text: Tensor) -> Tensor:
         """(C, D_text) -> (C, D), or with text match (C, D + D_text): items that are known by their text alone."""
-        return self._matched(self._adapted(text), text)
+        return self._append_similarity(self._adapt(text), text)
 
     def forward(
         self, rows: Tensor | None = None, live_rows: Tensor | None = None, live_text: Tensor | None = None
@@ -81,17 +81,17 @@ class ItemEncoder(nn.Module):
         """
         shown = self.known if rows is None else self.known[rows]
         if self.text is None:
-            return self._residual(shown, rows)
+            return self._compute_residual(shown, rows)
         text = self.text if rows is None else self.text[rows]
         if live_rows is not None and live_text is not None:
             places = live_rows if rows is None else torch.searchsorted(rows, live_rows)
             text = text.index_copy(0, places, live_text.to(text))
-        table = self._adapted(text)  # (C, D)
+        table = self._adapt(text)  # (C, D)
         if self.ids is not None:
             if self.training and self.id_dropout > 0:
                 shown = shown & (torch.rand(shown.shape, device=shown.device) >= self.id_dropout)
-            table = table + self._residual(shown, rows)
-        return self._matched(table, text)
+            table = table + self._compute_residual(shown, rows)
+        return self._append_similarity(table, text)
 
     @torch.no_grad()
     def extend(self, text: Tensor) -> None:
@@ -104,16 +104,16 @@ class ItemEncoder(nn.Module):
             unused = self.ids.weight.new_zeros(len(text), self.ids.embedding_dim)
             self.ids.weight = nn.Parameter(torch.cat([self.ids.weight, unused]))
 
-    def _adapted(self, text: Tensor) -> Tensor:
+    def _adapt(self, text: Tensor) -> Tensor:
         if self.adaptor is None:
             raise ValueError("this model knows items by id alone and cannot read text")
         vectors: Tensor = self.adaptor(text)
         return vectors
 
-    def _matched(self, table: Tensor, text: Tensor) -> Tensor:
-        return torch.cat([table, self.match.items(text)], dim=-1) if self.match else table
+    def _append_similarity(self, table: Tensor, text: Tensor) -> Tensor:
+        return torch.cat([table, self.match.item_vectors(text)], dim=-1) if self.match else table
 
-    def _residual(self, shown: Tensor, rows: Tensor | None) -> Tensor:
+    def _compute_residual(self, shown: Tensor, rows: Tensor | None) -> Tensor:
         """(C, D) id vectors behind their gate, 0 where `shown` (C,) is False."""
         if self.ids is None:
             raise ValueError("this model knows items by their text alone")

@@ -17,7 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from llmrec.training.phases import clock, since
+from llmrec.utils.timing import elapsed_since, read_clock
 
 CALL_SECONDS = 1e-5  # for which a GPU waits for Python at each call: about what eager torch takes
 TFLOPS = 10.0  # that a GPU keeps up: half of what an A100 does in fp32
@@ -47,7 +47,7 @@ NOTHING = Cost()
 
 
 @dataclass(frozen=True)
-class Line:
+class LinearCost:
     """Work that takes `fixed` and `each` for every query."""
 
     fixed: Cost
@@ -57,7 +57,7 @@ class Line:
         return self.fixed + self.each * n
 
     @classmethod
-    def through(cls, few: tuple[int, Cost], more: tuple[int, Cost]) -> Line:
+    def from_two_points(cls, few: tuple[int, Cost], more: tuple[int, Cost]) -> LinearCost:
         """The line through two measurements; through the larger and zero where noise would have it cost less than 0."""
         each = [(b - a) / (more[0] - few[0]) for a, b in zip(astuple(few[1]), astuple(more[1]), strict=True)]
         fixed = [value - few[0] * slope for value, slope in zip(astuple(few[1]), each, strict=True)]
@@ -84,40 +84,40 @@ class Footprint:
         return self.weights + self.gradients + self.optimizer + self.activations + self.working
 
 
-def timed(work: Callable[[], object]) -> Cost:
-    began = clock()
+def measure_time(work: Callable[[], object]) -> Cost:
+    began = read_clock()
     work()
-    return Cost(*since(began))
+    return Cost(*elapsed_since(began))
 
 
-def counted(work: Callable[[], object]) -> Cost:
+def count_operations(work: Callable[[], object]) -> Cost:
     """flops and calls of the work, whose time is not told: counting takes longer than working."""
-    flops, calls = FlopCounterMode(display=False, custom_mapping=NOT_IN_TORCH), _Calls()
+    flops, calls = FlopCounterMode(display=False, custom_mapping=NOT_IN_TORCH), _CallCounter()
     with flops, calls:
         work()
     return Cost(flops=flops.get_total_flops(), calls=calls.n)
 
 
-def weight_bytes(*modules: nn.Module) -> int:
+def count_weight_bytes(*modules: nn.Module) -> int:
     """Of parameters and buffers, each once."""
     return sum({id(t): t.nbytes for module in modules for t in (*module.parameters(), *module.buffers())}.values())
 
 
-def trained_bytes(module: nn.Module) -> int:
+def count_trained_bytes(module: nn.Module) -> int:
     """Of the parameters that train: their gradients take as much, and Adam's moments twice as much."""
     return sum(weight.nbytes for weight in module.parameters() if weight.requires_grad)
 
 
 @dataclass
-class Saved:
+class SavedBytes:
     bytes: int = 0
 
 
 @contextmanager
-def saved_activations(module: nn.Module) -> Iterator[Saved]:
+def track_saved_activations(module: nn.Module) -> Iterator[SavedBytes]:
     """Bytes that forward passes within the context keep for their backward pass, the module's own weights aside."""
     counted_already = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
-    saved = Saved()
+    saved = SavedBytes()
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -130,7 +130,7 @@ def saved_activations(module: nn.Module) -> Iterator[Saved]:
         yield saved
 
 
-class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _CallCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.n = 0
@@ -140,23 +140,23 @@ class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-def _addmm_in_place(own: Any, first: Any, second: Any, **_: Any) -> int:
+def _count_addmm_in_place(own: Any, first: Any, second: Any, **_: Any) -> int:
     """Shapes (M, N), (M, K), (K, N)."""
     return int(2 * first[0] * first[1] * second[1])
 
 
-def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+def _count_attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
     """Shapes (B, H, L, D), (B, H, S, D), (B, H, S, D_value): scores, and what they weigh."""
     return int(2 * query[0] * query[1] * query[2] * key[2] * (query[3] + value[3]))
 
 
-def _attention_backward(_: Any, query: Any, key: Any, value: Any, *__: Any, **___: Any) -> int:
+def _count_attention_backward(_: Any, query: Any, key: Any, value: Any, *__: Any, **___: Any) -> int:
     """Five products where the forward pass has two: the scores are made again."""
     return int(2 * query[0] * query[1] * query[2] * key[2] * (3 * query[3] + 2 * value[3]))
 
 
 NOT_IN_TORCH = {  # what its counter leaves out
-    torch.ops.aten.addmm_: _addmm_in_place,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    torch.ops.aten.addmm_: _count_addmm_in_place,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _count_attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _count_attention_backward,
 }

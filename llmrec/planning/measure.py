@@ -16,32 +16,33 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from llmrec.config import FinetuneConfig, TrainConfig
-from llmrec.config.distill import DistillationLosses
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.catalog_encoder import CatalogEncoder
+from llmrec.backbones.hidden_state_cache import HiddenStateCache, HiddenStateFile
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.backbones.text_vector_cache import TextVectorCache
+from llmrec.backbones.token_store import TokenStore
+from llmrec.config.jobs.distill import DistillationLosses
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Rows
+from llmrec.data.loading import load_log
 from llmrec.data.log import Log
-from llmrec.data.sources import load_log
-from llmrec.evaluation.evaluate import queries_of_test
-from llmrec.evaluation.ranking import BATCH, queries_at_once
-from llmrec.models.backbone import Backbone
-from llmrec.models.lower_layers import LowerStates, StatesFile
-from llmrec.models.reader import Reader
+from llmrec.evaluation.aggregate import make_test_queries
+from llmrec.evaluation.model_scorer import ModelScorer
+from llmrec.evaluation.ranking import BATCH, query_batch_size
+from llmrec.models.losses import LOGITS_AT_ONCE_GPU
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.text_cache import TextCache
-from llmrec.models.tokens import Tokens
-from llmrec.models.transfer import apply_strategy
-from llmrec.planning.cost import NOTHING, Cost, Line, counted, timed, weight_bytes
-from llmrec.planning.steps import Stage, measure_stage
-from llmrec.planning.ways import Way, config_of, lessons
+from llmrec.planning.cost import NOTHING, Cost, LinearCost, count_operations, count_weight_bytes, measure_time
+from llmrec.planning.strategies import PlannedStrategy, config_for_strategy, distillation_losses
+from llmrec.planning.timed_steps import StageCost, measure_stage
 from llmrec.training.calibration import RECENCIES, STRENGTHS
-from llmrec.training.comparison import make_task, sasrecs
 from llmrec.training.distillation import DistillationObjective
-from llmrec.training.fit import calibrate, mean_ndcg, new_model, rank_sharded
-from llmrec.training.losses import LOGITS_AT_ONCE_GPU
 from llmrec.training.objectives import Objective, RecommendationObjective
-from llmrec.training.phases import peak_mib
-from llmrec.training.scorer import ModelScorer
+from llmrec.training.task import make_task, sasrec_train_configs
+from llmrec.training.two_stage import calibrate, make_model, rank_across_processes, validation_ndcg
+from llmrec.utils.arrays import Rows
+from llmrec.utils.timing import peak_memory_mib
 
 SAMPLED_TOKENS = 1 << 14  # of the catalog, that are read
 CUDA_BYTES = 512 << 20  # that a process takes on a GPU before it holds a tensor
@@ -49,25 +50,25 @@ MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Measured:
+class StrategyMeasurement:
     """load: a backbone and the catalog in its tokens. Of the whole catalog, read: texts that no cache holds; lower:
     what the layers below those that train make of it, once; renew: the catalog as it is read in training. ndcg, matched
     (by nearness of texts too), calibrate, rank: by queries. beside: the rows that the same loop trains on ids alone.
     peak_mib: of this process, and of what a run maps from files. gpu_bytes: of one process, the most at a time.
     """
 
-    way: Way
+    way: PlannedStrategy
     load: Cost
     read: Cost
     lower: Cost
     renew: Cost
-    fit: Stage
-    adapt: Stage | None
-    beside: tuple[Stage, ...]
-    ndcg: Line
-    matched: Line
-    calibrate: Line
-    rank: Line
+    fit: StageCost
+    adapt: StageCost | None
+    beside: tuple[StageCost, ...]
+    ndcg: LinearCost
+    matched: LinearCost
+    calibrate: LinearCost
+    rank: LinearCost
     peak_mib: float
     gpu_bytes: int
     causal: bool
@@ -77,27 +78,27 @@ class Measured:
         return (self.adapt or self.fit).trains
 
 
-def measure(config: FinetuneConfig, way: Way, n_steps: int, gpus: int) -> Measured:
-    """In a process of its own, if `peak_mib` is to mean something.
+def measure(config: FinetuneConfig, way: PlannedStrategy, n_steps: int, gpus: int) -> StrategyMeasurement:
+    """In a process of its own, if `peak_memory_mib` is to mean something.
 
     Raises:
         BackboneError, ConfigError: this backbone, or this configuration, cannot be transferred so.
     """
-    config = config_of(config, way)
+    config = config_for_strategy(config, way)
     with TemporaryDirectory() as folder:
         config = replace(config, output=Path(folder), resume=False, trackers=())
-        return _Measurement(config, way, n_steps, gpus).result()
+        return _StrategyRun(config, way, n_steps, gpus).measure()
 
 
-class _Measurement:
+class _StrategyRun:
     """The pieces of one strategy's run. sample: catalog rows that stand for all, of `scale` times their tokens."""
 
-    def __init__(self, config: FinetuneConfig, way: Way, n_steps: int, gpus: int) -> None:
+    def __init__(self, config: FinetuneConfig, way: PlannedStrategy, n_steps: int, gpus: int) -> None:
         self.config, self.way, self.n_steps, self.gpus = config, way, n_steps, gpus
         self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
         self.log: Log = load_log(config.data)
-        self.load = timed(self._load)
-        self.sample, self.scale = sample_of(self.reader.tokens)
+        self.load = measure_time(self._load)
+        self.sample, self.scale = sample_texts(self.reader.tokens)
         by_itself = config.model.history_encoder == "sequence"
         self.task = make_task(
             config.split.names[0], self.log, config, self.accelerator, None if by_itself else self.reader
@@ -105,25 +106,25 @@ class _Measurement:
         self.kept = 0  # bytes that a run maps from files
 
     def _load(self) -> None:
-        backbone = Backbone.load(self.config.backbone).to(self.accelerator.device)
-        self.reader = Reader.of(backbone, self.log.catalog.texts())
+        backbone = TextBackbone.load(self.config.backbone).to(self.accelerator.device)
+        self.reader = CatalogEncoder.from_texts(backbone, self.log.catalog.list_texts())
 
-    def result(self) -> Measured:
+    def measure(self) -> StrategyMeasurement:
         config, backbone = self.config, self.reader.backbone
-        frozen_bytes, read = weight_bytes(backbone), self._read()
+        frozen_bytes, read = count_weight_bytes(backbone), self._read()
         apply_strategy(backbone, config.backbone)
         text = torch.randn(self.log.n_items, backbone.dim) / backbone.dim**0.5
-        model = new_model(self.task.split, config.model, text, 0, reader=self.task.reader)
-        fit = self._stage(RecommendationObjective(model), config.train)
+        model = make_model(self.task.split, config.model, text, 0, reader=self.task.reader)
+        fit = self._measure_stage(RecommendationObjective(model), config.train)
         lower, renew, adapt = NOTHING, NOTHING, None
         if self.way != "frozen":
-            lower = self._lower()
-            renew = self._reading(lambda: self.reader.encode(self.sample), self.sample) * self.scale
+            lower = self._measure_lower_layers()
+            renew = self._measure_encoding(lambda: self.reader.encode(self.sample), self.sample) * self.scale
             adapt = self._adapt(model)
-        test = queries_of_test(self.task.split, self.task.ties, config.evaluation)
+        test = make_test_queries(self.task.split, self.task.ties, config.evaluation)
         stages = [stage for stage in (fit, adapt) if stage is not None]
         twice = frozen_bytes if self.way in ("last_k", "lora", "full") else 0  # a run has the frozen backbone as well
-        return Measured(
+        return StrategyMeasurement(
             way=self.way,
             load=self.load,
             read=read,
@@ -131,13 +132,16 @@ class _Measurement:
             renew=renew,
             fit=fit,
             adapt=adapt,
-            beside=self._beside(),
-            ndcg=self._line(self.task.valid, lambda queries: self._validate(model, queries)),
-            calibrate=self._line(self.task.valid, lambda queries: self._calibrate(model, queries)),
-            matched=self._line(self.task.valid, lambda queries: self._validate(model, queries, matched=True)),
-            rank=self._line(test, lambda queries: self._rank(model, queries)),
-            peak_mib=peak_mib() + (self.kept + twice) / MIB,
-            gpu_bytes=CUDA_BYTES + frozen_bytes + self._working() + max(stage.footprint.total for stage in stages),
+            beside=self._measure_baselines(),
+            ndcg=self._measure_line(self.task.valid, lambda queries: self._validate(model, queries)),
+            calibrate=self._measure_line(self.task.valid, lambda queries: self._calibrate(model, queries)),
+            matched=self._measure_line(self.task.valid, lambda queries: self._validate(model, queries, matched=True)),
+            rank=self._measure_line(test, lambda queries: self._rank(model, queries)),
+            peak_mib=peak_memory_mib() + (self.kept + twice) / MIB,
+            gpu_bytes=CUDA_BYTES
+            + frozen_bytes
+            + self._estimate_logit_bytes()
+            + max(stage.footprint.total for stage in stages),
             causal=backbone.causal,
         )
 
@@ -146,64 +150,68 @@ class _Measurement:
         backbone, lengths = self.reader.backbone, self.reader.tokens.lengths
         rows = np.arange(len(lengths))
         if self.way != "distil":
-            rows = TextCache(backbone).missing(self.log.catalog.texts())
+            rows = TextVectorCache(backbone).find_missing(self.log.catalog.list_texts())
         tokens = self.reader.tokens.take(self.sample)
         backbone.encode(tokens)  # the first time more is prepared than read
         share = float(lengths[rows].sum()) / max(float(lengths[self.sample].sum()), 1)
-        return self._reading(lambda: backbone.encode(tokens), self.sample) * share
+        return self._measure_encoding(lambda: backbone.encode(tokens), self.sample) * share
 
-    def _reading(self, read: Callable[[], object], rows: Rows) -> Cost:
+    def _measure_encoding(self, read: Callable[[], object], rows: Rows) -> Cost:
         """Counted as a GPU reads, in padded batches."""
-        cost = timed(read)
+        cost = measure_time(read)
         if not self.gpus:
             return cost
         with torch.no_grad():
-            work = counted(lambda: self.reader.read(rows))
+            work = count_operations(lambda: self.reader.encode_with_grad(rows))
         return replace(cost, flops=work.flops, calls=work.calls)
 
-    def _lower(self) -> Cost:
+    def _measure_lower_layers(self) -> Cost:
         """What the layers that do not train take for the catalog; from now on the reader begins above them."""
         reader, kept, folder = self.reader, self.config.backbone.kept_states, self.config.output
         backbone, tokens = reader.backbone, reader.tokens
-        file = StatesFile.of(backbone, tokens, kept)
+        file = HiddenStateFile.from_backbone(backbone, tokens, kept)
         if file is None:
             return NOTHING
         some = tokens.take(self.sample)
-        known = timed(lambda: StatesFile.of(backbone, some, kept))  # takes the same for any catalog
-        began = timed(lambda: LowerStates.of(backbone, some, kept, folder))
-        if LowerStates.of(backbone, some, kept, folder) is None:  # a model that cannot be entered there
+        known = measure_time(
+            lambda: HiddenStateFile.from_backbone(backbone, some, kept)
+        )  # takes the same for any catalog
+        began = measure_time(lambda: HiddenStateCache.load_or_compute(backbone, some, kept, folder))
+        if (
+            HiddenStateCache.load_or_compute(backbone, some, kept, folder) is None
+        ):  # a model that cannot be entered there
             return NOTHING
         longest = int(tokens.lengths.max(initial=1))
         states, start = torch.randn(longest, backbone.dim), np.zeros(len(tokens), dtype=np.int64)
         self.reader, self.kept = (
-            replace(reader, lower=LowerStates(file.n_layers, states, start, tokens.lengths)),
+            replace(reader, lower=HiddenStateCache(file.n_layers, states, start, tokens.lengths)),
             file.size,
         )
         return known if file.is_whole else known + (began + known * -1) * self.scale
 
-    def _adapt(self, model: RecommenderModel) -> Stage:
+    def _adapt(self, model: RecommenderModel) -> StageCost:
         if self.way != "distil":
-            return self._stage(RecommendationObjective(model, self.reader), self.config.adapt)
+            return self._measure_stage(RecommendationObjective(model, self.reader), self.config.adapt)
         objective = DistillationObjective(copy.deepcopy(model), self.reader, model, DistillationLosses())
-        stage = self._stage(objective, lessons(self.config.adapt, self.log.n_items))
+        stage = self._measure_stage(objective, distillation_losses(self.config.adapt, self.log.n_items))
         model.requires_grad_(True)
         return stage
 
-    def _beside(self) -> tuple[Stage, ...]:
+    def _measure_baselines(self) -> tuple[StageCost, ...]:
         if self.way != "frozen":
             return ()
         stages = []
-        for train in sasrecs(self.config).values():
-            model = new_model(self.task.split, self.config.sasrec.model, None, 0)
-            stages.append(self._stage(RecommendationObjective(model), train))
+        for train in sasrec_train_configs(self.config).values():
+            model = make_model(self.task.split, self.config.sasrec.model, None, 0)
+            stages.append(self._measure_stage(RecommendationObjective(model), train))
         return tuple(stages)
 
-    def _stage(self, objective: Objective, config: TrainConfig) -> Stage:
+    def _measure_stage(self, objective: Objective, config: TrainConfig) -> StageCost:
         return measure_stage(self.task, objective, config, self.n_steps, self.gpus)
 
     def _validate(self, model: RecommenderModel, queries: Queries, matched: bool = False) -> None:
         _match_texts(model, matched)
-        mean_ndcg(replace(self.task, valid=queries), ModelScorer(model))
+        validation_ndcg(replace(self.task, valid=queries), ModelScorer(model))
 
     def _calibrate(self, model: RecommenderModel, queries: Queries) -> None:
         """As it goes where nearness of texts counts, which it may not by these vectors."""
@@ -214,37 +222,37 @@ class _Measurement:
 
     def _rank(self, model: RecommenderModel, queries: Queries) -> None:
         _match_texts(model, True)
-        rank_sharded(self.task, ModelScorer(model), queries, max(self.config.evaluation.cutoffs))
+        rank_across_processes(self.task, ModelScorer(model), queries, max(self.config.evaluation.cutoffs))
 
-    def _line(self, queries: Queries, work: Callable[[Queries], object]) -> Line:
+    def _measure_line(self, queries: Queries, work: Callable[[Queries], object]) -> LinearCost:
         """Through one batch of queries and three, spread over all."""
         few = min(BATCH, max(len(queries) // 3, 1))
         points = []
         for n in (few, few, min(3 * few, len(queries))):  # the first one warms up
             some = queries.take(np.linspace(0, len(queries) - 1, n).astype(np.int64))
-            cost = timed(lambda some=some: work(some))  # type: ignore[misc]
+            cost = measure_time(lambda some=some: work(some))  # type: ignore[misc]
             if self.gpus:
-                gpu = counted(lambda some=some: work(some))  # type: ignore[misc]
+                gpu = count_operations(lambda some=some: work(some))  # type: ignore[misc]
                 cost = replace(cost, flops=gpu.flops, calls=gpu.calls)
             points.append((n, cost))
-        return Line.through(*points[1:])
+        return LinearCost.from_two_points(*points[1:])
 
-    def _working(self) -> int:
+    def _estimate_logit_bytes(self) -> int:
         """Bytes of logits that come and go, in training or in ranking."""
         n_items, trained = self.log.n_items, 0
         if "full" in (self.config.train.negatives, self.config.adapt.negatives):
             targets = max(self.config.train.batch_targets, self.config.adapt.batch_targets) // max(self.gpus, 1)
             trained = 4 * min(targets * n_items, LOGITS_AT_ONCE_GPU)
-        return max(trained, 2 * 4 * queries_at_once(n_items) * n_items)
+        return max(trained, 2 * 4 * query_batch_size(n_items) * n_items)
 
 
 def _match_texts(model: RecommenderModel, on: bool) -> None:
     """Where it is on, vectors to rank by are longer."""
     if model.items.match is not None:
-        model.items.match.set(STRENGTHS[-1] if on else 0.0, RECENCIES[0])
+        model.items.match.set_parameters(STRENGTHS[-1] if on else 0.0, RECENCIES[0])
 
 
-def sample_of(tokens: Tokens) -> tuple[Rows, float]:
+def sample_texts(tokens: TokenStore) -> tuple[Rows, float]:
     """Rows of texts of all lengths, about SAMPLED_TOKENS in all, and how many times their tokens the catalog has."""
     total = max(int(tokens.lengths.sum()), 1)
     n = int(np.ceil(len(tokens) * min(SAMPLED_TOKENS / total, 1)))

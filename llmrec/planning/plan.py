@@ -15,42 +15,42 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from llmrec.config import FinetuneConfig
-from llmrec.data.sources import load_log
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.data.loading import load_log
 from llmrec.errors import ConfigError, DataError, LlmrecError
-from llmrec.planning.choice import Choice, Facts, Limits, Option, choose
-from llmrec.planning.measure import MIB, Measured, measure
-from llmrec.planning.predict import Name, Phase, phases_of
-from llmrec.planning.ways import WAYS, Way, config_of
-from llmrec.planning.work import work_of
+from llmrec.planning.advisor import Choice, Facts, Option, ResourceLimits, choose_strategy
+from llmrec.planning.measure import MIB, StrategyMeasurement, measure
+from llmrec.planning.predict import Name, PhaseEstimate, predict_phases
+from llmrec.planning.strategies import WAYS, PlannedStrategy, config_for_strategy
+from llmrec.planning.workload import count_work
 
 GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineSpec:
     """What a run is to have. gpus: 0 for this machine's CPU. tflops: that one of them keeps up."""
 
     gpus: int
     tflops: float
-    limits: Limits
+    limits: ResourceLimits
 
 
 @dataclass(frozen=True)
-class Planned:
+class StrategyPlan:
     """A strategy's run. phases: here, by one process. gpu_phases: of one of the processes on GPUs. peak_gib, gpu_gib:
     of one process. refused: why there can be no such run.
     """
 
-    way: Way
+    way: PlannedStrategy
     trains: int = 0
-    phases: tuple[Phase, ...] = ()
-    gpu_phases: tuple[Phase, ...] = ()
+    phases: tuple[PhaseEstimate, ...] = ()
+    gpu_phases: tuple[PhaseEstimate, ...] = ()
     peak_gib: float = 0.0
     gpu_gib: float = 0.0
     refused: str = ""
 
-    def seconds(self, machine: Machine, cpu: bool = False) -> dict[Name, float]:
+    def phase_seconds(self, machine: MachineSpec, cpu: bool = False) -> dict[Name, float]:
         """By phase, where it is to run; `cpu`: of the processor, here, however busy it is."""
         by_name: dict[Name, float] = defaultdict(float)
         for phase in self.gpu_phases if machine.gpus and not cpu else self.phases:
@@ -58,8 +58,8 @@ class Planned:
             by_name[phase.name] += spent
         return dict(by_name)
 
-    def option(self, machine: Machine) -> Option:
-        seconds = self.seconds(machine)
+    def to_option(self, machine: MachineSpec) -> Option:
+        seconds = self.phase_seconds(machine)
         busiest = max(seconds, key=lambda name: seconds[name], default="")
         gib = self.gpu_gib if machine.gpus else self.peak_gib
         return Option(self.way, sum(seconds.values()) / 3600, gib, busiest, self.refused)
@@ -69,14 +69,18 @@ class Planned:
 class Plan:
     source: str
     facts: Facts
-    machine: Machine
+    machine: MachineSpec
     here: str
-    options: tuple[Planned, ...]
+    options: tuple[StrategyPlan, ...]
     choice: Choice
 
 
 def make_plan(
-    config: FinetuneConfig, machine: Machine, ways: Sequence[Way] = WAYS, n_steps: int = 4, alone: bool = True
+    config: FinetuneConfig,
+    machine: MachineSpec,
+    ways: Sequence[PlannedStrategy] = WAYS,
+    n_steps: int = 4,
+    alone: bool = True,
 ) -> Plan:
     """Measure the strategies of `ways`. alone: each in a process of its own, which its peak memory needs.
 
@@ -98,51 +102,56 @@ def make_plan(
             f"{limits}: name a strategy, a step and limits above 0"
         )
     log, causal = load_log(config.data), False
-    planned: list[Planned] = []
+    planned: list[StrategyPlan] = []
     for way in tqdm(ways, desc="measuring", unit="strategy", disable=None, leave=False):
         try:
-            work = [work_of(log, config_of(config, way), split) for split in config_of(config, way).split.names]
-            measured = _measured(config, way, n_steps, machine.gpus, alone)
+            work = [
+                count_work(log, config_for_strategy(config, way), split)
+                for split in config_for_strategy(config, way).split.names
+            ]
+            measured = _measure_strategy(config, way, n_steps, machine.gpus, alone)
         except LlmrecError as error:
-            planned.append(Planned(way, refused=str(error)))
+            planned.append(StrategyPlan(way, refused=str(error)))
             continue
         except BrokenProcessPool:
-            planned.append(Planned(way, refused="measuring it ended its process, as where memory runs out"))
+            planned.append(StrategyPlan(way, refused="measuring it ended its process, as where memory runs out"))
             continue
         causal = causal or measured.causal
         planned.append(
-            Planned(
+            StrategyPlan(
                 way,
                 measured.trains,
-                tuple(phases_of(work, measured)),
-                tuple(phases_of(work, measured, machine.gpus)) if machine.gpus else (),
+                tuple(predict_phases(work, measured)),
+                tuple(predict_phases(work, measured, machine.gpus)) if machine.gpus else (),
                 measured.peak_mib * MIB / GIB,
                 measured.gpu_bytes / GIB,
             )
         )
-    options = tuple(_with_rows_beside(planned))
+    options = tuple(_add_baseline_phases(planned))
     facts = Facts(log.facts.n_events, log.facts.n_items, causal)
-    choice = choose([option.option(machine) for option in options], machine.limits, facts)
+    choice = choose_strategy([option.to_option(machine) for option in options], machine.limits, facts)
     here = f"{torch.get_num_threads()} thread(s) of this machine" + (
         " and its GPU" if torch.cuda.is_available() else ""
     )
     return Plan("\n".join(log.facts.lines()), facts, machine, here, options, choice)
 
 
-def _measured(config: FinetuneConfig, way: Way, n_steps: int, gpus: int, alone: bool) -> Measured:
+def _measure_strategy(
+    config: FinetuneConfig, way: PlannedStrategy, n_steps: int, gpus: int, alone: bool
+) -> StrategyMeasurement:
     if not alone:
         return measure(config, way, n_steps, gpus)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(measure, config, way, n_steps, gpus).result()
 
 
-def _with_rows_beside(planned: Sequence[Planned]) -> list[Planned]:
+def _add_baseline_phases(planned: Sequence[StrategyPlan]) -> list[StrategyPlan]:
     """Rows on ids alone are the same beside each strategy, and were measured once; a student's teacher comes first."""
     frozen = next((option for option in planned if option.way == "frozen" and not option.refused), None)
     if frozen is None:
         return list(planned)
 
-    def beside(phases: Sequence[Phase], way: Way) -> tuple[Phase, ...]:
+    def get_baseline_phases(phases: Sequence[PhaseEstimate], way: PlannedStrategy) -> tuple[PhaseEstimate, ...]:
         rows = tuple(phase for phase in phases if phase.name == "beside")
         return rows if way != "distil" else tuple(replace(phase, name="teacher") for phase in phases)
 
@@ -151,8 +160,8 @@ def _with_rows_beside(planned: Sequence[Planned]) -> list[Planned]:
         if option.way == "frozen" or option.refused
         else replace(
             option,
-            phases=option.phases + beside(frozen.phases, option.way),
-            gpu_phases=option.gpu_phases + beside(frozen.gpu_phases, option.way),
+            phases=option.phases + get_baseline_phases(frozen.phases, option.way),
+            gpu_phases=option.gpu_phases + get_baseline_phases(frozen.gpu_phases, option.way),
         )
         for option in planned
     ]
@@ -170,12 +179,12 @@ def read_plan(path: Path) -> Plan:
         machine, choice = record["machine"], record["choice"]
         options = []
         for option in record["options"]:
-            phases = {key: tuple(map(Phase.of_record, option[key])) for key in ("phases", "gpu_phases")}
-            options.append(Planned(**{**option, **phases}))
+            phases = {key: tuple(map(PhaseEstimate.from_record, option[key])) for key in ("phases", "gpu_phases")}
+            options.append(StrategyPlan(**{**option, **phases}))
         return Plan(
             record["source"],
             Facts(**record["facts"]),
-            Machine(**{**machine, "limits": Limits(**machine["limits"])}),
+            MachineSpec(**{**machine, "limits": ResourceLimits(**machine["limits"])}),
             record["here"],
             tuple(options),
             Choice(choice["way"], tuple(choice["reasons"])),

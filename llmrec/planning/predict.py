@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from llmrec.planning.cost import NOTHING, Cost
-from llmrec.planning.measure import Measured
-from llmrec.planning.work import Loop, Work
+from llmrec.planning.measure import StrategyMeasurement
+from llmrec.planning.workload import LoopCounts, Workload
 
 Name = Literal["load", "read", "fit", "adapt", "rank", "teacher", "beside"]
 Counted = Literal["", "fit", "refit", "adapt"]  # what a run can do fewer times than it may
 
 
 @dataclass(frozen=True)
-class Phase:
+class PhaseEstimate:
     """A part of a run on one split: `fixed` and `each`, `times` over, at most where patience can end it.
 
     counted: what is done so often, by which a plan is compared with a run that stopped earlier.
@@ -39,46 +39,46 @@ class Phase:
         return self.total.gpu_seconds(tflops)
 
     @classmethod
-    def of_record(cls, record: dict[str, Any]) -> Phase:
+    def from_record(cls, record: dict[str, Any]) -> PhaseEstimate:
         costs = {key: Cost(**record[key]) for key in ("fixed", "each")}
         return cls(**{**record, **costs})
 
 
-def phases_of(work: Sequence[Work], measured: Measured, share: int = 1) -> list[Phase]:
+def predict_phases(work: Sequence[Workload], measured: StrategyMeasurement, share: int = 1) -> list[PhaseEstimate]:
     """Of a whole run. share: processes that share batches, queries and the reading of the catalog; a step's flops and
     calls are those of one of them already.
     """
     first = work[0].split
-    phases = [Phase("load", first, measured.load), Phase("read", first, measured.read * (1 / share))]
+    phases = [PhaseEstimate("load", first, measured.load), PhaseEstimate("read", first, measured.read * (1 / share))]
     if measured.lower != NOTHING:  # once, whatever the splits and seeds
-        phases.append(Phase("adapt", first, measured.lower))
+        phases.append(PhaseEstimate("adapt", first, measured.lower))
     for part in work:
         phases += _fit(part, measured, share)
         if measured.adapt is not None:
             phases += _adapt(part, measured, share)
-        phases += _beside(part, measured, share)
+        phases += _predict_baselines(part, measured, share)
     return phases
 
 
-def _fit(work: Work, measured: Measured, share: int) -> list[Phase]:
+def _fit(work: Workload, measured: StrategyMeasurement, share: int) -> list[PhaseEstimate]:
     """The first stage, on stored vectors, and its ranking."""
     seeds, loop, stage = work.seeds, work.fit, measured.fit
     n_valid, n_test = work.n_valid / share, work.n_test / share
     measurement = measured.ndcg(n_valid) + stage.checkpoint
-    each = stage.step * _steps_between(loop) + measurement
+    each = stage.step * _count_steps_between(loop) + measurement
     phases = [
-        Phase(
+        PhaseEstimate(
             "fit", work.split, measured.calibrate(n_valid) * seeds, each, loop.measurements * loop.epochs * seeds, "fit"
         ),
-        Phase("rank", work.split, measured.rank(n_test) * seeds),
+        PhaseEstimate("rank", work.split, measured.rank(n_test) * seeds),
     ]
     if work.refit is not None:
         epoch = stage.step * work.refit.steps + stage.checkpoint * work.refit.measurements
-        phases.append(Phase("fit", work.split, each=epoch, times=work.refit.epochs * seeds, counted="refit"))
+        phases.append(PhaseEstimate("fit", work.split, each=epoch, times=work.refit.epochs * seeds, counted="refit"))
     return phases
 
 
-def _adapt(work: Work, measured: Measured, share: int) -> list[Phase]:
+def _adapt(work: Workload, measured: StrategyMeasurement, share: int) -> list[PhaseEstimate]:
     """The second stage, through the backbone, and its ranking; of a student also its teacher's."""
     seeds, loop, stage = work.seeds, work.adapt, measured.adapt
     if stage is None:
@@ -89,23 +89,23 @@ def _adapt(work: Work, measured: Measured, share: int) -> list[Phase]:
         set_up, rows = measured.read * (1 / share), 2  # its catalog is read anew, without a cache
     else:
         set_up, check = measured.calibrate(n_valid), check + measured.calibrate(n_valid)
-    each = stage.step * _steps_between(loop) + check + renew + stage.checkpoint
+    each = stage.step * _count_steps_between(loop) + check + renew + stage.checkpoint
     each += renew * (loop.renewals / max(loop.measurements, 1))
     fixed = check + renew + set_up
     phases = [
-        Phase("adapt", work.split, fixed * seeds, each, loop.measurements * loop.epochs * seeds, "adapt"),
-        Phase("rank", work.split, measured.rank(n_test) * (rows * seeds)),
+        PhaseEstimate("adapt", work.split, fixed * seeds, each, loop.measurements * loop.epochs * seeds, "adapt"),
+        PhaseEstimate("rank", work.split, measured.rank(n_test) * (rows * seeds)),
     ]
     if measured.way != "distil":
-        phases.append(Phase("load", work.split, measured.load * seeds))
+        phases.append(PhaseEstimate("load", work.split, measured.load * seeds))
     return phases
 
 
-def _beside(work: Work, measured: Measured, share: int) -> list[Phase]:
+def _predict_baselines(work: Workload, measured: StrategyMeasurement, share: int) -> list[PhaseEstimate]:
     """Rows on ids alone, which are ranked without texts."""
     n_valid, n_test = work.n_valid / share, work.n_test / share
     return [
-        Phase(
+        PhaseEstimate(
             "beside",
             work.split,
             (measured.ndcg(n_test) + (stage.step * loop.steps + measured.ndcg(n_valid)) * loop.epochs) * work.seeds,
@@ -114,9 +114,9 @@ def _beside(work: Work, measured: Measured, share: int) -> list[Phase]:
     ]
 
 
-def _steps_between(loop: Loop) -> float:
+def _count_steps_between(loop: LoopCounts) -> float:
     return loop.steps / max(loop.measurements, 1)
 
 
-def total(phases: Sequence[Phase]) -> Cost:
+def sum_phases(phases: Sequence[PhaseEstimate]) -> Cost:
     return sum((phase.total for phase in phases), NOTHING)

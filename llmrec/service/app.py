@@ -8,9 +8,9 @@ from typing import Any
 
 from llmrec import __version__
 from llmrec.errors import ConfigError
+from llmrec.inference.live.store.event_store import EventStore
 from llmrec.recommender import Recommender
-from llmrec.retrieval.store import EventStore
-from llmrec.service.settings import Settings
+from llmrec.service.settings import ServiceSettings
 
 try:
     from fastapi import FastAPI, Security
@@ -39,18 +39,18 @@ PROBLEM_SCHEMA = {
 }
 
 
-def create_app(recommender: Recommender, settings: Settings, store: EventStore) -> FastAPI:
+def create_app(recommender: Recommender, settings: ServiceSettings, store: EventStore) -> FastAPI:
     """The application, which closes the store at its end.
 
     Raises:
         StoreError, StateError: of the store and what it holds.
     """
-    from llmrec.service.guards import Guards
-    from llmrec.service.problems import handle_problems
+    from llmrec.service.middleware import RequestGuardMiddleware
+    from llmrec.service.problem_details import register_problem_handlers
     from llmrec.service.routes import router
-    from llmrec.service.service import Service
+    from llmrec.service.runtime import ServiceRuntime
 
-    service = Service(recommender, settings, store)
+    service = ServiceRuntime(recommender, settings, store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -64,13 +64,13 @@ def create_app(recommender: Recommender, settings: Settings, store: EventStore) 
     key = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if settings.api_key is not None else []
     app.include_router(router, dependencies=key)  # which is asked for in Guards, and told of here
     if settings.page:
-        from llmrec.service.page import STATIC
-        from llmrec.service.page import router as page
+        from llmrec.service.demo import STATIC
+        from llmrec.service.demo import router as page
 
         app.include_router(page)
         app.mount("/static", StaticFiles(directory=STATIC))
-    handle_problems(app)
-    app.add_middleware(Guards, settings=settings, metrics=service.metrics)
+    register_problem_handlers(app)
+    app.add_middleware(RequestGuardMiddleware, settings=settings, metrics=service.metrics)
     _describe(app)
     return app
 
@@ -79,7 +79,7 @@ def _describe(app: FastAPI) -> None:
     """OpenAPI with problems as they are, in place of FastAPI's own errors."""
     made = app.openapi
 
-    def described() -> dict[str, Any]:
+    def describe_api() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = made()
             parts = schema["components"]["schemas"]
@@ -88,4 +88,4 @@ def _describe(app: FastAPI) -> None:
                 parts.pop(name, None)
         return app.openapi_schema or {}
 
-    app.openapi = described  # type: ignore[method-assign]
+    app.openapi = describe_api  # type: ignore[method-assign]

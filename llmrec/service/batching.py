@@ -13,7 +13,7 @@ Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
 
-class Overloaded(LlmrecError):
+class OverloadedError(LlmrecError):
     """More requests wait than are let in."""
 
 
@@ -39,7 +39,7 @@ class Batcher(Generic[Question, Answer]):
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._work())
+        self._task = asyncio.get_running_loop().create_task(self._run_batches())
 
     async def stop(self) -> None:
         """Answer what waits, then end."""
@@ -48,18 +48,18 @@ class Batcher(Generic[Question, Answer]):
             await self._task
         self._thread.shutdown()
 
-    async def ask(self, question: Question) -> Answer:
+    async def submit(self, question: Question) -> Answer:
         """
         Raises:
             Overloaded: too many wait already. Whatever the question was answered with.
         """
         if self._task is None or self._task.done() or self._queue.qsize() >= self._waiting:
-            raise Overloaded("too many requests wait already; try again in a moment")
+            raise OverloadedError("too many requests wait already; try again in a moment")
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait((question, future))
         return await future
 
-    async def _work(self) -> None:
+    async def _run_batches(self) -> None:
         while (first := await self._queue.get()) is not None:
             together, going_on = await self._gather(first)
             asked = [one for one in together if not one[1].cancelled()]

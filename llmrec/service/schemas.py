@@ -7,22 +7,22 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
 
-from llmrec.retrieval.events import Event, History, Item
-from llmrec.retrieval.store import LONGEST_ID
+from llmrec.inference.live.store.event_store import LONGEST_ID
+from llmrec.inference.queries import Event, History, Item
 
 LARGEST = 2**53  # beyond it JSON's numbers are no longer whole
 MOST_FIELDS, MOST_VALUES = 64, 64
 NO_NUL = r"^[^\x00]*$"
 
 
-def _not_blank(text: str) -> str:
+def _check_not_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("empty; leave it out or say something")
     return text
 
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=NO_NUL)]
-Words = Annotated[str, StringConstraints(max_length=500), AfterValidator(_not_blank)]
+Words = Annotated[str, StringConstraints(max_length=500), AfterValidator(_check_not_blank)]
 Text = Annotated[str, StringConstraints(max_length=100_000)]  # the limit of the settings comes before this
 Whole = Annotated[int, Field(ge=-LARGEST, le=LARGEST, strict=True)]
 Moment = Annotated[
@@ -42,43 +42,43 @@ Fields = Annotated[
 ]
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """Unknown names are refused: a misspelt option would be passed over in silence."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class PastEvent(Strict):
+class HistoryEvent(StrictModel):
     """item: of the catalog, or the fields of one that is in no catalog."""
 
     item: Id | Fields
     at: Moment | None = None
 
-    def event(self) -> Event:
+    def to_event(self) -> Event:
         return self.item if self.at is None else (self.item, self.at)
 
 
-class Who(Strict):
+class HistoryQuery(StrictModel):
     """Either a live user or a history."""
 
     user: Id | None = Field(None, description="a live user's id: all that is known of that user", examples=["15"])
-    history: list[Id | PastEvent] | None = Field(
+    history: list[Id | HistoryEvent] | None = Field(
         None, description="what somebody did, oldest first", examples=[["1", {"item": "260", "at": "2016-02-01"}]]
     )
     at: Moment | None = Field(None, description="the query time; events at or after it are left out")
 
-    def who(self) -> History:
+    def history_argument(self) -> History:
         if self.user is not None:
             return self.user
-        return [each if isinstance(each, str) else each.event() for each in self.history or ()]
+        return [each if isinstance(each, str) else each.to_event() for each in self.history or ()]
 
-    def new(self) -> tuple[Mapping[str, Any], ...]:
+    def new_items(self) -> tuple[Mapping[str, Any], ...]:
         """Items in the history that are in no catalog."""
-        given = [each.item for each in self.history or () if isinstance(each, PastEvent)]
+        given = [each.item for each in self.history or () if isinstance(each, HistoryEvent)]
         return tuple(item for item in given if not isinstance(item, str))
 
 
-class RecommendQuery(Who):
+class RecommendQuery(HistoryQuery):
     """What to recommend; without user and history what is popular, or near to the words."""
 
     k: Annotated[int, Field(ge=1, strict=True, description="how many items")] = 10
@@ -90,55 +90,55 @@ class RecommendQuery(Who):
     topic: Words | None = Field(None, description="only the tenth of the catalog nearest to these words")
 
 
-class ScoreQuery(Who):
+class ScoreQuery(HistoryQuery):
     """Items to score for one history."""
 
     items: list[Id | Fields] = Field(min_length=1, examples=[["2571", {"title": "Orbit of Ashes", "genres": "Sci-Fi"}]])
 
-    def given(self) -> list[Item]:
+    def item_arguments(self) -> list[Item]:
         return list(self.items)
 
-    def new(self) -> tuple[Mapping[str, Any], ...]:
-        return (*super().new(), *(item for item in self.items if not isinstance(item, str)))
+    def new_items(self) -> tuple[Mapping[str, Any], ...]:
+        return (*super().new_items(), *(item for item in self.items if not isinstance(item, str)))
 
 
-class ExplainQuery(Who):
+class ExplainQuery(HistoryQuery):
     """Why an item, of the catalog or by its fields, has its score for one history."""
 
     item: Id | Fields = Field(examples=["2571"])
 
-    def new(self) -> tuple[Mapping[str, Any], ...]:
-        return super().new() if isinstance(self.item, str) else (*super().new(), self.item)
+    def new_items(self) -> tuple[Mapping[str, Any], ...]:
+        return super().new_items() if isinstance(self.item, str) else (*super().new_items(), self.item)
 
 
-class RecommendBatch(Strict):
+class RecommendBatch(StrictModel):
     """Answered in order, all or none."""
 
     queries: list[RecommendQuery] = Field(min_length=1)
 
 
-class ScoreBatch(Strict):
+class ScoreBatch(StrictModel):
     """Answered in order, all or none."""
 
     queries: list[ScoreQuery] = Field(min_length=1)
 
 
-class Ranked(BaseModel):
+class RankedItem(BaseModel):
     rank: int
     item: str
     label: str
     score: float
 
 
-class Recommended(BaseModel):
-    items: list[Ranked]
+class RecommendResponse(BaseModel):
+    items: list[RankedItem]
 
 
-class Scored(BaseModel):
+class ScoreResponse(BaseModel):
     scores: list[float] = Field(description="in the order of the items: logits, or log chances with a drift head")
 
 
-class NewEvent(Strict):
+class EventRequest(StrictModel):
     """key: by which an event that is sent again does not count twice."""
 
     user: Id
@@ -147,54 +147,54 @@ class NewEvent(Strict):
     key: Id | None = Field(None, examples=["9f1c6a52-1"])
 
 
-class Events(Strict):
-    events: list[NewEvent] = Field(
+class EventsRequest(StrictModel):
+    events: list[EventRequest] = Field(
         min_length=1, examples=[[{"user": "15", "item": "2571", "at": "2016-11-02T20:00", "key": "9f1c6a52-1"}]]
     )
 
 
-class Stored(BaseModel):
+class EventsResponse(BaseModel):
     """stored: events that are new and committed; repeated: that were there already, by their key."""
 
     stored: int
     repeated: int
 
 
-class NewItems(Strict):
+class ItemsRequest(StrictModel):
     items: list[Fields] = Field(
         min_length=1, examples=[[{"item_id": "new-1", "title": "Orbit of Ashes", "genres": "Sci-Fi, Drama"}]]
     )
 
 
-class Added(BaseModel):
+class ItemsResponse(BaseModel):
     added: int
 
 
-class Removed(BaseModel):
+class RemoveItemResponse(BaseModel):
     item: str
 
 
-class Deleted(BaseModel):
+class DeleteUserResponse(BaseModel):
     """events: that the store had of the user."""
 
     user: str
     events: int
 
 
-class KnownEvent(BaseModel):
+class UserEvent(BaseModel):
     item: str
     label: str
     at: int
 
 
-class KnownUser(BaseModel):
+class UserResponse(BaseModel):
     """events: the last ones, oldest first: what answers go by."""
 
     user: str
-    events: list[KnownEvent]
+    events: list[UserEvent]
 
 
-class Health(BaseModel):
+class HealthResponse(BaseModel):
     """status: `ok`, or `stale` while the store cannot be read and answers go on without what is new."""
 
     status: str

@@ -9,7 +9,7 @@ from llmrec.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """What one request may hold; more is refused with a problem that names the limit.
 
     body_bytes: of a request. history: events. batch: queries, events or items in one request. items: that one query
@@ -33,7 +33,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServiceSettings:
     """api_key: asked of every request but those for /health and the page itself. snapshots: folder of saved states to
     begin from; none are kept without it. snapshot_every: events. max_wait_ms: that a request waits for others which can
     be answered together with it. most_together: requests that are. threads: of torch; as it finds them without.
@@ -49,7 +49,7 @@ class Settings:
     threads: int | None = None
     page: bool = False
     hosts: tuple[str, ...] = ()
-    limits: Limits = Limits()
+    limits: RequestLimits = RequestLimits()
 
     def __post_init__(self) -> None:
         if self.api_key is not None and not self.api_key.strip():

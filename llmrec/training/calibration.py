@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Mask, Rows
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.text_match import TextMatch
-from llmrec.training.scorer import ModelScorer
+from llmrec.models.text_similarity import TextSimilarity
+from llmrec.utils.arrays import Mask, Rows
 
 BATCH = 256
 WIDEST = 30.0  # log-odds beyond which nothing changes any more
@@ -27,7 +27,7 @@ STRENGTHS = (0.0, 2.0, 5.0, 10.0, 20.0, 40.0)
 RECENCIES = (0.8, 0.6, 0.95)  # the first one while a strength is looked for
 
 
-def choose_match(match: TextMatch, text: Tensor, valid_ndcg: Callable[[], float]) -> None:
+def tune_text_similarity(match: TextSimilarity, text: Tensor, valid_ndcg: Callable[[], float]) -> None:
     """Set the strength of text match, and then how fast a history's items fade, where `valid_ndcg` is highest.
 
     text: (N, D_text) of the catalog as it is read now.
@@ -35,22 +35,23 @@ def choose_match(match: TextMatch, text: Tensor, valid_ndcg: Callable[[], float]
     match.centre.copy_(text.mean(0))
     tried: dict[tuple[float, float], float] = {}
 
-    def best() -> tuple[float, float]:
+    def find_best() -> tuple[float, float]:
         return max(tried, key=lambda setting: tried[setting])
 
     def measure(strength: float, recency: float) -> None:
-        match.set(strength, recency)
+        match.set_parameters(strength, recency)
         tried[strength, recency] = valid_ndcg()
 
     for strength in STRENGTHS:
         measure(strength, RECENCIES[0])
-    for recency in RECENCIES[1:] if best()[0] > 0 else ():
-        measure(best()[0], recency)
-    match.set(*best())
+    for recency in RECENCIES[1:] if find_best()[0] > 0 else ():
+        measure(find_best()[0], recency)
+    match.set_parameters(*find_best())
 
 
-def novelty_of(logits: Tensor, is_new: Mask) -> float:
-    """The b of the formula above. logits: (Q,) log-odds of `new_item_logits`; is_new: (Q,) of the queries' targets.
+def fit_novelty_bias(logits: Tensor, is_new: Mask) -> float:
+    """The b of the formula above. logits: (Q,) log-odds of `compute_new_item_logits`; is_new: (Q,) of the queries'
+    targets.
 
     Queries that could be answered with one kind only say nothing; 0 where that is all of them. Half an event is added
     to both counts, since a share of 0 or 1 would ask for infinite odds (Krichevsky & Trofimov 1981,
@@ -58,11 +59,11 @@ def novelty_of(logits: Tensor, is_new: Mask) -> float:
     """
     either = torch.isfinite(logits)
     n_new = float(is_new[either.numpy()].sum())
-    return shift_to_mean(logits[either], (n_new + 0.5) / (int(either.sum()) + 1)) if bool(either.any()) else 0.0
+    return solve_logit_shift(logits[either], (n_new + 0.5) / (int(either.sum()) + 1)) if bool(either.any()) else 0.0
 
 
 @torch.no_grad()
-def new_item_logits(model: RecommenderModel, queries: Queries, available: Rows | None = None) -> Tensor:
+def compute_new_item_logits(model: RecommenderModel, queries: Queries, available: Rows | None = None) -> Tensor:
     """(Q,) float64 log-odds that the model gives to all items without a training event, against all others.
 
     available: (N,) release times; items of a later date than the query are left out.
@@ -71,17 +72,17 @@ def new_item_logits(model: RecommenderModel, queries: Queries, available: Rows |
     parts = [torch.zeros(0, dtype=torch.float64)]
     for start in range(0, len(queries), BATCH):
         batch = queries.take(slice(start, start + BATCH))
-        scores = scorer.scores(batch).double()  # (B, N)
+        scores = scorer.score(batch).double()  # (B, N)
         if available is not None:
             scores[torch.from_numpy(available > batch.time[:, None])] = -torch.inf
         parts.append(scores[:, ~known].logsumexp(1) - scores[:, known].logsumexp(1))
     return torch.cat(parts)
 
 
-def shift_to_mean(logits: Tensor, mean: float) -> float:
+def solve_logit_shift(logits: Tensor, mean: float) -> float:
     """The b for which sigmoid(logits + b) has this mean, by bisection: the mean rises with b.
 
-    >>> round(shift_to_mean(torch.tensor([0.0, 0.0], dtype=torch.float64), 0.2), 4)  # log(0.2 / 0.8)
+    >>> round(solve_logit_shift(torch.tensor([0.0, 0.0], dtype=torch.float64), 0.2), 4)  # log(0.2 / 0.8)
     -1.3863
     """
     low, high = -WIDEST - float(logits.max()), WIDEST - float(logits.min())

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from llmrec.errors import ConfigError
-from llmrec.files import publish, room_for, sha256
+from llmrec.utils.atomic_files import fsync_rename, sha256_file, translate_disk_full
 
 logger = logging.getLogger(__name__)
 STATE, DIGESTS = "state.json", "sha256.json"
@@ -45,7 +45,7 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def trainable_state(module: nn.Module) -> dict[str, Tensor]:
+def get_trainable_state(module: nn.Module) -> dict[str, Tensor]:
     """Copies (CPU) of the parameters that train, by name."""
     return {
         name: parameter.detach().cpu().clone()
@@ -91,25 +91,27 @@ def save_checkpoint(
     partial = target.with_name(f"{target.name}.partial")
     moments, groups = _flatten(optimizer.state_dict())
     tensors = {
-        "weights": trainable_state(module),
+        "weights": get_trainable_state(module),
         "best": best,
         "optimizer": moments,
         "random": {f"rank{rank}": state for rank, state in enumerate(random_states)},
     } | ({} if table is None else {"table": {"text": table.detach().cpu().contiguous()}})
     facts = {"progress": vars(progress), "groups": groups, "scheduler": scheduler_state}
     try:
-        with room_for(partial, "; --resume true goes on from the checkpoint before"):
+        with translate_disk_full(partial, "; --resume true goes on from the checkpoint before"):
             partial.mkdir()
             for name, state in tensors.items():
                 save_file(state, partial / f"{name}.safetensors")
             (partial / STATE).write_text(json.dumps(facts))
-            (partial / DIGESTS).write_text(json.dumps({path.name: sha256(path) for path in partial.iterdir()}))
+            (partial / DIGESTS).write_text(json.dumps({path.name: sha256_file(path) for path in partial.iterdir()}))
             shutil.rmtree(target, ignore_errors=True)  # of the same step: a damaged one, or another run's
-            publish(partial, target)
+            fsync_rename(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    own = [path for path in _of(folder, identity) if path <= target]  # a later one was damaged, or is another run's
-    for old in {*_of(folder)} - {*own[-kept:]}:
+    own = [
+        path for path in _list_checkpoints(folder, identity) if path <= target
+    ]  # a later one was damaged, or is another run's
+    for old in {*_list_checkpoints(folder)} - {*own[-kept:]}:
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -131,8 +133,8 @@ def load_checkpoint(folder: Path, identity: str, n_processes: int, strict: bool 
         ConfigError: `strict`, and the checkpoints belong to another configuration or log, or to another number of
             processes, or are damaged, all of them; else that counts as none.
     """
-    found = _of(folder, identity)
-    if not found and strict and (others := _of(folder)):
+    found = _list_checkpoints(folder, identity)
+    if not found and strict and (others := _list_checkpoints(folder)):
         raise ConfigError(
             f"{others[-1]}: made with another configuration or log; remove it, or give another output folder"
         )
@@ -152,7 +154,7 @@ def load_checkpoint(folder: Path, identity: str, n_processes: int, strict: bool 
     return None
 
 
-def _of(folder: Path, identity: str = "*") -> list[Path]:
+def _list_checkpoints(folder: Path, identity: str = "*") -> list[Path]:
     """Checkpoints, the oldest first."""
     return sorted(path for path in folder.glob(f"step-*-{identity}") if path.suffix != ".partial")
 
@@ -161,7 +163,7 @@ def _read(source: Path) -> Checkpoint:
     """Raises ValueError where a file is not what was written."""
     expected: dict[str, str] = json.loads((source / DIGESTS).read_text())
     for name, digest in expected.items():
-        if sha256(source / name) != digest:
+        if sha256_file(source / name) != digest:
             raise ValueError(f"{name} has changed since it was written")
     facts = json.loads((source / STATE).read_text())
     weights, best, optimizer, random = (
@@ -179,7 +181,7 @@ def _read(source: Path) -> Checkpoint:
     )
 
 
-def random_state() -> Tensor:
+def get_random_state() -> Tensor:
     """The random state of this process, CPU and current accelerator, as one row of bytes."""
     states = [torch.get_rng_state()]
     if torch.cuda.is_available():

@@ -15,21 +15,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmrec.config import FinetuneConfig
-from llmrec.config.distill import DistillationLosses
+from llmrec.backbones.catalog_encoder import CatalogEncoder
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.jobs.distill import DistillationLosses
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.errors import ConfigError
-from llmrec.evaluation.results import Evaluated
-from llmrec.models.backbone import Backbone
-from llmrec.models.knowledge import FEATURES, Knowledge, take_over
-from llmrec.models.reader import Reader
+from llmrec.evaluation.model_scorer import ModelScorer
+from llmrec.evaluation.results import SplitReport
+from llmrec.models.losses import FULL_ITEMS
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.models.weight_transfer import FEATURES, TransferWeights, load_transfer_weights
 from llmrec.training.checkpoints import Progress
-from llmrec.training.fit import Task, mean_ndcg, new_model, train
-from llmrec.training.gathering import read_catalog
-from llmrec.training.losses import FULL_ITEMS
-from llmrec.training.objectives import Objective, read_live
-from llmrec.training.scorer import ModelScorer
+from llmrec.training.distributed.collectives import encode_catalog
+from llmrec.training.objectives import Objective, encode_trainable_items
+from llmrec.training.task import TrainingTask
+from llmrec.training.two_stage import make_model, train, validation_ndcg
 
 COST_TEXTS, COST_ROUNDS = 256, 3
 
@@ -44,12 +45,12 @@ class DistillationObjective(Objective):
     taught_items: Tensor
 
     def __init__(
-        self, model: RecommenderModel, reader: Reader, teacher: RecommenderModel, losses: DistillationLosses
+        self, model: RecommenderModel, reader: CatalogEncoder, teacher: RecommenderModel, losses: DistillationLosses
     ) -> None:
         super().__init__()
         self.model, self.reader, self.backbone, self.losses = model, reader, reader.backbone, losses
         self.teacher = teacher.requires_grad_(False)
-        self._calm_teacher()
+        self._freeze_teacher()
         text = teacher.items.text
         if text is None:
             raise ValueError("a teacher on ids alone has no vectors of texts to learn from")
@@ -61,10 +62,10 @@ class DistillationObjective(Objective):
 
     def train(self, mode: bool = True) -> DistillationObjective:
         super().train(mode)
-        self._calm_teacher()
+        self._freeze_teacher()
         return self
 
-    def _calm_teacher(self) -> None:
+    def _freeze_teacher(self) -> None:
         """It answers without dropout, and by what it has learned alone: text match the student has as well."""
         self.teacher.eval()
         if self.teacher.items.match is not None:
@@ -77,16 +78,18 @@ class DistillationObjective(Objective):
         if live_rows is None or self.reader is None:
             raise ValueError("distillation needs rows to read, and a reader")
         losses, n_targets = self.losses, len(batch.target)
-        text = read_live(self.model, self.reader, live_rows)  # (R, D_text)
+        text = encode_trainable_items(self.model, self.reader, live_rows)  # (R, D_text)
         known = self.model.items.known
         rows = torch.arange(len(known), device=known.device)
         if negatives is not None:
             rows = torch.unique(torch.cat([live_rows, negatives]))  # (C,)
         states, items = self.model(batch, None, live_rows, text)
-        ours = self.model.scores(states, items[rows], known[rows])  # (M, C)
+        ours = self.model.score(states, items[rows], known[rows])  # (M, C)
         with torch.no_grad():
             teacher, wanted = self.teacher, self.taught_items
-            theirs = teacher.scores(teacher.states(wanted, batch), teacher.scoring_items(wanted)[rows], known[rows])
+            theirs = teacher.score(
+                teacher.encode_histories(wanted, batch), teacher.scoring_vectors(wanted)[rows], known[rows]
+            )
         total = losses.embedding * n_targets * embedding_loss(self.project(text), self.taught_text[live_rows])
         if losses.scores:
             total = total + losses.scores * score_loss(ours, theirs, losses.temperature)
@@ -137,8 +140,13 @@ def target_loss(student: Tensor, rows: Tensor, target: Tensor) -> Tensor:
     return functional.cross_entropy(student[asked], place[asked], reduction="sum")
 
 
-def distil(
-    task: Task, config: FinetuneConfig, teacher: RecommenderModel, reader: Reader, losses: DistillationLosses, seed: int
+def distill(
+    task: TrainingTask,
+    config: FinetuneConfig,
+    teacher: RecommenderModel,
+    reader: CatalogEncoder,
+    losses: DistillationLosses,
+    seed: int,
 ) -> tuple[RecommenderModel, Progress]:
     """The student's model with its text table by the reader's backbone, which is trained in place.
 
@@ -150,13 +158,13 @@ def distil(
             f"train.negatives=full: a step would compare the scores of {len(reader.tokens):,} items for each target; "
             "give a number, such as 4096"
         )
-    text = read_catalog(reader, task.accelerator)
-    model = new_model(task.split.refit() if config.train.refit else task.split, config.model, text, seed)
-    model.calibrate_like(teacher)
-    known = Knowledge.of(teacher)
+    text = encode_catalog(reader, task.accelerator)
+    model = make_model(task.split.merge_validation() if config.train.refit else task.split, config.model, text, seed)
+    model.copy_calibration(teacher)
+    known = TransferWeights.from_model(teacher)
     same_width = teacher.items.text is not None and teacher.items.text.shape[1] == text.shape[1]
     weights = {n: weight for n, weight in known.weights.items() if same_width or not n.startswith(FEATURES)}
-    take_over(model, Knowledge(weights))
+    load_transfer_weights(model, TransferWeights(weights))
     if model.items.ids is not None and teacher.items.ids is not None:
         model.items.ids.load_state_dict(teacher.items.ids.state_dict())  # the same items
     objective = DistillationObjective(model, reader, teacher, losses)
@@ -164,26 +172,26 @@ def distil(
     task = replace(task, inputs=inputs)
 
     def validate() -> float:
-        return mean_ndcg(task, ModelScorer(model))
+        return validation_ndcg(task, ModelScorer(model))
 
     return model, train("student", task, objective, config.adapt, seed, validate, start=validate())
 
 
-def encode_cost(student: Backbone, teacher: Backbone, texts: Sequence[str]) -> float:
+def encode_cost(student: TextBackbone, teacher: TextBackbone, texts: Sequence[str]) -> float:
     """CPU seconds that the student takes to read texts, in proportion to the teacher's: the median of some rounds."""
     texts = texts[:: max(len(texts) // COST_TEXTS, 1)][:COST_TEXTS]
     ratios = []
     for _ in range(COST_ROUNDS + 1):  # the first one warms up
         spent = []
         for backbone in (student, teacher):
-            tokens, began = backbone.tokens(texts), time.process_time()
+            tokens, began = backbone.tokenize(texts), time.process_time()
             backbone.encode(tokens)
             spent.append(time.process_time() - began)
         ratios.append(spent[0] / max(spent[1], 1e-9))
     return statistics.median(ratios[1:])
 
 
-def told(evaluated: Evaluated, metric: str, cost: float) -> str:
+def describe_student(evaluated: SplitReport, metric: str, cost: float) -> str:
     """What the student is worth, in words. cost: of reading, in proportion to the teacher's."""
     values = {row.model: row.value for row in evaluated.rows if (row.slice, row.metric) == ("overall", metric)}
     kept = values["student"] / max(values["teacher"], 1e-12)

@@ -11,13 +11,13 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from llmrec.backbones.catalog_encoder import CatalogEncoder
+from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.data.batches import HistoryBatch
-from llmrec.models.backbone import Backbone
-from llmrec.models.precision import at_least_fp32
-from llmrec.models.reader import Reader
+from llmrec.models.losses import full_softmax_loss, sampled_softmax_loss
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.gathering import gathered, own_equal_share, read_catalog
-from llmrec.training.losses import full_softmax, sampled_softmax
+from llmrec.training.distributed.collectives import all_gather_with_grad, encode_catalog, take_own_share
+from llmrec.utils.precision import upcast_to_fp32
 
 
 class Objective(nn.Module):
@@ -28,17 +28,17 @@ class Objective(nn.Module):
     """
 
     model: RecommenderModel
-    reader: Reader | None
-    backbone: Backbone | None
+    reader: CatalogEncoder | None
+    backbone: TextBackbone | None
 
     @torch.no_grad()
-    def renew(self, accelerator: Accelerator) -> None:
+    def refresh_text_table(self, accelerator: Accelerator) -> None:
         """Read the whole catalog with the backbone as it is now, if it trains; each process reads its share."""
         if self.reader is None:
             return
         if self.model.items.text is None:
             raise ValueError("a model without text has no table to renew")
-        self.model.items.text.copy_(read_catalog(self.reader, accelerator))
+        self.model.items.text.copy_(encode_catalog(self.reader, accelerator))
 
 
 class RecommendationObjective(Objective):
@@ -52,7 +52,7 @@ class RecommendationObjective(Objective):
     known: Tensor
     place: Tensor
 
-    def __init__(self, model: RecommenderModel, reader: Reader | None = None) -> None:
+    def __init__(self, model: RecommenderModel, reader: CatalogEncoder | None = None) -> None:
         super().__init__()
         self.model = model
         self.reader = reader
@@ -70,41 +70,43 @@ class RecommendationObjective(Objective):
             with torch.autocast(states.device.type, enabled=False):  # sums over a whole catalog want fp32
                 if self.n_known < len(self.place):
                     items = items.index_select(0, self.known)
-                return full_softmax(at_least_fp32(states), at_least_fp32(items), self.place[batch.target])
-        rows = _distinct(batch, negatives, live_rows)
+                return full_softmax_loss(upcast_to_fp32(states), upcast_to_fp32(items), self.place[batch.target])
+        rows = _collect_distinct_rows(batch, negatives, live_rows)
         target, drawn = torch.searchsorted(rows, batch.target), torch.searchsorted(rows, negatives)
         history = torch.searchsorted(rows, batch.history).clamp(max=len(rows) - 1)  # padding may lie beyond
         states, items = self.model(batch._replace(history=history), rows, live_rows, live_text)
         with torch.autocast(states.device.type, enabled=False):
-            states, items = at_least_fp32(states), at_least_fp32(items)
-            return sampled_softmax(states, items[target], items[drawn], batch.target, negatives, self.n_known)
+            states, items = upcast_to_fp32(states), upcast_to_fp32(items)
+            return sampled_softmax_loss(states, items[target], items[drawn], batch.target, negatives, self.n_known)
 
     def _read(self, live_rows: Tensor) -> Tensor:
         if self.reader is None:
             raise ValueError("live rows need a reader")
-        return read_live(self.model, self.reader, live_rows)
+        return encode_trainable_items(self.model, self.reader, live_rows)
 
 
-def read_live(model: RecommenderModel, reader: Reader, live_rows: Tensor) -> Tensor:
+def encode_trainable_items(model: RecommenderModel, reader: CatalogEncoder, live_rows: Tensor) -> Tensor:
     """Text vectors (R, D_text) of `live_rows` with gradients; the stored table takes their new values as well.
 
     Each process reads a share, and all have all of them: the loss of each sends gradients back to who read a row.
     """
     if model.items.text is None:
         raise ValueError("live rows need a model with text")
-    vectors = gathered(reader.read(own_equal_share(live_rows.cpu().numpy())), len(live_rows))
+    vectors = all_gather_with_grad(reader.encode_with_grad(take_own_share(live_rows.cpu().numpy())), len(live_rows))
     model.items.text[live_rows] = vectors.detach().to(model.items.text)
     return vectors
 
 
-def _distinct(batch: HistoryBatch, negatives: Tensor, live_rows: Tensor | None) -> Tensor:
+def _collect_distinct_rows(batch: HistoryBatch, negatives: Tensor, live_rows: Tensor | None) -> Tensor:
     """(C,) increasing catalog rows of everything that a step with sampled negatives touches, and nothing else."""
     parts = [batch.history[batch.history_mask], batch.target, negatives]
     rows: Tensor = torch.unique(torch.cat(parts if live_rows is None else [*parts, live_rows]))
     return rows
 
 
-def choose_live_rows(batch: HistoryBatch, known: NDArray[np.int64], n_live: int, rng: np.random.Generator) -> Tensor:
+def choose_trainable_rows(
+    batch: HistoryBatch, known: NDArray[np.int64], n_live: int, rng: np.random.Generator
+) -> Tensor:
     """Catalog rows (R,) that a step reads through the backbone: its targets first, then what its histories
     hold, then random known items, so that positives and negatives both pull on the backbone.
     """

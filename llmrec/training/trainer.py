@@ -20,31 +20,31 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from llmrec.config import Resume, TrainConfig
-from llmrec.config.run import CheckpointConfig
-from llmrec.data.batches import HistoryBatch, Windows, epoch_batches, window_batch
-from llmrec.data.interactions import Rows
-from llmrec.logs import phase
+from llmrec.config.checkpoints import CheckpointConfig, Resume
+from llmrec.config.train import TrainConfig
+from llmrec.data.batches import HistoryBatch, TrainingWindows, build_epoch_batches, collate_windows
 from llmrec.training.checkpoints import (
     Progress,
+    get_random_state,
+    get_trainable_state,
     load_checkpoint,
     load_trainable,
-    random_state,
     save_checkpoint,
     set_random_state,
-    trainable_state,
 )
-from llmrec.training.gathering import alone
-from llmrec.training.interruption import Watch, interrupted
-from llmrec.training.memory import fewest_pieces, undisturbed
-from llmrec.training.objectives import Objective, choose_live_rows
+from llmrec.training.distributed.collectives import single_process
+from llmrec.training.micro_batching import dry_run, find_micro_batches
+from llmrec.training.objectives import Objective, choose_trainable_rows
+from llmrec.training.preemption import PreemptionGuard, make_interrupted_error
+from llmrec.utils.arrays import Rows
+from llmrec.utils.run_logging import phase
 
 logger = logging.getLogger(__name__)
-Inputs: TypeAlias = tuple[HistoryBatch, Tensor | None, Tensor | None]  # a batch, live rows, negatives
+StepInputs: TypeAlias = tuple[HistoryBatch, Tensor | None, Tensor | None]  # a batch, live rows, negatives
 
 
 @dataclass(frozen=True)
-class Run:
+class RunState:
     """Where a run stands: its name in progress bars and trackers, its folder, its seed, and whether it may resume.
 
     identity: hash of configuration and data; a checkpoint of another identity is refused.
@@ -67,11 +67,11 @@ class Trainer:
     def __init__(
         self,
         objective: Objective,
-        windows: Windows,
+        windows: TrainingWindows,
         validate: Callable[[], float] | None,
         config: TrainConfig,
         accelerator: Accelerator,
-        run: Run,
+        run: RunState,
     ) -> None:
         from transformers.optimization import get_scheduler
 
@@ -79,17 +79,17 @@ class Trainer:
         self.all_windows, self.validate = windows, validate
         self.objective = objective.to(accelerator.device)
         self.known = np.flatnonzero(objective.model.items.known.cpu().numpy())
-        self.windows, groups = self._draw(0)
+        self.windows, groups = self._draw_epoch(0)
         self.groups_per_epoch = len(groups)
-        self.progress, self.best = Progress(), trainable_state(self.objective)
-        self.pieces = self._pieces_that_fit() if config.pieces == "auto" else config.pieces
-        self._share_out()
-        optimizer = torch.optim.AdamW(self._parameter_groups(), weight_decay=config.weight_decay)
+        self.progress, self.best = Progress(), get_trainable_state(self.objective)
+        self.pieces = self._find_micro_batches() if config.pieces == "auto" else config.pieces
+        self._shard_backbone()
+        optimizer = torch.optim.AdamW(self._make_parameter_groups(), weight_decay=config.weight_decay)
         n_steps = self.groups_per_epoch * config.epochs
         kind = {"constant": "constant_with_warmup"}.get(config.schedule, config.schedule)
         self.scheduler = get_scheduler(kind, optimizer, int(n_steps * config.warmup_share), n_steps)
-        self.wrapped, self.optimizer = self._prepared(optimizer)
-        self.watch = Watch(run.checkpoints.minutes, accelerator)
+        self.wrapped, self.optimizer = self._prepare(optimizer)
+        self.watch = PreemptionGuard(run.checkpoints.minutes, accelerator)
 
     def fit(self) -> Progress:
         """Train until the epochs are over or validation stops improving; the best weights stay in the objective."""
@@ -105,13 +105,13 @@ class Trainer:
         )
         with self.watch:
             while not self.progress.finished:
-                self._epoch(bar)
+                self._run_epoch(bar)
         bar.close()
         self._keep_best()
         return self.progress
 
-    def _epoch(self, bar: Any) -> None:
-        self.windows, groups = self._draw(self.progress.epoch)
+    def _run_epoch(self, bar: Any) -> None:
+        self.windows, groups = self._draw_epoch(self.progress.epoch)
         marks = {round(len(groups) * (k + 1) / self.config.evals_per_epoch) for k in range(self.config.evals_per_epoch)}
         progress = self.progress
         for row in range(progress.batch, len(groups)):
@@ -121,16 +121,16 @@ class Trainer:
             progress.batch = row + 1
             bar.update()
             if row + 1 not in marks and self.config.renew_steps and progress.step % self.config.renew_steps == 0:
-                self._renew()
+                self._refresh()
             if row + 1 in marks:
                 self._measure(progress.loss / max(progress.n_losses, 1), (row + 1) / len(groups), bar)
                 if progress.finished:
                     return
-            due, ends = self.watch.look()
+            due, ends = self.watch.poll()
             if due and row + 1 not in marks:
                 self._save(self.objective.model.items.text if self.objective.reader is not None else None)
             if ends:
-                raise interrupted(self.run.name, progress.step)
+                raise make_interrupted_error(self.run.name, progress.step)
 
     def _step(self, group: list[Rows], row: int) -> float:
         """One optimizer step over a group of batches; returns this step's loss summed over targets."""
@@ -138,7 +138,7 @@ class Trainer:
         n_targets = sum(int(self.windows.n_targets[rows].sum()) for rows in group)
         self.wrapped.train()
         total = torch.zeros((), device=self.accelerator.device)
-        parts = (part for rows in group for part in self._parts(rows, rng))
+        parts = (part for rows in group for part in self._micro_batches(rows, rng))
         for place, part in enumerate(parts, start=1):
             last = place == len(group) * self.pieces
             sync = nullcontext() if last else self.accelerator.no_sync(self.wrapped)
@@ -154,12 +154,12 @@ class Trainer:
         self.optimizer.zero_grad()
         return float(self.accelerator.reduce(total, "sum"))
 
-    # What other ways to train do otherwise: see ShardedTrainer and PrivateTrainer.
+    # What other ways to train do otherwise: see ShardedTrainer and DPTrainer.
 
-    def _share_out(self) -> None:
+    def _shard_backbone(self) -> None:
         """Before the optimizer is given the weights."""
 
-    def _prepared(self, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
+    def _prepare(self, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
         """What steps are called through, and the optimizer of these."""
         return self.accelerator.prepare(self.objective, optimizer)  # type: ignore[no-any-return]
 
@@ -167,42 +167,42 @@ class Trainer:
         if self.config.clip_norm > 0:
             self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.clip_norm)
 
-    def _renew(self) -> None:
-        self.objective.renew(self.accelerator)
+    def _refresh(self) -> None:
+        self.objective.refresh_text_table(self.accelerator)
 
-    def _keeps(self, metric: float) -> bool:
+    def _is_best(self, metric: float) -> bool:
         """Whether the weights of now are the ones to keep."""
         return metric > self.progress.best
 
     def _keep_best(self) -> None:
         load_trainable(self.objective, self.best)
-        self.objective.renew(self.accelerator)
+        self.objective.refresh_text_table(self.accelerator)
 
-    def _parts(self, rows: Rows, rng: np.random.Generator) -> Iterator[Inputs]:
+    def _micro_batches(self, rows: Rows, rng: np.random.Generator) -> Iterator[StepInputs]:
         """What the objective is given of a batch, all of it this process's: histories piece by piece, and with each of
         them the live rows and negatives of the whole batch.
         """
         live, negatives, device = None, None, self.accelerator.device
         if self.objective.backbone is not None:
-            live = choose_live_rows(self._batch(rows), self.known, self.config.live_items, rng).to(device)
+            live = choose_trainable_rows(self._collate_batch(rows), self.known, self.config.live_items, rng).to(device)
         if self.config.negatives != "full":
             negatives = torch.from_numpy(rng.choice(self.known, self.config.negatives)).to(device)
-        mine = self._mine(rows)
+        mine = self._own_rows(rows)
         for piece in range(self.pieces):
-            yield self._batch(mine[piece :: self.pieces]).to(device), live, negatives
+            yield self._collate_batch(mine[piece :: self.pieces]).to(device), live, negatives
 
-    def _mine(self, rows: Rows) -> Rows:
+    def _own_rows(self, rows: Rows) -> Rows:
         return rows[self.accelerator.process_index :: self.accelerator.num_processes]
 
-    def _batch(self, rows: Rows) -> HistoryBatch:
-        return window_batch(self.windows, rows, self.objective.model.config.query_time == "known")
+    def _collate_batch(self, rows: Rows) -> HistoryBatch:
+        return collate_windows(self.windows, rows, self.objective.model.config.query_time == "known")
 
     def _measure(self, loss: float, share: float, bar: Any) -> None:
         """Validate, keep the best weights, decide whether to stop, and write a checkpoint."""
         progress = self.progress
         at = progress.epoch + share
         with phase("validate"):
-            self.objective.renew(self.accelerator)
+            self.objective.refresh_text_table(self.accelerator)
             metric = self.validate() if self.validate is not None else at
         point = {"epoch": at, "loss": loss, "valid_ndcg": metric}
         progress.history.append(point)
@@ -210,9 +210,9 @@ class Trainer:
         logger.info(told, extra={"facts": {"fit": self.run.name, "step": progress.step, **point}})
         bar.set_postfix(loss=f"{loss:.3f}", valid=f"{metric:.4f}")
         self.accelerator.log({f"{self.run.name}/loss": loss, f"{self.run.name}/valid_ndcg": metric}, step=progress.step)
-        if self._keeps(metric):
+        if self._is_best(metric):
             progress.best, progress.best_epoch, progress.stale = metric, at, 0
-            self.best = trainable_state(self.objective)
+            self.best = get_trainable_state(self.objective)
         else:
             progress.stale += 1
         if share == 1:
@@ -224,7 +224,7 @@ class Trainer:
     @phase("checkpoint")
     def _save(self, table: Tensor | None = None) -> None:
         """table: the text vectors, where steps have gone on since they were all read."""
-        states = self.accelerator.gather(random_state().to(self.accelerator.device)[None]).cpu()
+        states = self.accelerator.gather(get_random_state().to(self.accelerator.device)[None]).cpu()
         if self.accelerator.is_main_process:
             save_checkpoint(
                 self.run.folder,
@@ -239,7 +239,7 @@ class Trainer:
                 table,
             )
         self.accelerator.wait_for_everyone()
-        self.watch.saved()
+        self.watch.mark_saved()
 
     def _resume(self) -> None:
         strict = self.run.resume is True
@@ -253,23 +253,23 @@ class Trainer:
         if saved.table is not None and self.objective.model.items.text is not None:
             self.objective.model.items.text.copy_(saved.table)
         else:
-            self.objective.renew(self.accelerator)
+            self.objective.refresh_text_table(self.accelerator)
         logger.info("%s goes on from step %d", self.run.name, saved.progress.step)
         set_random_state(saved.random_states[self.accelerator.process_index])
 
-    def _draw(self, epoch: int) -> tuple[Windows, list[list[Rows]]]:
+    def _draw_epoch(self, epoch: int) -> tuple[TrainingWindows, list[list[Rows]]]:
         """The windows of an epoch with the targets that are asked for, and its batches, `accumulate` of them to a step:
         the same in every process and after a resume.
         """
         rng, windows = np.random.default_rng((self.run.seed, epoch)), self.all_windows
         if (most := self.objective.model.config.targets_per_history) is not None:
-            windows = windows.thinned(most, rng)
-        batches, step = epoch_batches(windows, self.config.batch_targets, rng), self.config.accumulate
+            windows = windows.subsample_targets(most, rng)
+        batches, step = build_epoch_batches(windows, self.config.batch_targets, rng), self.config.accumulate
         return windows, [batches[row : row + step] for row in range(0, len(batches), step)]
 
-    def _pieces_that_fit(self) -> int:
+    def _find_micro_batches(self) -> int:
         """As few as the process with the least room needs for the heaviest batch of the first epoch."""
-        windows, groups = self._draw(0)
+        windows, groups = self._draw_epoch(0)
         if not groups:
             return 1
         length = windows.end - windows.start
@@ -277,7 +277,7 @@ class Trainer:
 
         def one_of(pieces: int) -> None:
             self.pieces = pieces
-            batch, live, negatives = next(self._parts(heaviest, np.random.default_rng(self.run.seed)))
+            batch, live, negatives = next(self._micro_batches(heaviest, np.random.default_rng(self.run.seed)))
             if live is not None and self.objective.reader is not None:
                 longest = np.argsort(self.objective.reader.tokens.lengths)[-len(live) :]
                 live = torch.from_numpy(longest.copy()).to(live)
@@ -286,12 +286,12 @@ class Trainer:
                     loss = self.objective(batch, live, negatives)
                 self.accelerator.backward(loss)
 
-        with alone(), undisturbed(self.objective):
-            pieces = fewest_pieces(one_of, len(self._mine(heaviest)))
+        with single_process(), dry_run(self.objective):
+            pieces = find_micro_batches(one_of, len(self._own_rows(heaviest)))
         most = int(self.accelerator.gather(torch.tensor([pieces], device=self.accelerator.device)).max())
         return most if most == 1 else 2 * most  # what is free is in ever smaller blocks as training goes on
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
+    def _make_parameter_groups(self) -> list[dict[str, Any]]:
         head = [p for p in self.objective.model.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [{"params": head, "lr": self.config.learning_rate}]
         if self.objective.backbone is not None:

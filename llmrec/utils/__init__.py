@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of recommendation."""
+"""What every package may use: arrays, files, text, time, logs."""

@@ -17,36 +17,36 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from llmrec.config import FinetuneConfig
-from llmrec.config.files import run_recipe
-from llmrec.data.sources import load_log
-from llmrec.models.backbone import Backbone
-from llmrec.models.reader import Reader
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.catalog_encoder import CatalogEncoder
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.backbones.text_vector_cache import TextVectorCache
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.data.loading import load_log
+from llmrec.evaluation.model_scorer import ModelScorer
+from llmrec.jobs.runner import run_job
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.text_cache import TextCache
-from llmrec.models.transfer import apply_strategy
-from llmrec.training.comparison import make_task
-from llmrec.training.fit import Task, fit_model, mean_ndcg, train
-from llmrec.training.launch import start
+from llmrec.runs.start import start_run
 from llmrec.training.objectives import RecommendationObjective
-from llmrec.training.scorer import ModelScorer
+from llmrec.training.task import TrainingTask, make_task
+from llmrec.training.two_stage import fit_model, train, validation_ndcg
 
 
 def main(config: FinetuneConfig) -> None:
-    accelerator = start(config)
+    accelerator = start_run(config)
     log = load_log(config.data)
     task = make_task("by_time", log, config, accelerator)
-    backbone = Backbone.load(config.backbone).to(accelerator.device)
-    text = TextCache(backbone).vectors(log.catalog.texts())
+    backbone = TextBackbone.load(config.backbone).to(accelerator.device)
+    text = TextVectorCache(backbone).get_vectors(log.catalog.list_texts())
     model = fit_model("frozen", task, config.model, config.train, text, config.seeds[0]).watched
     print(apply_strategy(backbone, config.backbone))
-    reader = Reader.of(backbone, log.catalog.texts())
+    reader = CatalogEncoder.from_texts(backbone, log.catalog.list_texts())
     print(f"{len(log.catalog):,} items, {len(task.split.train):,} training events\nbefore: {measured(task, model)}")
     control = copy.deepcopy(model)
 
     def validate_control() -> float:
         print(f"control, heads alone: {measured(task, control)}", flush=True)
-        return mean_ndcg(task, ModelScorer(control))
+        return validation_ndcg(task, ModelScorer(control))
 
     train("control", task, RecommendationObjective(control), config.adapt, config.seeds[0], validate_control)
     steps = Steps(task, model, reader)
@@ -59,7 +59,7 @@ def main(config: FinetuneConfig) -> None:
 class Steps:
     """Measures between steps, and keeps the time that this takes out of theirs."""
 
-    def __init__(self, task: Task, model: RecommenderModel, reader: Reader) -> None:
+    def __init__(self, task: TrainingTask, model: RecommenderModel, reader: CatalogEncoder) -> None:
         self.task, self.model, self.reader = task, model, reader
         self.wall = self.cpu = 0.0
         self.counted = 0
@@ -76,24 +76,24 @@ class Steps:
         self.cpu += time.process_time() - self.since[1]
         print(f"after {self.counted} steps: {measured(self.task, self.model)}", flush=True)
         self.begin()
-        return mean_ndcg(self.task, ModelScorer(self.model))
+        return validation_ndcg(self.task, ModelScorer(self.model))
 
     def told(self) -> str:
         return f"{self.wall / self.counted:.2f} s a step, {self.cpu / self.counted:.2f} CPU s"
 
 
-def measured(task: Task, model: RecommenderModel) -> str:
-    ndcg = mean_ndcg(task, ModelScorer(model))
+def measured(task: TrainingTask, model: RecommenderModel) -> str:
+    ndcg = validation_ndcg(task, ModelScorer(model))
     return f"validation loss {valid_loss(task, model):.4f}, NDCG@10 {ndcg:.4f}"
 
 
-def valid_loss(task: Task, model: RecommenderModel) -> float:
+def valid_loss(task: TrainingTask, model: RecommenderModel) -> float:
     known = model.items.known.cpu()
     queries = task.valid.take(known.numpy()[task.valid.target])
     scorer, losses = ModelScorer(model), []
     for rows in np.array_split(np.arange(len(queries)), max(len(queries) // 256, 1)):
         batch = queries.take(rows)
-        scores = scorer.scores(batch).masked_fill(~known, -torch.inf)
+        scores = scorer.score(batch).masked_fill(~known, -torch.inf)
         losses.append(functional.cross_entropy(scores, torch.from_numpy(batch.target), reduction="sum"))
     return float(sum(losses)) / len(queries)
 
@@ -106,4 +106,4 @@ def peak_memory() -> str:
 
 
 if __name__ == "__main__":
-    run_recipe(main, FinetuneConfig)
+    run_job(main, FinetuneConfig)

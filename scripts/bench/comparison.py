@@ -9,7 +9,7 @@ from pathlib import Path
 
 from machine import describe, write_record
 
-from llmrec.evaluation.columns import aligned
+from llmrec.utils.text import format_table
 
 
 @dataclass(frozen=True)
@@ -55,5 +55,9 @@ def report(rows: Sequence[Row], json: Path | None) -> None:
     """Print the table; write it to `json` as well."""
     machine = describe()
     print(f"{machine['cpu']}, {machine['threads']} thread(s), torch {machine['torch']}\n")
-    print("\n".join(aligned([["work", "ours", "peer", "ratio", "in rounds", "unit"], *(row.cells() for row in rows)])))
+    print(
+        "\n".join(
+            format_table([["work", "ours", "peer", "ratio", "in rounds", "unit"], *(row.cells() for row in rows)])
+        )
+    )
     write_record(json, [asdict(row) for row in rows], machine)

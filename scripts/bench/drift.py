@@ -22,18 +22,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from llmrec.config import DataConfig, DriftConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.drift import DriftConfig
 from llmrec.data.histories import Queries, make_queries
-from llmrec.data.interactions import Rows
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 from llmrec.data.splits import TEST, Split, split_by_time
+from llmrec.drift.head import DriftHead
+from llmrec.drift.scorers import DriftScorer
+from llmrec.drift.stream import ChainTables, ReplayStream
+from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.evaluation.ranking import Scorer, rank_queries, sample_queries
-from llmrec.evaluation.replay import ChainTables, DriftScorer, Stream
-from llmrec.models.drift.environment import DAY
-from llmrec.models.drift.head import DriftHead
-from llmrec.models.drift.latent import LatentChain
-from llmrec.models.drift.neighbours import text_vectors
-from llmrec.retrieval.state import LiveState
+from llmrec.inference.live.online_state import OnlineState
+from llmrec.utils.arrays import Rows
+from llmrec.utils.units import DAY
 
 Times = NDArray[np.float64]
 LIVE_STATES, REPLAY_STATES = 128, 32
@@ -55,7 +57,7 @@ class MatmulScorer:
     def __init__(self, split: Split) -> None:
         self.users, self.items = torch.randn(split.n_users, MODEL_DIM), torch.randn(MODEL_DIM, split.n_items)
 
-    def scores(self, queries: Queries) -> Tensor:
+    def score(self, queries: Queries) -> Tensor:
         """(B, N)"""
         return self.users[queries.user] @ self.items
 
@@ -65,8 +67,8 @@ def main(data: DataConfig, most_queries: int = 20_000, json: Path | None = None)
     torch.manual_seed(0)
     log = load_log(data)
     split = split_by_time(log.interactions, log.n_users, log.n_items)
-    vectors = text_vectors(torch.randn(split.n_items, TEXT_DIM))
-    plain = Stream.of(DriftConfig(), split, "strict", vectors)
+    vectors = center_and_normalize(torch.randn(split.n_items, TEXT_DIM))
+    plain = ReplayStream.from_split(DriftConfig(), split, "strict", vectors)
     rows = live_rows(with_chain(plain, vectors, LIVE_STATES), split.test_start)
     rows += replay_rows(with_chain(plain, vectors, REPLAY_STATES), split, most_queries)
     machine = describe()
@@ -76,16 +78,16 @@ def main(data: DataConfig, most_queries: int = 20_000, json: Path | None = None)
     write_record(json, [row._asdict() for row in rows], machine)
 
 
-def with_chain(stream: Stream, vectors: Tensor, n_states: int) -> tuple[DriftHead, Stream]:
+def with_chain(stream: ReplayStream, vectors: Tensor, n_states: int) -> tuple[DriftHead, ReplayStream]:
     chain = LatentChain(functional.normalize(torch.randn(n_states, TEXT_DIM), dim=1)).requires_grad_(False)
     torch.nn.init.normal_(chain.chain.logits)
     head = DriftHead(stream.config, chain).requires_grad_(False)
-    return head, replace(stream, chain=ChainTables.of(chain, vectors))
+    return head, replace(stream, chain=ChainTables.from_chain(chain, vectors))
 
 
-def live_rows(parts: tuple[DriftHead, Stream], start: int) -> list[Row]:
+def live_rows(parts: tuple[DriftHead, ReplayStream], start: int) -> list[Row]:
     """Of a state that has seen the log up to `start`, so that tables have the size they have in use."""
-    state, log = LiveState(*parts), parts[1].log
+    state, log = OnlineState(*parts), parts[1].log
     past = log.take(log.time < start)
     spent = microseconds(state.observe, past.user, past.item, past.time)
     rows = [Row(f"observe, K = {LIVE_STATES}, mean over {len(past):,} events of the log, counting included",
@@ -100,7 +102,7 @@ def live_rows(parts: tuple[DriftHead, Stream], start: int) -> list[Row]:
     return rows
 
 
-def event_rows(state: LiveState, user: Rows, item: Rows, gap: Rows, time: Rows, name: str) -> list[Row]:
+def event_rows(state: OnlineState, user: Rows, item: Rows, gap: Rows, time: Rows, name: str) -> list[Row]:
     """The belief alone; the whole of an event that waits to be counted; and one that is counted at once."""
     if state.beliefs is None:
         raise ValueError("the head has no chain")
@@ -110,7 +112,7 @@ def event_rows(state: LiveState, user: Rows, item: Rows, gap: Rows, time: Rows, 
 
     def counted(user: int, item: int, time: int) -> None:
         state.observe(user, item, time)
-        state.world(time)
+        state.counts_at(time)
 
     at_once = microseconds(counted, user[last], item[last], time[last])
     return [
@@ -132,7 +134,7 @@ def microseconds(work: Callable[[int, int, int], None], *columns: Rows) -> Times
     return spent
 
 
-def replay_rows(parts: tuple[DriftHead, Stream], split: Split, most_queries: int) -> list[Row]:
+def replay_rows(parts: tuple[DriftHead, ReplayStream], split: Split, most_queries: int) -> list[Row]:
     """The test window, ranked by the model alone and under the head, in turn: the machine may have other work."""
     queries = sample_queries(make_queries(split, TEST), most_queries)
     base = MatmulScorer(split)

@@ -26,17 +26,16 @@ from clock import seconds_of, unit_of
 from machine import describe, write_record
 from numpy.typing import NDArray
 
-from llmrec.config import BackboneConfig
-from llmrec.config.backbone import Reading
-from llmrec.evaluation.columns import aligned
-from llmrec.models.backbone import Backbone
-from llmrec.models.fast_linear import fastest
-from llmrec.models.locate import locate
+from llmrec.backbones.linear_kernels import choose_fastest
+from llmrec.backbones.resolve import resolve_backbone
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.backbone import BackboneConfig, EncodePrecision
+from llmrec.utils.text import format_table
 
 MAX_TOKENS = 256  # the peer's own limit for MiniLM
 LONG = 160  # tokens
 COMPARED = 600  # texts that are read plainly as well
-READINGS: tuple[Reading, ...] = ("exact", "fast")
+READINGS: tuple[EncodePrecision, ...] = ("exact", "fast")
 PEER = "sentence-transformers"
 # Answers each line of texts with a line of the seconds they took; what libraries print goes to stderr.
 WORKER = """
@@ -109,17 +108,17 @@ def main(
 ) -> None:
     torch.set_num_threads(1)
     own = {
-        reading: Backbone.load(BackboneConfig(backbone, max_tokens=MAX_TOKENS, reading=reading)).to(device)
+        reading: TextBackbone.load(BackboneConfig(backbone, max_tokens=MAX_TOKENS, reading=reading)).to(device)
         for reading in READINGS
     }
     exact = own["exact"]
-    peer = Peer(peer_python, locate(backbone).path, device) if peer_python else None
+    peer = Peer(peer_python, resolve_backbone(backbone).path, device) if peer_python else None
     clocks = {reading: clock(one, device) for reading, one in own.items()} | ({PEER: peer.seconds} if peer else {})
     titles = [title for title in pyarrow.parquet.read_table(items, columns=[column])[column].to_pylist() if title]
     short = titles[:: max(len(titles) // texts, 1)][:texts]
     rows = []
     for name, part in (("short titles", short), (f"~{LONG} tokens", joined(exact, titles, long_texts))):
-        lengths = exact.tokens(part).lengths
+        lengths = exact.tokenize(part).lengths
         print(f"{name}: {len(part)} texts of {lengths.mean():.1f} tokens ({lengths.min()} to {lengths.max()})")
         some = np.linspace(0, len(part) - 1, min(len(part), COMPARED)).astype(int)
         plain = plainly(exact, [part[row] for row in some])
@@ -131,7 +130,7 @@ def main(
         if profile:
             for one in own.values():
                 show_profile(one, part)
-    machine = describe() | {"exact": str(fastest(reduced=False)), "fast": str(fastest(reduced=True))}
+    machine = describe() | {"exact": str(choose_fastest(reduced=False)), "fast": str(choose_fastest(reduced=True))}
     machine |= {PEER: peer.version} if peer else {}
     cpu = f"{machine['cpu']}, one thread; exact: {machine['exact']}, fast: {machine['fast']}"
     print(cpu if device == "cpu" else machine["gpu"])
@@ -143,26 +142,26 @@ def table(rows: list[Row]) -> list[str]:
     body = [[r.work, f"{r.ours:.3f}", f"{r.peer:.3f}" if r.peer else "", f"{r.ratio:.2f}" if r.ratio else "",
              "{:.2f} to {:.2f}".format(*r.spread) if r.spread else "", f"{1 - r.cosine:.1e}", f"{r.overlap:.3f}"]
             for r in rows]  # fmt: skip
-    return aligned([head, *body])
+    return format_table([head, *body])
 
 
-def clock(backbone: Backbone, device: str) -> Seconds:
-    return lambda texts: seconds_of(lambda: backbone.encode(backbone.tokens(texts)), device)
+def clock(backbone: TextBackbone, device: str) -> Seconds:
+    return lambda texts: seconds_of(lambda: backbone.encode(backbone.tokenize(texts)), device)
 
 
-def joined(backbone: Backbone, titles: Sequence[str], n: int) -> list[str]:
+def joined(backbone: TextBackbone, titles: Sequence[str], n: int) -> list[str]:
     """n texts of about LONG tokens, of neighbouring titles."""
-    mean = float(backbone.tokens(titles[:200]).lengths.mean()) - 2  # without CLS and SEP
+    mean = float(backbone.tokenize(titles[:200]).lengths.mean()) - 2  # without CLS and SEP
     each = max(round((LONG - 2) / mean), 1)
     starts = np.linspace(0, len(titles) - each, n).astype(int)
     return [" ".join(titles[start : start + each]) for start in starts]
 
 
 @torch.no_grad()
-def plainly(backbone: Backbone, texts: Sequence[str]) -> NDArray[np.float32]:
+def plainly(backbone: TextBackbone, texts: Sequence[str]) -> NDArray[np.float32]:
     """Vectors by transformers' own model, each text alone."""
-    tokens = backbone.tokens(texts)
-    rows = (tokens.batch(np.array([row]), backbone.device) for row in range(len(tokens)))
+    tokens = backbone.tokenize(texts)
+    rows = (tokens.get_batch(np.array([row]), backbone.device) for row in range(len(tokens)))
     return torch.cat([backbone(*row) for row in rows]).cpu().numpy()
 
 
@@ -184,10 +183,10 @@ def measure(texts: Sequence[str], clocks: dict[str, Seconds], rounds: int) -> di
 
 
 def fidelity(
-    backbone: Backbone, texts: Sequence[str], some: NDArray[np.int64], plain: NDArray[np.float32]
+    backbone: TextBackbone, texts: Sequence[str], some: NDArray[np.int64], plain: NDArray[np.float32]
 ) -> tuple[float, float]:
     """Least cosine of the texts at `some` to their plain vectors, and overlap of neighbours."""
-    vectors = backbone.encode(backbone.tokens(texts)).numpy()[some]
+    vectors = backbone.encode(backbone.tokenize(texts)).numpy()[some]
     return float((vectors * plain).sum(1).min()), overlap(vectors, plain)
 
 
@@ -202,12 +201,12 @@ def overlap(ours: NDArray[np.float32], plain: NDArray[np.float32], n: int = 10) 
     return float(np.mean([len(np.intersect1d(a, b)) / n for a, b in zip(*nearest, strict=True)]))
 
 
-def show_profile(backbone: Backbone, texts: Sequence[str]) -> None:
+def show_profile(backbone: TextBackbone, texts: Sequence[str]) -> None:
     """Where the time goes: the share of each operator."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiler
 
-    tokens = backbone.tokens(texts)
+    tokens = backbone.tokenize(texts)
     with profiler(activities=[ProfilerActivity.CPU]) as seen:
         backbone.encode(tokens)
     spent = {event.key: event.self_cpu_time_total for event in seen.key_averages()}

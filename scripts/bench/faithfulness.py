@@ -12,13 +12,13 @@ from pathlib import Path
 import jsonargparse
 from machine import describe, write_record
 
-from llmrec.asked import log_config
-from llmrec.config import DataConfig
-from llmrec.data.sources import load_log
+from llmrec.config.data import DataConfig
+from llmrec.data.loading import load_log
 from llmrec.data.splits import make_split
-from llmrec.evaluation.faithfulness import deletion_lines
-from llmrec.explained import DELETED, faithfulness
+from llmrec.hub.training_log import override_data_config
+from llmrec.jobs.faithfulness import DELETED, measure_faithfulness
 from llmrec.recommender import Recommender
+from llmrec.reports.faithfulness_text import format_deletion_table
 
 
 def main(
@@ -31,11 +31,11 @@ def main(
     """users: how many are drawn. deleted: events that are left out together. json: where to write the record."""
     recommender = Recommender.from_pretrained(bundle)
     config = recommender.config
-    log = load_log(log_config(config.data, data))
+    log = load_log(override_data_config(config.data, data))
     split, _ = make_split(config.split.names[0], log.interactions, log.n_users, log.n_items, config.split)
     began = time.process_time()
-    tests = faithfulness(recommender, log, split.test_start, users, deleted)
-    print("\n".join([*deletion_lines(tests), "", f"{time.process_time() - began:.0f} CPU s"]))
+    tests = measure_faithfulness(recommender, log, split.test_start, users, deleted)
+    print("\n".join([*format_deletion_table(tests), "", f"{time.process_time() - began:.0f} CPU s"]))
     write_record(json, [asdict(test) for test in tests], describe())
 
 

@@ -28,19 +28,20 @@ from clock import seconds_of, unit_of
 from machine import describe, write_record
 from torch import Tensor
 
-from llmrec.config import BackboneConfig, DataConfig, LoraConfig
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.catalog_encoder import CatalogEncoder
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.backbones.text_vector_cache import TextVectorCache
+from llmrec.config.backbone import BackboneConfig, LoraConfig
+from llmrec.config.data import DataConfig
 from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.data.histories import Histories
-from llmrec.data.interactions import Rows
-from llmrec.data.sources import load_log
-from llmrec.evaluation.columns import aligned
-from llmrec.models.backbone import Backbone
-from llmrec.models.reader import Reader
+from llmrec.data.loading import load_log
+from llmrec.models.losses import sampled_softmax_loss
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.text_cache import TextCache
-from llmrec.models.transfer import apply_strategy
-from llmrec.training.losses import sampled_softmax
+from llmrec.utils.arrays import Rows
+from llmrec.utils.text import format_table
 
 Way = Literal[
     "every slot",
@@ -110,7 +111,7 @@ def main(
                      f"{row['gradient_cosine']:.4f}", f"{row['gradient_apart']:.0e}"])  # fmt: skip
     seconds = f"{unit_of(device, 's')} ours"
     head = ["work", seconds, "peer", "ratio", "peak MiB ours", "peer", "gradients' cosine", "apart"]
-    print("\n".join(aligned([head, *body])))
+    print("\n".join(format_table([head, *body])))
     write_record(json, rows, describe())
 
 
@@ -141,21 +142,21 @@ def measure(setup: Setup, way: Way) -> Step:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     log = load_log(setup.data)
-    texts = log.catalog.texts()
+    texts = log.catalog.list_texts()
     lora = LoraConfig(last_k=2 if way.startswith("top 2") else None)
     again = way.endswith("checkpointed")
     config = BackboneConfig(name=setup.backbone, strategy="lora", lora=lora, gradient_checkpointing=again)
-    stored = TextCache(Backbone.load(config).to(setup.device)).vectors(texts)
-    backbone = Backbone.load(config).to(setup.device)
+    stored = TextVectorCache(TextBackbone.load(config).to(setup.device)).get_vectors(texts)
+    backbone = TextBackbone.load(config).to(setup.device)
     apply_strategy(backbone, config)
     tuned = [weight for weight in backbone.parameters() if weight.requires_grad]
     with torch.no_grad():
         for weight in tuned:  # LoRA begins at 0, where half of its gradients are 0 as well
             weight.copy_(torch.randn(weight.shape) * 0.02)
-    reader = Reader.of(backbone, texts)
+    reader = CatalogEncoder.from_texts(backbone, texts)
     if way == "top 2, lower layers kept":
-        reader = reader.ahead()
-    items, batch = sequences(Histories.of(log.interactions, log.n_users), setup)
+        reader = reader.with_hidden_state_cache()
+    items, batch = sequences(Histories.from_interactions(log.interactions, log.n_users), setup)
     model = RecommenderModel(
         ModelConfig(dropout=0.0, item_ids=False), torch.ones(log.n_items, dtype=torch.bool), stored
     )
@@ -200,32 +201,32 @@ def sequences(histories: Histories, setup: Setup) -> tuple[Rows, HistoryBatch]:
     return items, batch
 
 
-def read(way: Way, reader: Reader, items: Rows, stored: Tensor) -> Tensor:
+def read(way: Way, reader: CatalogEncoder, items: Rows, stored: Tensor) -> Tensor:
     """Text vectors (B, T + 1, D_text) of the sequences."""
     if way == "every slot":
-        return reader.read(items.ravel()).view(*items.shape, -1)
+        return reader.encode_with_grad(items.ravel()).view(*items.shape, -1)
     distinct, inverse = np.unique(items, return_inverse=True)
     if way.endswith("live items"):
         most = min(int(way.split()[0]), len(distinct))
         live = np.random.default_rng(0).choice(len(distinct), most, replace=False)
         table = stored[torch.from_numpy(distinct).to(stored.device)]
-        table = table.index_copy(0, torch.from_numpy(live).to(stored.device), reader.read(distinct[live]))
+        table = table.index_copy(0, torch.from_numpy(live).to(stored.device), reader.encode_with_grad(distinct[live]))
     else:
-        table = reader.read(distinct)
+        table = reader.encode_with_grad(distinct)
     return table[torch.from_numpy(inverse.reshape(items.shape)).to(table.device)]
 
 
 def loss(model: RecommenderModel, text: Tensor, batch: HistoryBatch) -> Tensor:
     """Mean softmax cross-entropy of the targets against shared negatives, whose vectors are stored ones."""
     vectors = model.items.encode_text(text)  # (B, T + 1, D)
-    states = model.states(vectors[:, :-1].flatten(0, 1), batch)
+    states = model.encode_histories(vectors[:, :-1].flatten(0, 1), batch)
     drawn = torch.randint(len(model.items.known), (NEGATIVES,), generator=torch.Generator().manual_seed(0))
     drawn, stored = drawn.to(text.device), model.items.text
     if stored is None:
         raise ValueError("the model has no text")
     negatives = model.items.encode_text(stored[drawn])
     wanted = vectors[:, 1:].flatten(0, 1)
-    return sampled_softmax(states, wanted, negatives, batch.target, drawn, len(stored)) / len(batch.target)
+    return sampled_softmax_loss(states, wanted, negatives, batch.target, drawn, len(stored)) / len(batch.target)
 
 
 if __name__ == "__main__":

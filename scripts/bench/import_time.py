@@ -14,7 +14,7 @@ from pathlib import Path
 import jsonargparse
 from comparison import Row, report
 
-HELP = "from llmrec.cli import main; main(['--help'])"
+HELP = "from llmrec.cli.main import main; main(['--help'])"
 WORK = {"llmrec --help": HELP, "import llmrec": "import llmrec", "python alone": "pass"}
 
 

@@ -27,14 +27,14 @@ import torch
 from machine import describe, write_record
 from torch import Tensor
 
-from llmrec.evaluation.columns import aligned
-from llmrec.models.topk import Found
-from llmrec.retrieval.index import ExactIndex, Index, recall
-from llmrec.retrieval.indexes.faiss_index import FaissIndex
-from llmrec.retrieval.indexes.milvus_index import MilvusIndex
+from llmrec.search.faiss_index import FaissIndex
+from llmrec.search.index import ExactIndex, ItemIndex, recall_at_k
+from llmrec.search.milvus_index import MilvusIndex
+from llmrec.search.topk import TopK
+from llmrec.utils.text import format_table
 
 DIM, K = 128, 10
-Make = Callable[[], Index]
+Make = Callable[[], ItemIndex]
 SPREAD = 0.7  # of vectors about their centre, whose own dimensions are normal
 
 
@@ -70,7 +70,7 @@ def main(
     head = "items", "index", "recall@10", "query", "recall, filtered", "filtered", "add one", "remove one", "build"
     body = [[f"{r.n_items:,}", r.index, f"{r.recall:.3f}", f"{r.query_ms:.2f}", f"{r.filtered_recall:.3f}"]
             + [f"{value:,.2f}" for value in r[5:]] for r in rows]  # fmt: skip
-    print("\n".join(aligned([list(head), *body])))
+    print("\n".join(format_table([list(head), *body])))
     write_record(json, [row._asdict() for row in rows], machine)
 
 
@@ -78,7 +78,7 @@ def of_catalog(n_items: int, n_queries: int, clusters: int, made: dict[str, Make
     """made: the exact one first."""
     vectors, queries = drawn(n_items, n_queries, clusters)
     allowed = np.random.default_rng(0).random(n_items) < 0.1
-    right: tuple[Found, Found] | None = None
+    right: tuple[TopK, TopK] | None = None
     for name, make in made.items():
         index, rows = make(), np.arange(n_items)
         build = spent(partial(index.add, rows, vectors))
@@ -88,7 +88,7 @@ def of_catalog(n_items: int, n_queries: int, clusters: int, made: dict[str, Make
         add = [spent(partial(index.add, row, queries[:1])) for row in new]
         remove = [spent(partial(index.remove, row)) for row in new]
         yield Row(
-            n_items, name, recall(plain[0], right[0]), plain[1], recall(filtered[0], right[1]), filtered[1],
+            n_items, name, recall_at_k(plain[0], right[0]), plain[1], recall_at_k(filtered[0], right[1]), filtered[1],
             float(np.median(add)), float(np.median(remove)), build,
         )  # fmt: skip
 
@@ -119,7 +119,7 @@ def drawn(n_items: int, n_queries: int, clusters: int) -> tuple[Tensor, Tensor]:
     return both[:n_items], both[n_items:]
 
 
-def one_by_one(index: Index, queries: Tensor, allowed: np.ndarray | None = None) -> tuple[Found, float]:
+def one_by_one(index: ItemIndex, queries: Tensor, allowed: np.ndarray | None = None) -> tuple[TopK, float]:
     """What is found, and the median CPU milliseconds of a query, after one that does not count."""
     index.search(queries[:1], K, allowed)
     parts, times = [], []
@@ -127,7 +127,7 @@ def one_by_one(index: Index, queries: Tensor, allowed: np.ndarray | None = None)
         began = time.process_time()
         parts.append(index.search(query, K, allowed))
         times.append(1e3 * (time.process_time() - began))
-    return Found(*(torch.cat(column) for column in zip(*parts, strict=True))), float(np.median(times))
+    return TopK(*(torch.cat(column) for column in zip(*parts, strict=True))), float(np.median(times))
 
 
 def spent(work: Callable[[], object]) -> float:

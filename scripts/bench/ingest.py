@@ -27,10 +27,10 @@ import pyarrow.parquet as pq
 from comparison import Row, report
 from memory import peak_memory, resident_mib
 
-from llmrec.config import DataConfig
-from llmrec.data.batches import epoch_batches, training_windows, window_batch
+from llmrec.config.data import DataConfig
+from llmrec.data.batches import build_epoch_batches, build_training_windows, collate_windows
 from llmrec.data.histories import make_queries
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 from llmrec.data.splits import TEST, Split, split_by_time
 
 AT_ONCE = 1_000_000  # rows that are made up at a time
@@ -92,9 +92,9 @@ def measure(folder: Path) -> list[Cost]:
 
 def batches(split: Split) -> None:
     """The windows of the training part, the batches of an epoch, and a hundred of them read."""
-    windows = training_windows(split.train, split.n_users, 50, "strict")
-    for rows in epoch_batches(windows, 1024, np.random.default_rng(0))[:100]:
-        window_batch(windows, rows, False)
+    windows = build_training_windows(split.train, split.n_users, 50, "strict")
+    for rows in build_epoch_batches(windows, 1024, np.random.default_rng(0))[:100]:
+        collate_windows(windows, rows, False)
 
 
 def make_log(folder: Path, n_events: int) -> None:

@@ -22,7 +22,7 @@ from memory import peak_memory
 from torch import Tensor
 from torch.nn import functional
 
-from llmrec.training.losses import full_softmax
+from llmrec.models.losses import full_softmax_loss
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -41,7 +41,7 @@ def main(
 ) -> None:
     torch.set_num_threads(1)
     size = targets, items, dim, device
-    spent: dict[Loss, list[float]] = {full_softmax: [], plain_torch: []}
+    spent: dict[Loss, list[float]] = {full_softmax_loss: [], plain_torch: []}
     for _ in range(rounds + 1):
         for loss, seconds in spent.items():
             seconds.append(step_seconds(loss, *size))

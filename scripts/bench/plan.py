@@ -20,16 +20,16 @@ from typing import Any
 
 from machine import describe, write_record
 
-from llmrec.config import FinetuneConfig
-from llmrec.config.files import parse_config
-from llmrec.evaluation.columns import aligned
-from llmrec.evaluation.report import read_report
-from llmrec.planning.choice import Limits
-from llmrec.planning.compared import compare
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.loader import parse_config
+from llmrec.planning.advisor import ResourceLimits
 from llmrec.planning.cost import TFLOPS
-from llmrec.planning.plan import Machine, make_plan
-from llmrec.planning.ways import Way
-from llmrec.training.comparison import sasrecs
+from llmrec.planning.plan import MachineSpec, make_plan
+from llmrec.planning.plan_vs_actual import compare_with_run
+from llmrec.planning.strategies import PlannedStrategy
+from llmrec.reports.report_files import read_report
+from llmrec.training.task import sasrec_train_configs
+from llmrec.utils.text import format_table
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "finetune.py"
 
@@ -46,22 +46,22 @@ def main() -> None:
         rows += measure(way, asked.steps, recipe)
         body = [[*(row[key] for key in ("strategy", "what", "unit")),
                  *(_told(row[key]) for key in ("predicted", "happened", "ratio"))] for row in rows]  # fmt: skip
-        print("\n".join(aligned([head, *body])), flush=True)
+        print("\n".join(format_table([head, *body])), flush=True)
         write_record(asked.json, rows, describe())
 
 
-def measure(way: Way, n_steps: int, recipe: list[str]) -> list[dict[str, Any]]:
+def measure(way: PlannedStrategy, n_steps: int, recipe: list[str]) -> list[dict[str, Any]]:
     with TemporaryDirectory() as folder:
         os.environ["LLMREC_CACHE"] = f"{folder}/cache"
         given = [*recipe, "--backbone.strategy", way, "--output", f"{folder}/run"]
         config = replace(parse_config(FinetuneConfig, given), output=Path(folder, "run"))
-        ways: tuple[Way, ...] = (way,)
-        if way != "frozen" and sasrecs(config):
+        ways: tuple[PlannedStrategy, ...] = (way,)
+        if way != "frozen" and sasrec_train_configs(config):
             ways = ("frozen", way)  # rows beside are measured with it
-        plan = make_plan(config, Machine(0, TFLOPS, Limits()), ways, n_steps)
+        plan = make_plan(config, MachineSpec(0, TFLOPS, ResourceLimits()), ways, n_steps)
         subprocess.run([sys.executable, str(RECIPE), *given], check=True, stdout=subprocess.DEVNULL)
         report = Path(folder, "run", "report.json")
-        lines = compare(plan, read_report(report), str(report))
+        lines = compare_with_run(plan, read_report(report), str(report))
     return [
         {"strategy": way, "what": line.what, "unit": line.unit, "predicted": line.predicted, "happened": line.happened}
         | {"ratio": line.ratio}

@@ -23,30 +23,28 @@ from accelerate import Accelerator
 from machine import describe, write_record
 from torch import Tensor
 
-from llmrec.config import (
-    BackboneConfig,
-    DataConfig,
-    EvaluationConfig,
-    FinetuneConfig,
-    ModelConfig,
-    SplitConfig,
-    TrainConfig,
-)
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.backbones.text_vector_cache import TextVectorCache
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
 from llmrec.config.privacy import MembershipConfig, PrivacyConfig
+from llmrec.config.split import SplitConfig
+from llmrec.config.train import TrainConfig
+from llmrec.data.loading import load_log
 from llmrec.data.log import Log
-from llmrec.data.sources import load_log
-from llmrec.evaluation.columns import aligned
-from llmrec.evaluation.evaluate import queries_of_test
-from llmrec.evaluation.intervals import mean_interval
-from llmrec.evaluation.membership import Attack
+from llmrec.evaluation.aggregate import make_test_queries
+from llmrec.evaluation.intervals import bootstrap_mean
+from llmrec.evaluation.membership import MembershipAttack
 from llmrec.evaluation.metrics import ndcg_at
-from llmrec.models.backbone import Backbone
-from llmrec.models.text_cache import TextCache
-from llmrec.training.comparison import make_task
-from llmrec.training.fit import fit_model, rank_sharded
-from llmrec.training.membership import measure_membership
-from llmrec.training.private import spent
-from llmrec.training.scorer import ModelScorer
+from llmrec.evaluation.model_scorer import ModelScorer
+from llmrec.training.membership_audit import measure_membership
+from llmrec.training.privacy.dp_trainer import build_privacy_report
+from llmrec.training.task import make_task
+from llmrec.training.two_stage import fit_model, rank_across_processes
+from llmrec.utils.text import format_table
 
 USUAL = FinetuneConfig(
     DataConfig(source="movielens_small", text_template="{title} ({year}). Genres: {genres}"),
@@ -70,7 +68,7 @@ def main(
     epsilons: tuple[float, ...] = (32.0, 8.0, 2.0), seeds: tuple[int, ...] = (0,), json: Path | None = None
 ) -> None:
     log = load_log(USUAL.data)
-    text = TextCache(Backbone.load(USUAL.backbone)).vectors(log.catalog.texts())
+    text = TextVectorCache(TextBackbone.load(USUAL.backbone)).get_vectors(log.catalog.list_texts())
     still = replace(PRIVATE, train=replace(PRIVATE.train, epochs=0))
     settings = {"no privacy": USUAL, "untrained": still}
     for epsilon in (None, *epsilons):
@@ -83,7 +81,7 @@ def main(
                 rows.append({"model": name} | measure(replace(config, output=Path(folder)), log, text, seed))
                 print(*shown(rows[-1]), sep="  ", flush=True)
     head = ["model", "seed", "epsilon", "delta", "noise", "NDCG@10", "", "AUC of losses", "", "beside another's", ""]
-    print("\n" + "\n".join(aligned([[*head, "CPU s"], *map(shown, rows)])))
+    print("\n" + "\n".join(format_table([[*head, "CPU s"], *map(shown, rows)])))
     write_record(json, rows, describe())
 
 
@@ -93,13 +91,13 @@ def measure(config: FinetuneConfig, log: Log, text: Tensor, seed: int) -> dict[s
     task = make_task("by_time", log, config, Accelerator(cpu=True))
     fitted = fit_model("model", task, config.model, config.train, text, seed)
     seconds = time.process_time() - began
-    queries = queries_of_test(task.split, task.ties, config.evaluation)
-    rank = rank_sharded(task, ModelScorer(fitted.model), queries, 10).rank
+    queries = make_test_queries(task.split, task.ties, config.evaluation)
+    rank = rank_across_processes(task, ModelScorer(fitted.model), queries, 10).rank
     attacks = measure_membership(task, config, config.membership or MembershipConfig(), fitted.model, text, seed)
-    private = spent(task.privacy, fitted.progress.step, [fitted.model]) if task.privacy else {}
+    private = build_privacy_report(task.privacy, fitted.progress.step, [fitted.model]) if task.privacy else {}
     return {
         "seed": seed,
-        "ndcg@10": mean_interval(ndcg_at(rank, 10), queries.user),
+        "ndcg@10": bootstrap_mean(ndcg_at(rank, 10), queries.user),
         "queries": len(queries),
         "attacks": attacks,
         "cpu_seconds": seconds,
@@ -108,7 +106,7 @@ def measure(config: FinetuneConfig, log: Log, text: Tensor, seed: int) -> dict[s
 
 def shown(row: dict[str, Any]) -> list[str]:
     private = [f"{row[key]:.3g}" if row.get(key) else "" for key in ("epsilon", "delta", "noise_multiplier")]
-    figures = [row["ndcg@10"], *(Attack.read(attack).auc for attack in row["attacks"])]
+    figures = [row["ndcg@10"], *(MembershipAttack.from_record(attack).auc for attack in row["attacks"])]
     cells = [cell for value, low, high in figures for cell in (f"{value:.4f}", f"[{low:.4f}, {high:.4f}]")]
     return [row["model"], str(row["seed"]), *private, *cells, f"{row['cpu_seconds']:.0f}"]
 

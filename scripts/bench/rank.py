@@ -23,10 +23,10 @@ from clock import seconds_of, unit_of
 from machine import describe, write_record
 from torch import Tensor
 
-from llmrec.evaluation.columns import aligned
-from llmrec.models.item_table import ItemTable, Precision
-from llmrec.models.topk import Found, top_k
-from llmrec.retrieval.index import recall
+from llmrec.search.index import recall_at_k
+from llmrec.search.quantized_table import Precision, QuantizedTable
+from llmrec.search.topk import TopK, top_k
+from llmrec.utils.text import format_table
 
 DIM, K = 128, 100
 RECALL_QUERIES = 64
@@ -57,7 +57,7 @@ def main(
     machine = describe() | ({"faiss": version("faiss-cpu")} if device == "cpu" else {})
     print(f"top-{K} of N x {DIM}: {machine['cpu']}, one thread, GPU {machine['gpu']}, torch {machine['torch']}\n")
     body = [[r.work, digits(r.ours), digits(r.peer), f"{r.ratio:.2f}", r.unit, r.spread] for r in rows]
-    print("\n".join(aligned([["work", "ours", "peer", "peer / ours", "unit", "spread"], *body])))
+    print("\n".join(format_table([["work", "ours", "peer", "peer / ours", "unit", "spread"], *body])))
     write_record(json, [row._asdict() for row in rows], machine)
 
 
@@ -69,7 +69,7 @@ def of_catalog(n_items: int, users: int, rounds: int, device: str) -> list[Row]:
     vectors = torch.randn(n_items, DIM).to(device)
     queries = torch.randn(users, DIM).to(device)
     flat = flat_index(vectors) if device == "cpu" else None
-    tables = {precision: ItemTable.of(vectors, precision) for precision in get_args(Precision)}
+    tables = {precision: QuantizedTable.from_vectors(vectors, precision) for precision in get_args(Precision)}
     rows: list[Row] = []
     for asked in (queries, queries[:1]):
         spent = in_turn(ways(asked, vectors, flat, tables), rounds if len(asked) > 1 else 4 * rounds, device)
@@ -90,7 +90,7 @@ def flat_index(vectors: Tensor) -> Any:
     return flat
 
 
-def ways(queries: Tensor, vectors: Tensor, flat: Any, tables: dict[Precision, ItemTable]) -> dict[str, Way]:
+def ways(queries: Tensor, vectors: Tensor, flat: Any, tables: dict[Precision, QuantizedTable]) -> dict[str, Way]:
     found: dict[str, Way] = {name: lambda table=table: top_k(table, queries, K) for name, table in tables.items()}
     found["torch matmul + topk"] = lambda: (queries @ vectors.T).topk(K)
     if flat is not None:
@@ -113,16 +113,16 @@ def compared(work: str, ours: list[float], peer: list[float], unit: str) -> Row:
     return Row(work, own, other, other / own, unit, spread)
 
 
-def compressed(vectors: Tensor, queries: Tensor, tables: dict[Precision, ItemTable]) -> list[Row]:
+def compressed(vectors: Tensor, queries: Tensor, tables: dict[Precision, QuantizedTable]) -> list[Row]:
     """Recall against exact scores in fp32, and memory of what is scanned against fp32's."""
-    right = Found(*(queries @ vectors.T).topk(K))
+    right = TopK(*(queries @ vectors.T).topk(K))
     rows, size = [], f"{len(vectors):,} items"
     for name, table in tables.items():
         if not table.compressed:
             continue
         seen_as = table.scanned.float() if table.scale is None else table.scanned.float() * table.scale
-        alone = recall(top_k(ItemTable.of(seen_as), queries, K), right)
-        found = recall(top_k(table, queries, K), right)
+        alone = recall_at_k(top_k(QuantizedTable.from_vectors(seen_as), queries, K), right)
+        found = recall_at_k(top_k(table, queries, K), right)
         mib = [part.numel() * part.element_size() / 2**20 for part in (table.scanned, vectors)]
         rows.append(Row(f"{size}, {name}: recall, candidates alone", alone, 1.0, 1 / alone, "recall@100", ""))
         rows.append(Row(f"{size}, {name}: recall, head ranked exactly", found, 1.0, 1 / found, "recall@100", ""))

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 import jsonargparse
 import torch
 
-from llmrec.config import BackboneConfig, DataConfig
-from llmrec.data.sources import load_log
-from llmrec.models.backbone import Backbone
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.data.loading import load_log
 
 NAMES = ("packaged:all-MiniLM-L6-v2", "packaged:SmolLM2-135M-Instruct")
 ROUNDS = 3
@@ -24,9 +25,9 @@ ROUNDS = 3
 
 def main(data: DataConfig, backbones: tuple[str, ...] = NAMES, texts: int = 500, max_tokens: int = 64) -> None:
     torch.set_num_threads(1)
-    titles = load_log(data).catalog.texts()
+    titles = load_log(data).catalog.list_texts()
     titles = titles[:: max(len(titles) // texts, 1)][:texts]
-    loaded = {name: Backbone.load(BackboneConfig(name, max_tokens=max_tokens)) for name in backbones}
+    loaded = {name: TextBackbone.load(BackboneConfig(name, max_tokens=max_tokens)) for name in backbones}
     for backbone in loaded.values():
         cpu_seconds(backbone, titles[:50])  # warms up
     spent = {name: [] for name in loaded}
@@ -34,7 +35,7 @@ def main(data: DataConfig, backbones: tuple[str, ...] = NAMES, texts: int = 500,
         for name, backbone in loaded.items():
             spent[name].append(cpu_seconds(backbone, titles))
     for name, backbone in loaded.items():
-        seconds, tokens = statistics.median(spent[name]), len(backbone.tokens(titles).flat)
+        seconds, tokens = statistics.median(spent[name]), len(backbone.tokenize(titles).flat)
         size = sum(parameter.numel() for parameter in backbone.model.parameters())
         print(
             f"{name:<34} {size / 1e6:6.1f} M parameters {tokens / len(titles):5.1f} tokens a text "
@@ -42,9 +43,9 @@ def main(data: DataConfig, backbones: tuple[str, ...] = NAMES, texts: int = 500,
         )
 
 
-def cpu_seconds(backbone: Backbone, texts: Sequence[str]) -> float:
+def cpu_seconds(backbone: TextBackbone, texts: Sequence[str]) -> float:
     began = time.process_time()
-    backbone.encode(backbone.tokens(texts))
+    backbone.encode(backbone.tokenize(texts))
     return time.process_time() - began
 
 

@@ -2,9 +2,10 @@
 
     python scripts/bench/reproduction.py --bundle DIR [--bundle DIR ...] [--json PATH]
 
-Each setting loads the bundle in a process of its own and scores its probe again. The unit is what moving every weight
-by its last bit does to the scores, as `llmrec/hub/probe.py` measures it; a bundle is refused above its ALLOWED. Tampering
-scales one tensor by 1 + eps; the smallest power of two that is refused is given for the tensor where it is largest.
+Each setting loads the bundle in a process of its own and scores its probe again. The unit is the largest move of the
+scores when every weight moves by its last bit, as `llmrec/hub/probe.py` measures it; a bundle is refused above its
+ALLOWED. Tampering scales one tensor by 1 + eps, with eps a power of two; the table has the smallest eps that is refused
+in the least sensitive tensor.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from pathlib import Path
 import torch
 from machine import describe, write_record
 
-from llmrec.evaluation.columns import aligned
 from llmrec.hub import probe
 from llmrec.hub.bundle import load_bundle
-from llmrec.hub.record import read_record
+from llmrec.hub.bundle_record import read_record
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.utils.reproducibility import are_products_reproducible
+from llmrec.utils.text import format_table
 
 SETTINGS: dict[str, dict[str, str]] = {
     "strict (default)": {},
@@ -35,9 +36,12 @@ SETTINGS: dict[str, dict[str, str]] = {
     "ATEN_CPU_CAPABILITY=default": {"ATEN_CPU_CAPABILITY": "default"},
     "ONEDNN_MAX_CPU_ISA=SSE41": {"ONEDNN_MAX_CPU_ISA": "SSE41"},
     "all of these, 2 threads": {
-        "MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "OMP_NUM_THREADS": "2"
+        "MKL_CBWR": "COMPATIBLE",
+        "ATEN_CPU_CAPABILITY": "default",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "OMP_NUM_THREADS": "2",
     },
-}  # fmt: skip
+}
 SMALLEST, LARGEST = -24, 0  # powers of two that tensors are scaled by one plus
 
 
@@ -56,8 +60,8 @@ def main() -> None:
         rows += [{"bundle": folder.parent.name, "setting": name, **one} for name, one in found.items()]
         name, exponent = smallest_tampering(folder)
         rows.append({"bundle": folder.parent.name, "setting": f"tampering: {name}", "difference": 2.0**exponent})
-    print("\n".join(aligned([["bundle", "setting", "moves"], *([str(r["bundle"]), str(r["setting"]), f"{r['difference']:.2g}"]
-                             for r in rows)])))  # fmt: skip
+    body = [[str(row["bundle"]), str(row["setting"]), f"{row['difference']:.2g}"] for row in rows]
+    print("\n".join(format_table([["bundle", "setting", "moves"], *body])))
     print(f"allowed: {probe.ALLOWED} moves; tampering: the smallest relative change of the least sensitive tensor")
     write_record(given.json, rows, describe())
 

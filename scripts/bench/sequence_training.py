@@ -25,8 +25,8 @@ from comparison import Row, report
 from sasrec.asked import Asked
 from workers import Worker
 
-from llmrec.config import DataConfig
-from llmrec.data.sources import load_log
+from llmrec.config.data import DataConfig
+from llmrec.data.loading import load_log
 
 Peer = Literal["recbole", "rectools", "replay"]
 OURS = "llmrec"

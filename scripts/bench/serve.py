@@ -33,7 +33,7 @@ from machine import describe, write_record
 from serve_catalog import save_generated
 
 from llmrec import Recommender
-from llmrec.evaluation.columns import aligned
+from llmrec.utils.text import format_table
 
 ROOT = Path(__file__).resolve().parents[2]
 K, TEXTS = 10, ("A robot in love, in space", "War of the rivers. Genres: Drama", "The mountain garden (1999)")
@@ -80,7 +80,7 @@ def main(
         [r.work, f"{r.n:,}", f"{r.per_second:,.0f}", f"{r.cpu:.1f}", f"{r.p50:,.1f}", f"{r.p99:,.1f}", str(r.errors)]
         for r in rows
     ]
-    print("\n".join(aligned([heads, *body])).replace("nan", "   "))
+    print("\n".join(format_table([heads, *body])).replace("nan", "   "))
     print("\n".join(["", *notes]))
     write_record(json, [*(row._asdict() for row in rows), {"notes": notes}], machine)
 
@@ -118,7 +118,7 @@ def cpu_seconds(pid: int) -> float:
 def served(bundle: Path, *options: str) -> Iterator[tuple[tuple[str, int], subprocess.Popen[str]]]:
     """Address and process of a service on a new store."""
     with tempfile.TemporaryDirectory(prefix="llmrec-bench-") as folder:
-        command = [sys.executable, "-c", "from llmrec.cli import main; main()", "serve", "--port", "0"]
+        command = [sys.executable, "-c", "from llmrec.cli.main import main; main()", "serve", "--port", "0"]
         command += ["--bundle", str(bundle.resolve()), "--store", f"sqlite:///{folder}/state.db", *options]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder)

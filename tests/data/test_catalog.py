@@ -9,14 +9,14 @@ import pyarrow as pa
 import pytest
 
 from llmrec.data.catalog import ALWAYS, ItemCatalog, read_catalog
-from llmrec.data.faults import Source
+from llmrec.data.problems import NamedTable
 from llmrec.data.templates import parse_template, render
 from llmrec.errors import ConfigError, DataError
 
 
 def catalog_of(fields: dict[str, object], template: str = "{title}", release_column: str | None = None) -> ItemCatalog:
     problems: list[str] = []
-    catalog = read_catalog(Source("items.csv", pa.table(fields)), problems, template, "item_id", release_column)
+    catalog = read_catalog(NamedTable("items.csv", pa.table(fields)), problems, template, "item_id", release_column)
     if catalog is None:
         raise DataError("items.csv", problems)
     return catalog
@@ -34,7 +34,7 @@ def films() -> ItemCatalog:
 
 
 def test_texts_leave_no_trace_of_missing_fields(films: ItemCatalog) -> None:
-    assert films.texts() == ["Heat (1995). Genres: Crime, Drama", "Up", "(2001). Genres: Comedy"]
+    assert films.list_texts() == ["Heat (1995). Genres: Crime, Drama", "Up", "(2001). Genres: Comedy"]
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,10 @@ def test_a_column_without_text_is_refused() -> None:
 
 
 def test_rows_of_ids(films: ItemCatalog) -> None:
-    assert films.rows(["m3", "m1", "m3"]).tolist() == [2, 0, 2]
-    assert films.rows([]).dtype == np.int64
+    assert films.find_rows(["m3", "m1", "m3"]).tolist() == [2, 0, 2]
+    assert films.find_rows([]).dtype == np.int64
     with pytest.raises(DataError, match=r"2 unknown item id\(s\): 'm9', 'x'"):
-        films.rows(["m9", "m1", "x"])
+        films.find_rows(["m9", "m1", "x"])
 
 
 def test_labels_for_people(films: ItemCatalog) -> None:
@@ -111,21 +111,21 @@ def test_labels_for_people(films: ItemCatalog) -> None:
 
 
 def test_text_of_an_item_that_is_in_no_catalog(films: ItemCatalog) -> None:
-    assert films.text_of({"title": "Alien", "year": 1979}) == "Alien (1979)"
-    assert films.text_of({"title": "Alien", "genres": ["Horror", "Sci-Fi"]}) == "Alien. Genres: Horror, Sci-Fi"
+    assert films.render_text({"title": "Alien", "year": 1979}) == "Alien (1979)"
+    assert films.render_text({"title": "Alien", "genres": ["Horror", "Sci-Fi"]}) == "Alien. Genres: Horror, Sci-Fi"
     with pytest.raises(DataError, match="at least one of title, year, genres"):
-        films.text_of({"title": " "})
+        films.render_text({"title": " "})
     with pytest.raises(DataError, match="'genre': missing; the columns are item_id, title, year, genres"):
-        films.text_of({"title": "Alien", "genre": "Horror"})
+        films.render_text({"title": "Alien", "genre": "Horror"})
     with pytest.raises(DataError, match="column 'year'"):
-        films.text_of({"title": "Alien", "year": "late"})
+        films.render_text({"title": "Alien", "year": "late"})
 
 
 def test_extend_makes_a_new_catalog_with_the_old_rows(films: ItemCatalog) -> None:
     grown = films.extend([{"item_id": "m4", "title": "Alien"}, {"item_id": 5, "title": "Jaws", "year": 1975}])
     assert (len(films), len(grown)) == (3, 5)
-    assert grown.texts() == [*films.texts(), "Alien", "Jaws (1975)"]
-    assert grown.rows(["m1", "5"]).tolist() == [0, 4]
+    assert grown.list_texts() == [*films.list_texts(), "Alien", "Jaws (1975)"]
+    assert grown.find_rows(["m1", "5"]).tolist() == [0, 4]
     assert films.extend([]) is films
 
 

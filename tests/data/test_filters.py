@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.data import filters
-from llmrec.data.filters import first_of_pairs, renumber
+from llmrec.data.filters import drop_repeats, renumber
 from llmrec.data.interactions import Interactions
 
 events = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 4)), min_size=1, max_size=60)
@@ -22,7 +22,7 @@ def log_of(rows: list[tuple[int, int]]) -> Interactions:
 @settings(max_examples=60, deadline=None)
 def test_the_first_event_of_each_pair_stays(rows: list[tuple[int, int]], at_once: int) -> None:
     with patch.object(filters, "AT_ONCE", at_once):
-        kept = first_of_pairs(log_of(rows), 5)
+        kept = drop_repeats(log_of(rows), 5)
     assert kept.time.tolist() == [at for at, pair in enumerate(rows) if pair not in rows[:at]]
 
 

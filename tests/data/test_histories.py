@@ -60,13 +60,13 @@ def test_histories_hold_events_of_every_part_but_queries_only_of_one() -> None:
 
 def test_ties_by_hand() -> None:
     log = log_of([(0, 5, 1), (0, 3, 2), (1, 0, 2), (0, 4, 2), (0, 2, 3)])
-    histories = Histories.of(log, 2)
+    histories = Histories.from_interactions(log, 2)
     assert histories.item.tolist() == [5, 3, 4, 2, 0]
     assert histories.offset.tolist() == [0, 4, 5]
     assert histories.event.tolist() == [0, 1, 3, 4, 2]
     assert histories.user.tolist() == [0, 0, 0, 0, 1]
-    assert histories.end_of_history("strict").tolist() == [0, 1, 1, 3, 4]
-    assert histories.end_of_history("file_order").tolist() == [0, 1, 2, 3, 4]
+    assert histories.find_history_ends("strict").tolist() == [0, 1, 1, 3, 4]
+    assert histories.find_history_ends("file_order").tolist() == [0, 1, 2, 3, 4]
 
 
 @settings(deadline=None)
@@ -74,12 +74,12 @@ def test_ties_by_hand() -> None:
 def test_last_and_seen_agree_with_loops(events: list[tuple[int, int, int]], n: int) -> None:
     queries = make_queries(split_of(events, [TEST] * len(events)), TEST)
     whole = histories_of(queries)
-    positions, mask = queries.last(n)
+    positions, mask = queries.last_positions(n)
     assert positions.shape == mask.shape
     found = [queries.histories.item[p[m]].tolist() for p, m in zip(positions, mask, strict=True)]
     assert found == [history[-n:] for history in whole]
     assert not (mask[:, 1:] & ~mask[:, :-1]).any()  # padded right
-    query, item = queries.seen()
+    query, item = queries.list_seen_pairs()
     assert list(zip(query.tolist(), item.tolist(), strict=True)) == [
         (q, item) for q, history in enumerate(whole) for item in history
     ]
@@ -110,4 +110,4 @@ def test_nothing_is_mutated(events: list[tuple[int, int, int]]) -> None:
     except DataError:
         return
     split.part.setflags(write=False)
-    make_queries(split, VALID).last(3)
+    make_queries(split, VALID).last_positions(3)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.config import SplitConfig
+from llmrec.config.split import SplitConfig
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, TRAIN, UNUSED, VALID, Split, leave_one_out, make_split, split_by_time
@@ -96,16 +96,16 @@ def test_cold_items_and_users_are_kept_and_marked() -> None:
         [(0, 0, 1), (0, 1, 2), (1, 0, 3), (1, 1, 4), (0, 2, 5), (2, 0, 6), (0, 0, 7), (0, 1, 8), (2, 3, 9), (2, 0, 9)]
     )
     split = split_by_time(log, 3, 5, 0.2, 0.2)
-    assert split.cold_items().tolist() == [False, False, False, True, True]
-    assert split.cold_users().tolist() == [False, False, False]
-    assert split_by_time(log, 3, 5, 0.3, 0.2).cold_users().tolist() == [False, False, True]
+    assert split.cold_item_mask().tolist() == [False, False, False, True, True]
+    assert split.cold_user_mask().tolist() == [False, False, False]
+    assert split_by_time(log, 3, 5, 0.3, 0.2).cold_user_mask().tolist() == [False, False, True]
     assert split.test.item.tolist() == [3, 0]
 
 
 def test_refit_gives_the_validation_part_to_training_and_leaves_the_split_alone() -> None:
     split = split_by_time(log_of([(0, t % 3, t) for t in range(10)]), 1, 3)
     before = split.part.copy()
-    refit = split.refit()
+    refit = split.merge_validation()
     assert (len(refit.train), len(refit.valid), len(refit.test)) == (9, 0, 1)
     assert refit.valid_start == refit.test_start == split.test_start
     np.testing.assert_array_equal(split.part, before)
@@ -115,14 +115,14 @@ def test_a_thinned_split_learns_from_some_users_and_changes_nothing_else() -> No
     rng = np.random.default_rng(0)
     log = log_of([(int(u), int(i), int(t)) for u, i, t in rng.integers(0, [200, N_ITEMS, 1000], (3000, 3))])
     split = split_by_time(log, 200, N_ITEMS)
-    thin = split.thinned(0.3)
+    thin = split.subsample_users(0.3)
     kept = np.unique(thin.train.user)
     assert 0.2 < len(kept) / 200 < 0.4
     dropped = thin.part == UNUSED
     assert not np.isin(log.user[dropped], kept).any()
     assert (split.part[dropped] == TRAIN).all()
     np.testing.assert_array_equal(thin.part[~dropped], split.part[~dropped])
-    np.testing.assert_array_equal(split.thinned(1.0).part, split.part)
+    np.testing.assert_array_equal(split.subsample_users(1.0).part, split.part)
     asked, fewer = make_queries(split, TEST), make_queries(thin, TEST)
     np.testing.assert_array_equal(asked.end - asked.start, fewer.end - fewer.start)  # histories are as long as before
 

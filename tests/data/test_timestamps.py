@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.data.timestamps import ParsedTimes, TimeUnit, iso, parse_times
+from llmrec.data.timestamps import ParsedTimes, TimeUnit, format_iso, parse_times
 from llmrec.errors import ConfigError
 
 NOON = 1_577_880_000  # 2020-01-01T12:00:00Z
@@ -84,7 +84,7 @@ def test_fractions_are_kept_apart() -> None:
 
 def test_times_without_a_zone_are_taken_in_the_one_named() -> None:
     times = parse(["2020-01-01T13:00", "2020-07-01T14:00", "2020-07-01T14:00Z"], zone="Europe/Berlin")
-    assert [iso(int(s)) for s in times.seconds] == [
+    assert [format_iso(int(s)) for s in times.seconds] == [
         "2020-01-01T12:00:00Z",
         "2020-07-01T12:00:00Z",
         "2020-07-01T14:00:00Z",
@@ -93,7 +93,7 @@ def test_times_without_a_zone_are_taken_in_the_one_named() -> None:
 
 def test_hours_that_a_clock_skips_or_shows_twice() -> None:
     times = parse(["2020-03-29T02:30", "2020-10-25T02:30"], zone="Europe/Berlin")
-    assert [iso(int(s)) for s in times.seconds] == ["2020-03-29T01:00:00Z", "2020-10-25T00:30:00Z"]
+    assert [format_iso(int(s)) for s in times.seconds] == ["2020-03-29T01:00:00Z", "2020-10-25T00:30:00Z"]
 
 
 @settings(deadline=None)

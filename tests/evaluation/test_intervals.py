@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from llmrec.evaluation import intervals
-from llmrec.evaluation.intervals import bootstrap_means, mean_interval, paired_difference
+from llmrec.evaluation.intervals import bootstrap_difference, bootstrap_mean, bootstrap_means
 
 
 def clustered(rng: np.random.Generator, n_users: int = 60, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -15,7 +15,7 @@ def clustered(rng: np.random.Generator, n_users: int = 60, spread: float = 1.0) 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     rng = np.random.default_rng(0)
-    found = [mean_interval(*clustered(rng), samples=300, seed=n) for n in range(600)]
+    found = [bootstrap_mean(*clustered(rng), samples=300, seed=n) for n in range(600)]
     covered = np.mean([interval.low <= 0 <= interval.high for interval in found])
     assert 0.90 <= covered <= 0.98
 
@@ -23,15 +23,15 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
 def test_users_are_the_unit_that_is_drawn() -> None:
     """Repeating every query changes nothing, where drawing queries would make the interval narrower."""
     values, user = clustered(np.random.default_rng(1))
-    once = mean_interval(values, user)
-    assert mean_interval(np.tile(values, 5), np.tile(user, 5)) == pytest.approx(once)
-    alone = mean_interval(values, np.arange(len(values)))
+    once = bootstrap_mean(values, user)
+    assert bootstrap_mean(np.tile(values, 5), np.tile(user, 5)) == pytest.approx(once)
+    alone = bootstrap_mean(values, np.arange(len(values)))
     assert once.high - once.low > 1.3 * (alone.high - alone.low)
 
 
 def test_the_value_is_the_plain_mean_and_lies_inside() -> None:
     values, user = clustered(np.random.default_rng(2))
-    interval = mean_interval(values, user)
+    interval = bootstrap_mean(values, user)
     assert interval.value == values.mean()
     assert interval.low < interval.value < interval.high
 
@@ -47,28 +47,28 @@ def test_the_same_seed_gives_the_same_draws_whatever_the_chunks(monkeypatch: pyt
 def test_a_paired_difference_sees_what_two_intervals_hide() -> None:
     values, user = clustered(np.random.default_rng(4), spread=5.0)
     noise = np.random.default_rng(5).normal(size=len(values))
-    found = paired_difference(values + 0.3 + 0.1 * noise, values, user)
+    found = bootstrap_difference(values + 0.3 + 0.1 * noise, values, user)
     assert found.low > 0.2
     assert found.p == pytest.approx(2 / 1001)
-    assert mean_interval(values, user).high - mean_interval(values, user).low > 1
+    assert bootstrap_mean(values, user).high - bootstrap_mean(values, user).low > 1
 
 
 def test_no_difference_has_a_p_of_one() -> None:
     values, user = clustered(np.random.default_rng(6))
-    assert paired_difference(values, values, user) == (0.0, 0.0, 0.0, 1.0)
+    assert bootstrap_difference(values, values, user) == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_p_is_small_as_often_as_it_says() -> None:
     rng = np.random.default_rng(7)
-    found = [paired_difference(*_twins(rng), samples=199, seed=n).p for n in range(200)]
+    found = [bootstrap_difference(*_twins(rng), samples=199, seed=n).p for n in range(200)]
     assert 0.01 <= np.mean(np.array(found) <= 0.05) <= 0.11
 
 
 def test_one_user_has_no_interval() -> None:
-    interval = mean_interval(np.array([1.0, 0.0]), np.array([3, 3]))
+    interval = bootstrap_mean(np.array([1.0, 0.0]), np.array([3, 3]))
     assert interval.value == 0.5
     assert np.isnan([interval.low, interval.high]).all()
-    assert np.isnan(paired_difference(np.ones(2), np.zeros(2), np.array([3, 3])).p)
+    assert np.isnan(bootstrap_difference(np.ones(2), np.zeros(2), np.array([3, 3])).p)
 
 
 def _twins(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmrec.evaluation import metrics
-from llmrec.evaluation.metrics import coverage, metric_values, ndcg_at, recall_at
+from llmrec.evaluation.metrics import compute_metrics, coverage, ndcg_at, recall_at
 
 
 def test_the_worked_examples_hold() -> None:
@@ -22,7 +22,7 @@ def test_ndcg_falls_with_the_rank_and_recall_does_not() -> None:
 
 
 def test_names_of_metrics_carry_their_cutoffs() -> None:
-    assert list(metric_values(np.array([1.0]), (5, 10))) == ["recall@5", "ndcg@5", "recall@10", "ndcg@10", "mrr"]
+    assert list(compute_metrics(np.array([1.0]), (5, 10))) == ["recall@5", "ndcg@5", "recall@10", "ndcg@10", "mrr"]
 
 
 def test_coverage_of_nothing_is_nothing() -> None:

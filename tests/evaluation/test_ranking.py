@@ -22,7 +22,7 @@ class Table:
 
     table: np.ndarray
 
-    def scores(self, queries: Queries) -> Tensor:
+    def score(self, queries: Queries) -> Tensor:
         return torch.from_numpy(self.table[queries.time].astype(np.float32))
 
 
@@ -31,7 +31,7 @@ def queries_of(targets: np.ndarray, seen: list[list[int]] | None = None) -> Quer
     seen = seen or [[] for _ in targets]
     user = np.repeat(np.arange(len(seen)), [len(items) for items in seen])
     item = np.array([i for items in seen for i in items], dtype=np.int64)
-    histories = Histories.of(Interactions(user, item, np.zeros_like(item)), len(seen))
+    histories = Histories.from_interactions(Interactions(user, item, np.zeros_like(item)), len(seen))
     rows = np.arange(len(targets))
     return Queries(histories, rows, rows, targets.astype(np.int64), histories.offset[:-1], histories.offset[1:])
 
@@ -119,7 +119,7 @@ def test_scores_are_not_changed_in_place(split: Split) -> None:
     held = torch.arange(split.n_items, dtype=torch.float32)
 
     class Held:
-        def scores(self, queries: Queries) -> Tensor:
+        def score(self, queries: Queries) -> Tensor:
             return held.expand(len(queries), -1)
 
     assert isinstance(rank_queries(Held(), queries), Ranking)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec.config import SplitName
+from llmrec.config.split import SplitName
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, Split
@@ -56,7 +56,7 @@ def test_empty_slices_are_left_out(split: Split) -> None:
 
 def test_a_refit_warms_what_validation_saw(split: Split) -> None:
     queries = make_queries(split, TEST)
-    before, after = make_slices(split, queries), make_slices(split.refit(), queries)
+    before, after = make_slices(split, queries), make_slices(split.merge_validation(), queries)
     newly_warm = np.isin(queries.target, split.valid.item) & ~before["warm_item"]
     assert np.array_equal(after["warm_item"], before["warm_item"] | newly_warm)
 
@@ -126,7 +126,7 @@ def test_interest_moves_from_the_early_to_the_late_half() -> None:
 
 @pytest.mark.parametrize("at_once", [1, 7, 4096])
 def test_interest_is_that_of_a_naive_loop(split: Split, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmrec.evaluation.strata._QUERIES_AT_ONCE", at_once)
+    monkeypatch.setattr("llmrec.evaluation.slices._QUERIES_AT_ONCE", at_once)
     text = torch.randn(split.n_items, 5, generator=torch.Generator().manual_seed(0))
     queries = make_queries(split, TEST)
     moved = {}

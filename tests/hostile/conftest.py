@@ -11,8 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from llmrec.config import FinetuneConfig
-from llmrec.config.files import run_recipe
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.jobs.runner import run_job
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = "inputs"  # a test's property: how many it tried
@@ -66,6 +66,6 @@ def recipe(finetune: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..
 
     def run(*arguments: str) -> None:
         monkeypatch.setattr("sys.argv", ["recipes/finetune.py", *arguments])
-        run_recipe(finetune.main, FinetuneConfig)
+        run_job(finetune.main, FinetuneConfig)
 
     return run

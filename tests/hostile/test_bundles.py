@@ -22,12 +22,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from llmrec.cli import main
-from llmrec.config import BackboneConfig
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.cli.main import main
+from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError, BundleError
 from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle
-from llmrec.hub.layout import LAYOUT, digests
-from llmrec.models.backbone import Backbone
+from llmrec.hub.layout import LAYOUT, hash_files
 from llmrec.recommender import Recommender
 
 Make = Callable[..., Bundle]
@@ -61,7 +61,7 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 def settle(folder: Path, **changes: object) -> None:
     """As somebody does who wants it to be loaded: hashes fit what is there."""
-    (folder / LAYOUT.settings).write_text(json.dumps(record_of(folder) | {"files": digests(folder)} | changes))
+    (folder / LAYOUT.settings).write_text(json.dumps(record_of(folder) | {"files": hash_files(folder)} | changes))
 
 
 def adapter(folder: Path, **changes: object) -> None:
@@ -97,7 +97,7 @@ def test_weights_in_a_pickle_are_not_loaded(
     (backbone / "model.safetensors").unlink()
     torch.save({"weight": torch.zeros(1)}, backbone / "pytorch_model.bin")
     with pytest.raises(BackboneError, match="cannot be loaded"):
-        Backbone.load(BackboneConfig(name=str(backbone)))
+        TextBackbone.load(BackboneConfig(name=str(backbone)))
     assert not sprung.exists()
 
 
@@ -118,7 +118,7 @@ def test_code_in_a_model_s_folder_is_neither_run_nor_asked_about(
         odd = {"model_type": "mine"} if place == 0 else {"tokenizer_class": "Mine"}
         (folder / file).write_text(json.dumps(found | odd | {"auto_map": mapped, "trust_remote_code": True}))
         with suppress(BackboneError):  # of a tokenizer transformers takes the plain one
-            Backbone.load(BackboneConfig(name=str(folder)))
+            TextBackbone.load(BackboneConfig(name=str(folder)))
         assert not sprung.exists()
 
 
@@ -362,7 +362,7 @@ def test_damage_anywhere(bundle: Callable[[str], Path], name: str, count: Count)
         tried.append(name)
         (folder / name).write_bytes(content)
         if name != LAYOUT.settings:
-            there = {file: digest for file, digest in digests(folder).items() if file in record["files"]}
+            there = {file: digest for file, digest in hash_files(folder).items() if file in record["files"]}
             (folder / LAYOUT.settings).write_text(json.dumps(record | {"files": there}))
         try:
             found = Recommender.from_pretrained(folder).recommend(HISTORY, k=5)
@@ -382,7 +382,7 @@ def test_a_drift_head_of_other_items(
     """Neighbours beyond the catalog would have products read outside of memory."""
     given = add_drift(make_bundle("frozen"))
     assert given.drift is not None
-    near = given.drift.serving(given.config.drift, "strict", len(given.catalog)).text
+    near = given.drift.build_serving_stream(given.config.drift, "strict", len(given.catalog)).text
     folder = tmp_path / "drifting"
     save_bundle(folder, dataclasses.replace(given, drift=dataclasses.replace(given.drift, near=near)))
     sound = load_file(folder / LAYOUT.drift)

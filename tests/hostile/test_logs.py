@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmrec.cli import main
-from llmrec.config import DataConfig
+from llmrec.cli.main import main
+from llmrec.config.data import DataConfig
+from llmrec.data.loading import load_log
 from llmrec.data.log import Log
-from llmrec.data.sources import load_log
 from llmrec.errors import ConfigError, DataError
 from tests.hostile.corpus import CASES, COMMANDS, FORMULAS, SPOKEN, Case, events, items, laid, write
 

@@ -12,8 +12,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmrec.cli import main
-from llmrec.config.strict_yaml import DEEPEST, check
+from llmrec.cli.main import main
+from llmrec.config.strict_yaml import DEEPEST, validate_yaml
 
 Count = Callable[[int], None]
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -146,10 +146,10 @@ def test_what_a_person_writes_passes(count: Count) -> None:
     @given(VALUES)
     def passes(value: object) -> None:
         tried.append(value)
-        check(yaml.safe_dump(value))
-        check(json.dumps(value))
+        validate_yaml(yaml.safe_dump(value))
+        validate_yaml(json.dumps(value))
 
     passes()
-    check("a: &a {x: 1}\nb: *a\nc: [*a, *a]\nd:\n  <<: *a\n  y: 2\n")
-    check("[" * (DEEPEST - 1) + "]" * (DEEPEST - 1))
+    validate_yaml("a: &a {x: 1}\nb: *a\nc: [*a, *a]\nd:\n  <<: *a\n  y: 2\n")
+    validate_yaml("[" * (DEEPEST - 1) + "]" * (DEEPEST - 1))
     count(len(tried) + 2)

@@ -14,14 +14,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llmrec.config import BackboneConfig, Strategy
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.backbone import BackboneConfig, Strategy
+from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.errors import BundleError
-from llmrec.hub.bundle import BaseModel, Bundle, load_backbone, load_bundle, save_bundle
-from llmrec.hub.layout import LAYOUT, digests, replacing
-from llmrec.models.backbone import Backbone
-from llmrec.models.drift.neighbours import text_vectors
+from llmrec.evaluation.model_scorer import ModelScorer
+from llmrec.hub.bundle import BaseModelInfo, Bundle, load_backbone, load_bundle, save_bundle
+from llmrec.hub.layout import LAYOUT, atomic_folder, hash_files
 from llmrec.recommender import Recommender
-from llmrec.training.scorer import ModelScorer
 
 Make = Callable[..., Bundle]
 TEXTS = ["new red shoes", "old hat"]
@@ -48,12 +48,12 @@ def test_a_round_trip_changes_no_bit(make_bundle: Make, tmp_path: Path, tiny_ber
             load_backbone(tmp_path / "bundle", loaded)
         return
     backbone = load_backbone(tmp_path / "bundle", loaded, str(tiny_bert))
-    reference = saved.tuned or Backbone.load(saved.config.backbone)
-    tokens = backbone.tokens(TEXTS)
+    reference = saved.tuned or TextBackbone.load(saved.config.backbone)
+    tokens = backbone.tokenize(TEXTS)
     vectors = backbone.encode(tokens)
     assert torch.equal(vectors, reference.encode(tokens))
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
-    untuned = Backbone.load(saved.config.backbone).encode(tokens)
+    untuned = TextBackbone.load(saved.config.backbone).encode(tokens)
     assert torch.equal(vectors, untuned) is (strategy == "frozen")
 
 
@@ -68,11 +68,11 @@ def test_peft_loads_the_adapter_alone(make_bundle: Make, tmp_path: Path, tiny_be
     )
     model = PeftModel.from_pretrained(AutoModel.from_pretrained(tiny_bert), str(tmp_path / "bundle")).eval()
     assert saved.tuned is not None
-    ids, mask = saved.tuned.tokens(TEXTS).batch(torch.arange(2).numpy(), torch.device("cpu"))
+    ids, mask = saved.tuned.tokenize(TEXTS).get_batch(torch.arange(2).numpy(), torch.device("cpu"))
     with torch.no_grad():
         hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state * mask[..., None]
     vectors = torch.nn.functional.normalize(hidden.sum(1) / mask.sum(1, keepdim=True), dim=-1)
-    torch.testing.assert_close(vectors, saved.tuned.encode(saved.tuned.tokens(TEXTS)))
+    torch.testing.assert_close(vectors, saved.tuned.encode(saved.tuned.tokenize(TEXTS)))
 
 
 def test_altered_weights_do_not_pass_for_the_saved_ones(make_bundle: Make, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_altered_weights_do_not_pass_for_the_saved_ones(make_bundle: Make, tmp_p
     save_file({name: weight * 1.01 for name, weight in weights.items()}, folder / LAYOUT.heads)
     with pytest.raises(BundleError, match=r"heads\.safetensors is not the file that was saved"):
         load_bundle(folder)
-    rewrite_record(folder, files=digests(folder))  # even where the hash was altered with it
+    rewrite_record(folder, files=hash_files(folder))  # even where the hash was altered with it
     with pytest.raises(BundleError, match="does not reproduce its own scores"):
         load_bundle(folder)
 
@@ -121,7 +121,7 @@ def test_a_damaged_file_is_no_traceback(make_bundle: Make, tmp_path: Path, name:
     folder = tmp_path / "bundle"
     save_bundle(folder, make_bundle("none"))
     (folder / name).write_bytes(b"half")
-    rewrite_record(folder, files=digests(folder))
+    rewrite_record(folder, files=hash_files(folder))
     with pytest.raises(BundleError, match="not readable as a bundle"):
         load_bundle(folder)
 
@@ -157,7 +157,7 @@ def test_heads_in_half_precision_are_named_as_such(make_bundle: Make, tmp_path: 
     save_bundle(folder, make_bundle("none"))
     heads = load_file(folder / LAYOUT.heads)
     save_file({name: weight.bfloat16() for name, weight in heads.items()}, folder / LAYOUT.heads)
-    rewrite_record(folder, files=digests(folder))
+    rewrite_record(folder, files=hash_files(folder))
     with pytest.raises(BundleError, match=r"does not reproduce its own scores.*dtype float32 then, bfloat16 now"):
         load_bundle(folder)
 
@@ -179,7 +179,7 @@ def test_a_backbone_that_reads_otherwise_is_refused(make_bundle: Make, tmp_path:
     save_bundle(folder, make_bundle("lora"))
     adapter = load_file(folder / LAYOUT.adapter)
     save_file({name: weight * -3 for name, weight in adapter.items()}, folder / LAYOUT.adapter)
-    rewrite_record(folder, files=digests(folder))
+    rewrite_record(folder, files=hash_files(folder))
     with pytest.raises(BundleError, match="does not read the catalog as the bundle's did"):
         load_backbone(folder, load_bundle(folder), str(tiny_bert))
 
@@ -198,7 +198,7 @@ def test_a_save_that_fails_leaves_the_old_bundle(make_bundle: Make, tmp_path: Pa
     save_bundle(folder, make_bundle("none"))
 
     def half() -> None:
-        with replacing(folder) as partial:
+        with atomic_folder(folder) as partial:
             (partial / LAYOUT.heads).write_bytes(b"half")
             raise OSError("disk full")
 
@@ -213,7 +213,7 @@ def test_a_save_that_fails_leaves_the_old_bundle(make_bundle: Make, tmp_path: Pa
 def test_a_swap_that_fails_leaves_the_old_bundle(make_bundle: Make, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     save_bundle(folder, make_bundle("none"))
-    with pytest.raises(OSError, match="partial"), replacing(folder) as partial:
+    with pytest.raises(OSError, match="partial"), atomic_folder(folder) as partial:
         shutil.rmtree(partial)  # nothing is there to take the old one's place
     load_bundle(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
@@ -251,7 +251,8 @@ def test_the_backbone_is_named_by_the_hub_and_not_by_a_path(make_bundle: Make, t
     assert base is not None
     assert base.hub_id == "owner/tiny"
     assert (
-        base.fingerprint == Backbone.load(BackboneConfig(name=make_bundle("frozen").config.backbone.name)).fingerprint()
+        base.fingerprint
+        == TextBackbone.load(BackboneConfig(name=make_bundle("frozen").config.backbone.name)).fingerprint()
     )
 
 
@@ -263,8 +264,8 @@ def test_a_loaded_bundle_is_saved_whole_without_its_base(
     save_bundle(tmp_path / "bundle", saved)
     save_bundle(tmp_path / "copy", load_bundle(tmp_path / "bundle"))  # the hub's owner/tiny is out of reach
     backbone = load_backbone(tmp_path / "copy", load_bundle(tmp_path / "copy"), str(tiny_bert))
-    tokens = backbone.tokens(TEXTS)
-    assert isinstance(saved.tuned, Backbone)
+    tokens = backbone.tokenize(TEXTS)
+    assert isinstance(saved.tuned, TextBackbone)
     assert torch.equal(backbone.encode(tokens), saved.tuned.encode(tokens))
 
 
@@ -285,7 +286,7 @@ def test_a_file_that_the_record_hides_is_missed(make_bundle: Make, tmp_path: Pat
     folder = tmp_path / "bundle"
     save_bundle(folder, make_bundle("lora"))
     (folder / name).unlink()
-    rewrite_record(folder, files=digests(folder))
+    rewrite_record(folder, files=hash_files(folder))
     with pytest.raises(BundleError, match=name.replace(".", r"\.")):
         load_bundle(folder)
 
@@ -297,7 +298,7 @@ def test_columns_keep_their_types(make_bundle: Make, tmp_path: Path) -> None:
     save_bundle(tmp_path / "bundle", replace(bundle, catalog=catalog))
     loaded = load_bundle(tmp_path / "bundle").catalog
     assert loaded.fields.equals(catalog.fields)
-    assert loaded.texts() == catalog.texts()
+    assert loaded.list_texts() == catalog.list_texts()
 
 
 def test_a_bundle_goes_through_a_link_and_into_the_working_folder(
@@ -315,10 +316,10 @@ def test_a_bundle_goes_through_a_link_and_into_the_working_folder(
 
 def test_the_revision_is_the_one_that_was_loaded(make_bundle: Make) -> None:
     config = make_bundle("frozen").config.backbone
-    named, newest = Backbone.load(config), Backbone.load(config)
+    named, newest = TextBackbone.load(config), TextBackbone.load(config)
     named.config = replace(config, revision="v2")
     newest.model.config._commit_hash = "abc"  # as transformers notes it of a hub's default branch
-    assert [BaseModel.of(one).revision for one in (named, newest)] == ["v2", "abc"]
+    assert [BaseModelInfo.from_backbone(one).revision for one in (named, newest)] == ["v2", "abc"]
 
 
 @pytest.mark.parametrize("strategy", ["none", "frozen", "lora", "full"])
@@ -334,17 +335,17 @@ def test_the_drift_head_keeps_every_bit(make_bundle: Make, add_drift: Make, tmp_
     assert all(torch.equal(before[name], after[name]) for name in before)
     stored = "text" in load_file(tmp_path / "bundle" / LAYOUT.drift)
     assert stored is (strategy in ("lora", "full"))  # else the item table has the same vectors
-    vectors = loaded.drift.vectors()
+    vectors = loaded.drift.unit_vectors()
     if strategy == "none":
         assert vectors is None
         return
     assert saved.drift.text is not None
     assert vectors is not None
-    assert torch.equal(vectors, text_vectors(saved.drift.text))  # what the chain is fitted on
+    assert torch.equal(vectors, center_and_normalize(saved.drift.text))  # what the chain is fitted on
     save_bundle(tmp_path / "copy", loaded)
     again = load_bundle(tmp_path / "copy").drift
     assert again is not None
-    assert torch.equal(again.vectors(), vectors)
+    assert torch.equal(again.unit_vectors(), vectors)
 
 
 @pytest.mark.parametrize("strategy", ["frozen", "lora"])
@@ -359,21 +360,21 @@ def test_items_that_are_added_move_no_state(
     drift = load_bundle(folder).drift
     assert saved.drift is not None
     assert drift is not None
-    untrained = Backbone.load(saved.config.backbone)
-    vectors, read = drift.vectors(), drift.vectors(untrained.encode(untrained.tokens(["space robot"])))
-    assert torch.equal(vectors[:-1], saved.drift.vectors())
+    untrained = TextBackbone.load(saved.config.backbone)
+    vectors, read = drift.unit_vectors(), drift.unit_vectors(untrained.encode(untrained.tokenize(["space robot"])))
+    assert torch.equal(vectors[:-1], saved.drift.unit_vectors())
     torch.testing.assert_close(vectors[-1:], read)
 
 
 def test_text_neighbours_are_found_once(make_bundle: Make, add_drift: Make, tmp_path: Path) -> None:
     saved = add_drift(make_bundle("frozen"))
     assert saved.drift is not None
-    found = saved.drift.serving(saved.config.drift, "strict", len(saved.catalog)).text
+    found = saved.drift.build_serving_stream(saved.config.drift, "strict", len(saved.catalog)).text
     save_bundle(tmp_path / "bundle", replace(saved, drift=replace(saved.drift, near=found)))
     kept = load_bundle(tmp_path / "bundle").drift
     assert kept is not None
     assert kept.near is not None
-    again = kept.serving(saved.config.drift, "strict", len(saved.catalog)).text
+    again = kept.build_serving_stream(saved.config.drift, "strict", len(saved.catalog)).text
     assert again is kept.near
     np.testing.assert_array_equal(again.toarray(), found.toarray())
 

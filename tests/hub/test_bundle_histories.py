@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llmrec.config import Strategy
+from llmrec.config.backbone import Strategy
 from llmrec.config.model import HistoryEncoderName, HistoryTextConfig
 from llmrec.errors import BackboneError, BundleError
 from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle
-from llmrec.hub.layout import LAYOUT, digests
+from llmrec.hub.layout import LAYOUT, hash_files
 from llmrec.recommender import Recommender
 
 HISTORIES = [[], ["i1"], ["i3", "i2", "i9", "i3"]]
@@ -77,7 +77,7 @@ def test_other_trained_weights_do_not_pass_for_the_saved_ones(
     with pytest.raises(BundleError, match=r"backbone\.safetensors is not the file that was saved"):
         load_bundle(folder, path)
     record = json.loads((folder / LAYOUT.settings).read_text())
-    (folder / LAYOUT.settings).write_text(json.dumps(record | {"files": digests(folder)}))
+    (folder / LAYOUT.settings).write_text(json.dumps(record | {"files": hash_files(folder)}))
     with pytest.raises(BundleError, match="does not read the catalog as the bundle's did"):
         load_bundle(folder, path)
     with pytest.MonkeyPatch.context() as patch:

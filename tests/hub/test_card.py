@@ -11,9 +11,10 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from llmrec.config import SplitConfig, Strategy
+from llmrec.config.backbone import Strategy
+from llmrec.config.split import SplitConfig
 from llmrec.hub.bundle import Bundle, save_bundle
-from llmrec.hub.card import Address
+from llmrec.hub.card import RepoRef
 from llmrec.hub.layout import LAYOUT
 
 Make = Callable[[Strategy], Bundle]
@@ -88,8 +89,8 @@ def test_a_place_on_the_hub_is_where_to_load_it_from(make_bundle: Make, tmp_path
     bundle = make_bundle("frozen")
     for address, arguments in (
         (None, '"path/to/this/folder"'),
-        (Address("me/shoes"), '"me/shoes"'),
-        (Address("me/shoes", "v2"), '"me/shoes", revision="v2"'),
+        (RepoRef("me/shoes"), '"me/shoes"'),
+        (RepoRef("me/shoes", "v2"), '"me/shoes", revision="v2"'),
     ):
         save_bundle(tmp_path / "bundle", bundle, address)
         text = (tmp_path / "bundle" / LAYOUT.card).read_text(encoding="utf-8")

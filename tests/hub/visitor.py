@@ -84,9 +84,9 @@ def answers(name: str, text: str | None = None, **options: Any) -> dict[str, Any
 def drift(name: str) -> dict[str, list[float]]:
     """Every weight of the bundle's drift head."""
     from llmrec.hub.bundle import load_bundle
-    from llmrec.hub.share import bundle_folder
+    from llmrec.hub.remote import resolve_bundle
 
-    found = load_bundle(bundle_folder(name)).drift
+    found = load_bundle(resolve_bundle(name)).drift
     assert found is not None
     return {name: weight.flatten().tolist() for name, weight in found.head.state_dict().items()}
 
@@ -132,7 +132,7 @@ def shell(*arguments: str) -> str:
     import contextlib
     import io
 
-    from llmrec.cli import main
+    from llmrec.cli.main import main
 
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         main(list(arguments))

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from llmrec.config import ModelConfig
-from llmrec.models.item_encoder import ItemEncoder, whitening
+from llmrec.config.model import ModelConfig
+from llmrec.models.item_encoder import ItemEncoder, fit_whitening
 
 
 def test_whitening_gives_uncorrelated_unit_directions() -> None:
     torch.manual_seed(0)
     vectors = torch.randn(500, 6) @ torch.randn(6, 6) + 3
-    weight, bias, share = whitening(vectors, dim=4, scale=0.5)
+    weight, bias, share = fit_whitening(vectors, dim=4, scale=0.5)
     white = vectors @ weight.T + bias
     torch.testing.assert_close(white.mean(0), torch.zeros(4), atol=1e-4, rtol=0)
     torch.testing.assert_close(white.T @ white / 500, 0.25 * torch.eye(4), atol=1e-3, rtol=0)
@@ -19,7 +19,7 @@ def test_whitening_gives_uncorrelated_unit_directions() -> None:
 
 
 def test_whitening_pads_when_text_is_narrower_than_the_model() -> None:
-    weight, bias, share = whitening(torch.randn(50, 3), dim=5, scale=1.0)
+    weight, bias, share = fit_whitening(torch.randn(50, 3), dim=5, scale=1.0)
     assert weight.shape == (5, 3)
     assert torch.all(weight[3:] == 0)
     assert torch.all(share[3:] == 0)
@@ -27,7 +27,7 @@ def test_whitening_pads_when_text_is_narrower_than_the_model() -> None:
 
 
 def test_whitening_of_texts_that_are_all_alike_is_finite() -> None:
-    weight, bias, share = whitening(torch.randn(1, 6).expand(20, 6), dim=4, scale=0.1)
+    weight, bias, share = fit_whitening(torch.randn(1, 6).expand(20, 6), dim=4, scale=0.1)
     assert all(torch.isfinite(part).all() for part in (weight, bias, share))
 
 

@@ -5,28 +5,28 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.config import FinetuneConfig
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.privacy import PrivacyConfig
 from llmrec.errors import ConfigError, DataError
-from llmrec.evaluation.report import read_report
-from llmrec.models.backbone import Backbone
-from llmrec.models.transfer import apply_strategy
-from llmrec.planning.choice import Limits
-from llmrec.planning.compared import compare
-from llmrec.planning.cost import NOTHING, Cost, Line
-from llmrec.planning.measure import CUDA_BYTES, Measured, measure, sample_of
-from llmrec.planning.plan import Machine, make_plan, read_plan, write_plan
-from llmrec.planning.predict import phases_of, total
-from llmrec.planning.steps import Stage
-from llmrec.planning.ways import WAYS, Way, config_of
-from llmrec.planning.words import compared_lines, plan_lines
-from llmrec.planning.work import Loop, Work
+from llmrec.planning.advisor import ResourceLimits
+from llmrec.planning.cost import NOTHING, Cost, LinearCost
+from llmrec.planning.measure import CUDA_BYTES, StrategyMeasurement, measure, sample_texts
+from llmrec.planning.plan import MachineSpec, make_plan, read_plan, write_plan
+from llmrec.planning.plan_vs_actual import compare_with_run
+from llmrec.planning.predict import predict_phases, sum_phases
+from llmrec.planning.strategies import WAYS, PlannedStrategy, config_for_strategy
+from llmrec.planning.timed_steps import StageCost
+from llmrec.planning.workload import LoopCounts, Workload
+from llmrec.reports.plan_text import format_plan, format_plan_comparison
+from llmrec.reports.report_files import read_report
 
-HERE = Machine(0, 10.0, Limits())
+HERE = MachineSpec(0, 10.0, ResourceLimits())
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_strategy_is_measured_by_what_its_run_does(config: FinetuneConfig, way: Way) -> None:
+def test_a_strategy_is_measured_by_what_its_run_does(config: FinetuneConfig, way: PlannedStrategy) -> None:
     measured = measure(config, way, 1, gpus=2)
     assert measured.fit.step.cpu > 0
     assert measured.fit.step.flops > 0
@@ -34,8 +34,8 @@ def test_a_strategy_is_measured_by_what_its_run_does(config: FinetuneConfig, way
     assert (measured.adapt is None) == (way == "frozen")
     assert (measured.lower != NOTHING) == (way in ("last_k", "lora"))  # which begin above one layer
     assert len(measured.beside) == (way == "frozen")
-    backbone = Backbone.load(config_of(config, way).backbone)
-    trained = apply_strategy(backbone, config_of(config, way).backbone).trainable
+    backbone = TextBackbone.load(config_for_strategy(config, way).backbone)
+    trained = apply_strategy(backbone, config_for_strategy(config, way).backbone).trainable
     layers = measured.fit.trains
     assert measured.trains == layers + trained
     footprint = (measured.adapt or measured.fit).footprint
@@ -61,19 +61,19 @@ def test_checkpointing_keeps_one_batch_of_texts_at_a_time(config: FinetuneConfig
 
 
 def test_a_run_is_the_sum_of_its_parts() -> None:
-    def stage(seconds: float) -> Stage:
-        return Stage(Cost(cpu=seconds), Cost(cpu=0.5), 1, None)  # type: ignore[arg-type]
+    def stage(seconds: float) -> StageCost:
+        return StageCost(Cost(cpu=seconds), Cost(cpu=0.5), 1, None)  # type: ignore[arg-type]
 
-    def line(each: float) -> Line:
-        return Line(NOTHING, Cost(cpu=each))
+    def line(each: float) -> LinearCost:
+        return LinearCost(NOTHING, Cost(cpu=each))
 
     parts = [Cost(cpu=value) for value in (7.0, 100.0, 60.0, 40.0)]
-    measured = Measured(
+    measured = StrategyMeasurement(
         "lora", *parts, stage(1), stage(3), (), line(0.1), line(0.4), line(0.2), line(0.3), 0.0, 0, False
     )
-    work = Work("by_time", 2, Loop(10, 1, 0, 4), Loop(10, 2, 3, 1), Loop(12, 1, 0, 4), (), 20, 30)
+    work = Workload("by_time", 2, LoopCounts(10, 1, 0, 4), LoopCounts(10, 2, 3, 1), LoopCounts(12, 1, 0, 4), (), 20, 30)
     by_name: dict[str, float] = {}
-    for phase in phases_of([work], measured):
+    for phase in predict_phases([work], measured):
         by_name[phase.name] = by_name.get(phase.name, 0.0) + phase.total.cpu
     # Two seeds: four epochs of ten steps, each measured (20 queries) and kept; calibrated once; then the refit.
     fit = 2 * (4 * (10 + 20 * 0.1 + 0.5) + 20 * 0.2) + 2 * 4 * (12 + 0.5)
@@ -82,14 +82,14 @@ def test_a_run_is_the_sum_of_its_parts() -> None:
     adapt = 60 + 2 * (check + 40 + 20 * 0.2 + 10 * 3 + 2 * (check + 40 + 0.5) + 3 * 40)
     expected = {"load": 7 * 3, "read": 100, "fit": fit, "adapt": adapt, "rank": 2 * 2 * 30 * 0.3}
     assert by_name == pytest.approx(expected)
-    shared = total(phases_of([work], measured, share=4))
+    shared = sum_phases(predict_phases([work], measured, share=4))
     fixed = 7 * 3 + 60 + 2 * (4 * (10 + 0.5) + 4 * 12.5 + 10 * 3 + 2 * 0.5)  # loading, lower layers, steps, keeping
     assert shared.cpu == pytest.approx(fixed + (sum(expected.values()) - fixed) / 4)
 
 
 def test_a_sample_stands_for_the_catalog(config: FinetuneConfig) -> None:
-    tokens = Backbone.load(config.backbone).tokens(["red hat"] * 3000 + ["old green shoe " * 8] * 3000)
-    rows, scale = sample_of(tokens)
+    tokens = TextBackbone.load(config.backbone).tokenize(["red hat"] * 3000 + ["old green shoe " * 8] * 3000)
+    rows, scale = sample_texts(tokens)
     assert len(rows) < 6000
     assert float(tokens.lengths[rows].sum()) * scale == pytest.approx(float(tokens.lengths.sum()))
     assert float(tokens.lengths[rows].mean()) == pytest.approx(float(tokens.lengths.mean()), rel=0.05)
@@ -100,17 +100,17 @@ def test_a_plan_is_told_kept_and_compared_with_its_run(config: FinetuneConfig, t
 
     config = replace(config, backbone=replace(config.backbone, strategy="last_k"))
     plan = make_plan(config, HERE, ("frozen", "last_k", "distil"), 1, alone=False)
-    told = "\n".join(plan_lines(plan))
+    told = "\n".join(format_plan(plan))
     assert "recommended: frozen" in told
     write_plan(plan, tmp_path / "plan.json")
     assert read_plan(tmp_path / "plan.json") == plan
-    frozen, last_k, distil = (option.option(HERE).hours for option in plan.options)
+    frozen, last_k, distil = (option.to_option(HERE).hours for option in plan.options)
     assert frozen < min(last_k, distil)
     assert any(phase.name == "teacher" for phase in plan.options[2].phases)
 
     main(config)
     report = read_report(config.output / "report.json")
-    compared = {line.what: line for line in compare(plan, report, "report.json")}
+    compared = {line.what: line for line in compare_with_run(plan, report, "report.json")}
     phases = {"read", "fit", "adapt", "rank", "these together", "rows on ids alone", "everything else"}
     assert compared.keys() == phases | {"peak memory"}
     loaded = sum(one.total.cpu for one in plan.options[1].phases if one.name in ("load", "read"))
@@ -123,31 +123,31 @@ def test_a_plan_is_told_kept_and_compared_with_its_run(config: FinetuneConfig, t
     assert fit.happened == recorded["fit llmrec frozen"]["cpu"]
     assert compared["peak memory"].happened == recorded["rank llmrec last_k"]["peak_mib"] / 1024
     assert compared["everything else"].predicted is None
-    assert "these together" in "\n".join(compared_lines(list(compared.values())))
+    assert "these together" in "\n".join(format_plan_comparison(list(compared.values())))
 
 
 def test_on_gpus_it_is_called_an_estimate(config: FinetuneConfig) -> None:
-    plan = make_plan(config, Machine(2, 5.0, Limits(gib=0.1)), ("frozen",), 1, alone=False)
-    told = "\n".join(plan_lines(plan))
+    plan = make_plan(config, MachineSpec(2, 5.0, ResourceLimits(gib=0.1)), ("frozen",), 1, alone=False)
+    told = "\n".join(format_plan(plan))
     assert "ESTIMATE for 2 GPU(s)" in told
     assert "no strategy fits" in told
     assert "memory: frozen takes least" in told
     (option,) = plan.options
-    assert option.option(plan.machine).gib > CUDA_BYTES / 2**30
+    assert option.to_option(plan.machine).gib > CUDA_BYTES / 2**30
 
 
 def test_a_strategy_that_cannot_be_is_told_with_its_reason(config: FinetuneConfig) -> None:
     config = replace(config, backbone=replace(config.backbone, last_k=7))
     plan = make_plan(config, HERE, ("last_k",), 1, alone=False)
     assert plan.choice.way is None
-    assert "last_k=7: this backbone has 2 layers" in "\n".join(plan_lines(plan))
+    assert "last_k=7: this backbone has 2 layers" in "\n".join(format_plan(plan))
 
 
 def test_what_cannot_be_planned_or_compared_is_refused(config: FinetuneConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="steps=0"):
         make_plan(config, HERE, ("frozen",), 0)
     with pytest.raises(ConfigError, match="limits above 0"):
-        make_plan(config, Machine(0, 10.0, Limits(hours=-1)), ("frozen",))
+        make_plan(config, MachineSpec(0, 10.0, ResourceLimits(hours=-1)), ("frozen",))
     with pytest.raises(ConfigError, match="plan without privacy"):
         make_plan(replace(config, privacy=PrivacyConfig()), HERE)
     (tmp_path / "plan.json").write_text("{}")

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec.config import DataConfig
-from llmrec.data.synthetic import planted_world
+from llmrec.config.data import DataConfig
+from llmrec.data.synthetic_log import make_synthetic_log
 
 
 @pytest.fixture(autouse=True)
 def logs_of_their_own() -> Iterator[None]:
     """What a recipe has opened in this process hears nothing of the next one."""
-    from llmrec.training.record import close_record
+    from llmrec.runs.run_record import close_record
 
     yield
     close_record()
@@ -28,7 +28,7 @@ def planted_log() -> Callable[..., DataConfig]:
     """planted_log(folder, seed=0) writes 480 events by 60 users on 50 items, or of as many users as are asked for."""
 
     def write(folder: Path, seed: int = 0, n_users: int = 60) -> DataConfig:
-        log = planted_world(n_users=n_users, n_items=50, events_per_user=8, seed=seed)[0]
+        log = make_synthetic_log(n_users=n_users, n_items=50, events_per_user=8, seed=seed)[0]
         folder.mkdir()
         events = log.interactions
         users, items = log.user_ids.take(pa.array(events.user)), log.catalog.ids.take(pa.array(events.item))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "finetune.py"
 WARM = (
-    "accelerate llmrec.recommender llmrec.training.comparison matplotlib.figure matplotlib.backends.backend_agg peft "
+    "accelerate llmrec.recommender llmrec.jobs.comparison matplotlib.figure matplotlib.backends.backend_agg peft "
     "scipy.optimize transformers.models.bert.modeling_bert transformers.optimization jinja2 yaml jsonargparse"
 ).split()
 

@@ -18,18 +18,15 @@ from accelerate.commands.config.config_args import ClusterConfig, load_config_fr
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DistributedType
 
-from llmrec.config import (
-    BackboneConfig,
-    DataConfig,
-    EvaluationConfig,
-    FinetuneConfig,
-    ModelConfig,
-    Strategy,
-    TrainConfig,
-)
-from llmrec.config.pretrain import PretrainConfig
+from llmrec.config.backbone import BackboneConfig, Strategy
+from llmrec.config.data import DataConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.jobs.pretrain import PretrainConfig
+from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError
-from llmrec.training.launch import start
+from llmrec.runs.start import start_run
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes" / "accelerate"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -85,16 +82,16 @@ def test_what_the_trainer_cannot_work_under_is_refused(
 ) -> None:
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
     with pytest.raises(ConfigError, match=rf"distributed_type {name}.*fsdp.yaml"):
-        start(launched(tmp_path, "lora"))
+        start_run(launched(tmp_path, "lora"))
 
 
 def test_what_shards_cannot_do_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ConfigError, match="pretraining is data parallel"):
-        start(PretrainConfig(DataConfig(), output=tmp_path))
+        start_run(PretrainConfig(DataConfig(), output=tmp_path))
     monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "true")
     with pytest.raises(ConfigError, match="fsdp_offload_params: true is not offered"):
-        start(launched(tmp_path, "lora"))
+        start_run(launched(tmp_path, "lora"))
 
 
 def test_a_launch_with_fsdp_shards_on_cpus_too(

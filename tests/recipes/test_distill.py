@@ -10,9 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec import Recommender
-from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, TrainConfig
-from llmrec.config.distill import DistillConfig
-from llmrec.config.files import parse_config
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.distill import DistillConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.loader import parse_config
+from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -49,7 +54,7 @@ def test_a_student_is_a_bundle_that_reads_by_itself(
     config: DistillConfig, tiny_bert: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     main = runpy.run_path(str(RECIPES / "distill.py"))["main"]
-    monkeypatch.setattr("llmrec.hub.bundle.packaged_copy_of", lambda hub_id: tiny_bert)  # owner/tiny is on no hub
+    monkeypatch.setattr("llmrec.hub.bundle.find_packaged_copy", lambda hub_id: tiny_bert)  # owner/tiny is on no hub
     main(config)
     report = json.loads((config.output / "report.json").read_text())
     assert {row["model"] for row in report["rows"]} == {"teacher", "untaught", "student", "popularity"}
@@ -70,4 +75,4 @@ def test_a_student_that_cannot_learn_is_refused() -> None:
         DistillConfig(Path("teacher"), backbone=BackboneConfig(strategy="frozen"))
     teacher = FinetuneConfig(DataConfig(), model=ModelConfig(history_encoder="text"))
     with pytest.raises(ConfigError, match=r"its own backbone \(model.history_encoder=text\)"):
-        DistillConfig(Path("teacher")).student_of(teacher)
+        DistillConfig(Path("teacher")).student_config(teacher)

@@ -23,12 +23,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, TrainConfig
-from llmrec.config.encode import EncodeConfig
-from llmrec.config.files import parse_config
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.backbones.text_vector_cache import Shard, TextVectorCache
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.encode_catalog import EncodeConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.loader import parse_config
+from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError, DataError
-from llmrec.models.backbone import Backbone
-from llmrec.models.text_cache import Shard, TextCache
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "encode_catalog.py"
 TITLES = [f"{number} robot of the {word}" for word in ("night", "river", "garden") for number in range(300)]
@@ -50,7 +55,9 @@ def arguments(items: Path, tiny_bert: Path) -> list[str]:
 
 
 def kept(tmp_path: Path) -> list[bytes]:
-    return [key for path in (tmp_path / "cache").rglob("*.safetensors") for key in Shard.mapped(path).keys.tolist()]
+    return [
+        key for path in (tmp_path / "cache").rglob("*.safetensors") for key in Shard.open_mapped(path).keys.tolist()
+    ]
 
 
 def read_all(screen: int, printed: bytearray) -> None:
@@ -107,16 +114,16 @@ def test_fine_tuning_reads_nothing_again(
     main = runpy.run_path(str(RECIPE))["main"]
     main(EncodeConfig(data, replace(backbone, strategy="lora")))
     assert "read by 1 process" in capsys.readouterr().out
-    frozen = Backbone.load(backbone)
+    frozen = TextBackbone.load(backbone)
     keys = kept(tmp_path)
     texts = pq.read_table(tmp_path / "log" / "items.parquet")["title"].to_pylist()
-    found = TextCache(frozen).vectors(texts)
-    torch.testing.assert_close(found, frozen.encode(frozen.tokens(texts)), atol=1e-5, rtol=0)
+    found = TextVectorCache(frozen).get_vectors(texts)
+    torch.testing.assert_close(found, frozen.encode(frozen.tokenize(texts)), atol=1e-5, rtol=0)
 
     def never(*given: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr(Backbone, "encode", never)
+    monkeypatch.setattr(TextBackbone, "encode", never)
     train, few = TrainConfig(epochs=1, batch_targets=64), EvaluationConfig(bootstrap_samples=20, baselines=())
     config = FinetuneConfig(data, tmp_path / "run", backbone=backbone, model=ModelConfig(dim=8), train=train)
     runpy.run_path(str(RECIPE.parent / "finetune.py"))["main"](replace(config, evaluation=few))

@@ -11,10 +11,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec.cli import main as command_line
-from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, TrainConfig
-from llmrec.config.evaluate import EvaluateConfig
-from llmrec.config.files import parse_config
+from llmrec.cli.main import main as command_line
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.evaluate import EvaluateConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.loader import parse_config
+from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError
 from llmrec.evaluation.ranking import BATCH
 

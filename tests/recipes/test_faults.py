@@ -20,8 +20,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pytest
 
-from llmrec.config import DataConfig
-from llmrec.files import sha256
+from llmrec.config.data import DataConfig
+from llmrec.utils.atomic_files import sha256_file
 from tests.recipes import forked
 
 if sys.platform != "linux":
@@ -128,7 +128,7 @@ def whole(start: Start, place: Callable[[Recipe], Path]) -> Callable[[Recipe], P
 
 def outcome(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
     """Digests of the bundle's files, and the report without its times and the state of the source tree."""
-    bundle = {path.name: sha256(path) for path in (folder / "run" / "bundle").iterdir()}
+    bundle = {path.name: sha256_file(path) for path in (folder / "run" / "bundle").iterdir()}
     report = json.loads((folder / "run" / "report.json").read_text())
     del report["run"]["minutes"], report["run"]["phases"], report["run"]["commit"]
     return bundle, report

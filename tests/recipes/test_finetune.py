@@ -14,25 +14,21 @@ import pytest
 import torch
 
 from llmrec import Recommender
-from llmrec.cli import main as command_line
-from llmrec.config import (
-    BackboneConfig,
-    DataConfig,
-    DriftConfig,
-    EvaluationConfig,
-    FinetuneConfig,
-    LoraConfig,
-    SasrecConfig,
-    SplitConfig,
-    TrainConfig,
-)
-from llmrec.config.files import parse_config
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.cli.main import main as command_line
+from llmrec.config.backbone import BackboneConfig, LoraConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.drift import DriftConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.finetune import FinetuneConfig, SasrecConfig
+from llmrec.config.loader import parse_config
 from llmrec.config.model import HistoryEncoderName, HistoryTextConfig, ModelConfig
-from llmrec.data.synthetic import planted_world
+from llmrec.config.split import SplitConfig
+from llmrec.config.train import TrainConfig
+from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.errors import ConfigError
-from llmrec.evaluation.faithfulness import Deletion
+from llmrec.evaluation.deletion_test import DeletionResult
 from llmrec.hub.bundle import load_backbone, load_bundle
-from llmrec.models.backbone import Backbone
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 YAMLS = sorted((RECIPES / "finetune").glob("*.yaml"))
@@ -51,7 +47,7 @@ def main() -> Callable[[FinetuneConfig], None]:
 
 @pytest.fixture(scope="module")
 def log_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    log = planted_world(n_users=60, n_items=50, events_per_user=8)[0]
+    log = make_synthetic_log(n_users=60, n_items=50, events_per_user=8)[0]
     folder, events = tmp_path_factory.mktemp("planted"), log.interactions
     users, items = log.user_ids.take(pa.array(events.user)), log.catalog.ids.take(pa.array(events.item))
     readers = [f"reader-{user}" for user in users.to_pylist()]  # a word that is nowhere else
@@ -135,13 +131,13 @@ def test_a_whole_run_leaves_report_figures_and_bundle(
     }
     assert "## Preferences that move" in told
     assert "## What explanations name" in told
-    tests = [Deletion.read(test) for test in report["run"]["explanations"]]
+    tests = [DeletionResult.from_record(test) for test in report["run"]["explanations"]]
     assert [test.n_deleted for test in tests] == [1, 3]
     assert all(2 <= test.n_explained <= 100 for test in tests)
     assert report["run"]["drift"]["learnt"]["transition_half_life_days"] == 30.0
     kept = load_bundle(out / "bundle").drift
     assert kept is not None
-    assert kept.head.summary().items() <= report["run"]["drift"]["learnt"].items()
+    assert kept.head.describe().items() <= report["run"]["drift"]["learnt"].items()
     recommender = Recommender.from_pretrained(out / "bundle", backbone=str(tiny_bert))
     assert len(recommender.recommend([str(recommender.catalog.ids[0])], k=3)) == 3
     assert len(recommender.score([], [{"title": "new red hat"}])) == 1
@@ -245,9 +241,11 @@ def test_two_processes_give_what_one_gives(
     # Each process read half of the catalog with its own backbone: they agree only if the backbones do.
     bundle = load_bundle(two.output / "bundle")
     backbone = load_backbone(two.output / "bundle", bundle, str(tiny_bert))
-    read = backbone.encode(backbone.tokens(bundle.catalog.texts()))
+    read = backbone.encode(backbone.tokenize(bundle.catalog.list_texts()))
     torch.testing.assert_close(bundle.model.items.text, read, atol=1e-5, rtol=0)
-    assert not torch.allclose(read, Backbone.load(two.backbone).encode(backbone.tokens(bundle.catalog.texts())))
+    assert not torch.allclose(
+        read, TextBackbone.load(two.backbone).encode(backbone.tokenize(bundle.catalog.list_texts()))
+    )
 
     with pytest.raises(ConfigError, match="2 processes"):
         main(replace(two, resume=True))

@@ -13,21 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from llmrec.config import (
-    BackboneConfig,
-    DataConfig,
-    EvaluationConfig,
-    FinetuneConfig,
-    LoraConfig,
-    ModelConfig,
-    TrainConfig,
-)
-from llmrec.config.files import parse_config
-from llmrec.config.pretrain import ContrastConfig, PretrainConfig, StepsConfig
-from llmrec.data.synthetic import planted_world
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.backbone import BackboneConfig, LoraConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.jobs.pretrain import ContrastConfig, PretrainConfig, PretrainTrainConfig
+from llmrec.config.loader import parse_config
+from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
+from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.errors import BackboneError, BundleError, ConfigError
 from llmrec.hub.bundle import load_bundle
-from llmrec.models.backbone import Backbone
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 YAMLS = sorted((RECIPES / "pretrain").glob("*.yaml"))
@@ -45,7 +42,7 @@ def main_of(name: str) -> Callable[[Any], None]:
 
 @pytest.fixture(scope="module")
 def log_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    log = planted_world(n_users=60, n_items=50, events_per_user=8)[0]
+    log = make_synthetic_log(n_users=60, n_items=50, events_per_user=8)[0]
     folder, events = tmp_path_factory.mktemp("planted"), log.interactions
     users, items = log.user_ids.take(pa.array(events.user)), log.catalog.ids.take(pa.array(events.item))
     readers = [f"reader-{user}" for user in users.to_pylist()]  # a word that is nowhere else
@@ -64,7 +61,9 @@ def config(log_folder: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytes
         objectives={"contrast": 1.0, "mlm": 0.5},
         backbone=BackboneConfig(name=str(tiny_bert), hub_id="owner/tiny", strategy="lora", lora=LoraConfig(rank=2)),
         contrast=ContrastConfig(negatives=8),
-        train=StepsConfig(steps=4, evaluate_every=2, batch_texts=8, batch_pairs=8, learning_rate=1e-2, held_out=0.1),
+        train=PretrainTrainConfig(
+            steps=4, evaluate_every=2, batch_texts=8, batch_pairs=8, learning_rate=1e-2, held_out=0.1
+        ),
     )
 
 
@@ -94,7 +93,7 @@ def test_a_contrast_of_the_batch_alone_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"contrast\.negatives=0"):
         ContrastConfig(negatives=0)
     with pytest.raises(ConfigError, match=r"train\.held_out=1"):
-        StepsConfig(held_out=1)
+        PretrainTrainConfig(held_out=1)
 
 
 def test_a_pretrained_backbone_is_fine_tuned(config: PretrainConfig, tmp_path: Path, tiny_bert: Path) -> None:
@@ -123,10 +122,10 @@ def test_a_pretrained_backbone_is_fine_tuned(config: PretrainConfig, tmp_path: P
     bundle = load_bundle(tmp_path / "fine" / "bundle")
     assert bundle.base is not None
     assert bundle.base.hub_id == "owner/tiny-beauty"
-    read = Backbone.load(fine.backbone)
+    read = TextBackbone.load(fine.backbone)
     text = bundle.model.items.text
     assert text is not None
-    torch.testing.assert_close(text, read.encode(read.tokens(bundle.catalog.texts())), atol=1e-5, rtol=0)
+    torch.testing.assert_close(text, read.encode(read.tokenize(bundle.catalog.list_texts())), atol=1e-5, rtol=0)
 
 
 def test_nothing_is_written_where_the_backbone_cannot(config: PretrainConfig, tiny_gpt2: Path) -> None:
@@ -157,6 +156,6 @@ def test_two_processes_give_what_one_gives(
         assert found == pytest.approx(expected, abs=2e-4)
     assert one["history"][-1]["held_out"] < one["history"][0]["held_out"] - 0.01
     texts = ["red hat", "blue shoes and socks"]
-    backbones = [Backbone.load(BackboneConfig(name=str(run.output / "backbone"))) for run in (two, config)]
-    first, second = (backbone.encode(backbone.tokens(texts)) for backbone in backbones)
+    backbones = [TextBackbone.load(BackboneConfig(name=str(run.output / "backbone"))) for run in (two, config)]
+    first, second = (backbone.encode(backbone.tokenize(texts)) for backbone in backbones)
     torch.testing.assert_close(first, second, atol=1e-3, rtol=0)

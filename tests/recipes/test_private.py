@@ -8,17 +8,14 @@ from pathlib import Path
 import pytest
 
 from llmrec import Recommender
-from llmrec.config import (
-    BackboneConfig,
-    DataConfig,
-    EvaluationConfig,
-    FinetuneConfig,
-    LoraConfig,
-    SplitConfig,
-    TrainConfig,
-)
+from llmrec.config.backbone import BackboneConfig, LoraConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
 from llmrec.config.privacy import MembershipConfig, PrivacyConfig
+from llmrec.config.split import SplitConfig
+from llmrec.config.train import TrainConfig
 from llmrec.hub.bundle import load_bundle
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "finetune.py"

@@ -14,16 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec import Recommender
-from llmrec.cli import main as command_line
-from llmrec.config import FinetuneConfig
+from llmrec.cli.main import main as command_line
 from llmrec.config.data import PseudonymConfig
-from llmrec.config.files import parse_config
-from llmrec.data.pseudonyms import PSEUDONYM, UserNames
-from llmrec.data.synthetic import planted_world
-from llmrec.data.traces import files_in, traces
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.loader import parse_config
+from llmrec.data.pseudonyms import PSEUDONYM, Pseudonymizer
+from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.errors import ConfigError, DataError
 from llmrec.hub.bundle import load_bundle
-from llmrec.hub.share import shareable
+from llmrec.hub.remote import strip_private_paths
+from llmrec.unlearning.id_search import find_ids, list_files
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 ENV, KEY = "LLMREC_TEST_USER_KEY", "fedcba9876543210" * 4
@@ -35,7 +35,7 @@ Run = Callable[..., Path]
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Run:
     """run(*arguments): what finetune.py leaves, in a folder with a log of raw ids and nothing else."""
     folder = tmp_path_factory.mktemp("pseudonyms")
-    log, place = planted_world(n_users=60, n_items=50, events_per_user=8)[0], folder / "log"
+    log, place = make_synthetic_log(n_users=60, n_items=50, events_per_user=8)[0], folder / "log"
     place.mkdir()
     events = log.interactions
     users = [f"{user}@example.com" for user in log.user_ids.take(pa.array(events.user)).to_pylist()]
@@ -89,9 +89,9 @@ def raw_ids(run: Path) -> list[str]:
 def assert_nothing_tells(run: Path, said: str = "") -> None:
     """Neither the files of a run and its caches, nor what was printed, holds a raw id or the key."""
     secrets = [*raw_ids(run), KEY]
-    files = files_in([run, run.parent.parent / "cache-of-pseudonyms"])
+    files = list_files([run, run.parent.parent / "cache-of-pseudonyms"])
     assert len(files) > 15
-    assert not traces(files, secrets)
+    assert not find_ids(files, secrets)
     assert not [secret for secret in secrets if secret in said]
 
 
@@ -114,9 +114,9 @@ def test_a_run_leaves_no_raw_id(hidden: Path, capfd: pytest.CaptureFixture[str])
     with pytest.raises(DataError, match=r"nothing is known of user 'p-[0-9a-f]{32}'"):
         recommender.recommend(raw_ids(hidden)[3] + "x")
     said = capfd.readouterr()
-    assert UserNames(bundle.config.data.pseudonyms).of(raw_ids(hidden)[3] + "x") in said.err
+    assert Pseudonymizer(bundle.config.data.pseudonyms).pseudonym(raw_ids(hidden)[3] + "x") in said.err
     assert_nothing_tells(hidden, said.out + said.err)
-    assert not traces(files_in([hidden]), ["newcomer@example.com"])
+    assert not find_ids(list_files([hidden]), ["newcomer@example.com"])
 
 
 def test_the_same_model_comes_of_it(hidden: Path, run: Run) -> None:
@@ -129,11 +129,11 @@ def test_the_same_model_comes_of_it(hidden: Path, run: Run) -> None:
     raw, known = Recommender.from_pretrained(plain / "bundle"), Recommender.from_pretrained(hidden / "bundle")
     for user in raw_ids(hidden)[:3]:
         assert raw.recommend(user, 5) == known.recommend(user, 5)
-        name = known.live.names.of(user)
+        name = known.live.names.pseudonym(user)
         assert PSEUDONYM.fullmatch(name)
         assert known.history(user) == raw.history(user) == known.history(name)
     alike = known.similar_users(raw_ids(hidden)[0], 2)
-    assert [known.live.names.of(one.user) for one in raw.similar_users(raw_ids(hidden)[0], 2)] == [
+    assert [known.live.names.pseudonym(one.user) for one in raw.similar_users(raw_ids(hidden)[0], 2)] == [
         one.user for one in alike
     ]
 
@@ -142,7 +142,7 @@ def test_without_the_key_raw_ids_are_refused(
     hidden: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     user = raw_ids(hidden)[0]
-    name = Recommender.from_pretrained(hidden / "bundle").live.names.of(user)
+    name = Recommender.from_pretrained(hidden / "bundle").live.names.pseudonym(user)
     for key, why in (("x" * 40, "is not the one that the pseudonyms were made with"), (None, f"{ENV} is not set")):
         monkeypatch.delenv(ENV) if key is None else monkeypatch.setenv(ENV, key)
         recommender = Recommender.from_pretrained(hidden / "bundle")
@@ -165,7 +165,7 @@ def test_what_is_pushed_tells_no_place_of_the_key(hidden: Path, tmp_path: Path) 
     (tmp_path / "user.key").write_text(KEY)
     bundle = load_bundle(hidden / "bundle")
     data = dataclasses.replace(bundle.config.data, pseudonyms=PseudonymConfig(key_file=str(tmp_path / "user.key")))
-    shared = shareable(dataclasses.replace(bundle, config=dataclasses.replace(bundle.config, data=data)))
+    shared = strip_private_paths(dataclasses.replace(bundle, config=dataclasses.replace(bundle.config, data=data)))
     assert shared.config.data.pseudonyms == PseudonymConfig(key_file="user.key")
 
 
@@ -176,14 +176,14 @@ def test_the_service_keeps_pseudonyms_and_is_asked_by_raw_ids(
     pytest.importorskip("sqlalchemy", reason="needs SQLAlchemy (extra: serve)")
     from starlette.testclient import TestClient
 
-    from llmrec.retrieval.store import EventStore
+    from llmrec.inference.live.store.event_store import EventStore
     from llmrec.service.app import create_app
-    from llmrec.service.settings import Settings
+    from llmrec.service.settings import ServiceSettings
 
     recommender = Recommender.from_pretrained(hidden / "bundle", backbone=str(tiny_bert))
     user, other, item = *raw_ids(hidden)[:2], str(recommender.catalog.ids[0])
     url = f"sqlite:///{hidden / 'live.db'}"
-    settings = Settings(snapshots=hidden / "snapshots", page=True)
+    settings = ServiceSettings(snapshots=hidden / "snapshots", page=True)
     with TestClient(create_app(recommender, settings, EventStore(url))) as client:
         events = [{"user": user, "item": item, "at": "2030-01-01", "key": f"{user}-7"}]
         assert client.post("/events", json={"events": events}).json() == {"stored": 1, "repeated": 0}
@@ -198,7 +198,7 @@ def test_the_service_keeps_pseudonyms_and_is_asked_by_raw_ids(
             client.get("/metrics"),
         ]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 404, 404, 200]
-    name = recommender.live.names.of(user)
+    name = recommender.live.names.pseudonym(user)
     assert answers[1].json()["user"] == name == answers[2].json()[0]["user"]
     assert answers[1].json()["events"][-1]["item"] == item
     said = capfd.readouterr()

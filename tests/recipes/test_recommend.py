@@ -7,9 +7,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec.config import DataConfig, Strategy
-from llmrec.config.files import parse_config
-from llmrec.config.recommend import RecommendConfig
+from llmrec.config.backbone import Strategy
+from llmrec.config.data import DataConfig
+from llmrec.config.jobs.recommend import RecommendConfig
+from llmrec.config.loader import parse_config
 from llmrec.data.log import Log
 from llmrec.errors import ConfigError
 from llmrec.hub.bundle import Bundle, save_bundle

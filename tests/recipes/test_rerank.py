@@ -9,9 +9,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, TrainConfig
-from llmrec.config.files import parse_config
-from llmrec.config.rerank import PromptConfig, RerankConfig
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.jobs.rerank import PromptConfig, RerankConfig
+from llmrec.config.loader import parse_config
+from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

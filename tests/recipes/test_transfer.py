@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 
 from llmrec import Recommender
-from llmrec.config import BackboneConfig, DataConfig, EvaluationConfig, ModelConfig, SplitConfig, TrainConfig
-from llmrec.config.files import parse_config
-from llmrec.config.transfer import TransferConfig
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.transfer import TransferConfig
+from llmrec.config.loader import parse_config
+from llmrec.config.model import ModelConfig
+from llmrec.config.split import SplitConfig
+from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

@@ -15,10 +15,10 @@ pytest.importorskip("prometheus_client", reason="needs prometheus-client (extra:
 from starlette.testclient import TestClient
 
 from llmrec.hub.bundle import save_bundle
+from llmrec.inference.live.store.event_store import EventStore
 from llmrec.recommender import Recommender
-from llmrec.retrieval.store import EventStore
 from llmrec.service.app import create_app
-from llmrec.service.settings import Settings
+from llmrec.service.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from llmrec.data.log import Log
@@ -54,7 +54,7 @@ def serve(load: Callable[[], Recommender], tmp_path: Path) -> Iterator[Serve]:
     def served(**settings: Any) -> TestClient:
         store = EventStore(f"sqlite:///{tmp_path / 'state.db'}")
         settings = {"max_wait_ms": 1.0} | settings
-        client = TestClient(create_app(load(), Settings(**settings), store), raise_server_exceptions=False)
+        client = TestClient(create_app(load(), ServiceSettings(**settings), store), raise_server_exceptions=False)
         client.__enter__()
         clients.append(client)
         return client

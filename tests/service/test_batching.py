@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from llmrec.service.batching import Batcher, Overloaded
+from llmrec.service.batching import Batcher, OverloadedError
 
 
 def asked(handle: Any, questions: list[int], waiting: int = 100, most: int = 8) -> list[Any]:
     async def ask() -> list[Any]:
         batcher: Batcher[int, int] = Batcher(handle, 20.0, most, waiting, "test")
         batcher.start()
-        answers = await asyncio.gather(*map(batcher.ask, questions), return_exceptions=True)
+        answers = await asyncio.gather(*map(batcher.submit, questions), return_exceptions=True)
         await batcher.stop()
-        with pytest.raises(Overloaded):
-            await batcher.ask(0)
+        with pytest.raises(OverloadedError):
+            await batcher.submit(0)
         return answers
 
     return asyncio.run(ask())
@@ -58,5 +58,5 @@ def test_more_than_may_wait_are_turned_away() -> None:
         return questions
 
     answers = asked(handle, list(range(50)), waiting=10, most=1)
-    turned_away = [answer for answer in answers if isinstance(answer, Overloaded)]
+    turned_away = [answer for answer in answers if isinstance(answer, OverloadedError)]
     assert len(turned_away) == 40

@@ -10,8 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from llmrec.errors import ConfigError
-from llmrec.service.problems import MEDIA_TYPE
-from llmrec.service.settings import Limits, Settings
+from llmrec.service.problem_details import MEDIA_TYPE
+from llmrec.service.settings import RequestLimits, ServiceSettings
 from tests.service.hostile import BODIES, ODD_PATHS, PATHS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def test_no_body_makes_a_fault(client: TestClient) -> None:
 
 
 def test_limits(serve: Serve) -> None:
-    limits = Limits(body_bytes=2000, history=3, batch=2, items=3, text=50, k=5)
+    limits = RequestLimits(body_bytes=2000, history=3, batch=2, items=3, text=50, k=5)
     client = serve(limits=limits)
 
     def status(path: str, body: dict) -> int:
@@ -52,7 +52,7 @@ def test_limits(serve: Serve) -> None:
 
 
 def test_a_body_of_untold_length_is_cut_off(serve: Serve) -> None:
-    client = serve(limits=Limits(body_bytes=1000))
+    client = serve(limits=RequestLimits(body_bytes=1000))
 
     def pieces() -> Iterator[bytes]:
         for _ in range(100):
@@ -87,9 +87,9 @@ def test_only_the_names_it_has_are_answered_to(serve: Serve) -> None:
 def test_settings_that_contradict_themselves() -> None:
     for wrong in ({"api_key": " "}, {"page": True, "api_key": "x"}, {"max_wait_ms": -1}, {"most_together": 0}):
         with pytest.raises(ConfigError):
-            Settings(**wrong)
+            ServiceSettings(**wrong)
     with pytest.raises(ConfigError, match=r"limits\.k=0"):
-        Limits(k=0)
+        RequestLimits(k=0)
 
 
 def test_metrics_and_openapi(client: TestClient) -> None:

@@ -26,7 +26,14 @@ def start(bundle_folder: Path, tiny_bert: Path, tmp_path: Path) -> Iterator[Star
     processes = list[subprocess.Popen]()
 
     def started(**variables: str) -> tuple[subprocess.Popen, str]:
-        command = [sys.executable, "-c", "from llmrec.cli import main; main()", "serve", "--bundle", str(bundle_folder)]
+        command = [
+            sys.executable,
+            "-c",
+            "from llmrec.cli.main import main; main()",
+            "serve",
+            "--bundle",
+            str(bundle_folder),
+        ]
         given = {"LLMREC_STORE": f"sqlite:///{tmp_path / 'state.db'}", "LLMREC_PORT": "0", "PYTHONPATH": str(ROOT)}
         command += ["--backbone", str(tiny_bert)]
         environment = os.environ | given | variables

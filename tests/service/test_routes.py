@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from llmrec.inference.live.users import live_users_from_log
 from llmrec.recommender import Recommender
-from llmrec.retrieval.live import of_log
 
 if TYPE_CHECKING:
     from llmrec.data.log import Log
@@ -99,10 +99,10 @@ def test_a_deleted_user_is_gone_everywhere_even_from_the_log(serve: Serve, log: 
         assert client.post("/recommend", json={"user": user}).status_code == 404
         assert client.get(f"/users/{other}").json()["events"][-1]["at"] == 1893456000
     restarted = serve().app.state.service.engine.live
-    never = of_log(restarted.items, log, None, forgotten=lambda one: one == user)
+    never = live_users_from_log(restarted.items, log, None, forgotten=lambda one: one == user)
     never.observe(other, 0, 1893456000)
-    for name, sums in never.sums().items():  # as if they had never been there
-        np.testing.assert_array_equal(restarted.sums()[name], sums)
+    for name, sums in never.export_counts().items():  # as if they had never been there
+        np.testing.assert_array_equal(restarted.export_counts()[name], sums)
     there.post("/events", json={"events": [event]})  # who comes back begins anew
     assert len(here.get(f"/users/{user}").json()["events"]) == 1
 

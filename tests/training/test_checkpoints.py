@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from llmrec.errors import ConfigError, StorageError
-from llmrec.training.checkpoints import Checkpoint, Progress, load_checkpoint, random_state, save_checkpoint
+from llmrec.training.checkpoints import Checkpoint, Progress, get_random_state, load_checkpoint, save_checkpoint
 
 MINE, OTHERS = "a" * 32, "b" * 32
 FILES = ("weights.safetensors", "best.safetensors", "optimizer.safetensors", "random.safetensors", "state.json")
@@ -28,7 +28,7 @@ def save(folder: Path, step: int, identity: str = MINE, kept: int = 2, width: in
     optimizer.step()
     best = {"weight": module.weight.detach().clone()}
     progress = Progress(step=step, loss=step / 3, history=[{"epoch": 0.1 * step}])
-    save_checkpoint(folder, progress, module, best, optimizer, {"last": step}, [random_state()], identity, kept)
+    save_checkpoint(folder, progress, module, best, optimizer, {"last": step}, [get_random_state()], identity, kept)
 
 
 def load(folder: Path, strict: bool = True) -> Checkpoint | None:

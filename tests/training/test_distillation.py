@@ -8,29 +8,33 @@ import torch
 from accelerate import Accelerator
 from scipy import stats
 
-from llmrec.config import BackboneConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig
-from llmrec.config.distill import DistillationLosses
-from llmrec.data.batches import training_windows, window_batch
-from llmrec.data.synthetic import planted_world
+from llmrec.backbones.adaptation import apply_strategy, get_last_layers
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.jobs.distill import DistillationLosses
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
+from llmrec.data.batches import build_training_windows, collate_windows
+from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.errors import BackboneError, ConfigError
-from llmrec.models.backbone import Backbone
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.models.transfer import apply_strategy, last_layers
 from llmrec.training import distillation
-from llmrec.training.comparison import make_task
 from llmrec.training.distillation import (
     DistillationObjective,
-    distil,
+    distill,
     embedding_loss,
     encode_cost,
     ranking_loss,
     score_loss,
     target_loss,
 )
-from llmrec.training.fit import Reader, Task, fit_model, mean_ndcg
-from llmrec.training.scorer import ModelScorer
+from llmrec.training.task import TrainingTask, make_task
+from llmrec.training.two_stage import CatalogEncoder, fit_model, validation_ndcg
 
-WORLD = planted_world(n_users=150, n_items=60, n_topics=4, events_per_user=10, seed=2)[0]
+WORLD = make_synthetic_log(n_users=150, n_items=60, n_topics=4, events_per_user=10, seed=2)[0]
 MODEL = ModelConfig(dim=16, max_history=8, dropout=0.0, id_dropout=0.0, item_ids=False)
 TRAIN = TrainConfig(epochs=3, batch_targets=256, learning_rate=5e-3)
 ADAPT = TrainConfig(
@@ -43,22 +47,22 @@ def config(tmp_path: Path) -> FinetuneConfig:
     return FinetuneConfig(DataConfig(), output=tmp_path, model=MODEL, train=TRAIN, adapt=ADAPT)
 
 
-def reader_of(path: Path, layers: int | None = 1) -> Reader:
+def reader_of(path: Path, layers: int | None = 1) -> CatalogEncoder:
     settings = BackboneConfig(name=str(path), hub_id="owner/tiny", layers=layers, strategy="full", max_tokens=40)
-    backbone = Backbone.load(settings)
+    backbone = TextBackbone.load(settings)
     apply_strategy(backbone, settings)
-    return Reader(backbone, backbone.tokens(WORLD.catalog.texts()))
+    return CatalogEncoder(backbone, backbone.tokenize(WORLD.catalog.list_texts()))
 
 
-def teachers_reader(path: Path) -> Reader:
+def teachers_reader(path: Path) -> CatalogEncoder:
     """Whose second layer, which a student lacks, says a lot."""
     reader = reader_of(path, layers=None)
-    for weight in last_layers(reader.backbone.model, 1)[0].parameters():
+    for weight in get_last_layers(reader.backbone.model, 1)[0].parameters():
         weight.data *= 5
     return reader
 
 
-def taught(config: FinetuneConfig, path: Path) -> tuple[Task, RecommenderModel]:
+def taught(config: FinetuneConfig, path: Path) -> tuple[TrainingTask, RecommenderModel]:
     task, reader = make_task("by_time", WORLD, config, Accelerator(cpu=True)), teachers_reader(path)
     return task, fit_model("teacher", task, MODEL, TRAIN, reader.backbone.encode(reader.tokens), seed=0).model
 
@@ -67,31 +71,31 @@ def test_a_student_comes_close_to_its_teacher(config: FinetuneConfig, tiny_bert:
     task, teacher = taught(config, tiny_bert)
     reader = reader_of(tiny_bert)
     before = reader.backbone.encode(reader.tokens)
-    model, _ = distil(task, config, teacher, reader, DistillationLosses(embedding=300.0), seed=0)
+    model, _ = distill(task, config, teacher, reader, DistillationLosses(embedding=300.0), seed=0)
     assert teacher.items.text is not None
     assert model.items.text is not None
     far, near = (float(embedding_loss(text, teacher.items.text)) for text in (before, model.items.text))
     assert near < 0.5 * far
     torch.testing.assert_close(model.items.text, reader.backbone.encode(reader.tokens), atol=1e-5, rtol=0)
-    ours, theirs = (ModelScorer(one).scores(task.valid).numpy() for one in (model, teacher))
+    ours, theirs = (ModelScorer(one).score(task.valid).numpy() for one in (model, teacher))
     alike = [stats.spearmanr(one, other).statistic for one, other in zip(ours, theirs, strict=True)]
     assert sum(alike) / len(alike) > 0.8
-    assert mean_ndcg(task, ModelScorer(model)) > 0.9 * mean_ndcg(task, ModelScorer(teacher))
-    assert encode_cost(reader.backbone, reader_of(tiny_bert, layers=None).backbone, WORLD.catalog.texts()) < 0.95
+    assert validation_ndcg(task, ModelScorer(model)) > 0.9 * validation_ndcg(task, ModelScorer(teacher))
+    assert encode_cost(reader.backbone, reader_of(tiny_bert, layers=None).backbone, WORLD.catalog.list_texts()) < 0.95
 
 
 def test_another_width_is_projected(config: FinetuneConfig, tiny_bert: Path, tiny_gpt2: Path) -> None:
     task, teacher = taught(config, tiny_bert)
     narrow = replace(MODEL, dim=8)
     wider = fit_model("wide", task, MODEL, TRAIN, torch.randn(len(WORLD.catalog), 20), seed=0).model
-    model, progress = distil(
+    model, progress = distill(
         task, replace(config, adapt=replace(ADAPT, epochs=1)), wider, reader_of(tiny_gpt2), DistillationLosses(), seed=0
     )
     assert model.items.text is not None
     assert model.items.text.shape[1] == 32
     assert progress.epoch == 1
     with pytest.raises(ConfigError, match="models differ"):
-        distil(task, replace(config, model=narrow), teacher, reader_of(tiny_bert), DistillationLosses(), seed=0)
+        distill(task, replace(config, model=narrow), teacher, reader_of(tiny_bert), DistillationLosses(), seed=0)
 
 
 @pytest.mark.parametrize("negatives", [None, torch.tensor([3, 3, 8, 21])])
@@ -105,8 +109,8 @@ def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(
     dropping = RecommenderModel(replace(MODEL, whiten=False, dropout=0.5), teacher.items.known, teacher.items.text)
     dropping.load_state_dict(teacher.state_dict())
     objective = DistillationObjective(teacher, reader, dropping, losses).train()
-    windows = training_windows(task.split.train, task.split.n_users, MODEL.max_history, task.ties)
-    batch = window_batch(windows, torch.arange(8).numpy(), False)
+    windows = build_training_windows(task.split.train, task.split.n_users, MODEL.max_history, task.ties)
+    batch = collate_windows(windows, torch.arange(8).numpy(), False)
     loss = objective(batch, torch.arange(0, 60, 2), negatives).detach()
     assert float(loss) / len(batch.target) == pytest.approx(0, abs=1e-4)
 
@@ -117,9 +121,9 @@ def test_scores_of_a_large_catalog_are_not_compared_whole(
     task, teacher = taught(config, tiny_bert)
     monkeypatch.setattr(distillation, "FULL_ITEMS", 50)
     with pytest.raises(ConfigError, match="60 items for each target; give a number"):
-        distil(task, config, teacher, reader_of(tiny_bert), DistillationLosses(), seed=0)
+        distill(task, config, teacher, reader_of(tiny_bert), DistillationLosses(), seed=0)
     some = replace(config, adapt=replace(ADAPT, epochs=1, negatives=20))
-    assert distil(task, some, teacher, reader_of(tiny_bert), DistillationLosses(), seed=0)[1].epoch == 1
+    assert distill(task, some, teacher, reader_of(tiny_bert), DistillationLosses(), seed=0)[1].epoch == 1
 
 
 def test_losses_by_an_independent_hand() -> None:
@@ -146,14 +150,14 @@ def test_losses_by_an_independent_hand() -> None:
 
 def test_fewer_layers_are_the_first_ones(tiny_bert: Path, tiny_gpt2: Path) -> None:
     for path in (tiny_bert, tiny_gpt2):
-        whole, cut = (Backbone.load(BackboneConfig(name=str(path), layers=layers)) for layers in (None, 1))
+        whole, cut = (TextBackbone.load(BackboneConfig(name=str(path), layers=layers)) for layers in (None, 1))
         ids = torch.tensor([[5, 6, 7]])
         states = whole.model(input_ids=ids, output_hidden_states=True).hidden_states
         if path == tiny_bert:  # GPT-2 has a norm behind the last layer
             torch.testing.assert_close(cut.model(input_ids=ids).last_hidden_state, states[1])
         assert cut.base_fingerprint != whole.base_fingerprint
     with pytest.raises(BackboneError, match=r"backbone.layers=3: this backbone has 2 layers"):
-        Backbone.load(BackboneConfig(name=str(tiny_bert), layers=3))
+        TextBackbone.load(BackboneConfig(name=str(tiny_bert), layers=3))
 
 
 def test_losses_without_any_weight_are_refused() -> None:

@@ -17,41 +17,39 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from llmrec.config import (
-    BackboneConfig,
-    DataConfig,
-    DriftConfig,
-    EvaluationConfig,
-    FinetuneConfig,
-    LoraConfig,
-    ModelConfig,
-    Strategy,
-    TrainConfig,
-)
-from llmrec.config.distill import DistillationLosses
-from llmrec.config.model import HistoryTextConfig
-from llmrec.config.pretrain import ContrastConfig, Objective, PretrainConfig, StepsConfig
-from llmrec.data.synthetic import planted_world
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.catalog_encoder import CatalogEncoder
+from llmrec.backbones.lm_head import make_head
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.backbones.text_vector_cache import TextVectorCache
+from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
+from llmrec.config.data import DataConfig
+from llmrec.config.drift import DriftConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.distill import DistillationLosses
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.jobs.pretrain import ContrastConfig, ObjectiveName, PretrainConfig, PretrainTrainConfig
+from llmrec.config.model import HistoryTextConfig, ModelConfig
+from llmrec.config.train import TrainConfig
+from llmrec.data.synthetic_log import make_synthetic_log
+from llmrec.drift import fit_head
 from llmrec.evaluation import ranking
-from llmrec.evaluation.evaluate import queries_of_test
-from llmrec.models.backbone import Backbone
-from llmrec.models.lm_head import make_head
-from llmrec.models.reader import Reader
-from llmrec.models.text_cache import TextCache
-from llmrec.models.transfer import apply_strategy
-from llmrec.training import comparison, drift, sharing
-from llmrec.training.checkpoints import trainable_state
-from llmrec.training.comparison import Comparison, make_task
-from llmrec.training.corpus import make_corpus
-from llmrec.training.distillation import distil
-from llmrec.training.launch import start
-from llmrec.training.pretrain import Pretrainer, make_readings, run_of
-from llmrec.training.pretrain_objectives import PretrainObjective
-from llmrec.training.scorer import ModelScorer
+from llmrec.evaluation.aggregate import make_test_queries
+from llmrec.evaluation.model_scorer import ModelScorer
+from llmrec.jobs import comparison
+from llmrec.jobs.comparison import ModelBenchmark
+from llmrec.runs.start import start_run
+from llmrec.training.checkpoints import get_trainable_state
+from llmrec.training.distillation import distill
+from llmrec.training.distributed import parallel_ranking
+from llmrec.training.pretraining.corpus import make_corpus
+from llmrec.training.pretraining.pretrain_objectives import PretrainObjective
+from llmrec.training.pretraining.pretrainer import Pretrainer, make_pretrain_tasks, make_run
+from llmrec.training.task import make_task
 from llmrec.training.trainer import Trainer
 from tests.training.processes import gradients_of_steps, in_processes
 
-WORLD = planted_world(n_users=41, n_items=37, events_per_user=8, seed=1)[0]
+WORLD = make_synthetic_log(n_users=41, n_items=37, events_per_user=8, seed=1)[0]
 MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=6, dropout=0.0, id_dropout=0.0, text_match=False)
 TRAIN = TrainConfig(epochs=1, batch_targets=50, learning_rate=3e-3, evals_per_epoch=2)
 ADAPT = replace(TRAIN, live_items=21, learning_rate=1e-3, backbone_learning_rate=1e-3, renew_steps=2)
@@ -103,7 +101,7 @@ def run(case: Case, path: Path, folder: Path, dtype: torch.dtype, resume: bool =
 
 
 def trained(case: Case, path: Path, folder: Path, resume: bool) -> tuple[Accelerator, dict[str, Any]]:
-    dtype, texts = torch.get_default_dtype(), WORLD.catalog.texts()
+    dtype, texts = torch.get_default_dtype(), WORLD.catalog.list_texts()
     backbone = BackboneConfig(
         name=str(path),
         hub_id="owner/tiny",
@@ -123,28 +121,28 @@ def trained(case: Case, path: Path, folder: Path, resume: bool) -> tuple[Acceler
         evaluation=EvaluationConfig(bootstrap_samples=20),
         resume=resume,
     )
-    accelerator, text, reader, histories = start(config), None, None, None
+    accelerator, text, reader, histories = start_run(config), None, None, None
     if case.strategy != "none":
-        reader, frozen = (Reader.of(Backbone.load(backbone).to(dtype), texts) for _ in range(2))
+        reader, frozen = (CatalogEncoder.from_texts(TextBackbone.load(backbone).to(dtype), texts) for _ in range(2))
         text = frozen.backbone.requires_grad_(False).encode(frozen.tokens)
         apply_strategy(reader.backbone.to(torch.float32), backbone)  # adapters are drawn in fp32
         reader.backbone.to(dtype)
         histories = frozen if config.model.history_encoder != "sequence" else None
     task = make_task("by_time", WORLD, config, accelerator, histories)
-    compared = Comparison(task, config, queries_of_test(task.split, task.ties, config.evaluation))
+    compared = ModelBenchmark(task, config, make_test_queries(task.split, task.ties, config.evaluation))
     model = compared.fit("fitted", config.model, config.train, text, seed=0).model
     if case.distils and reader is not None:
-        model, progress = distil(task, config, model, reader, DistillationLosses(ranking=1.0, targets=1.0), seed=0)
+        model, progress = distill(task, config, model, reader, DistillationLosses(ranking=1.0, targets=1.0), seed=0)
         compared.rank("student", ModelScorer(model))
         compared.training += progress.history
     elif case.strategy not in ("none", "frozen") and reader is not None:
-        compared.adapt("adapted", model, reader, seed=0)
+        compared.adapt_and_rank("adapted", model, reader, seed=0)
     evaluated = compared.evaluate("fitted", text)
-    tuned = trainable_state(reader.backbone) if reader is not None and case.strategy != "frozen" else {}
+    tuned = get_trainable_state(reader.backbone) if reader is not None and case.strategy != "frozen" else {}
     outcome = {
         "training": compared.training,
         "settings": compared.settings,
-        "weights": trainable_state(model) | tuned,
+        "weights": get_trainable_state(model) | tuned,
         "table": {} if model.items.text is None else {"text": model.items.text},
         "rows": {(row.model, row.slice, row.metric): row.value for row in evaluated.rows},
     }
@@ -256,7 +254,7 @@ def numbers(run: dict[str, Any]) -> list[float]:
     return [*points, *run["rows"].values()]
 
 
-def pretrained(path: Path, folder: Path, objectives: tuple[Objective, ...]) -> dict[str, Any]:
+def pretrained(path: Path, folder: Path, objectives: tuple[ObjectiveName, ...]) -> dict[str, Any]:
     """Some steps of continued pretraining, on batches that two processes cannot halve."""
     backbone = BackboneConfig(str(path), "owner/tiny", max_tokens=24, strategy="lora", lora=LoraConfig(rank=2))
     config = PretrainConfig(
@@ -265,20 +263,20 @@ def pretrained(path: Path, folder: Path, objectives: tuple[Objective, ...]) -> d
         objectives=dict.fromkeys(objectives, 0.5),
         backbone=backbone,
         contrast=ContrastConfig(negatives=5),
-        train=StepsConfig(steps=4, evaluate_every=2, batch_texts=7, batch_pairs=9, held_out=0.2),
+        train=PretrainTrainConfig(steps=4, evaluate_every=2, batch_texts=7, batch_pairs=9, held_out=0.2),
     )
-    accelerator, reading = start(config), Backbone.load(backbone)
+    accelerator, reading = start_run(config), TextBackbone.load(backbone)
     head = make_head(reading, config.objectives)
     apply_strategy(reading, backbone)
-    tokens = reading.tokens(WORLD.catalog.texts())
-    readings = make_readings(make_corpus(WORLD, config), tokens, reading.tokenizer, config)
+    tokens = reading.tokenize(WORLD.catalog.list_texts())
+    readings = make_pretrain_tasks(make_corpus(WORLD, config), tokens, reading.tokenizer, config)
     objective = PretrainObjective(reading, head, config.contrast.temperature).double()
     with gradients_of_steps() as gradients:
-        progress = Pretrainer(objective, readings, config.train, accelerator, run_of(config, "")).fit()
+        progress = Pretrainer(objective, readings, config.train, accelerator, make_run(config, "")).fit()
     return {
         "gradients": gradients,
         "training": progress.history,
-        "weights": trainable_state(objective),
+        "weights": get_trainable_state(objective),
         "table": {},
         "settings": {"best": progress.best_epoch},
         "rows": {},
@@ -289,7 +287,7 @@ def pretrained(path: Path, folder: Path, objectives: tuple[Objective, ...]) -> d
 @pytest.mark.parametrize("kind", ["masked words and pairs", "next words"])
 def test_two_processes_are_one_pretraining(kind: str, tiny_bert: Path, tiny_gpt2: Path, tmp_path: Path) -> None:
     path = tiny_gpt2 if kind == "next words" else tiny_bert
-    objectives: tuple[Objective, ...] = ("clm",) if kind == "next words" else ("mlm", "contrast")
+    objectives: tuple[ObjectiveName, ...] = ("clm",) if kind == "next words" else ("mlm", "contrast")
     one = pretrained(path, tmp_path / "one", objectives)
     for other in in_processes(2, pretrained, tmp_path, path, tmp_path / "two", objectives):
         same(one, other, 1e-6)
@@ -310,9 +308,9 @@ def counted(path: Path, folder: Path) -> dict[str, Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "BATCH", 8)
-        patch.setattr(sharing, "BATCH", 8)
-        patch.setattr(drift, "QUERIES_AT_ONCE", 8)
-        tally(Backbone, "encode", lambda _, tokens, *__: {"texts read": len(tokens)})
+        patch.setattr(parallel_ranking, "BATCH", 8)
+        patch.setattr(fit_head, "QUERIES_AT_ONCE", 8)
+        tally(TextBackbone, "encode", lambda _, tokens, *__: {"texts read": len(tokens)})
         tally(ModelScorer, "scores", lambda _, queries, *__: {"queries": len(queries)})
         tally(comparison, "fit_baselines", lambda names, *_: {f"fit of {name}": 1 for name in names})
         backbone = BackboneConfig(str(path), "owner/tiny", max_tokens=24, strategy="lora", lora=LoraConfig(rank=2))
@@ -326,16 +324,16 @@ def counted(path: Path, folder: Path) -> dict[str, Any]:
             drift=DriftConfig(n_states=3, refresh_days=(1.0,), ablate=False, text_neighbours=3),
             evaluation=EvaluationConfig(bootstrap_samples=20, tuning_budget=1, baselines=("popularity", "item_knn")),
         )
-        texts = WORLD.catalog.texts()
-        text = TextCache(Backbone.load(backbone), folder / "cache", accelerator).vectors(texts)
+        texts = WORLD.catalog.list_texts()
+        text = TextVectorCache(TextBackbone.load(backbone), folder / "cache", accelerator).get_vectors(texts)
 
-        def new_reader() -> Reader:
-            reader = Reader.of(Backbone.load(backbone), texts)
+        def new_reader() -> CatalogEncoder:
+            reader = CatalogEncoder.from_texts(TextBackbone.load(backbone), texts)
             apply_strategy(reader.backbone, backbone)
             return reader
 
         task = make_task("by_time", WORLD, config, accelerator)
-        compared = comparison.compare(task, config, text, new_reader, "main")
+        compared = comparison.run_benchmark(task, config, text, new_reader, "main")
     rows = {(row.model, row.slice, row.metric): row.value for row in compared.evaluated.rows}
     return {"work": work, "rows": rows, "processes": accelerator.num_processes}
 

@@ -10,33 +10,29 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from llmrec.config import (
-    BackboneConfig,
-    DataConfig,
-    DriftConfig,
-    FinetuneConfig,
-    LoraConfig,
-    SplitConfig,
-    Strategy,
-    TrainConfig,
-)
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.catalog_encoder import CatalogEncoder
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.backbones.text_vector_cache import TextVectorCache
+from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
+from llmrec.config.data import DataConfig
+from llmrec.config.drift import DriftConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import HistoryEncoderName, HistoryTextConfig, ModelConfig
-from llmrec.data.batches import training_windows, window_batch
+from llmrec.config.split import SplitConfig
+from llmrec.config.train import TrainConfig
+from llmrec.data.batches import build_training_windows, collate_windows
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, make_log
 from llmrec.data.splits import TEST
-from llmrec.evaluation.replay import DriftScorer
-from llmrec.models.backbone import Backbone
-from llmrec.models.reader import Reader
-from llmrec.models.text_cache import TextCache
-from llmrec.models.transfer import apply_strategy
-from llmrec.training.comparison import make_task
-from llmrec.training.drift_rows import DriftTask
-from llmrec.training.fit import Task, adapt_backbone, fit_model, new_model
+from llmrec.drift.scorers import DriftScorer
+from llmrec.evaluation.model_scorer import ModelScorer
+from llmrec.training.drift_ablation import DriftTask
 from llmrec.training.objectives import RecommendationObjective
-from llmrec.training.scorer import ModelScorer
+from llmrec.training.task import TrainingTask, make_task
+from llmrec.training.two_stage import adapt_backbone, fit_model, make_model
 
 TITLES = "space robot love war night river mountain garden kitchen cream face hair oil shampoo lipstick drama".split()
 
@@ -69,7 +65,7 @@ MODEL = ModelConfig(
 TEXT = replace(MODEL, history_encoder="text")
 TRAIN = TrainConfig(epochs=8, patience=8, batch_targets=64, learning_rate=1e-2)
 ADAPT = replace(TRAIN, epochs=15, patience=15, learning_rate=5e-3, live_items=16, backbone_learning_rate=5e-3)
-Task_ = Callable[[Path, Strategy], tuple[Task, Reader]]
+Task_ = Callable[[Path, Strategy], tuple[TrainingTask, CatalogEncoder]]
 
 
 @pytest.fixture
@@ -81,22 +77,22 @@ def tiny(tiny_bert: Path, tiny_gpt2: Path) -> dict[str, Path]:
 def task_of(world: Log, tmp_path: Path) -> Task_:
     """task_of(backbone's folder, strategy): a task with a frozen reader, and the reader that the strategy trains."""
 
-    def make(path: Path, strategy: Strategy) -> tuple[Task, Reader]:
+    def make(path: Path, strategy: Strategy) -> tuple[TrainingTask, CatalogEncoder]:
         config = BackboneConfig(
             name=str(path), hub_id="owner/tiny", strategy=strategy, last_k=1, lora=LoraConfig(rank=4)
         )
-        frozen, trained = Backbone.load(config).requires_grad_(False), Backbone.load(config)
+        frozen, trained = TextBackbone.load(config).requires_grad_(False), TextBackbone.load(config)
         torch.manual_seed(0)  # of what LoRA adds
         apply_strategy(trained, config)
-        texts = world.catalog.texts()
+        texts = world.catalog.list_texts()
         whole = FinetuneConfig(DataConfig(), output=tmp_path, split=SplitConfig())
-        task = make_task("by_time", world, whole, Accelerator(cpu=True), Reader.of(frozen, texts))
-        return task, Reader.of(trained, texts)
+        task = make_task("by_time", world, whole, Accelerator(cpu=True), CatalogEncoder.from_texts(frozen, texts))
+        return task, CatalogEncoder.from_texts(trained, texts)
 
     return make
 
 
-def text_of(task: Task) -> torch.Tensor:
+def text_of(task: TrainingTask) -> torch.Tensor:
     assert task.reader is not None
     return task.reader.backbone.encode(task.reader.tokens)
 
@@ -104,8 +100,8 @@ def text_of(task: Task) -> torch.Tensor:
 def hits(scorer: ModelScorer, asked: Queries) -> float:
     """Share of the questions with two events or more whose target scores highest among what is not seen."""
     asked = asked.take(asked.end - asked.start >= 2)
-    scores = scorer.scores(asked)
-    scores[tuple(torch.from_numpy(rows) for rows in asked.seen())] = -torch.inf
+    scores = scorer.score(asked)
+    scores[tuple(torch.from_numpy(rows) for rows in asked.list_seen_pairs())] = -torch.inf
     return float((scores.argmax(1).numpy() == asked.target).mean())
 
 
@@ -132,10 +128,10 @@ def test_gradients_reach_what_trains_and_nothing_else(
 ) -> None:
     """Through the histories alone: no item is read in this step."""
     task, reader = task_of(tiny[family], strategy)
-    model = new_model(task.split, replace(MODEL, history_encoder=encoder), text_of(task), 0, reader=reader)
-    windows = training_windows(task.split.train, task.split.n_users, 8, task.ties)
+    model = make_model(task.split, replace(MODEL, history_encoder=encoder), text_of(task), 0, reader=reader)
+    windows = build_training_windows(task.split.train, task.split.n_users, 8, task.ties)
     objective = RecommendationObjective(model, reader)
-    objective(window_batch(windows, np.arange(20), False), None, None).backward()
+    objective(collate_windows(windows, np.arange(20), False), None, None).backward()
     weights = dict(objective.named_parameters())
     assert {name for name, weight in weights.items() if weight.grad is not None} == {
         name
@@ -155,8 +151,10 @@ def test_a_step_with_sampled_negatives_knows_the_same_histories(
 ) -> None:
     """There a batch counts in the rows that the step touches; texts are those of the catalog's rows all the same."""
     task, _ = task_of(tiny["gpt2"], "frozen")
-    model = new_model(task.split, replace(MODEL, history_encoder=encoder), text_of(task), 0, reader=task.reader).eval()
-    batch = window_batch(training_windows(task.split.train, task.split.n_users, 8, task.ties), np.arange(3), False)
+    model = make_model(task.split, replace(MODEL, history_encoder=encoder), text_of(task), 0, reader=task.reader).eval()
+    batch = collate_windows(
+        build_training_windows(task.split.train, task.split.n_users, 8, task.ties), np.arange(3), False
+    )
     rows = torch.unique(torch.cat([batch.history[batch.history_mask], batch.target]))
     assert len(rows) < len(TITLES)
     local = batch._replace(history=torch.searchsorted(rows, batch.history).clamp(max=len(rows) - 1))
@@ -170,22 +168,24 @@ def test_frozen_histories_are_read_once(
     assert task.reader is not None
     backbone, asked = task.reader.backbone, make_queries(task.split, TEST)
     text, read = text_of(task), list[int]()
-    plain = ModelScorer(new_model(task.split, TEXT, text, 0, reader=task.reader)).scores(asked)
+    plain = ModelScorer(make_model(task.split, TEXT, text, 0, reader=task.reader)).score(asked)
     encode = backbone.encode
     monkeypatch.setattr(backbone, "encode", lambda tokens, *_: (read.append(len(tokens)), encode(tokens))[1])
-    cached = Reader.of(backbone, world.catalog.texts(), TextCache(backbone, tmp_path / "cache"))
+    cached = CatalogEncoder.from_texts(
+        backbone, world.catalog.list_texts(), TextVectorCache(backbone, tmp_path / "cache")
+    )
     for _ in range(2):
-        scorer = ModelScorer(new_model(task.split, TEXT, text, 0, reader=cached))
-        torch.testing.assert_close(scorer.scores(asked), plain)
+        scorer = ModelScorer(make_model(task.split, TEXT, text, 0, reader=cached))
+        torch.testing.assert_close(scorer.score(asked), plain)
     assert len(read) == 1
 
 
 @pytest.mark.parametrize("encoder", ["backbone", "text"])
 def test_a_drift_head_sits_on_it(task_of: Task_, tiny: dict[str, Path], encoder: HistoryEncoderName) -> None:
     task, _ = task_of(tiny["gpt2"], "frozen")
-    model = new_model(task.split, replace(MODEL, history_encoder=encoder), text_of(task), 0, reader=task.reader)
+    model = make_model(task.split, replace(MODEL, history_encoder=encoder), text_of(task), 0, reader=task.reader)
     terms = ("interest", "environment", "transitions", "gate")
-    drift = DriftTask.of(DriftConfig(terms=terms, transition_half_lives_days=(30.0,)), task, text_of(task))
+    drift = DriftTask.from_task(DriftConfig(terms=terms, transition_half_lives_days=(30.0,)), task, text_of(task))
     fit, judged = drift.fit(ModelScorer(model), 0)
-    scores = DriftScorer(fit.head, ModelScorer(model), fit.stream).scores(judged.queries)
+    scores = DriftScorer(fit.head, ModelScorer(model), fit.stream).score(judged.queries)
     torch.testing.assert_close(scores.exp().sum(1), torch.ones(len(scores)))

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from llmrec.config import ModelConfig
+from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.objectives import RecommendationObjective, choose_live_rows
+from llmrec.training.objectives import RecommendationObjective, choose_trainable_rows
 
 BATCH = HistoryBatch(
     history=torch.tensor([[7, 2, 0], [5, 0, 0]]),
@@ -43,9 +43,9 @@ def test_items_without_training_events_are_no_negatives() -> None:
 
 def test_live_rows_hold_the_targets_then_history_then_others() -> None:
     rng = np.random.default_rng(0)
-    assert choose_live_rows(BATCH, np.arange(9), 2, rng).sort().values.tolist() == [4, 6]
-    some = choose_live_rows(BATCH, np.arange(9), 6, rng).tolist()
+    assert choose_trainable_rows(BATCH, np.arange(9), 2, rng).sort().values.tolist() == [4, 6]
+    some = choose_trainable_rows(BATCH, np.arange(9), 6, rng).tolist()
     assert len(set(some)) == len(some) <= 6
     assert some[:2] == [4, 6]
     assert set(some[2:4]) <= {2, 5, 7}
-    assert len(choose_live_rows(BATCH, np.arange(9), 1, rng)) == 1
+    assert len(choose_trainable_rows(BATCH, np.arange(9), 1, rng)) == 1

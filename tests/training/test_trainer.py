@@ -10,44 +10,48 @@ import torch
 from accelerate import Accelerator
 
 from llmrec import errors
-from llmrec.config import DataConfig, FinetuneConfig, ModelConfig, SplitConfig, TrainConfig
-from llmrec.config.run import CheckpointConfig
-from llmrec.data.synthetic import planted_world
+from llmrec.config.checkpoints import CheckpointConfig
+from llmrec.config.data import DataConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
+from llmrec.config.split import SplitConfig
+from llmrec.config.train import TrainConfig
+from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.checkpoints import Progress, load_trainable, trainable_state
-from llmrec.training.comparison import make_task
-from llmrec.training.fit import Task, fit_model
+from llmrec.training.checkpoints import Progress, get_trainable_state, load_trainable
+from llmrec.training.task import TrainingTask, make_task
 from llmrec.training.trainer import Trainer
+from llmrec.training.two_stage import fit_model
 
 MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=8, dropout=0.1)
 TRAIN = TrainConfig(epochs=3, patience=9, batch_targets=64, learning_rate=3e-3, evals_per_epoch=2)
 
 
 @pytest.fixture
-def task(tmp_path: Path) -> Task:
-    log, _ = planted_world(n_users=80, n_items=60, events_per_user=10)
+def task(tmp_path: Path) -> TrainingTask:
+    log, _ = make_synthetic_log(n_users=80, n_items=60, events_per_user=10)
     config = FinetuneConfig(DataConfig(), output=tmp_path, split=SplitConfig())
     return make_task("by_time", log, config, Accelerator(cpu=True))
 
 
 def weights(model: RecommenderModel) -> dict[str, torch.Tensor]:
-    return trainable_state(model)
+    return get_trainable_state(model)
 
 
-def fit(task: Task, **changes: object) -> tuple[RecommenderModel, Progress]:
+def fit(task: TrainingTask, **changes: object) -> tuple[RecommenderModel, Progress]:
     fitted = fit_model("model", task, MODEL, replace(TRAIN, **changes), None, seed=3)
     return fitted.model, fitted.progress
 
 
-def test_it_learns_and_keeps_the_best_weights(task: Task) -> None:
+def test_it_learns_and_keeps_the_best_weights(task: TrainingTask) -> None:
     _, progress = fit(task, epochs=6)
     losses = [point["loss"] for point in progress.history]
     assert losses[-1] < losses[0] - 0.15
     assert progress.best == max(point["valid_ndcg"] for point in progress.history)
 
 
-def test_one_seed_gives_the_same_bits_and_another_does_not(task: Task) -> None:
+def test_one_seed_gives_the_same_bits_and_another_does_not(task: TrainingTask) -> None:
     first, second = weights(fit(task)[0]), weights(fit(task)[0])
     other = weights(fit_model("model", task, MODEL, TRAIN, None, seed=4).model)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -60,7 +64,7 @@ class Interrupted(Exception):
 
 @pytest.mark.parametrize("measured", [1, 2, 3])
 def test_a_run_that_was_cut_off_resumes_to_the_same_bits(
-    task: Task, measured: int, monkeypatch: pytest.MonkeyPatch
+    task: TrainingTask, measured: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uninterrupted, progress = fit(replace(task, folder=task.folder / "whole"))
     step = Trainer._step
@@ -82,7 +86,9 @@ def test_a_run_that_was_cut_off_resumes_to_the_same_bits(
 
 
 @pytest.mark.parametrize("how", ["killed", "told to end"])
-def test_in_the_midst_of_an_epoch_nothing_is_lost_either(task: Task, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_the_midst_of_an_epoch_nothing_is_lost_either(
+    task: TrainingTask, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uninterrupted, progress = fit(replace(task, folder=task.folder / "whole"))
     step, steps = Trainer._step, []
 
@@ -97,7 +103,8 @@ def test_in_the_midst_of_an_epoch_nothing_is_lost_either(task: Task, how: str, m
     each_step = replace(task, checkpoints=CheckpointConfig(minutes=0 if how == "killed" else None))
     monkeypatch.setattr(Trainer, "_step", cut_off)
     with pytest.raises(
-        Interrupted if how == "killed" else errors.Interrupted, match=None if how == "killed" else "after step 8;"
+        Interrupted if how == "killed" else errors.RunInterruptedError,
+        match=None if how == "killed" else "after step 8;",
     ):
         fit(each_step)
     torch.manual_seed(99)
@@ -108,7 +115,7 @@ def test_in_the_midst_of_an_epoch_nothing_is_lost_either(task: Task, how: str, m
         assert torch.equal(weight, weights(resumed)[name])
 
 
-def test_a_refit_that_was_cut_off_keeps_its_last_weights(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refit_that_was_cut_off_keeps_its_last_weights(task: TrainingTask, monkeypatch: pytest.MonkeyPatch) -> None:
     uninterrupted, _ = fit(replace(task, folder=task.folder / "whole"), refit=True, evals_per_epoch=1)
     step = Trainer._step
 
@@ -126,7 +133,7 @@ def test_a_refit_that_was_cut_off_keeps_its_last_weights(task: Task, monkeypatch
         assert torch.equal(weight, weights(resumed)[name])
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(task: Task) -> None:
+def test_a_checkpoint_of_another_configuration_is_refused(task: TrainingTask) -> None:
     fit(task)
     with pytest.raises(ConfigError, match="another configuration"):
         fit(replace(task, resume=True), learning_rate=1e-4)
@@ -135,7 +142,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(task: Task) -> None:
     assert all(torch.equal(weight, weights(expected)[name]) for name, weight in weights(anew).items())
 
 
-def test_accumulation_weighs_every_target_alike(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accumulation_weighs_every_target_alike(task: TrainingTask, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small batches to a step and one large batch have the same gradient, hence the same step."""
     monkeypatch.setattr(torch.optim, "AdamW", torch.optim.SGD)  # Adam would blow up rounding errors
     still = replace(MODEL, dropout=0.0)
@@ -146,12 +153,12 @@ def test_accumulation_weighs_every_target_alike(task: Task, monkeypatch: pytest.
         torch.testing.assert_close(weights(parts)[name], weight, atol=1e-5, rtol=1e-4)
 
 
-def test_early_stopping_waits_for_its_patience(task: Task) -> None:
+def test_early_stopping_waits_for_its_patience(task: TrainingTask) -> None:
     _, progress = fit(task, epochs=50, patience=2, learning_rate=0.0, evals_per_epoch=1)
     assert len(progress.history) == 3  # the first is the best, two more without gain
 
 
-def test_refit_trains_anew_on_train_and_validation(task: Task) -> None:
+def test_refit_trains_anew_on_train_and_validation(task: TrainingTask) -> None:
     plain, progress = fit(task)
     refitted, same = fit(replace(task, folder=task.folder / "refit"), refit=True)
     assert same.best_epoch == progress.best_epoch
@@ -165,7 +172,7 @@ def test_weights_of_another_model_are_refused() -> None:
         load_trainable(model, {"else": torch.zeros(1)})
 
 
-def test_a_refit_leaves_the_model_that_validation_can_judge(task: Task) -> None:
+def test_a_refit_leaves_the_model_that_validation_can_judge(task: TrainingTask) -> None:
     once = fit_model("model", task, MODEL, TRAIN, None, seed=3)
     assert once.watched is once.model
     again = fit_model("again", task, MODEL, replace(TRAIN, refit=True), None, seed=3)

@@ -14,29 +14,29 @@ from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.baselines.item_knn import ItemKNN, ItemKNNSettings
 from llmrec.evaluation.baselines.item_knn_streaming import StreamingItemKNN, StreamingRow, StreamingSettings
-from llmrec.evaluation.baselines.matrix import Matrix, MatrixForm, MatrixSettings
+from llmrec.evaluation.baselines.matrix_model import MatrixForm, MatrixModel, MatrixSettings
 from llmrec.evaluation.baselines.nearest_text import NearestText, NearestTextSettings
 from llmrec.evaluation.baselines.popularity import Popularity, RecentPopularity, RecentSettings
-from llmrec.evaluation.baselines.tuning import Search, Tuning
+from llmrec.evaluation.baselines.tuning import Tuning, TuningResult
 from llmrec.evaluation.ranking import Scorer, sample_queries
 
 __all__ = [
     "BASELINES",
     "BaselineTask",
-    "Fitted",
+    "FittedBaseline",
     "ItemKNN",
     "ItemKNNSettings",
-    "Matrix",
+    "MatrixModel",
     "MatrixSettings",
     "NearestText",
     "NearestTextSettings",
     "Popularity",
     "RecentPopularity",
     "RecentSettings",
-    "Search",
     "StreamingItemKNN",
     "StreamingSettings",
     "Tuning",
+    "TuningResult",
     "fit_baselines",
 ]
 
@@ -46,7 +46,7 @@ class BaselineTask:
     """What every baseline is given.
 
     tune_on: tuned with its training part on `valid`; fit_on: the split it is fitted on in the end (the same,
-    or `tune_on.refit()`); text_vectors: (N, D) of the catalog, for those that read text; seeds: a trained
+    or `tune_on.merge_validation()`); text_vectors: (N, D) of the catalog, for those that read text; seeds: a trained
     baseline is fitted once for each.
     """
 
@@ -58,13 +58,13 @@ class BaselineTask:
     seeds: tuple[int, ...] = (0,)
 
     @property
-    def watched(self) -> Queries:
+    def tuning_queries(self) -> Queries:
         """The sample of validation queries that all searches look at."""
         return sample_queries(self.valid, self.tuning.queries, self.tuning.seed)
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedBaseline:
     """A baseline ready to rank: a scorer for each seed (one where nothing is random), and the record of its search.
 
     streams: whether it goes on counting everyone's events during the test.
@@ -75,7 +75,7 @@ class Fitted:
     streams: bool = False
 
 
-def fit_baselines(names: Sequence[str], task: BaselineTask) -> dict[str, Fitted]:
+def fit_baselines(names: Sequence[str], task: BaselineTask) -> dict[str, FittedBaseline]:
     """Tunes and fits the baselines named; some give two rows, such as the frozen twin of recent popularity.
 
     Raises:
@@ -84,64 +84,64 @@ def fit_baselines(names: Sequence[str], task: BaselineTask) -> dict[str, Fitted]
     unknown = sorted(set(names) - set(BASELINES))
     if unknown:
         raise ConfigError(f"unknown baselines {unknown}; choose from {sorted(BASELINES)}")
-    fitted: dict[str, Fitted] = {}
+    fitted: dict[str, FittedBaseline] = {}
     for name in names:
         fitted |= BASELINES[name](task)
     return fitted
 
 
-def _popularity(task: BaselineTask) -> dict[str, Fitted]:
-    return {"popularity": Fitted((Popularity.fit(task.fit_on),), {})}
+def _fit_popularity(task: BaselineTask) -> dict[str, FittedBaseline]:
+    return {"popularity": FittedBaseline((Popularity.fit(task.fit_on),), {})}
 
 
-def _recent_popularity(task: BaselineTask) -> dict[str, Fitted]:
-    found = RecentPopularity.tune(task.tune_on, task.watched, task.tuning)
+def _fit_recent_popularity(task: BaselineTask) -> dict[str, FittedBaseline]:
+    found = RecentPopularity.tune(task.tune_on, task.tuning_queries, task.tuning)
     streaming = RecentPopularity.fit(task.fit_on, found.chosen)
-    frozen = RecentPopularity.frozen(task.fit_on, found.chosen)
+    frozen = RecentPopularity.fit_static(task.fit_on, found.chosen)
     return {
-        "recent_popularity": Fitted((streaming,), found.record(), streams=True),
-        "recent_popularity_frozen": Fitted((frozen,), found.record()),
+        "recent_popularity": FittedBaseline((streaming,), found.to_record(), streams=True),
+        "recent_popularity_frozen": FittedBaseline((frozen,), found.to_record()),
     }
 
 
-def _item_knn(task: BaselineTask) -> dict[str, Fitted]:
-    found = ItemKNN.tune(task.tune_on, task.watched, task.tuning)
-    return {"item_knn": Fitted((ItemKNN.fit(task.fit_on, found.chosen),), found.record())}
+def _fit_item_knn(task: BaselineTask) -> dict[str, FittedBaseline]:
+    found = ItemKNN.tune(task.tune_on, task.tuning_queries, task.tuning)
+    return {"item_knn": FittedBaseline((ItemKNN.fit(task.fit_on, found.chosen),), found.to_record())}
 
 
-def _item_knn_streaming(task: BaselineTask) -> dict[str, Fitted]:
+def _fit_streaming_item_knn(task: BaselineTask) -> dict[str, FittedBaseline]:
     """Whatever part an event is in, it is counted the day after: there is nothing to refit."""
     rows: tuple[StreamingRow, ...] = ("item_knn_streaming", "item_knn_decayed", "recency_decay")
-    fitted: dict[str, Fitted] = {}
+    fitted: dict[str, FittedBaseline] = {}
     for row in rows:
-        found = StreamingItemKNN.tune(task.tune_on, task.watched, row, task.tuning)
+        found = StreamingItemKNN.tune(task.tune_on, task.tuning_queries, row, task.tuning)
         scorer = StreamingItemKNN.fit(task.fit_on, found.chosen)
-        fitted[row] = Fitted((scorer,), found.record(), streams=True)
+        fitted[row] = FittedBaseline((scorer,), found.to_record(), streams=True)
     return fitted
 
 
-def _matrix(task: BaselineTask) -> dict[str, Fitted]:
+def _fit_matrix(task: BaselineTask) -> dict[str, FittedBaseline]:
     forms: tuple[tuple[str, MatrixForm], ...] = (("matrix", "additive"), ("matrix_product", "product"))
     fitted = {}
     for name, form in forms:
-        found = Matrix.tune(task.tune_on, task.watched, form, task.tuning)
-        scorers = tuple(Matrix.fit(task.fit_on, replace(found.chosen, seed=seed)) for seed in task.seeds)
-        fitted[name] = Fitted(scorers, found.record())
+        found = MatrixModel.tune(task.tune_on, task.tuning_queries, form, task.tuning)
+        scorers = tuple(MatrixModel.fit(task.fit_on, replace(found.chosen, seed=seed)) for seed in task.seeds)
+        fitted[name] = FittedBaseline(scorers, found.to_record())
     return fitted
 
 
-def _nearest_text(task: BaselineTask) -> dict[str, Fitted]:
+def _fit_nearest_text(task: BaselineTask) -> dict[str, FittedBaseline]:
     if task.text_vectors is None:
         raise ConfigError("baseline 'nearest_text' needs the catalog's text vectors; give a backbone or leave it out")
-    found = NearestText.tune(task.text_vectors, task.watched, task.tuning)
-    return {"nearest_text": Fitted((NearestText.fit(task.text_vectors, found.chosen),), found.record())}
+    found = NearestText.tune(task.text_vectors, task.tuning_queries, task.tuning)
+    return {"nearest_text": FittedBaseline((NearestText.fit(task.text_vectors, found.chosen),), found.to_record())}
 
 
-BASELINES: dict[str, Callable[[BaselineTask], dict[str, Fitted]]] = {
-    "popularity": _popularity,
-    "recent_popularity": _recent_popularity,
-    "item_knn": _item_knn,
-    "item_knn_streaming": _item_knn_streaming,
-    "matrix": _matrix,
-    "nearest_text": _nearest_text,
+BASELINES: dict[str, Callable[[BaselineTask], dict[str, FittedBaseline]]] = {
+    "popularity": _fit_popularity,
+    "recent_popularity": _fit_recent_popularity,
+    "item_knn": _fit_item_knn,
+    "item_knn_streaming": _fit_streaming_item_knn,
+    "matrix": _fit_matrix,
+    "nearest_text": _fit_nearest_text,
 }

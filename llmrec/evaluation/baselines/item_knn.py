@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from llmrec.data.histories import Queries, aranges
-from llmrec.data.interactions import Mask, Rows
+from llmrec.data.histories import Queries
 from llmrec.data.splits import Split
-from llmrec.evaluation.baselines.tuning import Search, Tuning, search
+from llmrec.evaluation.baselines.tuning import Tuning, TuningResult, tune_on_grid
+from llmrec.utils.arrays import Mask, Rows, concat_ranges
 
 _ROWS_AT_ONCE = 2048
 
@@ -54,36 +54,36 @@ class ItemKNN:
         norm = np.sqrt(np.asarray(users.sum(axis=1)))  # (N,)
         every = np.arange(split.n_items)
         blocks = [
-            nearest(users[rows] @ users.T, rows, norm, settings)
+            nearest_neighbors(users[rows] @ users.T, rows, norm, settings)
             for rows in np.split(every, range(_ROWS_AT_ONCE, split.n_items, _ROWS_AT_ONCE))
         ]
         return cls(sparse.vstack(blocks, format="csr"), settings)
 
     @staticmethod
-    def tune(split: Split, valid: Queries, tuning: Tuning) -> Search[ItemKNNSettings]:
+    def tune(split: Split, valid: Queries, tuning: Tuning) -> TuningResult[ItemKNNSettings]:
         def build(settings: ItemKNNSettings) -> tuple[ItemKNN, ItemKNNSettings]:
             return ItemKNN.fit(split, settings), settings
 
         grid = (
             ItemKNNSettings(*point) for point in product((50, 100, 1000), (0.0, 10.0, 30.0, 100.0), (1.0, 0.8, 0.5))
         )
-        return search("item_knn", ItemKNNSettings(), grid, build, valid, tuning)
+        return tune_on_grid("item_knn", ItemKNNSettings(), grid, build, valid, tuning)
 
-    def scores(self, queries: Queries) -> Tensor:
-        query, item = queries.seen()
-        weight = (self.settings.gamma ** steps_back(queries)).astype(np.float32)
+    def score(self, queries: Queries) -> Tensor:
+        query, item = queries.list_seen_pairs()
+        weight = (self.settings.gamma ** history_steps(queries)).astype(np.float32)
         shape = (len(queries), self.similarity.shape[0])
         history = sparse.csr_array((weight, (query, item)), shape=shape)  # (B, N)
         return torch.from_numpy((history @ self.similarity).toarray())  # (B, N)
 
 
-def steps_back(queries: Queries) -> Rows:
-    """(S,) events of the history after each one of it, in the order of `queries.seen()`: 0 for the last."""
+def history_steps(queries: Queries) -> Rows:
+    """(S,) events of the history after each one of it, in the order of `queries.list_seen_pairs()`: 0 for the last."""
     lengths = queries.end - queries.start
-    return np.repeat(lengths, lengths) - 1 - aranges(lengths)
+    return np.repeat(lengths, lengths) - 1 - concat_ranges(lengths)
 
 
-def nearest(
+def nearest_neighbors(
     together: sparse.csr_array, rows: Rows, norm: NDArray[np.float32], settings: ItemKNNSettings
 ) -> sparse.csr_array:
     """Counts of pairs (R, N) of the items `rows` (R,) -> their best similarities (R, N); equals by item row."""
@@ -91,7 +91,7 @@ def nearest(
     item, lengths = together.indices, np.diff(together.indptr)
     similarity = together.data / (np.repeat(norm[rows], lengths) * norm[item] + settings.shrinkage)
     similarity[item == np.repeat(rows, lengths)] = 0.0  # not a neighbour of itself
-    close = np.flatnonzero(_close(similarity, together.indptr, settings.neighbours))
+    close = np.flatnonzero(_above_kth(similarity, together.indptr, settings.neighbours))
     row = np.repeat(np.arange(len(rows)), lengths)[close]
     item, similarity = item[close], similarity[close]
     best_first = np.lexsort((-similarity, row))  # stable
@@ -101,7 +101,7 @@ def nearest(
     return sparse.csr_array((similarity[kept], (row[kept], item[kept])), shape=together.shape)
 
 
-def _close(similarity: NDArray[np.float32], starts: Rows, most: int) -> Mask:
+def _above_kth(similarity: NDArray[np.float32], starts: Rows, most: int) -> Mask:
     """(P,) as similar as the `most`-th of its row: nothing else needs to be sorted, which is what would take the time.
 
     starts: (R + 1,) of the rows in `similarity`.

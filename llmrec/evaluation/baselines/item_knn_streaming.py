@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from llmrec.data.histories import Queries, aranges
+from llmrec.data.histories import Queries
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
-from llmrec.evaluation.baselines.item_knn import ItemKNNSettings, nearest, steps_back
-from llmrec.evaluation.baselines.pair_counts import FirstTouches, PairCounts
-from llmrec.evaluation.baselines.tuning import Search, Tuning, search
-from llmrec.models.drift.environment import DAY
+from llmrec.evaluation.baselines.cooccurrence import CooccurrenceCounts, FirstInteractions
+from llmrec.evaluation.baselines.item_knn import ItemKNNSettings, history_steps, nearest_neighbors
+from llmrec.evaluation.baselines.tuning import Tuning, TuningResult, tune_on_grid
+from llmrec.utils.arrays import concat_ranges
+from llmrec.utils.units import DAY
 
 StreamingRow = Literal["item_knn_streaming", "item_knn_decayed", "recency_decay"]
 
@@ -60,62 +61,66 @@ class StreamingItemKNN:
     Queries come in order of time. Where it goes back, another sweep has begun, and counting starts anew.
     """
 
-    def __init__(self, touches: FirstTouches, n_items: int, settings: StreamingSettings) -> None:
+    def __init__(self, touches: FirstInteractions, n_items: int, settings: StreamingSettings) -> None:
         self.touches, self.n_items, self.settings = touches, n_items, settings
-        self._counts = self._nothing_counted()
+        self._counts = self._reset_counts()
 
     @classmethod
     def fit(cls, split: Split, settings: StreamingSettings = StreamingSettings()) -> StreamingItemKNN:
         """Nothing is counted yet: that happens as queries come."""
-        return cls(FirstTouches.of(split.interactions, split.n_users, split.n_items), split.n_items, settings)
+        return cls(
+            FirstInteractions.from_log(split.interactions, split.n_users, split.n_items), split.n_items, settings
+        )
 
     @staticmethod
-    def tune(split: Split, valid: Queries, row: StreamingRow, tuning: Tuning) -> Search[StreamingSettings]:
-        touches = FirstTouches.of(split.interactions, split.n_users, split.n_items)
+    def tune(split: Split, valid: Queries, row: StreamingRow, tuning: Tuning) -> TuningResult[StreamingSettings]:
+        touches = FirstInteractions.from_log(split.interactions, split.n_users, split.n_items)
 
         def build(settings: StreamingSettings) -> tuple[StreamingItemKNN, StreamingSettings]:
             return StreamingItemKNN(touches, split.n_items, settings), settings
 
-        return search(row, *_GRIDS[row], build, valid, tuning)
+        return tune_on_grid(row, *_GRIDS[row], build, valid, tuning)
 
-    def scores(self, queries: Queries) -> Tensor:
+    def score(self, queries: Queries) -> Tensor:
         scores = torch.zeros(len(queries), self.n_items)  # (B, N)
         midnight = queries.time // DAY * DAY
         for moment in np.unique(midnight):
             today = np.flatnonzero(midnight == moment)
-            scores[today] = self._scores_of_day(queries.take(today), self._counts_at(int(moment)))
+            scores[today] = self._score_day(queries.take(today), self._get_counts_at(int(moment)))
         return scores
 
-    def _counts_at(self, moment: int) -> PairCounts:
+    def _get_counts_at(self, moment: int) -> CooccurrenceCounts:
         if self._counts.moment is not None and moment < self._counts.moment:
-            self._counts = self._nothing_counted()
-        self._counts.advance(moment)
+            self._counts = self._reset_counts()
+        self._counts.count_until(moment)
         return self._counts
 
-    def _nothing_counted(self) -> PairCounts:
-        return PairCounts(self.touches, self.n_items, self.settings.half_life_days)
+    def _reset_counts(self) -> CooccurrenceCounts:
+        return CooccurrenceCounts(self.touches, self.n_items, self.settings.half_life_days)
 
-    def _scores_of_day(self, queries: Queries, counts: PairCounts) -> Tensor:
-        query, item = queries.seen()
+    def _score_day(self, queries: Queries, counts: CooccurrenceCounts) -> Tensor:
+        query, item = queries.list_seen_pairs()
         items, column = np.unique(item, return_inverse=True)  # (R,): similarities of no others are needed
-        similarity = nearest(counts.rows(items), items, np.sqrt(counts.items()), self.settings)  # (R, N)
-        weight = _history_weights(queries, self.settings)
+        similarity = nearest_neighbors(
+            counts.get_rows(items), items, np.sqrt(counts.item_counts()), self.settings
+        )  # (R, N)
+        weight = _compute_history_weights(queries, self.settings)
         history = sparse.csr_array((weight, (query, column)), shape=(len(queries), len(items)))  # (B, R)
         return torch.from_numpy((history @ similarity).toarray())  # (B, N)
 
 
-def _history_weights(queries: Queries, settings: StreamingSettings) -> NDArray[np.float32]:
-    """(S,) of the events in the histories, in the order of `queries.seen()`."""
-    weight = settings.gamma ** steps_back(queries)
+def _compute_history_weights(queries: Queries, settings: StreamingSettings) -> NDArray[np.float32]:
+    """(S,) of the events in the histories, in the order of `queries.list_seen_pairs()`."""
+    weight = settings.gamma ** history_steps(queries)
     if settings.history_half_life_days is not None:
         lengths, time = queries.end - queries.start, queries.histories.time
         last = np.repeat(queries.end - 1, lengths)
-        event = np.repeat(queries.start, lengths) + aranges(lengths)
+        event = np.repeat(queries.start, lengths) + concat_ranges(lengths)
         weight = weight * np.exp2(-(time[last] - time[event]) / (settings.history_half_life_days * DAY))
     return weight.astype(np.float32)
 
 
-def _grid(default: StreamingSettings, **axes: tuple[float, ...]) -> list[StreamingSettings]:
+def _build_grid(default: StreamingSettings, **axes: tuple[float, ...]) -> list[StreamingSettings]:
     """Every combination of the values given by name."""
     points: Iterable[dict[str, Any]] = (dict(zip(axes, point, strict=True)) for point in product(*axes.values()))
     return [replace(default, **point) for point in points]
@@ -126,11 +131,11 @@ _RECENT = StreamingSettings(gamma=1.0, history_half_life_days=30.0)
 _GRIDS = {
     "item_knn_streaming": (
         _FRESH,
-        _grid(_FRESH, gamma=(1.0, 0.8, 0.5), neighbours=(50, 100, 1000), shrinkage=(0.0, 10.0, 30.0, 100.0)),
+        _build_grid(_FRESH, gamma=(1.0, 0.8, 0.5), neighbours=(50, 100, 1000), shrinkage=(0.0, 10.0, 30.0, 100.0)),
     ),
     "item_knn_decayed": (
         _DECAYED,
-        _grid(
+        _build_grid(
             _DECAYED,
             gamma=(1.0, 0.8, 0.5),
             shrinkage=(1.0, 10.0, 30.0, 100.0),
@@ -139,6 +144,6 @@ _GRIDS = {
     ),
     "recency_decay": (
         _RECENT,
-        _grid(_RECENT, shrinkage=(0.0, 10.0, 30.0), history_half_life_days=(1.0, 7.0, 30.0, 90.0, 365.0)),
+        _build_grid(_RECENT, shrinkage=(0.0, 10.0, 30.0), history_half_life_days=(1.0, 7.0, 30.0, 90.0, 365.0)),
     ),
 }

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from llmrec.data.histories import Queries
-from llmrec.evaluation.baselines.tuning import Search, Tuning, search
+from llmrec.evaluation.baselines.tuning import Tuning, TuningResult, tune_on_grid
 
 _MAX_HISTORY = 50
 
@@ -44,15 +44,15 @@ class NearestText:
         return cls(functional.normalize(vectors - vectors.mean(dim=0), dim=1), settings)
 
     @staticmethod
-    def tune(text_vectors: NDArray[np.float32], valid: Queries, tuning: Tuning) -> Search[NearestTextSettings]:
+    def tune(text_vectors: NDArray[np.float32], valid: Queries, tuning: Tuning) -> TuningResult[NearestTextSettings]:
         def build(settings: NearestTextSettings) -> tuple[NearestText, NearestTextSettings]:
             return NearestText.fit(text_vectors, settings), settings
 
         grid = map(NearestTextSettings, (1.0, 0.97, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2, 0.0))
-        return search("nearest_text", NearestTextSettings(), grid, build, valid, tuning)
+        return tune_on_grid("nearest_text", NearestTextSettings(), grid, build, valid, tuning)
 
-    def scores(self, queries: Queries) -> Tensor:
-        position, mask = queries.last(_MAX_HISTORY)  # (B, T)
+    def score(self, queries: Queries) -> Tensor:
+        position, mask = queries.last_positions(_MAX_HISTORY)  # (B, T)
         steps_back = mask.sum(axis=1, keepdims=True) - 1 - np.arange(mask.shape[1])
         weight = np.where(mask, np.power(self.settings.gamma, np.maximum(steps_back, 0)), 0.0).astype(np.float32)
         item = torch.from_numpy(np.where(mask, queries.histories.item[position], 0))

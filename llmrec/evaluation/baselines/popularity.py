@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from llmrec.data.histories import Queries
-from llmrec.data.interactions import Interactions, Rows
+from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split
-from llmrec.evaluation.baselines.tuning import Search, Tuning, search
-from llmrec.models.drift.environment import DAY
+from llmrec.evaluation.baselines.tuning import Tuning, TuningResult, tune_on_grid
+from llmrec.utils.arrays import Rows
+from llmrec.utils.units import DAY
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Popularity:
         """Training events of each item."""
         return cls(_count(split.train.item, split.n_items))
 
-    def scores(self, queries: Queries) -> Tensor:
+    def score(self, queries: Queries) -> Tensor:
         return self.counts.expand(len(queries), -1)  # (B, N)
 
 
@@ -51,26 +52,26 @@ class RecentPopularity:
         return cls(split.interactions, split.n_items, settings)
 
     @staticmethod
-    def frozen(split: Split, settings: RecentSettings = RecentSettings()) -> Popularity:
+    def fit_static(split: Split, settings: RecentSettings = RecentSettings()) -> Popularity:
         """The same as it stood at the last training event: what a model that is not updated can know."""
         train = split.train
-        recent = train.time > train.time[-1] - _seconds(settings)
+        recent = train.time > train.time[-1] - _get_window_seconds(settings)
         return Popularity(_count(train.item[recent], split.n_items))
 
     @staticmethod
-    def tune(split: Split, valid: Queries, tuning: Tuning) -> Search[RecentSettings]:
+    def tune(split: Split, valid: Queries, tuning: Tuning) -> TuningResult[RecentSettings]:
         def build(settings: RecentSettings) -> tuple[RecentPopularity, RecentSettings]:
             return RecentPopularity.fit(split, settings), settings
 
         grid = map(RecentSettings, (1.0, 3.0, 7.0, 14.0, 30.0, 60.0, 90.0, 180.0, 365.0, 730.0))
-        return search("recent_popularity", RecentSettings(), grid, build, valid, tuning)
+        return tune_on_grid("recent_popularity", RecentSettings(), grid, build, valid, tuning)
 
-    def scores(self, queries: Queries) -> Tensor:
+    def score(self, queries: Queries) -> Tensor:
         """A sweep: each event enters at the first query time after it and leaves `days` later."""
         times, row = np.unique(queries.time, return_inverse=True)  # (R,) ascending
         if not len(times):
             return torch.zeros(0, self.n_items)
-        window = _seconds(self.settings)
+        window = _get_window_seconds(self.settings)
         first, last = np.searchsorted(self.events.time, [times[0] - window, times[-1]])
         time, item = self.events.time[first:last], self.events.item[first:last]
         change = np.zeros((len(times), self.n_items), dtype=np.float32)  # (R, N)
@@ -81,7 +82,7 @@ class RecentPopularity:
         return torch.from_numpy(change.cumsum(axis=0)[row])  # (B, N)
 
 
-def _seconds(settings: RecentSettings) -> int:
+def _get_window_seconds(settings: RecentSettings) -> int:
     return round(settings.days * DAY)
 
 

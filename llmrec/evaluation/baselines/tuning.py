@@ -33,13 +33,13 @@ class Tuning:
 
 
 @dataclass(frozen=True)
-class Search(Generic[S]):
+class TuningResult(Generic[S]):
     """What a search tried, (settings, validation NDCG@10) each, and what it chose."""
 
     chosen: S
     tried: tuple[tuple[S, float], ...]
 
-    def record(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, Any]:
         """For the report: how much was searched, and what came of it."""
         return {
             "chosen": asdict(self.chosen),
@@ -49,9 +49,9 @@ class Search(Generic[S]):
         }
 
 
-def search(
+def tune_on_grid(
     name: str, default: S, grid: Iterable[S], build: Callable[[S], tuple[Scorer, S]], valid: Queries, tuning: Tuning
-) -> Search[S]:
+) -> TuningResult[S]:
     """Builds a scorer for each setting tried and keeps the best on the validation queries (the first of equals).
 
     build: settings -> (scorer, settings as they came out, such as the epochs that early stopping found).
@@ -63,4 +63,4 @@ def search(
         scorer, settings = build(point)
         tried.append((settings, mean_ndcg(scorer, valid, mask_seen=tuning.mask_seen)))
     chosen, _ = max(tried, key=lambda pair: pair[1])
-    return Search(chosen, tuple(tried))
+    return TuningResult(chosen, tuple(tried))

@@ -9,16 +9,16 @@ import torch
 from accelerate import Accelerator
 from course import Course
 
-from llmrec.config import TrainConfig
 from llmrec.config.model import ModelConfig
-from llmrec.data.batches import training_windows
+from llmrec.config.train import TrainConfig
+from llmrec.data.batches import build_training_windows
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import VALID, Split
-from llmrec.training.fit import new_model
+from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.training.objectives import RecommendationObjective
-from llmrec.training.scorer import ModelScorer
-from llmrec.training.trainer import Run, Trainer
+from llmrec.training.trainer import RunState, Trainer
+from llmrec.training.two_stage import make_model
 
 
 def main(given: Course) -> None:
@@ -28,17 +28,19 @@ def main(given: Course) -> None:
     split = Split("leave_one_out", log, columns["part"], n_users, given.n_items, 0, 0)
     text = torch.from_numpy(np.load(given.text)) if given.text else None
     config = ModelConfig(**given.model)
-    windows = training_windows(split.train, n_users, config.max_history, "file_order")
+    windows = build_training_windows(split.train, n_users, config.max_history, "file_order")
     n_targets = int(windows.n_targets.sum())
     queries = make_queries(split, VALID, "file_order")
     queries = queries.take(np.argsort(queries.user))
     queries = queries.take(np.isin(queries.user, columns["asked"]))
-    objective = RecommendationObjective(new_model(split, config, text, given.seed))
+    objective = RecommendationObjective(make_model(split, config, text, given.seed))
     torch.manual_seed(given.seed)
 
     def vectors() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         scorer = ModelScorer(objective.model)
-        states = torch.cat([scorer.states(queries.take(slice(at, at + 512))) for at in range(0, len(queries), 512)])
+        states = torch.cat(
+            [scorer.encode_histories(queries.take(slice(at, at + 512))) for at in range(0, len(queries), 512)]
+        )
         return states.numpy(), scorer.scoring_items.numpy(), objective.model.items.known.numpy()
 
     def validate() -> float:
@@ -47,7 +49,7 @@ def main(given: Course) -> None:
         return given.measured(vectors)
 
     training = TrainConfig(**given.train | {"evals_per_epoch": max(round(n_targets / given.every), 1)})
-    run = Run("ours", Path(given.folder) / "checkpoint", given.seed, False, "")
+    run = RunState("ours", Path(given.folder) / "checkpoint", given.seed, False, "")
     trainer = Trainer(objective, windows, validate, training, Accelerator(cpu=True), run)
     given.begin()
     trainer.fit()

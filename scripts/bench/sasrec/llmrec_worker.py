@@ -12,14 +12,14 @@ from accelerate import Accelerator
 from asked import Asked
 from rounds import asked, serve
 
-from llmrec.config import TrainConfig
 from llmrec.config.model import ModelConfig
-from llmrec.data.batches import training_windows
+from llmrec.config.train import TrainConfig
+from llmrec.data.batches import build_training_windows
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TRAIN, Split
-from llmrec.training.fit import new_model
 from llmrec.training.objectives import RecommendationObjective
-from llmrec.training.trainer import Run, Trainer
+from llmrec.training.trainer import RunState, Trainer
+from llmrec.training.two_stage import make_model
 
 
 def main(given: Asked) -> None:
@@ -33,13 +33,13 @@ def main(given: Asked) -> None:
     part = np.full(len(log), TRAIN, dtype=np.int8)
     whole = Split("by_time", log, part, n_users, n_items, 0, 0)
     training = TrainConfig(epochs=1, batch_targets=given.batch * given.max_history)
-    few = whole.thinned(min(given.steps * training.batch_targets / len(log), 1.0)).train
-    windows = training_windows(few, n_users, given.max_history, "file_order")
-    objective = RecommendationObjective(new_model(whole, config, None, 0))
+    few = whole.subsample_users(min(given.steps * training.batch_targets / len(log), 1.0)).train
+    windows = build_training_windows(few, n_users, given.max_history, "file_order")
+    objective = RecommendationObjective(make_model(whole, config, None, 0))
 
     def one_round() -> tuple[int, float]:
         with tempfile.TemporaryDirectory() as folder:
-            run = Run("sasrec", Path(folder), 0, False, "")
+            run = RunState("sasrec", Path(folder), 0, False, "")
             trainer = Trainer(objective, windows, lambda: 0.0, training, Accelerator(cpu=True), run)
             began = time.process_time()
             trainer.fit()

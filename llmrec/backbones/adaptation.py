@@ -1,0 +1,148 @@
+"""How a pretrained backbone is transferred, and a report of what that trains.
+
+`frozen` is feature transfer; `last_k`, `lora` and `full` are parameter transfer.
+LoRA: Hu et al. 2021, arXiv:2106.09685; DoRA: Liu et al. 2024, arXiv:2402.09353; rsLoRA: Kalajdzievski 2023,
+arXiv:2312.03732; all by PEFT.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from llmrec.backbones.layers import get_last_layers
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.backbone import BackboneConfig, LoraConfig
+from llmrec.errors import BackboneError
+
+BYTES_PER_TRAINED = 16  # weight, gradient and Adam's two moments, fp32
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What a strategy trains. Memory counts weights, gradients and optimizer states, not activations."""
+
+    strategy: str
+    trainable: int
+    total: int
+    memory_mib: float
+
+    def __str__(self) -> str:
+        share = self.trainable / max(self.total, 1)
+        return (
+            f"{self.strategy}: {self.trainable:,} of {self.total:,} backbone parameters train ({share:.2%}); "
+            f"weights, gradients and optimizer states take {self.memory_mib:,.0f} MiB"
+        )
+
+
+def apply_strategy(backbone: TextBackbone, config: BackboneConfig) -> TransferReport:
+    """Set which weights of `backbone` train, adding adapters where the strategy has them.
+
+    Raises:
+        BackboneError: a strategy that this architecture cannot have, with what it can.
+    """
+    for parameter in backbone.model.parameters():
+        parameter.requires_grad_(config.strategy == "full")
+    if config.strategy == "last_k":
+        for module in get_last_layers(backbone.model, config.last_k):
+            module.requires_grad_(True)
+    if config.strategy == "lora":
+        backbone.model = add_lora(backbone.model, config)
+    return build_transfer_report(backbone, config.strategy)
+
+
+def build_transfer_report(backbone: TextBackbone, strategy: str) -> TransferReport:
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in backbone.model.parameters()]
+    total = sum(size for size, _ in sizes)
+    trainable = sum(size for size, trains in sizes if trains)
+    memory = (4 * (total - trainable) + BYTES_PER_TRAINED * trainable) / 2**20
+    return TransferReport(strategy, trainable, total, memory)
+
+
+def add_lora(model: nn.Module, config: BackboneConfig) -> nn.Module:
+    """The model with LoRA layers by PEFT, the only ones that train."""
+    from peft import get_peft_model
+
+    lora = config.lora
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    settings = _make_peft_config(
+        lora, targets if lora.last_k is None else _list_last_layers(model, lora.last_k, targets)
+    )
+    try:
+        with _silence_peft():
+            adapted: Any = get_peft_model(model, settings)
+    except ValueError as error:
+        raise BackboneError(
+            f"lora.targets={lora.targets!r}: {error}. Linear layers here: {_list_linear_layers(model)}"
+        ) from error
+    return adapted.eval()  # type: ignore[no-any-return]
+
+
+def _make_peft_config(lora: LoraConfig, targets: str | list[str]) -> Any:
+    from peft import LoraConfig as PeftLoraConfig
+    from peft import TaskType
+
+    return PeftLoraConfig(
+        task_type=TaskType.FEATURE_EXTRACTION,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=targets,
+        use_dora=lora.dora,
+        use_rslora=lora.rslora,
+    )
+
+
+def _list_last_layers(model: nn.Module, k: int, targets: str | list[str]) -> list[str]:
+    """Full names of the linear layers in the top k that `targets` means."""
+    if isinstance(targets, str) and targets != "all-linear":
+        raise BackboneError(f"lora.last_k={k} counts layers, lora.targets={targets!r} names them; give one, or a list")
+    top = {
+        id(part) for layer in get_last_layers(model, k, "lora.last_k") for part in layer.modules() if _is_linear(part)
+    }
+    names = [name for name, part in model.named_modules() if id(part) in top]
+    return [name for name in names if targets == "all-linear" or name.rsplit(".", 1)[-1] in targets]
+
+
+def _list_linear_layers(model: nn.Module) -> list[str]:
+    """The names by which LoRA can be put on a model's layers."""
+    return sorted({name.rsplit(".", 1)[-1] for name, part in model.named_modules() if _is_linear(part)})
+
+
+def _is_linear(part: nn.Module) -> bool:
+    """GPT-2 has its own kind."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(part, (nn.Linear, Conv1D))
+
+
+def load_lora(model: nn.Module, folder: Path, lora: LoraConfig, targets: list[str]) -> nn.Module:
+    """The model with the LoRA layers that PEFT saved in `folder`, on the layers of these names.
+
+    PEFT's own description there is not read: it can ask for modules to be imported and for files to be unpickled.
+
+    Raises:
+        BackboneError: no weights in safetensors; PEFT would unpickle others.
+    """
+    from peft import PeftModel
+    from peft.utils import SAFETENSORS_WEIGHTS_NAME
+
+    if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
+        raise BackboneError(f"{folder}: no {SAFETENSORS_WEIGHTS_NAME}, and nothing else is loaded; save it as such")
+    with _silence_peft():
+        adapted: Any = PeftModel.from_pretrained(model, str(folder), config=_make_peft_config(lora, targets))
+    return adapted.eval()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _silence_peft() -> Iterator[None]:
+    """Without what PEFT says about deprecated names of transformers, and about GPT-2's transposed layers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out", UserWarning)
+        yield

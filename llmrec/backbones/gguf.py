@@ -1,0 +1,104 @@
+"""Weights in a GGUF file, llama.cpp's format, made once into a folder that transformers loads in a second.
+
+Reading a GGUF takes a minute even for a small model, and its tokenizer comes out without the rule that keeps digits
+apart. The folder lies in the cache under the hash of the file and is put into place whole, so that concurrent or killed
+runs can at worst repeat work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import struct
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from llmrec.errors import BackboneError
+from llmrec.utils.paths import get_cache_dir
+
+CONVERSION = 1  # counts up whenever folders come out differently
+_READ_AT_ONCE = 2**24
+_UNREADABLE = (OSError, ValueError, KeyError, IndexError, struct.error)  # the last two of a file that was cut off
+
+
+def unpack_gguf(file: Path) -> Path:
+    """The folder with a GGUF file's weights, dequantised to fp32, and its tokenizer; made where the cache has none.
+
+    Raises:
+        BackboneError: the package that reads the format is missing, or transformers cannot read the file.
+    """
+    folder = get_cache_dir() / "gguf" / f"{file.stem}-{_compute_digest(file)[:16]}-{CONVERSION}"
+    if not folder.is_dir():
+        if find_spec("gguf") is None:
+            raise BackboneError(f"{file.name}: GGUF files are read by a package that is missing; `pip install gguf`")
+        print(f"Unpacking {file.name} into the cache, once; this takes about a minute", file=sys.stderr)
+        _convert(file, folder)
+    return folder
+
+
+def _convert(file: Path, folder: Path) -> None:
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        model, tokenizer = _read(file)
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        try:
+            partial.rename(folder)
+        except OSError:  # another run was faster
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _read(file: Path) -> tuple[Any, Any]:
+    """The language model with its head, and the tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent,
+            gguf_file=file.name,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),  # as it is, it could not be saved
+        )
+    except _UNREADABLE as error:
+        raise BackboneError(f"{file}: transformers cannot read this GGUF file: {error}; give another one") from error
+    if _read_pre_tokenizer(file) == "smollm":
+        _split_digits(tokenizer)
+    return model, tokenizer
+
+
+def _read_pre_tokenizer(file: Path) -> str | None:
+    """What llama.cpp calls the rules by which text is cut before merging; transformers leaves them unread."""
+    from gguf import GGUFReader
+
+    field = GGUFReader(file).fields.get("tokenizer.ggml.pre")
+    return None if field is None else str(field.contents())
+
+
+def _split_digits(tokenizer: Any) -> None:
+    """SmolLM's rules: every digit by itself, the rest as GPT-2 cuts it."""
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+    )
+
+
+def _compute_digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while part := opened.read(_READ_AT_ONCE):
+            digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,97 @@
+"""The stack of transformer layers inside a pretrained model, found by its length alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from llmrec.errors import BackboneError
+
+
+def find_layer_stack(model: nn.Module, wanted_by: str) -> nn.ModuleList:
+    """The only ModuleList as long as `num_hidden_layers`. wanted_by: the setting that an error names.
+
+    Raises:
+        BackboneError: no such stack (an architecture that shares its layers, say).
+    """
+    config: Any = model.config
+    n_layers = int(config.num_hidden_layers)
+    stacks = [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == n_layers]
+    if len(stacks) != 1 or getattr(config, "num_hidden_groups", n_layers) != n_layers:
+        raise BackboneError(
+            f"{wanted_by}: {type(model).__name__} has no single stack of {n_layers} layers; use another backbone, or "
+            "a strategy that does not count layers (lora, full)"
+        )
+    return stacks[0]
+
+
+def truncate_layers(model: nn.Module, k: int) -> None:
+    """Drop every layer above the k-th, in place: a smaller model that begins with what the first layers know.
+
+    Raises:
+        BackboneError: no single stack, or k out of range.
+    """
+    stack, config = find_layer_stack(model, "backbone.layers"), model.config
+    if not 1 <= k <= len(stack):
+        raise BackboneError(f"backbone.layers={k}: this backbone has {len(stack)} layers; give 1 to {len(stack)}")
+    kinds: Any = getattr(config, "layer_types", None)  # what attention each layer has, where they differ
+    if kinds:
+        config.layer_types = kinds[:k]  # type: ignore[union-attr]
+    config.num_hidden_layers = k  # type: ignore[union-attr]
+    del stack[k:]
+
+
+def get_last_layers(model: nn.Module, k: int, wanted_by: str = "last_k") -> list[nn.Module]:
+    """The top k transformer layers and the norm behind them, if there is one. wanted_by: as above.
+
+    Raises:
+        BackboneError: no single stack of layers, or k out of range.
+    """
+    stack = find_layer_stack(model, wanted_by)
+    if not 1 <= k <= len(stack):
+        raise BackboneError(f"{wanted_by}={k}: this backbone has {len(stack)} layers; give 1 to {len(stack)}")
+    norms = [part for name, part in model.named_children() if "norm" in name or name == "ln_f"]
+    return [*stack[-k:], *norms]
+
+
+@contextmanager
+def restrict_layers(model: nn.Module, first: int, end: int | None) -> Iterator[nn.ModuleList]:
+    """Within the context the model has no other layers than those from `first` up to `end`, which it yields."""
+    stack = find_layer_stack(model, "layers")
+    owner, name = next(
+        (part, name) for part in model.modules() for name, child in part.named_children() if child is stack
+    )
+    some = nn.ModuleList(list(stack)[first:end])
+    setattr(owner, name, some)
+    try:
+        yield some
+    finally:
+        setattr(owner, name, stack)
+
+
+@dataclass(frozen=True)
+class PrecomputedHidden:
+    """states: (U, L, D) that the first `n_layers` layers make of a batch, so that they need not be run."""
+
+    n_layers: int
+    states: Tensor
+
+    @contextmanager
+    def inject(self, model: nn.Module) -> Iterator[None]:
+        """Within the context the model begins above those layers, with these states."""
+
+        def enter(
+            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            return (self.states, *args[1:]), {k: value for k, value in kwargs.items() if k != "hidden_states"}
+
+        with restrict_layers(model, self.n_layers, None) as upper:
+            hook = upper[0].register_forward_pre_hook(enter, with_kwargs=True)
+            try:
+                yield
+            finally:
+                hook.remove()

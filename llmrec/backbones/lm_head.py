@@ -1,0 +1,103 @@
+"""The language-model head of a backbone: hidden states -> logits over the vocabulary.
+
+It is the architecture's own, as transformers builds it for masked or causal language models, with the decoder tied to
+the backbone's input embeddings (Press & Wolf 2017, arXiv:1608.05859). A checkpoint that was saved without a head, as
+sentence encoders are, gets a new one: for BERT a dense layer and a norm in front of the embeddings, so that only these
+start from nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from llmrec.backbones.resolve import WEIGHTS, resolve_backbone
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.errors import BackboneError
+
+LanguageTask = Literal["mlm", "clm"]
+
+
+class LanguageHead(nn.Module):
+    """pretrained: whether the checkpoint brought the head's weights."""
+
+    def __init__(self, model: nn.Module, pretrained: bool) -> None:
+        super().__init__()
+        self.model, self.pretrained = model, pretrained
+
+    @classmethod
+    def from_backbone(cls, backbone: TextBackbone, task: LanguageTask) -> LanguageHead:
+        """The head for a backbone whose strategy is yet to be applied.
+
+        Raises:
+            BackboneError: `clm` of an encoder, `mlm` of a decoder or without a mask token, or an architecture for which
+                transformers has no such head.
+        """
+        _check(backbone, task)
+        model, missing = _load(backbone, task)
+        head_names = [name for name in missing if not name.startswith(f"{model.base_model_prefix}.")]
+        setattr(model, model.base_model_prefix, backbone.model)
+        decoder, embeddings = model.get_output_embeddings(), backbone.model.get_input_embeddings()  # type: ignore[operator]
+        if decoder is not None and (model.config.tie_word_embeddings or head_names):
+            decoder.weight = embeddings.weight
+        setattr(model, model.base_model_prefix, _PassThrough())
+        return cls(model.eval(), not head_names)
+
+    def describe_origin(self) -> str:
+        """For people: where the head comes from."""
+        if self.pretrained:
+            return "language-model head: the checkpoint's own"
+        return "language-model head: new, with the backbone's input embeddings as decoder; the checkpoint has none"
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(M, D) -> (M, V)"""
+        logits: Tensor = self.model(inputs_embeds=hidden[None]).logits[0]
+        return logits
+
+
+def make_head(backbone: TextBackbone, objectives: Container[str]) -> LanguageHead | None:
+    """The head that one of `objectives` asks for, or None where none does."""
+    tasks: list[LanguageTask] = ["mlm", "clm"]
+    return next((LanguageHead.from_backbone(backbone, task) for task in tasks if task in objectives), None)
+
+
+class _PassThrough(nn.Module):
+    """Stands where a language model has its backbone, and hands on the hidden states that it is given."""
+
+    def forward(self, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None, **_: Any) -> Any:
+        from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=inputs_embeds)
+
+
+def _check(backbone: TextBackbone, task: LanguageTask) -> None:
+    kind = type(backbone.model).__name__
+    if task == "mlm" and backbone.causal:
+        raise BackboneError(f"objectives.mlm: {kind} is a decoder, which reads from left to right; use clm or contrast")
+    if task == "clm" and not backbone.causal:
+        raise BackboneError(f"objectives.clm: {kind} is an encoder, which sees the words to come; use mlm or contrast")
+    if task == "mlm" and backbone.tokenizer.mask_token is None:
+        raise BackboneError(f"objectives.mlm: the tokenizer of {backbone.hub_id} has no mask token; use contrast")
+
+
+def _load(backbone: TextBackbone, task: LanguageTask) -> tuple[Any, list[str]]:
+    """The language model of the backbone's checkpoint, and the names of the weights that this lacks."""
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+    from transformers.utils import logging as transformers_logging
+
+    auto: Any = AutoModelForMaskedLM if task == "mlm" else AutoModelForCausalLM
+    path = resolve_backbone(backbone.config.name, backbone.config.hub_id).path
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # missing heads are told by the caller
+    try:
+        model, info = auto.from_pretrained(
+            path, revision=backbone.config.revision, dtype=torch.float32, output_loading_info=True, **WEIGHTS
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise BackboneError(f"objectives.{task}: {type(backbone.model).__name__} has no such head: {error}") from error
+    finally:
+        transformers_logging.set_verbosity(level)
+    return model, sorted(info["missing_keys"])

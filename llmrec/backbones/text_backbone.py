@@ -1,0 +1,314 @@
+"""Any encoder or decoder that transformers' AutoModel loads, read as a function from texts to unit vectors.
+
+Whether a model is causal is asked of the model itself, and the pooling of a sentence-transformers folder is
+read from its files, so that no list of architectures has to be kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from tqdm.auto import tqdm
+
+from llmrec.backbones.layers import PrecomputedHidden, truncate_layers
+from llmrec.backbones.length_batches import batch_by_length
+from llmrec.backbones.linear_kernels import OF_A_GPU, Arithmetic, choose_fastest
+from llmrec.backbones.packing import PackedModel, copy_as_dtype
+from llmrec.backbones.pooling import choose_pooling, pool
+from llmrec.backbones.resolve import UNTRUSTED, WEIGHTS, resolve_backbone
+from llmrec.backbones.token_store import TokenStore
+from llmrec.config.backbone import BackboneConfig
+from llmrec.errors import BackboneError
+from llmrec.utils.precision import upcast_to_fp32
+
+Parts = Iterator[tuple[NDArray[np.int64], Tensor]]  # rows, and their vectors
+Report = str | Callable[[int], object]  # the name of a progress bar, or what is told how many texts were read
+TOKENS_AT_ONCE, TOKENS_AT_ONCE_GPU = 2048, 32_768  # tokens of one forward pass
+BATCH_COSTS_GPU = 8192  # tokens; see `batch_by_length`
+COPIED_FROM = 8192  # tokens of a call; the copy that reads faster costs as much as reading some hundred
+TRIED = 4  # texts that are read plainly too
+ROUNDING = 1e-5  # relative; the same row of a product may be rounded otherwise in another place
+EXACT, FAST = 1 - 1e-6, 0.9999  # the cosine that faster reading keeps to plain reading in fp32
+
+
+class HiddenStateSource(Protocol):
+    """What the first layers make of some texts."""
+
+    def get_batch(self, rows: NDArray[np.int64], device: torch.device) -> PrecomputedHidden:
+        """Of the texts at `rows`, padded as their tokens are."""
+        ...
+
+
+class TextBackbone(nn.Module):
+    """A pretrained model, its tokenizer and a pooling.
+
+    Dropout stays off even while weights are tuned: vectors that are stored and vectors that carry
+    gradients stand in one softmax and must agree.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, config: BackboneConfig, hub_id: str, path: str) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.config = config
+        self.hub_id, self.path = hub_id, path
+        self.causal = is_causal(model)
+        self.pooling = choose_pooling(config, path, self.causal)
+        self._checked: tuple[nn.Module, Arithmetic | None] | None = None  # what reads this very model fastest
+        self._copied: tuple[nn.Module, torch.device, nn.Module] | None = None  # of this model there, for such reading
+        self.rounds: Callable[[int], int] = int  # forward passes for so many batches: more where processes keep step
+        self.base_fingerprint = ""  # of the pretrained weights, before any of them is tuned
+        self.base_dtype = "float32"  # that they were stored in
+        if getattr(model, "pooler", None) is not None:
+            model.pooler = None  # type: ignore[assignment]  # unused, and a parameter without gradient stops DDP
+
+    @classmethod
+    def load(cls, config: BackboneConfig) -> TextBackbone:
+        """Load weights in fp32 and tokenizer of `config.name`.
+
+        Raises:
+            BackboneError: nothing loadable at that name; the message carries the loader's own reason.
+        """
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
+        from transformers.utils import logging as transformers_logging
+
+        location = resolve_backbone(config.name, config.hub_id)
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(location.path, revision=config.revision, **UNTRUSTED)
+            stored: Any = AutoConfig.from_pretrained(location.path, revision=config.revision, **UNTRUSTED)
+            model = AutoModel.from_pretrained(
+                location.path, config=stored, revision=config.revision, dtype=torch.float32, **WEIGHTS
+            )
+        except Exception as error:  # of many kinds: a damaged folder can trip any of transformers' readers
+            raise BackboneError(
+                f"backbone {config.name!r} (revision {config.revision or 'default'}) cannot be loaded: {error}. "
+                "Give a folder saved by save_pretrained, or a hub id that this machine can reach"
+            ) from error
+        if config.layers is not None:
+            truncate_layers(model, config.layers)
+        # PEFT records this name in the adapter; a local path would be of no use to whoever pulls it.
+        model.name_or_path = location.hub_id
+        model.config._name_or_path = location.hub_id
+        backbone = cls(model, tokenizer, config, location.hub_id, location.path)
+        backbone.base_fingerprint = backbone.fingerprint()
+        backbone.base_dtype = str(stored.dtype or torch.float32).removeprefix("torch.")
+        return backbone
+
+    @property
+    def dim(self) -> int:
+        """D_text, the length of a text vector."""
+        config: Any = self.model.config
+        return int(config.hidden_size)
+
+    @property
+    def max_positions(self) -> int:
+        """Tokens that a text may have: positions of the model, or what its tokenizer lets through, if that is less."""
+        config: Any = self.model.config
+        return int(
+            min(getattr(config, "max_position_embeddings", None) or sys.maxsize, self.tokenizer.model_max_length)
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def train(self, mode: bool = True) -> TextBackbone:
+        """Gradients without dropout: the wrapped model stays in eval mode, see the class."""
+        self.training = mode
+        return self
+
+    def tokenize(self, texts: Sequence[str]) -> TokenStore:
+        prompted = [self.config.prompt.replace("{text}", text) for text in texts]
+        return TokenStore.from_texts(prompted, self.tokenizer, self.config.max_tokens, append_eos=self.causal)
+
+    def batch_tokens(self, tokens: TokenStore) -> list[NDArray[np.int64]]:
+        """Rows of the texts that are padded together: of similar length, as many as this device reads well at once."""
+        if self.device.type == "cpu":
+            return batch_by_length(tokens.lengths, TOKENS_AT_ONCE)
+        return batch_by_length(tokens.lengths, TOKENS_AT_ONCE_GPU, BATCH_COSTS_GPU)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, entered: PrecomputedHidden | None = None) -> Tensor:
+        """(U, L) ids and mask -> (U, D_text) unit vectors. entered: what the first layers make of them, if known."""
+        with entered.inject(self.model) if entered else nullcontext():
+            return self._compute_vectors(self.model, input_ids, attention_mask)
+
+    def _compute_vectors(self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        hidden = model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return functional.normalize(pool(upcast_to_fp32(hidden), attention_mask, self.pooling), dim=-1)
+
+    def encode_with_grad(self, tokens: TokenStore, lower: HiddenStateSource | None = None) -> Tensor:
+        """(N, D_text) vectors, with gradients to the weights that train, in batches of similar length.
+
+        lower: what the first layers make of the same texts.
+        """
+        batches = self.batch_tokens(tokens)
+        idle = self.rounds(len(batches)) - len(batches)  # asked of all before any of them waits in a pass
+        parts = list(self._encode_padded(tokens, lower, batches))
+        parts += [self._run_empty_pass(tokens, lower) for _ in range(idle)]
+        if not parts:
+            return torch.zeros(0, self.dim, device=self.device)
+        rows, read = zip(*parts, strict=True)
+        order = torch.from_numpy(np.argsort(np.concatenate(rows)))
+        return torch.cat(read)[order.to(self.device)]
+
+    @torch.no_grad()
+    def encode(self, tokens: TokenStore, report: Report | None = None) -> Tensor:
+        """(N, D_text) vectors on the CPU. Many texts are read as `reading` is set, and on a CPU packed; few plainly."""
+        vectors = torch.empty(len(tokens), self.dim)
+        way = self._choose_arithmetic(tokens)
+        with _show_progress(report, len(tokens)) as advance:
+            for rows, read in _prefetch_one(
+                self._encode_padded(tokens) if way is None else self._encode_with(way, tokens)
+            ):
+                vectors[torch.from_numpy(rows)] = read.to(vectors)
+                advance(len(rows))
+        beyond = np.flatnonzero(~vectors.isfinite().all(1).numpy())  # what fp16 can hold
+        if way is not None and len(beyond):
+            for rows, read in self._encode_padded(tokens.take(beyond)):
+                vectors[torch.from_numpy(beyond[rows])] = read.to(vectors)
+        return vectors
+
+    def _encode_padded(
+        self,
+        tokens: TokenStore,
+        lower: HiddenStateSource | None = None,
+        batches: Sequence[NDArray[np.int64]] | None = None,
+    ) -> Parts:
+        again = self.config.gradient_checkpointing and torch.is_grad_enabled()
+        forward = partial(checkpoint, self, use_reentrant=False) if again else self
+        for rows in self.batch_tokens(tokens) if batches is None else batches:
+            yield (
+                rows,
+                forward(*tokens.get_batch(rows, self.device), lower.get_batch(rows, self.device) if lower else None),
+            )
+
+    def _run_empty_pass(self, tokens: TokenStore, lower: HiddenStateSource | None) -> tuple[NDArray[np.int64], Tensor]:
+        """A pass, through the same layers, whose result is left out: its gradients are 0."""
+        row = np.zeros(min(len(tokens), 1), dtype=np.int64)
+        if not len(row):
+            word = torch.ones(1, 1, dtype=torch.int64, device=self.device)
+            return row, self(word, word)[:0]
+        entered = lower.get_batch(row, self.device) if lower else None
+        return row[:0], self(*tokens.get_batch(row, self.device), entered)[:0]
+
+    def _encode_with(self, way: Arithmetic, tokens: TokenStore) -> Parts:
+        """Packed on a CPU; GPUs are kept busy by padded batches, too."""
+        if self.device.type == "cpu":
+            for rows, hidden in PackedModel(self.model, way).encode(tokens):
+                yield rows, functional.normalize(pool(upcast_to_fp32(hidden), None, self.pooling), dim=-1)
+            return
+        model = self._copy_as(way.dtype)
+        for rows in self.batch_tokens(tokens):
+            yield rows, self._compute_vectors(model, *tokens.get_batch(rows, self.device))
+
+    def _copy_as(self, dtype: torch.dtype) -> nn.Module:
+        """With the weights of now; made once, as what a compiler made of it would go with it."""
+        if self._copied is not None and self._copied[0] is self.model and self._copied[1] == self.device:
+            for copied, weight in zip(self._copied[2].parameters(), self.model.parameters(), strict=True):
+                copied.copy_(weight)
+            return self._copied[2]
+        model: nn.Module = copy_as_dtype(dtype, self.model)
+        if self.config.compile:
+            model.compile(dynamic=True)
+        self._copied = self.model, self.device, model
+        return model
+
+    def _choose_arithmetic(self, tokens: TokenStore) -> Arithmetic | None:
+        """What reads `tokens` fastest, where they are worth it and this model can be read so."""
+        plain = self.device.type != "cpu" and self.config.reading == "exact"
+        if plain or len(tokens.flat) < COPIED_FROM or tokens.lengths.min() == 0:
+            return None
+        if self._checked is None or self._checked[0] is not self.model:  # adapters make it another one
+            spread = np.linspace(0, len(tokens) - 1, TRIED).astype(np.int64)  # the shortest and the longest too
+            self._checked = self.model, self._fastest_accurate(tokens.take(np.argsort(tokens.lengths)[spread]))
+        return self._checked[1]
+
+    def _fastest_accurate(self, sample: TokenStore) -> Arithmetic | None:
+        """The fastest arithmetic that `reading` allows, if reading by it gives what plain reading does."""
+        if self.config.reading == "fast":
+            way = choose_fastest(reduced=True) if self.device.type == "cpu" else OF_A_GPU
+            cosine = self._min_cosine(way, sample)
+            if cosine >= (EXACT if way.dtype == torch.float32 else FAST):
+                return way
+            warnings.warn(
+                f"backbone.reading=fast: {self.hub_id!r} is read exactly instead, as its vectors come to a cosine of "
+                f"{cosine:.5f} only, not {FAST} (0: this architecture cannot be read so at all)",
+                stacklevel=4,
+            )
+        if self.device.type != "cpu":
+            return None
+        way = choose_fastest(reduced=False)
+        return way if self._min_cosine(way, sample) >= EXACT else None
+
+    @torch.no_grad()
+    def _min_cosine(self, way: Arithmetic, sample: TokenStore) -> float:
+        """The least between vectors that are read so and plainly; 0 where the model cannot be read so."""
+        try:
+            read = list(self._encode_with(way, sample))
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+            return 0.0  # an architecture that reads one text a row only says so in many ways
+        rows = np.concatenate([rows for rows, _ in read])
+        plain = torch.cat([self(*sample.get_batch(row, self.device)) for row in rows[:, None]])
+        return float((torch.cat([vectors for _, vectors in read]) * plain).sum(1).min())
+
+    def fingerprint(self) -> str:
+        """Hash of everything a text vector depends on besides the text."""
+        digest = hashlib.sha256()
+        recipe = [self.pooling, self.config.prompt, self.config.max_tokens, self.causal, len(self.tokenizer)]
+        digest.update(json.dumps(recipe).encode())
+        digest.update(_read_tokenizer_bytes(self.tokenizer))
+        for name, weight in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(weight.detach().cpu().numpy()).tobytes())
+        return digest.hexdigest()[:32]
+
+
+@torch.no_grad()
+def is_causal(model: nn.Module) -> bool:
+    """Return whether a later token leaves an earlier state unchanged but for rounding: the model only looks back."""
+    ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=next(model.parameters()).device)
+    hidden = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    return bool((hidden[0, 0] - hidden[1, 0]).norm() <= ROUNDING * hidden[0, 0].norm())
+
+
+def _prefetch_one(parts: Parts) -> Parts:
+    """Each when the next has been begun: a GPU works on that while this one is copied."""
+    before = None
+    for part in parts:
+        if before is not None:
+            yield before
+        before = part
+    if before is not None:
+        yield before
+
+
+def _read_tokenizer_bytes(tokenizer: Any) -> bytes:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()
+    rules = json.loads(backend.to_str())
+    rules.update(truncation=None, padding=None)  # the last call's, not the tokenizer's
+    return json.dumps(rules, sort_keys=True).encode()
+
+
+@contextmanager
+def _show_progress(report: Report | None, total: int) -> Iterator[Callable[[int], object]]:
+    if callable(report):
+        yield report
+        return
+    with tqdm(total=total, desc=report, unit="item", disable=True if report is None else None, leave=False) as bar:
+        yield bar.update

@@ -1,0 +1,242 @@
+"""Text vectors on disk, keyed by content: a frozen backbone never reads the same text twice.
+
+A folder per backbone fingerprint and way of reading holds immutable shards (keys (n, 32) bytes, vectors (n, D) fp32),
+each written whole and renamed into place as reading goes on: a run that is killed loses the shard it was at, and
+concurrent runs can at worst repeat work. Shards are mapped into memory; only the vectors that are asked for are copied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.backbones.token_store import TokenStore
+from llmrec.utils.atomic_files import fsync_rename, translate_disk_full
+from llmrec.utils.paths import get_cache_dir
+from llmrec.utils.run_logging import phase
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+logger = logging.getLogger(__name__)
+KEY_BYTES = 32  # hexadecimal: numpy strips zero bytes from the ends of raw ones
+HISTORIES = "-histories"  # after the name of a folder for vectors of what people did, which may have to go
+TOKENS = b"tokens:"  # before the ids of what is no text of its own
+SHARD_TEXTS, SHARD_TEXTS_GPU = 4096, 65_536  # at most: some seconds of MiniLM on one core; less on a GPU
+HASHED_AT_ONCE = 1 << 16  # texts of an arrow array that are Python's at the same time
+
+Texts: TypeAlias = Sequence[str] | pa.LargeStringArray  # in which a text takes its bytes and no more
+
+
+@dataclass(frozen=True)
+class Shard:
+    """keys: (n,), vectors: (n, D); both in the file still."""
+
+    keys: NDArray[np.bytes_]
+    vectors: Tensor
+
+    @classmethod
+    def open_mapped(cls, path: Path) -> Shard:
+        with safe_open(path, framework="pt") as file:
+            keys = file.get_tensor("keys").numpy().view(f"S{KEY_BYTES}").ravel()
+            return cls(keys, file.get_tensor("vectors"))
+
+
+@dataclass(frozen=True)
+class FillResult:
+    """Distinct texts that `TextVectorCache.fill` found: of a catalog, and those of them that this process has read."""
+
+    n_texts: int
+    n_read: int
+
+
+class TextVectorCache:
+    """Vectors of texts by one backbone in one state of its weights.
+
+    accelerator: of a run whose processes share the reading in `fill` and `get_vectors`, which then all of them call
+        alike.
+    shard_texts: texts that are read before they are written.
+    """
+
+    def __init__(
+        self,
+        backbone: TextBackbone,
+        cache_dir: Path | None = None,
+        accelerator: Accelerator | None = None,
+        shard_texts: int | None = None,
+    ) -> None:
+        self.backbone, self.accelerator = backbone, accelerator
+        self.shard_texts = shard_texts or (SHARD_TEXTS if backbone.device.type == "cpu" else SHARD_TEXTS_GPU)
+        reading = "" if backbone.config.reading == "exact" else f"-{backbone.config.reading}"
+        self.folder = (cache_dir or get_cache_dir()) / "text" / f"{backbone.fingerprint()}{reading}"
+        self._shards: dict[Path, Shard] = {}
+
+    @phase("encode")
+    def fill(self, texts: Texts, describe: str | None = "encoding item text") -> FillResult:
+        """Read those of the texts that no shard holds, each once, into shards; none of them is kept in memory."""
+        return self._encode_share(_compute_text_keys(texts), self._make_token_source(texts), describe)
+
+    def find_missing(self, texts: Texts) -> NDArray[np.int64]:
+        """Rows (n,) of the texts that would be run through the backbone, each distinct one once."""
+        distinct, first = np.unique(_compute_text_keys(texts), return_index=True)
+        absent = np.ones(len(distinct), dtype=np.bool_)
+        for ours, _, _ in self._look_up(distinct):
+            absent[ours] = False
+        return first[absent]
+
+    @phase("encode")
+    def get_vectors(self, texts: Texts, describe: str | None = "encoding item text") -> Tensor:
+        """(N, D_text) of `texts`; only texts that no shard holds are run through the backbone."""
+        keys, tokens = _compute_text_keys(texts), self._make_token_source(texts)
+        if self.accelerator is not None and self.accelerator.num_processes > 1:
+            self._encode_share(keys, tokens, describe)
+        return self._get_or_fill(keys, tokens, describe)
+
+    def _make_token_source(self, texts: Texts) -> Callable[[NDArray[np.int64]], TokenStore]:
+        def tokens(rows: NDArray[np.int64]) -> TokenStore:
+            if isinstance(texts, pa.LargeStringArray):
+                return self.backbone.tokenize(texts.take(pa.array(rows)).to_pylist())
+            return self.backbone.tokenize([texts[row] for row in rows])
+
+        return tokens
+
+    def get_history_vectors(self, tokens: TokenStore) -> Tensor:
+        """(U, D_text) of histories, as tokens; they are kept in a folder of their own, see `delete_history_vectors`."""
+        keys = _compute_keys([TOKENS + tokens.flat[start:end].tobytes() for start, end in pairwise(tokens.offset)])
+        return self._history_cache._get_or_fill(keys, tokens.take)
+
+    @cached_property
+    def _history_cache(self) -> TextVectorCache:
+        other = copy(self)
+        other.folder, other._shards = self.folder.with_name(self.folder.name + HISTORIES), {}
+        return other
+
+    def _get_or_fill(
+        self, keys: NDArray[np.bytes_], tokens: Callable[[NDArray[np.int64]], TokenStore], describe: str | None = None
+    ) -> Tensor:
+        """Vectors of `keys`; `tokens` is asked for those of the rows that no shard holds."""
+        distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        vectors = torch.empty(len(distinct), self.backbone.dim)
+        missing = np.ones(len(distinct), dtype=np.bool_)
+        for ours, theirs, shard in self._look_up(distinct):
+            vectors[torch.from_numpy(ours)] = shard.vectors[torch.from_numpy(theirs)]
+            missing[ours] = False
+        rows = np.flatnonzero(missing)
+        for part, new in self._read(distinct[rows], first[rows], tokens, describe):
+            vectors[torch.from_numpy(rows[part])] = new
+        return vectors[torch.from_numpy(inverse)]
+
+    def _encode_share(
+        self, keys: NDArray[np.bytes_], tokens: Callable[[NDArray[np.int64]], TokenStore], describe: str | None
+    ) -> FillResult:
+        """This process's share of what is missing into shards; returns when all processes have written theirs.
+
+        Keys are dealt out in their order, held ones too, so that processes agree on who reads a text without a word,
+        whoever has written what by then.
+        """
+        distinct, first = np.unique(keys, return_index=True)
+        n_distinct, mine = len(distinct), np.ones(len(distinct), dtype=np.bool_)
+        if self.accelerator is not None:
+            rank, world = self.accelerator.process_index, self.accelerator.num_processes
+            mine = np.arange(n_distinct) % world == rank
+            if not self.accelerator.is_local_main_process:
+                describe = None
+            elif describe is not None and world > 1:
+                describe += f", process {rank + 1} of {world}"
+        for ours, _, _ in self._look_up(distinct):
+            mine[ours] = False
+        self._shards.clear()  # what is mapped of each, a large catalog has thousands of
+        rows = np.flatnonzero(mine)
+        distinct, first = distinct[rows], first[rows]
+        for _ in self._read(distinct, first, tokens, describe):
+            pass
+        if self.accelerator is not None:
+            self.accelerator.wait_for_everyone()
+        return FillResult(n_distinct, len(rows))
+
+    def _look_up(self, distinct: NDArray[np.bytes_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Shard]]:
+        """Rows of `distinct`, which are sorted, and the rows of a shard that hold them; for each shard there is now."""
+        for path in sorted(self.folder.glob("*.safetensors")) if len(distinct) else []:
+            if path not in self._shards:
+                try:
+                    self._shards[path] = Shard.open_mapped(path)
+                except SafetensorError as error:
+                    logger.warning("%s is damaged (%s): its texts are read again", path, error)
+                    path.unlink(missing_ok=True)
+                    continue
+            shard = self._shards[path]
+            place = np.searchsorted(distinct, shard.keys).clip(max=len(distinct) - 1)
+            theirs = np.flatnonzero(distinct[place] == shard.keys)
+            yield place[theirs], theirs, shard
+
+    def _read(
+        self,
+        keys: NDArray[np.bytes_],
+        rows: NDArray[np.int64],
+        tokens: Callable[[NDArray[np.int64]], TokenStore],
+        describe: str | None,
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Read the texts at `rows` part by part; each part is on disk when it is handed out."""
+        off = True if describe is None or not len(rows) else None
+        with tqdm(total=len(rows), desc=describe, unit="item", disable=off, leave=False) as bar:
+            for start in range(0, len(rows), self.shard_texts):
+                part = slice(start, start + self.shard_texts)
+                vectors = self.backbone.encode(tokens(rows[part]), bar.update)
+                self._write(keys[part], vectors)
+                yield part, vectors
+
+    def _write(self, keys: NDArray[np.bytes_], vectors: Tensor) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        raw = torch.from_numpy(keys.view(np.uint8).reshape(len(keys), KEY_BYTES).copy())
+        name = hashlib.sha256(keys.tobytes()).hexdigest()[:16]
+        partial = self.folder / f"{name}.{os.getpid()}.partial"
+        try:
+            with phase("write"), translate_disk_full(partial, " or set LLMREC_CACHE to a folder that has it"):
+                save_file({"keys": raw, "vectors": vectors.contiguous()}, partial)
+                fsync_rename(partial, self.folder / f"{name}.safetensors")
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def delete_history_vectors(cache_dir: Path | None = None) -> int:
+    """Delete the vectors of all histories, by any backbone, and give the number of files; they are read again when they
+    are next needed. Whose a vector is cannot be told from it, so all go. Nothing else in the cache is of people.
+    """
+    folders = list(((cache_dir or get_cache_dir()) / "text").glob(f"*{HISTORIES}"))
+    n_files = sum(1 for folder in folders for _ in folder.iterdir())
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    return n_files
+
+
+def _compute_text_keys(texts: Texts) -> NDArray[np.bytes_]:
+    """(N,)"""
+    if not isinstance(texts, pa.LargeStringArray):
+        return _compute_keys([text.encode() for text in texts])
+    starts = range(0, len(texts), HASHED_AT_ONCE)
+    parts = (texts.slice(start, HASHED_AT_ONCE).cast(pa.large_binary()).to_pylist() for start in starts)
+    return np.concatenate([_compute_keys([]), *map(_compute_keys, parts)])
+
+
+def _compute_keys(contents: Sequence[bytes]) -> NDArray[np.bytes_]:
+    digests = [hashlib.blake2b(content, digest_size=KEY_BYTES // 2).hexdigest() for content in contents]
+    return np.array(digests, dtype=f"S{KEY_BYTES}")

@@ -1,0 +1,93 @@
+"""The configuration of recipes/distill.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.checkpoints import Resume
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.train import TrainConfig
+from llmrec.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class DistillationLosses:
+    """How much each kind of imitation counts, per target.
+
+    embedding: 1 - cosine of the student's and the teacher's vectors of the texts that a step reads.
+    scores: Kullback-Leibler divergence of the scores over all items, at `temperature` (Hinton et al. 2015,
+        arXiv:1503.02531). ranking: likelihood of the teacher's `top` items in its order (Xia et al. 2008,
+        doi:10.1145/1390156.1390306). targets: the softmax cross-entropy of what was chosen in truth.
+    """
+
+    embedding: float = 100.0
+    scores: float = 1.0
+    ranking: float = 0.0
+    targets: float = 0.0
+    temperature: float = 1.0
+    top: int = 10
+
+    def __post_init__(self) -> None:
+        weights = self.embedding, self.scores, self.ranking, self.targets
+        if min(weights) < 0 or max(weights) == 0:
+            raise ConfigError(f"losses={weights}: weights are 0 or more, and one of them above 0")
+        if self.temperature <= 0 or self.top < 1:
+            raise ConfigError(f"losses.temperature={self.temperature}, losses.top={self.top}: both must be above 0")
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """recipes/distill.py: a bundle's knowledge for a smaller backbone.
+
+    teacher: the folder of the bundle. source: where its log is, if not where it was. backbone: the student's, whose
+        weights all train. train: a step reads `live_items` texts and compares the scores of these and `negatives`
+        others, or, `full`, of all items; validation stops it.
+    """
+
+    teacher: Path
+    source: str | None = None
+    output: Path = Path("runs/distill")
+    backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(layers=2, strategy="full"))
+    losses: DistillationLosses = field(default_factory=DistillationLosses)
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=5, patience=2))
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    seed: int = 0
+    resume: Resume = False
+
+    def __post_init__(self) -> None:
+        if self.backbone.strategy in ("none", "frozen"):
+            raise ConfigError(f"backbone.strategy {self.backbone.strategy}: a student's backbone trains; give full")
+
+    def student_config(self, teacher: FinetuneConfig) -> FinetuneConfig:
+        """What the student's bundle keeps: the teacher's settings but for what reads text.
+
+        Raises:
+            ConfigError: the teacher was trained on another split, where it may have seen the test, or its own backbone
+                reads histories.
+        """
+        if teacher.split.names[0] != "by_time":
+            raise ConfigError(f"{self.teacher}: of the split {teacher.split.names[0]}; a student is judged by_time")
+        if teacher.model.history_encoder != "sequence":
+            raise ConfigError(
+                f"{self.teacher}: its histories are read by its own backbone (model.history_encoder="
+                f"{teacher.model.history_encoder}), which a student does not have; give a teacher trained with sequence"
+            )
+        return replace(
+            teacher,
+            data=replace(teacher.data, source=self.source or teacher.data.source),
+            output=self.output,
+            split=replace(teacher.split, names=("by_time",)),
+            backbone=self.backbone,
+            adapt=self.train,
+            drift=None,
+            privacy=None,
+            membership=None,
+            evaluation=self.evaluation,
+            seeds=(self.seed,),
+            leave_one_out_seeds=None,
+            resume=self.resume,
+            trackers=(),
+        )

@@ -1,0 +1,109 @@
+"""The configuration of recipes/finetune.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from llmrec.config.backbone import BackboneConfig as BackboneConfig
+from llmrec.config.checkpoints import CheckpointConfig, Resume
+from llmrec.config.data import DataConfig as DataConfig
+from llmrec.config.drift import DriftConfig as DriftConfig
+from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.model import ModelConfig
+from llmrec.config.privacy import MembershipConfig, PrivacyConfig
+from llmrec.config.split import SplitConfig, SplitName
+from llmrec.config.train import TrainConfig
+from llmrec.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class SasrecConfig:
+    """The id-only baseline: its own size and its own training, so that it can be tuned with the same care."""
+
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(affinity=0.0, time_bias=False))
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """recipes/finetune.py: from a log to an evaluated recommender.
+
+    sasrec: the id-only baseline, by the same trainer, with its own size and training.
+    train: the feature-transfer fit, on stored text vectors. adapt: the fit through the backbone that follows where
+        the strategy trains it. drift: rows for the model in the stream of events; null: none. output: the run's folder.
+    privacy: differential privacy of users, for both fits together. membership: measure who can be told to have been in
+        training.
+    seeds, leave_one_out_seeds: the model and SASRec are fitted once for each (`leave_one_out`, where its own are given,
+        for each of those); the first one's model goes into the bundle.
+    mixed_precision: None leaves it to `accelerate launch`. resume: go on from the output folder's checkpoints;
+        where they belong to another configuration or log, `true` stops and `matching` starts anew.
+    """
+
+    data: DataConfig
+    output: Path = Path("runs/finetune")
+    split: SplitConfig = field(default_factory=SplitConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    adapt: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=2, patience=2))
+    drift: DriftConfig | None = None
+    privacy: PrivacyConfig | None = None
+    membership: MembershipConfig | None = None
+    sasrec: SasrecConfig = field(default_factory=SasrecConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    seeds: tuple[int, ...] = (0,)
+    leave_one_out_seeds: tuple[int, ...] | None = None
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    resume: Resume = False
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    trackers: tuple[Literal["tensorboard", "trackio"], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.seeds or self.leave_one_out_seeds == ():
+            raise ConfigError("seeds is empty; give at least one, such as [0]")
+        if self.drift is not None and self.train.refit and self.backbone.strategy not in ("none", "frozen"):
+            raise ConfigError(
+                "drift is fitted on the validation window, which a refitted model has seen before its backbone; "
+                f"leave out drift, train.refit, or backbone.strategy {self.backbone.strategy}"
+            )
+        if self.model.history_encoder != "sequence" and self.backbone.strategy == "none":
+            raise ConfigError(
+                f"model.history_encoder={self.model.history_encoder}: backbone.strategy none has no backbone to read "
+                "histories; give frozen, last_k, lora or full, or model.history_encoder sequence"
+            )
+        if self.sasrec.model.history_encoder != "sequence":
+            raise ConfigError(
+                f"sasrec.model.history_encoder={self.sasrec.model.history_encoder}: the baseline knows ids alone; give "
+                "sequence"
+            )
+        if self.drift is not None and "chain" in self.drift.terms and self.backbone.strategy == "none":
+            raise ConfigError(
+                "drift.terms: the chain's states are read off item texts, which backbone.strategy none does not have; "
+                "leave chain out"
+            )
+        if self.privacy is not None and (voids := self._list_privacy_violations()):
+            raise ConfigError(f"privacy: there is no guarantee with {'; '.join(voids)}")
+        if self.membership is not None and (self.drift is not None or not self.split.held_out_users):
+            raise ConfigError(
+                "membership: give split.held_out_users, such as .3, from whom those of the training may be told; and "
+                "leave out drift, which counts the events of all"
+            )
+
+    def _list_privacy_violations(self) -> list[str]:
+        """What uses other users' events without noise, or chooses by them, each with its remedy."""
+        several = self.train.accumulate > 1 or self.adapt.accumulate > 1
+        found = {
+            "drift, which keeps exact counts and is fitted on the same users' next events (leave it out)": self.drift,
+            "train.refit, which trains as long as validation found best (give false)": self.train.refit,
+            "data.k_core, by which one user decides on the events of others (give 0)": self.data.k_core,
+            "mixed_precision fp16, which scales gradients before they are clipped (give bf16 or no)":
+                self.mixed_precision == "fp16",
+            "accumulate, since a step has privacy.users_per_step users (give 1)": several,
+        }  # fmt: skip
+        return [what for what, there in found.items() if there]
+
+    def seeds_for_split(self, split: SplitName) -> tuple[int, ...]:
+        own = self.leave_one_out_seeds if split == "leave_one_out" else None
+        return own or self.seeds

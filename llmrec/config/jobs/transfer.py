@@ -1,0 +1,50 @@
+"""The configuration of recipes/transfer.py: what finetune.py takes, about the target domain, and the sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from llmrec.config.data import DataConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TransferConfig(FinetuneConfig):
+    """recipes/transfer.py: from one or several domains to another one.
+
+    All of `FinetuneConfig` is about the target domain; the model of the sources has the same layers and training.
+
+    sources: the logs to learn from before; they become one, with nobody and nothing in common. What lies after the
+        start of the target's validation window is left out.
+    share: of the target's training users whose events are learned from; histories keep all events.
+    """
+
+    sources: tuple[DataConfig, ...] = ()
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.sources:
+            raise ConfigError("sources is empty; name at least one log to learn from before the target's")
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"share={self.share}: give a share of the training users above 0, up to 1")
+        if self.split.names != ("by_time",):
+            raise ConfigError(f"split.names={list(self.split.names)}: domains are compared by_time alone")
+        if self.backbone.strategy == "none":
+            raise ConfigError("backbone.strategy none: two domains have no ids in common; only text can be transferred")
+        if self.model.history_encoder != "sequence":
+            raise ConfigError(
+                f"model.history_encoder={self.model.history_encoder}: the four ways are compared with one encoder that "
+                "no backbone belongs to; give sequence"
+            )
+        if self.drift is not None:
+            raise ConfigError("drift: a head is fitted by finetune.py; leave it out here")
+        if self.privacy is not None or self.membership is not None:
+            raise ConfigError(
+                "privacy and membership are finetune.py's: sources would need a guarantee too; leave them out"
+            )
+
+    def to_finetune_config(self) -> FinetuneConfig:
+        """The part that a bundle keeps."""
+        return FinetuneConfig(**{field.name: getattr(self, field.name) for field in fields(FinetuneConfig)})

@@ -1,0 +1,235 @@
+"""From a configuration to a log: read, check everything at once, filter, count, and nothing silently."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmrec.config.data import DataConfig
+from llmrec.data.catalog import ItemCatalog, read_catalog
+from llmrec.data.filters import drop_repeats, filter_k_core, renumber
+from llmrec.data.ids import Codes, EncodedIds, encode_ids
+from llmrec.data.interactions import Interactions
+from llmrec.data.log import Log, LogFacts, make_log
+from llmrec.data.pii import make_pii_redactor
+from llmrec.data.problems import ColumnProblem, NamedTable, find_missing_columns, format_problems
+from llmrec.data.pseudonyms import Pseudonymizer
+from llmrec.data.readers.files import HUB, read_items, read_tables
+from llmrec.data.templates import parse_template
+from llmrec.data.timestamps import ParsedTimes, Resolution, parse_times
+from llmrec.errors import DataError
+from llmrec.utils.arrays import Rows
+from llmrec.utils.run_logging import phase
+
+logger = logging.getLogger(__name__)
+__all__ = ["Log", "LogFacts", "load_catalog", "load_log"]
+
+
+class _EventColumns(NamedTuple):
+    """The columns of a table of events (E,), read; order breaks ties of time."""
+
+    users: EncodedIds
+    items: EncodedIds
+    times: ParsedTimes
+    order: Rows | None
+
+
+@phase("load")
+def load_log(config: DataConfig) -> Log:
+    """Read, check and filter a log and its catalog.
+
+    Events on unknown items go first (if `unknown_items` says so), then repeats, then what k_core drops. The catalog
+    stays whole: items keep their rows, with events or without. Users are numbered as they first appear.
+
+    Raises:
+        ConfigError: a configuration without a source, an unknown time zone, a template the items cannot fill.
+        DataError: everything that is wrong with the data, in one list.
+    """
+    problems: list[str] = []
+    source, names = config.source or config.interactions or "data", Pseudonymizer(config.pseudonyms).require_key()
+    events, items = read_tables(config, problems)
+    items, scrubbed = _redact_items(items, config)
+    catalog = None if items is None else _build_catalog(items, config, problems)
+    columns = None if events is None else _parse_events(events, config, problems, names)
+    rows = np.zeros(0, dtype=np.int32)
+    if events is not None and columns is not None and (known := _collect_item_ids(items, catalog, config)) is not None:
+        rows = _match_items(events, columns, known, config, problems)
+    if problems or columns is None or catalog is None:
+        raise DataError(source, list(dict.fromkeys(problems)))
+    del events, items  # a table is as large as what is made of it, and so are its columns
+    pa.default_memory_pool().release_unused()
+    read = _RawLog([_sort_events(columns, rows)], columns.users.ids, columns.times.resolution, len(rows), scrubbed)
+    del columns, rows
+    pa.default_memory_pool().release_unused()
+    log = _filter_log(source, read, catalog, config, names)
+    pa.default_memory_pool().release_unused()
+    logger.info("\n".join(log.facts.lines()), extra={"run": {"data": {log.facts.source: asdict(log.facts)}}})
+    return log
+
+
+def load_catalog(config: DataConfig) -> ItemCatalog:
+    """The items without their log: ids, the fields that the text is made of, and release dates.
+
+    Raises: as `load_log` does.
+    """
+    problems: list[str] = []
+    fields = [part.field for part in parse_template(config.text_template)]
+    items = read_items(config, problems, [*fields, *filter(None, [config.release_column])])
+    items, _ = _redact_items(items, config)
+    catalog = None if items is None else _build_catalog(items, config, problems)
+    if catalog is None:
+        raise DataError(config.source or config.items or "data", problems)
+    del items  # which is as large as the catalog
+    pa.default_memory_pool().release_unused()
+    return catalog
+
+
+class _RawLog(NamedTuple):
+    """A log in time order, before any of it is filtered. n_written: events, those on unknown items too.
+
+    events: one, in a list from which it is taken, so that nobody holds a second log while a filter makes the next.
+    scrubbed: what was taken out of the items' texts.
+    """
+
+    events: list[Interactions]
+    user_ids: pa.LargeStringArray
+    resolution: Resolution
+    n_written: int
+    scrubbed: dict[str, int]
+
+
+def _redact_items(items: NamedTable | None, config: DataConfig) -> tuple[NamedTable | None, dict[str, int]]:
+    scrubber = make_pii_redactor(config.scrub)
+    if items is None or scrubber is None:
+        return items, {}
+    but = [config.catalog_item_column, *filter(None, [config.release_column])]
+    table, counts = scrubber.redact_table(items.table, but)
+    return items._replace(table=table), dict(counts)
+
+
+def _build_catalog(items: NamedTable, config: DataConfig, problems: list[str]) -> ItemCatalog | None:
+    return read_catalog(
+        items,
+        problems,
+        template=config.text_template,
+        id_column=config.catalog_item_column,
+        release_column=config.release_column,
+        time_unit=config.time_unit,
+        timezone=config.timezone,
+    )
+
+
+def _parse_events(
+    events: NamedTable, config: DataConfig, problems: list[str], called: Pseudonymizer
+) -> _EventColumns | None:
+    """The columns of the log, or None where one is missing or there is no event."""
+    names = [config.user_column, config.item_column, config.time_column]
+    table = events.table
+    lacking = find_missing_columns(events.name, [*names, *filter(None, [config.order_column])], table.column_names)
+    if not lacking and not table.num_rows:
+        lacking = [f"{events.name}: no events; give at least one"]
+    if lacking:
+        problems += lacking
+        return None
+    user, item, time = (table[name] for name in names)
+    read = _EventColumns(
+        encode_ids(user),
+        encode_ids(item),
+        parse_times(time, config.time_unit, config.timezone),
+        None if config.order_column is None else _rank_ties(events, config.order_column, config, problems),
+    )
+    faults = (read.users.faults, read.items.faults, read.times.faults)
+    for name, found in zip(names, faults, strict=True):
+        problems += format_problems(events.name, name, table[name], found, quoted=not called.hides_ids)
+    return read._replace(users=read.users._replace(ids=called.pseudonyms(read.users.ids)))
+
+
+def _rank_ties(events: NamedTable, name: str, config: DataConfig, problems: list[str]) -> Rows:
+    """(E,) ranks of the column that breaks ties."""
+    column = events.table[name]
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        problems.append(f"{events.name}, column '{name}': {column.type} is no order; use a column of numbers")
+        return np.zeros(len(column), dtype=np.int64)
+    absent = np.asarray(pc.is_null(column, nan_is_null=True))
+    quoted = config.pseudonyms is None
+    problems += format_problems(
+        events.name, name, column, [ColumnProblem("no number", absent, "number every row")], quoted
+    )
+    return np.unique(np.asarray(column), return_inverse=True)[1].astype(np.int64)
+
+
+def _collect_item_ids(
+    items: NamedTable | None, catalog: ItemCatalog | None, config: DataConfig
+) -> pa.LargeStringArray | None:
+    """Item ids, also of a table too faulty to be a catalog: events are checked against it all the same."""
+    if catalog is not None:
+        return catalog.ids
+    if items is None or config.catalog_item_column not in items.table.column_names:
+        return None
+    return encode_ids(items.table[config.catalog_item_column]).ids
+
+
+def _match_items(
+    events: NamedTable, columns: _EventColumns, known: pa.LargeStringArray, config: DataConfig, problems: list[str]
+) -> Codes:
+    """(E,) row in `known` of each event's item, -1 where there is none and such events are dropped."""
+    found = np.asarray(pc.index_in(columns.items.ids, value_set=known).fill_null(-1))
+    rows = np.append(found, np.int32(-1))[columns.items.codes]
+    if config.unknown_items == "error":
+        unknown = (rows < 0) & (columns.items.codes >= 0)
+        fault = ColumnProblem("item without catalog entry", unknown, "add it to the items, or set unknown_items: drop")
+        column, quoted = config.item_column, config.pseudonyms is None
+        problems += format_problems(events.name, column, events.table[column], [fault], quoted)
+    return rows
+
+
+def _sort_events(columns: _EventColumns, rows: Codes) -> Interactions:
+    """The events on known items, in time order."""
+    user, seconds, order = columns.users.codes, columns.times.seconds, _compute_tie_order(columns)
+    known = rows >= 0
+    if not known.all():
+        user, rows, seconds = user[known], rows[known], seconds[known]
+        order = None if order is None else order[known]
+    return Interactions.sort(user, rows, seconds, order)
+
+
+def _filter_log(source: str, read: _RawLog, catalog: ItemCatalog, config: DataConfig, names: Pseudonymizer) -> Log:
+    events = read.events.pop()
+    n_known = len(events)
+    if config.repeats == "drop":
+        events = drop_repeats(events, len(catalog))
+    n_unique = len(events)
+    events = filter_k_core(events, len(read.user_ids), len(catalog), config.k_core)
+    if not len(events):
+        reason = f"k_core={config.k_core}" if n_unique else "unknown_items=drop"
+        raise DataError(source, [f"{source}: no event is left of {read.n_written} after {reason}; loosen it"])
+    events, users = renumber(events)
+    return make_log(
+        source if source.startswith(HUB) else Path(source).name,  # where a machine keeps it is nobody's business
+        events,
+        catalog,
+        read.user_ids.take(pa.array(users)),
+        read.resolution,
+        n_repeats_dropped=n_known - n_unique,
+        n_unknown_items_dropped=read.n_written - n_known,
+        n_dropped_by_k_core=n_unique - len(events),
+        names=names,
+        n_scrubbed=read.scrubbed,
+    )
+
+
+def _compute_tie_order(columns: _EventColumns) -> Rows | None:
+    """(E,) what sorts events within a second: the fraction of the second first, then the order column."""
+    fraction, order = columns.times.fraction, columns.order
+    if not fraction.any():
+        return order
+    keys = (fraction,) if order is None else (order, fraction)
+    ranks = np.empty(len(fraction), dtype=np.int64)
+    ranks[np.lexsort(keys)] = np.arange(len(fraction))
+    return ranks

@@ -1,0 +1,1 @@
+"""Readers of logs and catalogs, one for each kind of source."""

@@ -1,0 +1,108 @@
+"""Fits the latent chain on the training events: each event's item as likely as can be, given its user's beliefs before.
+
+It starts from the text's own clusters (spherical k-means) and takes a few passes of Adam over all users. What everyone
+takes is the training counts here, since the chain is to learn what a state takes beyond that; the head puts the
+environment of the day in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from scipy.cluster.vq import kmeans2
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from llmrec.config.drift import MAX_HISTORY
+from llmrec.data.histories import Histories
+from llmrec.data.interactions import Ties
+from llmrec.data.splits import Split
+from llmrec.drift.terms.chain import LatentChain
+from llmrec.models.losses import choose_softmax_items
+from llmrec.utils.arrays import EPS, Mask, Rows, pad_ranges
+from llmrec.utils.units import DAY
+
+EPOCHS, LEARNING_RATE, USERS_AT_ONCE = 4, 0.06, 256
+FEWEST_STEPS = 100  # a small log is gone through more often: in fewer, lambda and M stay near where they start
+CLUSTERED_ITEMS = 20_000  # k-means looks at no more
+CLUSTERINGS = 3  # of which the tightest is kept: a single one at times takes two topics for one
+
+
+def fit_chain(split: Split, ties: Ties, text: Tensor, n_states: int, seed: int = 0) -> LatentChain:
+    """A chain of K states over items with unit text vectors (N, D), fitted on the training part and then left alone."""
+    rng = np.random.default_rng(seed)
+    chain = LatentChain(cluster_text_vectors(text, n_states, rng))
+    histories = Histories.from_interactions(split.train, split.n_users)
+    counts = torch.from_numpy(np.bincount(split.train.item, minlength=split.n_items))
+    prior = torch.log(counts.float() + EPS)  # (N,)
+    optimizer = torch.optim.Adam(chain.parameters(), LEARNING_RATE)
+    batches = list(_iterate_batches(histories))
+    epochs = max(EPOCHS, -(-FEWEST_STEPS // max(len(batches), 1)))
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, epochs * len(batches))
+    progress = tqdm(total=epochs * len(batches), desc="fitting the chain", unit="batch", disable=None)
+    for _ in range(epochs):
+        for batch in rng.permutation(len(batches)):
+            position, mask = batches[batch]
+            columns, log_weight = choose_softmax_items(counts, rng)
+            loss = chain_negative_log_likelihood(
+                chain, histories, position, mask, text, prior, ties, columns, log_weight
+            )
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            progress.update()
+    progress.close()
+    return chain.requires_grad_(False)
+
+
+def chain_negative_log_likelihood(
+    chain: LatentChain,
+    histories: Histories,
+    position: Rows,
+    mask: Mask,
+    text: Tensor,
+    prior: Tensor,
+    ties: Ties,
+    columns: Tensor,
+    log_weight: Tensor,
+) -> Tensor:
+    """() minus log chance of the events at `position` (B, T), by their users' beliefs before them, per event.
+
+    prior: (N,) what everyone takes. columns, log_weight: (C,) of `choose_softmax_items`.
+    """
+    item = torch.from_numpy(histories.item[position])  # (B, T)
+    time = torch.from_numpy(histories.time[position])
+    there = torch.from_numpy(mask)
+    gap = functional.pad((time[:, 1:] - time[:, :-1]) / DAY, (1, 0)).clamp(min=0)  # 0 into the padding
+    vectors = text[item]
+    interest = chain.beliefs_before_events(
+        chain.evidence(vectors), gap.float(), there, ties == "file_order", chain.chain.transition_powers()
+    )  # (B, T, K)
+    total = (chain.emission(text[columns]) + prior[columns] + log_weight).logsumexp(1)  # (K,)
+    own = vectors @ chain.direction.T + prior[item][..., None] - total  # (B, T, K)
+    chance = (interest.clamp(min=1e-12).log() + own).logsumexp(2)
+    return -chance[there].mean()
+
+
+def cluster_text_vectors(text: Tensor, n_states: int, rng: np.random.Generator) -> Tensor:
+    """(K, D) unit vectors along the centres of the clusters of unit vectors (N, D), the tightest of a few attempts."""
+    rows = rng.choice(len(text), min(len(text), CLUSTERED_ITEMS), replace=False)
+    points = text[torch.from_numpy(np.sort(rows))].double().numpy()
+    attempts = [kmeans2(points, min(n_states, len(points)), minit="++", seed=rng) for _ in range(CLUSTERINGS)]
+    centres, _ = min(attempts, key=lambda found: np.square(points - found[0][found[1]]).sum())
+    return functional.normalize(torch.from_numpy(centres).float(), dim=1)
+
+
+def _iterate_batches(histories: Histories) -> Iterator[tuple[Rows, Mask]]:
+    """Positions (B, T) of users' last events and their mask; users of like length together."""
+    counts = np.diff(histories.offset)
+    users = np.argsort(counts, kind="stable")
+    users = users[counts[users] > 1]
+    for first in range(0, len(users), USERS_AT_ONCE):
+        chosen = users[first : first + USERS_AT_ONCE]
+        end = histories.offset[chosen + 1]
+        yield pad_ranges(end - np.minimum(counts[chosen], MAX_HISTORY), end)

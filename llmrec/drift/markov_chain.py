@@ -1,0 +1,106 @@
+"""Interest as a Markov chain: the founding update over items, exactly, and its continuous form over latent states.
+
+Between two events a share of interest moves on along the transitions of the crowd:
+
+    p(u,i,t+1) = alpha * p(u,i,t) + beta * sum_j p(u,j,t) p(i|j,t)                                        (1)
+
+Over a gap dt the same moves happen at random moments, lambda of them per day. Their number is Poisson, which gives
+
+    P(dt) = sum_n e^(-lambda dt) (lambda dt)^n / n! M^n = exp(lambda dt (M - I))                          (2)
+
+Up to its first move (2) is (1) with alpha = e^(-lambda dt); other than (1) with that alpha it composes,
+P(a + b) = P(a) P(b), so that it does not matter how often a belief is brought up to date.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+TICKS_PER_DAY = 1024  # what gaps are counted in: 84 seconds
+N_POWERS = 25  # of two, in ticks: gaps up to 90 years
+
+
+def markov_update(interest: Tensor, transition: Tensor, alpha: float | Tensor, beta: float | Tensor) -> Tensor:
+    """One step of (1).
+
+    interest: (..., N), p(u,j,t). transition: (N, N), dense or sparse, row j holding p(i|j,t). alpha, beta: numbers, or
+    tensors that broadcast against interest. Returns (..., N); its sum is alpha + beta times that of `interest` where
+    every row of `transition` sums to one.
+
+    >>> interest = torch.tensor([0.6, 0.4, 0.0])  # in A, B and C
+    >>> to_c = torch.tensor([[0.7, 0.0, 0.3], [0.0, 0.3, 0.7], [0.0, 0.0, 1.0]])  # p(C|A) = .3, p(C|B) = .7
+    >>> [round(p, 3) for p in markov_update(interest, to_c, alpha=0.5, beta=0.5).tolist()]  # C: .5 * (.6*.3 + .4*.7)
+    [0.51, 0.26, 0.23]
+
+    Raises:
+        ValueError: `transition` is not square, or not over the items of `interest`.
+    """
+    n_items = interest.shape[-1]
+    if transition.shape != (n_items, n_items):
+        raise ValueError(
+            f"transition of shape {tuple(transition.shape)} does not fit interest in {n_items} items; "
+            f"expected ({n_items}, {n_items})"
+        )
+    rows = interest.reshape(-1, n_items)  # (B, N)
+    dense = transition.layout == torch.strided
+    moved = rows @ transition if dense else torch.sparse.mm(transition.t(), rows.T).T
+    return alpha * interest + beta * moved.reshape(interest.shape)
+
+
+class MarkovChain(nn.Module):
+    """K latent states of interest that follow (2), with M and lambda learned; R beliefs may each have their own lambda.
+
+    M's diagonal is zero: a move leads elsewhere, so that lambda is what it seems, the moves per day. Gaps are counted
+    in ticks of a thousandth of a day, and P of a gap is the product of P of the powers of two that it is made of.
+    moves_per_day: lambda to start with, one for each belief.
+    """
+
+    def __init__(self, n_states: int, moves_per_day: tuple[float, ...] = (1 / 60,)) -> None:
+        super().__init__()
+        if n_states < 2:
+            raise ValueError(f"a chain of {n_states} state(s) has nowhere to move; give at least 2")
+        self.logits = nn.Parameter(torch.zeros(n_states, n_states))
+        self.log_rate = nn.Parameter(torch.tensor(moves_per_day).log())  # (R,)
+
+    @property
+    def transition(self) -> Tensor:
+        """(K, K) M, rows summing to one."""
+        here = torch.eye(len(self.logits), dtype=torch.bool, device=self.logits.device)
+        return self.logits.masked_fill(here, -torch.inf).softmax(1)
+
+    @property
+    def half_life_days(self) -> Tensor:
+        """(R,) days after which half of a belief has moved at least once."""
+        return math.log(2) / self.log_rate.exp()
+
+    def transition_powers(self) -> Tensor:
+        """(R, J, K, K) P of 1, 2, 4, ... ticks: all that `propagate` needs, made once where weights stand still."""
+        transition = self.transition.double()
+        rate = (self.log_rate.double().exp() / TICKS_PER_DAY)[:, None, None]  # (R, 1, 1)
+        step = torch.matrix_exp(rate * (transition - torch.eye(len(transition), device=rate.device)))
+        steps = [step]
+        for _ in range(N_POWERS - 1):
+            steps.append(steps[-1] @ steps[-1])
+        return torch.stack(steps, dim=1).to(self.logits.dtype)
+
+    def forward(self, belief: Tensor, days: Tensor) -> Tensor:
+        """Beliefs (B, R, K) carried over gaps of `days` (B,) >= 0."""
+        return propagate(belief, to_ticks(days), self.transition_powers())
+
+
+def to_ticks(days: Tensor) -> Tensor:
+    """(B,) int64 whole ticks of `days`, no more than the longest gap that is told apart (about 90 years)."""
+    return (days * TICKS_PER_DAY).round().long().clamp(0, 2**N_POWERS - 1)
+
+
+def propagate(belief: Tensor, gap: Tensor, powers: Tensor) -> Tensor:
+    """Beliefs (B, R, K) after gaps (B,) of ticks, by the `powers` (R, J, K, K) of a chain: O(K^2) a bit of a gap."""
+    for place in range(powers.shape[1]):
+        moves = (gap >> place) & 1 == 1  # (B,)
+        if bool(moves.any()):
+            moved = torch.einsum("brk,rkl->brl", belief, powers[:, place])
+            belief = torch.where(moves[:, None, None], moved, belief)
+    return belief

@@ -1,0 +1,244 @@
+"""A portrait of how preferences move in a log, as a fitted drift head sees it: numbers for a report and its figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from llmrec.config.drift import MAX_HISTORY
+from llmrec.data.histories import Histories
+from llmrec.drift.head import N_CONTEXT, DriftHead, RecentEvents
+from llmrec.drift.interest_metrics import (
+    Numbers,
+    half_life_from_curve,
+    jensen_shannon_divergence,
+    mean_interest_by_period,
+    order_by_similarity,
+    shuffled_divergence,
+    similarity_by_lag,
+    transition_lift,
+)
+from llmrec.drift.stream import ChainTables, ReplayStream
+from llmrec.utils.arrays import Rows
+from llmrec.utils.run_logging import phase
+from llmrec.utils.units import DAY
+
+TITLES = 3  # that name a state
+KNOWN_PAIRS = 10.0  # of the last item of the history whose shares are shown
+MOST_PERIODS, FEWEST_EVENTS = 60, 30  # of a log, and of a period that is shown
+GAPS_DAYS = (0.0, 0.25, 1.0, 2.0, 4.0, 7.0, 14.0, 30.0, 60.0, 90.0, 180.0, 365.0)
+
+
+@dataclass(frozen=True)
+class MixtureShares:
+    """What the mixture leaves to its three parts, by days since the last event: each (G,), summing to one.
+
+    n_events, span_days: of the history, events and days from the first to the last. known_pairs: of its last item.
+    """
+
+    n_events: int
+    span_days: float
+    known_pairs: float
+    gap_days: list[float]
+    base: list[float]
+    transitions: list[float]
+    chain: list[float]
+
+
+@dataclass(frozen=True)
+class InterestStates:
+    """The chain's K states, in an order in which neighbours are alike.
+
+    titles: of each, the items whose text speaks most for it. share: of all events. lift: (K, K) of its moves.
+    """
+
+    titles: list[list[str]]
+    share: list[float]
+    lift: list[list[float]]
+
+
+@dataclass(frozen=True)
+class InterestByPeriod:
+    """What everyone was interested in, by period of `months` months.
+
+    start: (P,) first month of each. interest: (P, K) mean of p(k|j) over its n_events. divergence: (P - 1,) bits
+    between each and the one before; by_chance, by_chance_high: the mean and the 95th percentile of what it would be if
+    the events had been dealt out to the periods at random.
+    """
+
+    months: int
+    start: list[str]
+    n_events: list[int]
+    interest: list[list[float]]
+    divergence: list[float]
+    by_chance: list[float]
+    by_chance_high: list[float]
+
+
+@dataclass(frozen=True)
+class InterestDecay:
+    """How much more than two people's events of these times a user's own speak for the same states, by lag."""
+
+    lag_days: list[float]
+    excess: list[float]
+    n_pairs: list[int]
+    half_life_days: float | None
+
+
+@dataclass(frozen=True)
+class DriftProfile:
+    """learnt: the head's `summary`, its terms and half-lives. states, periods, decay: None without a chain."""
+
+    learnt: dict[str, Any]
+    shares: MixtureShares
+    states: InterestStates | None
+    periods: InterestByPeriod | None
+    decay: InterestDecay | None
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> DriftProfile:
+        """The portrait of `dataclasses.asdict`, as report.json holds it under run["drift"]."""
+        states, periods, decay = (record[name] for name in ("states", "periods", "decay"))
+        return cls(
+            record["learnt"],
+            MixtureShares(**record["shares"]),
+            InterestStates(**states) if states else None,
+            InterestByPeriod(**periods) if periods else None,
+            InterestDecay(**decay) if decay else None,
+        )
+
+
+@phase("portrait")
+def build_drift_profile(head: DriftHead, stream: ReplayStream, label: Callable[[int], str]) -> DriftProfile:
+    """label: what to call the item of a row."""
+    config = stream.config
+    learnt = {"terms": list(config.terms), "half_lives_days": list(config.half_lives_days)}
+    learnt |= {"transition_half_life_days": stream.transition_half_life_days} | head.describe()
+    shares = mixture_shares_by_gap(head, *median_history_length(stream))
+    if stream.chain is None:
+        return DriftProfile(learnt, shares, None, None, None)
+    order = order_states(stream.chain)
+    states = _build_states(stream, stream.chain, order, label)
+    return DriftProfile(
+        learnt, shares, states, _build_periods(stream, stream.chain, order), _build_decay(stream, stream.chain)
+    )
+
+
+def order_states(tables: ChainTables) -> list[int]:
+    """The states such that neighbours are alike."""
+    return order_by_similarity(_to_numbers(tables.chain.direction))
+
+
+def label_states(tables: ChainTables, item: Rows, label: Callable[[int], str]) -> list[list[str]]:
+    """Three items each for the K states, by the highest w_k . x_i among `item`; those first that speak for no other
+    state more; no title twice.
+    """
+    rows = np.unique(item)
+    emission = tables.emission[:, torch.from_numpy(rows)]  # (K, R)
+    strongest = tables.evidence[torch.from_numpy(rows)].argmax(1)  # (R,)
+    titles = []
+    for state in range(len(emission)):
+        best = emission[state].argsort(descending=True)
+        own = strongest[best] == state
+        titles.append(
+            _make_distinct((label(int(rows[row])) for row in torch.cat([best[own], best[~own]]).tolist()), TITLES)
+        )
+    return titles
+
+
+def median_history_length(stream: ReplayStream) -> tuple[int, float]:
+    """Events of the median user, and days from the first to the last of them, as the head would see them."""
+    histories = Histories.from_interactions(stream.log, stream.n_users)
+    counts = np.diff(histories.offset)
+    end = histories.offset[1:][counts > 0]
+    length = np.minimum(counts[counts > 0], MAX_HISTORY)
+    span = (histories.time[end - 1] - histories.time[end - length]) / DAY
+    return int(np.median(length)), float(np.median(span))
+
+
+@torch.no_grad()
+def mixture_shares_by_gap(
+    head: DriftHead, n_events: int, span_days: float, gap_days: Sequence[float] = GAPS_DAYS
+) -> MixtureShares:
+    """What is left to the parts after a history of n_events > 0 over span_days, by days since its last event."""
+    one = torch.zeros(len(gap_days), 1)
+    stale = 0.0  # the model as it was just trained
+    context = [
+        [1.0, math.log1p(gap), math.log1p(n_events), float(gap == 0), math.log1p(span_days), stale] for gap in gap_days
+    ]
+    recent = RecentEvents(one.long(), one == 0, one, one, torch.tensor(context).view(-1, N_CONTEXT))
+    known = torch.full_like(one, KNOWN_PAIRS)
+    base, transitions, chain = head.log_mixture_shares(recent, known).exp().T.double().numpy().round(4).tolist()
+    return MixtureShares(n_events, round(span_days, 2), KNOWN_PAIRS, list(gap_days), base, transitions, chain)
+
+
+def assign_periods(time: Rows) -> tuple[Rows, list[str], int]:
+    """(E,) period of each event, the first month of each period, and months in a period: 1, 3 or 12, so that there are
+    at most 60 where years allow it. Periods with fewer than 30 events are left out: theirs is -1.
+    """
+    month = time.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
+    n_months = int(month.max() - month.min()) + 1
+    months = next((months for months in (1, 3) if n_months <= months * MOST_PERIODS), 12)
+    number = month // months
+    kept, counts = np.unique(number, return_counts=True)
+    kept = kept[counts >= FEWEST_EVENTS]
+    place = np.searchsorted(kept, number).clip(max=max(len(kept) - 1, 0))
+    period = np.where(kept[place] == number, place, -1) if len(kept) else np.full(len(number), -1)
+    return period, [str(start) for start in (kept * months).astype("datetime64[M]")], months
+
+
+def _build_states(
+    stream: ReplayStream, tables: ChainTables, order: list[int], label: Callable[[int], str]
+) -> InterestStates:
+    share = _to_numbers(tables.evidence)[stream.log.item].mean(0)
+    titles = label_states(tables, stream.log.item, label)
+    moves = transition_lift(_to_numbers(tables.chain.chain.transition), share)[np.ix_(order, order)]
+    return InterestStates([titles[state] for state in order], share[order].round(4).tolist(), moves.round(3).tolist())
+
+
+def _build_periods(stream: ReplayStream, tables: ChainTables, order: list[int]) -> InterestByPeriod:
+    period, start, months = assign_periods(stream.log.time)
+    shown = period >= 0
+    item, period, n_periods = stream.log.item[shown], period[shown], len(start)
+    evidence = _to_numbers(tables.evidence)[:, order]
+    interest = mean_interest_by_period(item, period, n_periods, evidence)
+    moved, chance, high = np.zeros((3, max(n_periods - 1, 0)))
+    if n_periods > 1:
+        moved, null = (
+            jensen_shannon_divergence(interest[:-1], interest[1:]),
+            shuffled_divergence(item, period, n_periods, evidence),
+        )
+        chance, high = null.mean(0), np.quantile(null, 0.95, axis=0)
+    return InterestByPeriod(
+        months,
+        start,
+        np.bincount(period, minlength=n_periods).tolist(),
+        interest.round(5).tolist(),
+        *(bits.round(6).tolist() for bits in (moved, chance, high)),
+    )
+
+
+def _build_decay(stream: ReplayStream, tables: ChainTables) -> InterestDecay:
+    found = similarity_by_lag(Histories.from_interactions(stream.log, stream.n_users), _to_numbers(tables.evidence))
+    half_life = half_life_from_curve(found.lag_days, found.excess)
+    lag, excess = found.lag_days.round(2).tolist(), found.excess.round(5).tolist()
+    return InterestDecay(lag, excess, found.n_pairs.tolist(), None if half_life is None else round(half_life, 1))
+
+
+def _to_numbers(tensor: torch.Tensor) -> Numbers:
+    numbers: Numbers = tensor.detach().double().numpy()
+    return numbers
+
+
+def _make_distinct(titles: Any, most: int) -> list[str]:
+    kept: dict[str, str] = {}
+    for title in titles:
+        kept.setdefault(" ".join(title.casefold().split()), " ".join(title.split()))
+        if len(kept) == most:
+            break
+    return list(kept.values())

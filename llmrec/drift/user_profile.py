@@ -1,0 +1,170 @@
+"""One user's interest as it moved, where it is going, and what the crowd went on to from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from llmrec.config.drift import MAX_HISTORY
+from llmrec.data.histories import Histories, Queries
+from llmrec.data.interactions import Interactions
+from llmrec.data.timestamps import format_iso
+from llmrec.drift.head import DriftHead
+from llmrec.drift.interest_metrics import Numbers
+from llmrec.drift.mixture import build_recent_events
+from llmrec.drift.profile import MixtureShares, label_states, mixture_shares_by_gap, order_states
+from llmrec.drift.stream import ReplayStream
+from llmrec.utils.arrays import Rows
+from llmrec.utils.units import DAY
+
+N_MOMENTS = 100  # evenly spread over a history, besides those of its events
+AHEAD_DAYS = 30
+LATELY_DAYS = 90, 365  # at least and at most; in between the half-life of transitions
+N_MOVES, MOST_FROM_ONE, CANDIDATES = 8, 3, 60
+
+
+@dataclass(frozen=True)
+class ObservedTransition:
+    """n_people took `target` within a few events of `source` in the last `lately_days` days."""
+
+    source: str
+    target: str
+    n_people: int
+    lately_days: int
+
+
+@dataclass(frozen=True)
+class InterestOverTime:
+    """Chances of K states in the order of `titles`; moments: (G,) seconds, course: (G, K), ahead: in 30 days."""
+
+    titles: list[list[str]]
+    moments: list[int]
+    course: list[list[float]]
+    ahead: list[float]
+
+    @property
+    def now(self) -> list[float]:
+        return self.course[-1]
+
+
+@dataclass(frozen=True)
+class UserDriftProfile:
+    """at: the query time. half_life_days: of what an own event says. chain_half_lives_days: of the slow and the fast
+    belief. interest: None without a chain. event_times: (n,) seconds.
+    """
+
+    user: str
+    at: str
+    event_times: list[int]
+    half_life_days: float
+    chain_half_lives_days: list[float] | None
+    interest: InterestOverTime | None
+    shares: MixtureShares
+    moves: list[ObservedTransition]
+
+
+def build_user_drift_profile(
+    head: DriftHead, stream: ReplayStream, user: tuple[int, str], at: int, label: Callable[[int], str]
+) -> UserDriftProfile:
+    """As of `at` seconds, of a user (row and id) with at least one event before it."""
+    past = stream.log.take(stream.log.time < at)
+    mine = past.take(past.user == user[0])
+    learnt = head.describe()
+    seen = mine.time[-MAX_HISTORY:]
+    return UserDriftProfile(
+        user[1],
+        format_iso(at),
+        mine.time.tolist(),
+        learnt["interest_half_life_days"],
+        learnt.get("chain_half_lives_days"),
+        None if stream.chain is None else _build_interest(stream, mine, at, label),
+        mixture_shares_by_gap(head, len(seen), float(seen[-1] - seen[0]) / DAY),
+        transitions_from(head, stream, past, mine, at, label) if "transitions" in head.terms else [],
+    )
+
+
+def recent_window_days(half_life_days: float) -> int:
+    """How long what people went on to is told of, by the half-life of transitions."""
+    return int(min(max(half_life_days, LATELY_DAYS[0]), LATELY_DAYS[1]))
+
+
+def queries_at(mine: Interactions, moments: Rows) -> Queries:
+    """One query of the same user for each of the moments (G,): its history holds the events strictly before it."""
+    nobody = np.zeros(len(moments), dtype=np.int64)
+    past = Histories(mine.item, mine.time, np.array([0, len(mine)]), np.arange(len(mine)))
+    return Queries(past, nobody, moments, nobody, nobody, mine.time.searchsorted(moments))
+
+
+def transitions_from(
+    head: DriftHead, stream: ReplayStream, past: Interactions, mine: Interactions, at: int, label: Callable[[int], str]
+) -> list[ObservedTransition]:
+    """What people went on to from the user's last items, unseen items only: of the strongest by w_uj C[j, i] those that
+    most people took, a few from each item.
+
+    past: every event before `at`; counts are as of that moment.
+    """
+    strength, last = _transition_weights(head, stream, mine, at)
+    lately = recent_window_days(stream.transition_half_life_days)
+    found: list[ObservedTransition] = []
+    for place in np.argsort(-strength, axis=None, kind="stable")[:CANDIDATES]:
+        step, target = divmod(int(place), stream.n_items)
+        n_people = users_with_transition(past, int(last[step]), target, at - lately * DAY, stream.config.window)
+        if strength[step, target] > 0 and n_people:
+            found.append(ObservedTransition(label(int(last[step])), label(target), n_people, lately))
+    found = sorted(dict.fromkeys(found), key=lambda move: -move.n_people)  # stable: equals stay by their strength
+    sources = [move.source for move in found]
+    return [move for row, move in enumerate(found) if sources[:row].count(move.source) < MOST_FROM_ONE][:N_MOVES]
+
+
+def _transition_weights(head: DriftHead, stream: ReplayStream, mine: Interactions, at: int) -> tuple[Numbers, Rows]:
+    """(T, N) w_uj C[j, i] of the user's last T items and every unseen item, and these items (T,)."""
+    world = stream.new_counts()
+    world.count_until(stream.log, at)
+    recent = build_recent_events(queries_at(mine, np.array([at])))
+    weight = head.interest(recent.age_days, recent.steps_back, recent.mask)[0].double().numpy()
+    last = recent.item[0].numpy()
+    strength = np.zeros((len(last), stream.n_items))
+    for table in world.transitions.tables:
+        strength += weight[:, None] * table[last].toarray()
+    strength[:, mine.item] = 0
+    return strength * world.transitions.decay_at(at), last
+
+
+def users_with_transition(past: Interactions, source: int, target: int, since: int, window: int) -> int:
+    """Users with an event of `target` from `since` on and one of `source` among the `window` events before it, or at
+    its moment.
+    """
+    involved = np.unique(past.user[(past.item == target) & (past.time >= since)])
+    mine = past.take(np.isin(past.user, involved))
+    order = np.argsort(mine.user, kind="stable")
+    user, item, time = mine.user[order], mine.item[order], mine.time[order]
+    here = np.flatnonzero((item == target) & (time >= since))
+    there = np.flatnonzero(item == source)
+    if not len(here) or not len(there):
+        return 0
+    steps = here[:, None] - there  # (A, B)
+    near = (user[here][:, None] == user[there]) & (np.abs(steps) <= window)
+    went = near & ((steps > 0) | (time[here][:, None] == time[there]))
+    return len(np.unique(user[here[went.any(1)]]))
+
+
+@torch.no_grad()
+def _build_interest(stream: ReplayStream, mine: Interactions, at: int, label: Callable[[int], str]) -> InterestOverTime:
+    tables = stream.chain
+    if tables is None:
+        raise ValueError("the stream has no chain")
+    order = order_states(tables)
+    spread = np.linspace(mine.time[0] + 1, at, N_MOMENTS).astype(np.int64)
+    moments = np.unique(np.concatenate([spread, mine.time[1:], mine.time + 1, [at]]))
+    moments = moments[(moments > mine.time[0]) & (moments <= at)]
+    asked = np.append(moments, at + AHEAD_DAYS * DAY)
+    course = (
+        tables.interest_from_history(build_recent_events(queries_at(mine, asked)))[:, order].double().numpy().round(4)
+    )
+    titles = label_states(tables, stream.log.item, label)
+    return InterestOverTime(
+        [titles[state] for state in order], moments.tolist(), course[:-1].tolist(), course[-1].tolist()
+    )

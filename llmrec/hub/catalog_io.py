@@ -1,0 +1,57 @@
+"""A bundle's catalog on disk, and whether what lies there can be one."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from llmrec.data.catalog import ItemCatalog
+from llmrec.data.templates import parse_template
+from llmrec.errors import BundleError
+from llmrec.hub.layout import LAYOUT, bundle_file
+
+SETTINGS = ("id_column", "release_column", "template")
+
+
+def save_bundle_catalog(folder: Path, catalog: ItemCatalog) -> dict[str, Any]:
+    """Write the items; returns what else `load_bundle_catalog` needs."""
+    pq.write_table(catalog.fields, folder / LAYOUT.catalog)
+    return {name: getattr(catalog, name) for name in SETTINGS}
+
+
+def load_bundle_catalog(folder: Path, settings: dict[str, Any], n_items: int) -> ItemCatalog:
+    """n_items: that the model knows. A few bytes of parquet can stand for any number of rows: they are counted first.
+
+    Raises:
+        BundleError: other than so many items, or columns, ids or a template that make no catalog.
+    """
+    path = bundle_file(folder, LAYOUT.catalog)
+    metadata = pq.read_metadata(path)
+    if metadata.num_rows != n_items:
+        raise BundleError(f"{path}: {metadata.num_rows:,} items, and the model has {n_items:,}; save the bundle again")
+    fields = pq.read_table(path)
+    # Parquet has no seconds and gives milliseconds back; beside the data it keeps the schema that was saved.
+    saved = base64.b64decode(metadata.metadata[b"ARROW:schema"])
+    catalog = ItemCatalog(fields.cast(pa.ipc.read_schema(pa.py_buffer(saved))), **{k: settings[k] for k in SETTINGS})
+    if problem := _find_catalog_problem(catalog):
+        raise BundleError(f"{path}: {problem}; save the bundle again")
+    return catalog
+
+
+def _find_catalog_problem(catalog: ItemCatalog) -> str | None:
+    names = catalog.fields.column_names
+    wanted = [part.field for part in parse_template(catalog.template)] + [catalog.id_column]
+    wanted += [catalog.release_column] if catalog.release_column else []
+    if odd := [name for name in dict.fromkeys(wanted) if names.count(name) != 1]:
+        return f"columns {', '.join(names)}, of which {', '.join(odd)} must be there once"
+    if catalog.release_column and not pa.types.is_timestamp(catalog.fields.schema.field(catalog.release_column).type):
+        return f"column {catalog.release_column} holds no times"
+    ids = catalog.fields[catalog.id_column]
+    if ids.type != pa.large_string() or ids.null_count or len(pc.unique(ids)) != len(ids):
+        return f"column {catalog.id_column} does not hold one id for each item"
+    return None

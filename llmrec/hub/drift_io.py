@@ -1,0 +1,82 @@
+"""A fitted drift head in the files of a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file as load_numpy
+from safetensors.numpy import save_file as save_numpy
+from safetensors.torch import load_file, save_file
+from scipy import sparse
+from torch import Tensor
+
+from llmrec.config.drift import DriftConfig
+from llmrec.drift.fitted import FittedDrift
+from llmrec.drift.head import DriftHead
+from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.text_neighbors import build_neighbor_matrix
+from llmrec.hub.layout import LAYOUT, bundle_file
+
+HEAD = "head."
+COLUMN, CHANCE = "near.column", "near.chance"
+
+
+def save_drift(folder: Path, drift: FittedDrift, table: Tensor | None) -> None:
+    """table: the item table (N, D) of the bundle, which may hold the same vectors."""
+    tensors = {HEAD + name: weight.detach().cpu().contiguous() for name, weight in drift.head.state_dict().items()}
+    if drift.text is not None and drift.centre is not None:
+        tensors["centre"] = drift.centre.cpu().contiguous()
+        if table is None or not torch.equal(drift.text.cpu(), table[: len(drift.text)].cpu()):
+            tensors["text"] = drift.text.cpu().contiguous()
+    if drift.near is not None and drift.near.nnz % drift.near.shape[0] == 0:  # as many of each item
+        for name, values in (
+            (COLUMN, drift.near.indices.astype(np.int32)),
+            (CHANCE, drift.near.data.astype(np.float32)),
+        ):
+            tensors[name] = torch.from_numpy(values).view(drift.near.shape[0], -1)
+    save_file(tensors, folder / LAYOUT.drift)
+    if drift.counts is not None:
+        save_numpy({name: np.ascontiguousarray(sums) for name, sums in drift.counts.items()}, folder / LAYOUT.world)
+
+
+def load_drift(
+    folder: Path,
+    config: DriftConfig,
+    table: Tensor | None,
+    transition_half_life_days: float,
+    trained_until: int | None = None,
+) -> FittedDrift:
+    """Items that came after the fit and that the untrained backbone has not read lie at the centre: they say nothing
+    of anyone's interest.
+    """
+    counts = load_numpy(bundle_file(folder, LAYOUT.world)) if (folder / LAYOUT.world).is_file() else None
+    tensors = load_file(bundle_file(folder, LAYOUT.drift))
+    weights = {name.removeprefix(HEAD): weight for name, weight in tensors.items() if name.startswith(HEAD)}
+    directions = weights.get("chain.direction")
+    head = DriftHead(config, None if directions is None else LatentChain(torch.zeros_like(directions)))
+    head.load_state_dict(weights, strict=True)
+    text, centre = tensors.get("text", table), tensors.get("centre")
+    if text is None or table is None or centre is None:
+        text = centre = None
+    elif text.ndim != 2 or len(text) > len(table) or centre.shape != text.shape[1:]:
+        raise ValueError(f"text vectors of shape {tuple(text.shape)} for {len(table)} items")
+    else:
+        text = torch.cat([text, centre.expand(len(table) - len(text), -1)])
+    head.requires_grad_(False).eval()
+    near = _build_neighbor_matrix(tensors, 0 if table is None else len(table)) if COLUMN in tensors else None
+    return FittedDrift(head, transition_half_life_days, text, centre, trained_until, counts, near)
+
+
+def _build_neighbor_matrix(tensors: dict[str, Tensor], n_items: int) -> sparse.csr_array:
+    """
+    Raises:
+        ValueError: of more items than there are, or columns outside of it, where products would read beyond its ends.
+    """
+    chance, column = tensors[CHANCE], tensors[COLUMN]
+    if column.ndim != 2 or chance.shape != column.shape or len(column) > n_items:
+        raise ValueError(f"neighbours of shapes {tuple(chance.shape)} and {tuple(column.shape)} for {n_items} items")
+    near = build_neighbor_matrix(chance.double(), column, len(column))
+    near.check_format(full_check=True)
+    return near

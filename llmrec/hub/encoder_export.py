@@ -1,0 +1,145 @@
+"""A bundle's text encoder by itself, with what sentence-transformers needs to read texts as the bundle does."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from llmrec.backbones.resolve import is_hub_id
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.errors import BackboneError, BundleError
+from llmrec.hub.bundle import Bundle
+from llmrec.hub.layout import atomic_folder
+from llmrec.hub.pretrained_backbone import save_pooling
+
+ENCODER = "llmrec_encoder.json"
+CARD = """---
+{base}library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags:
+- sentence-transformers
+- feature-extraction
+- llmrec
+---
+
+# The text encoder of a recommender on {source}
+
+From {title}, transferred as `{strategy}`. It reads an item's text as the recommender does, whose texts are made by
+the template `{template}` and cut at {max_tokens} tokens; log `{fingerprint}`. Vectors have length one.
+
+```python
+from sentence_transformers import SentenceTransformer
+
+encoder = SentenceTransformer("path/to/this/folder")
+vectors = encoder.encode(["an item's text"])
+```
+
+What was learned on top of these vectors, of users and of items by their ids, is not in here; the recommender has it.
+"""
+
+
+def export_merged_encoder(folder: Path, backbone: TextBackbone, bundle: Bundle) -> None:
+    """Write the text encoder of a bundle: sentence-transformers makes the vectors of it that the bundle has.
+
+    Raises:
+        BundleError: something else than such a folder is in the way, or a prompt with words after the text, which
+            sentence-transformers cannot have.
+        BackboneError: a decoder whose tokenizer is not a fast one, so that it cannot be told to end texts on EOS.
+    """
+    before, after = backbone.config.prompt.split("{text}", 1)
+    if after:
+        raise BundleError(
+            f"backbone.prompt {backbone.config.prompt!r} has words after the text, where sentence-transformers has "
+            "none; read texts by Recommender.backbone, or train with a prompt that ends on {text}"
+        )
+    with atomic_folder(folder, ENCODER, "an exported encoder") as partial:
+        model: Any = backbone.model
+        merged = copy.deepcopy(model).merge_and_unload() if backbone.config.strategy == "lora" else model
+        merged.save_pretrained(partial)
+        make_eos_tokenizer(backbone).save_pretrained(partial)
+        save_pooling(partial, backbone)
+        _save_modules(partial, backbone, before)
+        record = {
+            "base": asdict(bundle.base) if bundle.base is not None and is_hub_id(bundle.base.hub_id) else None,
+            "data": bundle.facts,
+            "template": bundle.catalog.template,
+        }
+        (partial / ENCODER).write_text(json.dumps(record, indent=1))
+        (partial / "README.md").write_text(_render_card(backbone, bundle))
+
+
+def make_eos_tokenizer(backbone: TextBackbone) -> Any:
+    """The tokenizer, which for a decoder ends each text on EOS by itself."""
+    tokenizer = backbone.tokenizer
+    if not backbone.causal:
+        return tokenizer
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise BackboneError(
+            f"the tokenizer of {backbone.hub_id!r} is no fast one and cannot end texts on EOS by itself"
+        )
+    rules = json.loads(backend.to_str()) | {"padding": None, "truncation": None}
+    _append_eos_rule(rules, tokenizer.eos_token, tokenizer.eos_token_id)
+    fast: Any = PreTrainedTokenizerFast  # untyped
+    return fast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(rules)),
+        model_max_length=tokenizer.model_max_length,
+        bos_token=tokenizer.bos_token,
+        eos_token=tokenizer.eos_token,
+        pad_token=tokenizer.pad_token or tokenizer.eos_token,
+    )
+
+
+def _append_eos_rule(rules: dict[str, Any], eos: str, eos_id: int) -> None:
+    """Have the rules of a tokenizer put EOS after a text. Of two templates in a row the second does nothing, so that
+    one that is there (for a BOS) is made longer.
+    """
+    given = rules["post_processor"] or {"type": "Sequence", "processors": []}
+    steps = given["processors"] if given["type"] == "Sequence" else [given]
+    template = next((step for step in steps if step["type"] == "TemplateProcessing"), None)
+    if template is None:
+        pair: list[dict[str, Any]] = [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"]
+        template = {"type": "TemplateProcessing", "single": pair[:1], "pair": pair, "special_tokens": {}}
+        steps.append(template)
+    template["single"].append({"SpecialToken": {"id": eos, "type_id": 0}})
+    template["special_tokens"][eos] = {"id": eos, "ids": [eos_id], "tokens": [eos]}
+    rules["post_processor"] = {"type": "Sequence", "processors": steps}
+
+
+def _save_modules(folder: Path, backbone: TextBackbone, prompt: str) -> None:
+    """sentence-transformers' own files: what follows on what, how much of a text is read, and what stands before it."""
+    parts = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
+    modules = [
+        {"idx": row, "name": str(row), "path": path, "type": f"sentence_transformers.models.{name}"}
+        for row, (name, path) in enumerate(parts)
+    ]
+    settings = {
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": backbone.config.max_tokens, "do_lower_case": False},
+        "config_sentence_transformers.json": {
+            "prompts": {"item": prompt} if prompt else {},
+            "default_prompt_name": "item" if prompt else None,
+            "similarity_fn_name": "cosine",
+        },
+    }
+    for name, found in settings.items():
+        (folder / name).write_text(json.dumps(found, indent=2))
+
+
+def _render_card(backbone: TextBackbone, bundle: Bundle) -> str:
+    public = bundle.base is not None and is_hub_id(bundle.base.hub_id)
+    return CARD.format(
+        base=f"base_model: {backbone.hub_id}\n" if public else "",
+        title=backbone.hub_id if public else "a model without a public name",
+        strategy=backbone.config.strategy,
+        source=bundle.facts["source"],
+        fingerprint=bundle.facts["fingerprint"],
+        template=bundle.catalog.template,
+        max_tokens=backbone.config.max_tokens,
+    )

@@ -1,0 +1,84 @@
+"""A backbone that was trained further, as a folder that AutoModel, sentence-transformers and `backbone.name` load.
+
+The weights are plain: LoRA layers are merged into them, and lie beside as PEFT's own folder `adapter/`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from llmrec.backbones.pooling import ST_POOLING
+from llmrec.backbones.resolve import is_hub_id, resolve_backbone
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.hub.layout import atomic_folder
+
+RECORD = "pretraining.json"
+COPIED = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")  # of sentence-transformers
+CARD = """---
+{base}tags:
+- feature-extraction
+- llmrec
+---
+
+# {title}, trained further on {source}
+
+By {objectives} ({strategy}, {step} steps), on {n_events} training events; `{record}` has the whole record.
+Pooling: {pooling}. For fine-tuning: `recipes/finetune.py --backbone.name THIS_FOLDER --backbone.hub_id OWNER/NAME`.
+Vectors are only right with the text template and split that were used here: a test window that begins earlier than this
+one's would be judged by a backbone that has seen it.
+"""
+
+
+def save_pretrained(folder: Path, backbone: TextBackbone, record: dict[str, Any]) -> None:
+    """Write weights, tokenizer, pooling and the record of how they came about; whole or not at all.
+
+    record: see `recipes/pretrain.py`, which has `data`, `config`, `base`, `corpus` and `best_step`.
+
+    Raises:
+        BundleError: something else than such a folder is in the way.
+    """
+    with atomic_folder(folder, RECORD, "a pretrained backbone") as partial:
+        _save_weights(partial, backbone)
+        backbone.tokenizer.save_pretrained(partial)
+        save_pooling(partial, backbone)
+        (partial / RECORD).write_text(json.dumps(record, indent=1, default=str))
+        (partial / "README.md").write_text(_render_card(backbone, record))
+
+
+def _save_weights(folder: Path, backbone: TextBackbone) -> None:
+    model: Any = backbone.model
+    if backbone.config.strategy == "lora":
+        model.save_pretrained(folder / "adapter", save_embedding_layers=False)
+        model = copy.deepcopy(model).merge_and_unload()
+    model.save_pretrained(folder)
+
+
+def save_pooling(folder: Path, backbone: TextBackbone) -> None:
+    """The pooling where `pooling: auto` looks for it, in the form of sentence-transformers."""
+    for name in COPIED:
+        if (file := Path(backbone.path) / name).is_file():
+            shutil.copyfile(file, folder / name)
+    modes: dict[str, int | bool] = {mode: pooling == backbone.pooling for mode, pooling in ST_POOLING.items()}
+    (folder / "1_Pooling").mkdir()
+    settings = {"word_embedding_dimension": backbone.dim} | modes
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings, indent=2))
+
+
+def _render_card(backbone: TextBackbone, record: dict[str, Any]) -> str:
+    title = resolve_backbone(backbone.config.name, backbone.config.hub_id).hub_id
+    public = is_hub_id(title)
+    return CARD.format(
+        base=f"base_model: {title}\n" if public else "",
+        title=title if public else "A model without a public name",
+        source=record["data"]["source"],
+        objectives=" and ".join(f"{name} x {weight:g}" for name, weight in record["config"]["objectives"].items()),
+        strategy=backbone.config.strategy,
+        step=f"{record['best_step']:g}",
+        n_events=f"{record['corpus']['n_events']:,}",
+        record=RECORD,
+        pooling=backbone.pooling,
+    )

@@ -1,0 +1,59 @@
+"""The log of a bundle: the one it was trained on, or another of its items."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from llmrec.config.data import DataConfig
+from llmrec.config.split import SplitName
+from llmrec.data.loading import load_log
+from llmrec.data.log import Log
+from llmrec.data.pseudonyms import Pseudonymizer
+from llmrec.errors import ConfigError
+from llmrec.hub.bundle import Bundle, load_bundle
+from llmrec.hub.remote import resolve_bundle
+
+PLACES = {"source", "interactions", "items"}  # another place is another place as a whole
+
+
+def load_bundle_log(bundle: Bundle, config: DataConfig) -> Log:
+    """A log for a bundle.
+
+    Raises:
+        ConfigError: pseudonyms, and no key or another one than the bundle's; and as `load_log` does.
+    """
+    Pseudonymizer(config.pseudonyms, bundle.facts.get("pseudonyms")).require_key()
+    return load_log(config)
+
+
+def override_data_config(trained: DataConfig, given: DataConfig | None) -> DataConfig:
+    """A bundle's log, with what is given otherwise than by default in place of its settings."""
+    if given is None:
+        return trained
+    settings = {field.name: getattr(given, field.name) for field in fields(given)}
+    changes: dict[str, Any] = {key: value for key, value in settings.items() if value != getattr(DataConfig, key)}
+    if changes.keys() & PLACES:
+        changes = {key: getattr(given, key) for key in PLACES} | changes
+    return replace(trained, **changes)
+
+
+def load_bundle_and_log(bundle: Path, data: DataConfig | None, backbone: str | None = None) -> tuple[Bundle, Log]:
+    """A bundle and a log of its items to evaluate it on: its own, with what `data` gives in place of its settings.
+
+    Raises:
+        ConfigError: a log of other items.
+    """
+    loaded = load_bundle(resolve_bundle(bundle), backbone)
+    log = load_bundle_log(loaded, override_data_config(loaded.config.data, data))
+    if not log.catalog.ids.equals(loaded.catalog.ids):
+        raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
+    return loaded, log
+
+
+def training_overlap_warning(bundle: Bundle, log: Log, split: SplitName) -> str | None:
+    """What to say where the test part of a split may be what a bundle was trained on."""
+    if split == bundle.config.split.names[0] and log.facts.fingerprint == bundle.facts["fingerprint"]:
+        return None
+    return "another log or split than this recommender was trained on: training may have seen the test part"

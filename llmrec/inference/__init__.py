@@ -1,0 +1,1 @@
+"""A fitted recommender that answers: queries, live users, explanations."""

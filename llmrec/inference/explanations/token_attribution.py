@@ -1,0 +1,81 @@
+"""Which words of an item's text its score by the model below comes from: integrated gradients over the embeddings.
+
+Sundararajan et al. 2017 (arXiv:1703.01365): what the tokens add up to is the score less that of a text of as much
+padding, but for the error of the integral. The history's state stands still, and so does what the model knows of the
+item by its id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.errors import ConfigError
+from llmrec.inference.explanations.explanation import TokenAttribution
+from llmrec.inference.queries import Item, QueryBatch, find_item_rows, render_item_text
+from llmrec.inference.served_catalog import ServedCatalog
+
+STEPS, AT_ONCE = 32, 8  # of the integral; of them in one pass
+
+
+def attribute_tokens(items: ServedCatalog, asked: QueryBatch, item: Item) -> tuple[TokenAttribution, ...]:
+    """Of one history that was read, and an item of the catalog or in none; special tokens are left out.
+
+    Raises:
+        ConfigError: captum is not installed. BundleError: a bundle on ids alone.
+    """
+    try:
+        from captum.attr import LayerIntegratedGradients
+    except ImportError as error:
+        raise ConfigError("tokens: needs captum; pip install llmrec[explain], or ask without them") from error
+    backbone = items.backbone
+    tokens = backbone.tokenize([_get_text(items, item)])
+    ids, mask = tokens.get_batch(np.array([0]), backbone.device)  # (1, L)
+    special = _mark_special(backbone, ids)
+    without = ids.masked_fill(~special, tokens.pad_id)
+    model: Any = backbone.model
+    gradients = LayerIntegratedGradients(_make_score_function(items, asked, item), model.get_input_embeddings())
+    with torch.inference_mode(False):
+        found = gradients.attribute(
+            ids, without, additional_forward_args=(mask,), n_steps=STEPS, internal_batch_size=AT_ONCE
+        )
+    values = found[0].sum(1)  # (L, D) -> (L,)
+    names = backbone.tokenizer.convert_ids_to_tokens(ids[0].tolist())
+    told = zip(names, values.tolist(), special[0].tolist(), strict=True)
+    return tuple(TokenAttribution(name, value) for name, value, is_special in told if not is_special)
+
+
+def _make_score_function(items: ServedCatalog, asked: QueryBatch, item: Item) -> Callable[[Tensor, Tensor], Tensor]:
+    """(B, L) ids and mask -> (B,) score of the item if that were its text."""
+    model = items.bundle.model
+    state = items.scorer.encode_histories(asked.queries, items.cold_item_vectors(asked.texts))[0]  # (D,)
+    known = torch.zeros(1, dtype=torch.bool, device=state.device)
+    by_id: Tensor | float = 0.0
+    if isinstance(item, str):
+        row = find_item_rows(items.catalog, [item])
+        known = model.items.known[row]
+        by_id = (items.scorer.table[row] - model.items.encode_text(items.text[row])).detach()
+
+    def score(ids: Tensor, mask: Tensor) -> Tensor:
+        vectors = model.items.encode_text(items.backbone(ids, mask)) + by_id
+        return model.score(state[None], model.scoring_vectors(vectors), known)[0]
+
+    return score
+
+
+def _get_text(items: ServedCatalog, item: Item) -> str:
+    if isinstance(item, str):
+        return str(items.catalog.text_array[int(find_item_rows(items.catalog, [item])[0])])
+    return render_item_text(items.catalog, item)
+
+
+def _mark_special(backbone: TextBackbone, ids: Tensor) -> Tensor:
+    """Which of the tokens are the tokenizer's own, and no one's word."""
+    tokenizer = backbone.tokenizer
+    own = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id} | {tokenizer.eos_token_id} - {None}
+    return torch.isin(ids, torch.tensor(sorted(own), device=ids.device))

@@ -1,0 +1,1 @@
+"""Live users and everything that moves while a recommender serves."""

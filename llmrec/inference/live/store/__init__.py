@@ -1,0 +1,1 @@
+"""The database of live users' events and of changes to the catalog."""

@@ -1,0 +1,40 @@
+"""How one user's interest moved, by a bundle and its log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmrec.config.data import DataConfig
+from llmrec.data.splits import make_split
+from llmrec.data.timestamps import format_iso
+from llmrec.drift.user_profile import UserDriftProfile, build_user_drift_profile
+from llmrec.errors import ConfigError
+from llmrec.hub.bundle import load_bundle
+from llmrec.hub.remote import resolve_bundle
+from llmrec.hub.training_log import load_bundle_log, override_data_config
+from llmrec.inference.queries import parse_time
+
+
+def load_user_drift(bundle: Path, user: str, at: str | None, data: DataConfig | None) -> UserDriftProfile:
+    """A user's interest as of `at`, by the drift head of a bundle.
+
+    Raises:
+        ConfigError: no drift head, a log of other items, an unknown user, or one without events before `at`.
+    """
+    loaded = load_bundle(resolve_bundle(bundle))
+    if loaded.drift is None or loaded.config.drift is None:
+        raise ConfigError(f"{bundle} holds no drift head; train it with drift: {{}} in the recipe, or --drift '{{}}'")
+    log = load_bundle_log(loaded, override_data_config(loaded.config.data, data))
+    if log.catalog.ids.to_pylist() != loaded.catalog.ids[: len(log.catalog)].to_pylist():
+        raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
+    row = log.find_user_row(user)
+    times = log.interactions.time[log.interactions.user == row]
+    moment = int(times[-1]) + 1 if at is None else parse_time(at)
+    if times[0] >= moment:
+        raise ConfigError(
+            f"user {log.user_ids[row]} has no events before {at}; the first is at {format_iso(int(times[0]))}"
+        )
+    config = loaded.config
+    split, ties = make_split(config.split.names[0], log.interactions, log.n_users, log.n_items, config.split)
+    stream = loaded.drift.build_stream(loaded.config.drift, split, ties, by_text=False)
+    return build_user_drift_profile(loaded.drift.head, stream, (row, str(log.user_ids[row])), moment, log.catalog.label)

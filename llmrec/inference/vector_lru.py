@@ -1,0 +1,34 @@
+"""Vectors of the texts that were read last, so that a text which is asked about again is not read again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+MOST = 1024  # texts
+
+
+class VectorLru:
+    """The last `most` texts with their vectors (D,), by a backbone that does not change."""
+
+    def __init__(self, read: Callable[[list[str]], Tensor], most: int = MOST) -> None:
+        self._read, self.most = read, most
+        self._known: OrderedDict[str, Tensor] = OrderedDict()
+
+    def get_vectors(self, texts: Sequence[str]) -> Tensor:
+        """(C, D); those that are not known are read in one pass."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if len(new) > self.most:  # a catalog's worth
+            return self._read(list(texts))
+        found = dict(zip(new, self._read(new), strict=True)) if new else {}
+        for text in texts:
+            if text in self._known:
+                self._known.move_to_end(text)
+                found[text] = self._known[text]
+        self._known.update((text, found[text].clone()) for text in new)
+        while len(self._known) > self.most:
+            self._known.popitem(last=False)
+        return torch.stack([found[text] for text in texts]) if texts else self._read([])

@@ -1,0 +1,51 @@
+"""What proposes and orders candidates before a re-ranker sees them: a baseline, or a bundle that was trained before."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from pathlib import Path
+
+from llmrec.config.jobs.rerank import RerankConfig
+from llmrec.data.histories import make_queries
+from llmrec.data.interactions import Ties
+from llmrec.data.log import Log
+from llmrec.data.splits import VALID, Split
+from llmrec.errors import ConfigError
+from llmrec.evaluation.baselines import BASELINES, BaselineTask, FittedBaseline, Tuning, fit_baselines
+from llmrec.evaluation.model_scorer import ModelScorer
+from llmrec.hub.bundle import load_bundle
+
+BUNDLE = "bundle"
+
+
+def fit_first_stages(config: RerankConfig, log: Log, split: Split, ties: Ties) -> dict[str, FittedBaseline]:
+    """By name, the first stage and then the baselines that are asked for beside it.
+
+    Raises:
+        ConfigError: a name that is neither a baseline's nor a bundle's, or a bundle of another log or split.
+    """
+    name, evaluation = config.first_stage, config.evaluation
+    folder = Path(name)
+    if name not in BASELINES and not folder.is_dir():
+        raise ConfigError(f"first_stage={name!r}: no folder of a bundle, and none of the baselines {sorted(BASELINES)}")
+    found: dict[str, FittedBaseline] = {}
+    if name not in BASELINES:
+        found[BUNDLE] = _load_bundle_scorer(config, log, folder)
+    task = BaselineTask(
+        tune_on=split,
+        fit_on=split,
+        valid=make_queries(split, VALID, ties),
+        tuning=Tuning(evaluation.tuning_budget, evaluation.tuning_queries, evaluation.mask_seen),
+    )
+    names = dict.fromkeys([name, *evaluation.baselines] if name in BASELINES else evaluation.baselines)
+    return found | fit_baselines(list(names), task)
+
+
+def _load_bundle_scorer(config: RerankConfig, log: Log, folder: Path) -> FittedBaseline:
+    bundle = load_bundle(folder)
+    if bundle.facts["fingerprint"] != log.facts.fingerprint:
+        raise ConfigError(f"first_stage={folder}: trained on another log than {log.facts.source}")
+    trained = bundle.config.split
+    if trained.names[0] != "by_time" or astuple(trained)[1:4] != astuple(config.split)[1:4]:
+        raise ConfigError(f"first_stage={folder}: trained on the split {trained}, where it may have seen this test")
+    return FittedBaseline((ModelScorer(bundle.model),), {"evaluation": bundle.evaluation["main"]})

@@ -1,0 +1,115 @@
+"""The best items for every user of a log, in parquet files that processes share and a killed run leaves whole.
+
+Part p of the files holds the p-th stretch of users who have a past, one row for each user and rank. A part is written
+beside its place and then moved there, so that a part that is there is done; what is left is dealt out to the processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from llmrec.config.jobs.recommend import RecommendConfig
+from llmrec.data.log import Log
+from llmrec.errors import ConfigError
+from llmrec.hub.layout import LAYOUT
+from llmrec.inference.log_users import LogUsers
+from llmrec.inference.queries import parse_time
+from llmrec.recommender import Recommender
+from llmrec.search.topk import TopK
+
+FACTS = "_recommendations.json"  # readers of the folder pass over names like that
+
+
+def recommend_all_users(recommender: Recommender, log: Log, config: RecommendConfig, accelerator: Accelerator) -> int:
+    """How many users this process recommended to; the rest are others', or were there.
+
+    Raises:
+        ConfigError: the folder holds another run's answers, or nobody has events before `at`.
+    """
+    at = int(log.interactions.time[-1]) + 1 if config.at is None else parse_time(config.at)
+    users = LogUsers.from_log(log, recommender.catalog, at)
+    if accelerator.is_main_process:
+        _open_output(config.output, _build_manifest(config, log, at))
+    accelerator.wait_for_everyone()
+    left = [
+        part
+        for part in range(-(-len(users) // config.users_per_part))
+        if not _get_part_path(config.output, part).exists()
+    ]
+    accelerator.wait_for_everyone()  # before any of them is there
+    mine = left[accelerator.process_index :: accelerator.num_processes]
+    if recommender.has_drift_head:
+        recommender.follow(log, until=at)
+    stretches = [range(len(users))[part * config.users_per_part :][: config.users_per_part] for part in mine]
+    n_users = sum(map(len, stretches))
+    with tqdm(total=n_users, unit="user", disable=not accelerator.is_main_process or None) as bar:
+        for part, stretch in zip(mine, stretches, strict=True):
+            tables = []
+            for start in range(stretch.start, stretch.stop, config.users_at_once):
+                some = users.take(slice(start, min(start + config.users_at_once, stretch.stop)))
+                found = recommender.recommend_users(some, config.k, config.include_seen, config.where or None)
+                tables.append(_build_table(recommender, some, found))
+                bar.update(len(some))
+            _write(_get_part_path(config.output, part), pa.concat_tables(tables))
+    accelerator.wait_for_everyone()
+    return n_users
+
+
+def _build_manifest(config: RecommendConfig, log: Log, at: int) -> dict[str, Any]:
+    """What all parts have in common."""
+    bundle = hashlib.sha256((config.bundle / LAYOUT.settings).read_bytes()).hexdigest()
+    asked = {name: getattr(config, name) for name in ("k", "include_seen", "users_per_part")}
+    return {"bundle": bundle, "log": log.facts.fingerprint, "at": at, "where": list(config.where), **asked}
+
+
+def _open_output(folder: Path, facts: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for partial in folder.glob(".part-*.partial"):  # of a run that was killed
+        partial.unlink()
+    path = folder / FACTS
+    if not path.exists():
+        if any(folder.iterdir()):
+            raise ConfigError(f"output={folder}: it holds something else; give an empty or a new folder")
+        path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    there = json.loads(path.read_text(encoding="utf-8"))
+    other = [name for name in facts if there.get(name) != facts[name]]
+    if other:
+        raise ConfigError(f"output={folder}: it holds answers with another {', '.join(other)}; give another folder")
+
+
+def _build_table(recommender: Recommender, users: LogUsers, found: TopK) -> pa.Table:
+    rank = np.tile(np.arange(1, found.item.shape[1] + 1, dtype=np.int32), len(users))
+    score, item = found.score.flatten().numpy(), found.item.flatten().numpy()
+    there = np.isfinite(score)
+    user = np.repeat(users.queries.user, found.item.shape[1])
+    return pa.table(
+        {
+            "user_id": users.log.user_ids.take(pa.array(user[there])),
+            "rank": rank[there],
+            "item_id": recommender.catalog.ids.take(pa.array(item[there])),
+            "score": score[there].astype(np.float32),
+        }
+    )
+
+
+def _get_part_path(folder: Path, part: int) -> Path:
+    return folder / f"part-{part:06d}.parquet"
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        pq.write_table(table, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,37 @@
+"""Run a job with the configuration of the command line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from llmrec.config.loader import Config, parse_config
+from llmrec.errors import LlmrecError, RunInterruptedError
+from llmrec.utils.exit_status import exit_with_message
+from llmrec.utils.run_logging import ConsoleHandler, add_console_handler, remove_handlers
+
+logger = logging.getLogger(__name__)
+
+
+def run_job(main: Callable[[Config], None], kind: type[Config]) -> None:
+    """Run a recipe with the configuration of the command line, telling of it on the error stream; what the user can
+    mend ends in one message.
+    """
+    add_console_handler()
+    name = Path(sys.argv[0]).name
+    with exit_with_message(name):
+        try:
+            main(parse_config(kind, description=sys.modules[main.__module__].__doc__))
+            logger.debug("finished", extra={"run": {"status": "finished"}})
+        except LlmrecError as error:
+            status = "interrupted" if isinstance(error, RunInterruptedError) else f"failed: {error}"
+            logger.error("%s: %s", name, error, extra={"run": {"status": status}})
+            raise SystemExit(error.exit_code) from None
+        except BaseException as error:  # a fault of ours, or the user's own interruption
+            ended = {"status": f"failed: {type(error).__name__}: {error}"}
+            logger.critical("failed", exc_info=True, extra={"run": ended, "for_file": True})
+            raise
+        finally:
+            remove_handlers(ConsoleHandler)

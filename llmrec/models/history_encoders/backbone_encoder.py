@@ -1,0 +1,74 @@
+"""Item vectors in place of words: a pretrained decoder reads a history, and one pass gives the state after every event.
+
+HLLM: Chen et al. 2024, arXiv:2409.12740. Unlike there, one language model reads both items and histories, so that
+one adapter holds all that was learned; and item vectors enter through a projection, which begins on the scale of the
+model's own word vectors.
+
+A bidirectional encoder is refused: each of its states sees what comes after it, and with a causal mask it would be a
+model that nobody has pretrained. It can read histories as `text`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from llmrec.backbones.catalog_encoder import CatalogEncoder
+from llmrec.config.model import ModelConfig
+from llmrec.data.batches import HistoryBatch
+from llmrec.errors import ConfigError
+from llmrec.models.history_encoders.protocol import BackboneHistoryEncoder
+from llmrec.utils.precision import upcast_to_fp32
+
+
+class BackboneEncoder(BackboneHistoryEncoder):
+    """Item vectors of histories -> states.
+
+    Raises:
+        ConfigError: a bidirectional backbone, or one with fewer positions than a history has events.
+    """
+
+    def __init__(self, config: ModelConfig, reader: CatalogEncoder) -> None:
+        _check(config, reader)
+        super().__init__(reader)
+        words: Tensor = self.backbone.model.get_input_embeddings().weight.detach()  # type: ignore[operator]
+        scale = float(words.std())
+        self.enter = nn.Linear(config.dim, words.shape[1])
+        nn.init.normal_(self.enter.weight, std=scale / (config.item_scale * math.sqrt(config.dim)))
+        nn.init.zeros_(self.enter.bias)
+        self.start = nn.Parameter(torch.randn(words.shape[1]) * scale)  # the word of those who have done nothing yet
+        self.leave = nn.Linear(self.backbone.dim, config.dim)
+        self.norm = nn.LayerNorm(config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def encode(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:
+        every: Tensor = self(vectors)
+        return every.flatten(0, 1)[batch.source]
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """(B, T, D) -> states (B, T + 1, D). Padding lies right of every state that is asked for: no mask is needed."""
+        size = len(vectors)
+        if not size:  # a process without a share of the batch has its part in the gradients; decoders want a history
+            vectors = vectors.new_zeros(1, *vectors.shape[1:])
+        entered = self.enter(self.dropout(vectors))
+        words = torch.cat([self.start.expand(len(vectors), 1, -1), entered], dim=1)  # (B, T + 1, D_words)
+        hidden = self.backbone.model(inputs_embeds=words, use_cache=False).last_hidden_state  # (B, T + 1, D_text)
+        result: Tensor = self.norm(self.leave(self.dropout(upcast_to_fp32(hidden))))
+        return result[:size]
+
+
+def _check(config: ModelConfig, reader: CatalogEncoder) -> None:
+    backbone, kind = reader.backbone, type(reader.backbone.model).__name__
+    if not backbone.causal:
+        raise ConfigError(
+            f"model.history_encoder=backbone: {kind} of backbone.name={backbone.config.name!r} looks at later events "
+            "too, so that no state is free of its target; name a decoder (GPT-2, SmolLM2, ...), or give "
+            "model.history_encoder text or sequence"
+        )
+    if config.max_history >= backbone.max_positions:
+        raise ConfigError(
+            f"model.max_history={config.max_history}: {kind} has {backbone.max_positions} positions, one of them for "
+            f"the start; give {backbone.max_positions - 1} or less"
+        )

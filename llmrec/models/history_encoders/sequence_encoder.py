@@ -1,0 +1,110 @@
+"""A causal transformer over item vectors: one pass gives the state after every event of a history.
+
+Notable: position enters as a learned bias on attention (by distance, and if asked by elapsed time) and as an
+embedding counted from the newest event; a start token is the state of a user without history; the item
+vectors come from outside, so that text and ids share one encoder.
+SASRec: Kang & McAuley 2018, arXiv:1808.09781. Gated blocks: LiGR, Borisyuk et al. 2025, arXiv:2502.03417.
+Time buckets: HSTU, Zhai et al. 2024, arXiv:2402.17152.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from llmrec.config.model import ModelConfig
+from llmrec.data.batches import HistoryBatch
+from llmrec.models.history_encoders.protocol import HistoryEncoder
+
+N_TIME_BUCKETS = 64
+
+
+class TimeBias(nn.Module):
+    """(B, T + 1), (B, T) times -> (B, H, T + 1, T + 1) bias by log-spaced elapsed time; the start token has its own."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.bias = nn.Embedding(N_TIME_BUCKETS, heads)
+        nn.init.zeros_(self.bias.weight)
+
+    def forward(self, query_time: Tensor, event_time: Tensor) -> Tensor:
+        elapsed = (query_time[:, :, None] - event_time[:, None, :]).clamp(min=0)  # (B, T + 1, T)
+        bucket = ((elapsed + 1).float().log2() * 2).long().clamp(max=N_TIME_BUCKETS - 2)
+        bias = self.bias(functional.pad(bucket, (1, 0), value=N_TIME_BUCKETS - 1))  # (B, T + 1, T + 1, H)
+        moved: Tensor = bias.permute(0, 3, 1, 2)
+        return moved
+
+
+class Block(nn.Module):
+    """Pre-norm attention and feed-forward; `ligr` gates each branch by its own input."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        dim, self.heads, self.gated = config.dim, config.heads, config.block == "ligr"
+        self.attention_norm, self.feed_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        width = config.feedforward * dim
+        self.up, self.down = nn.Linear(dim, width), nn.Linear(width, dim)
+        self.dropout = nn.Dropout(config.dropout)
+        if self.gated:
+            self.attention_gate, self.feed_gate = nn.Linear(dim, dim), nn.Linear(dim, dim)
+
+    def attend(self, x: Tensor, bias: Tensor) -> Tensor:
+        """x: (B, T, D); bias: broadcastable to (B, H, T, T), -inf where a state must not look."""
+        batch, steps, dim = x.shape
+        q, k, v = self.qkv(x).view(batch, steps, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        weight = (q @ k.transpose(-1, -2) / math.sqrt(dim // self.heads) + bias).softmax(-1)  # (B, H, T, T)
+        mixed = self.dropout(weight) @ v
+        result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, steps, dim))
+        return result
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        attended = self.dropout(self.attend(self.attention_norm(x), bias))
+        x = x + (torch.sigmoid(self.attention_gate(x)) * attended if self.gated else attended)
+        fed = self.dropout(self.down(self.dropout(functional.gelu(self.up(self.feed_norm(x))))))
+        result: Tensor = x + (torch.sigmoid(self.feed_gate(x)) * fed if self.gated else fed)
+        return result
+
+
+class SequenceEncoder(HistoryEncoder):
+    """Item vectors of histories -> states. config.max_history is the longest T."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.start = nn.Parameter(torch.randn(config.dim) * 0.02)
+        self.position = nn.Embedding(config.max_history + 1, config.dim)
+        nn.init.normal_(self.position.weight, std=0.02)
+        self.distance_bias = nn.Parameter(torch.zeros(config.heads, config.max_history + 1))
+        self.time_bias = TimeBias(config.heads) if config.time_bias else None
+        self.input_norm = nn.LayerNorm(config.dim) if config.input_norm else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.dim)
+
+    def encode(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:
+        every: Tensor = self(vectors, batch)
+        return every.flatten(0, 1)[batch.source]
+
+    def forward(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:
+        """vectors: (B, T, D) of batch.history -> states (B, T + 1, D)."""
+        size, steps, dim = vectors.shape
+        x = torch.cat([self.start.expand(size, 1, dim), vectors], dim=1)  # (B, T + 1, D)
+        from_newest = batch.history_mask.sum(1, keepdim=True) - torch.arange(steps + 1, device=x.device)
+        x = self.dropout(self.input_norm(x + self.position(from_newest.clamp(min=0))))
+        bias = self._build_bias(batch, steps + 1)
+        for block in self.blocks:
+            x = block(x, bias)
+        result: Tensor = self.norm(x)
+        return result
+
+    def _build_bias(self, batch: HistoryBatch, steps: int) -> Tensor:
+        """Causal mask plus distance and time biases. Padding lies right of every state that is asked for."""
+        place = torch.arange(steps, device=batch.history.device)
+        distance = place[:, None] - place  # (T + 1, T + 1)
+        bias = self.distance_bias[:, distance.clamp(min=0)]  # (H, T + 1, T + 1)
+        if self.time_bias is not None:
+            bias = bias + self.time_bias(batch.query_time, batch.event_time)
+        return bias.masked_fill(distance < 0, float("-inf"))

@@ -1,0 +1,58 @@
+"""A history as a text that the backbone reads: its pooled vector, projected, is the user's state.
+
+RecFormer: Li et al. 2023, arXiv:2305.13731. Encoders and decoders alike. A state costs a text: those of a batch are
+read once each, and training asks for a few of each history only (`history_text.targets`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from llmrec.backbones.catalog_encoder import CatalogEncoder
+from llmrec.backbones.token_store import TokenStore
+from llmrec.config.model import ModelConfig
+from llmrec.data.batches import HistoryBatch
+from llmrec.models.history_encoders.history_texts import HistoryTexts
+from llmrec.models.history_encoders.protocol import BackboneHistoryEncoder
+
+
+class TextEncoder(BackboneHistoryEncoder):
+    """Texts of histories -> states.
+
+    adaptor: (D_text -> D) of items. The projection begins as it: what reads like an item lies near it.
+    """
+
+    def __init__(self, config: ModelConfig, reader: CatalogEncoder, adaptor: nn.Linear) -> None:
+        self.config = config.history_text
+        super().__init__(reader)
+        self.project = nn.Linear(adaptor.in_features, adaptor.out_features)
+        self.project.load_state_dict(adaptor.state_dict())
+        self.norm = nn.LayerNorm(config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def attach_encoder(self, reader: CatalogEncoder) -> None:
+        super().attach_encoder(reader)
+        self.texts = HistoryTexts(self.config, reader.backbone, reader.texts)
+
+    def extend(self, texts: Sequence[str]) -> None:
+        self.texts.extend(texts)
+
+    def encode(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:
+        asked, place = torch.unique(batch.source, return_inverse=True)  # events of one moment share a state
+        steps, history = vectors.shape[1] + 1, batch.history.cpu().numpy()
+        where = [divmod(source, steps) for source in asked.tolist()]
+        read = self._read(self.texts.build_texts([history[row, :state] for row, state in where]))  # (U, D_text)
+        states: Tensor = self.dropout(self.norm(self.project(read.to(vectors.device))))
+        return states[place]
+
+    def _read(self, tokens: TokenStore) -> Tensor:
+        """(U, D_text) vectors, with gradients where the backbone trains."""
+        trains = any(weight.requires_grad for weight in self.backbone.parameters())
+        if not trains and not self.training and self.reader.cache is not None:
+            return self.reader.cache.get_history_vectors(tokens)
+        if not trains or not torch.is_grad_enabled():
+            return self.backbone.encode(tokens)
+        return self.backbone.encode_with_grad(tokens)

@@ -1,0 +1,1 @@
+"""Reports: files, text and figures."""

@@ -1,0 +1,54 @@
+"""An audit of a log, and the corpus made of a log, as text."""
+
+from __future__ import annotations
+
+from llmrec.data.audit import TOP, Audit
+from llmrec.data.pii import format_counts
+from llmrec.data.timestamps import format_iso
+from llmrec.training.pretraining.corpus import PretrainCorpus
+
+
+def format_audit(audit: Audit) -> list[str]:
+    """Format what an audit found, a line for each finding."""
+    f = audit.facts
+    lines = [
+        f"{f.source}: {f.n_events:,} events, {f.n_users:,} users, {f.n_items_with_events:,} of {f.n_items:,} items",
+        f"times: {f.first_time} to {f.last_time}, resolution {f.resolution}",
+        f"dropped: {f.n_repeats_dropped:,} repeats, {f.n_unknown_items_dropped:,} events on unknown items, "
+        f"{f.n_dropped_by_k_core:,} by k-core",
+        f"ties: {audit.tie_share:.1%} of a user's consecutive events have the same time",
+        f"repeats: {audit.repeated_pair_share:.1%} of events are on an item the user had before",
+        f"texts: {audit.n_duplicate_texts:,} items share one, {audit.n_short_texts:,} say next to nothing",
+        f"twins: {audit.n_twin_users:,} users have exactly the item sequence of another",
+        _format_details(audit),
+        f"popularity: the top {TOP} of the first half and of the last tenth overlap by {audit.top_items_kept:.1%}",
+        f"cold ({audit.split}): {audit.cold_item_share:.1%} of test events are on items, "
+        f"{audit.cold_user_share:.1%} by users that training never saw",
+    ]
+    lines += [f"  week of {w.start}: {w.cold_item_share:.1%} cold of {w.n_events:,}" for w in audit.cold_by_week]
+    if audit.leave_one_out is None:
+        return [*lines, "leave-one-out: not possible, no user has three events"]
+    hidden = audit.leave_one_out
+    return [
+        *lines,
+        f"leave-one-out would train on the future: {hidden.train_after_first_test:.1%} of its training events are "
+        f"later than its first test event, {hidden.item_only_later:.1%} of its test events are on items that "
+        f"training has from later only",
+    ]
+
+
+def _format_details(audit: Audit) -> str:
+    if audit.details is None:
+        return "personal details in item texts: not looked for; pip install 'llmrec[scrub]'"
+    out = f", {format_counts(audit.facts.n_scrubbed)} taken out" if audit.facts.n_scrubbed else ""
+    remedy = "; data.scrub takes them out" if audit.details else ""
+    return f"personal details in item texts: {format_counts(audit.details)}{out}{remedy} (names are not looked for)"
+
+
+def format_corpus(corpus: PretrainCorpus) -> list[str]:
+    """Format the size of a corpus for pretraining, a line for each kind of content."""
+    return [
+        f"{corpus.n_events:,} training events until {format_iso(corpus.last_time)}, on {len(corpus.known):,} items",
+        f"{len(corpus.texts):,} distinct texts to train on, {len(corpus.held_texts):,} held out",
+        f"{len(corpus.pairs):,} pairs to train on, {len(corpus.held_pairs):,} later ones held out",
+    ]

@@ -1,0 +1,204 @@
+"""Figures of preferences that move, of a log or of a user; areas in Paul Tol's muted colours, colour-blind-safe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmrec.drift.interest_metrics import Numbers
+from llmrec.drift.profile import DriftProfile, InterestByPeriod, InterestDecay, InterestStates, MixtureShares
+from llmrec.utils.text import format_duration, truncate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from llmrec.drift.user_profile import UserDriftProfile
+
+_MUTED = ("#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#882255", "#44AA99", "#AA4499")
+_OTHERS, _BLUE, _ORANGE, _GREEN = "#DDDDDD", "#0072B2", "#D55E00", "#009E73"
+_PARTS = {"base": "the model in the light of the day", "transitions": "what people went on to", "chain": "the chain"}
+_MOST_LIFT = 8.0  # of the colour scale, and its inverse
+_PLOTTED_STATES = 8
+
+
+def plot_drift_profile(portrait: DriftProfile) -> dict[str, Figure]:
+    """drift_*.png: shares, and of a chain also interest, moves, months and decay, where there is something to show."""
+    figures = {"drift_shares.png": plot_mixture_shares(portrait.shares)}
+    states, periods, decay = portrait.states, portrait.periods, portrait.decay
+    if states is not None:
+        figures["drift_moves.png"] = plot_transition_matrix(states)
+    if states is not None and periods is not None and len(periods.start) > 1:
+        figures["drift_interest.png"] = plot_interest_over_time(states, periods)
+        figures["drift_change.png"] = plot_interest_change(periods)
+    if decay is not None and len(decay.lag_days) > 1:
+        figures["drift_decay.png"] = plot_interest_decay(decay)
+    return figures
+
+
+def write_user_figures(user: UserDriftProfile, folder: Path) -> list[Path]:
+    """interest.png, where there is a chain, and shares.png; returns their paths."""
+    figures = {"shares.png": plot_mixture_shares(user.shares)}
+    if user.interest is not None:
+        figures["interest.png"] = plot_user_interest(user)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        figure.savefig(folder / name, dpi=150)
+    return [folder / name for name in sorted(figures)]
+
+
+def plot_interest_over_time(states: InterestStates, periods: InterestByPeriod) -> Figure:
+    """Everyone's interest as stacked areas; the states whose share moved most by name, the rest as others."""
+    figure, axis = _make_figure(10.5, 4.8)
+    interest = np.array(periods.interest)  # (P, K)
+    dates = np.array(periods.start, dtype="datetime64[M]").astype("datetime64[D]")
+    _draw_areas(axis, dates, interest, states.titles, interest.max(0) - interest.min(0) + interest.mean(0))
+    axis.set_title("What people were interested in", loc="left")
+    axis.set_ylabel(f"share of the events of {_format_period(periods.months)}")
+    return figure
+
+
+def plot_user_interest(user: UserDriftProfile) -> Figure:
+    """One user's interest as stacked areas, with a mark for each event."""
+    figure, axis = _make_figure(10.5, 4.8)
+    if user.interest is None:
+        raise ValueError("no chain, no interest by state")
+    course = np.array(user.interest.course)  # (G, K)
+    dates = np.array(user.interest.moments).astype("datetime64[s]")
+    _draw_areas(axis, dates, course, user.interest.titles, course.mean(0) + course[-1])
+    events = np.array(user.event_times).astype("datetime64[s]")
+    events = events[events >= dates[0] - np.timedelta64(1, "s")]
+    axis.plot(events, np.full(len(events), 1.02), "|", color="black", markersize=6, clip_on=False)
+    axis.set_title(f"Interest of user {user.user} until {user.at[:10]}; a mark for each event", loc="left", pad=12)
+    axis.set_ylabel("chance of the state")
+    return figure
+
+
+def plot_transition_matrix(states: InterestStates) -> Figure:
+    """The chain's moves as a heat map of lifts, from each state (row) to each other."""
+    from matplotlib.colors import LogNorm
+
+    n_states = len(states.titles)
+    figure, axis = _make_figure(5.2 + 0.18 * n_states, 1.2 + 0.17 * n_states)
+    table = np.array(states.lift)
+    shown = np.ma.masked_where(np.eye(n_states, dtype=bool), table.clip(1 / _MOST_LIFT, _MOST_LIFT))
+    image = axis.imshow(shown, cmap="PuOr_r", norm=LogNorm(1 / _MOST_LIFT, _MOST_LIFT), aspect="equal")
+    axis.set_facecolor("0.75")
+    names = [f"{wrap_title(title[:1])}  {row + 1}" for row, title in enumerate(states.titles)]
+    axis.set_yticks(range(n_states), names, fontsize=8)
+    axis.set_xticks(range(n_states), [str(row + 1) for row in range(n_states)], fontsize=6.5)
+    axis.set_xlabel("to")
+    axis.set_ylabel("from")
+    axis.grid(visible=False)
+    axis.set_title("Where interest moves on to", loc="left")
+    bar = figure.colorbar(image, ax=axis, shrink=0.8, ticks=[1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8])
+    bar.ax.set_yticklabels(["1/8 or less", "1/4", "1/2", "as from\nelsewhere", "2x", "4x", "8x or more"])
+    bar.ax.minorticks_off()
+    return figure
+
+
+def plot_interest_change(periods: InterestByPeriod) -> Figure:
+    """How far each period's interests lie from those of the one before, beside what chance alone gives."""
+    figure, axis = _make_figure(9.0, 4.0)
+    places = np.arange(len(periods.divergence))
+    axis.bar(places, periods.divergence, width=0.8, color=_BLUE, label="the log")
+    low, high = np.array(periods.by_chance), np.array(periods.by_chance_high)
+    axis.step(np.append(places, places[-1] + 1) - 0.5, np.append(low, low[-1]), where="post", color=_ORANGE,
+              label="events shuffled among periods: mean")  # fmt: skip
+    axis.step(np.append(places, places[-1] + 1) - 0.5, np.append(high, high[-1]), where="post", color=_ORANGE,
+              linestyle=":", label="95th percentile")  # fmt: skip
+    step = max(1, -(-len(places) // 12))
+    axis.set_xticks(places[::step], periods.start[1::step], rotation=30, ha="right")
+    axis.set_ylabel("Jensen-Shannon divergence, bits")
+    axis.set_title(f"How far interests lie from those of {_format_period(periods.months)} before", loc="left")
+    axis.margins(x=0.01)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def plot_interest_decay(decay: InterestDecay) -> Figure:
+    """How long a user's events speak for the same states, beyond what other people's of the time do."""
+    figure, axis = _make_figure(7.0, 4.2)
+    axis.plot(decay.lag_days, decay.excess, "o-", color=_BLUE)
+    axis.axhline(0, color="0.4", linewidth=0.8)
+    if decay.half_life_days is not None:
+        half = decay.excess[0] / 2
+        axis.plot([0, decay.half_life_days, decay.half_life_days], [half, half, 0], ":", color=_ORANGE)
+        axis.annotate(f"halved after {format_duration(decay.half_life_days)}", (decay.half_life_days, half),
+                      xytext=(8, 8), textcoords="offset points", color=_ORANGE)  # fmt: skip
+    _format_days_axis(axis, [day for day in (0, 1, 7, 30, 90, 365, 1460, 3650) if day <= max(decay.lag_days) * 1.1])
+    axis.set_xlabel("days between two events of a user")
+    axis.set_ylabel("similarity beyond other people's")
+    axis.set_title("How long interest lasts", loc="left")
+    return figure
+
+
+def plot_mixture_shares(shares: MixtureShares) -> Figure:
+    """What the mixture leaves to its parts, by days since the user's last event."""
+    figure, axis = _make_figure(7.6, 4.4)
+    for (part, name), colour, style in zip(_PARTS.items(), (_BLUE, _ORANGE, _GREEN), ("-", "--", "-."), strict=True):
+        values = getattr(shares, part)
+        if max(values) > 0:
+            axis.plot(shares.gap_days, values, style, color=colour, linewidth=2, label=name)
+    _format_days_axis(axis, [0, 1, 7, 30, 90, 365])
+    axis.set_ylim(0, 1)
+    axis.set_xlabel("days since the user's last event")
+    axis.set_ylabel("share of the mixture")
+    axis.set_title(
+        f"What is left to each part after {shares.n_events} events over {format_duration(shares.span_days)}", loc="left"
+    )
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _draw_areas(axis: Axes, dates: Any, interest: Numbers, titles: Sequence[Sequence[str]], weight: Numbers) -> None:
+    """interest: (P, K). The states of the greatest weight (K,) get an area and a name each, in their order."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    named = sorted(np.argsort(-weight, kind="stable")[:_PLOTTED_STATES].tolist())
+    rest = interest.sum(1) - interest[:, named].sum(1)
+    heights = [*interest[:, named].T, rest] if interest.shape[1] > len(named) else [*interest[:, named].T]
+    labels = [wrap_title(titles[state]) for state in named]
+    labels += [f"{interest.shape[1] - len(named)} other states"][: len(heights) - len(named)]
+    colours = [*_MUTED[: len(named)], _OTHERS][: len(heights)]
+    areas = axis.stackplot(dates, heights, colors=colours, edgecolor="white", linewidth=0.3)
+    axis.set_ylim(0, 1)
+    axis.margins(x=0)
+    axis.legend(areas[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False,
+                fontsize=8, labelspacing=0.9)  # fmt: skip
+    locator: Any = AutoDateLocator(maxticks=9)  # type: ignore[no-untyped-call]
+    axis.xaxis.set_major_locator(locator)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+
+
+def wrap_title(titles: Sequence[str], width: int = 42) -> str:
+    """Two titles on a line each, cut to `width` characters."""
+    return "\n".join(truncate(title, width) for title in titles[:2])
+
+
+def _format_period(months: int) -> str:
+    return {1: "the month", 3: "the quarter", 12: "the year"}[months]
+
+
+def _format_days_axis(axis: Axes, days: Sequence[float]) -> None:
+    """Days from 0 on, further apart the fewer they are: log(1 + days)."""
+    axis.set_xscale("function", functions=(np.log1p, np.expm1))
+    axis.set_xticks(days, [f"{day:g}" for day in days])
+    axis.set_xlim(left=0)
+
+
+def _make_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure without a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="y", color="0.9", linewidth=0.8)
+    axis.set_axisbelow(True)
+    return figure, axis

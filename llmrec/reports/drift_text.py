@@ -1,0 +1,196 @@
+"""Preferences that move, in words and plain columns: a report's section, and what the command line tells of a user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from llmrec.config.drift import FOREVER
+from llmrec.drift.profile import DriftProfile, InterestByPeriod, InterestDecay, InterestStates, MixtureShares
+from llmrec.drift.user_profile import AHEAD_DAYS, InterestOverTime, UserDriftProfile
+from llmrec.utils.text import format_duration, format_table, truncate
+from llmrec.utils.units import DAY
+
+TOLD_STATES, TOLD_MOVES, TOLD_GAPS = 8, 5, (0.0, 1.0, 7.0, 30.0, 365.0)
+NAME_WIDTH = 48
+SHORTEST_AGO = 60  # seconds; less is now
+PARTS = {"base": "model and popularity of the day", "transitions": "what people went on to", "chain": "chain"}
+PERIODS = {1: "months", 3: "quarters", 12: "years"}
+
+
+def render_drift_section(portrait: DriftProfile) -> str:
+    """Markdown, with the pictures of `plot_drift_profile`."""
+    learnt = [*describe_drift_head(portrait), _format_shares_line(portrait.shares)]
+    blocks = ["## Preferences that move", "\n".join(f"* {line}" for line in learnt)]
+    blocks += [
+        _format_shares_table(portrait.shares),
+        _format_figure("shares of the mixture by gap", "drift_shares.png"),
+    ]
+    if portrait.decay is not None:
+        blocks += ["### How long interest lasts", _format_decay(portrait.decay)]
+    if portrait.states is not None and portrait.periods is not None:
+        blocks += ["### What people were interested in", *_format_periods(portrait.states, portrait.periods)]
+    if portrait.states is not None:
+        blocks += ["### Where interest moves on to", _format_transitions(portrait.states)]
+        blocks += [_format_figure("moves between states", "drift_moves.png")]
+    return "\n\n".join(blocks)
+
+
+def format_user_drift(user: UserDriftProfile) -> list[str]:
+    """What `llmrec drift` prints."""
+    lines = [f"user {user.user}: {len(user.event_times):,} events before {user.at}"]
+    lines.append(f"what an event says of this user's next one halves in {format_duration(user.half_life_days)}")
+    if user.chain_half_lives_days:
+        slow, fast = map(format_duration, user.chain_half_lives_days)
+        lines.append(f"half of a lasting interest has moved on after {slow}, half of a passing one after {fast}")
+    if user.interest is not None:
+        lines += ["", *_format_interest_columns(user.interest)]
+    lines += ["", *_format_share_columns(user.shares), ""]
+    for move in user.moves:
+        people = "1 person" if move.n_people == 1 else f"{move.n_people:,} people"
+        source, target = truncate(move.source, NAME_WIDTH), truncate(move.target, NAME_WIDTH)
+        lines.append(f"because of {source} -> {target}: {people} in the last {move.lately_days} days")
+    return lines if user.moves else [*lines, "nobody went on to anything new from this user's last items of late"]
+
+
+def describe_drift_head(portrait: DriftProfile) -> list[str]:
+    """What the weights of a head say, a sentence for each of its terms."""
+    return list(_format_drift_head(portrait))
+
+
+def _format_drift_head(portrait: DriftProfile) -> Iterator[str]:
+    learnt, terms = portrait.learnt, portrait.learnt["terms"]
+    if "interest" in terms:
+        half_life = format_duration(learnt["interest_half_life_days"])
+        yield (
+            f"What an event says of its user's next one halves in {half_life}, and "
+            f"falls to {learnt['step_back']:.2f} with each event after it."
+        )
+    if "transitions" in terms:
+        yield (
+            f"What people went on to counts {_format_fading(learnt['transition_half_life_days'])}; the text "
+            f"neighbours of an item weigh as much as {learnt['kappa']:.3g} moves from it."
+        )
+    if "environment" in terms:
+        pairs = zip(learnt["half_lives_days"], learnt["eta"], strict=True)
+        yield (
+            "Popularity that fades moves the model's scores by its logarithm times "
+            + ", ".join(f"{eta:+.2f} ({_format_fading(days)})" for days, eta in pairs)
+            + f"; the scores themselves count {learnt['sharpness']:.2f} times."
+        )
+    if portrait.states is not None:
+        (slow, fast), gains = map(format_duration, learnt["chain_half_lives_days"]), learnt["chain_gain"]
+        yield (
+            f"Interest in the chain's {len(portrait.states.titles)} states is {1 - learnt['chain_fast_share']:.0%} a "
+            f"slow belief, half of which has moved on after {slow} and which an event renews by {gains[0]:.0%}, and "
+            f"{learnt['chain_fast_share']:.0%} a fast one ({fast}, {gains[1]:.0%})."
+        )
+
+
+def _format_shares_line(shares: MixtureShares) -> str:
+    return (
+        f"What the gate leaves to each part, after {shares.n_events} events over {format_duration(shares.span_days)} "
+        f"as the median user has them, the last with an item of which {shares.known_pairs:.0f} pairs are known, by the "
+        "time since then:"
+    )
+
+
+def _format_fading(half_life_days: float) -> str:
+    return "for ever" if half_life_days >= FOREVER else f"half after {format_duration(half_life_days)}"
+
+
+def _format_shares_table(shares: MixtureShares) -> str:
+    rows = [shares.gap_days.index(gap) for gap in TOLD_GAPS]
+    lines = ["| part | " + " | ".join(_format_gap(gap) for gap in TOLD_GAPS) + " |", "| --- |" + " --- |" * len(rows)]
+    for part, name in PARTS.items():
+        lines.append(f"| {name} | " + " | ".join(f"{getattr(shares, part)[row]:.0%}" for row in rows) + " |")
+    return "\n".join(lines)
+
+
+def _format_decay(decay: InterestDecay) -> str:
+    fell = "does not fall to half of that within this log"
+    if decay.half_life_days is not None:
+        fell = f"is half of that after {format_duration(decay.half_life_days)}"
+    if not decay.excess:
+        return "Too few users have more than one event to tell."
+    told = (
+        f"The chance that two events a short time apart speak for the same state is {decay.excess[0]:.3f} greater for "
+        f"one user than for two; it {fell}. This is measured on the log, and no weight of the head."
+    )
+    drawn = ["", _format_figure("similarity of events by lag", "drift_decay.png")] if len(decay.lag_days) > 1 else []
+    return "\n".join([told, *drawn])
+
+
+def _format_periods(states: InterestStates, periods: InterestByPeriod) -> Iterator[str]:
+    first, last = (np.array(periods.interest)[rows].mean(0) for rows in (slice(0, 4), slice(-4, None)))
+    lines = ["| state, by the items whose text speaks most for it | all events | first 4 | last 4 |"]
+    lines.append("| --- | --- | --- | --- |")
+    for state in np.argsort(-np.array(states.share), kind="stable")[:TOLD_STATES]:
+        name = "; ".join(truncate(title, NAME_WIDTH) for title in states.titles[state]).replace("|", "/")
+        lines.append(f"| {name} | {states.share[state]:.1%} | {first[state]:.1%} | {last[state]:.1%} |")
+    unit = PERIODS[periods.months]
+    yield "\n".join(lines)
+    yield f"First and last: the first and last four {unit} with events enough."
+    if len(periods.start) < 2:
+        return
+    moved, chance = np.array(periods.divergence), np.array(periods.by_chance)
+    beyond = int((moved > np.array(periods.by_chance_high)).sum())
+    yield (
+        f"Successive {unit} lie {moved.mean():.4f} bits apart (Jensen-Shannon), {(moved - chance).mean():+.4f} beyond "
+        f"what shuffled events give; {beyond} of {len(moved)} lie beyond the 95th percentile of that. It tells that "
+        "the events differ, be it that people changed or that other people came."
+    )
+    yield _format_figure("interest over time", "drift_interest.png")
+    yield _format_figure("change between periods", "drift_change.png")
+
+
+def _format_transitions(states: InterestStates) -> str:
+    table = np.array(states.lift)
+    lines = ["A state's moves against those from all other states to the same one; the strongest:", ""]
+    for place in np.argsort(-table, axis=None, kind="stable")[:TOLD_MOVES]:
+        source, target = divmod(int(place), len(table))
+        names = [truncate(states.titles[state][0], NAME_WIDTH) for state in (source, target)]
+        lines.append(
+            f"* from {names[0]} ({source + 1}) to {names[1]} ({target + 1}): {table[source, target]:.1f} times"
+        )
+    return "\n".join(lines)
+
+
+def _format_figure(what: str, name: str) -> str:
+    return f"![{what}](figures/{name})"
+
+
+def _format_interest_columns(interest: InterestOverTime) -> list[str]:
+    """Top states by now, ahead and before; columns at up to five moments with a name of their own, and in 30 days."""
+    first, now = interest.moments[0], interest.moments[-1]
+    asked = np.linspace(first, now, 5).astype(np.int64)
+    named = {_format_age((now - moment) / DAY): moment for moment in asked.tolist()}  # a short history has fewer
+    course = np.array(interest.course)
+    rows = np.searchsorted(interest.moments, list(named.values()), side="right") - 1
+    columns, heads = [*course[rows], np.array(interest.ahead)], [*named, f"in {AHEAD_DAYS} days"]
+    best = np.argsort(-np.maximum(columns[-2], course.mean(0)), kind="stable")[:TOLD_STATES]
+    best = best[np.argsort(-columns[-2][best], kind="stable")]
+    table = [["interest in", *heads]]
+    table += [[_format_state_name(interest.titles[state]), *(f"{of[state]:.0%}" for of in columns)] for state in best]
+    return format_table(table)
+
+
+def _format_age(days: float) -> str:
+    return "now" if days * DAY < SHORTEST_AGO else f"-{format_duration(days)}"
+
+
+def _format_state_name(titles: Sequence[str]) -> str:
+    return " / ".join(truncate(title, NAME_WIDTH // 2) for title in titles[:2])
+
+
+def _format_share_columns(shares: MixtureShares) -> list[str]:
+    rows = [shares.gap_days.index(gap) for gap in TOLD_GAPS]
+    table = [["left to, after a gap of", *(_format_gap(gap) for gap in TOLD_GAPS)]]
+    return format_table(
+        table + [[name, *(f"{getattr(shares, p)[row]:.0%}" for row in rows)] for p, name in PARTS.items()]
+    )
+
+
+def _format_gap(days: float) -> str:
+    return format_duration(days) if days else "none"

@@ -1,1 +1,0 @@
-"""A fitted recommender at work: what moves while it serves."""

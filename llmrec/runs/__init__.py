@@ -1,0 +1,1 @@
+"""One run: its start, its record, and where it comes from."""

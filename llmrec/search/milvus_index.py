@@ -1,0 +1,136 @@
+"""Milvus, for catalogs beyond one machine: a file's name is the embedded Milvus Lite, a URI a cluster.
+
+Milvus and not pgvector: it spreads one collection over machines by itself, where PostgreSQL keeps it on one, and the
+same client speaks to a file, so that what is tested is what is deployed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmrec.errors import ConfigError
+from llmrec.search.index import empty_result, validate_new_rows
+from llmrec.search.topk import TopK
+from llmrec.utils.arrays import Mask, Rows
+
+ROW, VECTOR = "row", "vector"
+AT_ONCE = 2000  # items that are sent, or queries that are asked, at once
+SETTLED = 1000  # items added at once from which on they are moved to disk, and indexed
+MOST = 16_384  # results, and rows of one answer, that Milvus gives
+
+
+class MilvusIndex:
+    """A collection, which outlives the process and which several may use: rows are looked up in it, not kept here.
+
+    What was added or removed is seen by the next search (strong consistency). A mask becomes a condition on rows,
+    `in` those that are allowed or `not in` those that are not, whichever are fewer. It finds 16,384 items at most.
+
+    place: file name, ending in .db, or URI. kind: of Milvus's index. anew: begin with an empty collection.
+
+    Raises:
+        ConfigError: pymilvus is not installed, there is no such place, or the collection has other dimensions.
+    """
+
+    def __init__(
+        self, dim: int, place: str, collection: str = "llmrec_items", kind: str = "AUTOINDEX", anew: bool = False
+    ) -> None:
+        self.dim, self.collection = dim, collection
+        self.client = _open_client(place)
+        if anew:
+            self.client.drop_collection(collection)
+        if not self.client.has_collection(collection):
+            self._create(kind)
+        fields = {field["name"]: field for field in self.client.describe_collection(collection)["fields"]}
+        found = fields.get(VECTOR, {}).get("params", {}).get("dim")
+        if found != dim:
+            raise ConfigError(
+                f"index {place}: collection {collection!r} has {found} dimensions, not {dim}; name another"
+            )
+        self.client.load_collection(collection)
+
+    def __len__(self) -> int:
+        answer = self.client.query(self.collection, filter=f"{ROW} >= 0", output_fields=["count(*)"])
+        return int(answer[0]["count(*)"])
+
+    def add(self, rows: Rows, vectors: Tensor) -> None:
+        validate_new_rows(rows, vectors, self._existing_rows(rows), self.dim)
+        values = vectors.float().cpu().numpy()
+        for some in _split_range(len(rows), AT_ONCE):
+            entries = zip(rows[some].tolist(), values[some], strict=True)
+            self.client.insert(self.collection, [{ROW: row, VECTOR: value} for row, value in entries])
+        if len(rows) >= SETTLED:
+            self.client.flush(self.collection)
+
+    def remove(self, rows: Rows) -> None:
+        for some in _split_range(len(rows), MOST):
+            self.client.delete(self.collection, ids=rows[some].tolist())
+
+    def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> TopK:
+        found, condition = empty_result(queries, k), "" if allowed is None else _build_filter(allowed)
+        if condition is None:
+            return found
+        asked = queries.float().cpu().numpy()
+        for some in _split_range(len(asked), AT_ONCE):
+            answers = self.client.search(
+                self.collection,
+                list(asked[some]),
+                filter=condition,
+                limit=min(k, MOST),
+                output_fields=[ROW],
+                anns_field=VECTOR,
+            )
+            for place, hits in enumerate(answers, start=some.start):
+                found.item[place, : len(hits)] = torch.tensor([hit[ROW] for hit in hits], dtype=torch.int64)
+                found.score[place, : len(hits)] = torch.tensor([hit["distance"] for hit in hits])
+        return found
+
+    def _create(self, kind: str) -> None:
+        from pymilvus import DataType
+
+        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field(ROW, DataType.INT64, is_primary=True)
+        schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=self.dim)
+        index = self.client.prepare_index_params()
+        index.add_index(VECTOR, index_type=kind, metric_type="IP")
+        self.client.create_collection(self.collection, schema=schema, index_params=index, consistency_level="Strong")
+
+    def _existing_rows(self, rows: Rows) -> Rows:
+        """Those of `rows` that are in the collection."""
+        held = [entry[ROW] for some in _split_range(len(rows), MOST) for entry in self._look_up(rows[some])]
+        return np.array(held, dtype=np.int64)
+
+    def _look_up(self, rows: Rows) -> list[Any]:
+        return list(self.client.get(self.collection, ids=rows.tolist(), output_fields=[ROW]))
+
+
+def _build_filter(allowed: Mask) -> str | None:
+    """What Milvus is asked to keep to; None where nothing is allowed."""
+    rows = np.flatnonzero(allowed)
+    if not len(rows):
+        return None
+    others = np.flatnonzero(~allowed)
+    if len(rows) <= len(others):
+        return f"{ROW} in {rows.tolist()}"
+    within = f"{ROW} < {len(allowed)}"  # rows beyond its end are not allowed
+    return f"{within} and {ROW} not in {others.tolist()}" if len(others) else within
+
+
+def _split_range(size: int, most: int) -> Iterator[slice]:
+    yield from (slice(start, min(start + most, size)) for start in range(0, size, most))
+
+
+def _open_client(place: str) -> Any:
+    try:
+        from pymilvus import MilvusClient
+        from pymilvus.exceptions import MilvusException
+    except ImportError as error:
+        raise ConfigError("index: pymilvus is not installed; pip install 'llmrec[milvus]'") from error
+    try:
+        return MilvusClient(place)
+    except (MilvusException, OSError, ValueError) as error:
+        raise ConfigError(f"index: no Milvus at {place!r} ({error}); name a file such as items.db, or a URI") from error

@@ -1,0 +1,312 @@
+"""The k best of N items for each query: exactly, in little memory, and in little more time than the products take.
+
+Few scores are made at once (`_search_exact`), and on a GPU all, some queries at a time. A CPU makes many block by block
+in a
+buffer that stays in the cache, and looks only at those above a threshold: it is guessed from a sample of the items, so
+that few pass, and rises with what is found. That goes to short lists of (score, item), packed into integers that sort
+as the pairs do, so that ties have a defined order: of two items with the same score the lower row comes first. Where
+the guess proves too high for a query, all of its scores are made at once.
+
+A compressed table (`QuantizedTable`) is scanned by scores that are wrong by a known slack at most. Whatever could be
+among the k best by that is scored again from the exact vectors; a query for which that is more than HEAD * k items is
+scored against all exact vectors. So the answer is the exact one, whatever is scanned.
+
+Memory beside the table, for QUERIES_AT_ONCE queries at once: CELLS scores (512 KiB), or PLAIN_CELLS of them (32 MiB),
+the lists (8 bytes for each of their HEAD * k or k places), and what waits to be put on them, of 12 bytes each:
+MOST_WAITING scores and those of one block.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from llmrec.search.quantized_table import QuantizedTable
+from llmrec.search.topk_buffer import TopKBuffer, find_above, pack_keys, unpack_keys
+
+QUERIES_AT_ONCE = 512
+CELLS = 1 << 17  # scores at once in a scan: a quarter of a core's cache
+PLAIN_CELLS = 1 << 23  # as many scores, or fewer, are made at once in less time than a scan takes: measured
+PLAIN_CELLS_GPU = 1 << 27  # half a GiB
+FEWEST = 256  # items of a block
+SAMPLE = 8192  # items that a threshold is guessed from
+SMALL, MANY = 1 << 15, 32  # no threshold is guessed for fewer items, or where more than one of so many is wanted
+GROUP, GROUP_GPU = 8, 64  # items whose maximum is looked at first
+GROUPED, GROUPED_GPU = 1 << 18, 1 << 24  # scores from which on that is faster: measured
+COMPARED = 512  # scores beside as many thresholds: NumPy begins anew with each row
+MOST_WAITING = 1 << 19  # scores above the threshold
+GROWTH = 1.5  # of what has been scanned, between two looks at what the k best are by now
+HEAD = 8  # times k candidates are kept of an inexact scan
+
+
+class TopK(NamedTuple):
+    """(B, k) fp32 scores and int64 item rows, best first; -inf and -1 where no item is left."""
+
+    score: Tensor
+    item: Tensor
+
+
+class RowPairs(NamedTuple):
+    """(P,) query and item rows: what each query is not to be given, such as the items of its history."""
+
+    query: Tensor
+    item: Tensor
+
+    def to(self, device: torch.device) -> RowPairs:
+        return RowPairs(self.query.to(device), self.item.to(device))
+
+
+@torch.no_grad()
+def top_k(
+    table: QuantizedTable, queries: Tensor, k: int, without: RowPairs | None = None, bias: Tensor | None = None
+) -> TopK:
+    """The k items with the largest query . item + bias; NaN is never among them.
+
+    queries: (B, D). bias: (N,) for all queries alike; -inf rules an item out.
+
+    Raises:
+        ValueError: k below 1, or queries of another width than the items.
+    """
+    if k < 1:
+        raise ValueError(f"k={k}: ask for at least one")
+    if queries.ndim != 2 or queries.shape[1] != table.dim:
+        raise ValueError(f"queries of shape {tuple(queries.shape)}; the items have {table.dim} dimensions")
+    most = min(k, len(table))
+    if not most or not len(queries):
+        size, device = (len(queries), k), queries.device
+        return TopK(torch.full(size, -torch.inf, device=device), torch.full(size, -1, device=device))
+    parts: list[TopK] = []
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        some = queries[start : start + QUERIES_AT_ONCE].float()
+        parts.append(_search(table, some, most, _slice_pairs(without, start, QUERIES_AT_ONCE), bias))
+    found = _concat(parts)
+    if most == k:
+        return found
+    pad = (0, k - most)
+    return TopK(functional.pad(found.score, pad, value=-torch.inf), functional.pad(found.item, pad, value=-1))
+
+
+def _search(table: QuantizedTable, queries: Tensor, k: int, without: RowPairs | None, bias: Tensor | None) -> TopK:
+    few = len(table) * len(queries) <= PLAIN_CELLS and not table.compressed  # exact vectors may have to come from disk
+    if few or not queries.is_cpu or len(table) < SMALL or MANY * k > len(table):
+        return _search_exact(table.exact, queries, k, without, bias)
+    best = _scan(table, queries, k, HEAD * k if table.compressed else k, without, bias)
+    score, item = best.to_sorted()  # (B, HEAD * k), or (B, k)
+    found, sure = TopK(score, item), score[:, k - 1] >= best.guess
+    if table.compressed:
+        found, least = _rescore(table, queries, k, score, item, best.margin / 2, bias)
+        sure &= score[:, -1] < least
+    again = (~sure).nonzero().flatten()
+    if len(again):
+        found.score[again], found.item[again] = _search_exact(
+            table.exact, queries[again], k, _select_pairs(without, again), bias
+        )
+    return found
+
+
+def _search_exact(items: Tensor, queries: Tensor, k: int, without: RowPairs | None, bias: Tensor | None) -> TopK:
+    """Of all scores (B, N), some queries at a time, in one buffer."""
+    size = max((PLAIN_CELLS if queries.is_cpu else PLAIN_CELLS_GPU) // len(items), 1)
+    buffer = torch.empty(size, len(items), device=queries.device) if size < len(queries) else None
+    parts: list[TopK] = []
+    for start in range(0, len(queries), size):
+        some = queries[start : start + size]
+        scores = torch.mm(some, items.T, out=None if buffer is None else buffer[: len(some)])
+        if bias is not None:
+            scores += bias
+        if without is not None:
+            mine = _slice_pairs(without, start, size)
+            scores[mine.query, mine.item] = -torch.inf
+        parts.append(_sort_top(scores, k))
+    return _concat(parts)
+
+
+def _sort_top(scores: Tensor, k: int) -> TopK:
+    """The k best of (B, N), ties by row."""
+    best, item = _select_by_groups(scores, min(k + 1, scores.shape[1]))
+    values: Any = best.numpy() if best.is_cpu else best  # of a few numbers NumPy tells in a fraction of the time
+    clear = (values[:, :-1] > values[:, 1:]).all(1) & (values[:, k - 1] > -torch.inf)  # no ties, no NaN, k items
+    best, item = best[:, :k], item[:, :k]
+    if not bool(clear.all()):
+        of_query = torch.as_tensor(~clear).nonzero().flatten()
+        some = scores[of_query]
+        keys = pack_keys(some.masked_fill_(some.isnan(), -torch.inf), torch.arange(some.shape[1], device=some.device))
+        best[of_query], item[of_query] = unpack_keys(keys.topk(k).values)
+    return TopK(best, item)
+
+
+def _select_by_groups(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`topk` of (B, N), from the groups with the k largest maxima: what is among the k best, its group is as well. Ties
+    come in no order, and of those for the last place some may be missed.
+    """
+    size, least = (GROUP, GROUPED) if scores.is_cpu else (GROUP_GPU, GROUPED_GPU)
+    n_items = scores.shape[1]
+    if scores.numel() < least or n_items < 3 * size * k:
+        return scores.topk(k)
+    n_groups = n_items // size
+    whole = n_groups * size
+    groups = torch.unflatten(scores[:, :whole], 1, (size, n_groups))  # each group is a column
+    chosen = groups.amax(1).topk(k, sorted=False).indices  # (B, k)
+    some = groups.gather(2, chosen[:, None].expand(-1, size, -1)).flatten(1)  # (B, size * k)
+    best, place = torch.cat([some, scores[:, whole:]], dim=1).topk(k)
+    inside = place // k * n_groups + chosen.gather(1, place % k)
+    return best, torch.where(place < size * k, inside, whole + place - size * k)
+
+
+def _concat(parts: list[TopK]) -> TopK:
+    return parts[0] if len(parts) == 1 else TopK(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def _scan(
+    table: QuantizedTable, queries: Tensor, k: int, head: int, without: RowPairs | None, bias: Tensor | None
+) -> TopKBuffer:
+    """The `head` best by scanned scores, but for some that are too far below the k best; too few where the threshold
+    was guessed too high."""
+    blocks = _BlockScorer(table, queries, without, bias)
+    best = TopKBuffer(k, head, 2 * blocks.coded.slack)
+    largest, place = _sample_scores(table, queries, k, without, bias)
+    best.guess_threshold(largest, place)
+    # As many pass the guess as are among the best of SAMPLE * k / place items: a look at fewer tells nothing new.
+    look = GROWTH * SAMPLE * k / place
+    bar = blocks.convert_threshold(best.threshold)
+    for start in range(0, len(table), blocks.width):
+        best.add(start, *blocks.find_above(blocks.compute_scores(start), bar))
+        if start + blocks.width >= look or best.n_waiting > MOST_WAITING:
+            best.compact()
+            bar, look = blocks.convert_threshold(best.threshold), GROWTH * (start + blocks.width)
+    best.compact()
+    return best
+
+
+def _sample_scores(
+    table: QuantizedTable, queries: Tensor, k: int, without: RowPairs | None, bias: Tensor | None
+) -> tuple[Tensor, int]:
+    """Largest scores (G, B) of groups of sampled items; and how many of the sample are better than all but the k best
+    of the table, with next to no chance of more: their number is binomial.
+    """
+    step = len(table) // SAMPLE
+    few, pairs = table.subsample(step), None
+    if without is not None:
+        mine = without.item % step == 0
+        pairs = RowPairs(without.query[mine], without.item[mine] // step)
+    blocks = _BlockScorer(few, queries, pairs, None if bias is None else bias[::step])
+    largest = [blocks.find_largest(blocks.compute_scores(start)) for start in range(0, len(few), blocks.width)]
+    return torch.cat(largest), math.ceil(k / step + 4 * math.sqrt(k / step)) + 2
+
+
+class _BlockScorer:
+    """Scores of B queries for one block of C items after the other, in one buffer."""
+
+    def __init__(self, table: QuantizedTable, queries: Tensor, without: RowPairs | None, bias: Tensor | None) -> None:
+        self.table, self.bias, self.coded = table, bias, table.quantize_queries(queries)
+        self.repeat = max(COMPARED // len(queries), 1)
+        unit = self.repeat * GROUP
+        self.width = -(-min(max(CELLS // len(queries), FEWEST), len(table)) // unit) * unit
+        dtype = table.sums if bias is None else torch.float32
+        self.unit = self.coded.unit if dtype == torch.int32 else None
+        self.lowest: float = -torch.inf if dtype.is_floating_point else torch.iinfo(dtype).min
+        self.buffer = torch.empty(self.width, len(queries), dtype=dtype)
+        self.mask = np.empty(self.buffer.numel(), dtype=np.bool_)
+        self.without, self.ends = None, list[int]()
+        if without is not None:
+            item, order = without.item.sort()
+            self.without = RowPairs(without.query[order], item)
+            starts = torch.arange(0, len(table) + self.width, self.width)
+            self.ends = torch.searchsorted(item, starts).tolist()
+
+    def compute_scores(self, start: int) -> Tensor:
+        """(C, B) of the items from `start` on; the lowest there is where no item is, or may be."""
+        size = min(self.width, len(self.table) - start)
+        scores = self.buffer[:size]
+        if size < self.width:
+            self.buffer[size:] = self.lowest
+        self.table.write_products(self.coded, start, scores)
+        if self.bias is not None:
+            scores += self.bias[start : start + size, None]
+        if self.without is not None:
+            place = start // self.width
+            query, item = (rows[self.ends[place] : self.ends[place + 1]] for rows in self.without)
+            scores[item - start, query] = self.lowest
+        return self.buffer
+
+    def find_above(self, scores: Tensor, bar: Tensor) -> tuple[Tensor, Tensor]:
+        """Places (P,) in the block, by item and then by query, of all scores above a `bar`; and these in fp32."""
+        place = find_above(scores.view(-1, len(bar)), bar, self.mask)
+        values = torch.take(scores, place)
+        return place, values.float() if self.unit is None else self._to_float(
+            values, self.unit[place % scores.shape[1]]
+        )
+
+    def convert_threshold(self, threshold: Tensor) -> Tensor:
+        """The queries' thresholds (B,) in the type that scores are compared in, no higher, and repeated to COMPARED."""
+        bar = threshold
+        if self.unit is not None:
+            bar = ((threshold / self.unit).floor() - 2).clamp(min=-(2.0**30)).int()  # above `lowest`
+        elif self.buffer.dtype == torch.bfloat16:
+            bar = (threshold - threshold.abs() * 2.0**-8).bfloat16()
+        return bar.repeat(self.repeat)
+
+    def find_largest(self, scores: Tensor) -> Tensor:
+        """(G, B) fp32 of groups of the items."""
+        return self._to_float(scores.view(GROUP, len(scores) // GROUP, -1).amax(0), self.unit)
+
+    def _to_float(self, values: Tensor, unit: Tensor | None) -> Tensor:
+        real = values.float()
+        return real if unit is None else torch.where(values == self.lowest, -torch.inf, real * unit)
+
+
+def _rescore(
+    table: QuantizedTable, queries: Tensor, k: int, score: Tensor, item: Tensor, slack: Tensor, bias: Tensor | None
+) -> tuple[TopK, Tensor]:
+    """The k best of scanned candidates (B, C), best first, by their exact vectors; and (B,) the scanned score below
+    which none can be among them."""
+    none = score == -torch.inf
+    exact = torch.full_like(score, -torch.inf)
+    exact[:, :k] = _compute_exact_scores(table, queries, item[:, :k], bias).masked_fill(none[:, :k], -torch.inf)
+    # The k-th best is no worse than the worst of these.
+    least = exact[:, :k].amin(1) - slack  # (B,)
+    wanted = int((score >= least[:, None]).sum(1).max())
+    if wanted > k:
+        more = slice(k, wanted)
+        out = none[:, more] | (score[:, more] < least[:, None])
+        exact[:, more] = _compute_exact_scores(table, queries, item[:, more], bias).masked_fill(out, -torch.inf)
+    kept = max(wanted, k)
+    keys = pack_keys(exact[:, :kept], item[:, :kept].clamp(min=0))
+    return TopK(*unpack_keys(keys.topk(k, dim=1).values)), least
+
+
+def _compute_exact_scores(table: QuantizedTable, queries: Tensor, item: Tensor, bias: Tensor | None) -> Tensor:
+    """(B, C) scores of items (B, C) by their exact vectors."""
+    rows = item.clamp(min=0)
+    some = max(CELLS // (rows.shape[1] * table.dim), 1)
+    parts = [
+        torch.bmm(functional.embedding(part, table.exact), queries[start : start + some, :, None]).squeeze(2)
+        for start, part in zip(range(0, len(rows), some), torch.split(rows, some), strict=True)
+    ]
+    exact = torch.cat(parts)
+    return exact if bias is None else exact + bias[rows]
+
+
+@overload
+def _slice_pairs(without: RowPairs, start: int, size: int) -> RowPairs: ...
+@overload
+def _slice_pairs(without: RowPairs | None, start: int, size: int) -> RowPairs | None: ...
+def _slice_pairs(without: RowPairs | None, start: int, size: int) -> RowPairs | None:
+    """The pairs of queries from `start` on, which is 0 to them."""
+    if without is None:
+        return None
+    mine = (without.query >= start) & (without.query < start + size)
+    return RowPairs(without.query[mine] - start, without.item[mine])
+
+
+def _select_pairs(without: RowPairs | None, queries: Tensor) -> RowPairs | None:
+    """The pairs of some queries (ascending), which are counted anew."""
+    if without is None:
+        return None
+    mine = torch.isin(without.query, queries)
+    return RowPairs(torch.searchsorted(queries, without.query[mine]), without.item[mine])

@@ -1,0 +1,179 @@
+"""The page that `llmrec demo` shows, and what it asks for beside what everybody may ask."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import FileResponse
+from pydantic import Field
+
+from llmrec.data.catalog import ItemCatalog
+from llmrec.errors import ConfigError
+from llmrec.inference.queries import VERBATIM, History, Time
+from llmrec.recommender import Recommender
+from llmrec.service import schemas
+from llmrec.service.interest_view import build_interest_view, label_latent_states
+from llmrec.service.limits import check_query, check_texts
+from llmrec.service.replica_state import live_users_as_log
+from llmrec.service.routes import get_service
+from llmrec.service.worker import Worker, as_raw_text
+
+STATIC = Path(__file__).parent / "static"
+SHOWN = 20
+router = APIRouter(include_in_schema=False)
+Words = Annotated[str, Query(max_length=200)]
+
+
+class ViewQuery(schemas.HistoryQuery):
+    """Who is looked at, and when."""
+
+    k: Annotated[int, Field(ge=1, le=100)] = 12
+
+
+class NewText(schemas.StrictModel):
+    """What is written of an item that is in no catalog."""
+
+    text: schemas.Words
+    k: Annotated[int, Field(ge=1, le=100)] = 12
+
+
+@router.get("/")
+async def index() -> FileResponse:
+    return FileResponse(STATIC / "index.html")
+
+
+@router.get("/page/about")
+async def about(request: Request) -> dict[str, Any]:
+    """What is served, and what to call the states of interest."""
+    engine = get_service(request).engine
+
+    def told() -> dict[str, Any]:
+        recommender, live = engine.recommender, engine.live
+        newest = live.state.last.time[:, -1]
+        return {
+            "source": str(recommender.vectors.bundle.facts.get("source", "")),
+            "items": len(recommender.catalog),
+            "users": len(live.users),
+            "reads_text": recommender.vectors.bundle.base is not None,
+            "states": _list_titles(recommender, len(recommender.catalog)),
+            "newest": max(int(newest.max(initial=0)), 0),
+        }
+
+    answer: dict[str, Any] = await get_service(request).submit(told)
+    return answer
+
+
+@router.get("/page/users")
+async def users(request: Request, words: Words = "") -> list[dict[str, Any]]:
+    """Users whose id has these characters, those with the newest events first."""
+    engine = get_service(request).engine
+
+    def found() -> list[dict[str, Any]]:
+        last, known = engine.live.state.last, engine.live.users
+        asked = _match_user(engine, words)
+        ids = [user for user in known if words.lower() in user.lower()]
+        newest = last.time[[known[user] for user in ids], -1]
+        order = [ids[place] for place in np.argsort(-newest, kind="stable").tolist()]
+        shown = list(dict.fromkeys([*([asked] if asked in known else []), *order]))[:SHOWN]
+        place, _ = engine.live.state.seen.list_pairs(np.array([known[user] for user in shown], dtype=np.int64))
+        counts = np.bincount(place, minlength=len(shown)).tolist()
+        return [{"user": user, "items": count} for user, count in zip(shown, counts, strict=True)]
+
+    answer: list[dict[str, Any]] = await get_service(request).submit(found)
+    return answer
+
+
+@router.get("/page/items")
+async def items(request: Request, words: Words = "") -> list[dict[str, str]]:
+    """Items whose title has these words in it, those that begin with them first."""
+    engine = get_service(request).engine
+    answer: list[dict[str, str]] = await get_service(request).submit(
+        lambda: _search_titles(engine.recommender.catalog, words)
+    )
+    return answer
+
+
+@router.post("/page/view")
+async def view(query: ViewQuery, request: Request) -> dict[str, Any]:
+    """Recommendations and interest at one moment."""
+    service = get_service(request)
+    check_query(service.settings.limits, query)
+    answer: dict[str, Any] = await service.submit(lambda: _build_view(service.engine, query), query.new_items())
+    return answer
+
+
+@router.post("/page/audience")
+async def audience(new: NewText, request: Request) -> list[dict[str, Any]]:
+    """The users whose next item a new one would likeliest be."""
+    service = get_service(request)
+    check_texts(service.settings.limits, [{VERBATIM: new.text}])
+    engine = service.engine
+
+    def found() -> list[dict[str, Any]]:
+        members = engine.recommender.audience({VERBATIM: new.text}, new.k, log=live_users_as_log(engine.live))
+        return [
+            {
+                "user": one.user,
+                "lift": one.lift,
+                "place": one.place,
+                "events": one.n_events,
+                "of": len(engine.recommender.catalog),
+            }
+            for one in members
+        ]
+
+    answer: list[dict[str, Any]] = await service.submit(found, as_raw_text([new.text]))
+    return answer
+
+
+def _match_user(engine: Worker, words: str) -> str:
+    """Words that may be a user's id, as the name that the user has here."""
+    try:
+        return engine.live.names.pseudonym(words)
+    except ConfigError:  # there are pseudonyms, and no key
+        return words
+
+
+def _build_view(engine: Worker, query: ViewQuery) -> dict[str, Any]:
+    recommender = engine.recommender
+    history, older = query.history_argument(), set[str]()
+    if query.user is not None and query.at is not None:
+        history, older = _user_history(recommender, query.user)
+    found = recommender.recommend(history, query.k + len(older), query.at)
+    interest = build_interest_view(recommender, history, query.at)
+    ranked = [{"item": one.item, "label": one.label, "score": one.score} for one in found if one.item not in older]
+    return {"items": ranked[: query.k], "states": interest.states, "parts": interest.parts}
+
+
+def _user_history(recommender: Recommender, user: str) -> tuple[History, set[str]]:
+    """A user's last events as a history, which can be asked about at any time, and the items of those before them."""
+    live, events = recommender.live, list[tuple[str, Time]](recommender.history(user))
+    _, rows = live.state.seen.list_pairs(np.array([live.find_row(user)]))
+    recent = {item for item, _ in events}
+    return events, {str(recommender.catalog.ids[int(row)]) for row in rows} - recent
+
+
+def _search_titles(catalog: ItemCatalog, words: str) -> list[dict[str, str]]:
+    has_titles = "title" in catalog.fields.column_names
+    column = catalog.fields["title"].combine_chunks() if has_titles else catalog.text_array
+    text = pc.utf8_lower(column.cast(pa.large_string())).fill_null("")
+    mask = np.ones(len(catalog), dtype=np.bool_)
+    for word in words.lower().split():
+        mask &= np.asarray(pc.match_substring(text, word))
+    rows = np.flatnonzero(mask)
+    begins = np.asarray(pc.starts_with(text, words.lower().strip()))[rows]
+    order = np.lexsort((np.asarray(pc.utf8_length(text))[rows], ~begins))[:SHOWN]
+    return [{"item": str(catalog.ids[row]), "label": catalog.label(row)} for row in rows[order].tolist()]
+
+
+@lru_cache(maxsize=4)
+def _list_titles(recommender: Recommender, n_items: int) -> list[list[str]]:
+    """n_items: names are found anew when the catalog has grown."""
+    del n_items
+    return label_latent_states(recommender)

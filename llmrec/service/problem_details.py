@@ -1,0 +1,104 @@
+"""What goes wrong, as application/problem+json (RFC 9457): never a traceback, and never what the client cannot mend
+without the words to mend it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from llmrec.errors import BundleError, ConfigError, DataError, LlmrecError
+from llmrec.inference.live.store.schema import StoreError
+from llmrec.service.batching import OverloadedError
+
+MEDIA_TYPE = "application/problem+json"
+UNKNOWN_USER = "live users"  # the place that a DataError of an unknown user names
+TOLD = 20  # faults of one request
+RETRY = {"Retry-After": "1"}
+logger = logging.getLogger(__name__)
+
+
+class NotFoundError(LlmrecError):
+    """What a path names is not there."""
+
+
+class ConflictError(LlmrecError):
+    """What a request would make is there already."""
+
+
+class ProblemResponse(Response):
+    """Escaped to ASCII, so that no text that a client sent can fail to be encoded."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        errors: Sequence[Mapping[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        title = HTTPStatus(status).phrase
+        content: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+        if errors:
+            content["errors"] = list(errors)
+        super().__init__(json.dumps(content), status, headers)
+
+
+def to_problem(error: LlmrecError) -> ProblemResponse:
+    """A user's error by what can be done about it."""
+    match error:
+        case OverloadedError():
+            return ProblemResponse(503, str(error), headers=RETRY)
+        case StoreError():
+            logger.error("%s", error)
+            return ProblemResponse(
+                503, "the store of events cannot be reached or written; nothing was stored", headers=RETRY
+            )
+        case NotFoundError():
+            return ProblemResponse(404, str(error))
+        case ConflictError():
+            return ProblemResponse(409, str(error))
+        case DataError(source=source, problems=problems):
+            faults = [{"where": source, "message": each} for each in problems[:TOLD]]
+            return ProblemResponse(404 if source == UNKNOWN_USER else 422, "; ".join(problems[:TOLD]), faults)
+        case ConfigError() | BundleError():
+            return ProblemResponse(422, str(error))
+    logger.error("%s", error)
+    return ProblemResponse(503, "the recommender cannot answer now", headers=RETRY)
+
+
+def register_problem_handlers(app: FastAPI) -> None:
+    """Give every error of an app its problem."""
+
+    @app.exception_handler(LlmrecError)
+    async def handle_llmrec_error(_: Request, error: LlmrecError) -> Response:
+        return to_problem(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def handle_validation_error(_: Request, error: RequestValidationError) -> Response:
+        # Without the input: it may be long, secret, or text that cannot be encoded.
+        found = error.errors()
+        told = [
+            {"where": ".".join(str(part)[:80] for part in each["loc"]), "message": str(each["msg"])}
+            for each in found[:TOLD]
+        ]
+        detail = "; ".join(f"{each['where']}: {each['message']}" for each in told[:3])
+        return ProblemResponse(422, f"{len(found)} problem(s) with the request: {detail}", told)
+
+    @app.exception_handler(HTTPException)
+    async def handle_http_error(_: Request, error: HTTPException) -> Response:
+        return ProblemResponse(error.status_code, str(error.detail), headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def handle_internal_error(_: Request, error: Exception) -> Response:
+        return ProblemResponse(500, "a fault of the service; its log has more")

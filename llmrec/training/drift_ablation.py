@@ -1,0 +1,131 @@
+"""The rows of a report that show what moves with time: the head kept up to date, frozen, term by term, and controlled.
+
+All of them are fitted on the same validation queries with the same care; the model below is the one that the validation
+window can judge while they are fitted, and the final one for the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from llmrec.config.drift import FOREVER, DriftConfig, TermName
+from llmrec.data.histories import Queries, make_queries
+from llmrec.data.splits import VALID
+from llmrec.drift.fit_chain import fit_chain
+from llmrec.drift.fit_head import MOST_SCORES, DriftValidation, FittedHead, fit_drift
+from llmrec.drift.scorers import DriftScorer, TermScorer
+from llmrec.drift.stream import DAILY, FROZEN, ChainTables, ReplayStream
+from llmrec.drift.text_neighbors import center_and_normalize
+from llmrec.evaluation.ranking import Scorer
+from llmrec.training.task import TrainingTask
+
+CONTROL: tuple[TermName, ...] = ("interest", "environment", "transitions")
+
+
+@dataclass(frozen=True)
+class DriftRow:
+    """streams: whether it goes on counting everyone's events during the test. settings: what was learned."""
+
+    name: str
+    scorer: Scorer
+    streams: bool
+    settings: dict[str, Any]
+
+
+class CachedScorer:
+    """A scorer that keeps its answers, up to MOST_SCORES numbers of them: a dozen heads ask the same questions."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer, self.kept, self.room = scorer, dict[bytes, Tensor](), MOST_SCORES
+
+    def score(self, queries: Queries) -> Tensor:
+        """(B, N)"""
+        asked = b"".join(column.tobytes() for column in (queries.user, queries.time, queries.end))
+        if asked not in self.kept:
+            answer = self.scorer.score(queries)
+            if answer.numel() > self.room:
+                return answer
+            self.kept[asked], self.room = answer, self.room - answer.numel()
+        return self.kept[asked].clone()
+
+
+@dataclass(frozen=True)
+class DriftTask:
+    """What every seed's head is fitted on. vectors: (N, D) unit vectors of texts, or None for ids alone."""
+
+    task: TrainingTask
+    stream: ReplayStream
+    vectors: Tensor | None
+    valid: Queries
+
+    @classmethod
+    def from_task(cls, config: DriftConfig, task: TrainingTask, text: Tensor | None) -> DriftTask:
+        """text: (N, D) of the backbone."""
+        vectors, split = None if text is None else center_and_normalize(text), task.split
+        stream = ReplayStream.from_split(config, split, task.ties, vectors)
+        if split.name == "by_time":
+            stream = replace(stream, trained_until=split.valid_start)
+        return cls(task, stream, vectors, make_queries(task.split, VALID, task.ties))
+
+    def fit(self, watched: Scorer, seed: int) -> tuple[FittedHead, DriftValidation]:
+        """The head with all its terms, and what it was fitted on. watched: the model on the training part alone."""
+        judged = DriftValidation.from_stream(watched, self.stream, self.valid, self.task.accelerator)
+        return fit_drift(judged, self._with_chain(seed), self.task.mask_seen), judged
+
+    def _with_chain(self, seed: int) -> ReplayStream:
+        """The stream with a chain fitted to the training part, where that term is on."""
+        if "chain" not in self.stream.config.terms or self.vectors is None:
+            return self.stream
+        chain = fit_chain(self.task.split, self.task.ties, self.vectors, self.stream.config.n_states, seed)
+        return replace(self.stream, chain=ChainTables.from_chain(chain, self.vectors))
+
+
+def iterate_drift_rows(
+    task: DriftTask, judged: DriftValidation, full: FittedHead, base: Scorer, trained_until: int | None
+) -> Iterator[DriftRow]:
+    """judged: what heads are fitted on, of the model on the training part alone. full: the head with all its terms.
+
+    base: the model that heads sit on in the test; trained_until: seconds, where its training data ends.
+    """
+    config, mask_seen, base = full.stream.config, task.task.mask_seen, CachedScorer(base)
+
+    def make_test_stream(fit: FittedHead) -> ReplayStream:
+        return replace(fit.stream, trained_until=trained_until)
+
+    for days in (*config.refresh_days, FROZEN) if task.task.split.name == "by_time" else (DAILY,):
+        name = "drift frozen" if days == FROZEN else f"drift {days:g}d"
+        yield DriftRow(
+            name, DriftScorer(full.head, base, make_test_stream(full), days), days != FROZEN, describe_fit(full)
+        )
+    if not config.ablate:
+        return
+    for term in ("transitions", "chain"):
+        if term in config.terms:
+            yield DriftRow(f"{term} alone", TermScorer(term, full.head, make_test_stream(full)), True, {})
+    for name, changed in _list_variants(config, full.stream.transition_half_life_days).items():
+        fit = fit_drift(judged, replace(full.stream, config=changed), mask_seen)
+        yield DriftRow(name, DriftScorer(fit.head, base, make_test_stream(fit)), True, describe_fit(fit))
+
+
+def describe_fit(fit: FittedHead) -> dict[str, Any]:
+    """What a fit found, for a report."""
+    return {"transition_half_life_days": fit.stream.transition_half_life_days} | fit.head.describe()
+
+
+def _list_variants(config: DriftConfig, half_life_days: float) -> dict[str, DriftConfig]:
+    """Heads with other terms, each to be fitted by itself; the half-life of transitions is the full head's."""
+    kept = replace(config, transition_half_lives_days=(half_life_days,))
+    variants: dict[str, DriftConfig] = {}
+    for term in config.terms:
+        rest = tuple(other for other in config.terms if other != term)
+        if {"environment", "transitions", "chain"} & set(rest):
+            variants[f"drift without {term}"] = replace(kept, terms=rest)
+    if "environment" in config.terms and len(config.terms) > 1:
+        variants["environment alone"] = replace(kept, terms=("environment",))
+    if set(CONTROL) <= set(config.terms):
+        variants["freshness control"] = replace(kept, terms=CONTROL, transition_half_lives_days=(FOREVER,))
+    return variants

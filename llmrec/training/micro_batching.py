@@ -1,0 +1,89 @@
+"""What does not fit into memory: found out before training, and told with what can be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate.utils import find_executable_batch_size
+from accelerate.utils.memory import should_reduce_batch_size
+
+from llmrec.errors import MemoryLimitError
+from llmrec.training.checkpoints import get_random_state, set_random_state
+from llmrec.training.objectives import Objective
+
+STATES = 3  # as large as the weights that train: Adam's two moments, and what DDP sends gradients in
+STEPS = (
+    "train.pieces (adapt.pieces where the backbone trains): auto, or in how many parts a process runs its share of a "
+    "batch, which changes no result; a smaller batch_targets with a larger accumulate; model.max_history; a number for "
+    "negatives; mixed_precision: bf16"
+)
+BACKBONE = (
+    "backbone.gradient_checkpointing; adapt.live_items; backbone.max_tokens; backbone.strategy: last_k, or lora with "
+    "lora.last_k, which train fewer layers; recipes/accelerate/fsdp.yaml, by which each GPU holds a part"
+)
+PRETRAINING = (
+    "train.batch_texts; train.batch_pairs; contrast.negatives; backbone.max_tokens; backbone.last_k; "
+    "mixed_precision: bf16"
+)
+
+
+@contextmanager
+def dry_run(objective: Objective) -> Iterator[None]:
+    """What is tried within leaves no trace, and has as much room as it will have beside an optimizer's states."""
+    text, state = objective.model.items.text, get_random_state()
+    kept = None if text is None else text.clone()
+    weights = [weight for weight in objective.parameters() if weight.requires_grad]
+    room = [torch.empty_like(weight) for weight in weights for _ in range(STATES)]
+    objective.train()
+    try:
+        yield
+    finally:
+        room.clear()
+        objective.zero_grad()
+        set_random_state(state)
+        if text is not None and kept is not None:
+            text.copy_(kept)
+
+
+def find_micro_batches(trial: Callable[[int], None], n_rows: int) -> int:
+    """The smallest number of pieces, of 1, 2, 4 ..., that `n_rows` can be run in: `trial(pieces)` runs one of them.
+
+    Raises:
+        MemoryLimitError: not even a single row fits.
+    """
+    size = max(n_rows, 1)
+
+    def half() -> int:
+        nonlocal size
+        size //= 2
+        return size
+
+    @find_executable_batch_size(starting_batch_size=size, reduce_batch_size_fn=half)  # type: ignore[untyped-decorator]
+    def attempt(batch_size: int) -> int:
+        pieces = -(-max(n_rows, 1) // batch_size)
+        trial(pieces)
+        return pieces
+
+    try:
+        return int(attempt())
+    except RuntimeError as error:
+        if "No executable batch size" not in str(error):
+            raise
+        raise MemoryLimitError("not even one history of a batch", BACKBONE) from error
+
+
+@contextmanager
+def explain_out_of_memory(knobs: str) -> Iterator[None]:
+    """Out of memory within it is told with the settings that take less.
+
+    Raises:
+        MemoryLimitError: so told.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not should_reduce_batch_size(error):
+            raise
+        raise MemoryLimitError(str(error).partition("\n")[0] or "no room for an array", knobs) from error

@@ -1,0 +1,1 @@
+"""Continued pretraining of a backbone on the texts and pairs of a log."""

@@ -1,0 +1,208 @@
+"""The backbone sharded among processes while it trains: weights, gradients and optimizer states, by torch's FSDP2.
+
+What stands above the backbone is small, and whole in each process. Steps run on the shards; to read the catalog, to
+validate and to save, the backbone is put together again. Accelerate's own FSDP would leave it in pieces there, and on
+CPUs leaves it out without a word; so it is asked for by Accelerate's configuration, and done here.
+FSDP: Zhao et al. 2023, arXiv:2304.11277.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, distributed, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from llmrec.backbones.layers import find_layer_stack
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.errors import ConfigError
+from llmrec.training.trainer import Trainer
+
+
+class ShardedBackbone:
+    """A backbone of which each process holds a part. Its parameters are DTensors until `gather_weights`."""
+
+    def __init__(self, backbone: TextBackbone, accelerator: Accelerator) -> None:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        self.backbone, self.accelerator = backbone, accelerator
+        self.whole_model = backbone.model.to("cpu")
+        self.model = copy.deepcopy(self.whole_model)  # which a device is given layer by layer
+        mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+        reshard = os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower() != "false"
+        for layer in find_layer_stack(self.model, "fsdp"):
+            fully_shard(layer, mesh=mesh, reshard_after_forward=reshard)
+        fully_shard(self.model, mesh=mesh, reshard_after_forward=reshard)
+        self._shard()
+        n_weights = sum(weight.numel() for weight in self.model.parameters())
+        accelerator.print(
+            f"FSDP2: the backbone's {n_weights:,} weights are sharded among {accelerator.num_processes} processes; "
+            "what stands above it is whole in each"
+        )
+
+    def _shard(self) -> None:
+        self.backbone.model, self.backbone.rounds = self.model, self._reduce_max
+        self.whole_model.to("cpu")
+
+    def _reduce_max(self, n_batches: int) -> int:
+        """Of all processes: each pass through sharded layers is one of all of them."""
+        most = torch.tensor(n_batches, device=self.accelerator.device)
+        distributed.all_reduce(most, distributed.ReduceOp.MAX)
+        return int(most)
+
+    @torch.no_grad()
+    def gather_weights(self) -> None:
+        """Put the backbone together, in all processes."""
+        if self.backbone.model is self.whole_model:
+            return
+        whole = dict(self.whole_model.named_parameters())
+        for name, weight in self.model.named_parameters():
+            if weight.requires_grad:  # the others are what they were
+                whole[name].copy_(_gather_full(weight))
+        self.backbone.model, self.backbone.rounds = self.whole_model.to(self.accelerator.device), int
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Whole within the context, and apart again after it, where it was."""
+        apart = self.backbone.model is self.model
+        self.gather_weights()
+        try:
+            yield
+        finally:
+            if apart:
+                self._shard()
+
+    @torch.no_grad()
+    def scatter(self) -> None:
+        """Give the shards the weights of the whole, in which others were put."""
+        whole = dict(self.whole_model.named_parameters())
+        for name, weight in self.model.named_parameters():
+            weight.copy_(_lay_out_like(weight, whole[name]))
+
+    def average_gradients(self, module: nn.Module) -> None:
+        """Average the gradients of what is whole in each process, as FSDP has done with those of the shards."""
+        for weight in module.parameters():
+            if weight.grad is not None and not isinstance(weight.grad, DTensor):
+                distributed.all_reduce(weight.grad)
+                weight.grad /= self.accelerator.num_processes
+
+    def clip_gradients(self, module: nn.Module, most: float) -> None:
+        """Scale all gradients down to a norm of `most` together."""
+        kinds: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+        for weight in module.parameters():
+            if weight.grad is not None:
+                kinds[isinstance(weight.grad, DTensor)].append(weight)
+        norms = [
+            _gather_full(nn.utils.get_total_norm([w.grad for w in kind if w.grad is not None]))
+            for kind in kinds
+            if kind
+        ]
+        total = torch.stack(norms).norm()
+        for kind in kinds:
+            nn.utils.clip_grads_with_norm_(kind, most, total)
+
+
+class ShardedOptimizer:
+    """An optimizer of shards, saved and loaded as that of one process.
+
+    `gather` is for all processes to call, before one of them asks for `state_dict`.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.of_shards, self._state = optimizer, dict[str, Any]()
+
+    @property
+    def optimizer(self) -> ShardedOptimizer:
+        return self
+
+    def step(self) -> None:
+        self.of_shards.step()
+
+    def zero_grad(self) -> None:
+        self.of_shards.zero_grad()
+
+    def gather(self) -> None:
+        self._state = self._map_state(self.of_shards.state_dict(), lambda _, value: _gather_full(value))
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        weights = [weight for group in self.of_shards.param_groups for weight in group["params"]]
+
+        def lay_out(row: int, value: Tensor) -> Tensor:
+            return _lay_out_like(weights[row], value) if value.shape == weights[row].shape else value
+
+        self.of_shards.load_state_dict(self._map_state(state, lay_out))
+
+    def _map_state(self, state: dict[str, Any], change: Callable[[int, Tensor], Tensor]) -> dict[str, Any]:
+        """The state with every tensor of each weight's row changed."""
+        rows = {row: {k: change(row, value) for k, value in values.items()} for row, values in state["state"].items()}
+        return {"state": rows, "param_groups": state["param_groups"]}
+
+
+class ShardedTrainer(Trainer):
+    """A trainer whose objective's backbone is sharded.
+
+    Raises:
+        ConfigError: what cannot be done with shards.
+    """
+
+    def _shard_backbone(self) -> None:
+        if self.objective.backbone is None:
+            raise ValueError("there is no backbone to shard")
+        if self.config.pieces == "auto":
+            raise ConfigError("pieces: auto tries what fits in each process alone, which shards cannot; give a number")
+        if self.accelerator.mixed_precision == "fp16":
+            raise ConfigError("mixed_precision: fp16: shards train in fp32 or bf16")
+        if self.objective.backbone.config.gradient_checkpointing:
+            raise ConfigError("backbone.gradient_checkpointing: not with FSDP; leave it out, or launch with ddp.yaml")
+        self.shards = ShardedBackbone(self.objective.backbone, self.accelerator)
+
+    def _prepare(self, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
+        return self.objective, ShardedOptimizer(optimizer)
+
+    def _clip(self) -> None:
+        self.shards.average_gradients(self.objective)
+        if self.config.clip_norm > 0:
+            self.shards.clip_gradients(self.objective, self.config.clip_norm)
+
+    def _refresh(self) -> None:
+        with self.shards.gathered():
+            super()._refresh()
+
+    def _measure(self, *given: Any) -> None:
+        with self.shards.gathered():
+            super()._measure(*given)
+
+    def _save(self, *given: Any) -> None:
+        self.optimizer.gather()
+        with self.shards.gathered():
+            super()._save(*given)
+
+    def _resume(self) -> None:
+        with self.shards.gathered():
+            super()._resume()
+        self.shards.scatter()
+
+    def _keep_best(self) -> None:
+        self.shards.gather_weights()
+        super()._keep_best()
+
+
+def _gather_full(tensor: Any) -> Any:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _lay_out_like(weight: Tensor, value: Tensor) -> Tensor:
+    """The value laid out as the weight is."""
+    if not isinstance(weight, DTensor):
+        return value
+    return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements)

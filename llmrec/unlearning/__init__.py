@@ -1,0 +1,1 @@
+"""Removal of users from logs, counts, states and stores."""

@@ -1,0 +1,71 @@
+"""Whether a user's id is still somewhere: a search through every byte of files, and through what parquet compresses."""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+SHORTEST = 6  # characters; a shorter id is found in any file by chance
+
+
+def filter_searchable_ids(ids: Sequence[str]) -> list[str]:
+    """Those of the ids that no file holds by chance."""
+    return [one for one in dict.fromkeys(ids) if len(one) >= SHORTEST]
+
+
+def list_files(places: Iterable[Path]) -> list[Path]:
+    """Every file at or below some places, and what SQLite keeps beside one."""
+    found = dict[Path, None]()
+    for place in places:
+        beside = [place.with_name(place.name + end) for end in ("-wal", "-shm")]
+        within = place.rglob("*") if place.is_dir() else [place, *beside]
+        found |= dict.fromkeys(path for path in within if path.is_file())
+    return sorted(found)
+
+
+def find_ids(files: Iterable[Path], ids: Sequence[str]) -> dict[Path, int]:
+    """How often ids occur in each of the files that holds any, as they are or as JSON escapes them."""
+    spellings = {text.encode(errors="surrogatepass") for one in ids for text in (one, json.dumps(one)[1:-1])}
+    found = {path: _count_in_bytes(path, spellings) + _count_in_parquet(path, ids) for path in files}
+    return {path: count for path, count in found.items() if count}
+
+
+def _count_in_bytes(path: Path, spellings: Iterable[bytes]) -> int:
+    if not path.stat().st_size:
+        return 0
+    count = 0
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for spelling in spellings:
+            place = content.find(spelling)
+            while place >= 0:
+                count += 1
+                place = content.find(spelling, place + 1)
+    return count
+
+
+def _count_in_parquet(path: Path, ids: Sequence[str]) -> int:
+    if path.suffix != ".parquet":
+        return 0
+    count = 0
+    with pq.ParquetFile(path) as file:
+        for group in range(file.metadata.num_row_groups):
+            for column in file.read_row_group(group).columns:
+                count += sum(_count_in_column(column, one) for one in ids)
+    return count
+
+
+def _count_in_column(column: pa.ChunkedArray, one: str) -> int:
+    kind = column.type
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        column, kind = pc.list_flatten(column), kind.value_type
+    try:
+        text = column.cast(pa.large_string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # of structs and bytes every byte is searched, as written
+        return 0
+    return int(pc.sum(pc.match_substring(text, one)).as_py() or 0)

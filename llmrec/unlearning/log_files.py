@@ -1,0 +1,102 @@
+"""A log's file without some of its users: every other record stays as it is written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from llmrec.config.data import DataConfig
+from llmrec.data.ids import encode_ids
+from llmrec.data.pseudonyms import Pseudonymizer
+from llmrec.data.readers.files import list_data_files, read_events
+from llmrec.errors import DataError
+from llmrec.utils.arrays import Mask
+
+
+class RemovedRecords(NamedTuple):
+    """Which records (E,) of a log's file are of given users; ids: of those found, as they are written."""
+
+    theirs: Mask
+    ids: list[str]
+
+
+def find_user_records(config: DataConfig, users: Sequence[str], names: Pseudonymizer) -> RemovedRecords:
+    """users: ids, or pseudonyms where `names` makes them.
+
+    Raises:
+        DataError: a file that cannot be read. ConfigError: as `Pseudonymizer.pseudonym` does.
+    """
+    problems: list[str] = []
+    events = read_events(config, [config.user_column], problems)
+    if events is None:
+        raise DataError(config.source or config.interactions or "data", problems)
+    encoded = encode_ids(events.table[config.user_column])
+    wanted = pa.array([names.pseudonym(user) for user in users], pa.large_string())
+    found = np.asarray(pc.is_in(names.pseudonyms(encoded.ids), value_set=wanted))
+    return RemovedRecords(np.append(found, False)[encoded.codes], encoded.ids.filter(pa.array(found)).to_pylist())
+
+
+def write_log_without_users(config: DataConfig, theirs: Mask, folder: Path) -> DataConfig:
+    """The log and its items in a new folder, less some records (E,); gives how to read it.
+
+    Raises:
+        DataError: files whose records cannot be told apart, or that are nowhere on this machine.
+    """
+    events, items = list_data_files(config)
+    folder.mkdir(parents=True)
+    copy_without_records(events, folder / f"interactions{events.suffix}", theirs)
+    shutil.copyfile(items, folder / f"items{items.suffix}")
+    return replace(config, source=str(folder), interactions=None, items=None)
+
+
+def copy_without_records(source: Path, target: Path, theirs: Mask) -> None:
+    """One file, less some records (E,)."""
+    if source.suffix == ".parquet":
+        _write_parquet(source, target, theirs)
+        return
+    header, quotes = (1, True) if source.suffix == ".csv" else (0, False)
+    keep = np.concatenate([np.ones(header, dtype=np.bool_), ~theirs])
+    n_records = sum(1 for _ in _iterate_records(source, quotes))
+    if n_records != len(keep):
+        counted = f"{n_records - header:,} records by their line ends, {len(theirs):,} as the log is read"
+        raise DataError(str(source), [f"{source.name}: {counted}; write it again as parquet, and then without them"])
+    with target.open("wb") as file:
+        file.writelines(record for record, kept in zip(_iterate_records(source, quotes), keep, strict=True) if kept)
+
+
+def _write_parquet(source: Path, target: Path, theirs: Mask) -> None:
+    """A group of rows at a time, by the same schema and compression; statistics are made anew."""
+    start = 0
+    with pq.ParquetFile(source) as file:
+        columns = file.metadata.num_row_groups and file.metadata.num_columns
+        codec = file.metadata.row_group(0).column(0).compression if columns else "SNAPPY"
+        compression = "NONE" if codec == "UNCOMPRESSED" else codec
+        with pq.ParquetWriter(target, file.schema_arrow, compression=compression) as writer:
+            for group in range(file.metadata.num_row_groups):
+                table = file.read_row_group(group)
+                keep = ~theirs[start : start + len(table)]
+                writer.write_table(table.filter(pa.array(keep)))
+                start += len(table)
+
+
+def _iterate_records(path: Path, quotes: bool) -> Iterator[bytes]:
+    """Lines that are not blank; a record goes on while a quotation is open."""
+    with path.open("rb") as file:
+        record = b""
+        for line in file:
+            record += line
+            if quotes and record.count(b'"') % 2:
+                continue
+            if record.strip():
+                yield record
+            record = b""
+        if record.strip():
+            yield record

@@ -1,0 +1,5 @@
+"""Units of time."""
+
+from __future__ import annotations
+
+DAY = 86_400

@@ -1,0 +1,179 @@
+"""Verbs that ask a bundle something else than what comes next: answers for people and machines, mistakes in words."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from llmrec.cli.main import main
+from llmrec.config.backbone import Strategy
+from llmrec.data.log import Log
+from llmrec.hub.bundle import Bundle, save_bundle
+from llmrec.recommender import Recommender
+
+Ask = Callable[..., str]
+
+
+@pytest.fixture
+def folder(make_bundle: Callable[[Strategy], Bundle], tmp_path: Path) -> Path:
+    """bundle/, and tuned/, whose backbone has moved away."""
+    save_bundle(tmp_path / "bundle", make_bundle("frozen"))
+    save_bundle(tmp_path / "tuned", make_bundle("lora"))
+    return tmp_path
+
+
+@pytest.fixture
+def recommender(folder: Path, tiny_bert: Path) -> Recommender:
+    return Recommender.from_pretrained(folder / "bundle", backbone=str(tiny_bert))
+
+
+@pytest.fixture
+def ask(folder: Path, log_folder: str, tiny_bert: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """ask(verb, argument, ...): what is printed; LOG stands for where the log is."""
+
+    def asked(verb: str, *arguments: str) -> str:
+        given = [one for a in arguments for one in (["--data.source", log_folder] if a == "LOG" else [a])]
+        main([verb, "--bundle", str(folder / "bundle"), "--backbone", str(tiny_bert), *given])
+        return capsys.readouterr().out
+
+    return asked
+
+
+@pytest.fixture
+def refused(ask: Ask, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """What is said to a mistake."""
+
+    def asked(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as stopped:
+            ask(*arguments)
+        assert stopped.value.code == 2
+        message = capsys.readouterr().err
+        assert "Traceback" not in message
+        return message
+
+    return asked
+
+
+def test_similar_items(ask: Ask, recommender: Recommender, folder: Path) -> None:
+    lines = ask("similar", "--item", "i3", "-k", "4").splitlines()
+    assert lines[0] == f"like {recommender.label('i3')}, by text"
+    assert [line.rpartition("[")[2].strip("]") for line in lines[1:]] == [
+        one.item for one in recommender.similar_items("i3", 4)
+    ]
+    told = json.loads(ask("similar", "--text", "red mini", "--json"))
+    assert told == [asdict(one) for one in recommender.similar_items({"text": "red mini"})]
+    by_model = json.loads(ask("similar", "--item", "i3", "--of", "model", "--json"))
+    assert by_model == [asdict(one) for one in recommender.similar_items("i3", of="model")]
+    across = ask("similar", "--item", "i3", "--other", str(folder / "bundle"), "-k", "1").splitlines()
+    assert across[0].endswith(f"by text, in {folder / 'bundle'}")
+    assert across[1].split()[:2] == ["1", "1.000"]
+
+
+def test_friends(ask: Ask, recommender: Recommender, log: Log) -> None:
+    out = ask("friends", "--user", "u3", "-k", "3", "LOG")
+    found = recommender.similar_users("u3", 3, log=log)
+    assert out.splitlines()[0] == "like user u3"
+    for one in found:
+        assert f"{one.similarity:8.3f}  user {one.user}" in out
+        assert f"{one.n_shared:>4} shared" in out
+        assert f"{one.alike[0].similarity:8.3f}  {recommender.label(one.alike[0].mine)} ~ " in out
+    told = json.loads(ask("friends", "--history", "i1", "i2", "--json", "LOG"))
+    expected = [asdict(one) for one in recommender.similar_users(["i1", "i2"], log=log)]
+    assert told == json.loads(json.dumps(expected))
+
+
+def test_topics(ask: Ask, recommender: Recommender) -> None:
+    labels = ["love war", "night river"]
+    lines = ask("topics", "--history", "i1", "i2", "--label", *labels).splitlines()
+    shares = recommender.topics(["i1", "i2"], labels)
+    assert lines[0].startswith("after 2 events")
+    assert lines[1:] == [f"{one.share:6.1%}  {one.label}" for one in shares]
+    told = json.loads(ask("topics", "--user", "u3", "--label", *labels, "--json", "LOG"))
+    assert sum(one["share"] for one in told) == pytest.approx(1)
+    of_items = json.loads(
+        ask("topics", "--item", "i1", "i2", "--label", *labels, "--template", "{label} movie", "--json")
+    )
+    expected = recommender.item_topics(["i1", "i2"], labels, "{label} movie")
+    assert of_items == {item: [asdict(one) for one in row] for item, row in zip(["i1", "i2"], expected, strict=True)}
+    shown = ask("topics", "--item", "i1", "--label", *labels).splitlines()
+    assert shown[0].endswith("[i1]")
+    assert all(label in shown[1] for label in labels)
+
+
+def test_audience(ask: Ask, recommender: Recommender, log: Log) -> None:
+    lines = ask("audience", "--text", "red mini", "-k", "3", "LOG").splitlines()
+    assert lines[:2] == ["for red mini", "user  times the mean chance  place among 40  events"]
+    found = recommender.audience({"text": "red mini"}, 3, log=log)
+    assert [line.split() for line in lines[2:]] == [
+        [one.user, f"{one.lift:.1f}", str(one.place), str(one.n_events)] for one in found
+    ]
+    told = json.loads(ask("audience", "--item", "i3", "--json", "LOG"))
+    assert told == [asdict(one) for one in recommender.audience("i3", log=log)]
+
+
+def test_recommend_by_words_and_conditions(ask: Ask, recommender: Recommender) -> None:
+    lines = ask("recommend", "--looking-for", "love war", "-k", "2").splitlines()
+    assert lines[:2] == ["after 0 events, the last: none", "looking for: love war"]
+    word = str(recommender.catalog.fields["title"][0]).split()[0]
+    given = ["--history", "i1", "--looking_for", "love war", "--topic", "war", "--where", f"title~{word}", "--json"]
+    expected = recommender.recommend(["i1"], looking_for="love war", topic="war", where=f"title~{word}")
+    assert json.loads(ask("recommend", *given)) == [asdict(one) for one in expected]
+
+
+def test_a_history_of_another_domain(ask: Ask, recommender: Recommender, folder: Path, log: Log) -> None:
+    there = str(folder / "tuned")
+    history = recommender.to_text_history(["i1", "i2"])
+    found = json.loads(ask("recommend", "--history", "i1", "i2", "--domain", there, "-k", "40", "--json"))
+    assert found == [asdict(one) for one in recommender.recommend(history, 40)]
+    assert {"i1", "i2"} <= {one["item"] for one in found}  # seen there, not here
+    (scored,) = json.loads(ask("score", "--history", "i1", "i2", "--domain", there, "--item", "i3", "--json"))
+    assert scored["score"] == pytest.approx(recommender.score(history, ["i3"])[0])
+    assert ask("recommend", "--user", "u3", "--domain", there, "LOG").startswith("after 6 events")
+
+
+def test_mistakes_are_told_in_words(refused: Ask, folder: Path) -> None:
+    one = "give one item: --item ID, or --text"
+    for arguments in ([], ["--item", "i1", "i2"], ["--item", "i1", "--text", "a"]):
+        assert one in refused("similar", *arguments)
+        assert one in refused("audience", *arguments)
+    assert "of" in refused("similar", "--item", "i1", "--of", "colour")
+    assert "trained apart" in refused("similar", "--item", "i1", "--other", str(folder / "tuned"))
+    assert "is not a bundle" in refused("similar", "--item", "i1", "--other", str(folder))
+    for given in ([], ["--user", "u3", "--history", "i1"]):
+        assert "either --history" in refused("friends", *given, "LOG")
+    assert "ids there look like u" in refused("friends", "--user", "x", "LOG")
+    assert "no events before" in refused("audience", "--item", "i1", "--at", "1980-01-01", "LOG")
+    labels = ["--label", "love", "war"]
+    assert "either --item" in refused("topics", "--item", "i1", "--history", "i1", *labels)
+    assert "either --history" in refused("topics", *labels)
+    assert "at least two" in refused("topics", "--history", "i1", "--label", "love")
+    assert "label" in refused("topics", "--history", "i1")
+    assert "no events (before `at`)" in refused("topics", "--history", *labels)
+    assert "is no condition" in refused("recommend", "--history", "--where", "Soap")
+    assert "looking_for is empty" in refused("recommend", "--looking-for", "")
+    assert "is not a bundle" in refused("recommend", "--history", "i1", "--domain", str(folder))
+
+
+def test_explain(ask: Ask, recommender: Recommender) -> None:
+    told = recommender.explain(["i1", "i2"], "i9")
+    lines = ask("explain", "--history", "i1", "i2", "--item", "i9").splitlines()
+    assert lines[0] == f"{told.label}, score {told.score:.3f}"
+    assert lines[1] == told.sentence
+    assert f"{told.term_shares()['base']:6.1%}  what the model makes of the history" in lines
+    assert [line.split()[-1] for line in lines[-2:]] == [f"[{told.events[place].item}]" for place in told.rank_events()]
+    best = recommender.recommend(["i1", "i2"], 1)[0]
+    found = json.loads(ask("explain", "--history", "i1", "i2", "--json"))
+    assert (found["item"], found["score"]) == (best.item, pytest.approx(best.score))
+    assert sum(part["chance"] for part in found["parts"]) == pytest.approx(found["chance"])
+
+
+def test_explain_words(ask: Ask, refused: Ask) -> None:
+    pytest.importorskip("captum")
+    assert (
+        ask("explain", "--user", "u1", "LOG", "--text", "space robot", "--words", "true")
+        .splitlines()[-1]
+        .startswith("words: ")
+    )
+    assert "give either --history ID ... or --user ID" in refused("explain", "--item", "i1")

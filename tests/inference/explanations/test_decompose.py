@@ -1,0 +1,196 @@
+"""An explanation adds up to the score, its exact parts are the mixture's own, and it says what happened."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec.config.backbone import Strategy
+from llmrec.data.log import Log
+from llmrec.hub.bundle import Bundle, save_bundle
+from llmrec.inference.explanations.explanation import Explanation
+from llmrec.inference.explanations.sentences import format_age
+from llmrec.recommender import Recommender
+
+DAY = 86_400
+FILM = {"title": "space robot drama"}
+Drift = Callable[..., Recommender]
+
+
+@pytest.fixture
+def drifting(
+    make_bundle: Callable[[Strategy], Bundle],
+    add_drift: Callable[..., Bundle],
+    log: Log,
+    tmp_path: Path,
+    tiny_bert: Path,
+) -> Drift:
+    """drifting(strategy, **settings): a recommender that follows the log's users."""
+
+    def load(strategy: Strategy = "frozen", **settings: object) -> Recommender:
+        save_bundle(tmp_path / "drifting", add_drift(make_bundle(strategy), **settings))
+        recommender = Recommender.from_pretrained(tmp_path / "drifting", backbone=str(tiny_bert))
+        recommender.follow(log)
+        return recommender
+
+    return load
+
+
+def now(log: Log) -> int:
+    return int(log.interactions.time[-1]) + DAY
+
+
+def check_sums(told: Explanation, score: float) -> None:
+    assert told.score == score
+    assert told.start + math.fsum(part.value for part in told.parts) == pytest.approx(score, abs=1e-5)
+    assert math.fsum(part.chance for part in told.parts) == pytest.approx(told.chance)
+    assert math.fsum(told.term_shares().values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("item", ["i4", FILM])
+@pytest.mark.parametrize("who", ["u1", [], ["i3", "i3", "i9"], [FILM, "i1"]])
+def test_parts_add_up_to_the_chance(drifting: Drift, log: Log, who: object, item: object) -> None:
+    recommender, at = drifting(), now(log)
+    told = recommender.explain(who, item, at)
+    score = recommender.score(who, [item], at)[0]
+    check_sums(told, score)
+    assert math.log(told.chance) == pytest.approx(score, abs=1e-5)
+    assert {part.term for part in told.parts if part.exact} == {"chain"} | ({"transitions"} if who else set())
+
+
+@pytest.mark.parametrize(
+    "terms", ["environment", "transitions", "chain", "interest transitions", "environment chain gate"]
+)
+def test_parts_add_up_whatever_the_terms(drifting: Drift, log: Log, terms: str) -> None:
+    recommender = drifting(terms=tuple(terms.split()))
+    told = recommender.explain("u2", "i7", now(log))
+    check_sums(told, recommender.score("u2", ["i7"], now(log))[0])
+    assert math.log(told.chance) == pytest.approx(told.score, abs=1e-5)
+
+
+@pytest.mark.parametrize("strategy", ["none", "frozen"])
+def test_without_a_drift_head_the_model_is_taken_apart(
+    make_bundle: Callable[[Strategy], Bundle], tmp_path: Path, strategy: Strategy
+) -> None:
+    save_bundle(tmp_path / "bundle", make_bundle(strategy))
+    recommender = Recommender.from_pretrained(tmp_path / "bundle")
+    history = [("i1", 0), ("i2", DAY), ("i5", 2 * DAY)]
+    told = recommender.explain(history, "i9", 3 * DAY)
+    check_sums(told, recommender.score(history, ["i9"], 3 * DAY)[0])
+    every = [str(item) for item in recommender.catalog.ids.to_pylist()]
+
+    def log_share(events: list[tuple[str, int]]) -> float:
+        scores = torch.tensor(recommender.score(events, every, 3 * DAY))
+        return float(scores.log_softmax(0)[every.index("i9")])
+
+    full = log_share(history)
+    assert math.log(told.chance) == pytest.approx(full, abs=1e-5)
+    spread = math.expm1(full + math.log(40)) / 40 / (full + math.log(40))  # the logarithmic mean
+    chances = {part.event: part.chance for part in told.parts if part.term == "base"}
+    for place in range(3):
+        less = log_share([event for other, event in enumerate(history) if other != place])
+        assert chances[place] == pytest.approx(spread * (full - less), abs=1e-6)
+    assert {part.term for part in told.parts} == {"anyone", "base"}
+
+
+def test_transitions_and_chain_are_taken_apart_exactly(drifting: Drift, log: Log) -> None:
+    recommender, at = drifting(), now(log)
+    history = recommender.history("u3")
+    told = recommender.explain("u3", "i4", at)
+    state, row = recommender.live.state, recommender.live.find_row("u3")
+    head, stream, world = state.head, state.stream, state.counts_at(at)
+    recent = state.recent_events(np.array([row]), at)
+    weight = head.interest(recent.age_days, recent.steps_back, recent.mask)[0]
+    own, onward, latent = head.log_mixture_shares(
+        recent, torch.from_numpy(world.transitions.row_sums * world.transitions.decay_at(at))[recent.item]
+    )[0].exp()
+    target, kappa = int(recommender.catalog.find_rows(["i4"])[0]), float(head.log_kappa.exp())
+    by_event = {part.event: part.chance for part in told.parts if part.term == "transitions"}
+    for place, (item, _) in enumerate(history):
+        source = int(recommender.catalog.find_rows([item])[0])
+        count = sum(float(table[source, target]) for table in world.transitions.tables) * world.transitions.decay_at(at)
+        total = float(world.transitions.row_sums[source]) * world.transitions.decay_at(at)
+        chance = (count + kappa * float(stream.text[source, target])) / (total + kappa)
+        assert by_event[place] == pytest.approx(float(onward) * float(weight[place]) * chance, rel=1e-4)
+    # The chain: what is told of an event is what the belief loses where the event brings nothing.
+    assert stream.chain is not None
+    counts = torch.from_numpy(world.environment.counts_at(at)).float()
+    taken = head.state_logits(stream.chain.emission, counts).softmax(1)[:, target]
+    for place in range(len(history)):
+        evidence = stream.chain.evidence[recent.item].clone()
+        evidence[0, place] = 0.0
+        less = stream.chain.chain.belief_at_query(evidence, recent.age_days, recent.mask, stream.chain.powers)
+        lost = state.interest_at(row, at) - stream.chain.chain.state_probabilities(less)[0]
+        part = next(part for part in told.parts if part.term == "chain" and part.event == place)
+        assert part.chance == pytest.approx(float(latent) * float(lost @ taken), abs=1e-6)
+    assert own + onward + latent == pytest.approx(1.0)
+
+
+def test_it_says_what_happened(drifting: Drift, log: Log) -> None:
+    recommender, at = drifting(terms=("interest", "environment", "transitions")), now(log)
+    first = at - 15 * DAY
+    for name in "abcdefgh":
+        recommender.observe_many([(name, "i2", first), (name, "i30", first + 60)])
+    recommender.observe_many([("me", "i1", first - DAY), ("me", "i2", first)])
+    told = recommender.explain("me", "i30", at)
+    titles = [recommender.label(item) for item in ("i1", "i2")]
+    assert told.n_people == 8
+    moved = f"because you moved from {titles[0]} to {titles[1]} two weeks ago"
+    assert f"{moved} (8 people went on from there to this in the last 90 days)" in told.sentence
+    assert [event.item for event in told.events] == ["i1", "i2"]
+    assert told.rank_events()[0] == 1
+    assert told.events[1].time == first
+    nobody = recommender.explain([], "i30", at)
+    assert "because it" in nobody.sentence
+    assert nobody.events == ()
+
+
+def test_many_are_as_one_by_one(drifting: Drift, log: Log) -> None:
+    recommender, at = drifting(), now(log)
+    asked, items = ["u1", ["i3"], []], ["i4", FILM, "i2"]
+    assert recommender.explain_many(asked, items, at) == [
+        recommender.explain(history, item, at) for history, item in zip(asked, items, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "just now"),
+        (7200, "today"),
+        (DAY, "yesterday"),
+        (3 * DAY, "three days ago"),
+        (7 * DAY, "a week ago"),
+        (14 * DAY, "two weeks ago"),
+        (30 * DAY, "a month ago"),
+        (365 * DAY, "a year ago"),
+        (20 * 365 * DAY, "20 years ago"),
+    ],
+)
+def test_durations_in_words(seconds: int, words: str) -> None:
+    assert format_age(seconds) == words
+
+
+@pytest.mark.parametrize("strategy", ["frozen", "lora"])
+@pytest.mark.parametrize("item", ["i4", FILM])
+def test_words_add_up_to_the_score_of_the_text(
+    load: Callable[..., Recommender], strategy: Strategy, item: object
+) -> None:
+    pytest.importorskip("captum")
+    recommender = load(strategy)
+    told = recommender.explain(["i1", "i2"], item, tokens=True)
+    text = item["title"] if isinstance(item, dict) else recommender.to_text_history([item])[0]["text"]
+    padding = recommender.backbone.tokenizer.pad_token
+    n_tokens = len(told.tokens)
+    known = bool(recommender._bundle.model.items.known[4])
+    assert known
+    without = recommender.score(["i1", "i2"], [{"text": text}, {"text": " ".join([padding] * n_tokens)}])
+    assert sum(token.value for token in told.tokens) == pytest.approx(without[0] - without[1], abs=0.02)
+    joined = "".join(token.token.removeprefix("##") for token in told.tokens)
+    assert joined == text.lower().replace(" ", "")
+    assert recommender.explain(["i1", "i2"], item).tokens == ()

@@ -1,0 +1,100 @@
+"""Every term has a row alone and a row without it, and all of them rank."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from llmrec.config.drift import DriftConfig, TermName
+from llmrec.data.histories import Queries, make_queries
+from llmrec.data.interactions import Interactions
+from llmrec.data.splits import TEST, VALID, Split, leave_one_out, split_by_time
+from llmrec.training import drift_ablation as module
+from llmrec.training.drift_ablation import DriftRow, DriftTask, iterate_drift_rows
+from llmrec.training.task import TrainingTask
+
+N_USERS, N_ITEMS = 20, 12
+DAY = 86_400
+
+
+class Even:
+    """The same score for everything."""
+
+    def score(self, queries: Queries) -> Tensor:
+        return torch.zeros(len(queries), N_ITEMS)
+
+
+def log() -> Interactions:
+    rng = np.random.default_rng(0)
+    time = rng.integers(0, 60, 200) * DAY
+    return Interactions.sort(rng.integers(0, N_USERS, 200), rng.integers(0, N_ITEMS, 200), time)
+
+
+def rows(split: Split, config: DriftConfig, tmp_path_factory: pytest.TempPathFactory) -> list[DriftRow]:
+    queries = make_queries(split, VALID)
+    folder = tmp_path_factory.mktemp("run")
+    task = TrainingTask(split, queries, "strict", True, Accelerator(cpu=True), folder, "")
+    drift = DriftTask.from_task(config, task, torch.randn(N_ITEMS, 6, generator=torch.Generator().manual_seed(0)))
+    full, judged = drift.fit(Even(), seed=0)
+    return list(iterate_drift_rows(drift, judged, full, Even(), split.test_start))
+
+
+TERMS: tuple[TermName, ...] = ("interest", "environment", "transitions", "chain", "gate")
+CONFIG = DriftConfig(n_states=3, transition_half_lives_days=(30.0,), refresh_days=(1.0, 7.0))
+
+
+def test_what_is_remembered_is_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counted(Even):
+        asked = 0
+
+        def score(self, queries: Queries) -> Tensor:
+            self.asked += 1
+            return torch.from_numpy(queries.time + queries.user)[:, None].expand(-1, N_ITEMS).float()
+
+    queries = make_queries(split_by_time(log(), N_USERS, N_ITEMS), TEST)
+    monkeypatch.setattr(module, "MOST_SCORES", 5 * N_ITEMS)
+    scorer = Counted()
+    kept = module.CachedScorer(scorer)
+    for part, asked in ((queries.take(slice(0, 4)), 1), (queries.take(slice(4, 8)), 3)):  # room for the first only
+        first = kept.score(part)
+        expected = first.clone()
+        first.zero_()  # whoever asks may write into the answer
+        torch.testing.assert_close(kept.score(part), expected)
+        assert scorer.asked == asked
+
+
+def test_rows_of_a_split_by_time(tmp_path_factory: pytest.TempPathFactory) -> None:
+    split = split_by_time(log(), N_USERS, N_ITEMS)
+    found = {row.name: row for row in rows(split, CONFIG, tmp_path_factory)}
+    assert set(found) == {
+        *("drift 1d", "drift 7d", "drift frozen"),
+        *("environment alone", "transitions alone", "chain alone"),
+        *(f"drift without {term}" for term in TERMS),
+        "freshness control",
+    }
+    assert [name for name, row in found.items() if not row.streams] == ["drift frozen"]
+    test = make_queries(split, TEST)
+    scores = {name: row.scorer.score(test) for name, row in found.items()}
+    assert all(torch.isfinite(of_row).all() for of_row in scores.values())
+    assert not torch.allclose(scores["drift 1d"], scores["drift frozen"])
+    for name, of_row in scores.items():
+        if name.endswith("alone") and "environment" not in name:
+            continue
+        torch.testing.assert_close(of_row.exp().sum(1), torch.ones(len(test)))
+    assert found["freshness control"].settings["transition_half_life_days"] == 36_500.0
+    assert "chain_half_lives_days" in found["drift 1d"].settings
+
+
+def test_leave_one_out_has_no_window_to_be_frozen_before(tmp_path_factory: pytest.TempPathFactory) -> None:
+    split, config = leave_one_out(log(), N_USERS, N_ITEMS), replace(CONFIG, ablate=False)
+    assert [row.name for row in rows(split, config, tmp_path_factory)] == ["drift 1d"]
+
+
+def test_terms_that_are_off_have_no_rows(tmp_path_factory: pytest.TempPathFactory) -> None:
+    split = split_by_time(log(), N_USERS, N_ITEMS)
+    config = replace(CONFIG, terms=("environment", "gate"), refresh_days=(1.0,))
+    names = [row.name for row in rows(split, config, tmp_path_factory)]
+    assert names == ["drift 1d", "drift frozen", "drift without gate", "environment alone"]
