@@ -1,8 +1,8 @@
 """The fastest way to multiply on this CPU, found by trying: plain torch or oneDNN, in fp32 or bf16.
 
-torch's linear layer multiplies by MKL in fp32, which is slow on AMD. oneDNN lays the weights out once, which
-TorchInductor does too, through operators that are private and may be gone in another release: so every way is tried
-on one product first, and only those that exist and agree are timed.
+torch's linear layer multiplies by MKL in fp32, which is slow on CPUs with AVX-512 that are not Intel's. oneDNN lays the
+weights out once, which TorchInductor does too, through operators that are private and may be missing in another
+release: every way is tried on one product first, and only those that exist and agree are timed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-ROWS, WIDTH = 512, (384, 1536)  # of the product that is tried: a batch of tokens, the widest layer of MiniLM
-ROUNDS = 5
+ROWS = 2048  # tokens of a packed row, whatever the lengths of its texts
+WIDTH = (384, 1536)  # of the product that is tried: the widest layer of MiniLM
+ROUNDS, TOO_SLOW = 5, 2  # a way that takes so many times the fastest is not tried again
+CLEARLY = 0.8  # of plain torch's time: ways that are about as fast round differently, and runs have to agree on one
 ERROR = {torch.float32: 1e-5, torch.bfloat16: 1e-2}  # that a product may have, relative to its size
 
 Layer = Callable[[Tensor], Tensor]
@@ -31,7 +33,7 @@ class Arithmetic:
     onednn: bool
 
     def make_layer(self, weight: Tensor, bias: Tensor | None) -> Layer:
-        """x -> x weight^T + bias, of tensors that are in `dtype` already."""
+        """Return x -> x weight^T + bias, of tensors that are in `dtype` already."""
         if not self.onednn:
             return lambda x: functional.linear(x, weight, bias)
         operators = torch.ops.mkldnn
@@ -44,20 +46,22 @@ OF_A_GPU = Arithmetic(torch.float16, onednn=False)  # as fast there as bf16, and
 
 @cache
 def choose_fastest(reduced: bool) -> Arithmetic:
-    """The fastest of those that compute in fp32, or, `reduced`, in fp32 or bf16; measured once in a process."""
+    """Return the fastest way that computes in fp32, or, `reduced`, in fp32 or bf16; measured once in a process."""
     dtypes = (torch.float32, torch.bfloat16) if reduced else (torch.float32,)
     plain = Arithmetic(torch.float32, onednn=False)
     ways = [way for dtype in dtypes for way in (Arithmetic(dtype, False), Arithmetic(dtype, True)) if _is_accurate(way)]
     spent = dict.fromkeys([plain, *ways], float("inf"))
     for _ in range(ROUNDS):  # in turn, so that other work on the machine hits all alike
-        for way in spent:
+        limit = TOO_SLOW * min(spent.values())
+        for way in [way for way in spent if spent[way] <= limit]:
             spent[way] = min(spent[way], _measure_seconds(way))
-    return min(spent, key=lambda way: spent[way])
+    fastest = min(spent, key=lambda way: spent[way])
+    return fastest if spent[fastest] <= CLEARLY * spent[plain] else plain
 
 
 @cache
 def _make_product(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """x (ROWS, in), weight (out, in), bias (out,): the same numbers in each type."""
+    """Return x (ROWS, in), weight (out, in) and bias (out,): the same numbers in each type."""
     draw = torch.Generator().manual_seed(0)
     width, out = WIDTH
     shapes = ((ROWS, width), (out, width), (out,))
@@ -73,7 +77,7 @@ def _make_layer(way: Arithmetic) -> Layer:
 
 @torch.no_grad()
 def _is_accurate(way: Arithmetic) -> bool:
-    """Whether there is such a way here, and it gives what plain torch gives in fp32."""
+    """Return whether this way exists here and gives the products of plain torch in fp32."""
     expected = functional.linear(*_make_product(torch.float32))
     try:
         read = _make_layer(way)(_make_product(way.dtype)[0])

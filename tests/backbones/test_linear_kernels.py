@@ -50,3 +50,15 @@ def test_operators_that_are_gone_or_changed_are_not_used(failure: str, monkeypat
     monkeypatch.setattr(torch.ops, "mkldnn", Operators)
     assert choose_fastest(reduced=False) == Arithmetic(torch.float32, onednn=False)
     linear_kernels._make_layer.cache_clear()
+
+
+@pytest.mark.usefixtures("forgetful")
+@pytest.mark.parametrize(("seconds", "chosen"), [(0.9, False), (0.7, True)])
+def test_plain_torch_is_left_for_a_clear_gain_alone(
+    seconds: float, chosen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onednn = Arithmetic(torch.float32, onednn=True)
+    if not linear_kernels._is_accurate(onednn):
+        pytest.skip("not on this machine")
+    monkeypatch.setattr(linear_kernels, "_measure_seconds", lambda way: seconds if way == onednn else 1.0)
+    assert choose_fastest(reduced=False).onednn is chosen
