@@ -1,1 +1,1 @@
-"""From a raw log to batches: the event log, the catalog, sources, splits, as-of histories."""
+"""Data from the raw log to batches: readers, checks, catalog, splits and histories."""

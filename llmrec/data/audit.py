@@ -1,4 +1,4 @@
-"""What is wrong with a log, before anything is trained on it: ties, leakage, duplicates, cold items, hidden futures."""
+"""Audit of a log before training: ties, leakage, duplicates, cold items and blind spots."""
 
 from __future__ import annotations
 
@@ -22,68 +22,79 @@ from llmrec.errors import ConfigError, DataError
 from llmrec.utils.arrays import Mask, Rows
 
 WEEK = 7 * 86_400  # seconds
-SHORT_TEXT = 4  # fewer letters and digits than this say next to nothing
-TWIN_EVENTS = 3  # shorter histories are alike by chance
+SHORT_TEXT = 4  # letters and digits; texts with fewer carry little information
+TWIN_EVENTS = 3  # shorter histories are equal by chance
 TOP = 100
 
 
 @dataclass(frozen=True, slots=True)
 class WeeklyColdShare:
-    """A week of the test window. start: ISO date; cold_item_share: of its events, on items training never saw."""
+    """Cold items in one week of the test part."""
 
     start: str
+    """ISO date of the first day of the week."""
     n_events: int
+    """Number of test events in the week."""
     cold_item_share: float
+    """Share of these events on items without a training event, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaveOneOutBlindSpots:
-    """What a leave-one-out evaluation of this log would not show.
-
-    train_after_first_test: share of training events later than the earliest test event.
-    item_only_later: share of test events on items all of whose training events are later.
-    """
+    """Leakage that a leave-one-out evaluation of the log would not show."""
 
     train_after_first_test: float
+    """Share of training events later than the earliest test event, 0 to 1."""
     item_only_later: float
+    """Share of test events on items whose training events are all later, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Shares are from 0 to 1.
-
-    tie_share: of consecutive events of a user, those with the same time.
-    repeated_pair_share: of events, those whose user had touched the item before (after `repeats` was applied).
-    n_duplicate_texts: items whose text another item has too; n_short_texts: with fewer than 4 letters or digits.
-    n_twin_users: users with 3 or more events whose whole sequence of items another user has too.
-    cold_item_share, cold_user_share: of test events, on items or by users without a training event.
-    cold_by_week: weeks of the test window that have events, in order.
-    top_items_kept: Jaccard overlap of the 100 most popular items of the first half and of the last tenth of events.
-    leave_one_out: None where no user has the three events it takes.
-    details: personal ones that are in item texts, by kind; None where nothing is installed to look for them.
-    """
+    """Findings about a log and one split of it."""
 
     facts: LogFacts
+    """Size, times and fingerprint of the log."""
     split: SplitName
+    """Name of the split that `cold` refers to."""
     tie_share: float
+    """Share of a user's consecutive events that have the same time, 0 to 1."""
     repeated_pair_share: float
+    """Share of events whose (user, item) pair occurred before, after `repeats` was applied, 0 to 1."""
     n_duplicate_texts: int
+    """Number of items whose text another item has too."""
     n_short_texts: int
+    """Number of items whose text has fewer than 4 letters or digits."""
     n_twin_users: int
+    """Number of users with 3 or more events whose whole item sequence another user has too."""
     cold_item_share: float
+    """Share of test events on items without a training event, 0 to 1."""
     cold_user_share: float
+    """Share of test events by users without a training event, 0 to 1."""
     cold_by_week: tuple[WeeklyColdShare, ...]
+    """Weeks of the test part that have events, in order of time."""
     top_items_kept: float
+    """Jaccard overlap of the 100 most popular items of the first half and of the last tenth, 0 to 1."""
     leave_one_out: LeaveOneOutBlindSpots | None
+    """Leakage of a leave-one-out split; None if no user has three events."""
     details: dict[str, int] | None
+    """Number of personal details in item texts by kind; None if no library to find them is installed."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Convert to plain values, for JSON."""
         return asdict(self)
 
 
 def audit_log(log: Log, split: Split) -> Audit:
-    """Look a log over. split: one of the same log; its test part is what "cold" is told of."""
+    """Audit a log and a split of it.
+
+    Args:
+        log: The log.
+        split: A split of the same log; its test part decides which items and users are cold.
+
+    Returns:
+        The findings.
+    """
     events = log.interactions
     histories = Histories.from_interactions(events, log.n_users)
     test = split.test
@@ -135,13 +146,13 @@ def _count_pii(log: Log) -> dict[str, int] | None:
     counts = Counter[str]()
     try:
         PiiRedactor(PiiConfig()).redact_array(log.catalog.text_array, counts)
-    except ConfigError:  # it is not installed
+    except ConfigError:  # the libraries are not installed
         return None
     return dict(counts)
 
 
 def _splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """(E,) 64-bit hashes: the finaliser of splitmix64 (Steele et al., 2014)."""
+    """Hash integers to 64 bits with the finalizer of splitmix64 (Steele et al., 2014), (E,)."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

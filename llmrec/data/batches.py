@@ -1,4 +1,4 @@
-"""From events to tensors: training windows, batches of about equal work, and the one batch type models know."""
+"""Tensors from events: training windows, batches of about equal work, and the type of a batch."""
 
 from __future__ import annotations
 
@@ -13,52 +13,79 @@ from llmrec.data.histories import Histories, Queries
 from llmrec.data.interactions import Interactions, Ties
 from llmrec.utils.arrays import Rows, concat_ranges, pad_ranges
 
-AT_ONCE = 1 << 20  # events that are cut into windows together
-POOL_BATCHES = 32  # windows are sorted by length within pools of this many batches, which keeps order random
+AT_ONCE = 1 << 20  # events that are cut into windows at a time
+POOL_BATCHES = 32  # windows are sorted by length within pools of this many batches, which keeps their order random
 
 
 class HistoryBatch(NamedTuple):
-    """B histories of up to T events, and M questions asked of them.
+    """B histories of up to T events, and M targets to predict from their states.
 
-    State k of a history is what is known after its first k events; state 0 has seen nothing.
+    State k of a history is computed from its first k events; state 0 is computed from none.
     """
 
-    history: Tensor  # (B, T) catalog rows, oldest first, padded right
-    history_mask: Tensor  # (B, T) bool
-    event_time: Tensor  # (B, T) seconds
-    query_time: Tensor  # (B, T + 1) seconds, when each state is asked for its next event
-    source: Tensor  # (M,) rows of the flattened (B * (T + 1)) states
-    target: Tensor  # (M,) catalog rows
+    history: Tensor
+    """Catalog rows, (B, T), oldest first, padded on the right."""
+    history_mask: Tensor
+    """True for events, False for padding, (B, T) bool."""
+    event_time: Tensor
+    """Event times in seconds, (B, T)."""
+    query_time: Tensor
+    """Query time of each state in seconds, (B, T + 1)."""
+    source: Tensor
+    """State of each target as a row of the flattened states, B * (T + 1), (M,)."""
+    target: Tensor
+    """Catalog rows of the targets, (M,)."""
 
     def to(self, device: torch.device) -> HistoryBatch:
+        """Copy the batch to a device.
+
+        Args:
+            device: Target device.
+
+        Returns:
+            The batch on that device.
+        """
         return HistoryBatch(*(column.to(device, non_blocking=True) for column in self))
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingWindows:
-    """Training windows: a user's events in stretches of at most T, each target asked once.
+    """W training windows: stretches of at most T events of a user, in which each target occurs once.
 
-    start, end: (W,) the window's history in `histories`; a window's targets are
-    `target[first_target[w]:first_target[w + 1]]` (rows of `histories`), each asked of state `state`.
+    The targets of window w are `target[first_target[w]:first_target[w + 1]]`.
     """
 
     histories: Histories
+    """Events of all users."""
     start: Rows
+    """Start of the window's history in `histories`, (W,)."""
     end: Rows
+    """End of the window's history in `histories`, exclusive, (W,)."""
     first_target: Rows
+    """Offset of the window's first target in `target`, (W + 1,)."""
     target: Rows
+    """Targets as rows of `histories`, (M,)."""
     state: Rows
+    """State from which each event of `histories` is predicted, (E,)."""
 
     def __len__(self) -> int:
         return len(self.start)
 
     @property
     def n_targets(self) -> Rows:
-        """(W,) targets of each window."""
+        """Number of targets of each window, (W,)."""
         return np.diff(self.first_target)
 
     def subsample_targets(self, most: int, rng: np.random.Generator) -> TrainingWindows:
-        """At most `most` of each window's targets, drawn at random; histories are what they were."""
+        """Draw at most `most` targets of each window at random; histories do not change.
+
+        Args:
+            most: Maximum number of targets of a window.
+            rng: Random generator.
+
+        Returns:
+            The windows with fewer targets.
+        """
         window = np.repeat(np.arange(len(self)), self.n_targets)
         drawn = np.lexsort((rng.random(len(window)), window))[concat_ranges(self.n_targets) < most]
         first = np.concatenate([[0], np.cumsum(np.minimum(self.n_targets, most))])
@@ -66,13 +93,21 @@ class TrainingWindows:
 
 
 def build_training_windows(train: Interactions, n_users: int, max_history: int, ties: Ties) -> TrainingWindows:
-    """Cut every user's events into windows ending at the newest; one forward pass then serves all targets.
+    """Cut the events of each user into windows that end at the newest event.
 
-    A target is asked of the state that ends where its history ends, so that under `strict` ties
-    the events of one moment share a state and never see each other.
+    Args:
+        train: Training events.
+        n_users: Number of users.
+        max_history: Maximum number of events of a window, T.
+        ties: Rule for events of the same time.
+
+    Returns:
+        The windows; one forward pass over a window serves all of its targets.
     """
+    # A target is predicted from the state that ends where its history ends, so that under `strict` ties the events of
+    # one moment share a state and never see each other.
     histories = Histories.from_interactions(train, n_users)
-    del train  # a copy, as a rule
+    del train  # usually a copy
     known, offset = histories.find_history_ends(ties), histories.offset
     windows = [np.zeros((3, 0), dtype=np.int64)]
     low = 0
@@ -87,10 +122,8 @@ def build_training_windows(train: Interactions, n_users: int, max_history: int, 
 
 
 def _cut_windows(known: Rows, offset: Rows, max_history: int) -> Rows:
-    """Start, end and first target (3, W) of the windows of some users. offset: (n + 1,) of their events in the log.
-
-    known: (E,) where the history of each of these events ends.
-    """
+    """Return start, end and first target (3, W) of the windows of some users, newest window last."""
+    # `known` (E,) is where the history of each of these events ends, `offset` (n + 1,) where each user's events begin.
     counts = np.diff(offset)
     first = np.repeat(offset[:-1], counts)
     last = np.repeat(known[np.maximum(np.cumsum(counts) - 1, 0)] if len(known) else counts, counts)
@@ -103,7 +136,16 @@ def _cut_windows(known: Rows, offset: Rows, max_history: int) -> Rows:
 
 
 def build_epoch_batches(windows: TrainingWindows, batch_targets: int, rng: np.random.Generator) -> list[Rows]:
-    """Window rows of each batch of one epoch: about `batch_targets` targets, similar lengths, random order."""
+    """Divide windows into the batches of one epoch, of similar length and in random order.
+
+    Args:
+        windows: Training windows.
+        batch_targets: Approximate number of targets of a batch.
+        rng: Random generator.
+
+    Returns:
+        Window rows of each batch.
+    """
     order = rng.permutation(len(windows))
     n_targets, length = windows.n_targets, windows.end - windows.start
     pool = np.cumsum(n_targets[order]) // (batch_targets * POOL_BATCHES)
@@ -114,7 +156,16 @@ def build_epoch_batches(windows: TrainingWindows, batch_targets: int, rng: np.ra
 
 
 def collate_windows(windows: TrainingWindows, rows: Rows, query_time_known: bool) -> HistoryBatch:
-    """The windows at `rows` as one batch, every target included."""
+    """Build a batch from some windows, with all their targets.
+
+    Args:
+        windows: Training windows.
+        rows: Windows to include, (B,).
+        query_time_known: Whether a state knows the time of its target, else the time of its last event.
+
+    Returns:
+        The batch.
+    """
     start, end = windows.start[rows], windows.end[rows]
     position, mask = pad_ranges(start, end)
     counts = windows.n_targets[rows]
@@ -136,7 +187,16 @@ def collate_windows(windows: TrainingWindows, rows: Rows, query_time_known: bool
 
 
 def collate_queries(queries: Queries, max_history: int, query_time_known: bool) -> HistoryBatch:
-    """The last `max_history` events of each query, asked of the state that has seen them all."""
+    """Build a batch from queries: the last events of each, and the state that has seen them all.
+
+    Args:
+        queries: Queries, B of them.
+        max_history: Maximum number of events of a history, T.
+        query_time_known: Whether a state knows the query time, else the time of its last event.
+
+    Returns:
+        The batch.
+    """
     position, mask = queries.last_positions(max_history)
     length = mask.sum(axis=1)
     time = _gather_or_pad(queries.histories.time, position)  # (B, T)
@@ -155,5 +215,5 @@ def collate_queries(queries: Queries, max_history: int, query_time_known: bool) 
 
 
 def _gather_or_pad(values: Rows, position: Rows) -> Rows:
-    """values[position]; padding where there is not a single event to point at."""
+    """Return `values[position]`, or zeros if there are no events at all."""
     return values[position] if len(values) else np.zeros_like(position)

@@ -1,4 +1,4 @@
-"""ItemCatalog: the items, their fields, and the text by which a language model knows them."""
+"""Catalog of items: their ids, their fields and the text that a language model reads."""
 
 from __future__ import annotations
 
@@ -18,54 +18,60 @@ from llmrec.data.timestamps import TimeUnit
 from llmrec.errors import ConfigError, DataError
 from llmrec.utils.arrays import Rows
 
-ALWAYS = int(np.iinfo(np.int64).min)  # the release time of an item that has none
-LABEL_LENGTH, TITLE_LENGTH = 80, 300  # of texts and of titles; the longest title of Amazon's is about 2,000
+ALWAYS = int(np.iinfo(np.int64).min)  # release time of an item without a date
+LABEL_LENGTH, TITLE_LENGTH = 80, 300  # characters of texts and of titles; Amazon has titles of about 2,000
 UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 EXAMPLES = 5
 
 
 @dataclass(frozen=True, eq=False)
 class ItemCatalog:
-    """N items. Build it with `read_catalog`, grow it with `extend`; neither changes what is there.
-
-    fields: (N rows) all item columns; ids are large_string, distinct and non-null, release times timestamp[s, UTC].
-    template: how fields become text; `llmrec.data.templates` has the rule for missing fields.
-    """
+    """N items with fields and texts; build it with `read_catalog` and extend it with `extend`."""
 
     fields: pa.Table
+    """Item columns, N rows; ids are large_string, distinct and not null, release times timestamp[s, UTC]."""
     template: str = "{title}"
+    """Template that turns fields into text; `llmrec.data.templates` defines the rule for missing fields."""
     id_column: str = "item_id"
+    """Name of the column of ids."""
     release_column: str | None = None
+    """Name of the column of release times; None if there is none."""
 
     def __len__(self) -> int:
         return int(self.fields.num_rows)
 
     @cached_property
     def ids(self) -> pa.LargeStringArray:
-        """(N,) item ids."""
+        """Item ids, (N,)."""
         return pa.concat_arrays(self.fields[self.id_column].chunks or [pa.array([], pa.large_string())])
 
     @cached_property
     def text_array(self) -> pa.LargeStringArray:
-        """(N,) item texts, without a Python object for each."""
+        """Item texts, (N,), without a Python object for each."""
         return render(self._parts, self.fields)
 
     def list_texts(self) -> list[str]:
-        """N item texts."""
+        """Return the N item texts as Python strings."""
         return list(self.text_array.to_pylist())
 
     @cached_property
     def release_time(self) -> Rows | None:
-        """(N,) seconds; `ALWAYS` for items without a date. None where the catalog has no release column."""
+        """Release times in seconds, (N,), `ALWAYS` for items without a date; None without a release column."""
         if self.release_column is None:
             return None
         return np.asarray(self.fields[self.release_column].cast(pa.int64()).fill_null(ALWAYS)).astype(np.int64)
 
     def find_rows(self, ids: Sequence[str]) -> Rows:
-        """(C,) the row of each id.
+        """Return the catalog row of each id.
+
+        Args:
+            ids: Item ids, C of them.
+
+        Returns:
+            Catalog rows, (C,).
 
         Raises:
-            DataError: ids that are not in the catalog.
+            DataError: If an id is not in the catalog.
         """
         unknown = [item for item in ids if item not in self._id_to_row]
         if unknown:
@@ -74,8 +80,13 @@ class ItemCatalog:
         return np.array([self._id_to_row[item] for item in ids], dtype=np.int64)
 
     def label(self, row: int) -> str:
-        """What to call an item before people: its title, else the start of its text; on one line, and without the signs
-        that command a terminal or turn the direction of what follows.
+        """Return the short name of an item: its title, else the start of its text.
+
+        Args:
+            row: Catalog row.
+
+        Returns:
+            One line, without the characters that control a terminal or reverse the writing direction.
         """
         title = self.fields["title"][row].as_py() if "title" in self.fields.column_names else None
         told = UNSPEAKABLE.sub(" ", str(title or "")[: 4 * TITLE_LENGTH]).strip()
@@ -84,10 +95,16 @@ class ItemCatalog:
         return told if len(told) <= TITLE_LENGTH else told[: TITLE_LENGTH - 1] + "…"
 
     def render_text(self, item: Mapping[str, object]) -> str:
-        """The text that an item of these fields would have; it need not be in any catalog.
+        """Return the text that an item with these fields would have; it need not be in the catalog.
+
+        Args:
+            item: Fields by name.
+
+        Returns:
+            The text.
 
         Raises:
-            DataError: a field that the catalog does not know, or no text at all.
+            DataError: If a field is not a column of the catalog, or the text is empty.
         """
         text = str(render(self._parts, self._build_table([item]))[0])
         if not text:
@@ -96,12 +113,18 @@ class ItemCatalog:
         return text
 
     def extend(self, items: Sequence[Mapping[str, object]]) -> ItemCatalog:
-        """A new catalog of N + len(items) items; the rows of the old ones stay the same.
+        """Return a new catalog with more items; the rows of existing items do not change.
 
-        Release times may be datetimes, ISO 8601 text or epoch numbers.
+        Args:
+            items: Fields of each new item; release times may be datetimes, ISO 8601 text or epoch numbers.
+
+        Returns:
+            A catalog of N + len(items) items.
 
         Raises:
-            DataError: missing, doubled or known ids, unknown fields, values of the wrong type, empty texts.
+            DataError: If ids are missing, repeated or in the catalog, fields are unknown, values have the wrong type,
+                or
+                texts are empty.
         """
         if not items:
             return self
@@ -123,11 +146,11 @@ class ItemCatalog:
 
     @cached_property
     def _id_to_row(self) -> dict[str, int]:
-        # Built when ids are first looked up one by one; a log's events are matched without it.
+        # Built when single ids are first looked up; the events of a log are matched without it.
         return {item: row for row, item in enumerate(self.ids.to_pylist())}
 
     def _build_table(self, items: Sequence[Mapping[str, object]]) -> pa.Table:
-        """The items' fields with the catalog's columns and types; ids and release times as they were given."""
+        """Build a table with the catalog's columns and types; ids and release times stay as given."""
         schema = self.fields.schema
         names = dict.fromkeys(name for item in items for name in item)
         problems = find_missing_columns("the catalog", list(names), schema.names)
@@ -152,10 +175,22 @@ def read_catalog(
     time_unit: TimeUnit = "auto",
     timezone: str = "UTC",
 ) -> ItemCatalog | None:
-    """A catalog from a table of items, or None after adding everything that is wrong with it to `problems`.
+    """Build a catalog from a table of items.
+
+    Args:
+        items: Table of items and its name in messages.
+        problems: List to which everything that is wrong with the table is appended, one line each.
+        template: Template that turns fields into text.
+        id_column: Name of the column of ids.
+        release_column: Name of the column of release times; None if there is none.
+        time_unit: Unit of numeric release times.
+        timezone: Time zone of release times that carry none.
+
+    Returns:
+        The catalog, or None if there are problems.
 
     Raises:
-        ConfigError: a template that cannot be read, or one that names a field the table lacks.
+        ConfigError: If the template cannot be parsed or names a field that the table lacks.
     """
     file, table = items
     parts = parse_template(template)

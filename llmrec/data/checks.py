@@ -1,4 +1,4 @@
-"""Whether a table that could be read is what its writer meant, as far as a reader can tell."""
+"""Checks that a table was read as its writer meant it, as far as a reader can detect."""
 
 from __future__ import annotations
 
@@ -15,16 +15,25 @@ from llmrec.errors import DataError
 BLOCK = 1 << 20
 
 
-DEEPEST = 100  # what parquet's reader allows
-NESTING_BLOCK = 1 << 24  # bytes that are looked at together, and the rest of the line they end in
+DEEPEST = 100  # levels; the limit of parquet's reader
+NESTING_BLOCK = 1 << 24  # bytes that are checked at a time, plus the rest of their last line
 TEXT = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"', re.DOTALL)
 
 
 def validate_table(name: str, table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
-    """The table, unless what is in it is not what its types say, or a wanted column (None: any) is there twice.
+    """Return a table after checking that its columns are unique and its values match their types.
+
+    Args:
+        name: Name of the table in messages.
+        table: The table.
+        columns: Columns that must be unique; None for all.
+
+    Returns:
+        The same table.
 
     Raises:
-        DataError: text that is not UTF-8, or a name of several columns. pa.ArrowInvalid: a damaged table.
+        DataError: If text is not UTF-8, or several columns have one name.
+        pa.ArrowInvalid: If the table is damaged.
     """
     names, problems = table.column_names, []
     check_unique_columns(name, names, columns)
@@ -33,7 +42,7 @@ def validate_table(name: str, table: pa.Table, columns: Sequence[str] | None) ->
             column = table[field.name] if names.count(field.name) == 1 else None
             if column is not None:
                 column.validate(full=True)
-                if pa.types.is_binary(field.type) and name.endswith(".csv"):  # what the reader makes of other encodings
+                if pa.types.is_binary(field.type) and name.endswith(".csv"):  # the reader's type for other encodings
                     column.cast(pa.string())
         except pa.ArrowInvalid as error:
             if "UTF8" not in str(error):
@@ -45,6 +54,16 @@ def validate_table(name: str, table: pa.Table, columns: Sequence[str] | None) ->
 
 
 def check_unique_columns(name: str, names: Sequence[str], columns: Sequence[str] | None) -> None:
+    """Check that no column name occurs twice.
+
+    Args:
+        name: Name of the table in messages.
+        names: Column names of the table.
+        columns: Columns that must be unique; None for all.
+
+    Raises:
+        DataError: If several columns have one name.
+    """
     twice = sorted({column for column in columns or names if names.count(column) > 1})
     if twice:
         listed = ", ".join(map(repr, twice))
@@ -52,7 +71,15 @@ def check_unique_columns(name: str, names: Sequence[str], columns: Sequence[str]
 
 
 def check_closed_quotes(path: Path, table: pa.Table) -> None:
-    """Raises DataError where the last row is all that follows on a quote without an end, many rows maybe."""
+    """Check that a CSV file does not end inside an open quote, which would swallow many rows.
+
+    Args:
+        path: The file.
+        table: The table that was read from it.
+
+    Raises:
+        DataError: If a quote is not closed.
+    """
     last = table.slice(max(table.num_rows - 1, 0)).to_pylist()
     if last and any("\n" in value for value in last[0].values() if isinstance(value, str)):
         with path.open("rb") as file:
@@ -63,9 +90,13 @@ def check_closed_quotes(path: Path, table: pa.Table) -> None:
 
 
 def check_json_nesting(path: Path) -> None:
-    """
+    """Check that no line of a JSON Lines file nests more than `DEEPEST` levels.
+
+    Args:
+        path: The file.
+
     Raises:
-        DataError: a line with brackets open more than `DEEPEST` deep.
+        DataError: If a line nests deeper.
     """
     before = 0
     with path.open("rb") as file:
@@ -73,7 +104,7 @@ def check_json_nesting(path: Path) -> None:
             signs = np.frombuffer(block, np.uint8)
             ends = np.append(np.flatnonzero(signs == ord("\n")), len(signs) - 1)
             opened = np.cumsum((signs == ord("{")) | (signs == ord("[")), dtype=np.int64)[ends]
-            for line in np.flatnonzero(np.diff(opened, prepend=0) > DEEPEST):  # which may be in a text, or closed again
+            for line in np.flatnonzero(np.diff(opened, prepend=0) > DEEPEST):  # may be in a text, or closed again
                 if _measure_depth(block[ends[line - 1] + 1 if line else 0 : ends[line] + 1]) > DEEPEST:
                     problem = f"line {before + line + 1} nests more than {DEEPEST} deep; write plain fields"
                     raise DataError(str(path), [f"{path.name}: {problem}"])

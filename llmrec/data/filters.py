@@ -1,4 +1,4 @@
-"""What may be dropped from a log by choice. Each takes events in time order, and returns new ones."""
+"""Optional filters of a log; each takes events in time order and returns new ones."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ import pyarrow as pa
 from llmrec.data.interactions import Interactions
 from llmrec.utils.arrays import Rows
 
-AT_ONCE = 1 << 20  # events of users that are looked at together: their pairs are sorted in a cache, not in memory
+AT_ONCE = 1 << 20  # events that are filtered at a time: their pairs are sorted in the cache, not in memory
 
 
 def drop_repeats(events: Interactions, n_items: int) -> Interactions:
-    """The first event of each (user, item) pair."""
+    """Keep the first event of each (user, item) pair.
+
+    Args:
+        events: Events in time order, E of them.
+        n_items: Number of items of the catalog.
+
+    Returns:
+        The remaining events; the same object if there are no repeats.
+    """
     by_user = np.argsort(events.user, kind="stable")
     offset = np.cumsum(np.bincount(events.user))
     first = np.ones(len(events), dtype=np.bool_)
@@ -30,7 +38,17 @@ def drop_repeats(events: Interactions, n_items: int) -> Interactions:
 
 
 def filter_k_core(events: Interactions, n_users: int, n_items: int, k: int) -> Interactions:
-    """Drop users and items with fewer than k events, again and again, until none is left."""
+    """Drop users and items with fewer than k events until none are left.
+
+    Args:
+        events: Events in time order.
+        n_users: Number of users.
+        n_items: Number of items of the catalog.
+        k: Minimum number of events of a user and of an item.
+
+    Returns:
+        The remaining events.
+    """
     while len(events):
         enough_user = np.bincount(events.user, minlength=n_users) >= k
         enough_item = np.bincount(events.item, minlength=n_items) >= k
@@ -42,7 +60,14 @@ def filter_k_core(events: Interactions, n_users: int, n_items: int, k: int) -> I
 
 
 def renumber(events: Interactions) -> tuple[Interactions, Rows]:
-    """Users numbered in the order in which they appear, and (n_users,) the old row of each."""
+    """Number users in the order in which they appear.
+
+    Args:
+        events: Events in time order.
+
+    Returns:
+        The events with new user rows, and the old row of each user, (n_users,).
+    """
     encoded = pa.array(events.user).dictionary_encode()
     new = np.asarray(encoded.indices).astype(np.int64)
     return Interactions(new, events.item, events.time), np.asarray(encoded.dictionary)

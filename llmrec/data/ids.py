@@ -1,4 +1,4 @@
-"""Ids of any type, as strings: encoded once, so that ten million events need no Python object each."""
+"""Ids of any type as strings, encoded once so that ten million events need no Python object each."""
 
 from __future__ import annotations
 
@@ -12,31 +12,40 @@ from numpy.typing import NDArray
 from llmrec.data.problems import ColumnProblem
 from llmrec.utils.arrays import Mask
 
-Codes = NDArray[np.int32]  # half of what rows take, and no log has two thousand million distinct ids
+Codes = NDArray[np.int32]  # half the memory of rows; no log has two thousand million distinct ids
 
-# What a missing id becomes when it is written as text; a real id of such a name cannot be told from it.
+# Spellings of a missing id as text; a real id of such a name is indistinguishable from it.
 MISSING_SPELLINGS = ("", "nan", "NaN", "None", "<NA>", "NaT", "null")
 
 
 class EncodedIds(NamedTuple):
-    """codes: (E,) rows of `ids`, -1 where faulty; ids: (n,) distinct ids, in order of appearance."""
+    """Ids of a column, encoded as rows of the distinct ones."""
 
     codes: Codes
+    """Row in `ids` of each event, -1 where the id is faulty, (E,)."""
     ids: pa.LargeStringArray
+    """Distinct ids in order of appearance, (n,)."""
     faults: list[ColumnProblem]
+    """Missing and unusable ids."""
 
 
 def encode_ids(column: pa.ChunkedArray) -> EncodedIds:
-    """Distinct ids of a column (E,) of strings, integers or whole floats: 12, 12.0 and "12" are all "12".
+    """Encode a column of strings, integers or whole floats: 12, 12.0 and "12" are all "12".
 
-    Text of which every id ends in ".0" was written from floats, and is read as whole numbers.
+    Text in which every id ends in ".0" was written from floats, and is read as whole numbers.
+
+    Args:
+        column: Ids, (E,).
+
+    Returns:
+        Codes, distinct ids and faults.
     """
     codes, values = _encode_column(column)
     names, unusable = _convert_to_strings(values)
     spelled = pc.is_in(pc.utf8_trim_whitespace(names), value_set=_list_missing_spellings())
     missing = np.asarray(pc.fill_null(spelled, False)) | np.asarray(pc.is_null(names))
     again, ids = _encode_column(pa.chunked_array([pc.if_else(pa.array(missing | unusable), None, names)]))
-    # One more entry at the end stands for null, whose code is -1.
+    # An extra entry at the end represents null, whose code is -1.
     unusable, missing = np.append(unusable, False), np.append(missing, bool((codes < 0).any()))
     faults = [
         ColumnProblem(
@@ -50,7 +59,7 @@ def encode_ids(column: pa.ChunkedArray) -> EncodedIds:
 
 
 def _mask_of_codes(flags: Mask, codes: Codes) -> Mask:
-    """(E,) the flag of each code; where none is set, zeros that take no memory until somebody writes them."""
+    """Return the flag of each code, (E,); if none is set, zeros that take no memory until written."""
     return flags[codes] if flags.any() else np.zeros(len(codes), dtype=np.bool_)
 
 
@@ -59,20 +68,20 @@ def _list_missing_spellings() -> pa.LargeStringArray:
 
 
 def _encode_column(column: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
-    """(E,) codes, -1 for null, and the values behind them by appearance: distinct, unless the column came encoded."""
+    """Encode a column as codes (E,), -1 for null, and values by appearance, distinct unless pre-encoded."""
     if pa.types.is_dictionary(column.type):
         return _order_by_appearance(*_decode_dictionary(column.unify_dictionaries()))
     if pa.types.is_string(column.type) or pa.types.is_string_view(column.type) or pa.types.is_null(column.type):
         column = column.cast(pa.large_string())
     try:
         return _decode_dictionary(column.dictionary_encode())
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # lists, structs and the like, none of which is an id
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # lists, structs and so on, which are no ids
         absent = np.asarray(column.is_null())
         return np.where(absent, -1, 0).astype(np.int32), pa.array([True][: int(not absent.all())])
 
 
 def _decode_dictionary(encoded: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
-    """(E,) codes of a column whose chunks share one dictionary, and that dictionary."""
+    """Return the codes (E,) of a column whose chunks share one dictionary, and that dictionary."""
     kind = encoded.type.value_type
     values = encoded.chunk(0).dictionary if encoded.num_chunks else pa.array([], kind)
     parts = [np.asarray(chunk.indices.cast(pa.int32()).fill_null(-1)) for chunk in encoded.chunks]
@@ -82,18 +91,18 @@ def _decode_dictionary(encoded: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
 
 
 def _order_by_appearance(codes: Codes, values: pa.Array) -> tuple[Codes, pa.Array]:
-    """The same without values that have no code, in the order of their first ones."""
+    """Drop values without a code, and order the rest by their first one."""
     seen = np.asarray(pc.unique(pa.array(codes)))
     seen = seen[seen >= 0]
     if np.array_equal(seen, np.arange(len(values))):
         return codes, values
-    new = np.full(len(values) + 1, -1, dtype=np.int32)  # the last entry stands for null
+    new = np.full(len(values) + 1, -1, dtype=np.int32)  # the last entry represents null
     new[seen] = np.arange(len(seen))
     return new[codes], values.take(pa.array(seen))
 
 
 def _convert_to_strings(values: pa.Array) -> tuple[pa.LargeStringArray, Mask]:
-    """(n,) values as strings, null where missing, and (n,) True where they can be no id."""
+    """Convert values (n,) to strings, null where missing, and mark those that cannot be ids (n,)."""
     usable = np.zeros(len(values), dtype=np.bool_)
     if pa.types.is_floating(values.type):
         numbers = np.asarray(values.cast(pa.float64()))
@@ -106,7 +115,7 @@ def _convert_to_strings(values: pa.Array) -> tuple[pa.LargeStringArray, Mask]:
         present = values.filter(pc.invert(pc.is_in(values, value_set=_list_missing_spellings())))
         from_floats = (
             len(present) > 0
-            and all(  # the first tells of most columns
+            and all(  # the first value decides for most columns
                 pc.all(pc.match_substring_regex(some, r"^-?\d+\.0+$")).as_py() for some in (present[:1], present)
             )
         )

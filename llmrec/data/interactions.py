@@ -1,4 +1,4 @@
-"""The event log: who touched what, and when. Validated once, sorted once, never mutated."""
+"""Event log: one (user, item, time) row per event, validated and sorted once and never changed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ Ties = Literal["strict", "file_order"]
 
 @dataclass(frozen=True, slots=True)
 class Interactions:
-    """E events sorted by time; events of equal time keep the order of the log.
-
-    user: (E,) row of the user, item: (E,) row of the item in the catalog,
-    time: (E,) seconds since the epoch, UTC.
-    """
+    """E events sorted by time; events of equal time keep the order of the log."""
 
     user: Rows
+    """User row of each event, (E,)."""
     item: Rows
+    """Catalog row of each event, (E,)."""
     time: Rows
+    """Seconds since the epoch in UTC, (E,)."""
 
     def __post_init__(self) -> None:
         lengths = {len(self.user), len(self.item), len(self.time)}
@@ -37,7 +36,17 @@ class Interactions:
     def sort(
         cls, user: NDArray[np.integer], item: NDArray[np.integer], time: Rows, order: Rows | None = None
     ) -> Interactions:
-        """Stable sort by time, then by `order` (E,) where the log has a column for it."""
+        """Sort events by time; the sort is stable.
+
+        Args:
+            user: User row of each event, (E,).
+            item: Catalog row of each event, (E,).
+            time: Seconds since the epoch in UTC, (E,).
+            order: Order of events of equal time, (E,); None for the order of the log.
+
+        Returns:
+            The sorted events.
+        """
         by_time = np.argsort(time, kind="stable") if order is None else np.lexsort((order, time))
         return cls(*(column[by_time].astype(np.int64, copy=False) for column in (user, item, time)))
 
@@ -45,5 +54,12 @@ class Interactions:
         return len(self.time)
 
     def take(self, which: Rows | Mask) -> Interactions:
-        """The events at `which`: a mask (E,) or increasing row numbers."""
+        """Select some of the events.
+
+        Args:
+            which: A mask, (E,), or increasing rows.
+
+        Returns:
+            The selected events.
+        """
         return Interactions(self.user[which], self.item[which], self.time[which])

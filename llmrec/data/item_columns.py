@@ -1,4 +1,4 @@
-"""Tables of items: ids as strings, release times as timestamps, and what is wrong with them."""
+"""Item tables with ids as strings and release times as timestamps, and the problems found in them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,18 @@ from llmrec.utils.arrays import Mask
 
 
 def build_item_column(values: Sequence[object], kind: pa.DataType | None) -> pa.Array:
-    """Python values (n,) as a column of a type; None lets arrow choose. In text columns, lists are joined by ", ".
+    """Build a column from Python values; in text columns, lists are joined by ", ".
+
+    Args:
+        values: Values, (n,).
+        kind: Type of the column; None lets Arrow choose.
+
+    Returns:
+        The column, (n,).
 
     Raises:
-        pa.ArrowInvalid, pa.ArrowTypeError: values that do not fit the type.
+        pa.ArrowInvalid: If a value does not fit the type.
+        pa.ArrowTypeError: If a value does not fit the type.
     """
     if kind is not None and not pa.types.is_large_string(kind) and not pa.types.is_string(kind):
         return pa.array(values, kind)
@@ -32,7 +40,19 @@ def build_item_column(values: Sequence[object], kind: pa.DataType | None) -> pa.
 def normalize_item_table(
     file: str, table: pa.Table, id_column: str, release_column: str | None, time_unit: TimeUnit, timezone: str
 ) -> tuple[pa.Table, list[str]]:
-    """The table with ids as strings and release times as timestamps, and what is wrong with either."""
+    """Convert ids to strings and release times to timestamps, and report what is wrong with either.
+
+    Args:
+        file: Name of the table in messages.
+        table: Table of items, N rows.
+        id_column: Name of the column of ids.
+        release_column: Name of the column of release times; None if there is none.
+        time_unit: Unit of numeric release times.
+        timezone: Time zone of release times that carry none.
+
+    Returns:
+        The converted table and its problems, one line each.
+    """
     encoded = encode_ids(table[id_column])
     doubled = np.ones(len(encoded.codes), dtype=np.bool_)
     doubled[np.unique(encoded.codes, return_index=True)[1]] = False
@@ -53,11 +73,12 @@ def normalize_item_table(
 def _parse_release_times(
     file: str, name: str, released: pa.ChunkedArray, time_unit: TimeUnit, timezone: str
 ) -> tuple[pa.Array, list[str]]:
-    """(N,) timestamp[s, UTC], null where an item has none; things may well be older than 1970."""
+    """Parse release times to timestamp[s, UTC] (N,), null where an item has none."""
     absent = np.asarray(pc.is_null(released, nan_is_null=True))
     if pa.types.is_string(released.type) or pa.types.is_large_string(released.type):
         absent = absent | np.asarray(pc.fill_null(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(released)), 0), True))
     times = parse_times(released.filter(pa.array(~absent)), time_unit, timezone)
+    # Items may be older than 1970.
     faults = [fault._replace(rows=_expand_mask(fault.rows, ~absent)) for fault in times.faults if fault.what != EARLY]
     seconds = np.zeros(len(absent), dtype=np.int64)
     seconds[~absent] = times.seconds
@@ -66,14 +87,22 @@ def _parse_release_times(
 
 
 def _expand_mask(rows: Mask, onto: Mask) -> Mask:
-    """A mask over the True entries of `onto`, as a mask over all of them."""
+    """Expand a mask over the True entries of `onto` to a mask over all entries."""
     spread = np.zeros(len(onto), dtype=np.bool_)
     spread[onto] = rows
     return spread
 
 
 def find_empty_texts(parts: Sequence[TemplateField], table: pa.Table) -> ColumnProblem:
-    """Which rows (N,) the template leaves without any text."""
+    """Find the items that the template leaves without text.
+
+    Args:
+        parts: Parsed template.
+        table: Table of items, N rows.
+
+    Returns:
+        The problem, with its rows as a mask, (N,).
+    """
     names = ", ".join(part.field for part in parts)
     empty = np.asarray(pc.equal(render(parts, table), pa.scalar("", pa.large_string())))
     return ColumnProblem("item with an empty text", empty, f"fill one of {names}, or name more fields in text_template")

@@ -1,4 +1,4 @@
-"""Items that follow each other in one user's events: the pairs that a contrast pulls together."""
+"""Pairs of items that follow each other in a user's events, for contrastive training."""
 
 from __future__ import annotations
 
@@ -13,20 +13,39 @@ from llmrec.utils.arrays import Mask, Rows
 
 @dataclass(frozen=True, slots=True)
 class ItemPairs:
-    """P pairs. item: (P, 2) catalog rows, the earlier event's first; time: (P,) seconds of the later event."""
+    """P pairs of items."""
 
     item: Rows
+    """Catalog rows, (P, 2), the item of the earlier event first."""
     time: Rows
+    """Time of the later event in seconds, (P,)."""
 
     def __len__(self) -> int:
         return len(self.time)
 
     def take(self, which: Rows | Mask) -> ItemPairs:
+        """Select some of the pairs.
+
+        Args:
+            which: Rows, or a mask, (P,).
+
+        Returns:
+            The selected pairs.
+        """
         return ItemPairs(self.item[which], self.time[which])
 
 
 def build_item_pairs(events: Interactions, n_users: int, window: int) -> ItemPairs:
-    """Every event of a user with each of the `window` that come next; an item is no pair of its own."""
+    """Pair each event of a user with each of the next `window` events; pairs of equal items are left out.
+
+    Args:
+        events: Events in time order.
+        n_users: Number of users.
+        window: Number of following events to pair with.
+
+    Returns:
+        The pairs.
+    """
     histories = Histories.from_interactions(events, n_users)
     user, earlier, later = histories.user, [], []
     for lag in range(1, window + 1):
@@ -40,7 +59,15 @@ def build_item_pairs(events: Interactions, n_users: int, window: int) -> ItemPai
 
 
 def split_pairs(pairs: ItemPairs, share: float) -> tuple[ItemPairs, ItemPairs]:
-    """Pairs before a moment, and those that end at it or later, about `share` of all; one time's stay together."""
+    """Split pairs at a moment so that about `share` of them end at it or later.
+
+    Args:
+        pairs: Pairs of items.
+        share: Share of the later part, 0 to 1.
+
+    Returns:
+        Earlier and later pairs; pairs that end at the same time stay together.
+    """
     if not len(pairs):
         return pairs, pairs
     cut = np.sort(pairs.time)[int(len(pairs) * (1 - share))]

@@ -1,4 +1,4 @@
-"""From a configuration to a log: read, check everything at once, filter, count, and nothing silently."""
+"""Loading of a log: read the tables, check them at once, filter the events and count the dropped."""
 
 from __future__ import annotations
 
@@ -32,24 +32,35 @@ __all__ = ["Log", "LogFacts", "load_catalog", "load_log"]
 
 
 class _EventColumns(NamedTuple):
-    """The columns of a table of events (E,), read; order breaks ties of time."""
+    """Parsed columns of a table of E events."""
 
     users: EncodedIds
+    """User ids."""
     items: EncodedIds
+    """Item ids."""
     times: ParsedTimes
+    """Times."""
     order: Rows | None
+    """Order of events of equal time, (E,)."""
 
 
 @phase("load")
 def load_log(config: DataConfig) -> Log:
     """Read, check and filter a log and its catalog.
 
-    Events on unknown items go first (if `unknown_items` says so), then repeats, then what k_core drops. The catalog
-    stays whole: items keep their rows, with events or without. Users are numbered as they first appear.
+    Events on unknown items are dropped first (if `unknown_items` is `drop`), then repeats, then rare users and items.
+    The
+    catalog stays whole: items keep their rows, with or without events. Users are numbered as they first appear.
+
+    Args:
+        config: Sources, columns, filters, pseudonyms and redaction.
+
+    Returns:
+        The log.
 
     Raises:
-        ConfigError: a configuration without a source, an unknown time zone, a template the items cannot fill.
-        DataError: everything that is wrong with the data, in one list.
+        ConfigError: If there is no source, the time zone is unknown, or the items lack a field of the template.
+        DataError: If anything is wrong with the data; all problems are listed at once.
     """
     problems: list[str] = []
     source, names = config.source or config.interactions or "data", Pseudonymizer(config.pseudonyms).require_key()
@@ -62,7 +73,7 @@ def load_log(config: DataConfig) -> Log:
         rows = _match_items(events, columns, known, config, problems)
     if problems or columns is None or catalog is None:
         raise DataError(source, list(dict.fromkeys(problems)))
-    del events, items  # a table is as large as what is made of it, and so are its columns
+    del events, items  # a table is as large as the log made from it, and so are its columns
     pa.default_memory_pool().release_unused()
     read = _RawLog([_sort_events(columns, rows)], columns.users.ids, columns.times.resolution, len(rows), scrubbed)
     del columns, rows
@@ -74,9 +85,17 @@ def load_log(config: DataConfig) -> Log:
 
 
 def load_catalog(config: DataConfig) -> ItemCatalog:
-    """The items without their log: ids, the fields that the text is made of, and release dates.
+    """Load the items without their log: ids, the fields of the template and release times.
 
-    Raises: as `load_log` does.
+    Args:
+        config: Sources, columns and template.
+
+    Returns:
+        The catalog.
+
+    Raises:
+        ConfigError: If there is no source, the time zone is unknown, or the items lack a field of the template.
+        DataError: If anything is wrong with the items; all problems are listed at once.
     """
     problems: list[str] = []
     fields = [part.field for part in parse_template(config.text_template)]
@@ -85,23 +104,24 @@ def load_catalog(config: DataConfig) -> ItemCatalog:
     catalog = None if items is None else _build_catalog(items, config, problems)
     if catalog is None:
         raise DataError(config.source or config.items or "data", problems)
-    del items  # which is as large as the catalog
+    del items  # as large as the catalog
     pa.default_memory_pool().release_unused()
     return catalog
 
 
 class _RawLog(NamedTuple):
-    """A log in time order, before any of it is filtered. n_written: events, those on unknown items too.
-
-    events: one, in a list from which it is taken, so that nobody holds a second log while a filter makes the next.
-    scrubbed: what was taken out of the items' texts.
-    """
+    """Log in time order, before its events are filtered."""
 
     events: list[Interactions]
+    """List of one log, which is taken out of it so that a filter never holds a second one in memory."""
     user_ids: pa.LargeStringArray
+    """User ids, (n_users,)."""
     resolution: Resolution
+    """Resolution of the times."""
     n_written: int
+    """Number of events, including those on unknown items."""
     scrubbed: dict[str, int]
+    """Number of personal details removed from item texts, by kind."""
 
 
 def _redact_items(items: NamedTable | None, config: DataConfig) -> tuple[NamedTable | None, dict[str, int]]:
@@ -128,7 +148,7 @@ def _build_catalog(items: NamedTable, config: DataConfig, problems: list[str]) -
 def _parse_events(
     events: NamedTable, config: DataConfig, problems: list[str], called: Pseudonymizer
 ) -> _EventColumns | None:
-    """The columns of the log, or None where one is missing or there is no event."""
+    """Parse the columns of a log; None if a column is missing or there are no events."""
     names = [config.user_column, config.item_column, config.time_column]
     table = events.table
     lacking = find_missing_columns(events.name, [*names, *filter(None, [config.order_column])], table.column_names)
@@ -151,7 +171,7 @@ def _parse_events(
 
 
 def _rank_ties(events: NamedTable, name: str, config: DataConfig, problems: list[str]) -> Rows:
-    """(E,) ranks of the column that breaks ties."""
+    """Return the rank of each event in the column that breaks ties, (E,)."""
     column = events.table[name]
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         problems.append(f"{events.name}, column '{name}': {column.type} is no order; use a column of numbers")
@@ -167,7 +187,7 @@ def _rank_ties(events: NamedTable, name: str, config: DataConfig, problems: list
 def _collect_item_ids(
     items: NamedTable | None, catalog: ItemCatalog | None, config: DataConfig
 ) -> pa.LargeStringArray | None:
-    """Item ids, also of a table too faulty to be a catalog: events are checked against it all the same."""
+    """Return the item ids, even of a table too faulty for a catalog, so that events are checked too."""
     if catalog is not None:
         return catalog.ids
     if items is None or config.catalog_item_column not in items.table.column_names:
@@ -178,7 +198,7 @@ def _collect_item_ids(
 def _match_items(
     events: NamedTable, columns: _EventColumns, known: pa.LargeStringArray, config: DataConfig, problems: list[str]
 ) -> Codes:
-    """(E,) row in `known` of each event's item, -1 where there is none and such events are dropped."""
+    """Return the row in `known` of each event's item (E,), -1 if unknown and such events are dropped."""
     found = np.asarray(pc.index_in(columns.items.ids, value_set=known).fill_null(-1))
     rows = np.append(found, np.int32(-1))[columns.items.codes]
     if config.unknown_items == "error":
@@ -190,7 +210,7 @@ def _match_items(
 
 
 def _sort_events(columns: _EventColumns, rows: Codes) -> Interactions:
-    """The events on known items, in time order."""
+    """Sort the events on known items by time."""
     user, seconds, order = columns.users.codes, columns.times.seconds, _compute_tie_order(columns)
     known = rows >= 0
     if not known.all():
@@ -211,7 +231,7 @@ def _filter_log(source: str, read: _RawLog, catalog: ItemCatalog, config: DataCo
         raise DataError(source, [f"{source}: no event is left of {read.n_written} after {reason}; loosen it"])
     events, users = renumber(events)
     return make_log(
-        source if source.startswith(HUB) else Path(source).name,  # where a machine keeps it is nobody's business
+        source if source.startswith(HUB) else Path(source).name,  # the folder of a machine stays private
         events,
         catalog,
         read.user_ids.take(pa.array(users)),
@@ -225,7 +245,7 @@ def _filter_log(source: str, read: _RawLog, catalog: ItemCatalog, config: DataCo
 
 
 def _compute_tie_order(columns: _EventColumns) -> Rows | None:
-    """(E,) what sorts events within a second: the fraction of the second first, then the order column."""
+    """Return the order of events within a second (E,): by its fraction, then by the order column."""
     fraction, order = columns.times.fraction, columns.order
     if not fraction.any():
         return order

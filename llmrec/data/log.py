@@ -1,4 +1,4 @@
-"""A log ready for use, and the facts about it that every report and bundle repeats."""
+"""Loaded log: events, catalog, users and the facts that reports and bundles record."""
 
 from __future__ import annotations
 
@@ -20,34 +20,39 @@ from llmrec.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class LogFacts:
-    """What a log is, after what was dropped from it.
-
-    source: the name of the folder, file or data set.
-    n_users: with events; n_items: of the catalog; n_items_with_events: those of them that the log has.
-    resolution: of the times as they were written; events keep whole seconds, and the order of their fractions.
-    n_repeats_dropped, n_unknown_items_dropped, n_dropped_by_k_core: events.
-    fingerprint: sha256 of the events, the ids and the item texts.
-    pseudonyms: which key users' names were made with, see `Pseudonymizer.key_check`; None where these are their ids.
-    n_scrubbed: personal details that were taken out of items' texts, by kind.
-    """
+    """Facts about a log after filtering."""
 
     source: str
+    """Name of the folder, file or data set."""
     n_events: int
+    """Number of events."""
     n_users: int
+    """Number of users with events."""
     n_items: int
+    """Number of items of the catalog."""
     n_items_with_events: int
+    """Number of items that have events."""
     resolution: Resolution
+    """Resolution of the times as written; events keep whole seconds and the order of their fractions."""
     first_time: str
+    """Time of the first event, ISO 8601 in UTC."""
     last_time: str
+    """Time of the last event, ISO 8601 in UTC."""
     n_repeats_dropped: int
+    """Number of events dropped because their (user, item) pair occurred before."""
     n_unknown_items_dropped: int
+    """Number of events dropped because their item is not in the catalog."""
     n_dropped_by_k_core: int
+    """Number of events dropped because their user or item has too few."""
     fingerprint: str
+    """SHA-256 of the events, the ids and the item texts."""
     pseudonyms: str | None = None
+    """Check of the key that made the pseudonyms (`Pseudonymizer.key_check`); None without pseudonyms."""
     n_scrubbed: dict[str, int] = field(default_factory=dict)
+    """Number of personal details removed from item texts, by kind."""
 
     def lines(self) -> list[str]:
-        """For people: what was read, and what was dropped from it."""
+        """Format the facts as lines of text: the events read, then the events dropped."""
         dropped = {
             "repeats of a (user, item) pair": self.n_repeats_dropped,
             "events on unknown items": self.n_unknown_items_dropped,
@@ -64,29 +69,40 @@ class LogFacts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Log:
-    """Events and the items they are on. user_ids: (n_users,) the id behind each user row, or its pseudonym. names: what
-    makes the one of the other.
-    """
+    """Events, the catalog of their items and the ids of their users."""
 
     interactions: Interactions
+    """Events in time order."""
     catalog: ItemCatalog
+    """Catalog of items."""
     user_ids: pa.LargeStringArray
+    """Id or pseudonym of each user row, (n_users,)."""
     facts: LogFacts
+    """Facts about the log."""
     names: Pseudonymizer = IDS
+    """Pseudonymizer that turns a user's id into the name in `user_ids`."""
 
     @property
     def n_users(self) -> int:
+        """Number of users."""
         return len(self.user_ids)
 
     @property
     def n_items(self) -> int:
+        """Number of items of the catalog."""
         return len(self.catalog)
 
     def find_user_row(self, user: str) -> int:
-        """The row of a user's id, or pseudonym.
+        """Return the row of a user.
+
+        Args:
+            user: Id or pseudonym of the user.
+
+        Returns:
+            User row.
 
         Raises:
-            ConfigError: the log does not have it, or as `Pseudonymizer.pseudonym` does.
+            ConfigError: If the log has no such user, or the key of its pseudonyms is missing or wrong.
         """
         user = self.names.pseudonym(str(user))
         row: int = self.user_ids.index(user).as_py()
@@ -108,7 +124,23 @@ def make_log(
     names: Pseudonymizer = IDS,
     n_scrubbed: Mapping[str, int] | None = None,
 ) -> Log:
-    """A log of at least one event, with its facts."""
+    """Make a log and compute its facts.
+
+    Args:
+        source: Name of the folder, file or data set.
+        interactions: Events in time order, at least one.
+        catalog: Catalog of items.
+        user_ids: Id or pseudonym of each user row, (n_users,).
+        resolution: Resolution of the times as written.
+        n_repeats_dropped: Number of events dropped as repeats.
+        n_unknown_items_dropped: Number of events dropped because their item is unknown.
+        n_dropped_by_k_core: Number of events dropped because their user or item has too few.
+        names: Pseudonymizer of the user ids.
+        n_scrubbed: Number of personal details removed from item texts, by kind.
+
+    Returns:
+        The log.
+    """
     facts = LogFacts(
         source=source,
         n_events=len(interactions),

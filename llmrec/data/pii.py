@@ -1,10 +1,4 @@
-"""Personal details in texts, found by their form and their check digits, and taken out.
-
-Phone numbers are those that Google's numbering plans hold for valid (`phonenumbers`); card numbers and IBANs have the
-right check digits (`stdnum`); IP addresses parse. These are what the larger scrubbers go by too, whose language models
-find names as well and weigh hundreds of megabytes. Here names, addresses and dates stay where they are, and what only
-looks like a detail, such as a version number of four parts, may go.
-"""
+"""Redaction of personal details in texts, found by their form and their check digits."""
 
 from __future__ import annotations
 
@@ -21,7 +15,12 @@ import pyarrow.compute as pc
 from llmrec.config.data import PiiConfig, PiiKind
 from llmrec.errors import ConfigError
 
-# What a text needs to be looked at: most have none of it, and are no Python objects then.
+# Phone numbers are those that Google's numbering plans accept (`phonenumbers`); card numbers and IBANs have the right
+# check digits (`stdnum`); IP addresses parse. The larger redaction tools rely on these too, and their language models,
+# of hundreds of megabytes, find names as well. Here names, addresses and dates stay, and text that only looks like a
+# detail, such as a version number of four parts, may be removed.
+
+# A text is searched only if it matches this: most do not, and never become Python objects.
 SUSPECT = r"@|(?:\d[^\pL]{0,3}){7}|\d\.\d+\.\d+\.\d|:[0-9A-Fa-f]{0,4}:|[A-Z]{2}\d\d"
 EMAIL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@(?:[\w-]{1,63}\.)+[^\W\d_]{2,63}\b")
 CARD = re.compile(r"(?<![\w.-])(?:3[0-9]|4\d|5[1-5]|2[2-7]|6\d)(?:[ -]?\d){12,17}(?![\w-])")
@@ -32,16 +31,19 @@ ISSUED = re.compile(r"3[47]\d{13}|3[0689]\d{12}|35\d{14}|4\d{15}|(?:5[1-5]|2[2-7
 
 
 class PiiRedactor:
-    """Takes details out of texts: each becomes its kind in brackets.
+    """Redactor of texts that replaces each personal detail with its kind in brackets.
+
+    Args:
+        config: Kinds of details, and the countries whose phone numbers are found.
 
     Raises:
-        ConfigError: the libraries are not installed, or an unknown country.
+        ConfigError: If the libraries are not installed, or a country is unknown.
     """
 
     def __init__(self, config: PiiConfig) -> None:
         try:
             import phonenumbers
-            import stdnum  # noqa: F401  (what it checks is imported where it is)
+            import stdnum  # noqa: F401  (its checks are imported where they are used)
         except ImportError as error:
             raise ConfigError(f"data.scrub: {error.name} is not installed; pip install 'llmrec[scrub]'") from error
         unknown = set(config.phone_regions) - phonenumbers.SUPPORTED_REGIONS
@@ -55,11 +57,20 @@ class PiiRedactor:
             "ip": lambda text: _find_spans(IP, text, _is_ip),
             "phone": self._find_phones,
         }
-        # In this order: what has been found is not looked at again, and a card's digits may be a phone number's.
+        # The order matters: a detail that was found is not searched again, and the digits of a card may be a phone
+        # number.
         self.finders = {kind: find for kind, find in finders.items() if kind in config.kinds}
 
     def redact_text(self, text: str, counts: Counter[str] | None = None) -> str:
-        """counts: how many of each kind; what was found is added."""
+        """Redact a text.
+
+        Args:
+            text: The text.
+            counts: Counter to which the number of details of each kind is added.
+
+        Returns:
+            The redacted text.
+        """
         for kind, find in self.finders.items():
             for start, end in sorted(find(text), reverse=True):
                 text = f"{text[:start]}[{kind}]{text[end:]}"
@@ -68,20 +79,52 @@ class PiiRedactor:
         return text
 
     def redact_texts(self, texts: Sequence[str]) -> list[str]:
+        """Redact several texts.
+
+        Args:
+            texts: The texts.
+
+        Returns:
+            The redacted texts.
+        """
         return [self.redact_text(text) for text in texts]
 
     def redact_item(self, item: Mapping[str, object], id_column: str) -> dict[str, object]:
-        """An item's fields, but for its id."""
+        """Redact the fields of an item, except its id.
+
+        Args:
+            item: Fields by name.
+            id_column: Name of the field of the id.
+
+        Returns:
+            The redacted fields by name.
+        """
         return {name: value if name == id_column else self._redact_value(value) for name, value in item.items()}
 
     def redact_array(self, texts: pa.Array, counts: Counter[str]) -> pa.Array:
-        """(N,) strings; those without anything to find are not touched."""
+        """Redact an array of texts; texts without suspicious characters are not searched.
+
+        Args:
+            texts: Texts, (N,).
+            counts: Counter to which the number of details of each kind is added.
+
+        Returns:
+            Redacted texts, (N,).
+        """
         suspect = pc.fill_null(pc.match_substring_regex(texts, SUSPECT), False)
         scrubbed = [self.redact_text(text, counts) for text in texts.filter(suspect).to_pylist()]
         return pc.replace_with_mask(texts, suspect, pa.array(scrubbed, texts.type)) if scrubbed else texts
 
     def redact_table(self, table: pa.Table, but: Sequence[str]) -> tuple[pa.Table, Counter[str]]:
-        """All columns of text or of lists of it except `but`, and what was found in them."""
+        """Redact all columns of text and of lists of text.
+
+        Args:
+            table: The table.
+            but: Names of the columns to leave unchanged.
+
+        Returns:
+            The redacted table, and the number of details of each kind.
+        """
         counts = Counter[str]()
         for place, name in enumerate(table.column_names):
             if name not in but and _is_text(table.schema.field(name).type):
@@ -114,18 +157,35 @@ class PiiRedactor:
             for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=phonenumbers.Leniency.VALID)
         ]
         for first, last in sorted(found, key=lambda span: (span[0], -span[1])):
-            if first >= end:  # what several countries hold for a number is one
+            if first >= end:  # a number valid in several countries counts once
                 yield first, last
                 end = last
 
 
 def make_pii_redactor(config: PiiConfig | None) -> PiiRedactor | None:
-    """Raises as `PiiRedactor`."""
+    """Make a redactor, or return None if no redaction is configured.
+
+    Args:
+        config: Kinds of details and countries; None for no redaction.
+
+    Returns:
+        The redactor or None.
+
+    Raises:
+        ConfigError: If the libraries are not installed, or a country is unknown.
+    """
     return None if config is None else PiiRedactor(config)
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
-    """For people."""
+    """Format the number of details of each kind.
+
+    Args:
+        counts: Number of details by kind.
+
+    Returns:
+        Text such as "2 email, 1 phone", or "none".
+    """
     return ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items())) or "none"
 
 
@@ -163,5 +223,5 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _decode_dictionary(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Without a dictionary."""
+    """Decode a dictionary-encoded column."""
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

@@ -1,4 +1,4 @@
-"""What is wrong with a column, in a line a person can act on: file, column, count, examples, remedy."""
+"""Problems of a column as lines of text: file, column, number of rows, examples and remedy."""
 
 from __future__ import annotations
 
@@ -14,25 +14,39 @@ EXAMPLES = 3
 
 
 class NamedTable(NamedTuple):
-    """A table, and the name under which people know it."""
+    """Table with a name for messages."""
 
     name: str
+    """Name of the file or data set."""
     table: pa.Table
+    """The table."""
 
 
 class ColumnProblem(NamedTuple):
-    """One kind of trouble. what: a noun phrase; rows: (E,) True where it is; remedy: an imperative."""
+    """One kind of problem and the rows that have it."""
 
     what: str
+    """Description of the problem, a noun phrase."""
     rows: Mask
+    """True for rows that have the problem, (E,)."""
     remedy: str
+    """Instruction that fixes it."""
 
 
 def format_problems(
     file: str, column: str, values: pa.ChunkedArray | pa.Array, faults: Sequence[ColumnProblem], quoted: bool = True
 ) -> list[str]:
-    """A line for each fault that has rows. values: (E,) what the file holds, for the examples. quoted: whether they are
-    given, or their rows alone.
+    """Format a line for each problem that has rows.
+
+    Args:
+        file: Name of the file in messages.
+        column: Name of the column.
+        values: Values of the column, (E,), for the examples.
+        faults: Problems of the column.
+        quoted: Whether the examples show values, else only their rows.
+
+    Returns:
+        One line for each problem.
     """
     return [_format_problem(file, column, values, fault, quoted) for fault in faults if fault.rows.any()]
 
@@ -52,13 +66,22 @@ def _quote_value(scalar: pa.Scalar) -> str:
     try:
         value = scalar.as_py()
         text = "null" if value is None else repr(value)
-    except (ValueError, OverflowError):  # a time that Python has no object for
+    except (ValueError, OverflowError):  # a time outside the range of Python's datetime
         text = f"a {scalar.type} that cannot be shown"
     return text if len(text) <= 40 else text[:37] + "..."
 
 
 def find_missing_columns(file: str, wanted: Sequence[str], available: Sequence[str]) -> list[str]:
-    """A line for each wanted column that a file lacks."""
+    """Report the columns that a file lacks.
+
+    Args:
+        file: Name of the file in messages.
+        wanted: Columns that are needed.
+        available: Columns of the file.
+
+    Returns:
+        One line for each missing column.
+    """
     listed = ", ".join(available) or "none"
     return [
         f"{file}, column '{name}': missing; the columns are {listed}; name the right one in the data configuration"

@@ -1,9 +1,4 @@
-"""What users are called: by their ids, or by keyed hashes of them.
-
-A pseudonym is `p-` and the first 128 bits of HMAC-SHA256 (RFC 2104) of the id, under a key that is itself
-HMAC-SHA256(key, purpose and salt), as in HKDF (RFC 5869). Whoever has the key can tell which pseudonym an id has, and
-nobody else can try ids out. It is no anonymity: what a pseudonym did is still there, and may tell who it is.
-"""
+"""Pseudonyms of users: keyed hashes of their ids."""
 
 from __future__ import annotations
 
@@ -17,15 +12,21 @@ import pyarrow as pa
 from llmrec.config.data import PseudonymConfig
 from llmrec.errors import ConfigError
 
+# A pseudonym is `p-` and the first 128 bits of HMAC-SHA256 (RFC 2104) of the id, under a key that is itself
+# HMAC-SHA256(key, purpose and salt), as in HKDF (RFC 5869). With the key, the pseudonym of an id can be computed;
+# without it, ids cannot be tried out. This is not anonymity: the events of a pseudonym remain, and may identify a user.
 PSEUDONYM = re.compile(r"p-[0-9a-f]{32}")
 SHORTEST_KEY = 32  # characters
 
 
 class Pseudonymizer:
-    """From a user's id to the name that a log, and all that is made of it, has for them; a pseudonym stays what it is.
+    """Converter of user ids into the names that a log uses: pseudonyms, or the ids themselves.
 
-    config: None where that is the id. check: of the key that the pseudonyms at hand were made with, see `key_check`.
-    The key is read when it is first needed, and is in no `repr`.
+    A pseudonym is returned unchanged. The key is read when it is first needed, and is not part of `repr`.
+
+    Args:
+        config: Source of the key and salt; None if names are ids.
+        check: `key_check` of the key that made existing pseudonyms; None if there are none.
     """
 
     __slots__ = ("_key", "config", "known_check")
@@ -36,36 +37,68 @@ class Pseudonymizer:
 
     @property
     def hides_ids(self) -> bool:
-        """Whether ids are nobody's to see: in no file, message or log."""
+        """True if ids must not appear in files, messages and logs."""
         return self.config is not None
 
     def pseudonym(self, user: str) -> str:
-        """
+        """Return the name of a user.
+
+        Args:
+            user: Id or pseudonym.
+
+        Returns:
+            The pseudonym, or the id if there are no pseudonyms.
+
         Raises:
-            ConfigError: there are pseudonyms, and no key, or another one than they were made with.
+            ConfigError: If the key is missing, or is not the one that made existing pseudonyms.
         """
         return user if self.config is None or PSEUDONYM.fullmatch(user) else self._compute_digest(f"user\0{user}")
 
     def pseudonyms(self, ids: pa.LargeStringArray) -> pa.LargeStringArray:
-        """(n,) names of distinct ids; raises as `pseudonym` does."""
+        """Return the names of distinct user ids.
+
+        Args:
+            ids: User ids, (n,).
+
+        Returns:
+            Names, (n,).
+
+        Raises:
+            ConfigError: If the key is missing, or is not the one that made existing pseudonyms.
+        """
         if self.config is None:
             return ids
         return pa.array([self.pseudonym(user) for user in ids.to_pylist()], pa.large_string())
 
     def event_key(self, user: str, key: str | None) -> str | None:
-        """What stands for a key by which a client may send a user's event again, in which an id may be written."""
+        """Return the name of the key with which a client may send an event again, since it may contain an id.
+
+        Args:
+            user: Id or pseudonym of the user.
+            key: Key of the event; None if it has none.
+
+        Returns:
+            Hash of the key, or the key itself if there are no pseudonyms.
+        """
         return (
             key if key is None or self.config is None else self._compute_digest(f"event\0{self.pseudonym(user)}\0{key}")
         )
 
     def require_key(self) -> Pseudonymizer:
-        """With the key at hand, where one is needed; raises as `pseudonym` does."""
+        """Read the key now if one is needed.
+
+        Returns:
+            This object.
+
+        Raises:
+            ConfigError: If the key is missing, or is not the one that made existing pseudonyms.
+        """
         self._load_secret()
         return self
 
     @property
     def key_check(self) -> str | None:
-        """Tells one key from another, and nothing else of it; None without pseudonyms."""
+        """Digest that distinguishes keys and reveals nothing else about them; None without pseudonyms."""
         return None if self.config is None else _compute_hmac(self._load_secret(), b"check").hex()[:16]
 
     def _compute_digest(self, message: str) -> str:
@@ -98,10 +131,7 @@ def _key_location(config: PseudonymConfig) -> str:
 
 
 def _read_key(config: PseudonymConfig) -> bytes:
-    """
-    Raises:
-        ConfigError: no key there, or one that could be guessed.
-    """
+    """Read the key; raise ConfigError if it is missing or could be guessed."""
     if config.key_file:
         try:
             key = Path(config.key_file).read_bytes().strip()

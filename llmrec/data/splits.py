@@ -1,4 +1,4 @@
-"""Train, validation and test parts of a log. Cold items and users stay in, and are marked."""
+"""Train, validation and test parts of a log; cold items and users stay in and are marked."""
 
 from __future__ import annotations
 
@@ -13,61 +13,86 @@ from llmrec.errors import ConfigError, DataError
 from llmrec.utils.arrays import Mask
 
 TRAIN, VALID, TEST = 0, 1, 2
-UNUSED = 3  # neither learned from nor asked for, and in the histories all the same
+UNUSED = 3  # neither trained on nor a target, but part of the histories
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A log whose events each belong to one part.
-
-    part: (E,) int8, TRAIN, VALID, TEST or UNUSED for each event of `interactions`.
-    valid_start, test_start: seconds; the first time of each window (`by_time`), or of each part's earliest event.
-    """
+    """Log whose events each belong to one part."""
 
     name: SplitName
+    """Kind of split."""
     interactions: Interactions
+    """Events in time order, E of them."""
     part: NDArray[np.int8]
+    """TRAIN, VALID, TEST or UNUSED for each event, (E,) int8."""
     n_users: int
+    """Number of users."""
     n_items: int
+    """Number of items of the catalog."""
     valid_start: int
+    """Start of the validation part in seconds; for leave_one_out, the time of its earliest event."""
     test_start: int
+    """Start of the test part in seconds; for leave_one_out, the time of its earliest event."""
 
     @property
     def train(self) -> Interactions:
+        """Training events."""
         return self.interactions.take(self.part == TRAIN)
 
     @property
     def valid(self) -> Interactions:
+        """Validation events."""
         return self.interactions.take(self.part == VALID)
 
     @property
     def test(self) -> Interactions:
+        """Test events."""
         return self.interactions.take(self.part == TEST)
 
     def merge_validation(self) -> Split:
-        """The same split with the validation part given to training: for a last fit before the test."""
+        """Return the split with the validation part added to training, for a last fit before the test."""
         part = np.where(self.part == VALID, TRAIN, self.part).astype(np.int8)
         return Split(self.name, self.interactions, part, self.n_users, self.n_items, self.test_start, self.test_start)
 
     def subsample_users(self, share: float, seed: int = 0) -> Split:
-        """The same split with the training events of this share of the users, drawn at random; the rest UNUSED."""
+        """Keep the training events of a random share of the users; those of others become UNUSED.
+
+        Args:
+            share: Share of users to keep, 0 to 1.
+            seed: Seed of the draw.
+
+        Returns:
+            The split with fewer training events.
+        """
         kept = np.random.default_rng(seed).random(self.n_users) < share
         dropped = (self.part == TRAIN) & ~kept[self.interactions.user]
         return replace(self, part=np.where(dropped, UNUSED, self.part).astype(np.int8))
 
     def cold_item_mask(self) -> Mask:
-        """(N,) True for items without a training event."""
+        """Return True for items without a training event, (N,)."""
         return _find_absent_rows(self.interactions.item[self.part == TRAIN], self.n_items)
 
     def cold_user_mask(self) -> Mask:
-        """(U,) True for users without a training event."""
+        """Return True for users without a training event, (U,)."""
         return _find_absent_rows(self.interactions.user[self.part == TRAIN], self.n_users)
 
 
 def make_split(
     name: SplitName, interactions: Interactions, n_users: int, n_items: int, config: SplitConfig
 ) -> tuple[Split, Ties]:
-    """The split `name` as configured, and the rule for ties that goes with it."""
+    """Make the configured split of a log and return the rule for ties that applies to it.
+
+    Args:
+        name: Kind of split.
+        interactions: Events in time order.
+        n_users: Number of users.
+        n_items: Number of items of the catalog.
+        config: Fractions, ties and held-out users.
+
+    Returns:
+        The split and its rule for ties.
+    """
     fractions, ties = (config.valid_fraction, config.test_fraction), config.ties
     if name == "leave_one_out":
         split, ties = leave_one_out(interactions, n_users, n_items), config.leave_one_out_ties
@@ -83,13 +108,23 @@ def split_by_time(
     valid_fraction: float = 0.1,
     test_fraction: float = 0.1,
 ) -> Split:
-    """Global split: the last `test_fraction` of events, the `valid_fraction` before them, the rest.
+    """Split globally by time: the last events are the test part, those before them the validation part.
 
-    Events of one time stay together, so windows can be a little larger than asked.
+    Events of the same time stay together, so a part can be a little larger than its fraction.
+
+    Args:
+        interactions: Events in time order.
+        n_users: Number of users.
+        n_items: Number of items of the catalog.
+        valid_fraction: Fraction of events in the validation part.
+        test_fraction: Fraction of events in the test part.
+
+    Returns:
+        The split.
 
     Raises:
-        ConfigError: fractions outside (0, 1) or adding up to 1 or more.
-        DataError: a log too short or too concentrated in time to have three parts.
+        ConfigError: If a fraction is outside (0, 1) or their sum is 1 or more.
+        DataError: If the log is too short or too concentrated in time for three parts.
     """
     if not (min(valid_fraction, test_fraction) > 0 and valid_fraction + test_fraction < 1):
         fractions = f"valid_fraction={valid_fraction} and test_fraction={test_fraction}"
@@ -109,13 +144,22 @@ def split_by_time(
 
 
 def leave_one_out(interactions: Interactions, n_users: int, n_items: int) -> Split:
-    """The papers' split: a user's last event is the test, the one before it the validation.
+    """Split as papers often do: a user's last event is the test, the one before it the validation.
 
-    Users with fewer than three events are in training whole. It lets training see other users' future:
-    report it beside `split_by_time`.
+    Users with fewer than three events are only in training. The split lets training see the future of other users:
+    report
+    it next to `split_by_time`.
+
+    Args:
+        interactions: Events in time order.
+        n_users: Number of users.
+        n_items: Number of items of the catalog.
+
+    Returns:
+        The split.
 
     Raises:
-        DataError: no user has three events.
+        DataError: If no user has three events.
     """
     by_user = np.argsort(interactions.user, kind="stable")
     user = interactions.user[by_user]

@@ -1,9 +1,4 @@
-"""A planted world: people whose interests walk through topics by a known chain, and items whose titles need reading.
-
-A title holds a few made-up words of its topic among more words that all topics share, so that vectors averaged over
-its words are mostly about the shared ones. Nothing but the log tells which words matter: an encoder that is trained
-through can learn it, also for items that appear only after training.
-"""
+"""Synthetic log of users whose interests move through topics by a known Markov chain."""
 
 from __future__ import annotations
 
@@ -22,8 +17,11 @@ from llmrec.utils.arrays import Rows
 
 Matrix = NDArray[np.float64]
 
+# A title has a few made-up words of its topic among more words that all topics share, so that vectors averaged over its
+# words are mostly about the shared ones. Only the log shows which words matter: an encoder that is trained end to end
+# can learn them, also for items that appear after training.
 START, YEAR = 1_672_531_200, 365 * 86_400  # seconds; from 1 January 2023
-LATE_SHARE, LATE_FROM, LATE_UNTIL = 0.15, 0.8, 0.95  # share of items that appear late, and when in the year
+LATE_SHARE, LATE_FROM, LATE_UNTIL = 0.15, 0.8, 0.95  # share of items released late, and when in the year
 WORDS_PER_TOPIC, TOPIC_WORDS, SHARED_WORDS = 8, 2, 8  # in a topic's vocabulary; in a title
 SYLLABLES = ("ba", "do", "fi", "gu", "ke", "lo", "mi", "nu", "pa", "ro", "se", "tu", "va", "zo")
 SHARED = tuple("new old big red hot the for my set kit best fun top pro all mini".split())
@@ -31,18 +29,24 @@ SHARED = tuple("new old big red hot the for my set kit best fun top pro all mini
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SyntheticTruth:
-    """What the log was made from, for N items and K topics.
-
-    item_topic: (N,); transitions, transitions_end: (K, K), row k the chances of the topic after k at the start and at
-    the end of the year. They are equal in a world without drift.
-    """
+    """Parameters that generated a synthetic log of N items and K topics."""
 
     item_topic: Rows
+    """Topic of each item, (N,)."""
     transitions: Matrix
+    """Probability of the next topic at the start of the year, (K, K), row k for topic k."""
     transitions_end: Matrix
+    """Probability of the next topic at the end of the year, (K, K); equal to `transitions` without drift."""
 
     def transitions_at(self, time: int) -> Matrix:
-        """(K, K) the chain at a time in seconds: a straight line from the start to the end of the year."""
+        """Return the transition matrix at a time, interpolated linearly over the year.
+
+        Args:
+            time: Seconds since the epoch.
+
+        Returns:
+            Transition probabilities, (K, K).
+        """
         return _blend(self.transitions, self.transitions_end, (time - START) / YEAR)
 
 
@@ -54,13 +58,25 @@ def make_synthetic_log(
     seed: int = 0,
     drift: float = 0.0,
 ) -> tuple[Log, SyntheticTruth]:
-    """A log of n_users * events_per_user events over a year, and the truth behind it.
+    """Generate a log over a year, and the parameters behind it.
 
-    A user mostly goes on from topic k to k + 1; nobody touches an item twice while the topic has others. Items have a
-    title and a release time. drift: how much of the chain has turned to "on to k + 2" by the end of the year, 0 to 1.
+    A user mostly moves from topic k to k + 1, and repeats an item only if the topic has no other. Items have a title
+    and a
+    release time.
+
+    Args:
+        n_users: Number of users.
+        n_items: Number of items.
+        n_topics: Number of topics, K.
+        events_per_user: Number of events of each user.
+        seed: Seed of all draws.
+        drift: Share of the moves to k + 1 that have become moves to k + 2 by the end of the year, 0 to 1.
+
+    Returns:
+        The log of n_users * events_per_user events, and its parameters.
 
     Raises:
-        ConfigError: a world too small for its topics, or a drift outside 0..1.
+        ConfigError: If there are too few items for the topics, or drift is outside 0 to 1.
     """
     if min(n_users, events_per_user) < 1 or n_topics < 3 or n_items < 3 * n_topics or not 0 <= drift <= 1:
         raise ConfigError(
@@ -80,7 +96,7 @@ def make_synthetic_log(
 
 
 def _cyclic_transitions(n_topics: int, step: int) -> Matrix:
-    """(K, K) chances: .7 to go `step` topics on, .15 to stay, the rest to anywhere."""
+    """Return transition probabilities (K, K): 0.7 to go `step` topics on, 0.15 to stay, the rest uniform."""
     stay = np.eye(n_topics)
     return np.asarray(0.7 * np.roll(stay, step, axis=1) + 0.15 * stay + 0.15 / n_topics)
 
@@ -90,7 +106,7 @@ def _blend(start: Matrix, end: Matrix, share: float) -> Matrix:
 
 
 def _draw_release_times(topic: Rows, rng: np.random.Generator) -> Rows:
-    """(N,) seconds; a topic's first two items are there from the start."""
+    """Draw release times in seconds (N,); the first two items of a topic are there from the start."""
     n_items = len(topic)
     share = np.where(rng.random(n_items) < LATE_SHARE, rng.uniform(LATE_FROM, LATE_UNTIL, n_items), 0)
     rank = np.array([np.sum(topic[:item] == topic[item]) for item in range(n_items)])
@@ -100,10 +116,10 @@ def _draw_release_times(topic: Rows, rng: np.random.Generator) -> Rows:
 def _simulate_users(
     truth: SyntheticTruth, release: Rows, n_users: int, events_per_user: int, rng: np.random.Generator
 ) -> Interactions:
-    """Every user's events, drawn one step of all users at a time."""
+    """Draw the events of all users, one step of all users at a time."""
     topic, everyone = truth.item_topic, np.arange(n_users)
     moments = np.sort(rng.integers(START, START + YEAR - events_per_user, (n_users, events_per_user)))
-    moments += np.arange(events_per_user)  # nobody does two things at once
+    moments += np.arange(events_per_user)  # the events of a user have distinct times
     appeal = rng.normal(0, 0.5, len(topic))  # (N,)
     seen = np.zeros((n_users, len(topic)), dtype=np.bool_)
     items = np.empty((n_users, events_per_user), dtype=np.int64)
@@ -119,7 +135,7 @@ def _simulate_users(
 
 
 def _draw_next_topics(truth: SyntheticTruth, current: Rows, time: Rows, rng: np.random.Generator) -> Rows:
-    """(B,) a step of the chain for each user, at the user's own time."""
+    """Draw the next topic of each user (B,) at the user's own time."""
     share = ((time - START) / YEAR)[:, None]  # (B, 1)
     chances = (1 - share) * truth.transitions[current] + share * truth.transitions_end[current]  # (B, K)
     return np.asarray((chances.cumsum(axis=1) < rng.random((len(current), 1))).sum(axis=1))
@@ -143,7 +159,7 @@ def _make_catalog(topic: Rows, release: Rows, rng: np.random.Generator) -> ItemC
 
 
 def _make_words(n_words: int, rng: np.random.Generator) -> NDArray[np.str_]:
-    """Distinct words of three syllables; all topics use the same syllables, so that spelling gives nothing away."""
+    """Make distinct words of three syllables from one list for all topics, so spelling reveals nothing."""
     base = len(SYLLABLES)
     codes = rng.choice(base**3, n_words, replace=False)
     return np.array(["".join(SYLLABLES[code // base**place % base] for place in range(3)) for code in codes])

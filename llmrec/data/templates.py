@@ -1,7 +1,7 @@
-"""Item text from item fields: `"{title}. Genres: {genres}"`, in which a missing field leaves no trace.
+"""Item texts from item fields by a template such as "{title}. Genres: {genres}".
 
-Every field owns the words joined to it, and goes together with them. The literal between two fields is cut into
-what belongs to the left one, a separator, and what belongs to the right one:
+A missing field leaves no trace: every field owns the words joined to it, and is left out together with them. The
+literal between two fields is cut into words of the left field, a separator, and words of the right field:
 
 1. closing brackets and quotes at its start belong to the left field, opening ones at its end to the right;
 2. if no word is left in between, all of it is the separator: `{title} ({year})`, `{brand}: {title}`;
@@ -9,8 +9,8 @@ what belongs to the left one, a separator, and what belongs to the right one:
    or a line break. Words before the mark go left, words after it right: `{price} dollars. Genres: {genres}`;
 4. else its leading space is the separator, and the words belong to the right field: `{title} by {author}`.
 
-What precedes the first field belongs to it, what follows the last field belongs to that one. The fields that are
-there are joined by the separator in front of each, except the first.
+Text before the first field belongs to that field, text after the last field to that one. The fields that are present
+are joined by the separator in front of each, except the first.
 
     >>> render(parse_template("{title} ({year}). Genres: {genres}"), pa.table({"title": ["Heat"], "year": [1995],
     ...     "genres": [None]})).to_pylist()
@@ -36,19 +36,29 @@ _SENTENCE_MARK = re.compile(r"\s*[.!?;,|](?=\s)\s*|\s+[-–—/]\s+|\s*\n\s*")
 
 
 class TemplateField(NamedTuple):
-    """A field with the words joined to it; `separator` stands between it and the field before."""
+    """Field of a template with the words joined to it."""
 
     separator: str
+    """Text between this field and the one before."""
     prefix: str
+    """Words before the value."""
     field: str
+    """Name of the item column."""
     suffix: str
+    """Words after the value."""
 
 
 def parse_template(template: str) -> tuple[TemplateField, ...]:
-    """The parts of a template, in order.
+    """Parse a template into its fields.
+
+    Args:
+        template: Template with column names in braces.
+
+    Returns:
+        The fields with their words, in order.
 
     Raises:
-        ConfigError: unbalanced braces, no field at all, or a field without a name or with a format.
+        ConfigError: If braces are unbalanced, there is no field, or a field has no name or has a format.
     """
     fields, literals = _scan(template)
     if not fields:
@@ -63,7 +73,7 @@ def parse_template(template: str) -> tuple[TemplateField, ...]:
 
 
 def _scan(template: str) -> tuple[list[str], list[str]]:
-    """n field names, and the n + 1 literals around them."""
+    """Return the n field names of a template and the n + 1 literals around them."""
     fields: list[str] = []
     literals = [""]
     try:
@@ -82,7 +92,7 @@ def _scan(template: str) -> tuple[list[str], list[str]]:
 
 
 def _split_literal(literal: str) -> tuple[str, str, str]:
-    """The literal between two fields: what belongs to the left one, the separator, what belongs to the right one."""
+    """Cut the literal between two fields into the left one's words, a separator and the right one's words."""
     closers = _CLOSERS.match(literal)
     closed = closers.end() if closers else 0
     openers = _OPENERS.search(literal, closed)
@@ -98,10 +108,17 @@ def _split_literal(literal: str) -> tuple[str, str, str]:
 
 
 def render(parts: Sequence[TemplateField], table: pa.Table) -> pa.LargeStringArray:
-    """The text (N,) of each row; "" where all fields are missing. A column that the table lacks is missing in all.
+    """Render the text of each row; a column that the table lacks is missing in all rows.
+
+    Args:
+        parts: Parsed template.
+        table: Table of items, N rows.
+
+    Returns:
+        Texts, (N,); "" where all fields are missing.
 
     Raises:
-        ConfigError: a column of a type that has no text, such as a struct.
+        ConfigError: If a column has a type without text, such as a struct.
     """
     blank = pa.scalar("", pa.large_string())
     text = pa.array([""] * table.num_rows, pa.large_string())
@@ -116,7 +133,15 @@ def render(parts: Sequence[TemplateField], table: pa.Table) -> pa.LargeStringArr
 
 
 def format_field(field: str, table: pa.Table) -> pa.LargeStringArray:
-    """(N,) a field's values as text, null where there is none: null, NaN, empty or blank."""
+    """Convert the values of a field to text.
+
+    Args:
+        field: Name of the column.
+        table: Table of items, N rows.
+
+    Returns:
+        Texts, (N,); null where the value is null, NaN, empty or blank.
+    """
     if field not in table.column_names:
         return pa.nulls(table.num_rows, pa.large_string())
     column = table[field]
@@ -143,7 +168,7 @@ def _convert_to_strings(values: pa.Array) -> pa.LargeStringArray:
 
 
 def _drop_nulls(lists: pa.LargeListArray) -> pa.LargeListArray:
-    """The lists without the nulls in them, one of which would make the whole text null."""
+    """Remove nulls from lists, one of which would make the whole text null."""
     inner = lists.flatten()
     if not inner.null_count:
         return lists

@@ -1,4 +1,4 @@
-"""Times of any kind, as seconds since the epoch: integers of any unit, ISO 8601 text, arrow dates and timestamps."""
+"""Times in seconds since the epoch, from integers, ISO 8601 text, and Arrow dates and timestamps."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Resolution = Literal["day", "hour", "minute", "second", "sub-second"]
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 EARLY = "time before 1970"
 TIME_REMEDY = "write ISO 8601 (2024-01-31T12:00:00Z) or epoch seconds, in one unit for all rows"
-END_OF_TIME = 253_402_300_800  # the year 10000: what lies beyond was read in the wrong unit
-AT_ONCE = 1 << 20  # times that are looked at together
+END_OF_TIME = 253_402_300_800  # the year 10000: later times were read in the wrong unit
+AT_ONCE = 1 << 20  # times that are checked at a time
 NUMBER = r"^-?\d{1,18}(?:\.\d*)?$"
 
 
@@ -32,22 +32,32 @@ ISO_8601 = (
 
 
 class ParsedTimes(NamedTuple):
-    """seconds: (E,) UTC, floored; fraction: (E,) nanoseconds above them; faults: what could not be read."""
+    """Times of a column of E events."""
 
     seconds: Rows
+    """Seconds since the epoch in UTC, rounded down, (E,)."""
     fraction: Rows
+    """Nanoseconds above `seconds`, (E,)."""
     resolution: Resolution
+    """Coarsest clock on which all times are whole."""
     faults: list[ColumnProblem]
+    """Times that could not be read or are out of range."""
 
 
 def parse_times(column: pa.ChunkedArray, unit: TimeUnit = "auto", timezone: str = "UTC") -> ParsedTimes:
-    """Read a column (E,) of times.
+    """Parse a column of times.
 
-    unit: of numbers; `auto` goes by the size of the median. timezone: of dates, datetimes and text that carry none;
-    an hour that the clock shows twice is taken as its first, one that it skips as the moment of the jump.
+    Args:
+        column: Times, (E,).
+        unit: Unit of numbers; `auto` infers it from the median.
+        timezone: Time zone of dates, datetimes and text that carry none. An hour that the clock shows twice is taken as
+            the first, an hour that it skips as the moment of the jump.
+
+    Returns:
+        Seconds, fractions, resolution and faults.
 
     Raises:
-        ConfigError: an unknown time zone.
+        ConfigError: If the time zone is unknown.
     """
     _require_timezone(timezone)
     reading = _read(column, unit, timezone)
@@ -66,7 +76,14 @@ def parse_times(column: pa.ChunkedArray, unit: TimeUnit = "auto", timezone: str 
 
 
 def format_iso(seconds: int) -> str:
-    """Seconds since the epoch as ISO 8601 in UTC."""
+    """Format a time as ISO 8601 in UTC.
+
+    Args:
+        seconds: Seconds since the epoch.
+
+    Returns:
+        Text such as 2024-01-31T12:00:00Z.
+    """
     return f"{np.datetime64(seconds, 's')}Z"
 
 
@@ -82,7 +99,7 @@ def _read(column: pa.ChunkedArray, unit: TimeUnit, timezone: str) -> ParsedIsoTi
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
         return _from_text(_combine_chunks(column, pa.large_string()), unit, timezone)
-    if pa.types.is_uint64(kind):  # of which the upper half would come out as times before 1970
+    if pa.types.is_uint64(kind):  # the upper half would become times before 1970
         column = pc.min_element_wise(column.cast(kind), pa.scalar(2**63 - 1, kind), skip_nulls=False)
     if pa.types.is_integer(kind):
         return _from_numbers(_combine_chunks(column, pa.int64()), unit)
@@ -96,7 +113,7 @@ def _read(column: pa.ChunkedArray, unit: TimeUnit, timezone: str) -> ParsedIsoTi
 
 
 def _combine_chunks(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
-    """One array of the given type (E,)."""
+    """Combine the chunks of a column into one array of the given type (E,)."""
     return pa.concat_arrays(column.cast(kind, safe=False).chunks or [pa.array([], kind)])
 
 
@@ -116,7 +133,7 @@ def _from_numbers(numbers: pa.Array, unit: TimeUnit) -> ParsedIsoTimes:
     if unit == "auto" and _is_date_like(readable):
         return _empty_times(len(values))
     chosen = _infer_unit(readable) if unit == "auto" else unit
-    if unit == "auto" and chosen != "s":  # a few seconds among milliseconds would all fall into 1970, unnoticed
+    if unit == "auto" and chosen != "s":  # a few seconds among milliseconds would silently fall into 1970
         unreadable = unreadable | (np.abs(values) < 31_536_000 * PER_SECOND[chosen])
     per_second = PER_SECOND[chosen]
     if per_second == 1 and values.dtype.kind == "i":
@@ -129,7 +146,7 @@ def _from_numbers(numbers: pa.Array, unit: TimeUnit) -> ParsedIsoTimes:
 
 
 def _infer_unit(values: np.ndarray) -> str:
-    """The unit in which the median falls between 1973 and 5138."""
+    """Return the unit in which the median falls between 1973 and 5138."""
     if not len(values) or max(abs(int(values.min())), abs(int(values.max()))) < 1e11:
         return "s"
     median = float(np.median(np.abs(values)))
@@ -137,9 +154,9 @@ def _infer_unit(values: np.ndarray) -> str:
 
 
 def _is_date_like(values: np.ndarray) -> bool:
-    """20240131 or 2024 as numbers: read as seconds they would all fall into 1970, without a word."""
+    """Return whether all numbers are dates such as 20240131 or years; as seconds they would be in 1970."""
     if not len(values) or values.min() < 1900 or values.max() >= 2200_00_00:
-        return False  # by far the most logs, at little cost
+        return False  # most logs end here, at little cost
     years, month, day = values // 10_000, values // 100 % 100, values % 100
     calendar = (years >= 1900) & (years < 2200) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
     return bool(np.all(calendar) or np.all((values >= 1900) & (values < 2200)))
@@ -169,7 +186,7 @@ def _from_text(text: pa.LargeStringArray, unit: TimeUnit, timezone: str) -> Pars
 
 
 def _infer_resolution(local: Rows, fraction: Rows) -> Resolution:
-    """The coarsest clock that all times are whole on; `second` where there are none."""
+    """Return the coarsest clock on which all times are whole; `second` if there are none."""
     if fraction.any():
         return "sub-second"
     steps: tuple[tuple[Resolution, int], ...] = (("day", 86_400), ("hour", 3_600), ("minute", 60))
@@ -177,20 +194,33 @@ def _infer_resolution(local: Rows, fraction: Rows) -> Resolution:
 
 
 def _is_whole(local: Rows, step: int) -> bool:
-    """Whether all times are multiples of `step`; a stretch at a time, for most logs tell in the first."""
+    """Return whether all times are multiples of `step`, in chunks, since the first decides for most logs."""
     return not any((local[at : at + AT_ONCE] % step).any() for at in range(0, len(local), AT_ONCE))
 
 
 class ParsedIsoTimes(NamedTuple):
-    """local: (E,) seconds on the clock that was written down; utc, fraction: (E,); unreadable: (E,)."""
+    """Times of a column of E events, before they are checked."""
 
     local: Rows
+    """Seconds on the clock as written, (E,)."""
     utc: Rows
+    """Seconds since the epoch in UTC, (E,)."""
     fraction: Rows
+    """Nanoseconds above the seconds, (E,)."""
     unreadable: Mask
+    """True for times that could not be read, (E,)."""
 
 
 def to_utc(local: Rows, timezone: str) -> Rows:
+    """Convert seconds on the clock of a time zone to seconds since the epoch in UTC.
+
+    Args:
+        local: Seconds on the local clock, (E,).
+        timezone: Name of the time zone.
+
+    Returns:
+        Seconds in UTC, (E,).
+    """
     if timezone == "UTC":
         return local
     stamps = pa.array(local).cast(pa.timestamp("s"))
@@ -198,6 +228,15 @@ def to_utc(local: Rows, timezone: str) -> Rows:
 
 
 def parse_iso8601(text: pa.LargeStringArray, timezone: str) -> ParsedIsoTimes:
+    """Parse ISO 8601 text.
+
+    Args:
+        text: Times, (E,).
+        timezone: Time zone of times without an offset.
+
+    Returns:
+        The parsed times.
+    """
     found = pc.extract_regex(text, ISO_8601)
     part = {name: found.field(name) for name in ("date", "day", "clock", "seconds", "fraction", "zone")}
     clock = pc.replace_substring_regex(part["clock"], "^$", "00:00")
@@ -216,7 +255,7 @@ def parse_iso8601(text: pa.LargeStringArray, timezone: str) -> ParsedIsoTimes:
 
 
 def _parse_offsets(zones: pa.LargeStringArray) -> tuple[Rows, Mask]:
-    """(E,) seconds east of UTC, and (E,) whether an offset was written at all."""
+    """Parse zones to seconds east of UTC (E,), and return which times have an offset (E,)."""
     encoded = zones.dictionary_encode()
     codes = np.asarray(encoded.indices.fill_null(-1))
     names = [*encoded.dictionary.to_pylist(), ""]

