@@ -1,4 +1,4 @@
-"""What can go wrong by a user's hand. Every message names the value, the place and the remedy."""
+"""Errors that a user can cause and fix; every message names the place, the value and the remedy."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Sequence
 
 
 class LlmrecError(Exception):
-    """Base of every error that a user can cause and mend. exit_code: of a command that ends with it."""
+    """Base class of errors that a user can cause and fix; `exit_code` is the status of the command."""
 
     exit_code = 2
 
 
 class ConfigError(LlmrecError, ValueError):
-    """A configuration that contradicts itself or the data."""
+    """Configuration that contradicts itself or the data."""
 
 
 class DataError(LlmrecError, ValueError):
-    """A log or catalog that cannot be used as it is.
+    """Log or catalog that cannot be used as it is; all problems of a source are reported at once.
 
-    All problems of a source are reported at once; `problems` holds one line for each kind.
+    Args:
+        source: Name of the source, which starts the message.
+        problems: One line for each kind of problem.
     """
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:
@@ -29,25 +31,30 @@ class DataError(LlmrecError, ValueError):
 
 
 class BackboneError(LlmrecError, ValueError):
-    """A pretrained model that cannot be loaded, pooled or adapted as asked."""
+    """Pretrained model that cannot be loaded, pooled or adapted as requested."""
 
 
 class BundleError(LlmrecError, ValueError):
-    """A saved recommender that is incomplete, altered, or does not reproduce its own scores."""
+    """Saved recommender that is incomplete, altered or does not reproduce its own scores."""
 
 
 class StorageError(LlmrecError, OSError):
-    """A file that cannot be written for want of room."""
+    """File that cannot be written because there is no room."""
 
 
 class RunInterruptedError(LlmrecError):
-    """A run that was told to end (SIGTERM) and can be gone on with; what it had done is saved."""
+    """Run that was stopped by SIGTERM and can be resumed from its last checkpoint."""
 
-    exit_code = 143  # what a shell tells of a process that SIGTERM ended
+    exit_code = 143  # a shell's status of a process that SIGTERM ended
 
 
 class MemoryLimitError(LlmrecError, RuntimeError):
-    """Work that is too large for the memory there is. what: that did not fit; knobs: settings that make it smaller."""
+    """Work that is too large for the available memory.
+
+    Args:
+        what: Description of the work.
+        knobs: Settings that reduce its memory.
+    """
 
     def __init__(self, what: str, knobs: str) -> None:
         super().__init__(f"out of memory: {what}. What takes less: {knobs}")

@@ -1,1 +1,1 @@
-"""The items nearest to a vector: exact, quantized, or by an index."""
+"""Search of the items nearest to a vector: exact, quantized, or by an index."""

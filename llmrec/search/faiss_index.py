@@ -1,11 +1,8 @@
-"""FAISS's indexes (Douze et al. 2024, arXiv:2401.08281), for catalogs that take too long to scan, or too much memory.
+"""FAISS indexes (Douze et al. 2024, arXiv:2401.08281) for catalogs too large to scan.
 
-    ivf    inverted lists: looks into `n_probes` of them
-    sq8    scans everything, at one byte a value: a quarter of the memory
-    hnsw   a graph of neighbours (Malkov & Yashunin 2016, arXiv:1603.09320): follows the `n_candidates` best so far
-
-Items are appended and never taken out, since a graph cannot let go of them: a removed item stays where it is and is
-passed over, until half of them are, and the rest is put into a new index.
+ivf    inverted lists: scans `n_probes` of them
+sq8    scans all items at one byte per value, a quarter of the memory
+hnsw   a graph of neighbors (Malkov & Yashunin 2016, arXiv:1603.09320): follows the best `n_candidates`
 """
 
 from __future__ import annotations
@@ -24,22 +21,27 @@ from llmrec.search.topk import TopK
 from llmrec.utils.arrays import Mask, Rows
 
 Kind = Literal["ivf", "sq8", "hnsw"]
-LIST_SIZE = 256  # items of an inverted list, about
+LIST_SIZE = 256  # approximate number of items in an inverted list
 N_LINKS = 32  # of an item in the graph
-MARGIN = 0.1  # on either side of the range of values that bytes stand for, in its widths
+MARGIN = 0.1  # on either side of the range of values that bytes represent, in widths of that range
 GONE = -1
-FEW = 1 / 20  # of the items: where no more are allowed, all of these are scored
+FEW = 1 / 20  # share of items: if no more are allowed, all of these are scored
 
 
 class FaissIndex:
-    """Some of the best may be missed; measure with `recall`. The fewer items are allowed, the more are looked at; where
-    less than k would be left although more are allowed, all of them are scored. Lists are laid out by the items that
-    are added first.
+    """Approximate index that may miss some of the best items; measure it with `recall_at_k`.
 
-    n_probes: lists that are looked into (ivf). n_candidates: followed at a time (hnsw); no fewer than k are.
+    The fewer items are allowed, the more are scanned; if fewer than k are found although more are allowed, all of them
+    are scored. Inverted lists are built from the items that are added first.
+
+    Args:
+        dim: Width of the vectors, D.
+        kind: Kind of index.
+        n_probes: Number of inverted lists to scan (ivf).
+        n_candidates: Number of candidates to follow at a time (hnsw), at least k.
 
     Raises:
-        ConfigError: another kind, or FAISS is not installed.
+        ConfigError: If the kind is unknown, or FAISS is not installed.
     """
 
     def __init__(self, dim: int, kind: Kind = "ivf", n_probes: int = 16, n_candidates: int = 64) -> None:
@@ -47,13 +49,24 @@ class FaissIndex:
             raise ConfigError(f"kind={kind!r}: {', '.join(get_args(Kind))}")
         self.faiss, self.dim, self.kind = _import_faiss(), dim, kind
         self.n_probes, self.n_candidates = n_probes, n_candidates
-        self.rows: Rows = np.zeros(0, dtype=np.int64)  # (P,) of each place; GONE where the item was removed
+        # Items are appended and never taken out, because a graph cannot drop them: a removed item stays in place and
+        # is skipped, until half of them are removed and a new index is built from the rest.
+        self.rows: Rows = np.zeros(0, dtype=np.int64)  # (P,) of each position; GONE where the item was removed
         self.index: Any = None
 
     def __len__(self) -> int:
         return int((self.rows != GONE).sum())
 
     def add(self, rows: Rows, vectors: Tensor) -> None:
+        """Add items.
+
+        Args:
+            rows: Item rows, (C,).
+            vectors: Item vectors, (C, D).
+
+        Raises:
+            ConfigError: If a row is in the index already or occurs twice, or the vectors have the wrong shape.
+        """
         validate_new_rows(rows, vectors, self.rows, self.dim)
         if not len(rows):
             return
@@ -64,6 +77,11 @@ class FaissIndex:
         self.rows = np.concatenate([self.rows, rows])
 
     def remove(self, rows: Rows) -> None:
+        """Remove items; rows that are not in the index are ignored.
+
+        Args:
+            rows: Item rows.
+        """
         self.rows[np.isin(self.rows, rows)] = GONE
         there = np.flatnonzero(self.rows != GONE)
         if 2 * len(there) <= len(self.rows):
@@ -73,6 +91,16 @@ class FaissIndex:
                 self._append(values)
 
     def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> TopK:
+        """Find the items with the largest dot product for each query; some may be missed.
+
+        Args:
+            queries: Query vectors, (B, D).
+            k: Items per query.
+            allowed: Mask by item row; rows beyond its end are not allowed. None allows all.
+
+        Returns:
+            Scores and item rows, (B, k), best first; -inf and -1 where no item is left.
+        """
         wanted = self.rows != GONE
         if allowed is not None:
             wanted &= allowed_mask(allowed, self.rows)
@@ -98,7 +126,7 @@ class FaissIndex:
         self.index.add(values)
 
     def _search(self, queries: NDArray[np.float32], k: int, selector: Any, effort: float) -> Any:
-        """effort: times the usual."""
+        """Search with `effort` times the usual number of candidates."""
         if self.kind == "sq8":
             return self._scan(queries, k, selector)
         if self.kind == "ivf":
@@ -108,7 +136,7 @@ class FaissIndex:
         return self.index.search(queries, k, params=how)
 
     def _scan(self, queries: NDArray[np.float32], k: int, selector: Any) -> Any:
-        """Every item's score."""
+        """Score all items."""
         if self.kind == "ivf":
             how = self.faiss.SearchParametersIVF(sel=selector, nprobe=self.index.nlist)
             return self.index.search(queries, k, params=how)
@@ -116,12 +144,12 @@ class FaissIndex:
         return flat.search(queries, k, params=self.faiss.SearchParameters(sel=selector))
 
     def _is_out_of_range(self, values: NDArray[np.float32]) -> bool:
-        """Whether values lie where no byte reaches; they would be cut off."""
+        """Return whether a value is outside the range that bytes represent, where it would be cut off."""
         least, width = self.faiss.vector_to_array(self.index.sq.trained).reshape(2, self.dim)
         return bool(((values < least) | (values > least + width)).any())
 
     def _get_vectors(self, places: Rows) -> NDArray[np.float32]:
-        """As they are kept."""
+        """Return vectors as stored."""
         if self.index is None:
             return np.zeros((0, self.dim), dtype=np.float32)
         if self.kind == "ivf":

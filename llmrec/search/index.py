@@ -1,9 +1,8 @@
-"""Where the nearest items are looked up: one protocol, and the exact index as the default; `indexes` has others.
+"""Protocol of an index of item vectors, and the exact index, which is the default.
 
-An index holds item rows (any distinct int64 from 0) with their vectors, and finds those with the largest dot product.
-What is added or removed counts from the next search on. Filters are masks: conditions on fields
-(`ranked_items.filter_mask`), what is in stock, or what was released by a day are each made into one, and combined,
-before an index is asked.
+An index maps item rows (distinct int64, 0 or more) to vectors and finds those with the largest dot product. Added and
+removed items are visible to the next search. Filters are masks: conditions on fields (`ranked_items.filter_mask`),
+stock and release dates are each turned into a mask and combined before a search.
 """
 
 from __future__ import annotations
@@ -21,31 +20,51 @@ from llmrec.utils.arrays import Mask, Rows
 
 
 class ItemIndex(Protocol):
-    """Items by row, found by the dot product with a query."""
+    """Items by row, found by their dot product with a query."""
 
     def __len__(self) -> int: ...
 
     def add(self, rows: Rows, vectors: Tensor) -> None:
-        """Take in items (C,) with vectors (C, D).
+        """Add items.
+
+        Args:
+            rows: Item rows, (C,).
+            vectors: Item vectors, (C, D).
 
         Raises:
-            ConfigError: a row that is held already or given twice, or vectors that do not fit.
+            ConfigError: If a row is in the index already or occurs twice, or the vectors have the wrong shape.
         """
         ...
 
     def remove(self, rows: Rows) -> None:
-        """Forget items; rows that are not held are passed over."""
+        """Remove items; rows that are not in the index are ignored.
+
+        Args:
+            rows: Item rows.
+        """
         ...
 
     def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> TopK:
-        """The k items with the largest product for each query (B, D); an approximate index may give others for some.
-        allowed: by row; rows beyond its end are not.
+        """Find the items with the largest dot product for each query; an approximate index may miss some.
+
+        Args:
+            queries: Query vectors, (B, D).
+            k: Items per query.
+            allowed: Mask by item row; rows beyond its end are not allowed. None allows all.
+
+        Returns:
+            Scores and item rows, (B, k), best first; -inf and -1 where no item is left.
         """
         ...
 
 
 class ExactIndex:
-    """Finds the best there are, by `top_k`; ties by row. precision: of what is scanned; the answer is the same."""
+    """Index that finds the exact best items with `top_k`; ties are ordered by row.
+
+    Args:
+        dim: Width of the vectors, D.
+        precision: Precision of the scanned vectors; the result is the same for all.
+    """
 
     def __init__(self, dim: int, precision: Precision = "float32") -> None:
         self.precision: Precision = precision
@@ -56,18 +75,42 @@ class ExactIndex:
         return len(self.rows)
 
     def add(self, rows: Rows, vectors: Tensor) -> None:
+        """Add items.
+
+        Args:
+            rows: Item rows, (C,).
+            vectors: Item vectors, (C, D).
+
+        Raises:
+            ConfigError: If a row is in the index already or occurs twice, or the vectors have the wrong shape.
+        """
         validate_new_rows(rows, vectors, self.rows, self.table.dim)
         together, values = np.concatenate([self.rows, rows]), torch.cat([self.table.exact, vectors.float()])
-        if (np.diff(together) < 0).any():  # most items come last
+        if (np.diff(together) < 0).any():  # usually new items have the largest rows
             order = np.argsort(together)
             together, values = together[order], values[torch.from_numpy(order)]
         self._store(together, values)
 
     def remove(self, rows: Rows) -> None:
+        """Remove items; rows that are not in the index are ignored.
+
+        Args:
+            rows: Item rows.
+        """
         kept = ~np.isin(self.rows, rows)
         self._store(self.rows[kept], self.table.exact[torch.from_numpy(kept)])
 
     def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> TopK:
+        """Find the items with the largest dot product for each query.
+
+        Args:
+            queries: Query vectors, (B, D).
+            k: Items per query.
+            allowed: Mask by item row; rows beyond its end are not allowed. None allows all.
+
+        Returns:
+            Scores and item rows, (B, k), best first; -inf and -1 where no item is left.
+        """
         bias = None
         if allowed is not None:
             bias = torch.zeros(len(self))
@@ -82,18 +125,43 @@ class ExactIndex:
 
 
 def recall_at_k(found: TopK, exact: TopK) -> float:
-    """The mean share of the exact index's items that were found."""
+    """Compute the mean share of the exact items that an index found.
+
+    Args:
+        found: Results of the index, (B, k).
+        exact: Results of the exact index, (B, k).
+
+    Returns:
+        Recall, 0 to 1.
+    """
     there = (exact.item[:, :, None] == found.item[:, None, :]).any(2)  # (B, k)
     held = exact.item >= 0
     return float((there & held).sum() / held.sum().clamp(min=1))
 
 
 def empty_result(queries: Tensor, k: int) -> TopK:
+    """Return results without items.
+
+    Args:
+        queries: Query vectors, (B, D).
+        k: Items per query.
+
+    Returns:
+        Scores of -inf and item rows of -1, (B, k).
+    """
     return TopK(torch.full((len(queries), k), -torch.inf), torch.full((len(queries), k), -1))
 
 
 def allowed_mask(allowed: Mask, rows: Rows) -> Mask:
-    """(C,) whether rows are allowed by a mask, which they may lie beyond the ends of."""
+    """Look up rows in a mask; rows beyond its ends are not allowed.
+
+    Args:
+        allowed: Mask by item row.
+        rows: Item rows, (C,).
+
+    Returns:
+        True for allowed rows, (C,).
+    """
     inside = (rows >= 0) & (rows < len(allowed))
     found: Mask = np.zeros(len(rows), dtype=np.bool_)
     found[inside] = allowed[rows[inside]]
@@ -101,7 +169,17 @@ def allowed_mask(allowed: Mask, rows: Rows) -> Mask:
 
 
 def validate_new_rows(rows: Rows, vectors: Tensor, held: Rows, dim: int) -> None:
-    """Raises ConfigError where items cannot be added to those that are held."""
+    """Check that items can be added to an index.
+
+    Args:
+        rows: Item rows to add, (C,).
+        vectors: Their vectors, (C, D).
+        held: Item rows in the index.
+        dim: Width of the vectors, D.
+
+    Raises:
+        ConfigError: If a row is in the index already, occurs twice or is negative, or the vectors have the wrong shape.
+    """
     if vectors.shape != (len(rows), dim):
         raise ConfigError(f"vectors of shape {tuple(vectors.shape)} for {len(rows)} items; give ({len(rows)}, {dim})")
     if len(np.unique(rows)) < len(rows) or np.isin(rows, held).any() or (rows < 0).any():

@@ -1,8 +1,4 @@
-"""Milvus, for catalogs beyond one machine: a file's name is the embedded Milvus Lite, a URI a cluster.
-
-Milvus and not pgvector: it spreads one collection over machines by itself, where PostgreSQL keeps it on one, and the
-same client speaks to a file, so that what is tested is what is deployed.
-"""
+"""Milvus index for catalogs beyond one machine: a file opens embedded Milvus Lite, a URI a cluster."""
 
 from __future__ import annotations
 
@@ -18,22 +14,31 @@ from llmrec.search.index import empty_result, validate_new_rows
 from llmrec.search.topk import TopK
 from llmrec.utils.arrays import Mask, Rows
 
+# Milvus and not pgvector: it distributes one collection over machines by itself, where PostgreSQL keeps it on one, and
+# the same client opens a file, so that tests run what is deployed.
 ROW, VECTOR = "row", "vector"
-AT_ONCE = 2000  # items that are sent, or queries that are asked, at once
-SETTLED = 1000  # items added at once from which on they are moved to disk, and indexed
-MOST = 16_384  # results, and rows of one answer, that Milvus gives
+AT_ONCE = 2000  # items or queries in one request
+SETTLED = 1000  # items added at a time from which on they are written to disk and indexed
+MOST = 16_384  # Milvus's limit of results and of rows in one response
 
 
 class MilvusIndex:
-    """A collection, which outlives the process and which several may use: rows are looked up in it, not kept here.
+    """Index in a Milvus collection, which outlives the process and may be shared.
 
-    What was added or removed is seen by the next search (strong consistency). A mask becomes a condition on rows,
-    `in` those that are allowed or `not in` those that are not, whichever are fewer. It finds 16,384 items at most.
+    A search finds 16,384 items at most, and sees what was added or removed before it (strong consistency). A mask
+    becomes
+    a condition on rows: `in` the allowed ones, or `not in` the others, whichever list is shorter.
 
-    place: file name, ending in .db, or URI. kind: of Milvus's index. anew: begin with an empty collection.
+    Args:
+        dim: Width of the vectors, D.
+        place: File name ending in .db, or URI.
+        collection: Name of the collection.
+        kind: Kind of Milvus's index.
+        anew: Whether to start with an empty collection.
 
     Raises:
-        ConfigError: pymilvus is not installed, there is no such place, or the collection has other dimensions.
+        ConfigError: If pymilvus is not installed, the file or URI cannot be opened, or the collection has another
+            width.
     """
 
     def __init__(
@@ -58,6 +63,15 @@ class MilvusIndex:
         return int(answer[0]["count(*)"])
 
     def add(self, rows: Rows, vectors: Tensor) -> None:
+        """Add items.
+
+        Args:
+            rows: Item rows, (C,).
+            vectors: Item vectors, (C, D).
+
+        Raises:
+            ConfigError: If a row is in the index already or occurs twice, or the vectors have the wrong shape.
+        """
         validate_new_rows(rows, vectors, self._existing_rows(rows), self.dim)
         values = vectors.float().cpu().numpy()
         for some in _split_range(len(rows), AT_ONCE):
@@ -67,10 +81,25 @@ class MilvusIndex:
             self.client.flush(self.collection)
 
     def remove(self, rows: Rows) -> None:
+        """Remove items; rows that are not in the index are ignored.
+
+        Args:
+            rows: Item rows.
+        """
         for some in _split_range(len(rows), MOST):
             self.client.delete(self.collection, ids=rows[some].tolist())
 
     def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> TopK:
+        """Find the items with the largest dot product for each query; some may be missed.
+
+        Args:
+            queries: Query vectors, (B, D).
+            k: Items per query; at most 16,384 are found.
+            allowed: Mask by item row; rows beyond its end are not allowed. None allows all.
+
+        Returns:
+            Scores and item rows, (B, k), best first; -inf and -1 where no item is left.
+        """
         found, condition = empty_result(queries, k), "" if allowed is None else _build_filter(allowed)
         if condition is None:
             return found
@@ -100,7 +129,7 @@ class MilvusIndex:
         self.client.create_collection(self.collection, schema=schema, index_params=index, consistency_level="Strong")
 
     def _existing_rows(self, rows: Rows) -> Rows:
-        """Those of `rows` that are in the collection."""
+        """Return those of the rows that are in the collection."""
         held = [entry[ROW] for some in _split_range(len(rows), MOST) for entry in self._look_up(rows[some])]
         return np.array(held, dtype=np.int64)
 
@@ -109,7 +138,7 @@ class MilvusIndex:
 
 
 def _build_filter(allowed: Mask) -> str | None:
-    """What Milvus is asked to keep to; None where nothing is allowed."""
+    """Build Milvus's filter expression for a mask; None if nothing is allowed."""
     rows = np.flatnonzero(allowed)
     if not len(rows):
         return None

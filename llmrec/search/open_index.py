@@ -1,4 +1,4 @@
-"""Indexes by name: the exact one, FAISS's, and Milvus."""
+"""Indexes by name: exact, FAISS and Milvus."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ MILVUS = "milvus:"
 
 
 def open_index(name: str, dim: int) -> ItemIndex:
-    """An empty index for vectors of `dim`. name: exact, ivf, sq8, hnsw, or milvus: and a file or the URI of a cluster.
+    """Open an empty index.
+
+    Args:
+        name: exact, ivf, sq8, hnsw, or milvus: followed by a file or the URI of a cluster.
+        dim: Width of the vectors, D.
+
+    Returns:
+        The index.
 
     Raises:
-        ConfigError: another name, or a library that is not installed.
+        ConfigError: If the name is unknown, or a library is not installed.
     """
     if name == "exact":
         return ExactIndex(dim)

@@ -1,14 +1,14 @@
-"""Item vectors to be searched: the exact ones, and what is scanned in their place, which may be compressed.
+"""Tables of item vectors: the exact ones, and the possibly compressed ones that are scanned instead.
 
     bfloat16   half the bytes; a value keeps 8 bits
-    int8       a quarter of the bytes; each dimension is divided by a scale of its own and the query multiplied by it,
-               so that a sum of integer products is a score but for one factor for each query
+    int8       a quarter of the bytes; each dimension is divided by its own scale and the query multiplied by it, so
+               that a sum of integer products is a score up to one factor for each query
 
-A score from a compressed table is wrong by no more than the query's `slack`. With ~ for what is compressed,
+The error of a score from a compressed table is at most the query's `slack`. With ~ for compressed vectors,
 
     |q . y - q~ . y~| <= |q| |y - y~| + |q - q~| |y~|        (Cauchy and Schwarz)
 
-and the rounding of both sums; the largest |y - y~|, |y~| and |y| of the table are kept for it.
+plus the rounding of both sums; the largest |y - y~|, |y~| and |y| of the table are stored for it.
 """
 
 from __future__ import annotations
@@ -25,42 +25,54 @@ import torch
 from torch import Tensor
 
 Precision = Literal["float32", "bfloat16", "int8"]
-LARGEST = 127  # of int8 codes, with -127 on the other side
+LARGEST = 127  # int8 codes are from -127 to 127
 ROWS_AT_ONCE = 1 << 16
-LARGE, HUGE_PAGE, MADV_COLLAPSE = 1 << 26, 1 << 21, 25  # bytes; the advice's number in Linux
-# Of one operation, with a little to spare. A sum of D products is off by D of them at most (Higham 2002, section 3.1).
+LARGE, HUGE_PAGE, MADV_COLLAPSE = 1 << 26, 1 << 21, 25  # bytes, bytes, Linux's number of the advice
+# Relative errors of one operation, rounded up. The error of a sum of D products is at most D of them (Higham 2002,
+# section 3.1).
 ROUNDING, ROUNDING_TO_BFLOAT16 = 2.0**-23, 1.01 * 2.0**-9
 
 
 class QuantizedQueries(NamedTuple):
-    """B queries as the table is scanned: a score is `unit` times (codes . scanned item), wrong by `slack` at most.
-
-    codes: (B, D). unit: (B,), None for 1. slack: (B,).
-    """
+    """B queries in the form that a table is scanned with: a score is `unit` * (codes . scanned item)."""
 
     codes: Tensor
+    """Query vectors in the type of the scanned items, (B, D)."""
     unit: Tensor | None
+    """Factor of the products, (B,); None for 1."""
     slack: Tensor
+    """Maximum error of a score, (B,)."""
 
 
 @dataclass(frozen=True)
 class QuantizedTable:
-    """N items of D dimensions. exact: (N, D) fp32, which may be mapped from a file where `scanned` is compressed.
-
-    scale: (D,) of int8. error, norm, length: the largest |y - y~|, |y~| in codes, and |y|.
-    """
+    """N item vectors of width D."""
 
     exact: Tensor
+    """Exact vectors, (N, D) fp32; may be mapped from a file if `scanned` is compressed."""
     scanned: Tensor
+    """Vectors that are scanned, (N, D)."""
     scale: Tensor | None = None
+    """Scale of each dimension of int8 codes, (D,)."""
     error: float = 0.0
+    """Largest |y - y~| of the table."""
     norm: float = 0.0
+    """Largest |y~| of the table, in codes."""
     length: float = 0.0
+    """Largest |y| of the table."""
 
     @classmethod
     @torch.no_grad()
     def from_vectors(cls, vectors: Tensor, precision: Precision = "float32") -> QuantizedTable:
-        """vectors: (N, D), not copied if they are fp32."""
+        """Build a table from item vectors.
+
+        Args:
+            vectors: Item vectors, (N, D); not copied if they are fp32.
+            precision: Precision of the scanned vectors.
+
+        Returns:
+            The table.
+        """
         vectors = vectors.detach().float()
         if precision == "float32":
             return cls(use_huge_pages(vectors), vectors)
@@ -81,24 +93,40 @@ class QuantizedTable:
 
     @property
     def dim(self) -> int:
+        """Width of the vectors, D."""
         return self.exact.shape[1]
 
     @property
     def compressed(self) -> bool:
+        """True if the scanned vectors are not the exact ones."""
         return self.scanned is not self.exact
 
     def exact_table(self) -> QuantizedTable:
-        """The same items, scanned exactly."""
+        """Return a table of the same items that scans the exact vectors."""
         return QuantizedTable(self.exact, self.exact)
 
     def subsample(self, step: int) -> QuantizedTable:
-        """The first of every `step` items; no copy."""
+        """Return a table of every `step`-th item, starting with the first, without copying.
+
+        Args:
+            step: Distance between two items.
+
+        Returns:
+            The smaller table.
+        """
         scanned = self.scanned[::step]
         return replace(self, exact=self.exact[::step] if self.compressed else scanned, scanned=scanned)
 
     def quantize_queries(self, queries: Tensor) -> QuantizedQueries:
-        """queries: (B, D) fp32."""
-        if not self.compressed:  # columns in a row are multiplied 4% faster
+        """Convert queries to the form that the table is scanned with.
+
+        Args:
+            queries: Query vectors, (B, D) fp32.
+
+        Returns:
+            Codes, units and slack of the queries.
+        """
+        if not self.compressed:  # column-major queries are multiplied 4% faster
             return QuantizedQueries(queries.T.contiguous().T, None, queries.new_zeros(len(queries)))
         if self.scale is None:
             wide, unit, codes = queries, None, queries.bfloat16()
@@ -115,13 +143,19 @@ class QuantizedTable:
 
     @property
     def sums(self) -> torch.dtype:
-        """What products are summed to."""
+        """Type in which products are summed."""
         if self.scanned.dtype != torch.int8:
             return self.scanned.dtype
         return torch.int32 if self.scanned.is_cpu and has_integer_products() else torch.float32
 
     def write_products(self, coded: QuantizedQueries, start: int, out: Tensor) -> None:
-        """Write codes . scanned item of the items from `start` on to `out` (C, B): as `sums`, or times unit in fp32."""
+        """Write the products of codes and scanned items to a tensor, as `sums`, or times `unit` in fp32.
+
+        Args:
+            coded: Quantized queries, B of them.
+            start: First item.
+            out: Destination, (C, B), for C items from `start` on.
+        """
         items = self.scanned[start : start + len(out)]
         sums = out if out.dtype == self.sums else torch.empty_like(out, dtype=self.sums)
         if sums.dtype == torch.int32:
@@ -135,10 +169,16 @@ class QuantizedTable:
 
 
 def use_huge_pages(table: Tensor) -> Tensor:
-    """The same tensor; a large one on the CPU is brought into pages of 2 MiB in place, so that a scan from end to end
-    waits less for the addresses of its pages: 40 ms instead of 52 for 1M x 128, after a second for doing it. Linux from
-    6.1 on does so where it has such pages; elsewhere, and where it refuses, nothing changes.
+    """Move a large CPU tensor to pages of 2 MiB in place, where the system supports it.
+
+    Args:
+        table: The tensor.
+
+    Returns:
+        The same tensor.
     """
+    # A scan from end to end then waits less for the addresses of pages: 40 ms instead of 52 for 1M x 128, after one
+    # second for the move. Linux does so from 6.1 on; elsewhere, and where it refuses, nothing changes.
     start, end = (-(-table.data_ptr() // HUGE_PAGE), (table.data_ptr() + table.nbytes) // HUGE_PAGE)
     if table.is_cpu and table.is_contiguous() and table.nbytes >= LARGE and sys.platform == "linux":
         advise = ctypes.CDLL(None).madvise
@@ -149,10 +189,10 @@ def use_huge_pages(table: Tensor) -> Tensor:
 
 @lru_cache
 def has_integer_products() -> bool:
-    """Whether torch's int8 product, which has no public name, is there on this CPU, is right, and beats fp32."""
+    """Return whether torch's int8 product exists on this CPU, is exact and is faster than fp32."""
     codes = torch.randint(-LARGEST, LARGEST + 1, (512, 128), generator=torch.Generator().manual_seed(0))
     narrow, wide = codes.to(torch.int8), codes.float()
-    try:
+    try:  # the product has no public name
         right = bool(torch.equal(torch._int_mm(narrow, narrow.T).float(), wide @ wide.T))
     except (AttributeError, RuntimeError):
         return False
@@ -162,7 +202,7 @@ def has_integer_products() -> bool:
 
 
 def _measure_cpu_time(work: Callable[[], Tensor]) -> float:
-    """Of the quickest of a few runs."""
+    """Return the CPU time in seconds of the fastest of a few runs."""
     spent = []
     for _ in range(7):
         began = time.process_time()
@@ -172,6 +212,6 @@ def _measure_cpu_time(work: Callable[[], Tensor]) -> float:
 
 
 def _find_largest(vectors: Tensor) -> Tensor:
-    """(D,) of each dimension's absolute values."""
+    """Return the largest absolute value of each dimension, (D,)."""
     blocks = [vectors[start : start + ROWS_AT_ONCE].abs().amax(0) for start in range(0, len(vectors), ROWS_AT_ONCE)]
     return torch.stack(blocks).amax(0).clamp(min=1e-30)

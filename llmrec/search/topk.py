@@ -1,20 +1,4 @@
-"""The k best of N items for each query: exactly, in little memory, and in little more time than the products take.
-
-Few scores are made at once (`_search_exact`), and on a GPU all, some queries at a time. A CPU makes many block by block
-in a
-buffer that stays in the cache, and looks only at those above a threshold: it is guessed from a sample of the items, so
-that few pass, and rises with what is found. That goes to short lists of (score, item), packed into integers that sort
-as the pairs do, so that ties have a defined order: of two items with the same score the lower row comes first. Where
-the guess proves too high for a query, all of its scores are made at once.
-
-A compressed table (`QuantizedTable`) is scanned by scores that are wrong by a known slack at most. Whatever could be
-among the k best by that is scored again from the exact vectors; a query for which that is more than HEAD * k items is
-scored against all exact vectors. So the answer is the exact one, whatever is scanned.
-
-Memory beside the table, for QUERIES_AT_ONCE queries at once: CELLS scores (512 KiB), or PLAIN_CELLS of them (32 MiB),
-the lists (8 bytes for each of their HEAD * k or k places), and what waits to be put on them, of 12 bytes each:
-MOST_WAITING scores and those of one block.
-"""
+"""Exact search of the k best of N items for each query, at about the cost of the products alone."""
 
 from __future__ import annotations
 
@@ -29,35 +13,61 @@ from torch.nn import functional
 from llmrec.search.quantized_table import QuantizedTable
 from llmrec.search.topk_buffer import TopKBuffer, find_above, pack_keys, unpack_keys
 
+# Few scores are computed in one product (`_search_exact`), and so are all on a GPU, some queries at a time. On a CPU,
+# many scores are computed block by block in a buffer that stays in the cache, and only those above a threshold are
+# kept: it is guessed from a sample of the items, so that few pass, and rises with the results. They go to short lists
+# of (score, item), packed into integers that sort as the pairs do, so that ties have a defined order: of two items
+# with the same score the lower row comes first. If the guess proves too high for a query, all of its scores are
+# computed in one product.
+#
+# A compressed table (`QuantizedTable`) is scanned with scores whose error is at most a known slack. All items that may
+# be among the k best are scored again from the exact vectors; a query for which these are more than HEAD * k is scored
+# against all exact vectors. The result is therefore exact, whatever is scanned.
+#
+# Memory in addition to the table, for QUERIES_AT_ONCE queries: CELLS scores (512 KiB), or PLAIN_CELLS of them (32 MiB),
+# the lists (8 bytes for each of their HEAD * k or k places), and 12 bytes for each score that waits to be added to
+# them: MOST_WAITING and those of one block.
 QUERIES_AT_ONCE = 512
-CELLS = 1 << 17  # scores at once in a scan: a quarter of a core's cache
-PLAIN_CELLS = 1 << 23  # as many scores, or fewer, are made at once in less time than a scan takes: measured
+CELLS = 1 << 17  # scores of a block: a quarter of a core's cache
+PLAIN_CELLS = 1 << 23  # up to this many scores, one product is faster than a scan: measured
 PLAIN_CELLS_GPU = 1 << 27  # half a GiB
 FEWEST = 256  # items of a block
-SAMPLE = 8192  # items that a threshold is guessed from
-SMALL, MANY = 1 << 15, 32  # no threshold is guessed for fewer items, or where more than one of so many is wanted
-GROUP, GROUP_GPU = 8, 64  # items whose maximum is looked at first
+SAMPLE = 8192  # items from which a threshold is guessed
+SMALL, MANY = 1 << 15, 32  # no threshold is guessed for fewer items, or if more than one in so many is wanted
+GROUP, GROUP_GPU = 8, 64  # items whose maximum is compared first
 GROUPED, GROUPED_GPU = 1 << 18, 1 << 24  # scores from which on that is faster: measured
-COMPARED = 512  # scores beside as many thresholds: NumPy begins anew with each row
+COMPARED = 512  # scores compared with as many thresholds: NumPy starts a new loop for each row
 MOST_WAITING = 1 << 19  # scores above the threshold
-GROWTH = 1.5  # of what has been scanned, between two looks at what the k best are by now
+GROWTH = 1.5  # of the scanned items, between two updates of the threshold
 HEAD = 8  # times k candidates are kept of an inexact scan
 
 
 class TopK(NamedTuple):
-    """(B, k) fp32 scores and int64 item rows, best first; -inf and -1 where no item is left."""
+    """Best items of B queries, best first; -inf and -1 where no item is left."""
 
     score: Tensor
+    """Scores, (B, k) fp32."""
     item: Tensor
+    """Item rows, (B, k) int64."""
 
 
 class RowPairs(NamedTuple):
-    """(P,) query and item rows: what each query is not to be given, such as the items of its history."""
+    """P pairs of a query and an item to leave out, such as the items of its history."""
 
     query: Tensor
+    """Query rows, (P,)."""
     item: Tensor
+    """Item rows, (P,)."""
 
     def to(self, device: torch.device) -> RowPairs:
+        """Copy the pairs to a device.
+
+        Args:
+            device: Target device.
+
+        Returns:
+            The pairs on that device.
+        """
         return RowPairs(self.query.to(device), self.item.to(device))
 
 
@@ -65,12 +75,20 @@ class RowPairs(NamedTuple):
 def top_k(
     table: QuantizedTable, queries: Tensor, k: int, without: RowPairs | None = None, bias: Tensor | None = None
 ) -> TopK:
-    """The k items with the largest query . item + bias; NaN is never among them.
+    """Return the k items with the largest dot product plus bias for each query; NaN is never among them.
 
-    queries: (B, D). bias: (N,) for all queries alike; -inf rules an item out.
+    Args:
+        table: Item vectors, N rows of width D.
+        queries: Query vectors, (B, D).
+        k: Items per query, at least 1.
+        without: (query, item) pairs to leave out, such as items already seen.
+        bias: Added to the scores of all queries, (N,); -inf excludes an item.
+
+    Returns:
+        Scores and item rows, (B, k) each, best first; -inf and -1 where no item is left.
 
     Raises:
-        ValueError: k below 1, or queries of another width than the items.
+        ValueError: If k is below 1 or the widths differ.
     """
     if k < 1:
         raise ValueError(f"k={k}: ask for at least one")
@@ -92,7 +110,7 @@ def top_k(
 
 
 def _search(table: QuantizedTable, queries: Tensor, k: int, without: RowPairs | None, bias: Tensor | None) -> TopK:
-    few = len(table) * len(queries) <= PLAIN_CELLS and not table.compressed  # exact vectors may have to come from disk
+    few = len(table) * len(queries) <= PLAIN_CELLS and not table.compressed  # exact vectors may be on disk
     if few or not queries.is_cpu or len(table) < SMALL or MANY * k > len(table):
         return _search_exact(table.exact, queries, k, without, bias)
     best = _scan(table, queries, k, HEAD * k if table.compressed else k, without, bias)
@@ -110,7 +128,7 @@ def _search(table: QuantizedTable, queries: Tensor, k: int, without: RowPairs | 
 
 
 def _search_exact(items: Tensor, queries: Tensor, k: int, without: RowPairs | None, bias: Tensor | None) -> TopK:
-    """Of all scores (B, N), some queries at a time, in one buffer."""
+    """Select from all scores (B, N), some queries at a time, in one buffer."""
     size = max((PLAIN_CELLS if queries.is_cpu else PLAIN_CELLS_GPU) // len(items), 1)
     buffer = torch.empty(size, len(items), device=queries.device) if size < len(queries) else None
     parts: list[TopK] = []
@@ -127,9 +145,9 @@ def _search_exact(items: Tensor, queries: Tensor, k: int, without: RowPairs | No
 
 
 def _sort_top(scores: Tensor, k: int) -> TopK:
-    """The k best of (B, N), ties by row."""
+    """Return the k best of scores (B, N), ties by row."""
     best, item = _select_by_groups(scores, min(k + 1, scores.shape[1]))
-    values: Any = best.numpy() if best.is_cpu else best  # of a few numbers NumPy tells in a fraction of the time
+    values: Any = best.numpy() if best.is_cpu else best  # NumPy compares a few numbers in a fraction of the time
     clear = (values[:, :-1] > values[:, 1:]).all(1) & (values[:, k - 1] > -torch.inf)  # no ties, no NaN, k items
     best, item = best[:, :k], item[:, :k]
     if not bool(clear.all()):
@@ -141,9 +159,9 @@ def _sort_top(scores: Tensor, k: int) -> TopK:
 
 
 def _select_by_groups(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """`topk` of (B, N), from the groups with the k largest maxima: what is among the k best, its group is as well. Ties
-    come in no order, and of those for the last place some may be missed.
-    """
+    """Return `topk` of scores (B, N) from the groups with the k largest maxima, with ties in no order."""
+    # An item among the k best is in a group whose maximum is among the k largest. Of ties for the last place, some may
+    # be missed.
     size, least = (GROUP, GROUPED) if scores.is_cpu else (GROUP_GPU, GROUPED_GPU)
     n_items = scores.shape[1]
     if scores.numel() < least or n_items < 3 * size * k:
@@ -165,13 +183,13 @@ def _concat(parts: list[TopK]) -> TopK:
 def _scan(
     table: QuantizedTable, queries: Tensor, k: int, head: int, without: RowPairs | None, bias: Tensor | None
 ) -> TopKBuffer:
-    """The `head` best by scanned scores, but for some that are too far below the k best; too few where the threshold
-    was guessed too high."""
+    """Return the `head` best by scanned scores, too few if the threshold was guessed too high."""
+    # Items that are too far below the k best to matter may be missing.
     blocks = _BlockScorer(table, queries, without, bias)
     best = TopKBuffer(k, head, 2 * blocks.coded.slack)
     largest, place = _sample_scores(table, queries, k, without, bias)
     best.guess_threshold(largest, place)
-    # As many pass the guess as are among the best of SAMPLE * k / place items: a look at fewer tells nothing new.
+    # As many pass the guess as are among the best of SAMPLE * k / place items: fewer do not raise the threshold.
     look = GROWTH * SAMPLE * k / place
     bar = blocks.convert_threshold(best.threshold)
     for start in range(0, len(table), blocks.width):
@@ -186,9 +204,8 @@ def _scan(
 def _sample_scores(
     table: QuantizedTable, queries: Tensor, k: int, without: RowPairs | None, bias: Tensor | None
 ) -> tuple[Tensor, int]:
-    """Largest scores (G, B) of groups of sampled items; and how many of the sample are better than all but the k best
-    of the table, with next to no chance of more: their number is binomial.
-    """
+    """Return the largest scores (G, B) of groups of sampled items, and the rank in them of the threshold."""
+    # With next to no chance of more, the sample has fewer than `rank` of the table's k best: their number is binomial.
     step = len(table) // SAMPLE
     few, pairs = table.subsample(step), None
     if without is not None:
@@ -200,7 +217,7 @@ def _sample_scores(
 
 
 class _BlockScorer:
-    """Scores of B queries for one block of C items after the other, in one buffer."""
+    """Scorer of B queries for one block of C items after another, in one buffer."""
 
     def __init__(self, table: QuantizedTable, queries: Tensor, without: RowPairs | None, bias: Tensor | None) -> None:
         self.table, self.bias, self.coded = table, bias, table.quantize_queries(queries)
@@ -220,7 +237,14 @@ class _BlockScorer:
             self.ends = torch.searchsorted(item, starts).tolist()
 
     def compute_scores(self, start: int) -> Tensor:
-        """(C, B) of the items from `start` on; the lowest there is where no item is, or may be."""
+        """Compute the scores (C, B) of the items from `start` on, the lowest value where no item is allowed.
+
+        Args:
+            start: First item of the block.
+
+        Returns:
+            Scores, (C, B), in the buffer.
+        """
         size = min(self.width, len(self.table) - start)
         scores = self.buffer[:size]
         if size < self.width:
@@ -235,7 +259,15 @@ class _BlockScorer:
         return self.buffer
 
     def find_above(self, scores: Tensor, bar: Tensor) -> tuple[Tensor, Tensor]:
-        """Places (P,) in the block, by item and then by query, of all scores above a `bar`; and these in fp32."""
+        """Find all scores above a threshold.
+
+        Args:
+            scores: Scores of a block, (C, B).
+            bar: Thresholds of `convert_threshold`.
+
+        Returns:
+            Positions in the block, by item and then by query, (P,), and their scores in fp32, (P,).
+        """
         place = find_above(scores.view(-1, len(bar)), bar, self.mask)
         values = torch.take(scores, place)
         return place, values.float() if self.unit is None else self._to_float(
@@ -243,7 +275,14 @@ class _BlockScorer:
         )
 
     def convert_threshold(self, threshold: Tensor) -> Tensor:
-        """The queries' thresholds (B,) in the type that scores are compared in, no higher, and repeated to COMPARED."""
+        """Convert thresholds to the type of the scores, rounded down, and repeat them to COMPARED.
+
+        Args:
+            threshold: Thresholds of the queries, (B,).
+
+        Returns:
+            Repeated thresholds.
+        """
         bar = threshold
         if self.unit is not None:
             bar = ((threshold / self.unit).floor() - 2).clamp(min=-(2.0**30)).int()  # above `lowest`
@@ -252,7 +291,14 @@ class _BlockScorer:
         return bar.repeat(self.repeat)
 
     def find_largest(self, scores: Tensor) -> Tensor:
-        """(G, B) fp32 of groups of the items."""
+        """Return the largest scores of groups of the items.
+
+        Args:
+            scores: Scores of a block, (C, B).
+
+        Returns:
+            Maxima in fp32, (G, B).
+        """
         return self._to_float(scores.view(GROUP, len(scores) // GROUP, -1).amax(0), self.unit)
 
     def _to_float(self, values: Tensor, unit: Tensor | None) -> Tensor:
@@ -263,12 +309,12 @@ class _BlockScorer:
 def _rescore(
     table: QuantizedTable, queries: Tensor, k: int, score: Tensor, item: Tensor, slack: Tensor, bias: Tensor | None
 ) -> tuple[TopK, Tensor]:
-    """The k best of scanned candidates (B, C), best first, by their exact vectors; and (B,) the scanned score below
-    which none can be among them."""
+    """Rescore scanned candidates (B, C), best first, by their exact vectors."""
+    # Returns the k best, and the scanned score (B,) below which no item can be among them.
     none = score == -torch.inf
     exact = torch.full_like(score, -torch.inf)
     exact[:, :k] = _compute_exact_scores(table, queries, item[:, :k], bias).masked_fill(none[:, :k], -torch.inf)
-    # The k-th best is no worse than the worst of these.
+    # The k-th best score is at least the lowest of these.
     least = exact[:, :k].amin(1) - slack  # (B,)
     wanted = int((score >= least[:, None]).sum(1).max())
     if wanted > k:
@@ -281,7 +327,7 @@ def _rescore(
 
 
 def _compute_exact_scores(table: QuantizedTable, queries: Tensor, item: Tensor, bias: Tensor | None) -> Tensor:
-    """(B, C) scores of items (B, C) by their exact vectors."""
+    """Compute the scores (B, C) of items (B, C) by their exact vectors."""
     rows = item.clamp(min=0)
     some = max(CELLS // (rows.shape[1] * table.dim), 1)
     parts = [
@@ -297,7 +343,7 @@ def _slice_pairs(without: RowPairs, start: int, size: int) -> RowPairs: ...
 @overload
 def _slice_pairs(without: RowPairs | None, start: int, size: int) -> RowPairs | None: ...
 def _slice_pairs(without: RowPairs | None, start: int, size: int) -> RowPairs | None:
-    """The pairs of queries from `start` on, which is 0 to them."""
+    """Select the pairs of `size` queries from `start` on, renumbered from 0."""
     if without is None:
         return None
     mine = (without.query >= start) & (without.query < start + size)
@@ -305,7 +351,7 @@ def _slice_pairs(without: RowPairs | None, start: int, size: int) -> RowPairs | 
 
 
 def _select_pairs(without: RowPairs | None, queries: Tensor) -> RowPairs | None:
-    """The pairs of some queries (ascending), which are counted anew."""
+    """Select the pairs of some queries (ascending), numbered from 0."""
     if without is None:
         return None
     mine = torch.isin(without.query, queries)

@@ -1,8 +1,4 @@
-"""Short lists of the best (score, item) pairs of several queries, as integers that sort as the pairs do.
-
-A key holds a score's bits, changed so that they sort as the number does, above what is left of LARGEST_ROW after the
-item's row: of two equal scores the lower row is the larger key, and no two keys of a query are the same.
-"""
+"""Short lists of the best (score, item) pairs of queries, as integers that sort as the pairs do."""
 
 from __future__ import annotations
 
@@ -12,25 +8,49 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+# A key holds the bits of a score, changed so that they sort as the number does, above LARGEST_ROW minus the row of the
+# item: of two equal scores the lower row has the larger key, and no two keys of a query are equal.
 LARGEST_ROW = (1 << 32) - 1
-MAGNITUDE = 0x7FFFFFFF  # of a float's bits all but the sign
+MAGNITUDE = 0x7FFFFFFF  # all bits of a float but the sign
 
 
 def pack_keys(score: Tensor, item: Tensor) -> Tensor:
-    """int64 keys of fp32 scores and item rows."""
+    """Pack scores and item rows into keys.
+
+    Args:
+        score: Scores, fp32, of any shape.
+        item: Item rows, of a shape that broadcasts with it.
+
+    Returns:
+        Keys, int64.
+    """
     bits = (score + 0.0).view(torch.int32)  # -0.0 and 0.0 are the same score
     ordered = bits ^ ((bits >> 31) & MAGNITUDE)
     return (ordered.long() << 32) + (LARGEST_ROW - item)
 
 
 def unpack_scores(keys: Tensor) -> Tensor:
-    """The fp32 scores of keys."""
+    """Return the scores of keys.
+
+    Args:
+        keys: Keys, int64.
+
+    Returns:
+        Scores, fp32.
+    """
     ordered = (keys >> 32).int()
     return (ordered ^ ((ordered >> 31) & MAGNITUDE)).view(torch.float32)
 
 
 def unpack_keys(keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores and item rows; -1 where the score is -inf."""
+    """Return the scores and item rows of keys.
+
+    Args:
+        keys: Keys, int64.
+
+    Returns:
+        Scores, fp32, and item rows, -1 where the score is -inf.
+    """
     score = unpack_scores(keys)
     return score, (LARGEST_ROW - (keys & LARGEST_ROW)).masked_fill(score == -torch.inf, -1)
 
@@ -39,11 +59,16 @@ EMPTY = int(pack_keys(torch.tensor(-torch.inf), torch.tensor(LARGEST_ROW)))
 
 
 class TopKBuffer:
-    """For each of B queries up to `size` pairs that may be among its k best.
+    """Buffer of up to `size` pairs that may be among the k best of each of B queries.
 
-    Pairs are offered, and wait until `compact`. margin: (B,) how far below the k-th best a pair may lie to be kept all
-    the same. threshold: (B,) what is not above it need not be offered. guess: (B,) what the k-th best was taken to
-    reach; where it does not, better pairs may have been left out.
+    Added pairs wait until `compact`. A pair that is not above `threshold` (B,) need not be added. `guess` (B,) is the
+    value
+    that the k-th best was expected to reach; if it does not, better pairs may have been left out.
+
+    Args:
+        k: Items per query.
+        size: Maximum number of pairs of a query.
+        margin: Distance below the k-th best within which pairs are kept, (B,).
     """
 
     def __init__(self, k: int, size: int, margin: Tensor) -> None:
@@ -54,19 +79,30 @@ class TopKBuffer:
         self._waiting: list[tuple[Tensor, Tensor]] = []
 
     def guess_threshold(self, scores: Tensor, place: int) -> None:
-        """Guess that the k-th best reaches the one at a `place` (from 1) among scores (G, B)."""
+        """Guess that the k-th best score reaches the score at a rank of a sample.
+
+        Args:
+            scores: Scores of the sample, (G, B).
+            place: Rank, from 1.
+        """
         if place <= len(scores):
             least = scores.T.contiguous().topk(place, dim=1, sorted=False).values.amin(1)
             self.guess = torch.nextafter(least, torch.full_like(least, -torch.inf))
             self.threshold = self.guess - self.margin
 
     def add(self, start: int, place: Tensor, score: Tensor) -> None:
-        """fp32 scores (P,) of items from `start` on, with their places there, counted by item and then by query."""
+        """Add scores of a block of items; they wait until `compact`.
+
+        Args:
+            start: First item of the block.
+            place: Positions in the block, by item and then by query, (P,).
+            score: Scores, (P,) fp32.
+        """
         self._waiting.append((start * len(self.keys) + place, score))
         self.n_waiting += len(place)
 
     def compact(self) -> None:
-        """Leave the best on the lists, and raise the thresholds to what they leave."""
+        """Keep the best pairs and raise the thresholds accordingly."""
         if not self.n_waiting:
             return
         lists = self._merge_waiting()
@@ -75,19 +111,19 @@ class TopKBuffer:
         if kept >= self.k:
             least = best if kept == self.k else best.topk(self.k, dim=1, sorted=False).values
             threshold = unpack_scores(least.amin(1)) - self.margin
-            if kept == self.size > self.k:  # what falls off the list is no better than what is left
+            if kept == self.size > self.k:  # dropped pairs are no better than the kept ones
                 threshold = torch.maximum(threshold, unpack_scores(best.amin(1)))
             self.threshold = torch.maximum(self.threshold, threshold)
         self.keys, self.n_waiting = best, 0
 
     def to_sorted(self) -> tuple[Tensor, Tensor]:
-        """(B, size) scores and items, best first; -inf and -1 where there are fewer."""
+        """Return scores and items (B, size), best first; -inf and -1 where there are fewer."""
         self.compact()
         keys = functional.pad(self.keys, (0, self.size - self.keys.shape[1]), value=EMPTY)
         return unpack_keys(keys.sort(dim=1, descending=True).values)
 
     def _merge_waiting(self) -> Tensor:
-        """(B, W) the lists' keys, and those of waiting pairs above the threshold."""
+        """Return the keys of the lists and of waiting pairs above the threshold, (B, W)."""
         place, score = (torch.cat(column) for column in zip(*self._waiting, strict=True))
         self._waiting.clear()
         query = place % len(self.keys)
@@ -103,16 +139,32 @@ class TopKBuffer:
 
 
 def argsort_queries(query: Tensor) -> Tensor:
-    """(P,) that sorts rows of few queries; NumPy sorts numbers of 16 bits by their digits, several times faster."""
+    """Return the order that sorts the rows of few queries.
+
+    Args:
+        query: Query rows, below 65,536, (P,).
+
+    Returns:
+        Positions, (P,).
+    """
+    # NumPy sorts numbers of 16 bits by their digits, several times faster.
     return torch.from_numpy(np.argsort(query.numpy().astype(np.uint16), kind="stable"))
 
 
 def find_above(scores: Tensor, threshold: Tensor, mask: NDArray[np.bool_]) -> Tensor:
-    """(P,) places in flattened scores (R, C) of those above a threshold (C,), and perhaps of NaN. NumPy compares, and
-    finds few of many, several times faster than torch. mask: (R * C,) to be written to.
+    """Find scores above a threshold.
+
+    Args:
+        scores: Scores, (R, C).
+        threshold: Thresholds of the columns, (C,).
+        mask: Buffer to write to, (R * C,).
+
+    Returns:
+        Positions in the flattened scores, (P,); NaN may be among them.
     """
+    # NumPy compares, and finds few of many, several times faster than torch.
     if scores.dtype == torch.bfloat16 and bool((threshold > 0).all()):
-        scores, threshold = scores.view(torch.int16), threshold.view(torch.int16)  # which sort as positive numbers do
+        scores, threshold = scores.view(torch.int16), threshold.view(torch.int16)  # sorts like positive bfloat16
     if scores.dtype == torch.bfloat16:
         torch.gt(scores, threshold, out=torch.from_numpy(mask).view_as(scores))
     else:

@@ -1,1 +1,1 @@
-"""What every package may use: arrays, files, text, time, logs."""
+"""Utilities for all packages: arrays, files, text, time and logging."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also where the power fails, and a clear word where there is no room."""
+"""Files that are written completely or not at all, even if power fails, and errors for a full disk."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def fsync_rename(partial: Path, path: Path) -> None:
-    """Give a written file or folder its name, once all of it is on the disk and not only on its way there."""
-    for part in partial.rglob("*"):  # none where it is a file
+    """Write a file or folder through to the disk, then give it its name.
+
+    Args:
+        partial: The written file or folder.
+        path: Its final name.
+    """
+    for part in partial.rglob("*"):  # empty for a file
         fsync_path(part)
     fsync_path(partial)
     partial.replace(path)
@@ -25,7 +30,15 @@ def fsync_rename(partial: Path, path: Path) -> None:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """The file holds `text`, or what it held before."""
+    """Write a text file so that it holds the new text or, after a failure, the old one.
+
+    Args:
+        path: The file.
+        text: New content.
+
+    Raises:
+        StorageError: If there is no room.
+    """
     temporary = path.with_name(f".{path.name}.partial")
     try:
         with translate_disk_full(path):
@@ -36,7 +49,12 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 
 def fsync_path(path: Path) -> None:
-    if path.is_dir() and os.name != "posix":  # where folders cannot be opened
+    """Write a file or folder through to the disk.
+
+    Args:
+        path: File or folder.
+    """
+    if path.is_dir() and os.name != "posix":  # folders cannot be opened there
         return
     opened = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
@@ -46,6 +64,14 @@ def fsync_path(path: Path) -> None:
 
 
 def sha256_file(path: Path) -> str:
+    """Compute the SHA-256 of a file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Hexadecimal digest.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -55,10 +81,14 @@ def sha256_file(path: Path) -> str:
 
 @contextmanager
 def translate_disk_full(path: Path, remedy: str = "") -> Iterator[None]:
-    """What is written inside is told about as `path` where the disk, a quota or a limit on file sizes has no room.
+    """Raise StorageError if the disk, a quota or a limit on file sizes has no room for a write inside.
+
+    Args:
+        path: File or folder named in the message.
+        remedy: Text appended to the message.
 
     Raises:
-        StorageError: so it is. Other errors pass.
+        StorageError: If there is no room; other errors pass unchanged.
     """
     try:
         yield
@@ -74,6 +104,6 @@ def translate_disk_full(path: Path, remedy: str = "") -> Iterator[None]:
 
 
 def _parse_rust_errno(error: Exception) -> int:
-    """safetensors tells it in its message only."""
+    """Parse the error number from a message of safetensors, which has no other place for it."""
     found = re.search(r"\(os error (\d+)\)", str(error))
     return int(found[1]) if found else 0

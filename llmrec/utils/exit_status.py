@@ -1,4 +1,4 @@
-"""How a command ends when something is wrong: in one message and an exit status, not in a traceback."""
+"""End of a command after an error: one message and an exit status instead of a traceback."""
 
 from __future__ import annotations
 
@@ -12,15 +12,24 @@ from contextlib import contextmanager
 
 from llmrec.errors import LlmrecError
 
-FAULT, INTERRUPTED = 1, 130  # exit statuses; what a user can mend has its own
+FAULT, INTERRUPTED = 1, 130  # exit statuses; errors that a user can fix have their own
 
 
 @contextmanager
 def exit_with_message(program: str) -> Iterator[None]:
-    """What is raised within ends the process: status 2 for what a user can mend, 1 for what the machine refuses (no
-    room, no permission, no memory) and for faults of llmrec's own, whose traceback goes to a file that is named.
+    """End the process with one message and an exit status if an error is raised inside.
+
+    The status is 2 for errors that the user can fix, and 1 for refusals of the machine (no room, no permission, no
+    memory)
+    and for internal errors, whose traceback is written to a file that the message names.
+
+    Args:
+        program: Name of the program, which starts the message.
+
+    Raises:
+        SystemExit: With the exit status.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a sign shows its number
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows its number
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
@@ -29,7 +38,7 @@ def exit_with_message(program: str) -> Iterator[None]:
         _exit(program, str(error), error.exit_code)
     except KeyboardInterrupt:
         _exit(program, "interrupted", INTERRUPTED)
-    except BrokenPipeError:  # whoever reads, `head` say, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(FAULT) from None
     except MemoryError as error:
@@ -44,7 +53,7 @@ def exit_with_message(program: str) -> Iterator[None]:
 
 
 def _write_traceback() -> str:
-    """The name of a file with the traceback of what is being handled."""
+    """Write the traceback of the current exception to a file, and return its name."""
     with tempfile.NamedTemporaryFile(
         "w", prefix="llmrec-fault-", suffix=".txt", encoding="utf-8", errors="backslashreplace", delete=False
     ) as file:

@@ -1,4 +1,4 @@
-"""Where what is worth keeping between runs lies."""
+"""Folders for files that are kept between runs."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def get_cache_dir() -> Path:
-    """`LLMREC_CACHE`, or `~/.cache/llmrec`."""
+    """Return `LLMREC_CACHE`, or `~/.cache/llmrec` if it is not set."""
     return Path(os.environ.get("LLMREC_CACHE", "~/.cache/llmrec")).expanduser()

@@ -1,32 +1,30 @@
-"""Same numbers in, same bits out: a mode of MKL that does not choose its kernels by where operands lie in memory.
-
-MKL's fastest kernels differ in the last bits of a product between a tensor and its copy, on AMD CPUs above all. Its
-strict mode ends that. It is set when llmrec is imported, since MKL reads it once, before its first product.
-"""
+"""Bit-identical matrix products, by a mode of MKL that ignores the address of operands."""
 
 from __future__ import annotations
 
 import os
 from functools import cache
 
+# MKL's fastest kernels differ in the last bits of a product between a tensor and its copy, mainly on AMD CPUs. Its
+# strict mode prevents that. It is set when llmrec is imported, because MKL reads it once, before its first product.
 VARIABLE, STRICT = "MKL_CBWR", "AUTO,STRICT"
 SHAPES = ((1, 384, 64), (1, 64, 2000), (5, 384, 64), (64, 64, 300), (7, 50, 33))  # rows, inner width, columns
 SHIFTS = 16  # floats: a cache line
 
 
 def request_reproducible_products() -> None:
-    """Ask MKL for its strict mode, in this process and those that it starts, unless the user has chosen one.
+    """Set MKL's strict mode for this process and those that it starts, unless the user has chosen a mode.
 
-    `MKL_CBWR=` (empty) in the environment keeps MKL's own choice of kernels.
+    An empty `MKL_CBWR=` in the environment keeps MKL's own choice of kernels.
     """
     os.environ.setdefault(VARIABLE, STRICT)
 
 
 @cache
 def are_products_reproducible() -> bool:
-    """Return whether products of the same numbers have the same bits wherever the numbers lie in memory.
+    """Return whether products of the same numbers have the same bits wherever the numbers are in memory.
 
-    Found by trying: a program may have multiplied before it imported llmrec, and not every torch multiplies by MKL.
+    This is measured: a program may have multiplied before it imported llmrec, and not every torch multiplies with MKL.
     """
     return all(_is_independent_of_alignment(*shape) for shape in SHAPES)
 

@@ -1,8 +1,7 @@
-"""What llmrec tells of its work, by the standard library's logging: for people on the console, for programs as JSON
-lines in the run's folder.
+"""Log output by the standard library's logging: for people on the console, for programs as JSON lines.
 
-A record may carry `facts`, which are fields of its JSON line, and `run`, which `run.json` keeps as well. Modules log to
-`logging.getLogger(__name__)` and know of no handler; those are for recipes and commands to open.
+A record may carry `facts`, the fields of its JSON line, and `run`, which `run.json` stores as well. Modules log to
+`logging.getLogger(__name__)` and know no handlers; recipes and commands add those.
 """
 
 from __future__ import annotations
@@ -27,8 +26,13 @@ _within: ContextVar[tuple[str, ...]] = ContextVar("phases", default=())
 
 @contextmanager
 def phase(name: str, of: str | None = None) -> Iterator[None]:
-    """A part of a run, timed: `with phase("load"):`, or over a function as `@phase("load")`. Within another one it is
-    told as `fit/checkpoint`. of: what it is about, such as a model's name.
+    """Time a part of a run, as a context manager or a decorator.
+
+    `with phase("load"):` times a block, `@phase("load")` each call of a function.
+
+    Args:
+        name: Name of the part; inside another one, it is logged as `fit/checkpoint`.
+        of: Subject of the part, such as the name of a model.
     """
     outer = _within.set((*_within.get(), name))
     path, began = "/".join(_within.get()), time.monotonic()
@@ -50,14 +54,18 @@ def phase(name: str, of: str | None = None) -> Iterator[None]:
 
 
 def add_console_handler() -> logging.Handler:
-    """Tell on the error stream what is going on. Of several processes only the first one tells more than its errors."""
+    """Log to standard error; of several processes, only the first logs more than errors.
+
+    Returns:
+        The handler.
+    """
     handler = ConsoleHandler()
     handler.setLevel(logging.INFO if _is_main_process() else logging.ERROR)
     return add_handler(handler)
 
 
 def enable_debug_output() -> None:
-    """On the console, with times and where it comes from."""
+    """Log debug records on the console, with time and logger."""
     for handler in logging.getLogger(ROOT).handlers:
         if isinstance(handler, ConsoleHandler) and _is_main_process():
             handler.setLevel(logging.DEBUG)
@@ -71,7 +79,15 @@ def _is_main_process() -> bool:
 
 
 def add_json_file(path: Path, rank: int) -> logging.Handler:
-    """Everything as JSON lines at the end of the file, whose last line a killed run may have left unfinished."""
+    """Log all records as JSON lines, appended to a file.
+
+    Args:
+        path: The file; a last line that a killed run left unfinished is ended first.
+        rank: Rank of this process, which each line records.
+
+    Returns:
+        The handler.
+    """
     if path.is_file() and path.stat().st_size:
         with path.open("rb+") as file:
             file.seek(-1, os.SEEK_END)
@@ -83,13 +99,25 @@ def add_json_file(path: Path, rank: int) -> logging.Handler:
 
 
 def add_handler(handler: logging.Handler) -> logging.Handler:
+    """Add a handler to llmrec's logger.
+
+    Args:
+        handler: The handler.
+
+    Returns:
+        The same handler.
+    """
     logging.getLogger(ROOT).setLevel(logging.DEBUG)  # handlers choose
     logging.getLogger(ROOT).addHandler(handler)
     return handler
 
 
 def remove_handlers(kind: type[logging.Handler]) -> None:
-    """Close the handlers of a kind that a run has opened."""
+    """Close and remove the handlers of a kind.
+
+    Args:
+        kind: Class of the handlers.
+    """
     ours = logging.getLogger(ROOT)
     for handler in [handler for handler in ours.handlers if isinstance(handler, kind)]:
         ours.removeHandler(handler)
@@ -99,13 +127,25 @@ def remove_handlers(kind: type[logging.Handler]) -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line: time (ISO, UTC), level, logger, process, message, and its facts."""
+    """Formatter of a record as a line of JSON: time (ISO, UTC), level, logger, process, message, facts.
+
+    Args:
+        rank: Rank of this process.
+    """
 
     def __init__(self, rank: int) -> None:
         super().__init__()
         self.rank = rank
 
     def format(self, record: logging.LogRecord) -> str:
+        """Format a record as one line of JSON.
+
+        Args:
+            record: The record.
+
+        Returns:
+            The line, without a line break.
+        """
         content: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -122,16 +162,21 @@ class JsonFormatter(logging.Formatter):
 if TYPE_CHECKING:
     StreamHandler = logging.StreamHandler[Any]
 else:
-    StreamHandler = logging.StreamHandler  # which takes no type before Python 3.11
+    StreamHandler = logging.StreamHandler  # takes no type parameter before Python 3.11
 
 
 class ConsoleHandler(StreamHandler):
-    """Above a progress bar, where there is one; without what is `for_file`, which Python tells there by itself."""
+    """Handler that writes above a progress bar and skips records marked `for_file`."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write a record unless it is marked `for_file`, which Python itself shows on the console.
+
+        Args:
+            record: The record.
+        """
         if getattr(record, "for_file", False):
             return
         if "tqdm" not in sys.modules:
@@ -144,11 +189,16 @@ class ConsoleHandler(StreamHandler):
 
 
 class JsonFileHandler(logging.FileHandler):
-    """Where the disk is full, the run goes on without its log, and says so once."""
+    """File handler that lets the run continue without its log if the disk is full, and reports it once."""
 
     told = False
 
     def handleError(self, record: logging.LogRecord) -> None:
+        """Report the first failed write on standard error.
+
+        Args:
+            record: The record that could not be written.
+        """
         if not self.told:
             print(f"{self.baseFilename}: {sys.exc_info()[1]}; the log has a gap", file=sys.stderr)
         self.told = True

@@ -1,4 +1,4 @@
-"""Which packages a result was made with."""
+"""Versions of the packages that a result was made with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy")
 
 
 def get_package_versions() -> dict[str, str]:
-    """llmrec's own version, Python's, and those of the packages that decide about numbers."""
+    """Return the versions of llmrec, Python and the packages that affect numbers, by name."""
     from llmrec import __version__
 
     return {"llmrec": __version__, "python": platform.python_version()} | {
