@@ -1,1 +1,1 @@
-"""Backbones, their transfer, item and history encoders: tensors in, tensors out."""
+"""Recommender models: item encoders, history encoders and losses on tensors."""

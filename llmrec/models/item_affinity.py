@@ -1,9 +1,9 @@
-"""What a user touched speaks for items like it, beside what the transformer makes of the whole history.
+"""Item-to-item term of the model: each event of a history raises the scores of similar items.
 
-A state gains a * sum_j w_j v_j, so that item i's score gains sum_j w_j <v_j, a * v_i>: a factored item-to-item model
-(FISM, Kabbur et al. 2013, doi:10.1145/2487575.2487589) with weights w_j that fall by a learned factor with each step
-back. With text it starts as the similarity of the texts themselves, which cold items have as well, and ids then add
-what is bought together.
+A state gains a * sum_j w_j v_j, so that the score of item i gains sum_j w_j <v_j, a * v_i>: a factored item-to-item
+model (FISM, Kabbur et al. 2013, doi:10.1145/2487575.2487589) with weights w_j that fall by a learned factor with each
+step back. With text it starts as the similarity of the texts, which cold items have as well; ids then add which items
+are bought together.
 """
 
 from __future__ import annotations
@@ -11,12 +11,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-RECENCY = 0.8  # weight of an event against that of the one after it, to start with
+RECENCY = 0.8  # initial weight of an event relative to the one after it
 
 
 def compute_recency_weights(factor: Tensor, steps: int) -> Tensor:
-    """(T + 1, T) of each of T events, oldest first, in each state between them: `factor` () to the number of events
-    since, and 0 for what is still to come.
+    """Return the weight of each event in each state: `factor` to the power of the number of events since.
+
+    Args:
+        factor: Weight of an event relative to the one after it, a scalar tensor.
+        steps: Number of events, T.
+
+    Returns:
+        Weights, (T + 1, T), oldest event first; 0 for events after the state.
     """
     place = torch.arange(steps + 1, device=factor.device)
     back = place[:, None] - 1 - place[:-1]
@@ -24,7 +30,12 @@ def compute_recency_weights(factor: Tensor, steps: int) -> Tensor:
 
 
 class ItemAffinity(nn.Module):
-    """scale: (D,) weight of each direction of item vectors, to start with. dropout: of what histories put in."""
+    """Term that adds a weighted sum of item vectors to each state.
+
+    Args:
+        scale: Initial weight of each direction of item vectors, (D,).
+        dropout: Dropout probability of the item vectors.
+    """
 
     def __init__(self, scale: Tensor, dropout: float) -> None:
         super().__init__()
@@ -33,11 +44,17 @@ class ItemAffinity(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Item vectors (B, T, D) of histories, oldest first -> what each state gains (B, T + 1, D).
+        """Return the addition to each state.
 
-        Padding may follow a history: it lies right of every state that is asked for.
+        Args:
+            vectors: Item vectors of histories, (B, T, D), oldest first; padding after a history is allowed, since it is
+                to the
+                right of every state that is used.
+
+        Returns:
+            Additions, (B, T + 1, D).
         """
         weight = compute_recency_weights(torch.sigmoid(self.recency), vectors.shape[1])  # (T + 1, T)
-        weight = weight / weight.sum(1, keepdim=True).clamp(min=1e-9)  # nothing before the first state
+        weight = weight / weight.sum(1, keepdim=True).clamp(min=1e-9)  # the first state has no events
         gain: Tensor = self.scale * (weight @ self.dropout(vectors))
         return gain

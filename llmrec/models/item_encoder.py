@@ -1,8 +1,8 @@
-"""Text vector -> item vector, with a gated id residual that cold items do without.
+"""Encoder of text vectors as item vectors, with a gated id residual that is 0 for cold items.
 
-v_i = W t_i + gate * known_i * e_i. `known_i` is 0 for items without a training event, and in training for a
-random share of items (id dropout), so that warm and cold items are scored on one scale. Where `TextSimilarity` is on,
-its unit vector of the text stands beside v_i.
+v_i = W t_i + gate * known_i * e_i. `known_i` is 0 for items without a training event, and in training for a random
+share of items (id dropout), so that warm and cold items are scored on one scale. If `TextSimilarity` is on, its unit
+vector of the text is appended to v_i.
 """
 
 from __future__ import annotations
@@ -15,16 +15,22 @@ from llmrec.models.text_similarity import TextSimilarity
 
 
 def fit_whitening(vectors: Tensor, dim: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Weight (D_out, D_in) and bias (D_out,) that send `vectors` (N, D_in) to their top principal
-    components with zero mean and standard deviation `scale`: PCA whitening in closed form. And each one's
-    share (D_out,) of the variance of them all.
+    """Fit a PCA whitening in closed form: zero mean and standard deviation `scale` on the top components.
+
+    Args:
+        vectors: Vectors, (N, D_in).
+        dim: Number of components, D_out.
+        scale: Standard deviation of each component.
+
+    Returns:
+        Weight, (D_out, D_in), bias, (D_out,), and share of the total variance of each component, (D_out,).
     """
     mean = vectors.mean(0)
     centred = (vectors - mean).double()
     values, directions = torch.linalg.eigh(centred.T @ centred / len(vectors))
     kept = min(dim, vectors.shape[1])
     values, directions = values[-kept:].flip(0), directions[:, -kept:].flip(1)
-    floor = (values.max() * 1e-6).clamp(min=1e-10)  # directions without variance would otherwise be blown up
+    floor = (values.max() * 1e-6).clamp(min=1e-10)  # otherwise directions without variance would be amplified
     weight = vectors.new_zeros(dim, vectors.shape[1])
     weight[:kept] = (scale * directions / values.clamp(min=floor).sqrt()).T.to(weight)
     share = vectors.new_zeros(dim)
@@ -35,9 +41,13 @@ def fit_whitening(vectors: Tensor, dim: int, scale: float) -> tuple[Tensor, Tens
 class ItemEncoder(nn.Module):
     """Item vectors of a catalog of N items.
 
-    text: (N, D_text) vectors of the backbone, or None for ids alone. known: (N,) bool, items with training events.
-    cosine_weights: (D,) under which the dot product of two item vectors is about the cosine of their texts, or of
-        their ids, to start with.
+    With `cosine_weights` (D,), the dot product of two item vectors is initially about the cosine of their texts, or of
+    their ids.
+
+    Args:
+        config: Width, scales, whitening, ids and text similarity.
+        known: True for items with training events, (N,) bool.
+        text: Text vectors of the backbone, (N, D_text); None for ids only.
     """
 
     text: Tensor | None
@@ -67,17 +77,28 @@ class ItemEncoder(nn.Module):
             self.gate = nn.Parameter(torch.ones(config.dim))
 
     def encode_text(self, text: Tensor) -> Tensor:
-        """(C, D_text) -> (C, D), or with text match (C, D + D_text): items that are known by their text alone."""
+        """Encode items that are known by their text only.
+
+        Args:
+            text: Text vectors, (C, D_text).
+
+        Returns:
+            Item vectors, (C, D), or with text similarity (C, D + D_text).
+        """
         return self._append_similarity(self._adapt(text), text)
 
     def forward(
         self, rows: Tensor | None = None, live_rows: Tensor | None = None, live_text: Tensor | None = None
     ) -> Tensor:
-        """Item vectors (C, D), or with text match (C, D + D_text), of `rows` (C,), increasing; of the whole catalog
-        without them.
+        """Return the item vectors of some rows, or of the whole catalog.
 
-        The items `live_rows` (R,), all of them among `rows`, take their text vectors from `live_text` (R, D_text),
-        which carry gradients to the backbone; all others come from the stored table.
+        Args:
+            rows: Catalog rows, increasing, (C,); None for all items.
+            live_rows: Items whose text vectors carry gradients to the backbone, all among `rows`, (R,).
+            live_text: Text vectors of `live_rows`, (R, D_text); all other items use the stored table.
+
+        Returns:
+            Item vectors, (C, D), or with text similarity (C, D + D_text).
         """
         shown = self.known if rows is None else self.known[rows]
         if self.text is None:
@@ -95,7 +116,14 @@ class ItemEncoder(nn.Module):
 
     @torch.no_grad()
     def extend(self, text: Tensor) -> None:
-        """Append items (R, D_text) without training events: they are known by their text alone."""
+        """Append items without training events, which are known by their text only.
+
+        Args:
+            text: Text vectors, (R, D_text).
+
+        Raises:
+            ValueError: If the model has ids only.
+        """
         if self.text is None:
             raise ValueError("this model knows items by id alone and cannot read text")
         self.text = torch.cat([self.text, text.to(self.text)])
@@ -114,7 +142,7 @@ class ItemEncoder(nn.Module):
         return torch.cat([table, self.match.item_vectors(text)], dim=-1) if self.match else table
 
     def _compute_residual(self, shown: Tensor, rows: Tensor | None) -> Tensor:
-        """(C, D) id vectors behind their gate, 0 where `shown` (C,) is False."""
+        """Return gated id vectors (C, D), 0 where `shown` (C,) is False."""
         if self.ids is None:
             raise ValueError("this model knows items by their text alone")
         ids = self.ids.weight if rows is None else self.ids(rows)

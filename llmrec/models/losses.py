@@ -1,4 +1,4 @@
-"""Softmax cross-entropy over items, without ever holding the logits of a batch against a catalog."""
+"""Softmax cross-entropy over items that never holds the logits of a batch against a whole catalog."""
 
 from __future__ import annotations
 
@@ -12,21 +12,30 @@ from torch.nn import functional
 FULL_ITEMS, SAMPLED_ITEMS = (
     16_384,
     8_192,
-)  # catalogs that `choose_softmax_items` leaves whole, and its sample of larger ones
-LOGITS_AT_ONCE = 1 << 19  # elements of one chunk of logits: 2 MiB in fp32, which a core's own cache holds
+)  # size up to which `choose_softmax_items` keeps a catalog whole, and its sample of larger ones
+LOGITS_AT_ONCE = 1 << 19  # elements of one chunk of logits: 2 MiB in fp32, which fits a core's own cache
 LOGITS_AT_ONCE_GPU = 1 << 26  # 256 MiB: fewer, larger kernels
 MIN_ROWS = 16  # targets of a chunk, however large the catalog: products of matrices, not of vectors
 
 
 class _FullSoftmax(torch.autograd.Function):
-    """Loss and gradients in one pass over chunks of targets: each chunk's logits are made, used and dropped.
+    """Loss and gradients in one pass over chunks of targets, whose logits are computed, used and dropped."""
 
-    The gradient by the logits is exp / mass - 1[target]. Only exp is of a chunk's size: the mass goes into the states
-    that it is multiplied with, and the target's part is a product of single rows.
-    """
-
+    # The gradient with respect to the logits is exp / mass - 1[target]. Only exp has the size of a chunk: the mass is
+    # divided out of the states that it is multiplied with, and the part of the target is a product of single rows.
     @staticmethod
     def forward(ctx: Any, states: Tensor, items: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss and, if needed, both gradients.
+
+        Args:
+            ctx: Context of autograd.
+            states: States, (M, D).
+            items: Item vectors, (N, D).
+            target: Items of the targets, (M,).
+
+        Returns:
+            Sum of the losses, a scalar.
+        """
         needs_grad = any(ctx.needs_input_grad)
         grad_states, grad_items = torch.empty_like(states), torch.zeros_like(items)
         wanted = items[target]  # (M, D)
@@ -52,15 +61,31 @@ class _FullSoftmax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Scale the gradients that the forward pass has computed.
+
+        Args:
+            ctx: Context of autograd.
+            grad: Gradient with respect to the loss, a scalar.
+
+        Returns:
+            Gradients with respect to states and items.
+        """
         grad_states, grad_items = ctx.saved_tensors
         return grad_states * grad, grad_items * grad, None
 
 
 def full_softmax_loss(states: Tensor, items: Tensor, target: Tensor) -> Tensor:
-    """Sum over targets of -log softmax(states . items)[target].
+    """Return the sum over targets of -log softmax(states . items)[target].
 
-    states: (M, D); items: (N, D); target: (M,) rows of items.
-    Memory beside the inputs' gradients is one chunk of logits.
+    Memory in addition to the gradients of the inputs is one chunk of logits.
+
+    Args:
+        states: State of each target, (M, D).
+        items: Item vectors, (N, D).
+        target: Items of the targets as rows of `items`, (M,).
+
+    Returns:
+        Sum of the losses, a scalar.
     """
     loss: Tensor = _FullSoftmax.apply(states, items, target)  # type: ignore[no-untyped-call]
     return loss
@@ -69,12 +94,24 @@ def full_softmax_loss(states: Tensor, items: Tensor, target: Tensor) -> Tensor:
 def sampled_softmax_loss(
     states: Tensor, wanted: Tensor, negatives: Tensor, target: Tensor, negative_rows: Tensor, n_items: int
 ) -> Tensor:
-    """Sum over targets of the softmax cross-entropy against S shared uniform negatives.
+    """Return the sum over targets of the softmax cross-entropy against S shared uniform negatives.
 
-    states, wanted: (M, D), state and item vector of each target; negatives: (S, D); target: (M,) and
-    negative_rows: (S,) catalog rows, by which accidental hits are left out. The logits of negatives gain
-    log((n_items - 1) / S), which makes the sum an estimate of the full denominator (logQ correction,
-    Yi et al. 2019, doi:10.1145/3298689.3346996).
+    The logits of negatives gain log((n_items - 1) / S), which makes the sum an estimate of the full denominator (logQ
+    correction).
+
+    Args:
+        states: State of each target, (M, D).
+        wanted: Item vector of each target, (M, D).
+        negatives: Item vectors of the negatives, (S, D).
+        target: Catalog row of each target, (M,).
+        negative_rows: Catalog row of each negative, (S,); negatives equal to a target are left out for it.
+        n_items: Number of items of the catalog.
+
+    Returns:
+        Sum of the losses, a scalar.
+
+    Source:
+        Yi et al. 2019, doi:10.1145/3298689.3346996.
     """
     positive = (states * wanted).sum(1, keepdim=True)  # (M, 1)
     shift = torch.log(torch.tensor((n_items - 1) / len(negative_rows)))
@@ -85,10 +122,17 @@ def sampled_softmax_loss(
 
 
 def choose_softmax_items(counts: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """(C,) item rows over which a softmax is normalised, and (C,) log of how many items each stands for.
+    """Choose the items over which a softmax is normalized, and how many items each represents.
 
-    All N items where that fits; else those with the highest counts (N,), for themselves, and a uniform sample of the
-    rest, so that the sum is unbiased and its largest terms are exact.
+    Small catalogs are used whole. Of larger ones, the items with the highest counts represent themselves, and a uniform
+    sample represents the rest, so that the sum is unbiased and its largest terms are exact.
+
+    Args:
+        counts: Number of events of each item, (N,).
+        rng: Random generator.
+
+    Returns:
+        Item rows, (C,), and the logarithm of the number of items that each represents, (C,).
     """
     n_items = len(counts)
     if n_items <= FULL_ITEMS:

@@ -1,4 +1,4 @@
-"""The module that ties item and history encoders: HistoryBatch -> states, states x items -> scores."""
+"""Recommender model: item and history encoders as one module that scores items for histories."""
 
 from __future__ import annotations
 
@@ -22,10 +22,18 @@ MIN_TEMPERATURE = 0.01
 
 
 class RecommenderModel(nn.Module):
-    """Scores are state . item, on unit vectors divided by a learned temperature if `similarity` is cosine.
+    """Model whose scores are state . item; with cosine similarity, of unit vectors over a temperature.
 
-    reader: needed where a backbone encodes histories. It is no part of this module: see `BackboneHistoryEncoder`.
-    novelty: () what items without a training event gain beside; set by calibration, after training.
+    The temperature is learned. `novelty`, a scalar, is added to the scores of items without a training event;
+    calibration
+    sets it after training.
+
+    Args:
+        config: Settings of the encoders.
+        known: True for items with training events, (N,) bool.
+        text: Text vectors of the catalog, (N, D_text); None for ids only.
+        reader: Encoder of the catalog, needed if a backbone encodes histories. It is not part of this module, see
+            `BackboneHistoryEncoder`.
     """
 
     novelty: Tensor
@@ -46,20 +54,42 @@ class RecommenderModel(nn.Module):
             self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
 
     def scoring_vectors(self, table: Tensor) -> Tensor:
-        """Item vectors (C, D) as the scores see them; what text match has put beside them stays."""
+        """Return item vectors in the form that scores use; appended text vectors do not change.
+
+        Args:
+            table: Item vectors, (C, D), or with text similarity (C, D + D_text).
+
+        Returns:
+            Vectors of the same shape.
+        """
         if not self.cosine:
             return table
         own = functional.normalize(table[:, : self.config.dim], dim=-1)
         return torch.cat([own, table[:, self.config.dim :]], dim=1)
 
     def score(self, states: Tensor, items: Tensor, known: Tensor) -> Tensor:
-        """(M, C) scores of items (C, D) as `scoring_vectors` gives them; known: (C,) whether training saw them."""
+        """Score items for states.
+
+        Args:
+            states: States, (M, D).
+            items: Item vectors of `scoring_vectors`, (C, D).
+            known: True for items with training events, (C,).
+
+        Returns:
+            Scores, (M, C).
+        """
         return states @ items.T + self.novelty * ~known
 
     def encode_histories(self, table: Tensor, batch: HistoryBatch, rows: Tensor | None = None) -> Tensor:
-        """(M, D) states that are asked for, scaled so that their dot product with items is the score.
+        """Encode the states of a batch's targets, scaled so that their dot product with items is the score.
 
-        table: (C, D) item vectors of catalog `rows` (C,), in which batch.history counts; without them of all.
+        Args:
+            table: Item vectors, (C, D).
+            batch: Histories, B of them, as rows of `table`.
+            rows: Catalog rows of `table`, (C,); None if it has the whole catalog.
+
+        Returns:
+            States, (M, D).
         """
         vectors = table[batch.history]  # (B, T, D), or with text match (B, T, D + D_text)
         if rows is not None:
@@ -76,7 +106,11 @@ class RecommenderModel(nn.Module):
         return torch.cat([states, near], dim=1)
 
     def copy_calibration(self, other: RecommenderModel) -> None:
-        """Take over what validation set in `other`: `novelty`, and text match where both have it."""
+        """Copy the values that validation has set: `novelty`, and text similarity if both models have it.
+
+        Args:
+            other: Model to copy from.
+        """
         self.novelty.copy_(other.novelty)
         if self.items.match is not None and other.items.match is not None:
             self.items.match.set_parameters(float(other.items.match.strength), float(other.items.match.recency))
@@ -88,9 +122,16 @@ class RecommenderModel(nn.Module):
         live_rows: Tensor | None = None,
         live_text: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """States (M, D) of a batch's questions, and the items (C, D) at `rows` to score them against.
+        """Return the states of a batch's targets and the items to score them against.
 
-        batch.history counts in `rows`, which is the whole catalog where it is None.
+        Args:
+            batch: Histories as rows of `rows`, or of the catalog.
+            rows: Catalog rows of the items, (C,); None for all.
+            live_rows: Items whose text vectors carry gradients to the backbone, (R,).
+            live_text: Text vectors of `live_rows`, (R, D_text).
+
+        Returns:
+            States, (M, D), and scoring vectors of the items, (C, D).
         """
         table = self.items(rows, live_rows, live_text)
         return self.encode_histories(table, batch, rows), self.scoring_vectors(table)

@@ -1,9 +1,9 @@
-"""How near an item's text is to the texts of a history: nearest text as a term of the model.
+"""Text similarity between an item and a history as an untrained term of the model.
 
-Item i's score gains strength * cos(sum_j w_j c_j, c_i), where c are text vectors less the mean of the catalog's, of
-unit length, and w_j falls by `recency` with each step back. What is trained bends the space of texts towards items that
-many took, at the expense of those that few or none did; this term is not trained, nor is anything trained beside it, so
-that it holds for all alike. The validation window sets its two numbers.
+The score of item i gains strength * cos(sum_j w_j c_j, c_i), where c are text vectors minus the mean of the catalog,
+of unit length, and w_j falls by `recency` with each step back. Training moves text vectors towards popular items, at
+the expense of rare and cold ones; this term is not trained, and neither is anything trained with it, so that it is
+equally valid for all items. Validation sets its two numbers.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from llmrec.models.item_affinity import compute_recency_weights
 
 
 class TextSimilarity(nn.Module):
-    """Off, and no part of any vector, in training mode and as long as `strength` is 0.
+    """Term that is off, and adds no vectors, in training mode and while `strength` is 0.
 
-    centre: (D_text,) what is taken off every text vector first: language models' have a large part in common.
+    `centre` (D_text,) is subtracted from every text vector, because vectors of language models share a large component.
+
+    Args:
+        text: Text vectors of the catalog, (N, D_text).
     """
 
     strength: Tensor
@@ -26,13 +29,18 @@ class TextSimilarity(nn.Module):
     centre: Tensor
 
     def __init__(self, text: Tensor) -> None:
-        """text: (N, D_text) of the catalog."""
         super().__init__()
         self.register_buffer("strength", torch.zeros(()))
         self.register_buffer("recency", torch.ones(()))
         self.register_buffer("centre", text.mean(0))
 
     def set_parameters(self, strength: float, recency: float) -> None:
+        """Set the two numbers of the term.
+
+        Args:
+            strength: Weight of the cosine in the score; 0 turns the term off.
+            recency: Weight of an event relative to the one after it, 0 to 1.
+        """
         self.strength.fill_(strength)
         self.recency.fill_(recency)
 
@@ -40,13 +48,26 @@ class TextSimilarity(nn.Module):
         return not self.training and bool(self.strength > 0)
 
     def item_vectors(self, text: Tensor) -> Tensor:
-        """(C, D_text) -> (C, D_text) unit vectors, for `history_states` and to score."""
+        """Return the centered unit vectors of texts.
+
+        Args:
+            text: Text vectors, (C, D_text).
+
+        Returns:
+            Unit vectors, (C, D_text), for `history_states` and for scoring.
+        """
         return functional.normalize(text - self.centre, dim=-1)
 
     def history_states(self, vectors: Tensor) -> Tensor:
-        """Vectors (B, T, D_text) of histories' items, oldest first -> states (B, T + 1, D_text); 0 before all events.
+        """Return the state of a history after each event.
 
-        Padding may follow a history: it lies right of every state that is asked for.
+        Args:
+            vectors: Vectors of `item_vectors`, (B, T, D_text), oldest first; padding after a history is allowed, since
+                it is to
+                the right of every state that is used.
+
+        Returns:
+            States, (B, T + 1, D_text); 0 before all events.
         """
         weight = compute_recency_weights(self.recency, vectors.shape[1])  # (T + 1, T)
         return self.strength * functional.normalize(weight @ vectors, dim=-1)

@@ -1,4 +1,4 @@
-"""What a model of one domain can take over from a model of another: its weights, but for those of single items."""
+"""Transfer of a model's weights to a model of another domain, except those of single items."""
 
 from __future__ import annotations
 
@@ -13,29 +13,39 @@ from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel
 
 OF_SINGLE_ITEMS = frozenset({"items.ids.weight"})
-FEATURES = "items.adaptor."  # from the backbone's vectors to the recommender's
+FEATURES = "items.adaptor."  # maps text vectors to item vectors
 
 
 @dataclass(frozen=True)
 class TransferWeights:
-    """weights: (CPU) by name. fixed: they stay as they are while the model that takes them over is trained."""
+    """Weights that a model of another domain can start from."""
 
     weights: Mapping[str, Tensor]
+    """Weights on the CPU, by name."""
     fixed: bool = False
+    """True if they stay fixed while the model is trained."""
 
     @classmethod
     def from_model(cls, model: RecommenderModel) -> TransferWeights:
-        """Everything that means the same in any domain."""
+        """Copy all weights that have the same meaning in any domain.
+
+        Args:
+            model: Trained model.
+
+        Returns:
+            The weights.
+        """
         named = ((name, weight) for name, weight in model.named_parameters() if name not in OF_SINGLE_ITEMS)
         return cls({name: weight.detach().cpu().clone() for name, weight in named})
 
     def select_adaptor(self) -> TransferWeights:
-        """How text becomes an item vector, and no more; fixed."""
+        """Select the layer that maps text vectors to item vectors; it stays fixed in training."""
         return TransferWeights(
             {name: weight for name, weight in self.weights.items() if name.startswith(FEATURES)}, True
         )
 
     def fingerprint(self) -> str:
+        """Return a digest of the weights and of whether they are fixed."""
         digest = hashlib.sha256(str(self.fixed).encode())
         for name, weight in sorted(self.weights.items()):
             digest.update(name.encode() + weight.contiguous().numpy().tobytes())
@@ -44,10 +54,14 @@ class TransferWeights:
 
 @torch.no_grad()
 def load_transfer_weights(model: RecommenderModel, knowledge: TransferWeights) -> None:
-    """Let `model` begin with these weights instead of its own.
+    """Replace weights of a model with those of another domain.
+
+    Args:
+        model: Model to change, in place.
+        knowledge: Weights to load.
 
     Raises:
-        ConfigError: they are of a model with other layers or widths.
+        ConfigError: If the models have different layers or widths.
     """
     own = dict(model.named_parameters())
     odd = [

@@ -1,4 +1,4 @@
-"""Whether a user's id is still somewhere: a search through every byte of files, and through what parquet compresses."""
+"""Search for user ids in files: in every byte, and in the compressed columns of parquet files."""
 
 from __future__ import annotations
 
@@ -11,16 +11,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-SHORTEST = 6  # characters; a shorter id is found in any file by chance
+SHORTEST = 6  # characters; shorter ids occur in any file by chance
 
 
 def filter_searchable_ids(ids: Sequence[str]) -> list[str]:
-    """Those of the ids that no file holds by chance."""
+    """Keep the ids that are long enough not to occur by chance.
+
+    Args:
+        ids: User ids.
+
+    Returns:
+        Distinct ids of at least 6 characters.
+    """
     return [one for one in dict.fromkeys(ids) if len(one) >= SHORTEST]
 
 
 def list_files(places: Iterable[Path]) -> list[Path]:
-    """Every file at or below some places, and what SQLite keeps beside one."""
+    """List the files at or below some paths, including those that SQLite keeps next to a database.
+
+    Args:
+        places: Files and folders.
+
+    Returns:
+        Sorted files.
+    """
     found = dict[Path, None]()
     for place in places:
         beside = [place.with_name(place.name + end) for end in ("-wal", "-shm")]
@@ -30,7 +44,15 @@ def list_files(places: Iterable[Path]) -> list[Path]:
 
 
 def find_ids(files: Iterable[Path], ids: Sequence[str]) -> dict[Path, int]:
-    """How often ids occur in each of the files that holds any, as they are or as JSON escapes them."""
+    """Count how often ids occur in files, as written or with JSON escapes.
+
+    Args:
+        files: Files to search.
+        ids: User ids.
+
+    Returns:
+        Number of occurrences by file, without files that have none.
+    """
     spellings = {text.encode(errors="surrogatepass") for one in ids for text in (one, json.dumps(one)[1:-1])}
     found = {path: _count_in_bytes(path, spellings) + _count_in_parquet(path, ids) for path in files}
     return {path: count for path, count in found.items() if count}
@@ -66,6 +88,6 @@ def _count_in_column(column: pa.ChunkedArray, one: str) -> int:
         column, kind = pc.list_flatten(column), kind.value_type
     try:
         text = column.cast(pa.large_string())
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # of structs and bytes every byte is searched, as written
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # structs and bytes are searched in the file itself
         return 0
     return int(pc.sum(pc.match_substring(text, one)).as_py() or 0)

@@ -1,4 +1,4 @@
-"""A log's file without some of its users: every other record stays as it is written."""
+"""Copies of a log's files without some users; all other records are copied as written."""
 
 from __future__ import annotations
 
@@ -22,17 +22,28 @@ from llmrec.utils.arrays import Mask
 
 
 class RemovedRecords(NamedTuple):
-    """Which records (E,) of a log's file are of given users; ids: of those found, as they are written."""
+    """Records of a log's file that belong to given users."""
 
     theirs: Mask
+    """True for records of these users, (E,)."""
     ids: list[str]
+    """Ids of the users that were found, as written in the file."""
 
 
 def find_user_records(config: DataConfig, users: Sequence[str], names: Pseudonymizer) -> RemovedRecords:
-    """users: ids, or pseudonyms where `names` makes them.
+    """Find the records of users in a log's file.
+
+    Args:
+        config: Sources and columns of the log.
+        users: Ids, or pseudonyms if `names` makes them.
+        names: Pseudonymizer of the user ids.
+
+    Returns:
+        The records and the ids that were found.
 
     Raises:
-        DataError: a file that cannot be read. ConfigError: as `Pseudonymizer.pseudonym` does.
+        DataError: If the file cannot be read.
+        ConfigError: If the key of the pseudonyms is missing or wrong.
     """
     problems: list[str] = []
     events = read_events(config, [config.user_column], problems)
@@ -45,10 +56,18 @@ def find_user_records(config: DataConfig, users: Sequence[str], names: Pseudonym
 
 
 def write_log_without_users(config: DataConfig, theirs: Mask, folder: Path) -> DataConfig:
-    """The log and its items in a new folder, less some records (E,); gives how to read it.
+    """Write a log and its items to a new folder, without some records.
+
+    Args:
+        config: Sources and columns of the log.
+        theirs: Records to leave out, (E,).
+        folder: Folder to create.
+
+    Returns:
+        The configuration that reads the new log.
 
     Raises:
-        DataError: files whose records cannot be told apart, or that are nowhere on this machine.
+        DataError: If the records of a file cannot be separated, or the log is not in files on this machine.
     """
     events, items = list_data_files(config)
     folder.mkdir(parents=True)
@@ -58,7 +77,16 @@ def write_log_without_users(config: DataConfig, theirs: Mask, folder: Path) -> D
 
 
 def copy_without_records(source: Path, target: Path, theirs: Mask) -> None:
-    """One file, less some records (E,)."""
+    """Copy a file without some records.
+
+    Args:
+        source: File to copy.
+        target: File to write.
+        theirs: Records to leave out, (E,).
+
+    Raises:
+        DataError: If the records of the file cannot be separated.
+    """
     if source.suffix == ".parquet":
         _write_parquet(source, target, theirs)
         return
@@ -73,7 +101,7 @@ def copy_without_records(source: Path, target: Path, theirs: Mask) -> None:
 
 
 def _write_parquet(source: Path, target: Path, theirs: Mask) -> None:
-    """A group of rows at a time, by the same schema and compression; statistics are made anew."""
+    """Copy a parquet file by groups of rows, with its schema and compression, and compute new statistics."""
     start = 0
     with pq.ParquetFile(source) as file:
         columns = file.metadata.num_row_groups and file.metadata.num_columns
@@ -88,7 +116,7 @@ def _write_parquet(source: Path, target: Path, theirs: Mask) -> None:
 
 
 def _iterate_records(path: Path, quotes: bool) -> Iterator[bytes]:
-    """Lines that are not blank; a record goes on while a quotation is open."""
+    """Yield lines that are not blank; a record continues while a quotation is open."""
     with path.open("rb") as file:
         record = b""
         for line in file:

@@ -1,4 +1,4 @@
-"""What `llmrec forget` tells of its work. Users are counted and not named."""
+"""Results of `llmrec forget`; users are counted and not named."""
 
 from __future__ import annotations
 
@@ -7,31 +7,41 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LogRemoval:
-    """n_users, n_events: left out; n_left: events of others. n_trained, n_chosen_by: events that weights were trained
-    on, and that they were chosen by.
-    """
+    """Numbers of users and events removed from a log."""
 
     n_users: int
+    """Number of users removed."""
     n_events: int
+    """Number of events removed."""
     n_left: int
+    """Number of events of other users."""
     n_trained: int
+    """Number of removed events that weights were trained on."""
     n_chosen_by: int
+    """Number of removed events in the validation part, by which weights were selected."""
 
 
 @dataclass(frozen=True)
 class ForgetResult:
-    """n_new: items that nobody else touched in training. recounted: whether the bundle holds counts. n_stored_events:
-    None without a store. learned: files of weights that stay; retrain: how to make them anew. n_searched: files whose
-    every byte was searched, None for ids too short for that; traces: how often an id was found, in which of them.
-    """
+    """Result of removing users from a log, a bundle, saved states and a store."""
 
     log: LogRemoval
+    """Users and events removed from the log."""
     n_new: int
+    """Number of items whose training events all belonged to removed users."""
     recounted: bool
+    """True if the bundle has drift counts, which were recomputed."""
     n_states: int
+    """Number of saved states rewritten."""
     n_stored_events: int | None
+    """Number of events deleted from the store; None without a store."""
     n_cached_files: int
+    """Number of cache files with history vectors that were deleted."""
     learned: tuple[str, ...]
+    """Files of trained weights, which did not change."""
     retrain: str
+    """Command that trains them again."""
     n_searched: int | None
+    """Number of files searched for the ids; None if the ids are too short to search for."""
     traces: dict[str, int]
+    """Number of occurrences of the ids that remain, by file."""

@@ -1,8 +1,4 @@
-"""Users forgotten everywhere: in the log, in a bundle's counts, in saved states and stores, and in caches.
-
-What was counted is counted anew from the log without them, and is to the last bit what it would be had they never been
-there. What was learned stays learned: that takes training anew, and the report says of what.
-"""
+"""Removal of users from a log, a bundle's counts, saved states, stores and caches."""
 
 from __future__ import annotations
 
@@ -42,23 +38,31 @@ from llmrec.unlearning.log_files import RemovedRecords, copy_without_records, fi
 from llmrec.unlearning.removal import ForgetResult, LogRemoval
 from llmrec.utils.arrays import Mask
 
+# Counts are recomputed from the log without the users, and equal to the last bit what they would be if the users had
+# never been there. Trained weights do not change: that takes training again, and the result says of which files.
 REPORT, RECIPE, LOG, BUNDLE, STATES = "forgotten.json", "finetune.yaml", "log", "bundle", "states"
 
 
 @dataclass(frozen=True)
 class ForgetRequest:
-    """Whom to forget, and where. output: a new folder for a log, a bundle and states without them, while all else stays
-    as it is; None: in place. states: files of `save_state`. store: its URL, and the folder of its snapshots.
-    """
+    """Request to remove users from a log, a bundle, saved states and a store."""
 
     bundle: Path
+    """Folder or Hub name of the bundle."""
     users: tuple[str, ...]
+    """Ids or pseudonyms of the users."""
     data: DataConfig | None = None
+    """Sources of the log if they differ from the bundle's record."""
     output: Path | None = None
+    """New folder for a log, a bundle and states without the users; None changes them in place."""
     states: tuple[Path, ...] = ()
+    """Files of saved states."""
     store: str | None = None
+    """URL of the event store; None without one."""
     snapshots: Path | None = None
+    """Folder of the snapshots of the store."""
     backbone: str | None = None
+    """Name of the backbone to use instead of the recorded one."""
 
     def __post_init__(self) -> None:
         if not self.users:
@@ -70,20 +74,33 @@ class ForgetRequest:
 
 
 class OutputPaths(NamedTuple):
-    """Where things without the users go. reading: how to read the log there; config: how it will be read later."""
+    """Paths to which the data without the users is written."""
 
     reading: DataConfig
+    """Configuration that reads the new log now."""
     config: DataConfig
+    """Configuration that reads it once everything is in place."""
     bundle: Path
+    """Folder of the bundle."""
     states: tuple[Path, ...]
+    """Files of the states."""
 
 
 def forget_users(wish: ForgetRequest) -> ForgetResult:
-    """Do as is wished.
+    """Remove users from a log, a bundle, saved states and a store.
+
+    Args:
+        wish: The request.
+
+    Returns:
+        Numbers of removed records, and the files whose weights remain.
 
     Raises:
-        ConfigError: users whom nothing knows, a log of other items, or one that is in no file. DataError: a log that
-        cannot be read, or of which nothing would be left. BundleError, StateError, StoreError: as these raise.
+        ConfigError: If no source has such a user, or the log has other items or is not in files.
+        DataError: If the log cannot be read, or no event would be left.
+        BundleError: If the bundle cannot be loaded.
+        StateError: If a state cannot be loaded.
+        StoreError: If the store cannot be changed.
     """
     folder = resolve_bundle(wish.bundle)
     bundle = load_bundle(folder, wish.backbone)
@@ -125,7 +142,7 @@ def _validate_request(
 ) -> None:
     if not whole.catalog.ids.equals(bundle.catalog.ids[: whole.n_items]):
         raise ConfigError(f"{whole.facts.source}: its items are not the bundle's, in order; give the bundle's log")
-    # A bundle of another log may still count who is no longer in this one.
+    # A bundle of another log may still count users who are no longer in this one.
     same = whole.facts.fingerprint == bundle.facts["fingerprint"]
     if same and wish.store is None and not in_states and not records.theirs.any():
         raise ConfigError(f"{whole.facts.source} has no such user, nor has a state; nothing was changed")
@@ -135,7 +152,7 @@ def _validate_request(
 def _plan_outputs(
     wish: ForgetRequest, folder: Path, config: DataConfig, records: RemovedRecords
 ) -> Iterator[OutputPaths]:
-    """The log is written without the users, and takes its place when all else is done."""
+    """Write the log without the users; it replaces the old one when everything else is done."""
     if wish.output is not None:
         with atomic_folder(wish.output, REPORT, "what llmrec forget wrote") as partial:
             reading = write_log_without_users(config, records.theirs, partial / LOG)
@@ -158,7 +175,7 @@ def _plan_outputs(
 def _rebuild_bundle(
     bundle: Bundle, places: OutputPaths, whole: Log, split: Split, theirs: Mask, n_users: int
 ) -> Bundle:
-    """The bundle with what was counted without the users: drift counts, and which items training has touched."""
+    """Return the bundle with drift counts and known items as they are without the users."""
     left = load_log(places.reading)
     drift, settings = bundle.drift, bundle.config.drift
     if drift is not None and settings is not None:
@@ -170,7 +187,7 @@ def _rebuild_bundle(
     gone = model.items.known & ~touched.to(model.items.known.device)
     model.items.known &= ~gone
     if model.items.ids is not None:
-        model.items.ids.weight.data[gone] = 0  # as new items have it
+        model.items.ids.weight.data[gone] = 0  # as for new items
     facts = asdict(replace(left.facts, source=whole.facts.source))
     facts["n_forgotten"] = bundle.facts.get("n_forgotten", 0) + n_users
     config = replace(bundle.config, data=places.config)
@@ -195,13 +212,13 @@ def _split(bundle: Bundle, log: Log) -> tuple[Split, Ties]:
 
 
 def _user_event_mask(log: Log, called: Sequence[str]) -> Mask:
-    """(E,) the events of users by their names."""
+    """Return True for the events of users, by their names in the log, (E,)."""
     rows = pc.index_in(pa.array(called, pa.large_string()), value_set=log.user_ids).drop_null()
     return np.isin(log.interactions.user, np.asarray(rows))
 
 
 def _delete_from_store(url: str, snapshots: Path | None, called: Sequence[str]) -> int:
-    """The number of events that were stored of the users. Processes that serve from the store take note."""
+    """Delete users from the event store, whose replicas follow, and return their number of stored events."""
     from llmrec.inference.live.replica import prune_snapshots
     from llmrec.inference.live.store.event_store import EventStore
 
@@ -215,7 +232,7 @@ def _delete_from_store(url: str, snapshots: Path | None, called: Sequence[str]) 
 
 
 def _describe(bundle: Path) -> None:
-    """The recipe's settings beside a bundle, to train anew by."""
+    """Write the settings of the recipe next to a bundle, for training again."""
     settings = read_record(bundle)["config"]
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     (bundle.parent / RECIPE).write_text(text, encoding="utf-8")

@@ -1,1 +1,1 @@
-"""What a user did -> the states that items are scored against, in three ways."""
+"""History encoders: three ways to turn a user's events into the states that items are scored against."""

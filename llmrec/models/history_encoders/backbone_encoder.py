@@ -1,11 +1,8 @@
-"""Item vectors in place of words: a pretrained decoder reads a history, and one pass gives the state after every event.
+"""History encoder that feeds item vectors instead of words to a pretrained decoder.
 
-HLLM: Chen et al. 2024, arXiv:2409.12740. Unlike there, one language model reads both items and histories, so that
-one adapter holds all that was learned; and item vectors enter through a projection, which begins on the scale of the
-model's own word vectors.
-
-A bidirectional encoder is refused: each of its states sees what comes after it, and with a causal mask it would be a
-model that nobody has pretrained. It can read histories as `text`.
+One pass gives the state after every event. HLLM (Chen et al. 2024, arXiv:2409.12740) uses two language models. Here one
+encodes both items and histories, so that one adapter holds all that was learned, and item vectors enter through a
+projection that starts on the scale of the model's own word vectors.
 """
 
 from __future__ import annotations
@@ -24,10 +21,14 @@ from llmrec.utils.precision import upcast_to_fp32
 
 
 class BackboneEncoder(BackboneHistoryEncoder):
-    """Item vectors of histories -> states.
+    """Encoder of item vectors by a decoder.
+
+    Args:
+        config: Width, scales and maximum history.
+        reader: Backbone and catalog.
 
     Raises:
-        ConfigError: a bidirectional backbone, or one with fewer positions than a history has events.
+        ConfigError: If the backbone is bidirectional, or has fewer positions than a history has events.
     """
 
     def __init__(self, config: ModelConfig, reader: CatalogEncoder) -> None:
@@ -38,19 +39,35 @@ class BackboneEncoder(BackboneHistoryEncoder):
         self.enter = nn.Linear(config.dim, words.shape[1])
         nn.init.normal_(self.enter.weight, std=scale / (config.item_scale * math.sqrt(config.dim)))
         nn.init.zeros_(self.enter.bias)
-        self.start = nn.Parameter(torch.randn(words.shape[1]) * scale)  # the word of those who have done nothing yet
+        self.start = nn.Parameter(torch.randn(words.shape[1]) * scale)  # the word of users without events
         self.leave = nn.Linear(self.backbone.dim, config.dim)
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
 
     def encode(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:
+        """Encode the states of a batch's targets.
+
+        Args:
+            vectors: Item vectors of the histories, (B, T, D).
+            batch: Histories and targets.
+
+        Returns:
+            States, (M, D).
+        """
         every: Tensor = self(vectors)
         return every.flatten(0, 1)[batch.source]
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """(B, T, D) -> states (B, T + 1, D). Padding lies right of every state that is asked for: no mask is needed."""
+        """Encode all states; no mask is needed, because padding is to the right of every state that is used.
+
+        Args:
+            vectors: Item vectors of the histories, (B, T, D).
+
+        Returns:
+            States, (B, T + 1, D).
+        """
         size = len(vectors)
-        if not size:  # a process without a share of the batch has its part in the gradients; decoders want a history
+        if not size:  # a process without a share of the batch takes part in the gradients; decoders need a history
             vectors = vectors.new_zeros(1, *vectors.shape[1:])
         entered = self.enter(self.dropout(vectors))
         words = torch.cat([self.start.expand(len(vectors), 1, -1), entered], dim=1)  # (B, T + 1, D_words)
@@ -60,6 +77,8 @@ class BackboneEncoder(BackboneHistoryEncoder):
 
 
 def _check(config: ModelConfig, reader: CatalogEncoder) -> None:
+    # The states of a bidirectional encoder see later events, and with a causal mask it would be a model that was never
+    # pretrained. It can encode histories as `text`.
     backbone, kind = reader.backbone, type(reader.backbone.model).__name__
     if not backbone.causal:
         raise ConfigError(

@@ -1,8 +1,4 @@
-"""Histories as one text each: items one after another, the newest last, and none of them in half.
-
-Where a history is longer than the limit, its oldest items are left out. Only an item that is longer than the limit by
-itself is cut, and keeps its beginning.
-"""
+"""Histories as texts: items one after another, the newest last, within a limit of tokens."""
 
 from __future__ import annotations
 
@@ -17,14 +13,22 @@ from llmrec.config.model import HISTORY, HistoryTextConfig
 from llmrec.errors import ConfigError, DataError
 
 Ids = NDArray[np.int32]
-SHORTEST = 8  # room for items that is worth the name of a history
+SHORTEST = 8  # tokens; minimum room for items
 
 
 class HistoryTexts:
-    """Item texts in tokens, ready to be joined. Each has at most `backbone.max_tokens`, as where it is read alone.
+    """Tokens of item texts, joined to one text for each history.
+
+    Each item has at most `backbone.max_tokens` tokens, as when it is encoded by itself. If a history is longer than the
+    limit, its oldest items are left out; only an item that is longer than the limit by itself is cut, at its end.
+
+    Args:
+        config: Prompt, separator and limit of tokens.
+        backbone: Backbone that encodes the texts.
+        texts: Item texts of the catalog.
 
     Raises:
-        ConfigError: a limit that the backbone cannot read, or that leaves no room for items beside the prompt.
+        ConfigError: If the limit exceeds the backbone's positions, or leaves no room for items next to the prompt.
     """
 
     def __init__(self, config: HistoryTextConfig, backbone: TextBackbone, texts: Sequence[str]) -> None:
@@ -49,14 +53,24 @@ class HistoryTexts:
         self.extend(texts)
 
     def extend(self, texts: Sequence[str]) -> None:
-        """Items that join the end of the catalog."""
+        """Append items to the catalog.
+
+        Args:
+            texts: Texts of the new items.
+        """
         self.items += [np.concatenate([ids, self.separator]) for ids in self._iterate_items(texts)]
 
     def build_texts(self, histories: Sequence[NDArray[np.int64]]) -> TokenStore:
-        """One text for each history of catalog rows, oldest first.
+        """Build one text for each history.
+
+        Args:
+            histories: Catalog rows of each history, oldest first.
+
+        Returns:
+            Tokens of the texts.
 
         Raises:
-            DataError: an item that is in no catalog.
+            DataError: If an item is not in the catalog.
         """
         texts = [self._join_rows(rows) for rows in histories]
         offset = np.cumsum([0, *(len(ids) for ids in texts)]).astype(np.int64)
@@ -82,7 +96,7 @@ class HistoryTexts:
 
     def _iterate_items(self, texts: Sequence[str]) -> Iterator[Ids]:
         if texts:
-            spaced = [f" {text}" for text in texts]  # as words within a text are written
+            spaced = [f" {text}" for text in texts]  # tokenized like words within a text
             found = self.tokenizer(spaced, add_special_tokens=False, truncation=True, max_length=self.max_item)
             yield from (np.array(ids, dtype=np.int32) for ids in found["input_ids"])
 
@@ -91,7 +105,7 @@ class HistoryTexts:
 
 
 def _get_special_tokens(backbone: TextBackbone) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts before and after a text; decoders get an EOS to end on, as where they read items."""
+    """Return the tokens before and after a text; decoders get an EOS at the end, as for items."""
     tokenizer = backbone.tokenizer
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a")["input_ids"]

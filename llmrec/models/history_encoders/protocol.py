@@ -1,4 +1,4 @@
-"""What every history encoder is asked for, and what those share that have the backbone encode a history."""
+"""Base classes of history encoders."""
 
 from __future__ import annotations
 
@@ -14,24 +14,43 @@ from llmrec.data.batches import HistoryBatch
 
 
 class HistoryEncoder(nn.Module, ABC):
-    """Item vectors of histories -> states, each of which knows the events before it and nothing else."""
+    """Encoder of histories as states, each of which depends only on the events before it."""
 
     @abstractmethod
     def encode(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:
-        """(M, D) states that `batch` asks for. vectors: (B, T, D) of batch.history, which holds catalog rows."""
+        """Encode the states of a batch's targets.
+
+        Args:
+            vectors: Item vectors of the histories, (B, T, D).
+            batch: Histories, as catalog rows, and targets.
+
+        Returns:
+            States, (M, D).
+        """
 
     def attach_encoder(self, reader: CatalogEncoder) -> None:
-        """Have this backbone encode histories from now on, if a backbone does."""
+        """Set the backbone that encodes histories, if this encoder uses one.
+
+        Args:
+            reader: Backbone and catalog.
+        """
 
     def extend(self, texts: Sequence[str]) -> None:
-        """Know the texts of items that join the end of the catalog, if texts are read."""
+        """Append items to the catalog, if this encoder uses texts.
+
+        Args:
+            texts: Texts of the new items.
+        """
 
 
 class BackboneHistoryEncoder(HistoryEncoder):
-    """The backbone that reads item texts encodes histories too.
+    """Base class of encoders in which the backbone of the item texts encodes histories too.
 
-    It is no submodule: its weights are trained, checkpointed and stored once, as the backbone's. But it follows the
-    encoder to a device.
+    The backbone is not a submodule: its weights are trained, checkpointed and stored once, as those of the backbone. It
+    does move to a device with this encoder.
+
+    Args:
+        reader: Backbone and catalog.
     """
 
     def __init__(self, reader: CatalogEncoder) -> None:
@@ -39,10 +58,16 @@ class BackboneHistoryEncoder(HistoryEncoder):
         self.attach_encoder(reader)
 
     def attach_encoder(self, reader: CatalogEncoder) -> None:
+        """Set the backbone that encodes histories.
+
+        Args:
+            reader: Backbone and catalog.
+        """
         self.reader = reader
 
     @property
     def backbone(self) -> TextBackbone:
+        """Backbone that encodes histories."""
         return self.reader.backbone
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> BackboneHistoryEncoder:

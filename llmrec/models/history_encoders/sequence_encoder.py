@@ -1,10 +1,12 @@
-"""A causal transformer over item vectors: one pass gives the state after every event of a history.
+"""Causal transformer over item vectors: one pass gives the state after every event of a history.
 
-Notable: position enters as a learned bias on attention (by distance, and if asked by elapsed time) and as an
-embedding counted from the newest event; a start token is the state of a user without history; the item
-vectors come from outside, so that text and ids share one encoder.
-SASRec: Kang & McAuley 2018, arXiv:1808.09781. Gated blocks: LiGR, Borisyuk et al. 2025, arXiv:2502.03417.
-Time buckets: HSTU, Zhai et al. 2024, arXiv:2402.17152.
+Position enters as a learned bias on attention (by distance, and optionally by elapsed time) and as an embedding counted
+from the newest event. A start token is the state of a user without history. Item vectors come from outside, so that
+text and ids share one encoder.
+
+Source:
+    SASRec: Kang & McAuley 2018, arXiv:1808.09781. Gated blocks: LiGR, Borisyuk et al. 2025, arXiv:2502.03417.
+    Time buckets: HSTU, Zhai et al. 2024, arXiv:2402.17152.
 """
 
 from __future__ import annotations
@@ -23,7 +25,11 @@ N_TIME_BUCKETS = 64
 
 
 class TimeBias(nn.Module):
-    """(B, T + 1), (B, T) times -> (B, H, T + 1, T + 1) bias by log-spaced elapsed time; the start token has its own."""
+    """Bias of attention by elapsed time in log-spaced buckets; the start token has a bucket of its own.
+
+    Args:
+        heads: Number of attention heads, H.
+    """
 
     def __init__(self, heads: int) -> None:
         super().__init__()
@@ -31,6 +37,15 @@ class TimeBias(nn.Module):
         nn.init.zeros_(self.bias.weight)
 
     def forward(self, query_time: Tensor, event_time: Tensor) -> Tensor:
+        """Return the bias of each pair of a state and an event.
+
+        Args:
+            query_time: Query time of each state in seconds, (B, T + 1).
+            event_time: Event times in seconds, (B, T).
+
+        Returns:
+            Bias, (B, H, T + 1, T + 1).
+        """
         elapsed = (query_time[:, :, None] - event_time[:, None, :]).clamp(min=0)  # (B, T + 1, T)
         bucket = ((elapsed + 1).float().log2() * 2).long().clamp(max=N_TIME_BUCKETS - 2)
         bias = self.bias(functional.pad(bucket, (1, 0), value=N_TIME_BUCKETS - 1))  # (B, T + 1, T + 1, H)
@@ -39,7 +54,11 @@ class TimeBias(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm attention and feed-forward; `ligr` gates each branch by its own input."""
+    """Transformer block with pre-norm attention and feed-forward; `ligr` gates each branch by its input.
+
+    Args:
+        config: Width, heads and kind of block.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -53,7 +72,15 @@ class Block(nn.Module):
             self.attention_gate, self.feed_gate = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
     def attend(self, x: Tensor, bias: Tensor) -> Tensor:
-        """x: (B, T, D); bias: broadcastable to (B, H, T, T), -inf where a state must not look."""
+        """Apply attention.
+
+        Args:
+            x: Hidden states, (B, T, D).
+            bias: Bias that broadcasts to (B, H, T, T); -inf where a state must not attend.
+
+        Returns:
+            Attended values, (B, T, D).
+        """
         batch, steps, dim = x.shape
         q, k, v = self.qkv(x).view(batch, steps, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         weight = (q @ k.transpose(-1, -2) / math.sqrt(dim // self.heads) + bias).softmax(-1)  # (B, H, T, T)
@@ -62,6 +89,15 @@ class Block(nn.Module):
         return result
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Apply the block.
+
+        Args:
+            x: Hidden states, (B, T, D).
+            bias: Bias that broadcasts to (B, H, T, T).
+
+        Returns:
+            Hidden states, (B, T, D).
+        """
         attended = self.dropout(self.attend(self.attention_norm(x), bias))
         x = x + (torch.sigmoid(self.attention_gate(x)) * attended if self.gated else attended)
         fed = self.dropout(self.down(self.dropout(functional.gelu(self.up(self.feed_norm(x))))))
@@ -70,7 +106,11 @@ class Block(nn.Module):
 
 
 class SequenceEncoder(HistoryEncoder):
-    """Item vectors of histories -> states. config.max_history is the longest T."""
+    """Encoder of item vectors by a causal transformer.
+
+    Args:
+        config: Settings; `max_history` is the maximum T.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -85,11 +125,28 @@ class SequenceEncoder(HistoryEncoder):
         self.norm = nn.LayerNorm(config.dim)
 
     def encode(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:
+        """Encode the states of a batch's targets.
+
+        Args:
+            vectors: Item vectors of the histories, (B, T, D).
+            batch: Histories and targets.
+
+        Returns:
+            States, (M, D).
+        """
         every: Tensor = self(vectors, batch)
         return every.flatten(0, 1)[batch.source]
 
     def forward(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:
-        """vectors: (B, T, D) of batch.history -> states (B, T + 1, D)."""
+        """Encode all states.
+
+        Args:
+            vectors: Item vectors of the histories, (B, T, D).
+            batch: Histories, with their mask and times.
+
+        Returns:
+            States, (B, T + 1, D).
+        """
         size, steps, dim = vectors.shape
         x = torch.cat([self.start.expand(size, 1, dim), vectors], dim=1)  # (B, T + 1, D)
         from_newest = batch.history_mask.sum(1, keepdim=True) - torch.arange(steps + 1, device=x.device)
@@ -101,7 +158,7 @@ class SequenceEncoder(HistoryEncoder):
         return result
 
     def _build_bias(self, batch: HistoryBatch, steps: int) -> Tensor:
-        """Causal mask plus distance and time biases. Padding lies right of every state that is asked for."""
+        """Build the causal mask plus distance and time biases; padding is to the right of every used state."""
         place = torch.arange(steps, device=batch.history.device)
         distance = place[:, None] - place  # (T + 1, T + 1)
         bias = self.distance_bias[:, distance.clamp(min=0)]  # (H, T + 1, T + 1)

@@ -1,8 +1,4 @@
-"""A history as a text that the backbone reads: its pooled vector, projected, is the user's state.
-
-RecFormer: Li et al. 2023, arXiv:2305.13731. Encoders and decoders alike. A state costs a text: those of a batch are
-read once each, and training asks for a few of each history only (`history_text.targets`).
-"""
+"""History encoder that encodes a history as one text with the backbone, which may be of any kind."""
 
 from __future__ import annotations
 
@@ -19,10 +15,19 @@ from llmrec.models.history_encoders.history_texts import HistoryTexts
 from llmrec.models.history_encoders.protocol import BackboneHistoryEncoder
 
 
+# Each state costs a text: the states of a batch are encoded once each, and training uses a few of each history only
+# (`history_text.targets`).
 class TextEncoder(BackboneHistoryEncoder):
-    """Texts of histories -> states.
+    """Encoder that projects the pooled vector of a history's text to the user's state.
 
-    adaptor: (D_text -> D) of items. The projection begins as it: what reads like an item lies near it.
+    Args:
+        config: Width, dropout and settings of the texts.
+        reader: Backbone and catalog.
+        adaptor: Projection of item texts, D_text to D; the projection of histories starts as a copy, so that a history
+            that reads like an item is near it.
+
+    Source:
+        RecFormer: Li et al. 2023, arXiv:2305.13731.
     """
 
     def __init__(self, config: ModelConfig, reader: CatalogEncoder, adaptor: nn.Linear) -> None:
@@ -34,13 +39,32 @@ class TextEncoder(BackboneHistoryEncoder):
         self.dropout = nn.Dropout(config.dropout)
 
     def attach_encoder(self, reader: CatalogEncoder) -> None:
+        """Set the backbone that encodes histories, and tokenize the texts of its catalog.
+
+        Args:
+            reader: Backbone and catalog.
+        """
         super().attach_encoder(reader)
         self.texts = HistoryTexts(self.config, reader.backbone, reader.texts)
 
     def extend(self, texts: Sequence[str]) -> None:
+        """Append items to the catalog.
+
+        Args:
+            texts: Texts of the new items.
+        """
         self.texts.extend(texts)
 
     def encode(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:
+        """Encode the states of a batch's targets.
+
+        Args:
+            vectors: Item vectors of the histories, (B, T, D); only their shape is used.
+            batch: Histories and targets.
+
+        Returns:
+            States, (M, D).
+        """
         asked, place = torch.unique(batch.source, return_inverse=True)  # events of one moment share a state
         steps, history = vectors.shape[1] + 1, batch.history.cpu().numpy()
         where = [divmod(source, steps) for source in asked.tolist()]
@@ -49,7 +73,7 @@ class TextEncoder(BackboneHistoryEncoder):
         return states[place]
 
     def _read(self, tokens: TokenStore) -> Tensor:
-        """(U, D_text) vectors, with gradients where the backbone trains."""
+        """Encode texts as vectors (U, D_text), with gradients if the backbone trains."""
         trains = any(weight.requires_grad for weight in self.backbone.parameters())
         if not trains and not self.training and self.reader.cache is not None:
             return self.reader.cache.get_history_vectors(tokens)
