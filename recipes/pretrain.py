@@ -10,69 +10,9 @@ events, unless `all_items` is set. Give fine-tuning the same split, or its test 
 Writes backbone/ into the output folder, with pretraining.json in it, and prints held-out losses.
 """
 
-from __future__ import annotations
-
-import dataclasses
-import logging
-import time
-
-from llmrec.backbones.adaptation import apply_strategy
-from llmrec.backbones.lm_head import make_head
-from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.jobs.pretrain import PretrainConfig
-from llmrec.data.loading import load_log
-from llmrec.hub.bundle import BaseModelInfo
-from llmrec.hub.layout import check_destination
-from llmrec.hub.pretrained_backbone import RECORD, save_pretrained
+from llmrec.jobs.pretrain import run_pretrain
 from llmrec.jobs.runner import run_job
-from llmrec.reports.audit_text import format_corpus
-from llmrec.runs.provenance import collect_provenance
-from llmrec.runs.start import start_run
-from llmrec.training.pretraining.corpus import make_corpus
-from llmrec.training.pretraining.pretrain_objectives import PretrainObjective
-from llmrec.training.pretraining.pretrainer import Pretrainer, make_pretrain_tasks, make_run
-
-logger = logging.getLogger("llmrec.recipes.pretrain")
-
-
-def main(config: PretrainConfig) -> None:
-    began = time.monotonic()
-    folder = config.output / "backbone"
-    check_destination(folder, RECORD, "a pretrained backbone")
-    accelerator = start_run(config)
-    metadata = collect_provenance(accelerator)  # now: the source tree may be another one when the run ends
-    log = load_log(config.data)
-    corpus = make_corpus(log, config)
-    logger.info("\n".join(format_corpus(corpus)))
-
-    with accelerator.main_process_first():
-        backbone = TextBackbone.load(config.backbone)
-        base = BaseModelInfo.from_backbone(backbone)
-        head = make_head(backbone, config.objectives)
-    logger.info(apply_strategy(backbone, config.backbone))
-    if head is not None:
-        logger.info(head.describe_origin())
-
-    objective = PretrainObjective(backbone, head, config.contrast.temperature)
-    readings = make_pretrain_tasks(corpus, backbone.tokenize(log.catalog.list_texts()), backbone.tokenizer, config)
-    run = make_run(config, log.facts.fingerprint + base.fingerprint)
-    progress = Pretrainer(objective, readings, config.train, accelerator, run).fit()
-    accelerator.end_training()
-    if not accelerator.is_main_process:
-        return
-
-    record = {
-        "config": dataclasses.asdict(config),
-        "base": dataclasses.asdict(base),
-        "data": dataclasses.asdict(log.facts),
-        "corpus": corpus.to_record(),
-        "best_step": progress.best_epoch,
-        "history": progress.history,
-        "run": metadata | {"minutes": round((time.monotonic() - began) / 60, 1)},
-    }
-    save_pretrained(folder, backbone.cpu(), record)
-    print(f"{folder}: step {progress.best_epoch:g} of {progress.step}, held-out loss {-progress.best:.4f}")
-
 
 if __name__ == "__main__":
-    run_job(main, PretrainConfig)
+    run_job(run_pretrain, PretrainConfig)

@@ -8,38 +8,9 @@ what is known of users here, which does not go along, and asked the same questio
 difference of the scores is printed.
 """
 
-from __future__ import annotations
-
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
-from llmrec import Recommender
 from llmrec.config.jobs.push import PushConfig
+from llmrec.jobs.push import run_push
 from llmrec.jobs.runner import run_job
 
-N_HISTORIES, LENGTH = 8, 5
-
-
-def main(config: PushConfig) -> None:
-    here = Recommender.from_pretrained(config.bundle, config.backbone)
-    address = here.push_to_hub(config.repo_id, config.private, config.revision, base=config.base, counts=config.counts)
-    print(f"pushed: {address}")
-
-    there = Recommender.from_pretrained(config.repo_id, config.backbone, revision=address.rpartition("/")[2])
-    if here.config.drift is not None:  # its answers depend on what everybody did up to now
-        with TemporaryDirectory() as folder:
-            here.save_state(Path(folder) / "state")
-            there.load_state(Path(folder) / "state")
-    ids = here.catalog.ids.to_pylist()
-    histories = [ids[start : start + LENGTH] for start in range(0, N_HISTORIES * LENGTH, LENGTH)]
-    pairs = [
-        (before, after)
-        for history in histories
-        for before, after in zip(here.score(history, ids), there.score(history, ids), strict=True)
-    ]
-    worst = max(abs(before - after) for before, after in pairs)
-    print(f"fetched again: {len(pairs):,} scores, the largest difference {worst:g}")
-
-
 if __name__ == "__main__":
-    run_job(main, PushConfig)
+    run_job(run_push, PushConfig)

@@ -6,93 +6,9 @@
 Writes report.json, report.md, figures/ and bundle/ into the output folder, and prints the table and a verdict.
 """
 
-from __future__ import annotations
-
-import dataclasses
-import logging
-import time
-
-from llmrec.backbones.adaptation import apply_strategy
-from llmrec.backbones.text_backbone import TextBackbone
-from llmrec.backbones.text_vector_cache import TextVectorCache
 from llmrec.config.jobs.transfer import TransferConfig
-from llmrec.data.loading import load_log
-from llmrec.evaluation.aggregate import get_primary_metric, make_report, make_test_queries
-from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.hub.bundle import BaseModelInfo, Bundle, save_bundle
-from llmrec.hub.layout import check_destination
-from llmrec.jobs.comparison import ModelBenchmark
 from llmrec.jobs.runner import run_job
-from llmrec.reports.figures import write_figures
-from llmrec.reports.report_files import write_report
-from llmrec.reports.report_text import render_table, summarize_report
-from llmrec.runs.provenance import collect_provenance
-from llmrec.runs.start import start_run
-from llmrec.training.cross_domain import (
-    CrossDomainStudy,
-    Domain,
-    choose_transfer,
-    describe_transfer,
-    make_source_domain,
-)
-from llmrec.training.task import make_task
-
-logger = logging.getLogger("llmrec.recipes.transfer")
-
-
-def main(config: TransferConfig) -> None:
-    began = time.monotonic()
-    bundle_folder = config.output / "bundle"
-    check_destination(bundle_folder)
-    accelerator = start_run(config)
-    metadata = collect_provenance(accelerator)
-    log, sources = load_log(config.data), [load_log(source) for source in config.sources]
-
-    def new_backbone() -> TextBackbone:
-        backbone = TextBackbone.load(config.backbone)
-        logger.info(apply_strategy(backbone, config.backbone))
-        return backbone.to(accelerator.device)
-
-    finetune = config.to_finetune_config()
-    task = make_task("by_time", log, finetune, accelerator)
-    task = dataclasses.replace(
-        task, split=task.split.subsample_users(config.share), inputs=f"{task.inputs} {config.share}"
-    )
-    with accelerator.main_process_first():
-        pretrained = TextBackbone.load(config.backbone).to(accelerator.device)
-    read = TextVectorCache(pretrained, accelerator=accelerator).get_vectors
-    target = Domain(task, log.catalog.list_texts(), read(log.catalog.list_texts()))
-    source = make_source_domain(sources, task, finetune, read)
-    schooling = CrossDomainStudy(finetune, None if config.backbone.strategy == "frozen" else new_backbone)
-    comparison = ModelBenchmark(task, finetune, make_test_queries(task.split, task.ties, config.evaluation))
-    learnt = []
-    for seed in config.seeds:
-        learnt.append(schooling.compare_transfers(source, target, seed))
-        for way, one in learnt[-1].items():
-            comparison.rank(way, ModelScorer(one.model))
-    comparison.rank_baselines(target.vectors)
-    way, means = choose_transfer(learnt)
-    evaluated = comparison.evaluate(way, target.vectors, also=("initialised", "zero-shot"))
-    accelerator.end_training()
-    if not accelerator.is_main_process:
-        return
-
-    metadata |= {
-        "minutes": round((time.monotonic() - began) / 60, 1),
-        "data": dataclasses.asdict(log.facts),
-        "sources": [dataclasses.asdict(part.facts) for part in sources],
-        "share": config.share,
-        "transfer": describe_transfer(evaluated, get_primary_metric(config.evaluation), way, means),
-    }
-    report = make_report([evaluated], config.evaluation, way, metadata)
-    write_report(report, config.output)
-    write_figures(report, config.output / "figures", [])
-    best, base = learnt[0][way], BaseModelInfo.from_backbone(pretrained)
-    facts, evaluation = dataclasses.asdict(log.facts), summarize_report(report)
-    save_bundle(bundle_folder, Bundle(finetune, log.catalog, best.model.cpu(), base, best.backbone, facts, evaluation))
-    print("\n" + render_table(report, "by_time"))
-    print(f"\n{metadata['transfer']}\n{config.output}: report.md, report.json, figures/, bundle/")
-
+from llmrec.jobs.transfer import run_transfer
 
 if __name__ == "__main__":
-    run_job(main, TransferConfig)
+    run_job(run_transfer, TransferConfig)

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+import time
+
 from accelerate import Accelerator
 
+from llmrec.config.jobs.evaluate import EvaluateConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.interactions import Ties
-from llmrec.data.splits import Split
+from llmrec.data.splits import Split, make_split
 from llmrec.evaluation.aggregate import evaluate_split, make_report, make_test_queries
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.results import Report
 from llmrec.evaluation.slices import make_slices
+from llmrec.hub.training_log import load_bundle_and_log, training_overlap_warning
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.reports.report_files import write_report
+from llmrec.reports.report_text import render_slices
+from llmrec.runs.provenance import collect_provenance
+from llmrec.runs.start import join_run
 from llmrec.training.distributed.parallel_ranking import rank_in_parallel
 from llmrec.training.task import make_protocol
 from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase
+
+logger = logging.getLogger(__name__)
 
 
 @phase("evaluate")
@@ -47,3 +59,34 @@ def evaluate_bundle(
     protocol = make_protocol(split, ties, config, available is not None)
     evaluated = evaluate_split(split.name, queries, slices, {name: [ranking]}, protocol, evaluation, name)
     return make_report([evaluated], evaluation, name, {})
+
+
+def run_evaluate(config: EvaluateConfig) -> None:
+    """Evaluate a bundle on the test part of a log, and write the report."""
+    began = time.monotonic()
+    accelerator = join_run(config)
+    metadata = collect_provenance(accelerator)
+    loaded, log = load_bundle_and_log(config.bundle, config.data, config.backbone)
+
+    trained = loaded.config
+    if config.max_queries is not None:
+        trained = dataclasses.replace(
+            trained, evaluation=dataclasses.replace(trained.evaluation, max_queries=config.max_queries)
+        )
+    split = config.split or trained.split.names[0]
+    part, ties = make_split(split, log.interactions, log.n_users, log.n_items, trained.split)
+    metadata |= {"bundle": config.bundle.name, "data": dataclasses.asdict(log.facts)}
+    if note := training_overlap_warning(loaded, log, split):
+        logger.warning("note: %s", note)
+        metadata["note"] = note
+
+    model, name = loaded.model.to(accelerator.device), loaded.evaluation["main"]
+    report = evaluate_bundle(model, part, ties, log.catalog.release_time, trained, name, accelerator)
+    accelerator.end_training()
+    if not accelerator.is_main_process:
+        return
+
+    metadata["minutes"] = round((time.monotonic() - began) / 60, 1)
+    write_report(dataclasses.replace(report, run=metadata | report.run), config.output)
+    print(render_slices(report, split))
+    print(f"\n{config.output}: report.md, report.json ({metadata['minutes']} minutes)")

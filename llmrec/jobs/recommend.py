@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from tqdm import tqdm
 
 from llmrec.config.jobs.recommend import RecommendConfig
 from llmrec.data.log import Log
+from llmrec.engines.accelerator import all_reduce_sum
 from llmrec.errors import ConfigError
 from llmrec.hub.layout import LAYOUT
 from llmrec.inference.log_users import LogUsers
 from llmrec.inference.queries import parse_time
-from llmrec.recommender import Recommender
+from llmrec.recommender import Recommender, load_training_log
+from llmrec.runs.start import join_run
 from llmrec.search.topk import TopK
 
 FACTS = "_recommendations.json"  # readers of the folder pass over names like that
@@ -113,3 +116,19 @@ def _write(path: Path, table: pa.Table) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def run_recommend(config: RecommendConfig) -> None:
+    """Write recommendations for all users of a log."""
+    accelerator = join_run()
+    recommender = Recommender.from_pretrained(config.bundle, config.backbone, accelerator.device)
+    log = load_training_log(recommender, config.data)
+
+    began = time.monotonic()
+    n_users = all_reduce_sum(recommend_all_users(recommender, log, config, accelerator), accelerator)
+    seconds = time.monotonic() - began
+    accelerator.print(
+        f"{n_users:,} users by {accelerator.num_processes} process(es) in {seconds:,.0f} s, "
+        f"{n_users / seconds:,.0f} users/s; the others were there\n{config.output}"
+    )
+    accelerator.end_training()

@@ -66,6 +66,6 @@ def recipe(finetune: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..
 
     def run(*arguments: str) -> None:
         monkeypatch.setattr("sys.argv", ["recipes/finetune.py", *arguments])
-        run_job(finetune.main, FinetuneConfig)
+        run_job(finetune.run_finetune, FinetuneConfig)
 
     return run

@@ -96,7 +96,7 @@ def test_a_sample_stands_for_the_catalog(config: FinetuneConfig) -> None:
 
 
 def test_a_plan_is_told_kept_and_compared_with_its_run(config: FinetuneConfig, tmp_path: Path) -> None:
-    from recipes.finetune import main
+    from llmrec.jobs.finetune import run_finetune
 
     config = replace(config, backbone=replace(config.backbone, strategy="last_k"))
     plan = make_plan(config, HERE, ("frozen", "last_k", "distil"), 1, alone=False)
@@ -108,7 +108,7 @@ def test_a_plan_is_told_kept_and_compared_with_its_run(config: FinetuneConfig, t
     assert frozen < min(last_k, distil)
     assert any(phase.name == "teacher" for phase in plan.options[2].phases)
 
-    main(config)
+    run_finetune(config)
     report = read_report(config.output / "report.json")
     compared = {line.what: line for line in compare_with_run(plan, report, "report.json")}
     phases = {"read", "fit", "adapt", "rank", "these together", "rows on ids alone", "everything else"}

@@ -111,7 +111,7 @@ def test_a_launch_with_fsdp_shards_on_cpus_too(
     assert "weights are sharded among 2 processes" in done.stdout
     two = json.loads((config.output / "report.json").read_text())
     assert two["run"]["processes"] == 2
-    runpy.run_path(recipe[0])["main"](replace(config, output=tmp_path / "one"))
+    runpy.run_path(recipe[0])["run_finetune"](replace(config, output=tmp_path / "one"))
     one = json.loads((tmp_path / "one" / "report.json").read_text())
     assert [row["value"] for row in two["rows"]] == pytest.approx([row["value"] for row in one["rows"]], abs=1e-4)
     measured = [run["run"]["settings"]["by_time"]["llmrec full"]["seeds"]["0"]["valid_ndcg"] for run in (two, one)]

@@ -36,7 +36,7 @@ def config(
         planted_log(tmp_path / "log"), tmp_path / "teacher", backbone=backbone,
         model=ModelConfig(dim=8, max_history=6), train=train, evaluation=evaluation,
     )  # fmt: skip
-    runpy.run_path(str(RECIPES / "finetune.py"))["main"](teacher)
+    runpy.run_path(str(RECIPES / "finetune.py"))["run_finetune"](teacher)
     student = replace(backbone, layers=1, strategy="full")
     return DistillConfig(
         tmp_path / "teacher" / "bundle", None, tmp_path / "student", student, train=train, evaluation=evaluation
@@ -53,7 +53,7 @@ def test_the_yaml_loads_and_opens_with_its_launch_line() -> None:
 def test_a_student_is_a_bundle_that_reads_by_itself(
     config: DistillConfig, tiny_bert: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    main = runpy.run_path(str(RECIPES / "distill.py"))["main"]
+    main = runpy.run_path(str(RECIPES / "distill.py"))["run_distill"]
     monkeypatch.setattr("llmrec.hub.bundle.find_packaged_copy", lambda hub_id: tiny_bert)  # owner/tiny is on no hub
     main(config)
     report = json.loads((config.output / "report.json").read_text())

@@ -98,7 +98,7 @@ def test_two_processes_go_on_where_a_killed_one_was(
     assert told in done.stdout, done.stderr[-2000:]
     keys = kept(tmp_path)
     assert len(keys) == len(set(keys)) == 900  # nothing twice
-    runpy.run_path(str(RECIPE))["main"](parse_config(EncodeConfig, arguments(items, tiny_bert)))
+    runpy.run_path(str(RECIPE))["run_encode_catalog"](parse_config(EncodeConfig, arguments(items, tiny_bert)))
     assert "900 texts: 0 read by 1" in capsys.readouterr().out
 
 
@@ -111,7 +111,7 @@ def test_fine_tuning_reads_nothing_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     data, backbone = planted_log(tmp_path / "log"), BackboneConfig(name=str(tiny_bert), hub_id="owner/tiny")
-    main = runpy.run_path(str(RECIPE))["main"]
+    main = runpy.run_path(str(RECIPE))["run_encode_catalog"]
     main(EncodeConfig(data, replace(backbone, strategy="lora")))
     assert "read by 1 process" in capsys.readouterr().out
     frozen = TextBackbone.load(backbone)
@@ -126,7 +126,7 @@ def test_fine_tuning_reads_nothing_again(
     monkeypatch.setattr(TextBackbone, "encode", never)
     train, few = TrainConfig(epochs=1, batch_targets=64), EvaluationConfig(bootstrap_samples=20, baselines=())
     config = FinetuneConfig(data, tmp_path / "run", backbone=backbone, model=ModelConfig(dim=8), train=train)
-    runpy.run_path(str(RECIPE.parent / "finetune.py"))["main"](replace(config, evaluation=few))
+    runpy.run_path(str(RECIPE.parent / "finetune.py"))["run_finetune"](replace(config, evaluation=few))
     assert kept(tmp_path) == keys
 
 
@@ -137,7 +137,7 @@ def test_what_cannot_be_read_is_refused(items: Path) -> None:
         EncodeConfig(DataConfig(), BackboneConfig(strategy="none"))
     with pytest.raises(ConfigError, match="shard_texts=0"):
         EncodeConfig(DataConfig(), shard_texts=0)
-    main = runpy.run_path(str(RECIPE))["main"]
+    main = runpy.run_path(str(RECIPE))["run_encode_catalog"]
     with pytest.raises(ConfigError, match=r"names brand, which items\.parquet lacks; its columns are item_id, title"):
         main(EncodeConfig(DataConfig(items=str(items), text_template="{brand}")))
     pq.write_table(pa.table({"item_id": ["a", "a"], "title": ["hat", ""]}), items)

@@ -35,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, planted_log: Callable[...,
         model=ModelConfig(dim=8, max_history=6), train=TrainConfig(epochs=1, batch_targets=64),
         evaluation=EvaluationConfig(bootstrap_samples=50, baselines=()),
     )  # fmt: skip
-    runpy.run_path(str(RECIPES / "finetune.py"))["main"](config)
+    runpy.run_path(str(RECIPES / "finetune.py"))["run_finetune"](config)
     return config
 
 
@@ -45,7 +45,7 @@ def config(trained: FinetuneConfig, tmp_path: Path) -> EvaluateConfig:
 
 
 def run(config: EvaluateConfig) -> dict[str, Any]:
-    runpy.run_path(str(RECIPES / "evaluate.py"))["main"](config)
+    runpy.run_path(str(RECIPES / "evaluate.py"))["run_evaluate"](config)
     return json.loads((config.output / "report.json").read_text())
 
 

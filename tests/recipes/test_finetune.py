@@ -41,7 +41,7 @@ def main() -> Callable[[FinetuneConfig], None]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    function: Callable[[FinetuneConfig], None] = module.main
+    function: Callable[[FinetuneConfig], None] = module.run_finetune
     return function
 
 

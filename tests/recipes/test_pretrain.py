@@ -36,7 +36,7 @@ def main_of(name: str) -> Callable[[Any], None]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    function: Callable[[Any], None] = module.main
+    function: Callable[[Any], None] = module.run_pretrain
     return function
 
 

@@ -44,7 +44,7 @@ def test_a_private_run_says_what_it_guarantees(
         membership=MembershipConfig(reference=True),
         evaluation=EvaluationConfig(baselines=("popularity",), bootstrap_samples=50, explained=0),
     )
-    module.main(config)
+    module.run_finetune(config)
     run = json.loads((config.output / "report.json").read_text())["run"]
     spent = run["privacy"]
     assert spent["epsilon"] == pytest.approx(3.0, abs=0.02)

@@ -67,7 +67,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Run:
                 "evaluation.explained": 3,
             }
             given = [f"--{name}={value}" for name, value in settings.items()]
-            module.main(parse_config(FinetuneConfig, [*given, *arguments]))
+            module.run_finetune(parse_config(FinetuneConfig, [*given, *arguments]))
         return folder / name
 
     return finetuned

@@ -26,7 +26,7 @@ def bundle(make_bundle: Callable[[Strategy], Bundle], add_drift: Callable[..., B
 
 
 def run(*arguments: str) -> None:
-    runpy.run_path(str(RECIPE))["main"](parse_config(RecommendConfig, list(arguments)))
+    runpy.run_path(str(RECIPE))["run_recommend"](parse_config(RecommendConfig, list(arguments)))
 
 
 def rows(folder: Path) -> list[dict[str, object]]:

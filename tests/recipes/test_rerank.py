@@ -35,7 +35,7 @@ def config(tiny_gpt2: Path, tmp_path: Path, planted_log: Callable[..., DataConfi
 
 
 def run(config: RerankConfig) -> dict[str, object]:
-    runpy.run_path(str(RECIPES / "rerank.py"))["main"](config)
+    runpy.run_path(str(RECIPES / "rerank.py"))["run_rerank"](config)
     return json.loads((config.output / "report.json").read_text())
 
 
@@ -69,7 +69,7 @@ def test_a_bundle_proposes_where_it_has_not_seen_the_test(config: RerankConfig, 
         model=ModelConfig(dim=8, max_history=6), train=TrainConfig(epochs=1, batch_targets=64),
         evaluation=replace(config.evaluation, baselines=()),
     )  # fmt: skip
-    runpy.run_path(str(RECIPES / "finetune.py"))["main"](trained)
+    runpy.run_path(str(RECIPES / "finetune.py"))["run_finetune"](trained)
     ours = replace(config, first_stage=str(tmp_path / "trained" / "bundle"), scores=("mean",))
     report = run(ours)
     assert {row["model"] for row in report["rows"]} == {"lm mean", "bundle", "popularity", "random"}

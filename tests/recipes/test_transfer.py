@@ -49,7 +49,7 @@ def test_the_yaml_loads_and_opens_with_its_launch_line() -> None:
 def test_a_whole_run_leaves_a_verdict_and_what_validation_chose(
     config: TransferConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runpy.run_path(str(RECIPES / "transfer.py"))["main"](config)
+    runpy.run_path(str(RECIPES / "transfer.py"))["run_transfer"](config)
     report = json.loads((config.output / "report.json").read_text())
     ways = {"zero-shot", "features", "initialised", "scratch"}
     assert {row["model"] for row in report["rows"]} == ways | {"popularity", "nearest_text"}

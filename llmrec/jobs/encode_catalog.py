@@ -1,0 +1,30 @@
+"""Every text of a catalog is read once, by as many processes as there are, before anybody needs its vector."""
+
+from __future__ import annotations
+
+import time
+
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.backbones.text_vector_cache import TextVectorCache
+from llmrec.config.jobs.encode_catalog import EncodeConfig
+from llmrec.data.loading import load_catalog
+from llmrec.engines.accelerator import all_reduce_sum
+from llmrec.runs.start import join_run
+
+
+def run_encode_catalog(config: EncodeConfig) -> None:
+    """Encode the texts of a catalog into the cache."""
+    accelerator = join_run()
+    texts = load_catalog(config.data).text_array
+    with accelerator.main_process_first():  # who may have to bring it
+        backbone = TextBackbone.load(config.backbone).requires_grad_(False).to(accelerator.device)
+    cache = TextVectorCache(backbone, accelerator=accelerator, shard_texts=config.shard_texts)
+
+    began = time.monotonic()
+    filled = cache.fill(texts)
+    n_read, seconds = all_reduce_sum(filled.n_read, accelerator), time.monotonic() - began
+    accelerator.print(
+        f"{len(texts):,} items with {filled.n_texts:,} texts: {n_read:,} read by {accelerator.num_processes} "
+        f"process(es) in {seconds:,.0f} s, {n_read / seconds:,.0f} items/s; the others were there\n{cache.folder}"
+    )
+    accelerator.end_training()

@@ -1,0 +1,33 @@
+"""From a bundle on disk to a repository on the Hugging Face hub, and the proof that what comes back is the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from llmrec.config.jobs.push import PushConfig
+from llmrec.recommender import Recommender
+
+N_HISTORIES, LENGTH = 8, 5
+
+
+def run_push(config: PushConfig) -> None:
+    """Push a bundle to the hub, fetch it again, and print the largest difference of scores."""
+    here = Recommender.from_pretrained(config.bundle, config.backbone)
+    address = here.push_to_hub(config.repo_id, config.private, config.revision, base=config.base, counts=config.counts)
+    print(f"pushed: {address}")
+
+    there = Recommender.from_pretrained(config.repo_id, config.backbone, revision=address.rpartition("/")[2])
+    if here.config.drift is not None:  # its answers depend on what everybody did up to now
+        with TemporaryDirectory() as folder:
+            here.save_state(Path(folder) / "state")
+            there.load_state(Path(folder) / "state")
+    ids = here.catalog.ids.to_pylist()
+    histories = [ids[start : start + LENGTH] for start in range(0, N_HISTORIES * LENGTH, LENGTH)]
+    pairs = [
+        (before, after)
+        for history in histories
+        for before, after in zip(here.score(history, ids), there.score(history, ids), strict=True)
+    ]
+    worst = max(abs(before - after) for before, after in pairs)
+    print(f"fetched again: {len(pairs):,} scores, the largest difference {worst:g}")

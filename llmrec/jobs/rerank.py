@@ -1,0 +1,94 @@
+"""Re-rank candidates by how likely an untrained decoder finds their text after the history."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from llmrec.backbones.likelihood import LineLikelihood
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.jobs.rerank import RerankConfig
+from llmrec.data.loading import load_log
+from llmrec.data.splits import make_split
+from llmrec.errors import ConfigError
+from llmrec.evaluation.aggregate import evaluate_split, make_report, make_test_queries
+from llmrec.evaluation.candidate_ranking import (
+    CandidatePool,
+    LikelihoodReranker,
+    draw_random_scores,
+    first_stage_candidates,
+    gather_scores,
+    rank_candidates,
+    sample_candidates,
+)
+from llmrec.evaluation.results import Protocol
+from llmrec.evaluation.slices import make_slices
+from llmrec.jobs.candidates import fit_first_stages
+from llmrec.reports.report_files import write_report
+from llmrec.reports.report_text import render_table
+from llmrec.runs.provenance import collect_provenance
+from llmrec.runs.start import start_run
+
+RANDOM_ORDERS = 5
+
+
+def run_rerank(config: RerankConfig) -> None:
+    """Re-rank candidates by a pretrained decoder, and write the report."""
+    began = time.monotonic()
+    accelerator = start_run(config)
+    if accelerator.num_processes > 1:
+        raise ConfigError("recipes/rerank.py runs in one process; launch it with --num_processes 1")
+    metadata = collect_provenance(accelerator)
+    log = load_log(config.data)
+
+    evaluation = config.evaluation
+    split, ties = make_split("by_time", log.interactions, log.n_users, log.n_items, config.split)
+    queries = make_test_queries(split, ties, evaluation, with_history=True)
+    stages = fit_first_stages(config, log, split, ties)
+    first, pool = next(iter(stages)), CandidatePool(config.n_candidates, evaluation.mask_seen, log.catalog.release_time)
+    if config.candidates == "first_stage":
+        candidates = first_stage_candidates(first, stages[first].scorers[0], queries, pool, config.seed)
+    else:
+        candidates = sample_candidates(split, queries, pool, config.seed)
+    print(f"{len(queries):,} queries, {candidates.told}; {candidates.target_recall(queries):.1%} hold their target")
+
+    likelihood = LineLikelihood(TextBackbone.load(config.backbone).to(accelerator.device))
+    judge = LikelihoodReranker(likelihood, likelihood.tokenize_lines(log.catalog.list_texts()), config.prompt)
+    asked = time.process_time()
+    with accelerator.autocast():
+        judged = judge.score(queries, candidates.items, config.scores, "reading candidates")
+    cost = time.process_time() - asked
+
+    scores = {f"lm {kind}": [of_kind] for kind, of_kind in judged.items()}
+    scores |= {name: [gather_scores(stage.scorers[0], queries, candidates)] for name, stage in stages.items()}
+    scores["random"] = [draw_random_scores(candidates.items.shape, config.seed + row) for row in range(RANDOM_ORDERS)]
+    n_top, main_row = max(evaluation.cutoffs), f"lm {config.scores[0]}"
+    rankings = {
+        name: [rank_candidates(candidates, each, queries, n_top) for each in orders] for name, orders in scores.items()
+    }
+    protocol = Protocol(
+        log.n_items,
+        ties,
+        "last_event",
+        evaluation.mask_seen,
+        release_dates=log.catalog.release_time is not None,
+        streaming=tuple(name for name, stage in stages.items() if stage.streams),
+        first_days=evaluation.first_days,
+        candidates=f"{candidates.told}; targets without a history are left out",
+    )
+    settings = {name: stage.record for name, stage in stages.items()}
+    settings[main_row] = {"max_tokens": config.backbone.max_tokens, **dataclasses.asdict(config.prompt)}
+    slices = make_slices(split, queries)
+    evaluated = evaluate_split("by_time", queries, slices, rankings, protocol, evaluation, main_row, settings, [first])
+    metadata |= {
+        "minutes": round((time.monotonic() - began) / 60, 1),
+        "data": dataclasses.asdict(log.facts),
+        "first_stage": first,
+        "targets_among_candidates": candidates.target_recall(queries),
+        "cpu_seconds_per_query": round(cost / len(queries), 2),
+    }
+    report = make_report([evaluated], evaluation, main_row, metadata)
+    write_report(report, config.output)
+    accelerator.end_training()
+    print("\n" + render_table(report, "by_time"))
+    print(f"\n{cost / len(queries):.2f} CPU seconds a query; {config.output}: report.md, report.json")
