@@ -1,1 +1,1 @@
-"""Pretrained models that encode text, how they are adapted, and what makes them fast."""
+"""Pretrained models that encode text: loading, adaptation, caches and fast arithmetic."""

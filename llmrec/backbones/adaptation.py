@@ -1,8 +1,10 @@
-"""How a pretrained backbone is transferred, and a report of what that trains.
+"""Strategies that adapt a pretrained backbone, and a report of what each trains.
 
 `frozen` is feature transfer; `last_k`, `lora` and `full` are parameter transfer.
-LoRA: Hu et al. 2021, arXiv:2106.09685; DoRA: Liu et al. 2024, arXiv:2402.09353; rsLoRA: Kalajdzievski 2023,
-arXiv:2312.03732; all by PEFT.
+
+Source:
+    LoRA: Hu et al. 2021, arXiv:2106.09685; DoRA: Liu et al. 2024, arXiv:2402.09353; rsLoRA: Kalajdzievski 2023,
+    arXiv:2312.03732; all by PEFT.
 """
 
 from __future__ import annotations
@@ -21,17 +23,21 @@ from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig
 from llmrec.errors import BackboneError
 
-BYTES_PER_TRAINED = 16  # weight, gradient and Adam's two moments, fp32
+BYTES_PER_TRAINED = 16  # weight, gradient and Adam's two moments in fp32
 
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What a strategy trains. Memory counts weights, gradients and optimizer states, not activations."""
+    """Size and memory of what a strategy trains."""
 
     strategy: str
+    """Name of the strategy."""
     trainable: int
+    """Number of backbone parameters that train."""
     total: int
+    """Number of backbone parameters."""
     memory_mib: float
+    """MiB of weights, gradients and optimizer states, without activations."""
 
     def __str__(self) -> str:
         share = self.trainable / max(self.total, 1)
@@ -42,10 +48,17 @@ class TransferReport:
 
 
 def apply_strategy(backbone: TextBackbone, config: BackboneConfig) -> TransferReport:
-    """Set which weights of `backbone` train, adding adapters where the strategy has them.
+    """Set which weights of a backbone train, and add adapters if the strategy has them.
+
+    Args:
+        backbone: Backbone to change, in place.
+        config: Strategy and its settings.
+
+    Returns:
+        Size and memory of what trains.
 
     Raises:
-        BackboneError: a strategy that this architecture cannot have, with what it can.
+        BackboneError: If the architecture does not support the strategy; the message says what it supports.
     """
     for parameter in backbone.model.parameters():
         parameter.requires_grad_(config.strategy == "full")
@@ -58,6 +71,15 @@ def apply_strategy(backbone: TextBackbone, config: BackboneConfig) -> TransferRe
 
 
 def build_transfer_report(backbone: TextBackbone, strategy: str) -> TransferReport:
+    """Report the size and memory of what trains in a backbone.
+
+    Args:
+        backbone: Backbone with its strategy applied.
+        strategy: Name of the strategy.
+
+    Returns:
+        The report.
+    """
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in backbone.model.parameters()]
     total = sum(size for size, _ in sizes)
     trainable = sum(size for size, trains in sizes if trains)
@@ -66,7 +88,18 @@ def build_transfer_report(backbone: TextBackbone, strategy: str) -> TransferRepo
 
 
 def add_lora(model: nn.Module, config: BackboneConfig) -> nn.Module:
-    """The model with LoRA layers by PEFT, the only ones that train."""
+    """Add LoRA layers by PEFT, the only layers that train.
+
+    Args:
+        model: Pretrained model.
+        config: LoRA's settings.
+
+    Returns:
+        The adapted model.
+
+    Raises:
+        BackboneError: If the target modules do not exist.
+    """
     from peft import get_peft_model
 
     lora = config.lora
@@ -99,7 +132,7 @@ def _make_peft_config(lora: LoraConfig, targets: str | list[str]) -> Any:
 
 
 def _list_last_layers(model: nn.Module, k: int, targets: str | list[str]) -> list[str]:
-    """Full names of the linear layers in the top k that `targets` means."""
+    """List the full names of the linear layers in the top k layers that `targets` selects."""
     if isinstance(targets, str) and targets != "all-linear":
         raise BackboneError(f"lora.last_k={k} counts layers, lora.targets={targets!r} names them; give one, or a list")
     top = {
@@ -110,28 +143,36 @@ def _list_last_layers(model: nn.Module, k: int, targets: str | list[str]) -> lis
 
 
 def _list_linear_layers(model: nn.Module) -> list[str]:
-    """The names by which LoRA can be put on a model's layers."""
+    """List the names by which LoRA can select a model's layers."""
     return sorted({name.rsplit(".", 1)[-1] for name, part in model.named_modules() if _is_linear(part)})
 
 
 def _is_linear(part: nn.Module) -> bool:
-    """GPT-2 has its own kind."""
+    """Return whether a module is a linear layer, including GPT-2's own kind."""
     from transformers.pytorch_utils import Conv1D
 
     return isinstance(part, (nn.Linear, Conv1D))
 
 
 def load_lora(model: nn.Module, folder: Path, lora: LoraConfig, targets: list[str]) -> nn.Module:
-    """The model with the LoRA layers that PEFT saved in `folder`, on the layers of these names.
+    """Load LoRA layers that PEFT has saved.
 
-    PEFT's own description there is not read: it can ask for modules to be imported and for files to be unpickled.
+    Args:
+        model: Pretrained model.
+        folder: Folder of the saved layers.
+        lora: LoRA's settings.
+        targets: Names of the adapted layers.
+
+    Returns:
+        The adapted model.
 
     Raises:
-        BackboneError: no weights in safetensors; PEFT would unpickle others.
+        BackboneError: If there are no weights in safetensors; PEFT would unpickle others.
     """
     from peft import PeftModel
     from peft.utils import SAFETENSORS_WEIGHTS_NAME
 
+    # PEFT's own description in the folder is not read: it can request imports of modules and unpickling of files.
     if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
         raise BackboneError(f"{folder}: no {SAFETENSORS_WEIGHTS_NAME}, and nothing else is loaded; save it as such")
     with _silence_peft():
@@ -141,7 +182,7 @@ def load_lora(model: nn.Module, folder: Path, lora: LoraConfig, targets: list[st
 
 @contextmanager
 def _silence_peft() -> Iterator[None]:
-    """Without what PEFT says about deprecated names of transformers, and about GPT-2's transposed layers."""
+    """Hide PEFT's warnings about deprecated names of transformers and about GPT-2's transposed layers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.filterwarnings("ignore", "fan_in_fan_out", UserWarning)

@@ -1,4 +1,4 @@
-"""A backbone at work on a catalog."""
+"""Backbone together with the catalog that it encodes."""
 
 from __future__ import annotations
 
@@ -18,38 +18,63 @@ from llmrec.backbones.token_store import TokenStore
 
 @dataclass(frozen=True)
 class CatalogEncoder:
-    """A backbone, and the catalog in its tokens.
-
-    texts: of the items, which histories that are read as text are made of. cache: keeps what a frozen backbone makes of
-    them in evaluations; without one nothing of a history outlasts its query. lower: what the layers below those that
-    train make of the catalog.
-    """
+    """Backbone and the tokens of a catalog's texts."""
 
     backbone: TextBackbone
+    """Backbone that encodes the texts."""
     tokens: TokenStore
+    """Tokens of the N item texts."""
     texts: Sequence[str] = ()
+    """Item texts, from which histories are built if they are encoded as text."""
     cache: TextVectorCache | None = None
+    """Cache of the history vectors of a frozen backbone in evaluations; None stores nothing."""
     lower: HiddenStateCache | None = None
+    """Cached outputs of the layers below those that train; None without such a cache."""
 
     @classmethod
     def from_texts(
         cls, backbone: TextBackbone, texts: Sequence[str], cache: TextVectorCache | None = None
     ) -> CatalogEncoder:
+        """Tokenize the texts of a catalog.
+
+        Args:
+            backbone: Backbone that encodes the texts.
+            texts: Item texts.
+            cache: Cache of history vectors; None stores nothing.
+
+        Returns:
+            The encoder.
+        """
         return cls(backbone, backbone.tokenize(texts), texts, cache)
 
     def with_hidden_state_cache(self) -> CatalogEncoder:
-        """The same, with the layers that do not train run once over the catalog, or taken from disk."""
+        """Return the encoder with cached outputs of the layers that do not train, computed or read from disk."""
         return replace(
             self, lower=HiddenStateCache.load_or_compute(self.backbone, self.tokens, self.backbone.config.kept_states)
         )
 
     def encode_with_grad(self, rows: NDArray[np.int64]) -> Tensor:
-        """Vectors (R, D_text) of the items at `rows` (R,), with gradients to the weights that train."""
+        """Encode items with gradients to the weights that train.
+
+        Args:
+            rows: Catalog rows, (R,).
+
+        Returns:
+            Text vectors, (R, D_text).
+        """
         return self.backbone.encode_with_grad(self.tokens.take(rows), self.lower.take(rows) if self.lower else None)
 
     @torch.no_grad()
     def encode(self, rows: NDArray[np.int64], describe: str | None = None) -> Tensor:
-        """The same without gradients, on the CPU; `describe` names a progress bar."""
+        """Encode items without gradients.
+
+        Args:
+            rows: Catalog rows, (R,).
+            describe: Title of a progress bar; None shows none.
+
+        Returns:
+            Text vectors on the CPU, (R, D_text).
+        """
         if self.lower is None:
             return self.backbone.encode(self.tokens.take(rows), describe)
         return self.encode_with_grad(rows).cpu()

@@ -1,9 +1,4 @@
-"""Weights in a GGUF file, llama.cpp's format, made once into a folder that transformers loads in a second.
-
-Reading a GGUF takes a minute even for a small model, and its tokenizer comes out without the rule that keeps digits
-apart. The folder lies in the cache under the hash of the file and is put into place whole, so that concurrent or killed
-runs can at worst repeat work.
-"""
+"""Converter of GGUF files, llama.cpp's format, into folders that transformers loads in a second."""
 
 from __future__ import annotations
 
@@ -19,16 +14,25 @@ from typing import Any
 from llmrec.errors import BackboneError
 from llmrec.utils.paths import get_cache_dir
 
-CONVERSION = 1  # counts up whenever folders come out differently
+# Reading a GGUF file takes a minute even for a small model, and its tokenizer lacks the rule that splits digits. The
+# folder is in the cache under the hash of the file and is renamed into place when it is complete, so that concurrent or
+# killed runs can at worst repeat work.
+CONVERSION = 1  # increased whenever the folders change
 _READ_AT_ONCE = 2**24
-_UNREADABLE = (OSError, ValueError, KeyError, IndexError, struct.error)  # the last two of a file that was cut off
+_UNREADABLE = (OSError, ValueError, KeyError, IndexError, struct.error)  # the last two for truncated files
 
 
 def unpack_gguf(file: Path) -> Path:
-    """The folder with a GGUF file's weights, dequantised to fp32, and its tokenizer; made where the cache has none.
+    """Return a folder with a GGUF file's weights in fp32 and its tokenizer, converted once.
+
+    Args:
+        file: The GGUF file.
+
+    Returns:
+        Folder in the cache.
 
     Raises:
-        BackboneError: the package that reads the format is missing, or transformers cannot read the file.
+        BackboneError: If the package gguf is not installed, or transformers cannot read the file.
     """
     folder = get_cache_dir() / "gguf" / f"{file.stem}-{_compute_digest(file)[:16]}-{CONVERSION}"
     if not folder.is_dir():
@@ -57,7 +61,7 @@ def _convert(file: Path, folder: Path) -> None:
 
 
 def _read(file: Path) -> tuple[Any, Any]:
-    """The language model with its head, and the tokenizer."""
+    """Read the language model with its head, and the tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging as transformers_logging
@@ -70,7 +74,7 @@ def _read(file: Path) -> tuple[Any, Any]:
             gguf_file=file.name,
             trust_remote_code=False,
             dtype=torch.float32,
-            quantization_config=GgufConfig(dequantize=True),  # as it is, it could not be saved
+            quantization_config=GgufConfig(dequantize=True),  # a quantized model could not be saved
         )
     except _UNREADABLE as error:
         raise BackboneError(f"{file}: transformers cannot read this GGUF file: {error}; give another one") from error
@@ -80,7 +84,7 @@ def _read(file: Path) -> tuple[Any, Any]:
 
 
 def _read_pre_tokenizer(file: Path) -> str | None:
-    """What llama.cpp calls the rules by which text is cut before merging; transformers leaves them unread."""
+    """Read llama.cpp's name of the rules that split text before merging, which transformers ignores."""
     from gguf import GGUFReader
 
     field = GGUFReader(file).fields.get("tokenizer.ggml.pre")
@@ -88,7 +92,7 @@ def _read_pre_tokenizer(file: Path) -> str | None:
 
 
 def _split_digits(tokenizer: Any) -> None:
-    """SmolLM's rules: every digit by itself, the rest as GPT-2 cuts it."""
+    """Set SmolLM's rules: each digit by itself, the rest as GPT-2 splits it."""
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 
     tokenizer.backend_tokenizer.pre_tokenizer = Sequence(

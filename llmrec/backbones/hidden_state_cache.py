@@ -1,11 +1,4 @@
-"""What a backbone's layers below the first one that trains make of texts: run once for each text, kept on disk.
-
-Only the layers above are then run, forth and back, whenever a text is read. With fp32 nothing else changes, because
-dropout is off (see `TextBackbone`): what comes out of the lower layers is a function of the text alone. A batch of
-other
-texts than the one that they were read in may be rounded otherwise: LoRA's gradients of a step on MiniLM were 2e-7
-apart, in proportion; those of the same batch are the same to the bit.
-"""
+"""Cache on disk of the outputs of a backbone's frozen lower layers, computed once for each text."""
 
 from __future__ import annotations
 
@@ -27,26 +20,44 @@ from llmrec.config.backbone import HiddenStatePrecision
 from llmrec.errors import BackboneError
 from llmrec.utils.paths import get_cache_dir
 
-LARGEST = 4 << 30  # bytes of states that `auto` keeps
+# Only the layers above then run, forward and backward, whenever a text is encoded. In fp32 nothing else changes, since
+# dropout is off (see `TextBackbone`): the output of the lower layers is a function of the text alone. A batch of other
+# texts than the one in which a text was computed may round differently: LoRA's gradients of a step on MiniLM differed
+# by 2e-7, relatively; those of the same batch are equal to the bit.
+LARGEST = 4 << 30  # bytes of states that `auto` stores
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-NEARBY = 1 / 8  # of a GPU's free memory, which states may take instead of the disk
-PROBED, AGREES = 4, 1e-4  # texts that are read both ways, and by how much their vectors may differ in fp32
+NEARBY = 1 / 8  # share of a GPU's free memory that states may take instead of the disk
+PROBED, AGREES = 4, 1e-4  # texts that are encoded both ways, and the allowed difference of their vectors in fp32
 
 
 @dataclass(frozen=True)
 class HiddenStateFile:
-    """Where states are kept, or would be. n_layers: that make them. size: in bytes."""
+    """File in which hidden states are stored, or would be."""
 
     path: Path
+    """Path of the file."""
     n_layers: int
+    """Number of layers that compute the states."""
     dtype: torch.dtype
+    """Type of the stored states."""
     size: int
+    """Size in bytes."""
 
     @classmethod
     def from_backbone(
         cls, backbone: TextBackbone, tokens: TokenStore, kept: HiddenStatePrecision, cache_dir: Path | None = None
     ) -> HiddenStateFile | None:
-        """None where nothing is to be gained or kept."""
+        """Return the file for a backbone and texts.
+
+        Args:
+            backbone: Backbone with its strategy applied.
+            tokens: Tokens of the texts.
+            kept: Precision of the stored states, or `none`.
+            cache_dir: Folder of the cache; None for the default.
+
+        Returns:
+            The file, or None if no layer is frozen or states are not to be stored.
+        """
         n_layers = count_frozen_layers(backbone.model)
         dtype = DTYPES.get(kept, torch.float32)
         size = len(tokens.flat) * backbone.dim * dtype.itemsize
@@ -57,21 +68,22 @@ class HiddenStateFile:
 
     @property
     def is_whole(self) -> bool:
+        """True if the file exists and is complete."""
         return self.path.is_file() and self.path.stat().st_size == self.size
 
 
 @dataclass(frozen=True)
 class HiddenStateCache:
-    """states: (T, D) of all texts' tokens in a row, a file mapped into memory, or on the GPU. start, length: (N,) of
-    each text in it.
-
-    n_layers: that were run; the next one takes the states.
-    """
+    """Hidden states of N texts after the frozen lower layers."""
 
     n_layers: int
+    """Number of layers that were run; the next one takes the states."""
     states: Tensor
+    """States of the tokens of all texts, (T, D), mapped from a file or on the GPU."""
     start: NDArray[np.int64]
+    """Position of the first token of each text, (N,)."""
     length: NDArray[np.int64]
+    """Number of tokens of each text, (N,)."""
 
     @classmethod
     def load_or_compute(
@@ -81,10 +93,21 @@ class HiddenStateCache:
         kept: HiddenStatePrecision = "auto",
         cache_dir: Path | None = None,
     ) -> HiddenStateCache | None:
-        """From disk, or made and written there; None where nothing is to be gained or kept.
+        """Read the states of texts from disk, or compute and store them.
+
+        Args:
+            backbone: Backbone with its strategy applied.
+            tokens: Tokens of the texts.
+            kept: Precision of the stored states, or `none`.
+            cache_dir: Folder of the cache; None for the default.
+
+        Returns:
+            The cache, or None if no layer is frozen, states are not to be stored, or the model does not reproduce its
+            vectors
+            from them.
 
         Raises:
-            BackboneError: no room on the disk.
+            BackboneError: If there is no room on the disk.
         """
         file = HiddenStateFile.from_backbone(backbone, tokens, kept, cache_dir)
         if file is None:
@@ -98,11 +121,26 @@ class HiddenStateCache:
         return lower if lower._reproduces(backbone, tokens, 1e-2 if file.dtype == torch.bfloat16 else AGREES) else None
 
     def take(self, rows: NDArray[np.int64]) -> HiddenStateCache:
-        """Of the texts at `rows` alone; nothing is copied."""
+        """Select some of the texts without copying states.
+
+        Args:
+            rows: Rows of the texts, (R,).
+
+        Returns:
+            The cache of these texts.
+        """
         return replace(self, start=self.start[rows], length=self.length[rows])
 
     def get_batch(self, rows: NDArray[np.int64], device: torch.device) -> PrecomputedHidden:
-        """States (U, L, D) of the texts at `rows`, 0 after their ends, as `TokenStore.get_batch` pads them."""
+        """Return the states of a batch of texts, padded as `TokenStore.get_batch` pads tokens.
+
+        Args:
+            rows: Rows of the texts, (U,).
+            device: Device of the states.
+
+        Returns:
+            States, (U, L, D), 0 after the end of a text.
+        """
         steps = np.arange(max(int(self.length[rows].max(initial=0)), 1))
         within = steps < self.length[rows][:, None]  # (U, L)
         position = torch.from_numpy(np.where(within, self.start[rows][:, None] + steps, 0)).to(self.states.device)
@@ -112,11 +150,12 @@ class HiddenStateCache:
 
     @property
     def mib(self) -> float:
+        """Size of the states in MiB."""
         return self.states.numel() * self.states.dtype.itemsize / 2**20
 
     @torch.no_grad()
     def _reproduces(self, backbone: TextBackbone, tokens: TokenStore, tolerance: float) -> bool:
-        """Whether the model, entered above its lower layers, reads as it does from the words: not every one does."""
+        """Return whether the model gives the same vectors from the states as from tokens; not every one does."""
         some = np.unique(np.linspace(0, len(self.start) - 1, PROBED).astype(int))
         some = some[self.length[some] > 0]
         whole, upper = (
@@ -127,14 +166,21 @@ class HiddenStateCache:
 
 
 def _move_if_fits(states: Tensor, device: torch.device) -> Tensor:
-    """On the GPU, where they fit: a step waits longer for the disk than the layers take."""
+    """Move states to the GPU if they fit: reading them from disk takes longer than the layers."""
     if device.type != "cuda" or states.nbytes > NEARBY * torch.cuda.mem_get_info(device)[0]:
         return states
     return states.to(device)
 
 
 def count_frozen_layers(model: nn.Module) -> int:
-    """How many of the model's first layers, with all before them, do not train; 0 too where layers cannot be told."""
+    """Count the first layers that, with everything before them, do not train.
+
+    Args:
+        model: Pretrained model.
+
+    Returns:
+        Number of layers; 0 if the layers cannot be identified.
+    """
     try:
         stack = find_layer_stack(model, "lower layers")
     except BackboneError:
@@ -148,18 +194,18 @@ def count_frozen_layers(model: nn.Module) -> int:
 
 
 def _write(path: Path, backbone: TextBackbone, n_layers: int, tokens: TokenStore, dtype: torch.dtype) -> None:
-    """Under another name first: a file of this name is whole."""
+    """Compute the states and write them to a temporary name first, so that a finished file is complete."""
     partial = path.with_suffix(f"{path.suffix}.{os.getpid()}.partial")
     n_states = len(tokens.flat) * backbone.dim
     try:
-        with partial.open("wb") as file:  # a file with holes would end the process where the disk is full
+        with partial.open("wb") as file:  # a sparse file would kill the process if the disk is full
             os.posix_fallocate(file.fileno(), 0, n_states * dtype.itemsize)
         states = torch.from_file(str(partial), shared=True, size=n_states, dtype=dtype).view(-1, backbone.dim)
         for rows in backbone.batch_tokens(tokens):
             ids, mask = tokens.get_batch(rows, backbone.device)
             made = _run_lower_layers(backbone.model, n_layers, ids, mask)[mask.bool()].to(
                 "cpu", dtype
-            )  # by text, then by place
+            )  # by text, then by position
             place = np.concatenate([np.arange(tokens.offset[row], tokens.offset[row + 1]) for row in rows])
             states[torch.from_numpy(place)] = made
         partial.replace(path)
@@ -175,7 +221,7 @@ def _write(path: Path, backbone: TextBackbone, n_layers: int, tokens: TokenStore
 
 @torch.no_grad()
 def _run_lower_layers(model: nn.Module, n_layers: int, ids: Tensor, mask: Tensor) -> Tensor:
-    """(U, L, D) that come out of the first layers."""
+    """Return the states (U, L, D) after the first layers."""
     out: list[Any] = []
     hook = find_layer_stack(model, "lower layers")[n_layers - 1].register_forward_hook(
         lambda *call: out.append(call[2])
@@ -190,7 +236,7 @@ def _run_lower_layers(model: nn.Module, n_layers: int, ids: Tensor, mask: Tensor
 
 
 def _compute_key(backbone: TextBackbone, n_layers: int, tokens: TokenStore) -> str:
-    """Of everything that the states depend on: the texts in tokens, and all weights but those of the layers above."""
+    """Hash everything that the states depend on: the tokens and the weights below the upper layers."""
     upper = _collect_upper_ids(backbone.model, n_layers)
     digest = hashlib.sha256(f"{n_layers} {type(backbone.model).__name__}".encode())
     for weight in backbone.model.parameters():
@@ -201,6 +247,6 @@ def _compute_key(backbone: TextBackbone, n_layers: int, tokens: TokenStore) -> s
 
 
 def _collect_upper_ids(model: nn.Module, n_layers: int) -> set[int]:
-    """Of the weights above the first layers."""
+    """Return the ids of the weights above the first layers."""
     n_above = len(find_layer_stack(model, "lower layers")) - n_layers
     return {id(weight) for part in get_last_layers(model, n_above) for weight in part.parameters()}

@@ -1,4 +1,4 @@
-"""The stack of transformer layers inside a pretrained model, found by its length alone."""
+"""Stack of transformer layers inside a pretrained model, identified by its length."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ from llmrec.errors import BackboneError
 
 
 def find_layer_stack(model: nn.Module, wanted_by: str) -> nn.ModuleList:
-    """The only ModuleList as long as `num_hidden_layers`. wanted_by: the setting that an error names.
+    """Find the only ModuleList with `num_hidden_layers` layers.
+
+    Args:
+        model: Pretrained model.
+        wanted_by: Setting that an error message names.
+
+    Returns:
+        The stack.
 
     Raises:
-        BackboneError: no such stack (an architecture that shares its layers, say).
+        BackboneError: If there is no such stack, as in an architecture that shares its layers.
     """
     config: Any = model.config
     n_layers = int(config.num_hidden_layers)
@@ -30,15 +37,19 @@ def find_layer_stack(model: nn.Module, wanted_by: str) -> nn.ModuleList:
 
 
 def truncate_layers(model: nn.Module, k: int) -> None:
-    """Drop every layer above the k-th, in place: a smaller model that begins with what the first layers know.
+    """Drop the layers above the k-th, in place, for a smaller model that starts with the first layers.
+
+    Args:
+        model: Pretrained model.
+        k: Number of layers to keep.
 
     Raises:
-        BackboneError: no single stack, or k out of range.
+        BackboneError: If there is no single stack, or k is out of range.
     """
     stack, config = find_layer_stack(model, "backbone.layers"), model.config
     if not 1 <= k <= len(stack):
         raise BackboneError(f"backbone.layers={k}: this backbone has {len(stack)} layers; give 1 to {len(stack)}")
-    kinds: Any = getattr(config, "layer_types", None)  # what attention each layer has, where they differ
+    kinds: Any = getattr(config, "layer_types", None)  # kind of attention of each layer, if they differ
     if kinds:
         config.layer_types = kinds[:k]  # type: ignore[union-attr]
     config.num_hidden_layers = k  # type: ignore[union-attr]
@@ -46,10 +57,18 @@ def truncate_layers(model: nn.Module, k: int) -> None:
 
 
 def get_last_layers(model: nn.Module, k: int, wanted_by: str = "last_k") -> list[nn.Module]:
-    """The top k transformer layers and the norm behind them, if there is one. wanted_by: as above.
+    """Return the top k transformer layers and the norm after them, if there is one.
+
+    Args:
+        model: Pretrained model.
+        k: Number of layers.
+        wanted_by: Setting that an error message names.
+
+    Returns:
+        The modules.
 
     Raises:
-        BackboneError: no single stack of layers, or k out of range.
+        BackboneError: If there is no single stack, or k is out of range.
     """
     stack = find_layer_stack(model, wanted_by)
     if not 1 <= k <= len(stack):
@@ -60,7 +79,16 @@ def get_last_layers(model: nn.Module, k: int, wanted_by: str = "last_k") -> list
 
 @contextmanager
 def restrict_layers(model: nn.Module, first: int, end: int | None) -> Iterator[nn.ModuleList]:
-    """Within the context the model has no other layers than those from `first` up to `end`, which it yields."""
+    """Restrict a model to the layers from `first` up to `end` within a context.
+
+    Args:
+        model: Pretrained model.
+        first: First layer.
+        end: Exclusive end; None for all above.
+
+    Yields:
+        The remaining layers.
+    """
     stack = find_layer_stack(model, "layers")
     owner, name = next(
         (part, name) for part in model.modules() for name, child in part.named_children() if child is stack
@@ -75,14 +103,23 @@ def restrict_layers(model: nn.Module, first: int, end: int | None) -> Iterator[n
 
 @dataclass(frozen=True)
 class PrecomputedHidden:
-    """states: (U, L, D) that the first `n_layers` layers make of a batch, so that they need not be run."""
+    """Hidden states of a batch after the first layers, which then need not run."""
 
     n_layers: int
+    """Number of layers that were run."""
     states: Tensor
+    """States, (U, L, D)."""
 
     @contextmanager
     def inject(self, model: nn.Module) -> Iterator[None]:
-        """Within the context the model begins above those layers, with these states."""
+        """Make a model start above these layers, with these states, within a context.
+
+        Args:
+            model: Pretrained model.
+
+        Yields:
+            Nothing.
+        """
 
         def enter(
             _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Texts of similar length in padded batches."""
+"""Padded batches of texts of similar length."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-BATCH_COSTS = 128  # tokens of MiniLM, forth and back, on one core
+BATCH_COSTS = 128  # tokens of MiniLM, forward and backward, on one core
 
 
 def batch_by_length(
     lengths: NDArray[np.int64], tokens_at_once: int, batch_costs: int = BATCH_COSTS
 ) -> list[NDArray[np.int64]]:
-    """Rows sorted by length, cut into padded batches of at most `tokens_at_once` tokens, or of one text, of which each
-    costs as much as `batch_costs` tokens beside its own, padding included; so that all cost least.
+    """Divide texts, sorted by length, into padded batches so that the total cost is minimal.
+
+    A batch costs its tokens, with padding, plus `batch_costs`.
+
+    Args:
+        lengths: Number of tokens of each text, (N,).
+        tokens_at_once: Maximum number of tokens of a batch of more than one text.
+        batch_costs: Fixed cost of a batch, in tokens.
+
+    Returns:
+        Rows of each batch, in order of length.
     """
     order, widths = np.argsort(lengths, kind="stable"), np.maximum(lengths, 1)
     each, counts = np.unique(widths, return_counts=True)
@@ -30,13 +39,12 @@ def batch_by_length(
 def _iterate_groups(
     each: NDArray[np.int64], counts: NDArray[np.int64], tokens_at_once: int, batch_costs: int
 ) -> Iterator[tuple[int, int]]:
-    """Which of the increasing lengths are padded to the same, first and last of them, from the longest on: by dynamic
-    programming over the last group of the texts up to a length.
-    """
+    """Yield the first and last of the lengths that are padded to the same, longest first."""
+    # Dynamic programming over the last group of the texts up to each length.
     before = np.concatenate([[0], np.cumsum(counts)])
     least, begins = np.zeros(len(each) + 1), np.zeros(len(each), dtype=np.int64)
     for last, width in enumerate(each):
-        n_texts = before[last + 1] - before[: last + 1]  # of groups that begin with each length
+        n_texts = before[last + 1] - before[: last + 1]  # of groups that start with each length
         n_batches = -(-n_texts // max(tokens_at_once // int(width), 1))
         costs = least[: last + 1] + n_texts * width + n_batches * batch_costs
         begins[last] = costs.argmin()

@@ -1,8 +1,4 @@
-"""How likely a decoder finds lines of text after a prefix, which is read once for all of them.
-
-The prefix's keys and values are kept and shared; the lines follow it in batches, padded right, where padding is seen by
-nothing that counts. The numbers are those of one plain forward pass over prefix and line.
-"""
+"""Log-likelihood of lines of text after a prefix, which a decoder processes once for all lines."""
 
 from __future__ import annotations
 
@@ -21,15 +17,20 @@ from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.backbones.token_store import TokenStore
 from llmrec.errors import BackboneError
 
+# The keys and values of the prefix are shared; the lines follow it in batches, padded on the right, where no token
+# attends to padding. The numbers are those of a plain forward pass over prefix and line.
 TOKENS_AT_ONCE = 512  # of the lines; logits over the vocabulary are (TOKENS_AT_ONCE, V)
 Ids = NDArray[np.int64]
 
 
 class LineLikelihood:
-    """A decoder with its language-model head, as a judge of lines.
+    """Decoder with its language-model head that scores lines of text.
+
+    Args:
+        backbone: Backbone, a decoder.
 
     Raises:
-        BackboneError: the backbone is an encoder, or transformers has no such head for it.
+        BackboneError: If the backbone is an encoder, or transformers has no such head for it.
     """
 
     def __init__(self, backbone: TextBackbone) -> None:
@@ -38,13 +39,28 @@ class LineLikelihood:
         self.longest: int | None = getattr(backbone.model.config, "max_position_embeddings", None)
 
     def tokenize(self, text: str, special: bool = False) -> Ids:
-        """(P,) tokens of a text; special: with what the tokenizer begins a text with, but no EOS."""
+        """Tokenize a text.
+
+        Args:
+            text: The text.
+            special: Whether to add the tokens with which the tokenizer starts a text; an EOS is never added.
+
+        Returns:
+            Token ids, (P,).
+        """
         ids = self.backbone.tokenizer(text, add_special_tokens=special)["input_ids"]
         ends = special and len(ids) > 0 and ids[-1] == self.backbone.tokenizer.eos_token_id
         return np.array(ids[:-1] if ends else ids, dtype=np.int64)
 
     def tokenize_lines(self, texts: Sequence[str]) -> TokenStore:
-        """Each text behind a space and before a line break, which ends it; cut to the backbone's `max_tokens`."""
+        """Tokenize lines, each after a space and before a line break, which ends it.
+
+        Args:
+            texts: Lines of text; line breaks in them become spaces.
+
+        Returns:
+            Tokens of the C lines, each cut to the backbone's `max_tokens`.
+        """
         end = self.tokenize("\n").astype(np.int32)
         room = self.backbone.config.max_tokens - len(end)
         bare = TokenStore.from_texts(
@@ -55,10 +71,17 @@ class LineLikelihood:
 
     @torch.no_grad()
     def score_lines(self, prefix: Ids, lines: TokenStore) -> NDArray[np.float64]:
-        """(C,) log-likelihoods of all tokens of each line after `prefix` (P,), in nats.
+        """Compute the log-likelihood of all tokens of each line after a prefix.
+
+        Args:
+            prefix: Token ids of the prefix, (P,).
+            lines: Tokens of C lines.
+
+        Returns:
+            Log-likelihoods in nats, (C,).
 
         Raises:
-            BackboneError: an empty prefix, or more tokens than the backbone has positions for.
+            BackboneError: If the prefix is empty, or prefix and line have more tokens than the backbone has positions.
         """
         self._check(len(prefix) + int(lines.lengths.max(initial=0)), len(prefix))
         model, device = self.backbone.model, self.backbone.device
@@ -69,7 +92,7 @@ class LineLikelihood:
         return likelihoods
 
     def _score_batch(self, start: Any, n_prefix: int, ids: Tensor, mask: Tensor) -> Tensor:
-        """(C,) float64 of lines (C, L), whose first token is foretold by the prefix's last state."""
+        """Score lines (C, L), whose first token is predicted by the last state of the prefix, (C,) float64."""
         hidden = start.last_hidden_state[:, -1:].expand(len(ids), 1, -1)  # (C, 1, D)
         if ids.shape[1] > 1:
             cache = copy.deepcopy(start.past_key_values)  # a forward pass appends to it
@@ -80,7 +103,7 @@ class LineLikelihood:
             )
             hidden = torch.cat([hidden, rest.last_hidden_state], dim=1)  # (C, L, D)
         real = mask.bool()
-        logits = self.head(hidden[real]).float()  # (M, V) of the tokens that are no padding
+        logits = self.head(hidden[real]).float()  # (M, V), without padding
         foretold = logits.gather(1, ids[real][:, None])[:, 0] - logits.logsumexp(1)  # (M,)
         line = real.nonzero()[:, 0]
         return torch.zeros(len(ids), dtype=torch.float64, device=ids.device).index_add(0, line, foretold.double())

@@ -1,9 +1,9 @@
-"""The language-model head of a backbone: hidden states -> logits over the vocabulary.
+"""Language-model head of a backbone, from hidden states to logits over the vocabulary.
 
 It is the architecture's own, as transformers builds it for masked or causal language models, with the decoder tied to
-the backbone's input embeddings (Press & Wolf 2017, arXiv:1608.05859). A checkpoint that was saved without a head, as
-sentence encoders are, gets a new one: for BERT a dense layer and a norm in front of the embeddings, so that only these
-start from nothing.
+the backbone's input embeddings (Press & Wolf 2017, arXiv:1608.05859). A checkpoint saved without a head, as sentence
+encoders are, gets a new one: for BERT a dense layer and a norm in front of the embeddings, so that only these are
+untrained.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ LanguageTask = Literal["mlm", "clm"]
 
 
 class LanguageHead(nn.Module):
-    """pretrained: whether the checkpoint brought the head's weights."""
+    """Language-model head without its backbone.
+
+    Args:
+        model: Language model whose backbone is replaced by a pass-through.
+        pretrained: Whether the checkpoint has the weights of the head.
+    """
 
     def __init__(self, model: nn.Module, pretrained: bool) -> None:
         super().__init__()
@@ -30,11 +35,19 @@ class LanguageHead(nn.Module):
 
     @classmethod
     def from_backbone(cls, backbone: TextBackbone, task: LanguageTask) -> LanguageHead:
-        """The head for a backbone whose strategy is yet to be applied.
+        """Make the head for a backbone whose strategy is not applied yet.
+
+        Args:
+            backbone: Backbone.
+            task: `mlm` or `clm`.
+
+        Returns:
+            The head.
 
         Raises:
-            BackboneError: `clm` of an encoder, `mlm` of a decoder or without a mask token, or an architecture for which
-                transformers has no such head.
+            BackboneError: If `clm` is used with an encoder, or `mlm` with a decoder or without a mask token, or
+                transformers
+                has no such head for the architecture.
         """
         _check(backbone, task)
         model, missing = _load(backbone, task)
@@ -47,27 +60,55 @@ class LanguageHead(nn.Module):
         return cls(model.eval(), not head_names)
 
     def describe_origin(self) -> str:
-        """For people: where the head comes from."""
+        """Describe where the weights of the head come from, in one line."""
         if self.pretrained:
             return "language-model head: the checkpoint's own"
         return "language-model head: new, with the backbone's input embeddings as decoder; the checkpoint has none"
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(M, D) -> (M, V)"""
+        """Compute logits over the vocabulary.
+
+        Args:
+            hidden: Hidden states, (M, D).
+
+        Returns:
+            Logits, (M, V).
+        """
         logits: Tensor = self.model(inputs_embeds=hidden[None]).logits[0]
         return logits
 
 
 def make_head(backbone: TextBackbone, objectives: Container[str]) -> LanguageHead | None:
-    """The head that one of `objectives` asks for, or None where none does."""
+    """Make the head that one of the objectives needs.
+
+    Args:
+        backbone: Backbone whose strategy is not applied yet.
+        objectives: Names of the objectives.
+
+    Returns:
+        The head, or None if no objective needs one.
+
+    Raises:
+        BackboneError: If the backbone cannot have such a head.
+    """
     tasks: list[LanguageTask] = ["mlm", "clm"]
     return next((LanguageHead.from_backbone(backbone, task) for task in tasks if task in objectives), None)
 
 
 class _PassThrough(nn.Module):
-    """Stands where a language model has its backbone, and hands on the hidden states that it is given."""
+    """Replacement of the backbone in a language model that passes hidden states on."""
 
     def forward(self, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None, **_: Any) -> Any:
+        """Return the hidden states as a backbone would.
+
+        Args:
+            input_ids: Ignored.
+            inputs_embeds: Hidden states, (1, M, D).
+            **_: Ignored.
+
+        Returns:
+            Output of a backbone with these states.
+        """
         from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=inputs_embeds)
@@ -84,14 +125,14 @@ def _check(backbone: TextBackbone, task: LanguageTask) -> None:
 
 
 def _load(backbone: TextBackbone, task: LanguageTask) -> tuple[Any, list[str]]:
-    """The language model of the backbone's checkpoint, and the names of the weights that this lacks."""
+    """Load the language model of the backbone's checkpoint, and return the names of missing weights."""
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
     from transformers.utils import logging as transformers_logging
 
     auto: Any = AutoModelForMaskedLM if task == "mlm" else AutoModelForCausalLM
     path = resolve_backbone(backbone.config.name, backbone.config.hub_id).path
     level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # missing heads are told by the caller
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the caller reports missing heads
     try:
         model, info = auto.from_pretrained(
             path, revision=backbone.config.revision, dtype=torch.float32, output_loading_info=True, **WEIGHTS

@@ -1,4 +1,4 @@
-"""From the states of a text's tokens to one vector."""
+"""Pooling of the states of a text's tokens into one vector."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ ST_POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls
 
 
 def pool(hidden: Tensor, attention_mask: Tensor | None, pooling: Pooling) -> Tensor:
-    """(U, L, D) hidden states, padded right, or not at all -> (U, D)."""
+    """Pool hidden states into text vectors.
+
+    Args:
+        hidden: Hidden states, (U, L, D), padded on the right.
+        attention_mask: Mask, (U, L); None if there is no padding.
+        pooling: Rule.
+
+    Returns:
+        Text vectors, (U, D).
+    """
     if pooling == "cls":
         return hidden[:, 0]
     if attention_mask is None:
@@ -29,6 +38,16 @@ def pool(hidden: Tensor, attention_mask: Tensor | None, pooling: Pooling) -> Ten
 
 
 def choose_pooling(config: BackboneConfig, path: str, causal: bool) -> Pooling:
+    """Choose the pooling of a backbone: as configured, else as its folder says, else by its kind.
+
+    Args:
+        config: Settings of the backbone.
+        path: Folder of the backbone.
+        causal: Whether it is a decoder.
+
+    Returns:
+        The rule.
+    """
     if config.pooling != "auto":
         return config.pooling
     settings = Path(path) / "1_Pooling" / "config.json"

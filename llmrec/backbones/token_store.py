@@ -1,4 +1,4 @@
-"""Item texts as token ids: tokenised once, kept without padding, padded per batch."""
+"""Token ids of texts: tokenized once, stored without padding and padded per batch."""
 
 from __future__ import annotations
 
@@ -17,20 +17,33 @@ from llmrec.errors import BackboneError
 
 @dataclass(frozen=True, slots=True)
 class TokenStore:
-    """flat: all ids in a row; offset: (N + 1,) so that text i is flat[offset[i]:offset[i + 1]]."""
+    """Tokens of N texts; those of text i are flat[offset[i]:offset[i + 1]]."""
 
     flat: NDArray[np.int32]
+    """Token ids of all texts, one after another."""
     offset: NDArray[np.int64]
+    """Position of the first token of each text, (N + 1,)."""
     pad_id: int
+    """Token id of padding."""
 
     @classmethod
     def from_texts(
         cls, texts: Sequence[str], tokenizer: Any, max_tokens: int, append_eos: bool = False, special: bool = True
     ) -> TokenStore:
-        """Tokenise and cut to `max_tokens`; decoders get an EOS to end on. special: with the tokenizer's BOS or CLS.
+        """Tokenize texts.
+
+        Args:
+            texts: Texts, N of them.
+            tokenizer: Tokenizer of the backbone.
+            max_tokens: Maximum number of tokens of a text; longer texts are cut.
+            append_eos: Whether each text ends in an EOS, which decoders need.
+            special: Whether the tokenizer adds its BOS or CLS.
+
+        Returns:
+            The tokens.
 
         Raises:
-            BackboneError: an EOS is asked for, and the tokenizer has none.
+            BackboneError: If an EOS is needed and the tokenizer has none.
         """
         eos = tokenizer.eos_token_id
         if append_eos and eos is None:
@@ -48,7 +61,14 @@ class TokenStore:
 
     @staticmethod
     def get_pad_id(tokenizer: Any) -> int:
-        """The id to pad with; no mask looks at it, so that any does where the tokenizer has none."""
+        """Return the token id of padding; any id will do, because the mask hides it.
+
+        Args:
+            tokenizer: Tokenizer of the backbone.
+
+        Returns:
+            Token id.
+        """
         return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
 
     def __len__(self) -> int:
@@ -56,18 +76,33 @@ class TokenStore:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(N,) tokens of each text."""
+        """Number of tokens of each text, (N,)."""
         return np.diff(self.offset)
 
     def take(self, rows: NDArray[np.int64]) -> TokenStore:
-        """The texts at `rows` alone."""
+        """Select some of the texts.
+
+        Args:
+            rows: Rows of the texts, (R,).
+
+        Returns:
+            The tokens of these texts.
+        """
         lengths = self.lengths[rows]
         offset = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         within = np.arange(offset[-1]) - np.repeat(offset[:-1], lengths)
         return TokenStore(self.flat[np.repeat(self.offset[rows], lengths) + within], offset, self.pad_id)
 
     def get_batch(self, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
-        """input_ids and attention_mask (U, L) of the texts at `rows`, padded right to the longest."""
+        """Return a batch of texts, padded on the right to the longest.
+
+        Args:
+            rows: Rows of the texts, (U,).
+            device: Device of the batch.
+
+        Returns:
+            input_ids and attention_mask, (U, L) each.
+        """
         lengths = self.lengths[rows]
         steps = np.arange(max(int(lengths.max(initial=0)), 1))
         mask = steps < lengths[:, None]
@@ -77,9 +112,9 @@ class TokenStore:
 
 
 def _tokenize(texts: list[str], tokenizer: Any, most: int, special: bool) -> list[list[int]]:
-    """What the tokenizer's own call gives, whose lists beside the ids take longer to make than these."""
+    """Tokenize as the tokenizer's own call does, without its lists other than the ids, which take longer."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:  # one that is written in Python
+    if backend is None:  # a tokenizer written in Python
         options = {"truncation": True, "max_length": most, "padding": False, "add_special_tokens": special}
         return tokenizer(texts, **options)["input_ids"]  # type: ignore[no-any-return]
     backend.no_padding()

@@ -1,1 +1,1 @@
-"""What spreads a job over processes."""
+"""Distribution of a job over processes."""

@@ -1,1 +1,1 @@
-"""What a run will take, by a few measured steps: time, memory, and which strategy to use."""
+"""Prediction of the time and memory of a run from a few measured steps, and choice of a strategy."""

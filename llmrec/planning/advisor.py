@@ -1,4 +1,4 @@
-"""Which strategy to use: what was measured of their worth (recipes/README.md), within what time and memory there is."""
+"""Choice of a strategy by its measured benefit (recipes/README.md) within limits of time and memory."""
 
 from __future__ import annotations
 
@@ -8,31 +8,45 @@ from dataclasses import dataclass
 from llmrec.planning.strategies import PlannedStrategy
 from llmrec.training.micro_batching import STEPS
 
-MEASURED_EVENTS = 200_000  # of the largest log on which training the backbone was measured beside not training it
-ROOM = 1.3  # times the memory that is said has to be there: runs took up to 1.22 times as much
-SEARCHED_EVENTS = 1_000_000  # from which on the full softmax is what takes longest
+MEASURED_EVENTS = 200_000  # of the largest log on which training the backbone was compared with not training it
+ROOM = 1.3  # factor on predicted memory: runs took up to 1.22 times as much
+SEARCHED_EVENTS = 1_000_000  # from which on the full softmax takes the most time
 
 
 @dataclass(frozen=True)
 class Option:
-    """hours, gib: of one process, at most. busiest: the phase that takes longest. refused: why there is no such run."""
+    """Time and memory of a strategy, of one process at most."""
 
     way: PlannedStrategy
+    """The strategy."""
     hours: float = 0.0
+    """Hours."""
     gib: float = 0.0
+    """Memory in GiB."""
     busiest: str = ""
+    """Phase that takes the most time."""
     refused: str = ""
+    """Reason why no such run is possible; empty if it is."""
 
 
 @dataclass(frozen=True)
 class ResourceLimits:
-    """None: as much as it takes."""
+    """Limits of a run; None means no limit."""
 
     gib: float | None = None
+    """Memory in GiB."""
     hours: float | None = None
+    """Hours."""
 
     def missing_resources(self, option: Option) -> list[str]:
-        """What an option needs more of; nothing where it fits."""
+        """List the resources that an option needs more of.
+
+        Args:
+            option: Time and memory of a strategy.
+
+        Returns:
+            Names of the resources; empty if the option fits.
+        """
         if option.refused:
             return ["cannot be"]
         lacks = []
@@ -45,23 +59,37 @@ class ResourceLimits:
 
 @dataclass(frozen=True)
 class Facts:
-    """Of the log and the backbone that the choice depends on. causal: a decoder."""
+    """Facts about the log and the backbone that the choice depends on."""
 
     n_events: int
+    """Number of events."""
     n_items: int
+    """Number of items of the catalog."""
     causal: bool
+    """True if the backbone is a decoder."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """way: None where nothing fits."""
+    """Chosen strategy and the reasons."""
 
     way: PlannedStrategy | None
+    """The strategy; None if none fits."""
     reasons: tuple[str, ...]
+    """Reasons, one line each."""
 
 
 def choose_strategy(options: Sequence[Option], limits: ResourceLimits, facts: Facts) -> Choice:
-    """The first strategy by `order` that fits."""
+    """Choose the first strategy that fits, in the order of `rank_strategies`.
+
+    Args:
+        options: Time and memory of each strategy.
+        limits: Limits of a run.
+        facts: Facts about the log and the backbone.
+
+    Returns:
+        The choice and its reasons, or what to change if nothing fits.
+    """
     fitting = {option.way: option for option in options if not limits.missing_resources(option)}
     order, reasons = rank_strategies(facts, [option.way for option in options])
     chosen = next((way for way in order if way in fitting), None)
@@ -79,7 +107,15 @@ def choose_strategy(options: Sequence[Option], limits: ResourceLimits, facts: Fa
 
 
 def rank_strategies(facts: Facts, ways: Sequence[PlannedStrategy]) -> tuple[list[PlannedStrategy], list[str]]:
-    """Strategies by what they promise on such data, cheaper ones first among equals, and why."""
+    """Order strategies by their measured benefit on such data, cheaper ones first among equals.
+
+    Args:
+        facts: Facts about the log and the backbone.
+        ways: Strategies to order.
+
+    Returns:
+        Ordered strategies, and the reasons, one line each.
+    """
     if facts.causal:
         order: tuple[PlannedStrategy, ...] = ("lora", "last_k", "full", "frozen", "distil")
         why = [
@@ -106,7 +142,7 @@ def rank_strategies(facts: Facts, ways: Sequence[PlannedStrategy]) -> tuple[list
 
 
 def _suggest_changes(options: Sequence[Option], limits: ResourceLimits) -> list[str]:
-    """What to change where nothing fits, by the option that comes nearest in each."""
+    """Suggest what to change if nothing fits, by the options with the least memory and the least time."""
     possible = [option for option in options if not option.refused]
     if not possible:
         return [f"{option.way}: {option.refused}" for option in options]

@@ -1,8 +1,4 @@
-"""What a strategy's parts take on this machine: some texts read, some steps taken, some queries ranked, for real.
-
-Nothing is read whole: stored vectors of texts, and what lower layers make of them, are drawn at random, as they cost
-what real ones cost.
-"""
+"""Measurement of the parts of a strategy on this machine: sampled texts, training steps and queries."""
 
 from __future__ import annotations
 
@@ -44,45 +40,69 @@ from llmrec.training.two_stage import calibrate, make_model, rank_across_process
 from llmrec.utils.arrays import Rows
 from llmrec.utils.timing import peak_memory_mib
 
-SAMPLED_TOKENS = 1 << 14  # of the catalog, that are read
-CUDA_BYTES = 512 << 20  # that a process takes on a GPU before it holds a tensor
+# No catalog is encoded whole: stored text vectors and the outputs of lower layers are drawn at random, because they
+# cost as much as real ones.
+SAMPLED_TOKENS = 1 << 14  # of the catalog, that are encoded
+CUDA_BYTES = 512 << 20  # memory of a process on a GPU before its first tensor
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class StrategyMeasurement:
-    """load: a backbone and the catalog in its tokens. Of the whole catalog, read: texts that no cache holds; lower:
-    what the layers below those that train make of it, once; renew: the catalog as it is read in training. ndcg, matched
-    (by nearness of texts too), calibrate, rank: by queries. beside: the rows that the same loop trains on ids alone.
-    peak_mib: of this process, and of what a run maps from files. gpu_bytes: of one process, the most at a time.
-    """
+    """Measured costs of the parts of a strategy's run."""
 
     way: PlannedStrategy
+    """The strategy."""
     load: Cost
+    """Loading the backbone and tokenizing the catalog."""
     read: Cost
+    """Encoding the texts of the catalog that no cache holds."""
     lower: Cost
+    """Running the layers below those that train over the catalog, once."""
     renew: Cost
+    """Encoding the catalog in training."""
     fit: StageCost
+    """First stage, on stored text vectors."""
     adapt: StageCost | None
+    """Second stage, through the backbone; None if the backbone does not train."""
     beside: tuple[StageCost, ...]
+    """Baselines that the same loop trains on ids only."""
     ndcg: LinearCost
+    """Validation, by queries."""
     matched: LinearCost
+    """Validation with text similarity, by queries."""
     calibrate: LinearCost
+    """Calibration, by queries."""
     rank: LinearCost
+    """Ranking of test queries, by queries."""
     peak_mib: float
+    """Peak memory in MiB of this process, including what a run maps from files."""
     gpu_bytes: int
+    """Peak memory in bytes of one process on a GPU."""
     causal: bool
+    """True if the backbone is a decoder."""
 
     @property
     def trains(self) -> int:
+        """Number of weights that train in the last stage."""
         return (self.adapt or self.fit).trains
 
 
 def measure(config: FinetuneConfig, way: PlannedStrategy, n_steps: int, gpus: int) -> StrategyMeasurement:
-    """In a process of its own, if `peak_memory_mib` is to mean something.
+    """Measure the parts of a strategy; peak memory is meaningful only in a process of its own.
+
+    Args:
+        config: Settings of the run.
+        way: The strategy.
+        n_steps: Number of training steps to time.
+        gpus: Number of GPUs to estimate for; 0 for none.
+
+    Returns:
+        The measurements.
 
     Raises:
-        BackboneError, ConfigError: this backbone, or this configuration, cannot be transferred so.
+        BackboneError: If the backbone does not support the strategy.
+        ConfigError: If the configuration does not allow the strategy.
     """
     config = config_for_strategy(config, way)
     with TemporaryDirectory() as folder:
@@ -91,7 +111,7 @@ def measure(config: FinetuneConfig, way: PlannedStrategy, n_steps: int, gpus: in
 
 
 class _StrategyRun:
-    """The pieces of one strategy's run. sample: catalog rows that stand for all, of `scale` times their tokens."""
+    """Components of a strategy's run; `scale` is the ratio of all tokens to those of the rows in `sample`."""
 
     def __init__(self, config: FinetuneConfig, way: PlannedStrategy, n_steps: int, gpus: int) -> None:
         self.config, self.way, self.n_steps, self.gpus = config, way, n_steps, gpus
@@ -103,13 +123,14 @@ class _StrategyRun:
         self.task = make_task(
             config.split.names[0], self.log, config, self.accelerator, None if by_itself else self.reader
         )
-        self.kept = 0  # bytes that a run maps from files
+        self.kept = 0  # bytes mapped from files in a run
 
     def _load(self) -> None:
         backbone = TextBackbone.load(self.config.backbone).to(self.accelerator.device)
         self.reader = CatalogEncoder.from_texts(backbone, self.log.catalog.list_texts())
 
     def measure(self) -> StrategyMeasurement:
+        """Measure all parts of the run."""
         config, backbone = self.config, self.reader.backbone
         frozen_bytes, read = count_weight_bytes(backbone), self._read()
         apply_strategy(backbone, config.backbone)
@@ -146,18 +167,18 @@ class _StrategyRun:
         )
 
     def _read(self) -> Cost:
-        """Of what a run's first reading would find in no cache."""
+        """Measure the encoding of the texts that the cache does not hold at the start of a run."""
         backbone, lengths = self.reader.backbone, self.reader.tokens.lengths
         rows = np.arange(len(lengths))
         if self.way != "distil":
             rows = TextVectorCache(backbone).find_missing(self.log.catalog.list_texts())
         tokens = self.reader.tokens.take(self.sample)
-        backbone.encode(tokens)  # the first time more is prepared than read
+        backbone.encode(tokens)  # warm-up
         share = float(lengths[rows].sum()) / max(float(lengths[self.sample].sum()), 1)
         return self._measure_encoding(lambda: backbone.encode(tokens), self.sample) * share
 
     def _measure_encoding(self, read: Callable[[], object], rows: Rows) -> Cost:
-        """Counted as a GPU reads, in padded batches."""
+        """Measure an encoding, with operations counted in padded batches, as on a GPU."""
         cost = measure_time(read)
         if not self.gpus:
             return cost
@@ -166,7 +187,7 @@ class _StrategyRun:
         return replace(cost, flops=work.flops, calls=work.calls)
 
     def _measure_lower_layers(self) -> Cost:
-        """What the layers that do not train take for the catalog; from now on the reader begins above them."""
+        """Measure the layers that do not train over the catalog; later steps start above them."""
         reader, kept, folder = self.reader, self.config.backbone.kept_states, self.config.output
         backbone, tokens = reader.backbone, reader.tokens
         file = HiddenStateFile.from_backbone(backbone, tokens, kept)
@@ -175,11 +196,11 @@ class _StrategyRun:
         some = tokens.take(self.sample)
         known = measure_time(
             lambda: HiddenStateFile.from_backbone(backbone, some, kept)
-        )  # takes the same for any catalog
+        )  # does not depend on the catalog
         began = measure_time(lambda: HiddenStateCache.load_or_compute(backbone, some, kept, folder))
         if (
             HiddenStateCache.load_or_compute(backbone, some, kept, folder) is None
-        ):  # a model that cannot be entered there
+        ):  # a model that cannot start above its lower layers
             return NOTHING
         longest = int(tokens.lengths.max(initial=1))
         states, start = torch.randn(longest, backbone.dim), np.zeros(len(tokens), dtype=np.int64)
@@ -214,7 +235,7 @@ class _StrategyRun:
         validation_ndcg(replace(self.task, valid=queries), ModelScorer(model))
 
     def _calibrate(self, model: RecommenderModel, queries: Queries) -> None:
-        """As it goes where nearness of texts counts, which it may not by these vectors."""
+        """Calibrate as if text similarity improved the validation metric, which random vectors may not show."""
         calibrate(replace(self.task, valid=queries), model)
         match = model.items.match
         for _ in RECENCIES[1:] if match is not None and float(match.strength) == 0 else ():
@@ -225,10 +246,10 @@ class _StrategyRun:
         rank_across_processes(self.task, ModelScorer(model), queries, max(self.config.evaluation.cutoffs))
 
     def _measure_line(self, queries: Queries, work: Callable[[Queries], object]) -> LinearCost:
-        """Through one batch of queries and three, spread over all."""
+        """Fit the line through one batch of queries and three, spread over all queries."""
         few = min(BATCH, max(len(queries) // 3, 1))
         points = []
-        for n in (few, few, min(3 * few, len(queries))):  # the first one warms up
+        for n in (few, few, min(3 * few, len(queries))):  # the first one is a warm-up
             some = queries.take(np.linspace(0, len(queries) - 1, n).astype(np.int64))
             cost = measure_time(lambda some=some: work(some))  # type: ignore[misc]
             if self.gpus:
@@ -238,7 +259,7 @@ class _StrategyRun:
         return LinearCost.from_two_points(*points[1:])
 
     def _estimate_logit_bytes(self) -> int:
-        """Bytes of logits that come and go, in training or in ranking."""
+        """Estimate the bytes of temporary logits, in training or in ranking."""
         n_items, trained = self.log.n_items, 0
         if "full" in (self.config.train.negatives, self.config.adapt.negatives):
             targets = max(self.config.train.batch_targets, self.config.adapt.batch_targets) // max(self.gpus, 1)
@@ -247,13 +268,20 @@ class _StrategyRun:
 
 
 def _match_texts(model: RecommenderModel, on: bool) -> None:
-    """Where it is on, vectors to rank by are longer."""
+    """Turn text similarity on or off; if it is on, the vectors to rank by are longer."""
     if model.items.match is not None:
         model.items.match.set_parameters(STRENGTHS[-1] if on else 0.0, RECENCIES[0])
 
 
 def sample_texts(tokens: TokenStore) -> tuple[Rows, float]:
-    """Rows of texts of all lengths, about SAMPLED_TOKENS in all, and how many times their tokens the catalog has."""
+    """Sample about SAMPLED_TOKENS tokens of texts of all lengths.
+
+    Args:
+        tokens: Tokens of the catalog.
+
+    Returns:
+        Rows of the sampled texts, and the ratio of all tokens to the sampled ones.
+    """
     total = max(int(tokens.lengths.sum()), 1)
     n = int(np.ceil(len(tokens) * min(SAMPLED_TOKENS / total, 1)))
     places = ((np.arange(n) + 0.5) * len(tokens) / max(n, 1)).astype(np.int64)

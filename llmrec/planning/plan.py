@@ -1,4 +1,4 @@
-"""A plan: every strategy measured by itself, what a run of it would take, and which one to use."""
+"""Plan of a run: measured and predicted costs of every strategy, and which one to use."""
 
 from __future__ import annotations
 
@@ -29,29 +29,45 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class MachineSpec:
-    """What a run is to have. gpus: 0 for this machine's CPU. tflops: that one of them keeps up."""
+    """Machine that a run is planned for."""
 
     gpus: int
+    """Number of GPUs; 0 for the CPU of this machine."""
     tflops: float
+    """Sustained rate of a GPU in TFLOP/s."""
     limits: ResourceLimits
+    """Limits of time and memory."""
 
 
 @dataclass(frozen=True)
 class StrategyPlan:
-    """A strategy's run. phases: here, by one process. gpu_phases: of one of the processes on GPUs. peak_gib, gpu_gib:
-    of one process. refused: why there can be no such run.
-    """
+    """Predicted run of a strategy."""
 
     way: PlannedStrategy
+    """The strategy."""
     trains: int = 0
+    """Number of weights that train."""
     phases: tuple[PhaseEstimate, ...] = ()
+    """Phases on this machine, by one process."""
     gpu_phases: tuple[PhaseEstimate, ...] = ()
+    """Phases of one of the processes on GPUs."""
     peak_gib: float = 0.0
+    """Peak memory of one process in GiB."""
     gpu_gib: float = 0.0
+    """Peak GPU memory of one process in GiB."""
     refused: str = ""
+    """Reason why no such run is possible; empty if it is."""
 
     def phase_seconds(self, machine: MachineSpec, cpu: bool = False) -> dict[Name, float]:
-        """By phase, where it is to run; `cpu`: of the processor, here, however busy it is."""
+        """Sum the predicted seconds of each phase.
+
+        Args:
+            machine: Machine that the run is planned for.
+            cpu: Whether to return CPU seconds on this machine instead of elapsed seconds.
+
+        Returns:
+            Seconds by name of the phase.
+        """
         by_name: dict[Name, float] = defaultdict(float)
         for phase in self.gpu_phases if machine.gpus and not cpu else self.phases:
             spent = phase.total.cpu if cpu else phase.seconds(machine.tflops if machine.gpus else None)
@@ -59,6 +75,14 @@ class StrategyPlan:
         return dict(by_name)
 
     def to_option(self, machine: MachineSpec) -> Option:
+        """Convert to the time and memory that the choice needs.
+
+        Args:
+            machine: Machine that the run is planned for.
+
+        Returns:
+            The option.
+        """
         seconds = self.phase_seconds(machine)
         busiest = max(seconds, key=lambda name: seconds[name], default="")
         gib = self.gpu_gib if machine.gpus else self.peak_gib
@@ -67,12 +91,20 @@ class StrategyPlan:
 
 @dataclass(frozen=True)
 class Plan:
+    """Plan of a run."""
+
     source: str
+    """Facts about the log, as text."""
     facts: Facts
+    """Facts that the choice depends on."""
     machine: MachineSpec
+    """Machine that the run is planned for."""
     here: str
+    """Description of the machine of the measurements."""
     options: tuple[StrategyPlan, ...]
+    """Predicted run of each strategy."""
     choice: Choice
+    """Chosen strategy and the reasons."""
 
 
 def make_plan(
@@ -82,10 +114,20 @@ def make_plan(
     n_steps: int = 4,
     alone: bool = True,
 ) -> Plan:
-    """Measure the strategies of `ways`. alone: each in a process of its own, which its peak memory needs.
+    """Measure strategies, predict their runs and choose one.
+
+    Args:
+        config: Settings of the run.
+        machine: Machine that the run is planned for.
+        ways: Strategies to measure.
+        n_steps: Number of training steps to time.
+        alone: Whether each strategy is measured in its own process, which its peak memory needs.
+
+    Returns:
+        The plan.
 
     Raises:
-        ConfigError: nothing to compare, a limit that cannot be, or training that is private.
+        ConfigError: If there is no strategy, a limit is not above 0, or training is private.
     """
     if config.privacy is not None:
         raise ConfigError("privacy: private training takes other steps, which no plan measures; plan without privacy")
@@ -146,7 +188,7 @@ def _measure_strategy(
 
 
 def _add_baseline_phases(planned: Sequence[StrategyPlan]) -> list[StrategyPlan]:
-    """Rows on ids alone are the same beside each strategy, and were measured once; a student's teacher comes first."""
+    """Add the phases that were measured once: baselines on ids, and a student's teacher."""
     frozen = next((option for option in planned if option.way == "frozen" and not option.refused), None)
     if frozen is None:
         return list(planned)
@@ -168,12 +210,28 @@ def _add_baseline_phases(planned: Sequence[StrategyPlan]) -> list[StrategyPlan]:
 
 
 def write_plan(plan: Plan, path: Path) -> None:
+    """Write a plan to a JSON file.
+
+    Args:
+        plan: The plan.
+        path: File to write.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(plan), indent=1) + "\n", encoding="utf-8")
 
 
 def read_plan(path: Path) -> Plan:
-    """Raises DataError where the file is no plan."""
+    """Read a plan that `write_plan` has written.
+
+    Args:
+        path: File to read.
+
+    Returns:
+        The plan.
+
+    Raises:
+        DataError: If the file is not a plan.
+    """
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         machine, choice = record["machine"], record["choice"]

@@ -1,4 +1,4 @@
-"""What a plan said beside what happened, from the report of the run."""
+"""Comparison of a plan with the phases and memory in the report of a run."""
 
 from __future__ import annotations
 
@@ -17,30 +17,43 @@ from llmrec.utils.timing import ALL
 
 STUDENT = ("teacher", "untaught", "student")  # rows of recipes/distill.py
 OWN = ("read", "fit", "adapt", "rank")
-AS = {"load": "read"}  # loading is a part of what runs record as reading, and a phase by itself later on
+AS = {"load": "read"}  # runs record the first loading as a part of reading, and later ones as a phase
 
 
 @dataclass(frozen=True)
 class PhaseComparison:
-    """One line: seconds, or GiB. predicted: None where the plan says nothing of it."""
+    """Predicted and measured value of one phase, or of memory."""
 
     what: str
+    """Name of the phase."""
     unit: str
+    """Unit of both values."""
     predicted: float | None
+    """Predicted value; None if the plan has none."""
     happened: float
+    """Measured value."""
 
     @property
     def ratio(self) -> float | None:
+        """Predicted value as a multiple of the measured one; None without both."""
         return self.predicted / self.happened if self.predicted is not None and self.happened > 0 else None
 
 
 def compare_with_run(plan: Plan, report: Report, where: str) -> list[PhaseComparison]:
-    """Phases of the run's own rows, for as many measurements as it made before it stopped; the rest; peak memory.
+    """Compare a plan with a run: its own phases, the remaining time and the peak memory.
 
-    where: the report is, for errors.
+    Own phases are predicted for as many validations as the run made before it stopped.
+
+    Args:
+        plan: The plan.
+        report: Report of the run.
+        where: Path of the report, for error messages.
+
+    Returns:
+        One comparison for each line of the table.
 
     Raises:
-        DataError: a report without phases, or of a strategy that the plan does not have.
+        DataError: If the report has no phases, or the plan does not have its strategy.
     """
     run = report.run
     if "phases" not in run:
@@ -67,7 +80,14 @@ def compare_with_run(plan: Plan, report: Report, where: str) -> list[PhaseCompar
 
 
 def way_of(main: str) -> PlannedStrategy:
-    """The strategy of a report's main row."""
+    """Return the strategy of a report's main row.
+
+    Args:
+        main: Name of the row.
+
+    Returns:
+        The strategy.
+    """
     found: PlannedStrategy = "distil" if main == "student" else main.removeprefix("llmrec ")  # type: ignore[assignment]
     return found
 
@@ -75,7 +95,7 @@ def way_of(main: str) -> PlannedStrategy:
 def _predict_phases(
     plan: Plan, option: StrategyPlan, counts: Mapping[tuple[str, Counted], float], on_gpu: bool
 ) -> dict[str, float]:
-    """Seconds by name of phase. counts: how often the run did what it could have done more often, by split."""
+    """Sum predicted seconds by phase, with the run's own number of repetitions (`counts`) by split."""
     seconds: dict[str, float] = defaultdict(float)
     for phase in option.gpu_phases if on_gpu else option.phases:
         done: PhaseEstimate = replace(phase, times=counts.get((phase.split, phase.counted), phase.times))
@@ -84,7 +104,7 @@ def _predict_phases(
 
 
 def _get_counts(run: Mapping[str, Any]) -> dict[tuple[str, Counted], float]:
-    """Measurements of each stage and epochs of the refit, over all seeds."""
+    """Count the validations of each stage and the epochs of the refit, over all seeds."""
     counts: dict[tuple[str, Counted], float] = {}
     first, main = "untaught" if run["main"] == "student" else "llmrec frozen", run["main"]
     for split, settings in run["settings"].items():
@@ -99,7 +119,7 @@ def _get_counts(run: Mapping[str, Any]) -> dict[tuple[str, Counted], float]:
 
 
 def _measured(run: Mapping[str, Any], clock: str) -> tuple[dict[str, float], float]:
-    """Seconds by name of phase as plans have them, and bytes at the end of the last of the run's own."""
+    """Sum measured seconds by phase of a plan, and return the run's own peak memory in bytes."""
     spent: dict[str, float] = defaultdict(float)
     peak = 0.0
     for phase in run["phases"]:

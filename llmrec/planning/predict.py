@@ -1,4 +1,4 @@
-"""From what was measured of the parts to the phases of a run."""
+"""Prediction of the phases of a run from the measured parts."""
 
 from __future__ import annotations
 
@@ -11,46 +11,73 @@ from llmrec.planning.measure import StrategyMeasurement
 from llmrec.planning.workload import LoopCounts, Workload
 
 Name = Literal["load", "read", "fit", "adapt", "rank", "teacher", "beside"]
-Counted = Literal["", "fit", "refit", "adapt"]  # what a run can do fewer times than it may
+Counted = Literal["", "fit", "refit", "adapt"]  # parts that early stopping can shorten
 
 
 @dataclass(frozen=True)
 class PhaseEstimate:
-    """A part of a run on one split: `fixed` and `each`, `times` over, at most where patience can end it.
-
-    counted: what is done so often, by which a plan is compared with a run that stopped earlier.
-    """
+    """Predicted part of a run on one split: `fixed` plus `times` times `each`, at most."""
 
     name: Name
+    """Name of the phase."""
     split: str
+    """Name of the split."""
     fixed: Cost = NOTHING
+    """Cost that does not depend on `times`."""
     each: Cost = NOTHING
+    """Cost of each repetition."""
     times: float = 0.0
+    """Number of repetitions, which early stopping can lower."""
     counted: Counted = ""
+    """Kind of the repetitions, to compare a plan with a run that stopped earlier."""
 
     @property
     def total(self) -> Cost:
+        """Total cost."""
         return self.fixed + self.each * self.times
 
     def seconds(self, tflops: float | None) -> float:
-        """Here, or on a GPU, which does not load any faster."""
+        """Predict the elapsed seconds on this machine or on a GPU, which does not load any faster.
+
+        Args:
+            tflops: Sustained rate of the GPU in TFLOP/s; None for this machine.
+
+        Returns:
+            Seconds.
+        """
         if tflops is None or self.name == "load":
             return self.total.wall
         return self.total.gpu_seconds(tflops)
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> PhaseEstimate:
+        """Read an estimate from the record of a plan.
+
+        Args:
+            record: Fields by name.
+
+        Returns:
+            The estimate.
+        """
         costs = {key: Cost(**record[key]) for key in ("fixed", "each")}
         return cls(**{**record, **costs})
 
 
 def predict_phases(work: Sequence[Workload], measured: StrategyMeasurement, share: int = 1) -> list[PhaseEstimate]:
-    """Of a whole run. share: processes that share batches, queries and the reading of the catalog; a step's flops and
-    calls are those of one of them already.
+    """Predict the phases of a whole run.
+
+    Args:
+        work: Workload of each split.
+        measured: Measured parts of the strategy.
+        share: Number of processes that share batches, queries and the encoding of the catalog; the operations of a step
+            are those of one process already.
+
+    Returns:
+        The phases.
     """
     first = work[0].split
     phases = [PhaseEstimate("load", first, measured.load), PhaseEstimate("read", first, measured.read * (1 / share))]
-    if measured.lower != NOTHING:  # once, whatever the splits and seeds
+    if measured.lower != NOTHING:  # once for all splits and seeds
         phases.append(PhaseEstimate("adapt", first, measured.lower))
     for part in work:
         phases += _fit(part, measured, share)
@@ -61,7 +88,7 @@ def predict_phases(work: Sequence[Workload], measured: StrategyMeasurement, shar
 
 
 def _fit(work: Workload, measured: StrategyMeasurement, share: int) -> list[PhaseEstimate]:
-    """The first stage, on stored vectors, and its ranking."""
+    """Predict the first stage, on stored vectors, and its ranking."""
     seeds, loop, stage = work.seeds, work.fit, measured.fit
     n_valid, n_test = work.n_valid / share, work.n_test / share
     measurement = measured.ndcg(n_valid) + stage.checkpoint
@@ -79,14 +106,14 @@ def _fit(work: Workload, measured: StrategyMeasurement, share: int) -> list[Phas
 
 
 def _adapt(work: Workload, measured: StrategyMeasurement, share: int) -> list[PhaseEstimate]:
-    """The second stage, through the backbone, and its ranking; of a student also its teacher's."""
+    """Predict the second stage, through the backbone, and its ranking; for a student also its teacher's."""
     seeds, loop, stage = work.seeds, work.adapt, measured.adapt
     if stage is None:
         return []
     n_valid, n_test = work.n_valid / share, work.n_test / share
     renew, check, set_up, rows = measured.renew * (1 / share), measured.matched(n_valid), NOTHING, 1
     if measured.way == "distil":
-        set_up, rows = measured.read * (1 / share), 2  # its catalog is read anew, without a cache
+        set_up, rows = measured.read * (1 / share), 2  # its catalog is encoded again, without a cache
     else:
         set_up, check = measured.calibrate(n_valid), check + measured.calibrate(n_valid)
     each = stage.step * _count_steps_between(loop) + check + renew + stage.checkpoint
@@ -102,7 +129,7 @@ def _adapt(work: Workload, measured: StrategyMeasurement, share: int) -> list[Ph
 
 
 def _predict_baselines(work: Workload, measured: StrategyMeasurement, share: int) -> list[PhaseEstimate]:
-    """Rows on ids alone, which are ranked without texts."""
+    """Predict the baselines on ids only, which are ranked without texts."""
     n_valid, n_test = work.n_valid / share, work.n_test / share
     return [
         PhaseEstimate(
@@ -119,4 +146,12 @@ def _count_steps_between(loop: LoopCounts) -> float:
 
 
 def sum_phases(phases: Sequence[PhaseEstimate]) -> Cost:
+    """Add up the total costs of phases.
+
+    Args:
+        phases: The phases.
+
+    Returns:
+        Sum of the costs.
+    """
     return sum((phase.total for phase in phases), NOTHING)

@@ -1,4 +1,4 @@
-"""The ways of transfer that a plan compares, each as the configuration that its run would have."""
+"""Strategies that a plan compares, and the configuration of a run with each."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ from llmrec.models.losses import FULL_ITEMS
 PlannedStrategy = Literal["frozen", "last_k", "lora", "full", "distil"]
 WAYS: tuple[PlannedStrategy, ...] = get_args(PlannedStrategy)
 STUDENT_LAYERS = 2
-SAMPLED_NEGATIVES = 4096  # of distillation, on catalogs that are too large for all
+SAMPLED_NEGATIVES = 4096  # in distillation on catalogs that are too large for the full softmax
 
 
 def config_for_strategy(config: FinetuneConfig, way: PlannedStrategy) -> FinetuneConfig:
-    """The run's configuration by another strategy; `distill`: of recipes/distill.py with a student of two layers.
+    """Return the configuration of a run with another strategy.
+
+    Args:
+        config: Settings of the run.
+        way: The strategy; `distil` gives that of recipes/distill.py with a student of two layers.
+
+    Returns:
+        The changed settings.
 
     Raises:
-        ConfigError: a configuration that has no such variant.
+        ConfigError: If the configuration has no such variant.
     """
     if way != "distil":
         return replace(config, backbone=replace(config.backbone, strategy=way))
@@ -32,6 +39,14 @@ def config_for_strategy(config: FinetuneConfig, way: PlannedStrategy) -> Finetun
 
 
 def distillation_losses(config: TrainConfig, n_items: int) -> TrainConfig:
-    """How a student is taught on a catalog of this size."""
+    """Return the training settings of a student for the size of a catalog.
+
+    Args:
+        config: Settings of training.
+        n_items: Number of items of the catalog.
+
+    Returns:
+        The settings, with sampled negatives on large catalogs.
+    """
     too_many = config.negatives == "full" and n_items > FULL_ITEMS
     return replace(config, negatives=SAMPLED_NEGATIVES) if too_many else config

@@ -1,4 +1,4 @@
-"""A few real steps of the training loop, and what they take."""
+"""Timing of a few real steps of the training loop."""
 
 from __future__ import annotations
 
@@ -25,21 +25,30 @@ from llmrec.utils.arrays import Rows
 
 @dataclass(frozen=True)
 class StageCost:
-    """step: of the optimizer; its flops and calls are those of one of the processes that share the batch. checkpoint:
-    what is kept after a measurement. trains: weights, of the backbone and above it. footprint: of one process.
-    """
+    """Cost of the steps of a training stage."""
 
     step: Cost
+    """Cost of a step of the optimizer; operations are those of one of the processes that share the batch."""
     checkpoint: Cost
+    """Cost of the checkpoint after a validation."""
     trains: int
+    """Number of weights that train, of the backbone and above it."""
     footprint: Footprint
+    """Bytes of one process."""
 
 
 class SampledSteps(Trainer):
-    """A trainer that takes single steps of its first epoch, when asked."""
+    """Trainer that takes single steps of its first epoch on request."""
 
     def sample_groups(self, n: int) -> list[tuple[int, list[Rows]]]:
-        """n steps that stand for all: ordered by how much is padded, the middles of n equal parts, with their rows."""
+        """Select steps that represent all: the middles of n equal parts, ordered by padded size.
+
+        Args:
+            n: Number of steps.
+
+        Returns:
+            Number and window rows of each step.
+        """
         self.windows, groups = self._draw_epoch(0)
         length = self.windows.end - self.windows.start
         slots = [sum(len(rows) * int(length[rows].max(initial=1)) for rows in group) for group in groups]
@@ -48,17 +57,33 @@ class SampledSteps(Trainer):
         return [(int(row), groups[row]) for row in np.unique(order[places])]
 
     def step(self, row: int, group: list[Rows]) -> None:
+        """Take a step.
+
+        Args:
+            row: Number of the step.
+            group: Window rows of its batches.
+        """
         self._step(group, row)
 
     def save_checkpoint(self) -> None:
+        """Save a checkpoint."""
         self._save()
 
 
 def measure_stage(
     task: TrainingTask, objective: Objective, config: TrainConfig, n_steps: int, processes: int
 ) -> StageCost:
-    """n_steps: that are timed, after one that is not. processes: on as many GPUs, of which one's work is counted; 0: no
-    GPU is asked about.
+    """Measure the steps of a training stage.
+
+    Args:
+        task: Data and settings of the run.
+        objective: Model and its trainable backbone.
+        config: Settings of training.
+        n_steps: Number of steps to time, after a first one that is not timed.
+        processes: Number of GPUs that share a batch, for the operations of one process; 0 if no GPU is planned.
+
+    Returns:
+        The cost.
     """
     windows = build_training_windows(
         task.split.train, task.split.n_users, objective.model.config.max_history, task.ties
@@ -66,7 +91,7 @@ def measure_stage(
     run = RunState("plan", task.folder / "checkpoints" / "plan", 0, False, "plan")
     trainer = SampledSteps(objective, windows, lambda: 0.0, config, task.accelerator, run)
     chosen = trainer.sample_groups(n_steps)
-    trainer.step(*chosen[-1])  # the longest, so that memory is what it will be
+    trainer.step(*chosen[-1])  # the longest, so that memory reaches its peak
     step = Cost()
     for row, group in chosen:
         step += measure_time(lambda row=row, group=group: trainer.step(row, group))  # type: ignore[misc]
@@ -86,9 +111,7 @@ def measure_stage(
 def _measure_share(
     trainer: SampledSteps, row: int, group: list[Rows], footprint: Footprint, module: Objective, processes: int
 ) -> tuple[Cost, Footprint]:
-    """What one of the processes does of a piece of a batch: its share of the windows and of what is read, and all that
-    does not depend on either.
-    """
+    """Measure one process's share of a micro-batch, and everything that does not depend on the share."""
     pieces, config = trainer.pieces, trainer.config
     mine = group[0][:: processes * pieces]
     trainer.pieces, trainer.config = 1, replace(config, live_items=max(config.live_items // processes, 1))
@@ -99,7 +122,7 @@ def _measure_share(
 
 
 def _read_again(objective: Objective) -> int:
-    """Bytes that are kept of one batch of texts while gradient checkpointing reads it on the way back."""
+    """Count the bytes of one batch of texts while gradient checkpointing computes it again."""
     reader = objective.reader
     if reader is None or not reader.backbone.config.gradient_checkpointing:
         return 0

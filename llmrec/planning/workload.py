@@ -1,4 +1,4 @@
-"""How often a run does what: pure arithmetic on a log and a configuration, before anything is trained."""
+"""Number of steps, validations and epochs of a run, computed from a log and a configuration."""
 
 from __future__ import annotations
 
@@ -21,18 +21,28 @@ from llmrec.training.task import sasrec_train_configs
 
 @dataclass(frozen=True)
 class LoopCounts:
-    """One run of the training loop, in an epoch: optimizer steps, measurements of validation, and readings of the whole
-    catalog between these.
-    """
+    """Counts of a training loop for one epoch."""
 
     steps: int
+    """Number of steps of the optimizer."""
     measurements: int
+    """Number of validations."""
     renewals: int
+    """Number of times the whole catalog is encoded between validations."""
     epochs: int
+    """Maximum number of epochs."""
 
     @classmethod
     def from_config(cls, n_batches: int, config: TrainConfig) -> LoopCounts:
-        """n_batches: of an epoch. An epoch that stands for all: renewals by steps of the whole run, in proportion."""
+        """Count the steps of an epoch; renewals of the whole run are attributed in proportion.
+
+        Args:
+            n_batches: Number of batches of an epoch.
+            config: Settings of training.
+
+        Returns:
+            The counts.
+        """
         steps = -(-n_batches // config.accumulate)
         n_evals = config.evals_per_epoch
         marks = {round(steps * (k + 1) / n_evals) for k in range(n_evals)} - {0}
@@ -44,21 +54,37 @@ class LoopCounts:
 
 @dataclass(frozen=True)
 class Workload:
-    """What a split asks of each seed. refit: the loop that follows where `train.refit` is set. beside: the loops of the
-    rows on ids alone.
-    """
+    """Work of each seed on a split."""
 
     split: SplitName
+    """Name of the split."""
     seeds: int
+    """Number of seeds."""
     fit: LoopCounts
+    """Loop of the first stage."""
     adapt: LoopCounts
+    """Loop of the second stage."""
     refit: LoopCounts | None
+    """Loop that follows if `train.refit` is set; None otherwise."""
     beside: tuple[LoopCounts, ...]
+    """Loops of the baselines on ids only."""
     n_valid: int
+    """Number of validation queries."""
     n_test: int
+    """Number of test queries."""
 
 
 def count_work(log: Log, config: FinetuneConfig, name: SplitName) -> Workload:
+    """Count the work of a run on a split.
+
+    Args:
+        log: The log.
+        config: Settings of the run.
+        name: Name of the split.
+
+    Returns:
+        The workload.
+    """
     split, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
     valid, test = make_queries(split, VALID, ties), make_test_queries(split, ties, config.evaluation)
 
@@ -78,7 +104,18 @@ def count_work(log: Log, config: FinetuneConfig, name: SplitName) -> Workload:
 
 
 def count_batches(split: Split, ties: Ties, model: ModelConfig, train: TrainConfig, seed: int = 0) -> int:
-    """Of the first epoch, as the trainer draws it."""
+    """Count the batches of the first epoch, as the trainer draws them.
+
+    Args:
+        split: Split of the log.
+        ties: Rule for events of the same time.
+        model: Settings of the model.
+        train: Settings of training.
+        seed: Seed of the draw.
+
+    Returns:
+        Number of batches.
+    """
     rng, windows = (
         np.random.default_rng((seed, 0)),
         build_training_windows(split.train, split.n_users, model.max_history, ties),
