@@ -1,4 +1,4 @@
-"""Products have the same bits wherever their numbers lie, once llmrec is imported and unless the user chose otherwise."""
+"""Products have the same bits wherever their numbers lie, unless the user has chosen another mode of MKL."""
 
 from __future__ import annotations
 
