@@ -42,7 +42,7 @@ WHOLE_TESTS = (
 RUN = (  # the quickstart's recipe, on a part of its work
     "--backbone.strategy=frozen --train.epochs=1 --train.patience=1 --drift=null --evaluation.max_queries=500 "
     "--evaluation.max_valid_queries=500 --evaluation.baselines=[popularity] --evaluation.bootstrap_samples=50 "
-    "--evaluation.explained=0 --output=run"
+    "--evaluation.n_explained_users=0 --output=run"
 ).split()
 
 

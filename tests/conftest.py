@@ -280,7 +280,7 @@ def add_drift() -> Callable[..., Bundle]:
             untrained = TextBackbone.load(bundle.config.backbone)
             text = untrained.encode(untrained.tokenize(bundle.catalog.list_texts()))
             chain = LatentChain(center_and_normalize(text)[:4])
-        config = DriftConfig(**{"n_states": 4, "text_neighbours": 5} | settings)
+        config = DriftConfig(**{"n_states": 4, "n_text_neighbors": 5} | settings)
         torch.manual_seed(2)
         head = DriftHead(config, chain).requires_grad_(False)
         for weight in head.parameters():

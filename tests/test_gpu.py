@@ -41,7 +41,7 @@ def test_texts_are_read_as_a_cpu_reads_them(name: str, request: pytest.FixtureRe
     texts = [" ".join(WORDS[row % 7 : row % 7 + 1 + row % 9]) for row in range(4000)]
     on_cpu = TextBackbone.load(config)
     expected = on_cpu.encode(on_cpu.tokenize(texts))
-    exact, fast = TextBackbone.load(config).to(GPU), TextBackbone.load(replace(config, reading="fast")).to(GPU)
+    exact, fast = TextBackbone.load(config).to(GPU), TextBackbone.load(replace(config, encode_precision="auto")).to(GPU)
     torch.testing.assert_close(exact.encode(exact.tokenize(texts)), expected, atol=1e-5, rtol=0)
     assert fast._choose_arithmetic(fast.tokenize(texts)) is not None
     assert float((fast.encode(fast.tokenize(texts)) * expected).sum(1).min()) >= 0.9999
@@ -84,7 +84,7 @@ def test_a_bundle_scores_as_on_a_cpu(strategy: str, make_bundle: Callable[..., B
 
 
 def test_a_compiled_copy_follows_the_weights(tiny_bert: Path) -> None:
-    backbone = TextBackbone.load(BackboneConfig(name=str(tiny_bert), reading="fast", compile=True)).to(GPU)
+    backbone = TextBackbone.load(BackboneConfig(name=str(tiny_bert), encode_precision="auto", compile=True)).to(GPU)
     tokens = backbone.tokenize([" ".join(WORDS[row % 7 : row % 7 + 1 + row % 9]) for row in range(4000)])
     before = backbone.encode(tokens)
     with torch.no_grad():

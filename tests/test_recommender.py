@@ -53,7 +53,12 @@ def ids(recommender: Recommender) -> list[str]:
 
 @pytest.mark.parametrize(
     ("strategy", "changes"),
-    [("none", {}), ("lora", {}), ("frozen", {"similarity": "cosine", "block": "ligr"}), ("full", {"item_ids": False})],
+    [
+        ("none", {}),
+        ("lora", {}),
+        ("frozen", {"similarity": "cosine", "block": "ligr"}),
+        ("full", {"use_item_ids": False}),
+    ],
 )
 def test_the_best_are_those_that_score_best(make: Make, strategy: Strategy, changes: dict[str, object]) -> None:
     recommender = make(strategy, **changes)
@@ -120,7 +125,7 @@ def test_a_time_may_be_written_in_many_ways(recommender: Recommender) -> None:
 
 
 def test_a_model_that_is_told_the_time_hears_of_it(make: Make) -> None:
-    recommender = make("frozen", query_time="known", layers=2)
+    recommender = make("frozen", query_time="known", n_layers=2)
     first, second = ids(recommender)[:2]
     timed = [(first, "2024-01-01"), (second, "2024-01-02")]
     soon, late = (recommender.score(timed, ["i7", "i8"], at=at) for at in ("2024-01-03", "2025-06-01"))

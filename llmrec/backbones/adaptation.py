@@ -103,7 +103,7 @@ def add_lora(model: nn.Module, config: BackboneConfig) -> nn.Module:
     from peft import get_peft_model
 
     lora = config.lora
-    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     settings = _make_peft_config(
         lora, targets if lora.last_k is None else _list_last_layers(model, lora.last_k, targets)
     )
@@ -112,7 +112,7 @@ def add_lora(model: nn.Module, config: BackboneConfig) -> nn.Module:
             adapted: Any = get_peft_model(model, settings)
     except ValueError as error:
         raise BackboneError(
-            f"lora.targets={lora.targets!r}: {error}. Linear layers here: {_list_linear_layers(model)}"
+            f"lora.target_modules={lora.target_modules!r}: {error}. Linear layers here: {_list_linear_layers(model)}"
         ) from error
     return adapted.eval()  # type: ignore[no-any-return]
 
@@ -126,15 +126,17 @@ def _make_peft_config(lora: LoraConfig, targets: str | list[str]) -> Any:
         r=lora.rank,
         lora_alpha=lora.alpha,
         target_modules=targets,
-        use_dora=lora.dora,
-        use_rslora=lora.rslora,
+        use_dora=lora.use_dora,
+        use_rslora=lora.use_rslora,
     )
 
 
 def _list_last_layers(model: nn.Module, k: int, targets: str | list[str]) -> list[str]:
     """List the full names of the linear layers in the top k layers that `targets` selects."""
     if isinstance(targets, str) and targets != "all-linear":
-        raise BackboneError(f"lora.last_k={k} counts layers, lora.targets={targets!r} names them; give one, or a list")
+        raise BackboneError(
+            f"lora.last_k={k} counts layers, lora.target_modules={targets!r} names them; give one, or a list"
+        )
     top = {
         id(part) for layer in get_last_layers(model, k, "lora.last_k") for part in layer.modules() if _is_linear(part)
     }

@@ -50,7 +50,8 @@ class CatalogEncoder:
     def with_hidden_state_cache(self) -> CatalogEncoder:
         """Return the encoder with cached outputs of the layers that do not train, computed or read from disk."""
         return replace(
-            self, lower=HiddenStateCache.load_or_compute(self.backbone, self.tokens, self.backbone.config.kept_states)
+            self,
+            lower=HiddenStateCache.load_or_compute(self.backbone, self.tokens, self.backbone.config.hidden_state_cache),
         )
 
     def encode_with_grad(self, rows: NDArray[np.int64]) -> Tensor:

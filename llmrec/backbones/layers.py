@@ -48,7 +48,7 @@ def truncate_layers(model: nn.Module, k: int) -> None:
     """
     stack, config = find_layer_stack(model, "backbone.layers"), model.config
     if not 1 <= k <= len(stack):
-        raise BackboneError(f"backbone.layers={k}: this backbone has {len(stack)} layers; give 1 to {len(stack)}")
+        raise BackboneError(f"backbone.n_layers={k}: this backbone has {len(stack)} layers; give 1 to {len(stack)}")
     kinds: Any = getattr(config, "layer_types", None)  # kind of attention of each layer, if they differ
     if kinds:
         config.layer_types = kinds[:k]  # type: ignore[union-attr]

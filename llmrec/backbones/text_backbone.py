@@ -98,8 +98,8 @@ class TextBackbone(nn.Module):
                 f"backbone {config.name!r} (revision {config.revision or 'default'}) cannot be loaded: {error}. "
                 "Give a folder saved by save_pretrained, or a hub id that this machine can reach"
             ) from error
-        if config.layers is not None:
-            truncate_layers(model, config.layers)
+        if config.n_layers is not None:
+            truncate_layers(model, config.n_layers)
         # PEFT records this name in the adapter; a local path would be of no use to whoever pulls it.
         model.name_or_path = location.hub_id
         model.config._name_or_path = location.hub_id
@@ -229,7 +229,7 @@ class TextBackbone(nn.Module):
 
     def _choose_arithmetic(self, tokens: TokenStore) -> Arithmetic | None:
         """What reads `tokens` fastest, where they are worth it and this model can be read so."""
-        plain = self.device.type != "cpu" and self.config.reading == "exact"
+        plain = self.device.type != "cpu" and self.config.encode_precision == "fp32"
         if plain or len(tokens.flat) < COPIED_FROM or tokens.lengths.min() == 0:
             return None
         if self._checked is None or self._checked[0] is not self.model:  # adapters make it another one
@@ -239,14 +239,14 @@ class TextBackbone(nn.Module):
 
     def _fastest_accurate(self, sample: TokenStore) -> Arithmetic | None:
         """The fastest arithmetic that `reading` allows, if reading by it gives what plain reading does."""
-        if self.config.reading == "fast":
+        if self.config.encode_precision == "auto":
             way = choose_fastest(reduced=True) if self.device.type == "cpu" else OF_A_GPU
             cosine = self._min_cosine(way, sample)
             if cosine >= (EXACT if way.dtype == torch.float32 else FAST):
                 return way
             warnings.warn(
-                f"backbone.reading=fast: {self.hub_id!r} is read exactly instead, as its vectors come to a cosine of "
-                f"{cosine:.5f} only, not {FAST} (0: this architecture cannot be read so at all)",
+                f"backbone.encode_precision=auto: {self.hub_id!r} is read exactly instead, as its vectors come to a "
+                f"cosine of {cosine:.5f} only, not {FAST} (0: this architecture cannot be read so at all)",
                 stacklevel=4,
             )
         if self.device.type != "cpu":

@@ -101,7 +101,7 @@ class TextVectorCache:
     ) -> None:
         self.backbone, self.accelerator = backbone, accelerator
         self.shard_texts = shard_texts or (SHARD_TEXTS if backbone.device.type == "cpu" else SHARD_TEXTS_GPU)
-        reading = "" if backbone.config.reading == "exact" else f"-{backbone.config.reading}"
+        reading = "" if backbone.config.encode_precision == "fp32" else f"-{backbone.config.encode_precision}"
         self.folder = (cache_dir or get_cache_dir()) / "text" / f"{backbone.fingerprint()}{reading}"
         self._shards: dict[Path, Shard] = {}
 

@@ -42,7 +42,7 @@ class PiiConfig:
 
     def __post_init__(self) -> None:
         if not self.kinds:
-            raise ConfigError(f"data.scrub.kinds is empty; name some of {', '.join(get_args(PiiKind))}")
+            raise ConfigError(f"data.pii.kinds is empty; name some of {', '.join(get_args(PiiKind))}")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class DataConfig:
     unknown_items: what to do with events on items that the catalog lacks.
     k_core: drop users and items with fewer events, until none is left (0: keep all).
     pseudonyms: users are known by keyed hashes of their ids from here on; null: by their ids.
-    scrub: personal details are taken out of item texts, and of words that are asked with; null: texts stay as they are.
+    pii: personal details are taken out of item texts, and of words that are asked with; null: texts stay as they are.
     """
 
     source: str | None = None
@@ -79,4 +79,4 @@ class DataConfig:
     unknown_items: Literal["error", "drop"] = "error"
     k_core: int = 0
     pseudonyms: PseudonymConfig | None = None
-    scrub: PiiConfig | None = None
+    pii: PiiConfig | None = None

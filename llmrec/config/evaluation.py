@@ -28,7 +28,8 @@ class EvaluationConfig:
     max_queries, max_valid_queries: a seeded sample where the test or validation part has more.
     tuning_budget, tuning_queries: settings tried for each baseline, and validation queries looked at for each.
     mask_seen: leave what the history holds out of the ranking; not for repeat consumption.
-    explained: users whose first recommendation is explained, and the explanations tested by deletion; 0: none. Of
+    n_explained_users: users whose first recommendation is explained, and the explanations tested by deletion; 0: none.
+        Of
         models whose backbone reads histories nothing is: each event that is left out would cost a reading.
     """
 
@@ -40,7 +41,7 @@ class EvaluationConfig:
     tuning_queries: int = 5_000
     mask_seen: bool = True
     bootstrap_samples: int = 1000
-    explained: int = 100
+    n_explained_users: int = 100
     baselines: tuple[Baseline, ...] = get_args(Baseline)
 
     def __post_init__(self) -> None:

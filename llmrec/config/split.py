@@ -18,7 +18,8 @@ class SplitConfig:
     valid_fraction, test_fraction: of `by_time`'s events.
     ties, leave_one_out_ties: whether events of one moment are in each other's histories (`file_order`, the papers'
         habit) or not (`strict`), by split.
-    held_out_users: share of the users, drawn at random, whose training events are left out, so that one can see whether
+    held_out_user_fraction: share of the users, drawn at random, whose training events are left out, so that one can see
+        whether
         the others are told from them (`membership`).
     """
 
@@ -27,12 +28,13 @@ class SplitConfig:
     test_fraction: float = 0.1
     ties: Literal["strict", "file_order"] = "strict"
     leave_one_out_ties: Literal["strict", "file_order"] = "strict"
-    held_out_users: float = 0.0
+    held_out_user_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.held_out_users < 1:
+        if not 0 <= self.held_out_user_fraction < 1:
             raise ConfigError(
-                f"split.held_out_users={self.held_out_users}: give a share of the users from 0 to below 1"
+                f"split.held_out_user_fraction={self.held_out_user_fraction}: give a share of the users from 0 to "
+                "below 1"
             )
         if "by_time" not in self.names:
             raise ConfigError(

@@ -14,10 +14,12 @@ class TrainConfig:
 
     epochs: 0 skips the run. patience: measurements without gain before it stops.
     negatives: `full` softmax over the catalog, or the number of shared uniform negatives.
-    live_items, backbone_learning_rate: where the backbone itself trains, the items that all processes of a step read
+    trainable_items_per_step, backbone_learning_rate: where the backbone itself trains, the items that all processes of
+        a step read
         through it with gradients, together, and its own learning rate.
-    renew_steps: there, after how many steps the whole catalog is read anew; null: only before each validation.
-    pieces: that a process runs its share of a batch in, one by one: the same step in less memory; `auto`: few that fit.
+    refresh_every_steps: there, after how many steps the whole catalog is read anew; null: only before each validation.
+    micro_batches: that a process runs its share of a batch in, one by one: the same step in less memory; `auto`: few
+        that fit.
     refit: after the best epoch is known, train anew on train + validation for as long, before the test.
     """
 
@@ -26,18 +28,18 @@ class TrainConfig:
     batch_targets: int = 1024
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
-    warmup_share: float = 0.02
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    clip_norm: float = 5.0
-    accumulate: int = 1
+    warmup_ratio: float = 0.02
+    lr_scheduler: Literal["constant", "linear", "cosine"] = "constant"
+    max_grad_norm: float = 5.0
+    gradient_accumulation_steps: int = 1
     negatives: Literal["full"] | int = "full"
     evals_per_epoch: int = 1
-    live_items: int = 256
+    trainable_items_per_step: int = 256
     backbone_learning_rate: float = 2e-4
-    renew_steps: int | None = None
-    pieces: Literal["auto"] | int = 1
+    refresh_every_steps: int | None = None
+    micro_batches: Literal["auto"] | int = 1
     refit: bool = False
 
     def __post_init__(self) -> None:
-        if self.pieces != "auto" and self.pieces < 1:
-            raise ConfigError(f"train.pieces={self.pieces}: give auto, or 1 or more")
+        if self.micro_batches != "auto" and self.micro_batches < 1:
+            raise ConfigError(f"train.micro_batches={self.micro_batches}: give auto, or 1 or more")

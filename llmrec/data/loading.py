@@ -125,7 +125,7 @@ class _RawLog(NamedTuple):
 
 
 def _redact_items(items: NamedTable | None, config: DataConfig) -> tuple[NamedTable | None, dict[str, int]]:
-    scrubber = make_pii_redactor(config.scrub)
+    scrubber = make_pii_redactor(config.pii)
     if items is None or scrubber is None:
         return items, {}
     but = [config.catalog_item_column, *filter(None, [config.release_column])]

@@ -98,7 +98,7 @@ def make_split(
         split, ties = leave_one_out(interactions, n_users, n_items), config.leave_one_out_ties
     else:
         split = split_by_time(interactions, n_users, n_items, *fractions)
-    return split.subsample_users(1 - config.held_out_users) if config.held_out_users else split, ties
+    return split.subsample_users(1 - config.held_out_user_fraction) if config.held_out_user_fraction else split, ties
 
 
 def split_by_time(

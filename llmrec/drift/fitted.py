@@ -94,9 +94,9 @@ class FittedDrift:
         if vectors is None:
             near = sparse.csr_array((n_items, n_items))
         elif self.near is None:
-            near = find_text_neighbors(vectors, config.text_neighbours)
+            near = find_text_neighbors(vectors, config.n_text_neighbors)
         else:
-            near = extend_text_neighbors(self.near, vectors, config.text_neighbours)
+            near = extend_text_neighbors(self.near, vectors, config.n_text_neighbors)
         log, half_life = Interactions(nobody, nobody, nobody), self.transition_half_life_days
         return ReplayStream(
             config, log, ties, 0, 0, near, half_life, self.build_chain_tables(vectors), self.trained_until
@@ -113,7 +113,7 @@ class FittedDrift:
         vectors = self.unit_vectors()
         if vectors is None:
             return replace(stream, text=resize_sparse(stream.text, (n_items, n_items)))
-        near = extend_text_neighbors(stream.text, vectors, stream.config.text_neighbours)
+        near = extend_text_neighbors(stream.text, vectors, stream.config.n_text_neighbors)
         return replace(stream, text=near, chain=self.build_chain_tables(vectors))
 
     def to_record(self) -> dict[str, Any]:

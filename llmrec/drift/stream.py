@@ -117,7 +117,7 @@ class ReplayStream:
     def from_split(cls, config: DriftConfig, split: Split, ties: Ties, vectors: Tensor | None) -> ReplayStream:
         """vectors: (N, D) of `text_vectors`, or None: items without transitions then lead nowhere."""
         shape = split.n_items, split.n_items
-        near = sparse.csr_array(shape) if vectors is None else find_text_neighbors(vectors, config.text_neighbours)
+        near = sparse.csr_array(shape) if vectors is None else find_text_neighbors(vectors, config.n_text_neighbors)
         half_life = config.transition_half_lives_days[0]
         return cls(config, split.interactions, ties, split.n_users, split.test_start, near, half_life)
 
@@ -128,7 +128,7 @@ class ReplayStream:
     def new_counts(self) -> StreamCounts:
         config = self.config
         settings = TransitionSettings(
-            config.window, config.gap_days, config.backward, self.transition_half_life_days, self.ties
+            config.window, config.gap_decay_days, config.backward_weight, self.transition_half_life_days, self.ties
         )
         environment = Environment(self.n_items, config.half_lives_days)
         return StreamCounts(environment, Transitions(self.n_items, self.n_users, settings))

@@ -34,7 +34,12 @@ def read_target_modules(folder: Path, lora: LoraConfig, base: str) -> list[str]:
     found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise BundleError(f"{path}: no settings of an adapter; copy or download the bundle again")
-    expected = PLAIN | {"r": lora.rank, "lora_alpha": lora.alpha, "use_dora": lora.dora, "use_rslora": lora.rslora}
+    expected = PLAIN | {
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "use_dora": lora.use_dora,
+        "use_rslora": lora.use_rslora,
+    }
     expected["base_model_name_or_path"] = base
     odd = {
         name: value for name, value in found.items() if name not in FREE and _settings_differ(value, expected.get(name))

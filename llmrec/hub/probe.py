@@ -93,7 +93,7 @@ def check_encoding(
     stored = model.items.text[: min(N_TEXTS, len(texts))].cpu()
     read = backbone.encode(backbone.tokenize(texts[: len(stored)]))
     cosine = float(torch.nn.functional.cosine_similarity(stored, read).min())
-    if not cosine >= (MIN_COSINE_FAST if backbone.config.reading == "fast" else MIN_COSINE):
+    if not cosine >= (MIN_COSINE_FAST if backbone.config.encode_precision == "auto" else MIN_COSINE):
         raise BundleError(
             f"backbone {backbone.path!r} does not read the catalog as the bundle's did (cosine {cosine:.5f}); "
             f"{describe_differences(recorded, present)}"

@@ -135,12 +135,12 @@ def _build_context(
         build_recent_events(queries, stream.trained_until),
         items.scorer.score(queries, foreign.cold),
         environment_counts(world),
-        _add_transition_rows(transition_rows(world, stream), foreign.vectors, stream.config.text_neighbours),
+        _add_transition_rows(transition_rows(world, stream), foreign.vectors, stream.config.n_text_neighbors),
         stream.chain,
         _compute_interest(live, queries, users, foreign.evidence),
         foreign.vectors,
         foreign.cold,
-        stream.config.text_neighbours,
+        stream.config.n_text_neighbors,
     )
 
 

@@ -34,7 +34,7 @@ class ServedCatalog:
         self.table = QuantizedTable.from_vectors(self.scorer.scoring_items)
         self.drift, self.removed = bundle.drift, set(bundle.removed)
         self.lock = RLock()
-        self.scrubber = make_pii_redactor(bundle.config.data.scrub)
+        self.scrubber = make_pii_redactor(bundle.config.data.pii)
         self._backbone: TextBackbone | None = None
         self._untrained: TextBackbone | None = None
         self._trained_memory = VectorLru(lambda texts: self.backbone.encode(self.backbone.tokenize(texts)))

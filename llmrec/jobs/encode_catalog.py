@@ -18,7 +18,7 @@ def run_encode_catalog(config: EncodeConfig) -> None:
     texts = load_catalog(config.data).text_array
     with accelerator.main_process_first():  # who may have to bring it
         backbone = TextBackbone.load(config.backbone).requires_grad_(False).to(accelerator.device)
-    cache = TextVectorCache(backbone, accelerator=accelerator, shard_texts=config.shard_texts)
+    cache = TextVectorCache(backbone, accelerator=accelerator, shard_texts=config.texts_per_shard)
 
     began = time.monotonic()
     filled = cache.fill(texts)

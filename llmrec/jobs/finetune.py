@@ -83,9 +83,9 @@ def run_finetune(config: FinetuneConfig) -> None:
     facts, evaluation = dataclasses.asdict(log.facts), summarize_report(report)
     drift = FittedDrift.from_fit(first.drift, text) if first.drift else None
     bundle = Bundle(config, log.catalog, first.model.cpu(), base, tuned, facts, evaluation, drift)
-    if config.evaluation.explained and histories is None:
+    if config.evaluation.n_explained_users and histories is None:
         recommender, at = Recommender(bundle, bundle_folder), tasks[0].split.test_start
-        tests = measure_faithfulness(recommender, log, at, config.evaluation.explained)
+        tests = measure_faithfulness(recommender, log, at, config.evaluation.n_explained_users)
         told = {"explanations": [dataclasses.asdict(test) for test in tests]}
         report = dataclasses.replace(report, run=report.run | told)
     write_report(report, config.output)

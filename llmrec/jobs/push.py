@@ -14,7 +14,9 @@ N_HISTORIES, LENGTH = 8, 5
 def run_push(config: PushConfig) -> None:
     """Push a bundle to the hub, fetch it again, and print the largest difference of scores."""
     here = Recommender.from_pretrained(config.bundle, config.backbone)
-    address = here.push_to_hub(config.repo_id, config.private, config.revision, base=config.base, counts=config.counts)
+    address = here.push_to_hub(
+        config.repo_id, config.private, config.revision, base=config.base_model_id, counts=config.include_counts
+    )
     print(f"pushed: {address}")
 
     there = Recommender.from_pretrained(config.repo_id, config.backbone, revision=address.rpartition("/")[2])

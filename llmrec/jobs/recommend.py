@@ -58,9 +58,9 @@ def recommend_all_users(recommender: Recommender, log: Log, config: RecommendCon
     with tqdm(total=n_users, unit="user", disable=not accelerator.is_main_process or None) as bar:
         for part, stretch in zip(mine, stretches, strict=True):
             tables = []
-            for start in range(stretch.start, stretch.stop, config.users_at_once):
-                some = users.take(slice(start, min(start + config.users_at_once, stretch.stop)))
-                found = recommender.recommend_users(some, config.k, config.include_seen, config.where or None)
+            for start in range(stretch.start, stretch.stop, config.batch_size):
+                some = users.take(slice(start, min(start + config.batch_size, stretch.stop)))
+                found = recommender.recommend_users(some, config.k, config.include_seen, config.filters or None)
                 tables.append(_build_table(recommender, some, found))
                 bar.update(len(some))
             _write(_get_part_path(config.output, part), pa.concat_tables(tables))
@@ -72,7 +72,7 @@ def _build_manifest(config: RecommendConfig, log: Log, at: int) -> dict[str, Any
     """What all parts have in common."""
     bundle = hashlib.sha256((config.bundle / LAYOUT.settings).read_bytes()).hexdigest()
     asked = {name: getattr(config, name) for name in ("k", "include_seen", "users_per_part")}
-    return {"bundle": bundle, "log": log.facts.fingerprint, "at": at, "where": list(config.where), **asked}
+    return {"bundle": bundle, "log": log.facts.fingerprint, "at": at, "where": list(config.filters), **asked}
 
 
 def _open_output(folder: Path, facts: dict[str, Any]) -> None:

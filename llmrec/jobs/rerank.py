@@ -46,7 +46,7 @@ def run_rerank(config: RerankConfig) -> None:
     queries = make_test_queries(split, ties, evaluation, with_history=True)
     stages = fit_first_stages(config, log, split, ties)
     first, pool = next(iter(stages)), CandidatePool(config.n_candidates, evaluation.mask_seen, log.catalog.release_time)
-    if config.candidates == "first_stage":
+    if config.candidate_source == "first_stage":
         candidates = first_stage_candidates(first, stages[first].scorers[0], queries, pool, config.seed)
     else:
         candidates = sample_candidates(split, queries, pool, config.seed)
@@ -56,13 +56,13 @@ def run_rerank(config: RerankConfig) -> None:
     judge = LikelihoodReranker(likelihood, likelihood.tokenize_lines(log.catalog.list_texts()), config.prompt)
     asked = time.process_time()
     with accelerator.autocast():
-        judged = judge.score(queries, candidates.items, config.scores, "reading candidates")
+        judged = judge.score(queries, candidates.items, config.score_types, "reading candidates")
     cost = time.process_time() - asked
 
     scores = {f"lm {kind}": [of_kind] for kind, of_kind in judged.items()}
     scores |= {name: [gather_scores(stage.scorers[0], queries, candidates)] for name, stage in stages.items()}
     scores["random"] = [draw_random_scores(candidates.items.shape, config.seed + row) for row in range(RANDOM_ORDERS)]
-    n_top, main_row = max(evaluation.cutoffs), f"lm {config.scores[0]}"
+    n_top, main_row = max(evaluation.cutoffs), f"lm {config.score_types[0]}"
     rankings = {
         name: [rank_candidates(candidates, each, queries, n_top) for each in orders] for name, orders in scores.items()
     }

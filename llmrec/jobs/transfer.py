@@ -50,7 +50,7 @@ def run_transfer(config: TransferConfig) -> None:
     finetune = config.to_finetune_config()
     task = make_task("by_time", log, finetune, accelerator)
     task = dataclasses.replace(
-        task, split=task.split.subsample_users(config.share), inputs=f"{task.inputs} {config.share}"
+        task, split=task.split.subsample_users(config.train_fraction), inputs=f"{task.inputs} {config.train_fraction}"
     )
     with accelerator.main_process_first():
         pretrained = TextBackbone.load(config.backbone).to(accelerator.device)
@@ -75,7 +75,7 @@ def run_transfer(config: TransferConfig) -> None:
         "minutes": round((time.monotonic() - began) / 60, 1),
         "data": dataclasses.asdict(log.facts),
         "sources": [dataclasses.asdict(part.facts) for part in sources],
-        "share": config.share,
+        "share": config.train_fraction,
         "transfer": describe_transfer(evaluated, get_primary_metric(config.evaluation), way, means),
     }
     report = make_report([evaluated], config.evaluation, way, metadata)

@@ -58,11 +58,11 @@ class ItemEncoder(nn.Module):
         self.id_dropout = config.id_dropout
         self.register_buffer("known", known, persistent=False)
         self.register_buffer("text", text, persistent=False)
-        scale = config.item_scale
+        scale = config.item_init_std
         self.cosine_weights = torch.full((config.dim,), 1 / (config.dim * scale**2))
         self.adaptor: nn.Linear | None = None
         self.match: TextSimilarity | None = None
-        if text is not None and config.text_match:
+        if text is not None and config.text_similarity:
             self.match = TextSimilarity(text)
         if text is not None:
             self.adaptor = nn.Linear(text.shape[1], config.dim)
@@ -71,9 +71,9 @@ class ItemEncoder(nn.Module):
                 self.adaptor.weight.data, self.adaptor.bias.data = weight, bias
                 self.cosine_weights = share / scale**2
         self.ids: nn.Embedding | None = None
-        if config.item_ids or text is None:
+        if config.use_item_ids or text is None:
             self.ids = nn.Embedding(len(known), config.dim)
-            nn.init.normal_(self.ids.weight, std=scale if text is None else scale * config.id_scale)
+            nn.init.normal_(self.ids.weight, std=scale if text is None else scale * config.id_init_scale)
             self.gate = nn.Parameter(torch.ones(config.dim))
 
     def encode_text(self, text: Tensor) -> Tensor:

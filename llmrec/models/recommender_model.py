@@ -46,8 +46,8 @@ class RecommenderModel(nn.Module):
         self.items = ItemEncoder(config, known, text)
         self.histories = _make_history_encoder(config, self.items, reader)
         self.affinity: ItemAffinity | None = None
-        if config.affinity > 0:
-            self.affinity = ItemAffinity(config.affinity * self.items.cosine_weights, config.dropout)
+        if config.item_affinity > 0:
+            self.affinity = ItemAffinity(config.item_affinity * self.items.cosine_weights, config.dropout)
         self.register_buffer("novelty", torch.zeros(()))
         self.cosine = config.similarity == "cosine"
         if self.cosine:

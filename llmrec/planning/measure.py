@@ -188,7 +188,7 @@ class _StrategyRun:
 
     def _measure_lower_layers(self) -> Cost:
         """Measure the layers that do not train over the catalog; later steps start above them."""
-        reader, kept, folder = self.reader, self.config.backbone.kept_states, self.config.output
+        reader, kept, folder = self.reader, self.config.backbone.hidden_state_cache, self.config.output
         backbone, tokens = reader.backbone, reader.tokens
         file = HiddenStateFile.from_backbone(backbone, tokens, kept)
         if file is None:

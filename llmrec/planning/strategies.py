@@ -32,8 +32,8 @@ def config_for_strategy(config: FinetuneConfig, way: PlannedStrategy) -> Finetun
     """
     if way != "distil":
         return replace(config, backbone=replace(config.backbone, strategy=way))
-    layers = min(config.backbone.layers or STUDENT_LAYERS, STUDENT_LAYERS)
-    backbone = replace(config.backbone, layers=layers, strategy="full")
+    layers = min(config.backbone.n_layers or STUDENT_LAYERS, STUDENT_LAYERS)
+    backbone = replace(config.backbone, n_layers=layers, strategy="full")
     student = DistillConfig(Path("teacher"), backbone=backbone, evaluation=config.evaluation, seed=config.seeds[0])
     return replace(student.student_config(config), train=replace(config.train, refit=False))
 

@@ -101,7 +101,7 @@ def measure_stage(
     footprint = Footprint(count_weight_bytes(objective), trained * min(max(processes, 1), 2), 2 * trained, 0)
     if processes:
         work, footprint = _measure_share(trainer, *chosen[len(chosen) // 2], footprint, objective, processes)
-        times = config.accumulate * trainer.pieces
+        times = config.gradient_accumulation_steps * trainer.pieces
         step = replace(step, flops=work.flops * times, calls=work.calls * times)
     n_trained = sum(weight.numel() for weight in objective.parameters() if weight.requires_grad)
     task.accelerator.free_memory()
@@ -114,7 +114,10 @@ def _measure_share(
     """Measure one process's share of a micro-batch, and everything that does not depend on the share."""
     pieces, config = trainer.pieces, trainer.config
     mine = group[0][:: processes * pieces]
-    trainer.pieces, trainer.config = 1, replace(config, live_items=max(config.live_items // processes, 1))
+    trainer.pieces, trainer.config = (
+        1,
+        replace(config, trainable_items_per_step=max(config.trainable_items_per_step // processes, 1)),
+    )
     with track_saved_activations(module) as saved:
         work = count_operations(lambda: trainer.step(row, [mine]))
     trainer.pieces, trainer.config = pieces, config

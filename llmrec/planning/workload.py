@@ -43,12 +43,12 @@ class LoopCounts:
         Returns:
             The counts.
         """
-        steps = -(-n_batches // config.accumulate)
+        steps = -(-n_batches // config.gradient_accumulation_steps)
         n_evals = config.evals_per_epoch
         marks = {round(steps * (k + 1) / n_evals) for k in range(n_evals)} - {0}
         renewals = 0
-        if config.renew_steps:
-            renewals = sum(step % config.renew_steps == 0 and step not in marks for step in range(1, steps + 1))
+        if config.refresh_every_steps:
+            renewals = sum(step % config.refresh_every_steps == 0 and step not in marks for step in range(1, steps + 1))
         return cls(steps, len(marks), renewals, config.epochs)
 
 

@@ -41,7 +41,7 @@ def _format_details(audit: Audit) -> str:
     if audit.details is None:
         return "personal details in item texts: not looked for; pip install 'llmrec[scrub]'"
     out = f", {format_counts(audit.facts.n_scrubbed)} taken out" if audit.facts.n_scrubbed else ""
-    remedy = "; data.scrub takes them out" if audit.details else ""
+    remedy = "; data.pii takes them out" if audit.details else ""
     return f"personal details in item texts: {format_counts(audit.details)}{out}{remedy} (names are not looked for)"
 
 

@@ -94,7 +94,7 @@ class DistillationObjective(Objective):
         if losses.scores:
             total = total + losses.scores * score_loss(ours, theirs, losses.temperature)
         if losses.ranking:
-            total = total + losses.ranking * ranking_loss(ours, theirs, losses.top)
+            total = total + losses.ranking * ranking_loss(ours, theirs, losses.top_k)
         if losses.targets:
             total = total + losses.targets * target_loss(ours, rows, batch.target)
         return total

@@ -101,7 +101,7 @@ def iterate_drift_rows(
         yield DriftRow(
             name, DriftScorer(full.head, base, make_test_stream(full), days), days != FROZEN, describe_fit(full)
         )
-    if not config.ablate:
+    if not config.ablations:
         return
     for term in ("transitions", "chain"):
         if term in config.terms:

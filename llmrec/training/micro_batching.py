@@ -15,16 +15,16 @@ from llmrec.training.objectives import Objective
 
 STATES = 3  # as large as the weights that train: Adam's two moments, and what DDP sends gradients in
 STEPS = (
-    "train.pieces (adapt.pieces where the backbone trains): auto, or in how many parts a process runs its share of a "
-    "batch, which changes no result; a smaller batch_targets with a larger accumulate; model.max_history; a number for "
-    "negatives; mixed_precision: bf16"
+    "train.micro_batches (adapt.micro_batches where the backbone trains): auto, or in how many parts a process runs "
+    "its share of a batch, which changes no result; a smaller batch_targets with a larger gradient_accumulation_steps; "
+    "model.max_history; a number for negatives; mixed_precision: bf16"
 )
 BACKBONE = (
-    "backbone.gradient_checkpointing; adapt.live_items; backbone.max_tokens; backbone.strategy: last_k, or lora with "
-    "lora.last_k, which train fewer layers; recipes/accelerate/fsdp.yaml, by which each GPU holds a part"
+    "backbone.gradient_checkpointing; adapt.trainable_items_per_step; backbone.max_tokens; backbone.strategy: last_k, "
+    "or lora with lora.last_k, which train fewer layers; recipes/accelerate/fsdp.yaml, by which each GPU holds a part"
 )
 PRETRAINING = (
-    "train.batch_texts; train.batch_pairs; contrast.negatives; backbone.max_tokens; backbone.last_k; "
+    "train.text_batch_size; train.pair_batch_size; contrast.n_negatives; backbone.max_tokens; backbone.last_k; "
     "mixed_precision: bf16"
 )
 

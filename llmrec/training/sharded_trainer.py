@@ -158,8 +158,10 @@ class ShardedTrainer(Trainer):
     def _shard_backbone(self) -> None:
         if self.objective.backbone is None:
             raise ValueError("there is no backbone to shard")
-        if self.config.pieces == "auto":
-            raise ConfigError("pieces: auto tries what fits in each process alone, which shards cannot; give a number")
+        if self.config.micro_batches == "auto":
+            raise ConfigError(
+                "micro_batches: auto tries what fits in each process alone, which shards cannot; give a number"
+            )
         if self.accelerator.mixed_precision == "fp16":
             raise ConfigError("mixed_precision: fp16: shards train in fp32 or bf16")
         if self.objective.backbone.config.gradient_checkpointing:
@@ -171,8 +173,8 @@ class ShardedTrainer(Trainer):
 
     def _clip(self) -> None:
         self.shards.average_gradients(self.objective)
-        if self.config.clip_norm > 0:
-            self.shards.clip_gradients(self.objective, self.config.clip_norm)
+        if self.config.max_grad_norm > 0:
+            self.shards.clip_gradients(self.objective, self.config.max_grad_norm)
 
     def _refresh(self) -> None:
         with self.shards.gathered():

@@ -47,7 +47,7 @@ def make_task(
     fractions = config.split.valid_fraction, config.split.test_fraction
     backbone = config.backbone.without_adaptation()
     inputs = f"{log.facts.fingerprint} {fractions} {config.evaluation.max_valid_queries} {backbone}"
-    inputs += f" {config.split.held_out_users}" if config.split.held_out_users else ""
+    inputs += f" {config.split.held_out_user_fraction}" if config.split.held_out_user_fraction else ""
     return TrainingTask(
         split,
         valid,

@@ -82,14 +82,14 @@ class Trainer:
         self.windows, groups = self._draw_epoch(0)
         self.groups_per_epoch = len(groups)
         self.progress, self.best = Progress(), get_trainable_state(self.objective)
-        self.pieces = self._find_micro_batches() if config.pieces == "auto" else config.pieces
+        self.pieces = self._find_micro_batches() if config.micro_batches == "auto" else config.micro_batches
         self._shard_backbone()
         optimizer = torch.optim.AdamW(self._make_parameter_groups(), weight_decay=config.weight_decay)
         n_steps = self.groups_per_epoch * config.epochs
-        kind = {"constant": "constant_with_warmup"}.get(config.schedule, config.schedule)
-        self.scheduler = get_scheduler(kind, optimizer, int(n_steps * config.warmup_share), n_steps)
+        kind = {"constant": "constant_with_warmup"}.get(config.lr_scheduler, config.lr_scheduler)
+        self.scheduler = get_scheduler(kind, optimizer, int(n_steps * config.warmup_ratio), n_steps)
         self.wrapped, self.optimizer = self._prepare(optimizer)
-        self.watch = PreemptionGuard(run.checkpoints.minutes, accelerator)
+        self.watch = PreemptionGuard(run.checkpoints.save_every_minutes, accelerator)
 
     def fit(self) -> Progress:
         """Train until the epochs are over or validation stops improving; the best weights stay in the objective."""
@@ -120,7 +120,11 @@ class Trainer:
             progress.step += 1
             progress.batch = row + 1
             bar.update()
-            if row + 1 not in marks and self.config.renew_steps and progress.step % self.config.renew_steps == 0:
+            if (
+                row + 1 not in marks
+                and self.config.refresh_every_steps
+                and progress.step % self.config.refresh_every_steps == 0
+            ):
                 self._refresh()
             if row + 1 in marks:
                 self._measure(progress.loss / max(progress.n_losses, 1), (row + 1) / len(groups), bar)
@@ -164,8 +168,8 @@ class Trainer:
         return self.accelerator.prepare(self.objective, optimizer)  # type: ignore[no-any-return]
 
     def _clip(self) -> None:
-        if self.config.clip_norm > 0:
-            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.clip_norm)
+        if self.config.max_grad_norm > 0:
+            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.max_grad_norm)
 
     def _refresh(self) -> None:
         self.objective.refresh_text_table(self.accelerator)
@@ -184,7 +188,9 @@ class Trainer:
         """
         live, negatives, device = None, None, self.accelerator.device
         if self.objective.backbone is not None:
-            live = choose_trainable_rows(self._collate_batch(rows), self.known, self.config.live_items, rng).to(device)
+            live = choose_trainable_rows(
+                self._collate_batch(rows), self.known, self.config.trainable_items_per_step, rng
+            ).to(device)
         if self.config.negatives != "full":
             negatives = torch.from_numpy(rng.choice(self.known, self.config.negatives)).to(device)
         mine = self._own_rows(rows)
@@ -235,7 +241,7 @@ class Trainer:
                 self.scheduler.state_dict(),
                 list(states.clone()),
                 self.run.identity,
-                self.run.checkpoints.kept,
+                self.run.checkpoints.save_total_limit,
                 table,
             )
         self.accelerator.wait_for_everyone()
@@ -258,13 +264,16 @@ class Trainer:
         set_random_state(saved.random_states[self.accelerator.process_index])
 
     def _draw_epoch(self, epoch: int) -> tuple[TrainingWindows, list[list[Rows]]]:
-        """The windows of an epoch with the targets that are asked for, and its batches, `accumulate` of them to a step:
-        the same in every process and after a resume.
+        """The windows of an epoch with the targets that are asked for, and its batches, `gradient_accumulation_steps`
+        of them to a step: the same in every process and after a resume.
         """
         rng, windows = np.random.default_rng((self.run.seed, epoch)), self.all_windows
         if (most := self.objective.model.config.targets_per_history) is not None:
             windows = windows.subsample_targets(most, rng)
-        batches, step = build_epoch_batches(windows, self.config.batch_targets, rng), self.config.accumulate
+        batches, step = (
+            build_epoch_batches(windows, self.config.batch_targets, rng),
+            self.config.gradient_accumulation_steps,
+        )
         return windows, [batches[row : row + step] for row in range(0, len(batches), step)]
 
     def _find_micro_batches(self) -> int:

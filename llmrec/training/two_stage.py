@@ -90,7 +90,7 @@ def adapt_backbone(
     """Parameter transfer: go on training a fitted model together with its backbone, and renew its text table.
 
     A model whose histories a backbone encodes has the reader's encode them from now on. The table's rows that a step
-    reads are renewed by that step, the rest as often as `config.renew_steps` says, and before each validation.
+    reads are renewed by that step, the rest as often as `config.refresh_every_steps` says, and before each validation.
     """
     model.histories.attach_encoder(reader)
     if config.epochs == 0:
@@ -195,7 +195,7 @@ def _choose_trainer(objective: Objective, accelerator: Accelerator) -> type[Trai
 def _checkpoint_identity(name: str, task: TrainingTask, model: ModelConfig, train: TrainConfig, seed: int) -> str:
     facts = [name, task.split.name, task.ties, task.mask_seen, task.inputs, seed]
     trained = dataclasses.asdict(replace(train, refit=False))  # which comes after the fit
-    del trained["pieces"]  # which change no result
+    del trained["micro_batches"]  # which change no result
     facts += [dataclasses.asdict(model), trained]
     facts += [dataclasses.asdict(task.privacy)] if task.privacy else []
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

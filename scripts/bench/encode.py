@@ -35,7 +35,7 @@ from llmrec.utils.text import format_table
 MAX_TOKENS = 256  # the peer's own limit for MiniLM
 LONG = 160  # tokens
 COMPARED = 600  # texts that are read plainly as well
-READINGS: tuple[EncodePrecision, ...] = ("exact", "fast")
+READINGS: tuple[EncodePrecision, ...] = ("fp32", "auto")
 PEER = "sentence-transformers"
 # Answers each line of texts with a line of the seconds they took; what libraries print goes to stderr.
 WORKER = """
@@ -108,10 +108,10 @@ def main(
 ) -> None:
     torch.set_num_threads(1)
     own = {
-        reading: TextBackbone.load(BackboneConfig(backbone, max_tokens=MAX_TOKENS, reading=reading)).to(device)
+        reading: TextBackbone.load(BackboneConfig(backbone, max_tokens=MAX_TOKENS, encode_precision=reading)).to(device)
         for reading in READINGS
     }
-    exact = own["exact"]
+    exact = own["fp32"]
     peer = Peer(peer_python, resolve_backbone(backbone).path, device) if peer_python else None
     clocks = {reading: clock(one, device) for reading, one in own.items()} | ({PEER: peer.seconds} if peer else {})
     titles = [title for title in pyarrow.parquet.read_table(items, columns=[column])[column].to_pylist() if title]
@@ -130,9 +130,9 @@ def main(
         if profile:
             for one in own.values():
                 show_profile(one, part)
-    machine = describe() | {"exact": str(choose_fastest(reduced=False)), "fast": str(choose_fastest(reduced=True))}
+    machine = describe() | {"fp32": str(choose_fastest(reduced=False)), "auto": str(choose_fastest(reduced=True))}
     machine |= {PEER: peer.version} if peer else {}
-    cpu = f"{machine['cpu']}, one thread; exact: {machine['exact']}, fast: {machine['fast']}"
+    cpu = f"{machine['cpu']}, one thread; fp32: {machine['fp32']}, auto: {machine['auto']}"
     print(cpu if device == "cpu" else machine["gpu"])
     write_record(json, [asdict(row) for row in rows], machine)
 
@@ -212,7 +212,7 @@ def show_profile(backbone: TextBackbone, texts: Sequence[str]) -> None:
     spent = {event.key: event.self_cpu_time_total for event in seen.key_averages()}
     first = sorted(spent.items(), key=lambda pair: -pair[1])[:10]
     shares = (f"{key} {value / sum(spent.values()):.0%}" for key, value in first)
-    print(f"  {backbone.config.reading}: " + ", ".join(shares), flush=True)
+    print(f"  {backbone.config.encode_precision}: " + ", ".join(shares), flush=True)
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def measure(setup: Setup, way: Way) -> Step:
         reader = reader.with_hidden_state_cache()
     items, batch = sequences(Histories.from_interactions(log.interactions, log.n_users), setup)
     model = RecommenderModel(
-        ModelConfig(dropout=0.0, item_ids=False), torch.ones(log.n_items, dtype=torch.bool), stored
+        ModelConfig(dropout=0.0, use_item_ids=False), torch.ones(log.n_items, dtype=torch.bool), stored
     )
     model, batch, stored = model.to(setup.device), batch.to(torch.device(setup.device)), stored.to(setup.device)
 

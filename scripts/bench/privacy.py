@@ -49,19 +49,19 @@ from llmrec.utils.text import format_table
 USUAL = FinetuneConfig(
     DataConfig(source="movielens_small", text_template="{title} ({year}). Genres: {genres}"),
     backbone=BackboneConfig(name="packaged:all-MiniLM-L6-v2", max_tokens=48),
-    model=ModelConfig(id_scale=0.1),
+    model=ModelConfig(id_init_scale=0.1),
     train=TrainConfig(learning_rate=2e-3, epochs=6, patience=3),
     evaluation=EvaluationConfig(max_queries=4000, max_valid_queries=300),
-    split=SplitConfig(held_out_users=0.3),
+    split=SplitConfig(held_out_user_fraction=0.3),
     membership=MembershipConfig(reference=True, max_users=200),
-    resume="matching",  # one reference model for all rows with the same layers
+    resume="auto",  # one reference model for all rows with the same layers
 )
 PRIVATE = replace(
     USUAL,
-    model=ModelConfig(dim=64, item_ids=False, dropout=0.1, text_match=False),
+    model=ModelConfig(dim=64, use_item_ids=False, dropout=0.1, text_similarity=False),
     train=TrainConfig(learning_rate=2e-3, epochs=10, negatives=512),
 )
-SPENDING = PrivacyConfig(users_per_step=180, clip_norm=0.5, windows_per_user=2, untouched=())
+SPENDING = PrivacyConfig(users_per_step=180, max_grad_norm=0.5, windows_per_user=2, frozen_prefixes=())
 
 
 def main(

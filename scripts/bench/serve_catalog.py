@@ -54,7 +54,7 @@ def save_generated(folder: Path, n_items: int, with_drift: bool) -> Path:
         head = DriftHead(drift_config, LatentChain(center_and_normalize(text)[: drift_config.n_states])).requires_grad_(
             False
         )
-        near = find_text_neighbors(center_and_normalize(text), drift_config.text_neighbours)
+        near = find_text_neighbors(center_and_normalize(text), drift_config.n_text_neighbors)
         drift = FittedDrift(head, 60.0, text, text.mean(0), near=near)
         bundle = replace(bundle, config=replace(config, drift=drift_config), drift=drift)
     save_bundle(folder / "bundle", bundle)

@@ -69,7 +69,7 @@ def main(
     dim: int = 128,
     json: Path | None = None,
 ) -> None:
-    config = TrainConfig(epochs=1, batch_targets=batch_targets, live_items=live_items)
+    config = TrainConfig(epochs=1, batch_targets=batch_targets, trainable_items_per_step=live_items)
     asked = [BackboneConfig(name=name, strategy=strategy, lora=lora) for name in backbones for strategy in strategies]
     costs = []
     for backbone in asked:

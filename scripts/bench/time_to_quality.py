@@ -51,8 +51,8 @@ def main(
     courses: Path,
     data: DataConfig = DataConfig(source="movielens_small"),  # noqa: B008  # frozen
     learners: tuple[Learner, ...] = ("recbole", "rectools", "replay", "llmrec"),
-    model: ModelConfig = ModelConfig(layers=2, affinity=0.0, time_bias=False),  # noqa: B008
-    with_text: ModelConfig = ModelConfig(layers=2, time_bias=False),  # noqa: B008
+    model: ModelConfig = ModelConfig(n_layers=2, item_affinity=0.0, time_bias=False),  # noqa: B008
+    with_text: ModelConfig = ModelConfig(n_layers=2, time_bias=False),  # noqa: B008
     train: TrainConfig = TrainConfig(patience=1000),  # noqa: B008  # who measures decides when it is over
     backbone: BackboneConfig = BackboneConfig(name="packaged:all-MiniLM-L6-v2"),  # noqa: B008
     peer_learning_rate: float | None = None,
@@ -69,7 +69,7 @@ def main(
     split, rows = with_events(log)
     queries = sample_queries(make_queries(split, VALID, "file_order"), most_queries)
     write_log(split, queries, courses / "log.npz")
-    size = {"dim": model.dim, "layers": model.layers, "max_history": model.max_history}
+    size = {"dim": model.dim, "layers": model.n_layers, "max_history": model.max_history}
     asked: dict[str, Any] = {"log": str(courses / "log.npz"), "every": every, "train": settings(train), **size}
     asked["learning_rate"] = peer_learning_rate
     runs: dict[str, list[list[Point]]] = {}

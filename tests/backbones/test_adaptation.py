@@ -45,7 +45,7 @@ def test_lora_starts_as_the_identity_and_records_the_hub_id(tiny_bert: Path) -> 
     assert tuned.model.peft_config["default"].base_model_name_or_path == "owner/tiny"
 
 
-@pytest.mark.parametrize("changes", [{"dora": True}, {"rslora": True}, {"targets": ("query", "value")}])
+@pytest.mark.parametrize("changes", [{"use_dora": True}, {"use_rslora": True}, {"target_modules": ("query", "value")}])
 def test_lora_options(tiny_bert: Path, changes: dict[str, object]) -> None:
     assert adapted(tiny_bert, "lora", lora=replace(LoraConfig(rank=2), **changes))[1] > 0
 
@@ -58,7 +58,7 @@ def test_lora_on_the_top_layers_alone(tiny_bert: Path) -> None:
     with pytest.raises(BackboneError, match="last_k=3: this backbone has 2 layers"):
         adapted(tiny_bert, "lora", lora=LoraConfig(last_k=3))
     with pytest.raises(BackboneError, match="counts layers"):
-        adapted(tiny_bert, "lora", lora=LoraConfig(last_k=1, targets=".*query"))
+        adapted(tiny_bert, "lora", lora=LoraConfig(last_k=1, target_modules=".*query"))
 
 
 NAMES = {
@@ -74,11 +74,11 @@ def test_lora_goes_by_the_models_own_names(name: str, request: pytest.FixtureReq
     everywhere, _, _ = adapted(path, "lora")
     assert lora_names(everywhere) == NAMES[name]
     one = sorted(NAMES[name])[0]
-    narrow, trainable, _ = adapted(path, "lora", lora=LoraConfig(rank=2, targets=(one,)))
+    narrow, trainable, _ = adapted(path, "lora", lora=LoraConfig(rank=2, target_modules=(one,)))
     assert lora_names(narrow) == {one}
     assert trainable < everywhere.model.num_parameters(only_trainable=True)
     with pytest.raises(BackboneError, match=f"Linear layers here: .*{one}"):
-        adapted(path, "lora", lora=LoraConfig(targets=("nothing_like_it",)))
+        adapted(path, "lora", lora=LoraConfig(target_modules=("nothing_like_it",)))
 
 
 def test_a_decoders_adapter_comes_back_from_its_folder(tiny_gpt2: Path, tiny_llama: Path, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def tiny_roberta(tiny_bert: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", ["tiny_bert", "tiny_roberta", "tiny_gpt2", "tiny_llama"])
 @pytest.mark.parametrize("strategy", ["frozen", "lora", "dora"])
 def test_a_text_is_read_as_if_it_stood_alone(name: str, strategy: str, request: pytest.FixtureRequest) -> None:
-    lora = LoraConfig(rank=2, dora=strategy == "dora")
+    lora = LoraConfig(rank=2, use_dora=strategy == "dora")
     config = BackboneConfig(name=str(request.getfixturevalue(name)), hub_id="owner/tiny", lora=lora)
     config = replace(config, strategy="frozen" if strategy == "frozen" else "lora")
     backbone = TextBackbone.load(config)
@@ -131,7 +131,7 @@ def test_hidden_states_have_no_padding_but_to_a_round_length(tiny_bert: Path) ->
 @pytest.mark.usefixtures("always")
 def test_what_fp16_cannot_hold_is_read_exactly(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "choose_fastest", lambda reduced: FP16 if reduced else FP32)
-    backbone = TextBackbone.load(BackboneConfig(name=str(tiny_bert), reading="fast"))
+    backbone = TextBackbone.load(BackboneConfig(name=str(tiny_bert), encode_precision="auto"))
     texts = [*texts_of(60), "space robot shoes"]
     row = backbone.tokenizer(texts[-1:], add_special_tokens=False)["input_ids"][0][-1]
     with torch.no_grad():
@@ -158,7 +158,7 @@ def titles(shared_data: Callable[[str], Path]) -> list[str]:
 def test_minilm_read_exactly_and_fast(titles: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "COPIED_FROM", 1)
     monkeypatch.setattr(module, "choose_fastest", lambda reduced: BF16 if reduced else FP32)
-    exact, fast = TextBackbone.load(REAL), TextBackbone.load(replace(REAL, reading="fast"))
+    exact, fast = TextBackbone.load(REAL), TextBackbone.load(replace(REAL, encode_precision="auto"))
     tokens = exact.tokenize(titles)
     vectors, near = exact.encode(tokens), fast.encode(tokens)
     plain = torch.empty_like(vectors)
@@ -177,7 +177,7 @@ def test_bf16_that_comes_not_near_enough_is_not_used(tiny_bert: Path, monkeypatc
     monkeypatch.setattr(module, "FAST", 0.9999999)
     monkeypatch.setattr(module, "choose_fastest", lambda reduced: BF16 if reduced else FP32)
     exact = TextBackbone.load(BackboneConfig(name=str(tiny_bert)))
-    fast = TextBackbone.load(BackboneConfig(name=str(tiny_bert), reading="fast"))
+    fast = TextBackbone.load(BackboneConfig(name=str(tiny_bert), encode_precision="auto"))
     tokens = exact.tokenize(texts_of(30))
     with pytest.warns(UserWarning, match=r"reading=fast.*read exactly"):
         found = fast.encode(tokens)

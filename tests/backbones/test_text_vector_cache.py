@@ -99,7 +99,7 @@ def test_a_write_that_was_cut_off_is_ignored(backbone: TextBackbone, read: list[
 
 def test_ways_of_reading_are_never_mixed(backbone: TextBackbone, tmp_path: Path) -> None:
     exact = TextVectorCache(backbone, tmp_path)
-    backbone.config = replace(backbone.config, reading="fast")
+    backbone.config = replace(backbone.config, encode_precision="auto")
     assert exact.folder != TextVectorCache(backbone, tmp_path).folder
 
 

@@ -24,15 +24,15 @@ CUSTOM = FinetuneConfig(
     DataConfig("somewhere", k_core=5, order_column="seq_pos"),
     output=Path("/runs/one"),
     split=SplitConfig(("by_time", "leave_one_out"), leave_one_out_ties="file_order"),
-    backbone=BackboneConfig(revision="abc", strategy="lora", lora=LoraConfig(targets=("query", "value"))),
-    model=ModelConfig(similarity="cosine", item_ids=False),
+    backbone=BackboneConfig(revision="abc", strategy="lora", lora=LoraConfig(target_modules=("query", "value"))),
+    model=ModelConfig(similarity="cosine", use_item_ids=False),
     train=TrainConfig(negatives=7, learning_rate=2e-4),
     drift=DriftConfig(terms=("transitions",), window=3),
     evaluation=EvaluationConfig(cutoffs=(5,), baselines=()),
     seeds=(1, 2),
     leave_one_out_seeds=(3,),
     mixed_precision="bf16",
-    resume="matching",
+    resume="auto",
     trackers=("tensorboard",),
 )
 
@@ -55,11 +55,12 @@ def test_nothing_given_is_the_defaults() -> None:
 
 
 def test_what_is_written_is_read_and_the_rest_keeps_its_default(write: Write) -> None:
-    text = "train:\n  learning_rate: 2e-4\n  negatives: 64\nseeds: [4, 5]\nbackbone:\n  lora:\n    targets: [query]\n"
+    text = "train:\n  learning_rate: 2e-4\n  negatives: 64\nseeds: [4, 5]\n"
+    text += "backbone:\n  lora:\n    target_modules: [query]\n"
     read = parse("--config", write(text))
     assert read.train == TrainConfig(learning_rate=2e-4, negatives=64)  # YAML 1.1 alone reads 2e-4 as text
     assert read.seeds == (4, 5)
-    assert read.backbone.lora == LoraConfig(targets=("query",))
+    assert read.backbone.lora == LoraConfig(target_modules=("query",))
     assert read.model == ModelConfig()
     assert read.sasrec.model.time_bias is False
 
@@ -134,14 +135,14 @@ CONTRADICTIONS = [
     ("drift: {}\nbackbone:\n  strategy: none\n", "leave chain out"),
     ("drift:\n  terms: [interest, gate]\n", "name one of environment, transitions, chain"),
     ("drift:\n  n_states: 1\n", "at least 2 states"),
-    ("drift:\n  window: 0\n", "window and text_neighbours must be above 0"),
-    ("drift:\n  backward: 1.5\n", "0 to 1 times as much against its order"),
+    ("drift:\n  window: 0\n", "window and n_text_neighbors must be above 0"),
+    ("drift:\n  backward_weight: 1.5\n", "0 to 1 times as much against its order"),
     ("evaluation:\n  first_days: 0\n", "evaluation.first_days=0"),
     ("drift:\n  transition_half_lives_days: []\n", "one of transition_half_lives_days"),
     ("model:\n  history_encoder: text\nbackbone:\n  strategy: none\n", "no backbone to read histories"),
     ("model:\n  history_encoder: backbone\n  query_time: known\n", "histories by `backbone` see no times"),
     ("model:\n  history_text:\n    prompt: all\n", "it has to hold {history} once"),
-    ("model:\n  history_text:\n    targets: 0\n", "model.history_text.targets=0"),
+    ("model:\n  history_text:\n    targets_per_history: 0\n", "model.history_text.targets_per_history=0"),
     ("sasrec:\n  model:\n    history_encoder: text\n", "the baseline knows ids alone"),
 ]
 

@@ -70,7 +70,7 @@ def test_only_what_is_asked_for_is_looked_for() -> None:
 def test_what_is_not_installed_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ConfigError, match=rf"{package} is not installed; pip install 'llmrec\[scrub\]'"):
-        load_log(DataConfig(str(folder), scrub=PiiConfig()))
+        load_log(DataConfig(str(folder), pii=PiiConfig()))
     log = load_log(DataConfig(str(folder), text_template="{title} {price}"))
     found = audit_log(log, split_by_time(log.interactions, log.n_users, log.n_items))
     assert found.details is None
@@ -99,7 +99,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_catalog_is_scrubbed_when_it_is_read(folder: Path) -> None:
-    given = DataConfig(str(folder), text_template="{title} {notes} {price}", scrub=PiiConfig())
+    given = DataConfig(str(folder), text_template="{title} {notes} {price}", pii=PiiConfig())
     log = load_log(given)
     fields = log.catalog.fields.to_pydict()
     assert fields["title"] == ["Lamp, ask [email]", "Desk", None, "Pen [phone]"]
@@ -115,11 +115,11 @@ def test_a_catalog_is_scrubbed_when_it_is_read(folder: Path) -> None:
 def test_the_audit_counts_details(folder: Path) -> None:
     lines = []
     for scrub in (None, PiiConfig(kinds=("email",))):
-        log = load_log(DataConfig(str(folder), text_template="{title} {notes} {price}", scrub=scrub))
+        log = load_log(DataConfig(str(folder), text_template="{title} {notes} {price}", pii=scrub))
         found = audit_log(log, split_by_time(log.interactions, log.n_users, log.n_items))
         lines.append(next(line for line in format_audit(found) if "personal" in line))
-    assert lines[0].startswith("personal details in item texts: 2 email, 1 ip, 1 phone; data.scrub takes them out")
-    assert lines[1].startswith("personal details in item texts: 1 ip, 1 phone, 2 email taken out; data.scrub")
+    assert lines[0].startswith("personal details in item texts: 2 email, 1 ip, 1 phone; data.pii takes them out")
+    assert lines[1].startswith("personal details in item texts: 1 ip, 1 phone, 2 email taken out; data.pii")
     assert lines[1].endswith("(names are not looked for)")
 
 
@@ -131,10 +131,10 @@ def test_words_that_are_asked_with_are_scrubbed(make_bundle, tmp_path: Path, tin
     bundle = make_bundle("frozen")
     read = {}
     for name, scrub in (("plain", None), ("scrubbed", PiiConfig())):
-        config = replace(bundle.config, data=replace(bundle.config.data, scrub=scrub))
+        config = replace(bundle.config, data=replace(bundle.config.data, pii=scrub))
         save_bundle(tmp_path / name, replace(bundle, config=config))
         recommender = read[name] = Recommender.from_pretrained(tmp_path / name, backbone=str(tiny_bert))
-        assert recommender.config.data.scrub == scrub
+        assert recommender.config.data.pii == scrub
     words, clean = "space robot, ask bob@example.com", "space robot, ask [email]"
     texts = [{"text": words}, {"text": clean}]
     assert read["plain"].score([], texts)[0] != read["plain"].score([], texts)[1]

@@ -138,7 +138,9 @@ def test_make_split_follows_the_configuration() -> None:
 
 def test_users_are_held_out_of_training_as_configured() -> None:
     log = log_of([(t % 40, t % 7, t) for t in range(400)])
-    whole, held = (make_split("by_time", log, 40, 7, SplitConfig(held_out_users=share))[0] for share in (0.0, 0.25))
+    whole, held = (
+        make_split("by_time", log, 40, 7, SplitConfig(held_out_user_fraction=share))[0] for share in (0.0, 0.25)
+    )
     assert len(np.unique(whole.train.user)) == 40
     assert 20 < len(np.unique(held.train.user)) < 40
     np.testing.assert_array_equal(held.test.item, whole.test.item)

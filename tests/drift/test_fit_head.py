@@ -33,7 +33,7 @@ CONFIG = DriftConfig(
     terms=("interest", "environment", "transitions", "gate"),
     transition_half_lives_days=(20.0, 36_500.0),
     half_lives_days=(7.0, 36_500.0),
-    text_neighbours=5,
+    n_text_neighbors=5,
 )
 
 

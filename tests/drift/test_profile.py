@@ -35,7 +35,7 @@ from llmrec.utils.text import truncate
 from llmrec.utils.units import DAY
 
 N_USERS, N_ITEMS, N_STATES, YEAR = 40, 24, 4, 365
-CONFIG = DriftConfig(n_states=N_STATES, transition_half_lives_days=(30.0,), text_neighbours=3)
+CONFIG = DriftConfig(n_states=N_STATES, transition_half_lives_days=(30.0,), n_text_neighbors=3)
 
 
 def wandering_log(memory_days: float, follows_fashion: bool = False) -> Interactions:

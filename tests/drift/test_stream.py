@@ -21,7 +21,7 @@ from llmrec.evaluation.ranking import Scorer
 from llmrec.utils.units import DAY
 
 N_USERS, N_ITEMS = 12, 9
-CONFIG = DriftConfig(transition_half_lives_days=(30.0,), text_neighbours=3)
+CONFIG = DriftConfig(transition_half_lives_days=(30.0,), n_text_neighbors=3)
 
 
 class Even:

@@ -19,7 +19,7 @@ from llmrec.models.recommender_model import RecommenderModel
 from llmrec.reports.privacy_text import format_attacks, render_privacy_section
 from llmrec.training.objectives import RecommendationObjective
 
-MODEL = ModelConfig(dim=32, layers=1, max_history=8, dropout=0.0, id_dropout=0.0)
+MODEL = ModelConfig(dim=32, n_layers=1, max_history=8, dropout=0.0, id_dropout=0.0)
 
 
 def test_the_auc_by_hand() -> None:

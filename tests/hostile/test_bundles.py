@@ -251,8 +251,9 @@ def test_safetensors_that_promise_too_much(bundle: Callable[[str], Path], name: 
 def test_settings_that_ask_for_all_memory(bundle: Callable[[str], Path], count: Count) -> None:
     folder = bundle("none")
     model = record_of(folder)["config"]["model"]
-    greedy = [{"dim": 10**9}, {"dim": 65_536}, {"max_history": 2**20}, {"layers": 60}, {"layers": 10**9},
-              {"heads": 0}, {"feedforward": 999}, {"dim": -8}, {"temperature": -1.0}, {"dropout": 7.0}]  # fmt: skip
+    greedy = [{"dim": 10**9}, {"dim": 65_536}, {"max_history": 2**20}, {"n_layers": 60}, {"n_layers": 10**9},
+              {"n_heads": 0}, {"feedforward_multiplier": 999}, {"dim": -8}, {"temperature": -1.0},
+              {"dropout": 7.0}]  # fmt: skip
     count(len(greedy))
     config = record_of(folder)["config"]
     for change in greedy:

@@ -21,7 +21,7 @@ ALSO = [
 BY_NAME = {case.name: case for case in CASES}
 TINY = [
     *("--model.dim=8 --model.max_history=6 --train.epochs=1 --train.batch_targets=64 --adapt.epochs=1".split()),
-    *("--evaluation.bootstrap_samples=20 --evaluation.tuning_budget=1 --evaluation.explained=2".split()),
+    *("--evaluation.bootstrap_samples=20 --evaluation.tuning_budget=1 --evaluation.n_explained_users=2".split()),
     *("--evaluation.baselines=[popularity,item_knn,nearest_text] --backbone.hub_id=owner/tiny".split()),
 ]
 

@@ -31,7 +31,7 @@ def test_only_the_past_counts_and_padding_does_not() -> None:
 def test_it_starts_as_the_similarity_of_the_texts() -> None:
     torch.manual_seed(0)
     text = torch.randn(300, 6) @ torch.randn(6, 6)
-    items = ItemEncoder(ModelConfig(dim=8, item_ids=False), torch.ones(300, dtype=torch.bool), text).eval()
+    items = ItemEncoder(ModelConfig(dim=8, use_item_ids=False), torch.ones(300, dtype=torch.bool), text).eval()
     vectors = items()
     gain = affinity(items.cosine_weights.tolist(), recency=0.5)(vectors[None, :1])[0, 1]  # of a history of item 0
     centred = text - text.mean(0)

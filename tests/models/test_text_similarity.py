@@ -15,7 +15,7 @@ from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.text_similarity import TextSimilarity
 
-MODEL = ModelConfig(dim=8, layers=1, heads=2, max_history=50)
+MODEL = ModelConfig(dim=8, n_layers=1, n_heads=2, max_history=50)
 N_ITEMS = 40
 
 
@@ -70,5 +70,5 @@ def test_nothing_is_trained_beside_it() -> None:
 
 
 def test_what_is_not_asked_for_is_not_there() -> None:
-    assert model_of(replace(MODEL, text_match=False))[0].items.match is None
+    assert model_of(replace(MODEL, text_similarity=False))[0].items.match is None
     assert RecommenderModel(MODEL, torch.ones(3, dtype=torch.bool), None).items.match is None

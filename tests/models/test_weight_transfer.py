@@ -10,7 +10,7 @@ from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.weight_transfer import TransferWeights, load_transfer_weights
 
-CONFIG = ModelConfig(dim=8, layers=1, heads=2, max_history=5)
+CONFIG = ModelConfig(dim=8, n_layers=1, n_heads=2, max_history=5)
 
 
 def model(n_items: int, seed: int, config: ModelConfig = CONFIG, width: int = 12) -> RecommenderModel:
@@ -41,7 +41,7 @@ def test_features_are_the_adaptor_alone_and_stay() -> None:
     ("other", "named"),
     [
         (model(30, 1, replace(CONFIG, dim=4)), r"items.adaptor.weight: \(8, 12\) against \(4, 12\)"),
-        (model(30, 1, replace(CONFIG, affinity=0.0)), r"affinity.scale: \(8,\) against none"),
+        (model(30, 1, replace(CONFIG, item_affinity=0.0)), r"affinity.scale: \(8,\) against none"),
         (model(30, 1, width=10), r"items.adaptor.weight: \(8, 12\) against \(8, 10\)"),
     ],
 )

@@ -21,6 +21,6 @@ def config(log_folder: str, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest
         backbone=BackboneConfig(name=str(tiny_bert), last_k=1, lora=LoraConfig(rank=2, last_k=1)),
         model=ModelConfig(dim=8, max_history=4),
         train=TrainConfig(epochs=3, batch_targets=16, evals_per_epoch=2),
-        adapt=TrainConfig(epochs=2, batch_targets=16, live_items=8, renew_steps=2),
-        evaluation=EvaluationConfig(baselines=("popularity", "sasrec"), bootstrap_samples=20, explained=0),
+        adapt=TrainConfig(epochs=2, batch_targets=16, trainable_items_per_step=8, refresh_every_steps=2),
+        evaluation=EvaluationConfig(baselines=("popularity", "sasrec"), bootstrap_samples=20, n_explained_users=0),
     )

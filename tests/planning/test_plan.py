@@ -48,7 +48,11 @@ def test_a_strategy_is_measured_by_what_its_run_does(config: FinetuneConfig, way
 
 
 def test_checkpointing_keeps_one_batch_of_texts_at_a_time(config: FinetuneConfig) -> None:
-    config = replace(config, adapt=replace(config.adapt, live_items=200), model=replace(config.model, item_ids=False))
+    config = replace(
+        config,
+        adapt=replace(config.adapt, trainable_items_per_step=200),
+        model=replace(config.model, use_item_ids=False),
+    )
     kept = []
     for again in (False, True):
         backbone = replace(

@@ -21,8 +21,12 @@ from llmrec.training.two_stage import make_model
     ("n_batches", "changes", "expected"),
     [
         (10, {}, (10, 1, 0)),
-        (10, {"accumulate": 4}, (3, 1, 0)),
-        (10, {"evals_per_epoch": 2, "renew_steps": 2}, (10, 2, 4)),  # 2, 4, 6, 8; 10 is measured, which renews too
+        (10, {"gradient_accumulation_steps": 4}, (3, 1, 0)),
+        (
+            10,
+            {"evals_per_epoch": 2, "refresh_every_steps": 2},
+            (10, 2, 4),
+        ),  # 2, 4, 6, 8; 10 is measured, which renews too
         (1, {"evals_per_epoch": 3}, (1, 1, 0)),
     ],
 )

@@ -67,10 +67,10 @@ def test_accelerate_launch_takes_each_file(path: Path) -> None:
 
 def launched(folder: Path, strategy: Strategy, name: str = "packaged:all-MiniLM-L6-v2") -> FinetuneConfig:
     backbone = BackboneConfig(name, "owner/tiny", strategy=strategy, last_k=1, max_tokens=16)
-    few = EvaluationConfig(baselines=("popularity",), bootstrap_samples=20, explained=0)
+    few = EvaluationConfig(baselines=("popularity",), bootstrap_samples=20, n_explained_users=0)
     train = TrainConfig(epochs=1, batch_targets=64)
-    model = ModelConfig(dim=8, heads=2, max_history=6, dropout=0.0, id_dropout=0.0)
-    adapt = TrainConfig(epochs=2, batch_targets=64, live_items=20, backbone_learning_rate=1e-2)
+    model = ModelConfig(dim=8, n_heads=2, max_history=6, dropout=0.0, id_dropout=0.0)
+    adapt = TrainConfig(epochs=2, batch_targets=64, trainable_items_per_step=20, backbone_learning_rate=1e-2)
     return FinetuneConfig(
         DataConfig(), output=folder, backbone=backbone, model=model, train=train, adapt=adapt, evaluation=few
     )

@@ -30,14 +30,14 @@ def config(
     """Of a student, with its teacher already there."""
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
     evaluation = EvaluationConfig(baselines=("popularity",), bootstrap_samples=50, tuning_budget=1)
-    train = TrainConfig(epochs=1, batch_targets=64, learning_rate=5e-3, live_items=16)
+    train = TrainConfig(epochs=1, batch_targets=64, learning_rate=5e-3, trainable_items_per_step=16)
     backbone = BackboneConfig(name=str(tiny_bert), hub_id="owner/tiny")
     teacher = FinetuneConfig(
         planted_log(tmp_path / "log"), tmp_path / "teacher", backbone=backbone,
         model=ModelConfig(dim=8, max_history=6), train=train, evaluation=evaluation,
     )  # fmt: skip
     runpy.run_path(str(RECIPES / "finetune.py"))["run_finetune"](teacher)
-    student = replace(backbone, layers=1, strategy="full")
+    student = replace(backbone, n_layers=1, strategy="full")
     return DistillConfig(
         tmp_path / "teacher" / "bundle", None, tmp_path / "student", student, train=train, evaluation=evaluation
     )
@@ -62,7 +62,7 @@ def test_a_student_is_a_bundle_that_reads_by_itself(
     assert told in capsys.readouterr().out
     assert "of the teacher's ndcg@10 on the test, and reads at" in told
     student = Recommender.from_pretrained(config.output / "bundle", backbone=str(tiny_bert))
-    assert student.config.backbone.layers == 1
+    assert student.config.backbone.n_layers == 1
     assert len(student.score(["i1"], [{"text": "new big pack"}])) == 1  # the reading was checked when it was loaded
     events = config.teacher.parents[1] / "log" / "interactions.parquet"
     pq.write_table(pq.read_table(events).slice(0, 300), events)

@@ -37,7 +37,7 @@ from llmrec.errors import ConfigError, DataError
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "encode_catalog.py"
 TITLES = [f"{number} robot of the {word}" for word in ("night", "river", "garden") for number in range(300)]
-SETTINGS = ["--data.text_template", "The {title}", "--shard_texts", "16"]
+SETTINGS = ["--data.text_template", "The {title}", "--texts_per_shard", "16"]
 
 
 @pytest.fixture
@@ -131,12 +131,12 @@ def test_fine_tuning_reads_nothing_again(
 
 
 def test_what_cannot_be_read_is_refused(items: Path) -> None:
-    found = parse_config(EncodeConfig, ["--data.items", "x.parquet", "--shard_texts", "9"])
-    assert found == EncodeConfig(DataConfig(items="x.parquet"), shard_texts=9)
+    found = parse_config(EncodeConfig, ["--data.items", "x.parquet", "--texts_per_shard", "9"])
+    assert found == EncodeConfig(DataConfig(items="x.parquet"), texts_per_shard=9)
     with pytest.raises(ConfigError, match="nothing to read with"):
         EncodeConfig(DataConfig(), BackboneConfig(strategy="none"))
-    with pytest.raises(ConfigError, match="shard_texts=0"):
-        EncodeConfig(DataConfig(), shard_texts=0)
+    with pytest.raises(ConfigError, match="texts_per_shard=0"):
+        EncodeConfig(DataConfig(), texts_per_shard=0)
     main = runpy.run_path(str(RECIPE))["run_encode_catalog"]
     with pytest.raises(ConfigError, match=r"names brand, which items\.parquet lacks; its columns are item_id, title"):
         main(EncodeConfig(DataConfig(items=str(items), text_template="{brand}")))

@@ -58,10 +58,10 @@ def settings(recipe: Recipe, data: DataConfig, backbone: Path) -> dict[str, Any]
         "output": "run",
         "resume": True,
         "backbone": {"name": str(backbone), "hub_id": "owner/tiny", "strategy": recipe, "lora": {"rank": 2}},
-        "model": {"dim": 8, "layers": 1, "max_history": 6},
+        "model": {"dim": 8, "n_layers": 1, "max_history": 6},
         "train": train | {"refit": recipe == "frozen"},
-        "checkpoints": {"minutes": 0 if recipe == "lora" else None},
-        "sasrec": {"model": {"dim": 8, "layers": 1, "max_history": 6}, "train": train},
+        "checkpoints": {"save_every_minutes": 0 if recipe == "lora" else None},
+        "sasrec": {"model": {"dim": 8, "n_layers": 1, "max_history": 6}, "train": train},
         "evaluation": {
             "baselines": ["popularity", "sasrec"] if recipe == "frozen" else ["popularity"],
             "bootstrap_samples": 20,
@@ -69,9 +69,9 @@ def settings(recipe: Recipe, data: DataConfig, backbone: Path) -> dict[str, Any]
         },
     }
     if recipe == "lora":
-        content["adapt"] = train | {"epochs": 2, "live_items": 16, "backbone_learning_rate": 1e-2}
+        content["adapt"] = train | {"epochs": 2, "trainable_items_per_step": 16, "backbone_learning_rate": 1e-2}
         terms = ["interest", "environment", "transitions", "gate"]  # the chain's fit takes longer than all the rest
-        content["drift"] = {"terms": terms, "refresh_days": [7], "transition_half_lives_days": [30], "ablate": False}
+        content["drift"] = {"terms": terms, "refresh_days": [7], "transition_half_lives_days": [30], "ablations": False}
     return content
 
 

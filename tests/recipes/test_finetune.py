@@ -69,8 +69,8 @@ def config(log_folder: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytes
         backbone=BackboneConfig(name=str(tiny_bert), hub_id="owner/tiny", strategy="lora", lora=LoraConfig(rank=2)),
         model=model,
         train=train,
-        adapt=replace(train, epochs=1, live_items=16, backbone_learning_rate=1e-2),
-        drift=DriftConfig(refresh_days=(7.0,), transition_half_lives_days=(30.0,), n_states=3, ablate=False),
+        adapt=replace(train, epochs=1, trainable_items_per_step=16, backbone_learning_rate=1e-2),
+        drift=DriftConfig(refresh_days=(7.0,), transition_half_lives_days=(30.0,), n_states=3, ablations=False),
         sasrec=SasrecConfig(model, train),
         evaluation=EvaluationConfig(
             baselines=("popularity", "item_knn", "nearest_text", "sasrec", "sasrec_sampled"),
@@ -171,7 +171,9 @@ def test_a_whole_run_with_histories_by_the_backbone(
     encoder: HistoryEncoderName,
 ) -> None:
     path = tiny_gpt2 if encoder == "backbone" else tiny_bert
-    model = replace(config.model, history_encoder=encoder, history_text=HistoryTextConfig(max_tokens=128, targets=2))
+    model = replace(
+        config.model, history_encoder=encoder, history_text=HistoryTextConfig(max_tokens=128, targets_per_history=2)
+    )
     config = replace(
         config,
         backbone=replace(config.backbone, name=str(path)),
@@ -213,7 +215,7 @@ def test_two_processes_give_what_one_gives(
     few = replace(config.evaluation, baselines=("popularity",))
     two = replace(config, split=SplitConfig(), evaluation=few, leave_one_out_seeds=None, drift=None)
     two = replace(
-        two, output=tmp_path / "two", model=replace(two.model, text_match=False)
+        two, output=tmp_path / "two", model=replace(two.model, text_similarity=False)
     )  # so that LoRA improves on it
     settings = tmp_path / "two.yaml"
     settings.write_text(json.dumps(asdict(two), default=str))  # JSON is YAML
@@ -249,5 +251,5 @@ def test_two_processes_give_what_one_gives(
 
     with pytest.raises(ConfigError, match="2 processes"):
         main(replace(two, resume=True))
-    main(replace(two, resume="matching"))
+    main(replace(two, resume="auto"))
     assert json.loads((two.output / "report.json").read_text())["run"]["processes"] == 1

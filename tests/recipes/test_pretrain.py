@@ -60,9 +60,14 @@ def config(log_folder: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytes
         output=tmp_path / "run",
         objectives={"contrast": 1.0, "mlm": 0.5},
         backbone=BackboneConfig(name=str(tiny_bert), hub_id="owner/tiny", strategy="lora", lora=LoraConfig(rank=2)),
-        contrast=ContrastConfig(negatives=8),
+        contrast=ContrastConfig(n_negatives=8),
         train=PretrainTrainConfig(
-            steps=4, evaluate_every=2, batch_texts=8, batch_pairs=8, learning_rate=1e-2, held_out=0.1
+            max_steps=4,
+            eval_every_steps=2,
+            text_batch_size=8,
+            pair_batch_size=8,
+            learning_rate=1e-2,
+            held_out_fraction=0.1,
         ),
     )
 
@@ -91,9 +96,9 @@ def test_settings_that_cannot_be_are_named(changes: dict[str, Any], named: str) 
 
 def test_a_contrast_of_the_batch_alone_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"contrast\.negatives=0"):
-        ContrastConfig(negatives=0)
+        ContrastConfig(n_negatives=0)
     with pytest.raises(ConfigError, match=r"train\.held_out=1"):
-        PretrainTrainConfig(held_out=1)
+        PretrainTrainConfig(held_out_fraction=1)
 
 
 def test_a_pretrained_backbone_is_fine_tuned(config: PretrainConfig, tmp_path: Path, tiny_bert: Path) -> None:

@@ -31,7 +31,7 @@ def test_a_private_run_says_what_it_guarantees(
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    train = TrainConfig(epochs=2, learning_rate=5e-3, live_items=12)
+    train = TrainConfig(epochs=2, learning_rate=5e-3, trainable_items_per_step=12)
     config = FinetuneConfig(
         planted_log(tmp_path / "log"),
         output=tmp_path / "run",
@@ -40,9 +40,9 @@ def test_a_private_run_says_what_it_guarantees(
         train=train,
         adapt=train,
         privacy=PrivacyConfig(epsilon=3.0, users_per_step=15),
-        split=SplitConfig(held_out_users=0.4),
+        split=SplitConfig(held_out_user_fraction=0.4),
         membership=MembershipConfig(reference=True),
-        evaluation=EvaluationConfig(baselines=("popularity",), bootstrap_samples=50, explained=0),
+        evaluation=EvaluationConfig(baselines=("popularity",), bootstrap_samples=50, n_explained_users=0),
     )
     module.run_finetune(config)
     run = json.loads((config.output / "report.json").read_text())["run"]

@@ -27,7 +27,7 @@ from llmrec.unlearning.id_search import find_ids, list_files
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 ENV, KEY = "LLMREC_TEST_USER_KEY", "fedcba9876543210" * 4
-DRIFT = {"refresh_days": [7], "transition_half_lives_days": [30], "n_states": 2, "ablate": False}
+DRIFT = {"refresh_days": [7], "transition_half_lives_days": [30], "n_states": 2, "ablations": False}
 Run = Callable[..., Path]
 
 
@@ -64,7 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Run:
                 "evaluation.baselines": "[popularity]",
                 "evaluation.bootstrap_samples": 20,
                 "evaluation.max_valid_queries": 12,
-                "evaluation.explained": 3,
+                "evaluation.n_explained_users": 3,
             }
             given = [f"--{name}={value}" for name, value in settings.items()]
             module.run_finetune(parse_config(FinetuneConfig, [*given, *arguments]))

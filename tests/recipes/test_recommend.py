@@ -39,7 +39,7 @@ def test_everyone_has_what_would_be_recommended(
 ) -> None:
     output = tmp_path / "out"
     arguments = ["--bundle", str(bundle), "--data.source", log_folder, "--output", str(output), "--k", "4",
-                 "--users_per_part", "8", "--users_at_once", "3"]  # fmt: skip
+                 "--users_per_part", "8", "--batch_size", "3"]  # fmt: skip
     run(*arguments)
     assert "30 users by 1 process(es)" in capsys.readouterr().out
     found = rows(output)
@@ -82,6 +82,6 @@ def test_another_folder_is_left_alone(bundle: Path, log_folder: str, tmp_path: P
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     with pytest.raises(ConfigError, match="holds something else"):
         run("--bundle", str(bundle), "--data.source", log_folder, "--output", str(tmp_path / "mine"))
-    for name in ("k", "users_per_part", "users_at_once"):
+    for name in ("k", "users_per_part", "batch_size"):
         with pytest.raises(ConfigError, match=f"{name}=0"):
             RecommendConfig(bundle, DataConfig(), **{name: 0})

@@ -51,7 +51,7 @@ def test_every_order_is_reported_under_its_protocol(config: RerankConfig, capsys
         ("first_stage", "the 12 unseen items that item_knn puts first, equals in random order; a target that is not"),
         ("target_and_sampled", "12 candidates, the target itself and 11 unseen items drawn by their popularity"),
     ):
-        report = run(replace(config, candidates=candidates))
+        report = run(replace(config, candidate_source=candidates))
         assert {row["model"] for row in report["rows"]} == {
             "lm mean", "lm sum", "lm gain", "item_knn", "popularity", "random",
         }  # fmt: skip
@@ -70,7 +70,7 @@ def test_a_bundle_proposes_where_it_has_not_seen_the_test(config: RerankConfig, 
         evaluation=replace(config.evaluation, baselines=()),
     )  # fmt: skip
     runpy.run_path(str(RECIPES / "finetune.py"))["run_finetune"](trained)
-    ours = replace(config, first_stage=str(tmp_path / "trained" / "bundle"), scores=("mean",))
+    ours = replace(config, first_stage=str(tmp_path / "trained" / "bundle"), score_types=("mean",))
     report = run(ours)
     assert {row["model"] for row in report["rows"]} == {"lm mean", "bundle", "popularity", "random"}
     with pytest.raises(ConfigError, match="may have seen this test"):

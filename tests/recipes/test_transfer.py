@@ -36,7 +36,7 @@ def config(
         train=TrainConfig(epochs=2, batch_targets=64, learning_rate=5e-3),
         evaluation=EvaluationConfig(baselines=("popularity", "nearest_text"), bootstrap_samples=50, tuning_budget=1),
         sources=(planted_log(tmp_path / "one", 1), planted_log(tmp_path / "other", 2)),
-        share=0.5,
+        train_fraction=0.5,
     )
 
 
@@ -68,7 +68,7 @@ def test_a_whole_run_leaves_a_verdict_and_what_validation_chose(
 def test_what_cannot_be_compared_is_refused(config: TransferConfig) -> None:
     for changes, named in (
         ({"sources": ()}, "sources is empty"),
-        ({"share": 0.0}, "share=0.0"),
+        ({"train_fraction": 0.0}, "train_fraction=0.0"),
         ({"split": SplitConfig(names=("by_time", "leave_one_out"))}, "by_time alone"),
         ({"backbone": BackboneConfig(strategy="none")}, "only text can be transferred"),
         ({"model": ModelConfig(history_encoder="text")}, "model.history_encoder=text"),

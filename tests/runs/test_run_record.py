@@ -34,7 +34,7 @@ def closed() -> Iterator[None]:
 
 @pytest.fixture
 def config(tmp_path: Path) -> FinetuneConfig:
-    train = TrainConfig(learning_rate=2e-5, weight_decay=1e-7, renew_steps=3)
+    train = TrainConfig(learning_rate=2e-5, weight_decay=1e-7, refresh_every_steps=3)
     return FinetuneConfig(
         DataConfig(source="é, a: 'log'"),
         tmp_path / "run",

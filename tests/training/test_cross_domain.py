@@ -62,9 +62,9 @@ def config(tmp_path: Path) -> FinetuneConfig:
     return FinetuneConfig(
         DataConfig(),
         output=tmp_path,
-        model=ModelConfig(dim=8, max_history=8, dropout=0.1, id_scale=0.1),
+        model=ModelConfig(dim=8, max_history=8, dropout=0.1, id_init_scale=0.1),
         train=TrainConfig(epochs=12, patience=12, batch_targets=256, learning_rate=1e-2),
-        adapt=TrainConfig(epochs=1, batch_targets=256, live_items=32, backbone_learning_rate=1e-3),
+        adapt=TrainConfig(epochs=1, batch_targets=256, trainable_items_per_step=32, backbone_learning_rate=1e-3),
         evaluation=EvaluationConfig(bootstrap_samples=100),
     )
 

@@ -35,10 +35,15 @@ from llmrec.training.task import TrainingTask, make_task
 from llmrec.training.two_stage import CatalogEncoder, fit_model, validation_ndcg
 
 WORLD = make_synthetic_log(n_users=150, n_items=60, n_topics=4, events_per_user=10, seed=2)[0]
-MODEL = ModelConfig(dim=16, max_history=8, dropout=0.0, id_dropout=0.0, item_ids=False)
+MODEL = ModelConfig(dim=16, max_history=8, dropout=0.0, id_dropout=0.0, use_item_ids=False)
 TRAIN = TrainConfig(epochs=3, batch_targets=256, learning_rate=5e-3)
 ADAPT = TrainConfig(
-    epochs=6, patience=6, batch_targets=128, live_items=40, learning_rate=1e-3, backbone_learning_rate=3e-3
+    epochs=6,
+    patience=6,
+    batch_targets=128,
+    trainable_items_per_step=40,
+    learning_rate=1e-3,
+    backbone_learning_rate=3e-3,
 )
 
 
@@ -48,7 +53,7 @@ def config(tmp_path: Path) -> FinetuneConfig:
 
 
 def reader_of(path: Path, layers: int | None = 1) -> CatalogEncoder:
-    settings = BackboneConfig(name=str(path), hub_id="owner/tiny", layers=layers, strategy="full", max_tokens=40)
+    settings = BackboneConfig(name=str(path), hub_id="owner/tiny", n_layers=layers, strategy="full", max_tokens=40)
     backbone = TextBackbone.load(settings)
     apply_strategy(backbone, settings)
     return CatalogEncoder(backbone, backbone.tokenize(WORLD.catalog.list_texts()))
@@ -150,14 +155,14 @@ def test_losses_by_an_independent_hand() -> None:
 
 def test_fewer_layers_are_the_first_ones(tiny_bert: Path, tiny_gpt2: Path) -> None:
     for path in (tiny_bert, tiny_gpt2):
-        whole, cut = (TextBackbone.load(BackboneConfig(name=str(path), layers=layers)) for layers in (None, 1))
+        whole, cut = (TextBackbone.load(BackboneConfig(name=str(path), n_layers=layers)) for layers in (None, 1))
         ids = torch.tensor([[5, 6, 7]])
         states = whole.model(input_ids=ids, output_hidden_states=True).hidden_states
         if path == tiny_bert:  # GPT-2 has a norm behind the last layer
             torch.testing.assert_close(cut.model(input_ids=ids).last_hidden_state, states[1])
         assert cut.base_fingerprint != whole.base_fingerprint
-    with pytest.raises(BackboneError, match=r"backbone.layers=3: this backbone has 2 layers"):
-        TextBackbone.load(BackboneConfig(name=str(tiny_bert), layers=3))
+    with pytest.raises(BackboneError, match=r"backbone.n_layers=3: this backbone has 2 layers"):
+        TextBackbone.load(BackboneConfig(name=str(tiny_bert), n_layers=3))
 
 
 def test_losses_without_any_weight_are_refused() -> None:

@@ -50,9 +50,11 @@ from llmrec.training.trainer import Trainer
 from tests.training.processes import gradients_of_steps, in_processes
 
 WORLD = make_synthetic_log(n_users=41, n_items=37, events_per_user=8, seed=1)[0]
-MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=6, dropout=0.0, id_dropout=0.0, text_match=False)
+MODEL = ModelConfig(dim=16, n_layers=1, n_heads=2, max_history=6, dropout=0.0, id_dropout=0.0, text_similarity=False)
 TRAIN = TrainConfig(epochs=1, batch_targets=50, learning_rate=3e-3, evals_per_epoch=2)
-ADAPT = replace(TRAIN, live_items=21, learning_rate=1e-3, backbone_learning_rate=1e-3, renew_steps=2)
+ADAPT = replace(
+    TRAIN, trainable_items_per_step=21, learning_rate=1e-3, backbone_learning_rate=1e-3, refresh_every_steps=2
+)
 
 
 @dataclass(frozen=True)
@@ -73,17 +75,17 @@ BY_BACKBONE = {"history_encoder": "backbone"}
 AS_TEXT = {"history_encoder": "text", "history_text": HistoryTextConfig(max_tokens=100)}
 CASES = {
     "ids that stop early": Case(train={"epochs": 9, "patience": 1, "learning_rate": 3e-2}),
-    "ids, sampled, with idle processes": Case(train=SAMPLED | {"accumulate": 3, "batch_targets": 8}),
-    "frozen, by cosine": Case("frozen", model={"similarity": "cosine", "text_match": True}),
-    "last_k, accumulated before": Case("last_k", train={"accumulate": 2}),
-    "lora, accumulated": Case("lora", adapt={"accumulate": 2}),
+    "ids, sampled, with idle processes": Case(train=SAMPLED | {"gradient_accumulation_steps": 3, "batch_targets": 8}),
+    "frozen, by cosine": Case("frozen", model={"similarity": "cosine", "text_similarity": True}),
+    "last_k, accumulated before": Case("last_k", train={"gradient_accumulation_steps": 2}),
+    "lora, accumulated": Case("lora", adapt={"gradient_accumulation_steps": 2}),
     "lora, sampled, in pieces": Case("lora", adapt=SAMPLED | {"pieces": 5}),
     "full decoder": Case("full", decoder=True),
     "histories by the backbone": Case("lora", model=BY_BACKBONE, decoder=True),
     "histories as text": Case("lora", model=AS_TEXT),
     "distilled": Case("full", distils=True),
     "distilled, sampled": Case("full", adapt=SAMPLED, distils=True),
-    "full, sharded, accumulated": Case("full", adapt={"accumulate": 2}, sharded=True),
+    "full, sharded, accumulated": Case("full", adapt={"gradient_accumulation_steps": 2}, sharded=True),
     "histories by the backbone, sharded": Case("lora", model=BY_BACKBONE, decoder=True, sharded=True),
     "histories as text, sharded": Case("last_k", model=AS_TEXT, sharded=True),
 }
@@ -109,7 +111,7 @@ def trained(case: Case, path: Path, folder: Path, resume: bool) -> tuple[Acceler
         strategy=case.strategy,
         last_k=1,
         lora=LoraConfig(rank=2),
-        kept_states="auto" if dtype == torch.float32 else "none",  # which are fp32
+        hidden_state_cache="auto" if dtype == torch.float32 else "none",  # which are fp32
     )
     config = FinetuneConfig(
         DataConfig(),
@@ -262,8 +264,10 @@ def pretrained(path: Path, folder: Path, objectives: tuple[ObjectiveName, ...]) 
         output=folder,
         objectives=dict.fromkeys(objectives, 0.5),
         backbone=backbone,
-        contrast=ContrastConfig(negatives=5),
-        train=PretrainTrainConfig(steps=4, evaluate_every=2, batch_texts=7, batch_pairs=9, held_out=0.2),
+        contrast=ContrastConfig(n_negatives=5),
+        train=PretrainTrainConfig(
+            max_steps=4, eval_every_steps=2, text_batch_size=7, pair_batch_size=9, held_out_fraction=0.2
+        ),
     )
     accelerator, reading = start_run(config), TextBackbone.load(backbone)
     head = make_head(reading, config.objectives)
@@ -321,7 +325,7 @@ def counted(path: Path, folder: Path) -> dict[str, Any]:
             model=MODEL,
             train=replace(TRAIN, epochs=1),
             adapt=ADAPT,
-            drift=DriftConfig(n_states=3, refresh_days=(1.0,), ablate=False, text_neighbours=3),
+            drift=DriftConfig(n_states=3, refresh_days=(1.0,), ablations=False, n_text_neighbors=3),
             evaluation=EvaluationConfig(bootstrap_samples=20, tuning_budget=1, baselines=("popularity", "item_knn")),
         )
         texts = WORLD.catalog.list_texts()

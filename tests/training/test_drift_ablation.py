@@ -89,7 +89,7 @@ def test_rows_of_a_split_by_time(tmp_path_factory: pytest.TempPathFactory) -> No
 
 
 def test_leave_one_out_has_no_window_to_be_frozen_before(tmp_path_factory: pytest.TempPathFactory) -> None:
-    split, config = leave_one_out(log(), N_USERS, N_ITEMS), replace(CONFIG, ablate=False)
+    split, config = leave_one_out(log(), N_USERS, N_ITEMS), replace(CONFIG, ablations=False)
     assert [row.name for row in rows(split, config, tmp_path_factory)] == ["drift 1d"]
 
 

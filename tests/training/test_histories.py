@@ -58,13 +58,15 @@ def world() -> Log:
 
 
 MODEL = ModelConfig(
-    text_match=False,
-    dim=16, max_history=8, dropout=0.0, id_dropout=0.0, affinity=0.0, whiten=False,
-    history_text=HistoryTextConfig(max_tokens=64, targets=2),
+    text_similarity=False,
+    dim=16, max_history=8, dropout=0.0, id_dropout=0.0, item_affinity=0.0, whiten=False,
+    history_text=HistoryTextConfig(max_tokens=64, targets_per_history=2),
 )  # fmt: skip
 TEXT = replace(MODEL, history_encoder="text")
 TRAIN = TrainConfig(epochs=8, patience=8, batch_targets=64, learning_rate=1e-2)
-ADAPT = replace(TRAIN, epochs=15, patience=15, learning_rate=5e-3, live_items=16, backbone_learning_rate=5e-3)
+ADAPT = replace(
+    TRAIN, epochs=15, patience=15, learning_rate=5e-3, trainable_items_per_step=16, backbone_learning_rate=5e-3
+)
 Task_ = Callable[[Path, Strategy], tuple[TrainingTask, CatalogEncoder]]
 
 

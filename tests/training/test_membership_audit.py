@@ -23,13 +23,13 @@ from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.task import TrainingTask, make_task
 from llmrec.training.two_stage import make_model, train
 
-MODEL = ModelConfig(dim=32, layers=1, max_history=8, dropout=0.0, id_dropout=0.0)
+MODEL = ModelConfig(dim=32, n_layers=1, max_history=8, dropout=0.0, id_dropout=0.0)
 OVERFIT = TrainConfig(epochs=40, patience=99, learning_rate=2e-2, batch_targets=256)
 CONFIG = FinetuneConfig(
     DataConfig(),
     model=MODEL,
     train=replace(OVERFIT, epochs=3),
-    split=SplitConfig(held_out_users=0.5),
+    split=SplitConfig(held_out_user_fraction=0.5),
     evaluation=EvaluationConfig(bootstrap_samples=200, max_valid_queries=20),
 )
 

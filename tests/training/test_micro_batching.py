@@ -24,7 +24,7 @@ from llmrec.training.two_stage import fit_model
 from tests.training.processes import gradients_of_steps, in_processes
 
 WORLD = make_synthetic_log(n_users=240, n_items=60, events_per_user=10)[0]
-MODEL = ModelConfig(dim=8, layers=1, heads=2, max_history=10, dropout=0.0, id_dropout=0.0)
+MODEL = ModelConfig(dim=8, n_layers=1, n_heads=2, max_history=10, dropout=0.0, id_dropout=0.0)
 # One batch, whose logits take 120 MiB, several times over: blocks that the allocator gives back when they are free.
 TRAIN = TrainConfig(epochs=1, batch_targets=10_000, negatives=16_384, learning_rate=1e-3)
 ROOM = 100 << 20
@@ -48,7 +48,7 @@ def fit(folder: Path, pieces: Any, poor: int | None) -> dict[str, Any]:
     Trainer._find_micro_batches = kept  # type: ignore[method-assign]
     try:
         with gradients_of_steps() as gradients:
-            fit_model("model", task, MODEL, replace(TRAIN, pieces=pieces), None, seed=0)
+            fit_model("model", task, MODEL, replace(TRAIN, micro_batches=pieces), None, seed=0)
     finally:
         Trainer._find_micro_batches = chosen  # type: ignore[method-assign]
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -71,7 +71,7 @@ def test_pieces_are_as_few_as_fit_everywhere_and_change_nothing(n_processes: int
 def test_without_pieces_the_message_names_what_takes_less(tmp_path: Path) -> None:
     told = in_processes(1, refused, tmp_path, tmp_path / "run")[0]
     assert "can't allocate memory" in told["message"]
-    for knob in ("pieces", "batch_targets", "accumulate", "negatives", "max_history"):
+    for knob in ("micro_batches", "batch_targets", "gradient_accumulation_steps", "negatives", "max_history"):
         assert knob in told["message"]
 
 
@@ -94,7 +94,7 @@ def test_halves_until_it_fits() -> None:
     assert find_micro_batches(room_for(30, tried), 100) == 4
     assert tried == [1, 2, 4]
     assert find_micro_batches(room_for(100, []), 100) == 1
-    with pytest.raises(MemoryLimitError, match="live_items"):
+    with pytest.raises(MemoryLimitError, match="trainable_items_per_step"):
         find_micro_batches(room_for(0, []), 100)
 
 

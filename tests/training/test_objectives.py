@@ -20,7 +20,7 @@ BATCH = HistoryBatch(
 
 def test_the_sampled_loss_over_all_others_is_the_full_one() -> None:
     torch.manual_seed(0)
-    config = ModelConfig(dim=8, heads=2, max_history=3, dropout=0.0, id_dropout=0.0)
+    config = ModelConfig(dim=8, n_heads=2, max_history=3, dropout=0.0, id_dropout=0.0)
     model = RecommenderModel(config, torch.ones(9, dtype=torch.bool), torch.randn(9, 5))
     objective = RecommendationObjective(model)
     for target in (4, 6):
@@ -33,7 +33,7 @@ def test_items_without_training_events_are_no_negatives() -> None:
     torch.manual_seed(0)
     known = torch.ones(9, dtype=torch.bool)
     known[8] = False
-    model = RecommenderModel(ModelConfig(dim=8, heads=2, max_history=3), known, torch.randn(9, 5)).eval()
+    model = RecommenderModel(ModelConfig(dim=8, n_heads=2, max_history=3), known, torch.randn(9, 5)).eval()
     objective = RecommendationObjective(model)
     before = objective(BATCH, None, None)
     assert model.items.text is not None

@@ -32,10 +32,10 @@ K = 5
 # Pairs of neighbours only, in their order: what the crowd goes on to is planted from one event to the next.
 CONFIG = DriftConfig(
     window=1,
-    backward=0.0,
+    backward_weight=0.0,
     half_lives_days=(30.0, FOREVER),
     transition_half_lives_days=(FOREVER,),
-    text_neighbours=5,
+    n_text_neighbors=5,
     n_states=K,
 )
 WITHOUT_CHAIN: tuple[TermName, ...] = ("interest", "environment", "transitions", "gate")
@@ -165,7 +165,7 @@ def test_faded_pairs_lead_where_the_crowd_goes_now(half_life_days: float, new: b
 def gated() -> tuple[DriftingLog, FittedHead]:
     """People follow the crowd within a session, and their own interest, which moves, after a pause."""
     world = make_drifting_log(habit=FADES_WITH_THE_GAP)
-    return world, fitted(world, replace(CONFIG, terms=WITHOUT_CHAIN, gap_days=1.0))
+    return world, fitted(world, replace(CONFIG, terms=WITHOUT_CHAIN, gap_decay_days=1.0))
 
 
 def test_the_gate_leaves_to_transitions_what_was_planted() -> None:

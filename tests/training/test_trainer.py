@@ -24,7 +24,7 @@ from llmrec.training.task import TrainingTask, make_task
 from llmrec.training.trainer import Trainer
 from llmrec.training.two_stage import fit_model
 
-MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=8, dropout=0.1)
+MODEL = ModelConfig(dim=16, n_layers=1, n_heads=2, max_history=8, dropout=0.1)
 TRAIN = TrainConfig(epochs=3, patience=9, batch_targets=64, learning_rate=3e-3, evals_per_epoch=2)
 
 
@@ -100,7 +100,7 @@ def test_in_the_midst_of_an_epoch_nothing_is_lost_either(
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, group, row)  # type: ignore[arg-type]
 
-    each_step = replace(task, checkpoints=CheckpointConfig(minutes=0 if how == "killed" else None))
+    each_step = replace(task, checkpoints=CheckpointConfig(save_every_minutes=0 if how == "killed" else None))
     monkeypatch.setattr(Trainer, "_step", cut_off)
     with pytest.raises(
         Interrupted if how == "killed" else errors.RunInterruptedError,
@@ -137,7 +137,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(task: TrainingTask) ->
     fit(task)
     with pytest.raises(ConfigError, match="another configuration"):
         fit(replace(task, resume=True), learning_rate=1e-4)
-    anew, _ = fit(replace(task, resume="matching"), learning_rate=1e-4)
+    anew, _ = fit(replace(task, resume="auto"), learning_rate=1e-4)
     expected, _ = fit(replace(task, folder=task.folder / "elsewhere"), learning_rate=1e-4)
     assert all(torch.equal(weight, weights(expected)[name]) for name, weight in weights(anew).items())
 
@@ -146,9 +146,11 @@ def test_accumulation_weighs_every_target_alike(task: TrainingTask, monkeypatch:
     """Many small batches to a step and one large batch have the same gradient, hence the same step."""
     monkeypatch.setattr(torch.optim, "AdamW", torch.optim.SGD)  # Adam would blow up rounding errors
     still = replace(MODEL, dropout=0.0)
-    once = {"epochs": 1, "evals_per_epoch": 1, "clip_norm": 0.0, "learning_rate": 1.0, "warmup_share": 0.0}
+    once = {"epochs": 1, "evals_per_epoch": 1, "max_grad_norm": 0.0, "learning_rate": 1.0, "warmup_ratio": 0.0}
     whole = fit_model("whole", task, still, replace(TRAIN, batch_targets=10**6, **once), None, 0).model
-    parts = fit_model("parts", task, still, replace(TRAIN, batch_targets=100, accumulate=10**6, **once), None, 0).model
+    parts = fit_model(
+        "parts", task, still, replace(TRAIN, batch_targets=100, gradient_accumulation_steps=10**6, **once), None, 0
+    ).model
     for name, weight in weights(whole).items():
         torch.testing.assert_close(weights(parts)[name], weight, atol=1e-5, rtol=1e-4)
 

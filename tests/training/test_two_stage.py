@@ -28,9 +28,11 @@ from llmrec.training.two_stage import CatalogEncoder, adapt_backbone, fit_model,
 from llmrec.utils.arrays import Rows
 from tests.closeness import assert_same
 
-MODEL = ModelConfig(dim=16, layers=1, heads=2, max_history=8, dropout=0.1, item_ids=False)  # text has to carry it all
+MODEL = ModelConfig(
+    dim=16, n_layers=1, n_heads=2, max_history=8, dropout=0.1, use_item_ids=False
+)  # text has to carry it all
 FROZEN = TrainConfig(epochs=25, patience=5, batch_targets=256, learning_rate=5e-3)
-ADAPT = replace(FROZEN, epochs=8, patience=8, live_items=90, backbone_learning_rate=1e-2)
+ADAPT = replace(FROZEN, epochs=8, patience=8, trainable_items_per_step=90, backbone_learning_rate=1e-2)
 
 
 @pytest.fixture(autouse=True)
@@ -170,7 +172,7 @@ def test_the_table_is_renewed_as_often_as_is_asked(
     model = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=0), text, seed=0).model
     reader, steps = reader.with_hidden_state_cache(), [0]
     objective = RecommendationObjective(model, reader)
-    often = replace(ADAPT, epochs=1, renew_steps=2, evals_per_epoch=1)
+    often = replace(ADAPT, epochs=1, refresh_every_steps=2, evals_per_epoch=1)
     step = Trainer._step
 
     def checked(self: Trainer, group: list[Rows], row: int) -> float:

@@ -19,7 +19,7 @@ class DistillationLosses:
 
     embedding: 1 - cosine of the student's and the teacher's vectors of the texts that a step reads.
     scores: Kullback-Leibler divergence of the scores over all items, at `temperature` (Hinton et al. 2015,
-        arXiv:1503.02531). ranking: likelihood of the teacher's `top` items in its order (Xia et al. 2008,
+        arXiv:1503.02531). ranking: likelihood of the teacher's `top_k` items in its order (Xia et al. 2008,
         doi:10.1145/1390156.1390306). targets: the softmax cross-entropy of what was chosen in truth.
     """
 
@@ -28,14 +28,14 @@ class DistillationLosses:
     ranking: float = 0.0
     targets: float = 0.0
     temperature: float = 1.0
-    top: int = 10
+    top_k: int = 10
 
     def __post_init__(self) -> None:
         weights = self.embedding, self.scores, self.ranking, self.targets
         if min(weights) < 0 or max(weights) == 0:
             raise ConfigError(f"losses={weights}: weights are 0 or more, and one of them above 0")
-        if self.temperature <= 0 or self.top < 1:
-            raise ConfigError(f"losses.temperature={self.temperature}, losses.top={self.top}: both must be above 0")
+        if self.temperature <= 0 or self.top_k < 1:
+            raise ConfigError(f"losses.temperature={self.temperature}, losses.top_k={self.top_k}: both must be above 0")
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class DistillConfig:
     """recipes/distill.py: a bundle's knowledge for a smaller backbone.
 
     teacher: the folder of the bundle. source: where its log is, if not where it was. backbone: the student's, whose
-        weights all train. train: a step reads `live_items` texts and compares the scores of these and `negatives`
-        others, or, `full`, of all items; validation stops it.
+        weights all train. train: a step reads `trainable_items_per_step` texts and compares the scores of these and
+        `negatives` others, or, `full`, of all items; validation stops it.
     """
 
     teacher: Path
     source: str | None = None
     output: Path = Path("runs/distill")
-    backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(layers=2, strategy="full"))
+    backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(n_layers=2, strategy="full"))
     losses: DistillationLosses = field(default_factory=DistillationLosses)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=5, patience=2))
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

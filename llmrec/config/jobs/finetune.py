@@ -22,7 +22,7 @@ from llmrec.errors import ConfigError
 class SasrecConfig:
     """The id-only baseline: its own size and its own training, so that it can be tuned with the same care."""
 
-    model: ModelConfig = field(default_factory=lambda: ModelConfig(affinity=0.0, time_bias=False))
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(item_affinity=0.0, time_bias=False))
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
@@ -38,7 +38,7 @@ class FinetuneConfig:
     seeds, leave_one_out_seeds: the model and SASRec are fitted once for each (`leave_one_out`, where its own are given,
         for each of those); the first one's model goes into the bundle.
     mixed_precision: None leaves it to `accelerate launch`. resume: go on from the output folder's checkpoints;
-        where they belong to another configuration or log, `true` stops and `matching` starts anew.
+        where they belong to another configuration or log, `true` stops and `auto` starts anew.
     """
 
     data: DataConfig
@@ -85,22 +85,22 @@ class FinetuneConfig:
             )
         if self.privacy is not None and (voids := self._list_privacy_violations()):
             raise ConfigError(f"privacy: there is no guarantee with {'; '.join(voids)}")
-        if self.membership is not None and (self.drift is not None or not self.split.held_out_users):
+        if self.membership is not None and (self.drift is not None or not self.split.held_out_user_fraction):
             raise ConfigError(
-                "membership: give split.held_out_users, such as .3, from whom those of the training may be told; and "
-                "leave out drift, which counts the events of all"
+                "membership: give split.held_out_user_fraction, such as .3, from whom those of the training may be "
+                "told; and leave out drift, which counts the events of all"
             )
 
     def _list_privacy_violations(self) -> list[str]:
         """What uses other users' events without noise, or chooses by them, each with its remedy."""
-        several = self.train.accumulate > 1 or self.adapt.accumulate > 1
+        several = self.train.gradient_accumulation_steps > 1 or self.adapt.gradient_accumulation_steps > 1
         found = {
             "drift, which keeps exact counts and is fitted on the same users' next events (leave it out)": self.drift,
             "train.refit, which trains as long as validation found best (give false)": self.train.refit,
             "data.k_core, by which one user decides on the events of others (give 0)": self.data.k_core,
             "mixed_precision fp16, which scales gradients before they are clipped (give bf16 or no)":
                 self.mixed_precision == "fp16",
-            "accumulate, since a step has privacy.users_per_step users (give 1)": several,
+            "gradient_accumulation_steps, since a step has privacy.users_per_step users (give 1)": several,
         }  # fmt: skip
         return [what for what, there in found.items() if there]
 

@@ -21,20 +21,20 @@ class ContrastConfig:
 
     window: events of a user that each one is paired with, counted onward.
     temperature: cosines are divided by it.
-    negatives: items drawn uniformly in each step, beside the batch's own.
+    n_negatives: items drawn uniformly in each step, beside the batch's own.
     """
 
     window: int = 3
     temperature: float = 0.05
-    negatives: int = 128
+    n_negatives: int = 128
 
     def __post_init__(self) -> None:
         if min(self.window, self.temperature) <= 0:
             raise ConfigError("contrast: window and temperature must be above 0")
-        if self.negatives < 1:
+        if self.n_negatives < 1:
             raise ConfigError(
-                f"contrast.negatives={self.negatives}: a batch's own items alone punish the popular ones until vectors "
-                "collapse; give at least 1, better 64 or more"
+                f"contrast.n_negatives={self.n_negatives}: a batch's own items alone punish the popular ones until "
+                "vectors collapse; give at least 1, better 64 or more"
             )
 
 
@@ -42,34 +42,45 @@ class ContrastConfig:
 class PretrainTrainConfig:
     """How long and how fast; batches are those of a step of all processes together.
 
-    steps: at most. evaluate_every: steps between measurements of the held-out losses. patience: measurements without
+    max_steps: at most. eval_every_steps: steps between measurements of the held-out losses. patience: measurements
+        without
         gain before it stops.
-    batch_texts: of `mlm` and `clm`. batch_pairs: of `contrast`; each is read in both directions.
+    text_batch_size: of `mlm` and `clm`. pair_batch_size: of `contrast`; each is read in both directions.
     learning_rate: of the backbone. head_learning_rate: of a language-model head.
-    held_out: share of the texts, and share of the pairs at the training window's end, that is never trained on.
-    max_held_out: texts or pairs that a measurement looks at, a seeded sample where there are more.
+    held_out_fraction: share of the texts, and share of the pairs at the training window's end, that is never trained
+        on.
+    max_held_out_samples: texts or pairs that a measurement looks at, a seeded sample where there are more.
     """
 
-    steps: int = 2000
-    evaluate_every: int = 100
+    max_steps: int = 2000
+    eval_every_steps: int = 100
     patience: int = 3
-    batch_texts: int = 64
-    batch_pairs: int = 128
+    text_batch_size: int = 64
+    pair_batch_size: int = 128
     learning_rate: float = 1e-4
     head_learning_rate: float = 1e-3
     weight_decay: float = 0.01
-    warmup_share: float = 0.05
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
-    clip_norm: float = 1.0
-    held_out: float = 0.05
-    max_held_out: int = 1024
+    warmup_ratio: float = 0.05
+    lr_scheduler: Literal["constant", "linear", "cosine"] = "linear"
+    max_grad_norm: float = 1.0
+    held_out_fraction: float = 0.05
+    max_held_out_samples: int = 1024
 
     def __post_init__(self) -> None:
-        counts = (self.steps, self.evaluate_every, self.patience, self.batch_texts, self.batch_pairs, self.max_held_out)
+        counts = (
+            self.max_steps,
+            self.eval_every_steps,
+            self.patience,
+            self.text_batch_size,
+            self.pair_batch_size,
+            self.max_held_out_samples,
+        )
         if min(counts) < 1:
-            raise ConfigError("train: steps, evaluate_every, patience, batches and max_held_out must be at least 1")
-        if not 0 < self.held_out < 1:
-            raise ConfigError(f"train.held_out={self.held_out}: give a share between 0 and 1")
+            raise ConfigError(
+                "train: max_steps, eval_every_steps, patience, batch sizes and max_held_out_samples must be at least 1"
+            )
+        if not 0 < self.held_out_fraction < 1:
+            raise ConfigError(f"train.held_out_fraction={self.held_out_fraction}: give a share between 0 and 1")
 
 
 @dataclass(frozen=True)

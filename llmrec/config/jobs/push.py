@@ -12,8 +12,8 @@ class PushConfig:
 
     bundle: the folder of a saved recommender. repo_id: OWNER/NAME, made if it is not there, then `private` or not.
     revision: a branch, made if there is none; null: main.
-    base: the public name of the base model, where it was trained from a folder.
-    counts: with what a drift head has counted of everybody's events.
+    base_model_id: the public name of the base model, where it was trained from a folder.
+    include_counts: with what a drift head has counted of everybody's events.
     backbone: a local copy of the base model, for bundles whose backbone encodes histories.
     """
 
@@ -21,6 +21,6 @@ class PushConfig:
     repo_id: str
     private: bool = True
     revision: str | None = None
-    base: str | None = None
-    counts: bool = True
+    base_model_id: str | None = None
+    include_counts: bool = True
     backbone: str | None = None

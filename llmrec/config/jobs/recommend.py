@@ -16,9 +16,9 @@ class RecommendConfig:
     bundle: the folder of a saved recommender.
     data: the log whose users are asked about; settings that are not given are the bundle's. Its items must be the
         bundle's, or added to it.
-    k: items for each user. include_seen: those of the history too. where: conditions as in `llmrec recommend`.
+    k: items for each user. include_seen: those of the history too. filters: conditions as in `llmrec recommend`.
     at: the query time, ISO; events of anybody at or after it are left out. Default: just after the log's newest event.
-    users_per_part: of a file; what a kill loses at most. users_at_once: whose scores are held together.
+    users_per_part: of a file; what a kill loses at most. batch_size: whose scores are held together.
     backbone: a local copy of the base model, for bundles whose backbone encodes histories.
     """
 
@@ -27,13 +27,13 @@ class RecommendConfig:
     k: int = 10
     at: str | None = None
     include_seen: bool = False
-    where: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()
     users_per_part: int = 10_000
-    users_at_once: int = 256
+    batch_size: int = 256
     backbone: str | None = None
     output: Path = Path("runs/recommend")
 
     def __post_init__(self) -> None:
-        for name in ("k", "users_per_part", "users_at_once"):
+        for name in ("k", "users_per_part", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: give at least 1")

@@ -17,18 +17,20 @@ class TransferConfig(FinetuneConfig):
 
     sources: the logs to learn from before; they become one, with nobody and nothing in common. What lies after the
         start of the target's validation window is left out.
-    share: of the target's training users whose events are learned from; histories keep all events.
+    train_fraction: of the target's training users whose events are learned from; histories keep all events.
     """
 
     sources: tuple[DataConfig, ...] = ()
-    share: float = 1.0
+    train_fraction: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.sources:
             raise ConfigError("sources is empty; name at least one log to learn from before the target's")
-        if not 0 < self.share <= 1:
-            raise ConfigError(f"share={self.share}: give a share of the training users above 0, up to 1")
+        if not 0 < self.train_fraction <= 1:
+            raise ConfigError(
+                f"train_fraction={self.train_fraction}: give a share of the training users above 0, up to 1"
+            )
         if self.split.names != ("by_time",):
             raise ConfigError(f"split.names={list(self.split.names)}: domains are compared by_time alone")
         if self.backbone.strategy == "none":

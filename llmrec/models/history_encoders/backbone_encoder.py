@@ -37,7 +37,7 @@ class BackboneEncoder(BackboneHistoryEncoder):
         words: Tensor = self.backbone.model.get_input_embeddings().weight.detach()  # type: ignore[operator]
         scale = float(words.std())
         self.enter = nn.Linear(config.dim, words.shape[1])
-        nn.init.normal_(self.enter.weight, std=scale / (config.item_scale * math.sqrt(config.dim)))
+        nn.init.normal_(self.enter.weight, std=scale / (config.item_init_std * math.sqrt(config.dim)))
         nn.init.zeros_(self.enter.bias)
         self.start = nn.Parameter(torch.randn(words.shape[1]) * scale)  # the word of users without events
         self.leave = nn.Linear(self.backbone.dim, config.dim)

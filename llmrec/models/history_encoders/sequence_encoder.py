@@ -62,10 +62,10 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        dim, self.heads, self.gated = config.dim, config.heads, config.block == "ligr"
+        dim, self.heads, self.gated = config.dim, config.n_heads, config.block == "ligr"
         self.attention_norm, self.feed_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        width = config.feedforward * dim
+        width = config.feedforward_multiplier * dim
         self.up, self.down = nn.Linear(dim, width), nn.Linear(width, dim)
         self.dropout = nn.Dropout(config.dropout)
         if self.gated:
@@ -117,11 +117,11 @@ class SequenceEncoder(HistoryEncoder):
         self.start = nn.Parameter(torch.randn(config.dim) * 0.02)
         self.position = nn.Embedding(config.max_history + 1, config.dim)
         nn.init.normal_(self.position.weight, std=0.02)
-        self.distance_bias = nn.Parameter(torch.zeros(config.heads, config.max_history + 1))
-        self.time_bias = TimeBias(config.heads) if config.time_bias else None
+        self.distance_bias = nn.Parameter(torch.zeros(config.n_heads, config.max_history + 1))
+        self.time_bias = TimeBias(config.n_heads) if config.time_bias else None
         self.input_norm = nn.LayerNorm(config.dim) if config.input_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.dim)
 
     def encode(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:

@@ -16,7 +16,7 @@ from llmrec.models.history_encoders.protocol import BackboneHistoryEncoder
 
 
 # Each state costs a text: the states of a batch are encoded once each, and training uses a few of each history only
-# (`history_text.targets`).
+# (`history_text.targets_per_history`).
 class TextEncoder(BackboneHistoryEncoder):
     """Encoder that projects the pooled vector of a history's text to the user's state.
 

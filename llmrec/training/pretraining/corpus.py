@@ -73,13 +73,15 @@ def make_corpus(log: Log, config: PretrainConfig) -> PretrainCorpus:
     readable = np.arange(log.n_items) if config.all_items else known
     distinct = readable[np.unique([texts[row] for row in readable], return_index=True)[1]]
     distinct = rng.permutation(distinct)
-    n_held = max(round(len(distinct) * train.held_out), 1)
-    pairs, held_pairs = split_pairs(build_item_pairs(events, log.n_users, config.contrast.window), train.held_out)
+    n_held = max(round(len(distinct) * train.held_out_fraction), 1)
+    pairs, held_pairs = split_pairs(
+        build_item_pairs(events, log.n_users, config.contrast.window), train.held_out_fraction
+    )
     _validate_corpus(log.facts.source, config, len(distinct) - n_held, min(len(pairs), len(held_pairs)))
     places = np.bincount(pairs.item.ravel(), minlength=log.n_items)
     share = np.maximum(places, 1) / max(2 * len(pairs), 1)
-    held = distinct[:n_held][: train.max_held_out]
-    sample = np.sort(rng.permutation(len(held_pairs))[: train.max_held_out])
+    held = distinct[:n_held][: train.max_held_out_samples]
+    sample = np.sort(rng.permutation(len(held_pairs))[: train.max_held_out_samples])
     return PretrainCorpus(
         len(events), int(events.time[-1]), known, distinct[n_held:], held, pairs, held_pairs.take(sample), share
     )

@@ -63,13 +63,13 @@ def make_pretrain_tasks(
     readings = []
     for name, weight in config.objectives.items():
         if name == "contrast":
-            pairs = PairBatcher(tokens, corpus.known, corpus.share, config.contrast.negatives)
+            pairs = PairBatcher(tokens, corpus.known, corpus.share, config.contrast.n_negatives)
             readings.append(
-                PretrainTask(name, weight, corpus.pairs.item, corpus.held_pairs.item, train.batch_pairs, pairs)
+                PretrainTask(name, weight, corpus.pairs.item, corpus.held_pairs.item, train.pair_batch_size, pairs)
             )
         else:
             words = TextBatcher(tokens, tokenizer, masked=name == "mlm")
-            readings.append(PretrainTask(name, weight, corpus.texts, corpus.held_texts, train.batch_texts, words))
+            readings.append(PretrainTask(name, weight, corpus.texts, corpus.held_texts, train.text_batch_size, words))
     return readings
 
 
@@ -96,10 +96,10 @@ class Pretrainer:
                 )
         self.objective = objective.to(accelerator.device)
         optimizer = torch.optim.AdamW(self._make_parameter_groups(), weight_decay=config.weight_decay)
-        kind = {"constant": "constant_with_warmup"}.get(config.schedule, config.schedule)
-        self.scheduler = get_scheduler(kind, optimizer, int(config.steps * config.warmup_share), config.steps)
+        kind = {"constant": "constant_with_warmup"}.get(config.lr_scheduler, config.lr_scheduler)
+        self.scheduler = get_scheduler(kind, optimizer, int(config.max_steps * config.warmup_ratio), config.max_steps)
         self.wrapped, self.optimizer = accelerator.prepare(self.objective, optimizer)
-        self.watch = PreemptionGuard(run.checkpoints.minutes, accelerator)
+        self.watch = PreemptionGuard(run.checkpoints.save_every_minutes, accelerator)
         self.progress = Progress()
         self.best = get_trainable_state(self.objective)
 
@@ -109,7 +109,7 @@ class Pretrainer:
         if self.run.resume:
             self._resume()
         bar = tqdm(
-            total=self.config.steps,
+            total=self.config.max_steps,
             initial=self.progress.step,
             desc=self.run.name,
             unit="step",
@@ -132,7 +132,7 @@ class Pretrainer:
         progress.n_losses += 1
         progress.step += 1
         bar.update()
-        measured = progress.step % self.config.evaluate_every == 0 or progress.step == self.config.steps
+        measured = progress.step % self.config.eval_every_steps == 0 or progress.step == self.config.max_steps
         if measured:
             self._measure(bar)
         due, ends = self.watch.poll()
@@ -150,8 +150,8 @@ class Pretrainer:
             sums, counts = self._compute_losses(self.wrapped, self.readings, rows, (seed, step))
         loss = (sums * (self.weights / counts)).sum()
         self.accelerator.backward(loss * self.accelerator.num_processes)  # DDP averages; the sum is what is wanted
-        if self.config.clip_norm > 0:
-            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.clip_norm)
+        if self.config.max_grad_norm > 0:
+            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.max_grad_norm)
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad()
@@ -199,7 +199,7 @@ class Pretrainer:
             self.best = get_trainable_state(self.objective)
         else:
             progress.stale += 1
-        progress.finished = progress.stale >= self.config.patience or progress.step >= self.config.steps
+        progress.finished = progress.stale >= self.config.patience or progress.step >= self.config.max_steps
         progress.loss, progress.n_losses = 0.0, 0
         self._save()
 
@@ -210,7 +210,7 @@ class Pretrainer:
             optimizer, schedule = self.optimizer.optimizer, self.scheduler.state_dict()
             save_checkpoint(
                 self.run.folder, self.progress, self.objective, self.best, optimizer, schedule, list(states.clone()),
-                self.run.identity, self.run.checkpoints.kept,
+                self.run.identity, self.run.checkpoints.save_total_limit,
             )  # fmt: skip
         self.accelerator.wait_for_everyone()
         self.watch.mark_saved()

@@ -2,7 +2,7 @@
 
 User-level DP-SGD: Abadi et al. 2016, arXiv:1607.00133; McMahan et al. 2018, arXiv:1710.06963. Two logs are neighbours
 if one has all training events of one user more. A step releases the sum over a Poisson sample of users of gradients of
-norm `clip_norm` at most, with noise of standard deviation noise_multiplier * clip_norm in each weight.
+norm `max_grad_norm` at most, with noise of standard deviation noise_multiplier * max_grad_norm in each weight.
 """
 
 from __future__ import annotations

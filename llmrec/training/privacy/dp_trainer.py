@@ -68,12 +68,12 @@ class DPTrainer(Trainer):
             )
         self.mechanism = mechanism
         self.secret: int = _broadcast_number(
-            secrets.randbits(128) if mechanism.config.secure else run.seed, accelerator
+            secrets.randbits(128) if mechanism.config.secure_rng else run.seed, accelerator
         )
         super().__init__(objective, windows, validate, config, accelerator, run)
         self.weights = [weight for weight in self.objective.parameters() if weight.requires_grad]
         if not self.weights:
-            raise ConfigError("privacy.untouched names every weight; leave some to train")
+            raise ConfigError("privacy.frozen_prefixes names every weight; leave some to train")
         self.n_weights = sum(weight.numel() for weight in self.weights)
 
     def _draw_epoch(self, epoch: int) -> tuple[TrainingWindows, list[list[Rows]]]:
@@ -106,7 +106,7 @@ class DPTrainer(Trainer):
         loss = torch.zeros((), device=accelerator.device)
         for rows in group[accelerator.process_index :: accelerator.num_processes]:
             gradient, own = self.user_gradient(rows, row)
-            total += clip_by_norm(gradient, mechanism.config.clip_norm)
+            total += clip_by_norm(gradient, mechanism.config.max_grad_norm)
             loss += own
         total = accelerator.reduce(total, "sum") + self._draw_noise(row)
         self._set_gradients(total / mechanism.expected_users)
@@ -138,8 +138,8 @@ class DPTrainer(Trainer):
 
     def _draw_noise(self, row: int) -> Tensor:
         mechanism = self.mechanism
-        std = mechanism.noise_multiplier * mechanism.config.clip_norm
-        secret = None if mechanism.config.secure else self.secret
+        std = mechanism.noise_multiplier * mechanism.config.max_grad_norm
+        secret = None if mechanism.config.secure_rng else self.secret
         noise = draw_noise(self.n_weights, std, secret, (self.progress.epoch, row, NOISE))
         shared: Tensor = broadcast(noise.to(self.accelerator.device))
         return shared
@@ -165,16 +165,16 @@ def clip_by_norm(gradient: Tensor, most: float) -> Tensor:
 def set_public_calibration(model: RecommenderModel, mechanism: NoiseMechanism) -> None:
     """What validation would have set, by the configuration alone. No item is new: `novelty` stays 0."""
     if model.items.match is not None:
-        model.items.match.set_parameters(mechanism.config.text_match, RECENCIES[0])
+        model.items.match.set_parameters(mechanism.config.text_similarity_strength, RECENCIES[0])
 
 
 def freeze_by_prefix(model: RecommenderModel, mechanism: NoiseMechanism) -> None:
     """Raises ConfigError where a beginning of names fits no weight."""
-    for beginning in mechanism.config.untouched:
+    for beginning in mechanism.config.frozen_prefixes:
         found = [weight for name, weight in model.named_parameters() if name.startswith(beginning)]
         if not found:
             names = sorted({name.rsplit(".", 1)[0] for name, _ in model.named_parameters()})
-            raise ConfigError(f"privacy.untouched={beginning!r}: no weight's name begins so; there are {names}")
+            raise ConfigError(f"privacy.frozen_prefixes={beginning!r}: no weight's name begins so; there are {names}")
         for weight in found:
             weight.requires_grad_(False)
 
@@ -187,14 +187,14 @@ def build_privacy_report(mechanism: NoiseMechanism, steps: int, trained: Sequenc
         "epsilon": mechanism.epsilon_after(steps),
         "delta": mechanism.delta,
         "noise_multiplier": mechanism.noise_multiplier,
-        "clip_norm": config.clip_norm,
+        "clip_norm": config.max_grad_norm,
         "sample_rate": mechanism.sample_rate,
         "steps": steps,
         "n_users": mechanism.n_users,
         "accountant": config.accountant,
-        "secure": config.secure,
+        "secure": config.secure_rng,
         "n_weights": sum(weight.numel() for weight in weights),
-        "text_match": config.text_match,
+        "text_match": config.text_similarity_strength,
     }
 
 

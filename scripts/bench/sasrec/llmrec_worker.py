@@ -25,8 +25,8 @@ from llmrec.training.two_stage import make_model
 def main(given: Asked) -> None:
     torch.set_num_threads(1)
     config = ModelConfig(
-        dim=given.dim, layers=given.layers, heads=given.heads, feedforward=1, max_history=given.max_history,
-        dropout=given.dropout, affinity=0.0, time_bias=False,
+        dim=given.dim, n_layers=given.layers, n_heads=given.heads, feedforward_multiplier=1,
+        max_history=given.max_history, dropout=given.dropout, item_affinity=0.0, time_bias=False,
     )  # fmt: skip
     log = Interactions(**given.events())
     n_users, n_items = int(log.user.max()) + 1, int(log.item.max()) + 1

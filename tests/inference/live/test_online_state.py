@@ -31,7 +31,7 @@ from llmrec.inference.live.state_file import StateError
 from llmrec.utils.units import DAY
 
 N_USERS, N_ITEMS, N_STATES = 4, 9, 5
-CONFIG = DriftConfig(half_lives_days=(7.0, 100.0), text_neighbours=3, window=3)
+CONFIG = DriftConfig(half_lives_days=(7.0, 100.0), n_text_neighbors=3, window=3)
 NOW = 500 * DAY
 Event = tuple[int, int, int]  # user, item, seconds
 Events = st.lists(

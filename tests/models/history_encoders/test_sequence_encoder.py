@@ -9,7 +9,7 @@ from llmrec.config.model import ModelConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.models.history_encoders.sequence_encoder import SequenceEncoder
 
-CONFIG = ModelConfig(dim=16, layers=2, heads=2, max_history=6, dropout=0.0)
+CONFIG = ModelConfig(dim=16, n_layers=2, n_heads=2, max_history=6, dropout=0.0)
 
 
 def batch_of(lengths: list[int], steps: int) -> HistoryBatch:

@@ -15,7 +15,7 @@ from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.errors import DataError
 from llmrec.training.pretraining.corpus import draw_batch_rows, make_corpus, select_training_events
 
-CONFIG = PretrainConfig(DataConfig(), train=PretrainTrainConfig(held_out=0.2, max_held_out=10**6))
+CONFIG = PretrainConfig(DataConfig(), train=PretrainTrainConfig(held_out_fraction=0.2, max_held_out_samples=10**6))
 BOTH = SplitConfig(names=("by_time", "leave_one_out"))
 
 

@@ -28,7 +28,13 @@ from llmrec.training.pretraining.pretrain_objectives import PretrainObjective
 from llmrec.training.pretraining.pretrainer import Pretrainer, make_pretrain_tasks, make_run
 
 STEPS = PretrainTrainConfig(
-    steps=40, evaluate_every=20, batch_texts=16, batch_pairs=32, learning_rate=3e-3, held_out=0.2, schedule="constant"
+    max_steps=40,
+    eval_every_steps=20,
+    text_batch_size=16,
+    pair_batch_size=32,
+    learning_rate=3e-3,
+    held_out_fraction=0.2,
+    lr_scheduler="constant",
 )
 
 
@@ -59,7 +65,7 @@ def configure(path: Path, folder: Path, *objectives: ObjectiveName, strategy: St
         output=folder,
         objectives=dict.fromkeys(objectives, 1.0),
         backbone=backbone,
-        contrast=ContrastConfig(negatives=16, temperature=0.1),
+        contrast=ContrastConfig(n_negatives=16, temperature=0.1),
         train=STEPS,
     )
 
@@ -107,7 +113,7 @@ def test_held_out_losses_fall(
 @pytest.mark.parametrize("strategy", ["last_k", "lora", "full"])
 def test_only_what_the_strategy_names_changes(log: Log, strategy: Strategy, tiny_bert: Path, tmp_path: Path) -> None:
     config = configure(tiny_bert, tmp_path, "mlm", "contrast", strategy=strategy)
-    trainer = pretrainer(log, replace(config, train=replace(STEPS, steps=3)))
+    trainer = pretrainer(log, replace(config, train=replace(STEPS, max_steps=3)))
     before = weights_of(trainer)
     trainer.fit()
     named = {"last_k": "encoder.layer.1.", "lora": "lora_", "full": ""}[strategy]
@@ -120,7 +126,7 @@ def test_only_what_the_strategy_names_changes(log: Log, strategy: Strategy, tiny
 
 
 def test_stopping_early_keeps_the_best(log: Log, tiny_bert: Path, tmp_path: Path) -> None:
-    train = replace(STEPS, steps=200, evaluate_every=1, patience=2, learning_rate=1.0, warmup_share=0.0)
+    train = replace(STEPS, max_steps=200, eval_every_steps=1, patience=2, learning_rate=1.0, warmup_ratio=0.0)
     trainer = pretrainer(log, replace(configure(tiny_bert, tmp_path, "contrast"), train=train))
     before = weights_of(trainer)
     progress = trainer.fit()
@@ -135,11 +141,13 @@ def test_resuming_gives_the_same_bits(
     log: Log, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float | None
 ) -> None:
     config = configure(tiny_bert, tmp_path / "whole", "mlm", "contrast", strategy="lora")
-    config = replace(config, train=replace(STEPS, steps=6, evaluate_every=2))
+    config = replace(config, train=replace(STEPS, max_steps=6, eval_every_steps=2))
     whole = pretrainer(log, config)
     whole.fit()
 
-    config = replace(config, output=tmp_path / "cut", resume=True, checkpoints=CheckpointConfig(minutes=minutes))
+    config = replace(
+        config, output=tmp_path / "cut", resume=True, checkpoints=CheckpointConfig(save_every_minutes=minutes)
+    )
     cut = pretrainer(log, config)
     step = cut._step
 

@@ -35,10 +35,10 @@ from llmrec.training.task import TrainingTask, make_task
 from llmrec.training.trainer import RunState, Trainer
 from llmrec.training.two_stage import adapt_backbone, fit_model, make_model
 
-MODEL = ModelConfig(dim=8, layers=1, heads=2, max_history=4, dropout=0.2, id_dropout=0.2)
+MODEL = ModelConfig(dim=8, n_layers=1, n_heads=2, max_history=4, dropout=0.2, id_dropout=0.2)
 STILL = replace(MODEL, dropout=0.0, id_dropout=0.0)
-TRAIN = TrainConfig(epochs=2, patience=1, learning_rate=0.05, warmup_share=0.0)
-SEEDED = PrivacyConfig(epsilon=4.0, users_per_step=10, secure=False, accountant="rdp")
+TRAIN = TrainConfig(epochs=2, patience=1, learning_rate=0.05, warmup_ratio=0.0)
+SEEDED = PrivacyConfig(epsilon=4.0, users_per_step=10, secure_rng=False, accountant="rdp")
 LOG = make_synthetic_log(n_users=60, n_items=40, events_per_user=9)[0]
 
 
@@ -67,9 +67,9 @@ def untrained(task: TrainingTask, config: ModelConfig) -> RecommenderModel:
 
 def test_a_step_is_the_sum_of_clipped_gradients_of_users(tmp_path: Path) -> None:
     """Against each user by itself, through torch.func and a softmax over all logits in fp64, clipped by hand."""
-    task = task_of(tmp_path, replace(SEEDED, epsilon=None, clip_norm=24.0))
+    task = task_of(tmp_path, replace(SEEDED, epsilon=None, max_grad_norm=24.0))
     model, found = untrained(task, STILL), list[torch.Tensor]()
-    trainer = trainer_of(task, model, replace(TRAIN, pieces=2))
+    trainer = trainer_of(task, model, replace(TRAIN, micro_batches=2))
     trainer._set_gradients = found.append  # type: ignore[method-assign]
     group = max(trainer._draw_epoch(0)[1], key=len)
     trainer._step(group, 0)
@@ -161,7 +161,7 @@ def test_validation_and_cold_items_decide_nothing(tmp_path: Path) -> None:
     task = task_of(tmp_path, SEEDED, replace(TRAIN, epochs=4, learning_rate=1.0))
     text = torch.randn(LOG.n_items, 6, generator=torch.Generator().manual_seed(0))
     train = replace(TRAIN, epochs=4, learning_rate=1.0)  # which hurts
-    privacy = replace(task.privacy, config=replace(task.privacy.config, text_match=3.0))
+    privacy = replace(task.privacy, config=replace(task.privacy.config, text_similarity_strength=3.0))
     fitted = fit_model("model", replace(task, privacy=privacy), MODEL, train, text, 3)
     assert fitted.progress.epoch == 4
     assert fitted.progress.best == fitted.progress.history[-1]["valid_ndcg"]
@@ -180,7 +180,7 @@ def test_secret_runs_differ_and_seeded_ones_resume_to_the_same_bits(
         return get_trainable_state(fit_model("model", task, MODEL, TRAIN, None, 3).model)
 
     whole = fit("whole")
-    secret = [fit(folder, replace(SEEDED, secure=True)) for folder in ("one", "other")]
+    secret = [fit(folder, replace(SEEDED, secure_rng=True)) for folder in ("one", "other")]
     assert not any(torch.equal(secret[0][name], secret[1][name]) for name in whole)
     step = DPTrainer._step
 
@@ -206,10 +206,10 @@ def test_a_step_changes_all_that_trains_and_nothing_else(tiny_bert: Path, tmp_pa
     apply_strategy(backbone, config)
     reader = CatalogEncoder.from_texts(backbone, LOG.catalog.list_texts())
     text = backbone.encode(reader.tokens)
-    once = replace(TRAIN, epochs=1, live_items=12)
-    privacy = replace(SEEDED, users_per_step=30, untouched=("items.adaptor",))
+    once = replace(TRAIN, epochs=1, trainable_items_per_step=12)
+    privacy = replace(SEEDED, users_per_step=30, frozen_prefixes=("items.adaptor",))
     task = task_of(tmp_path, privacy, once, "lora")
-    model = fit_model("heads", task, replace(MODEL, item_ids=False), replace(once, epochs=0), text, 0).model
+    model = fit_model("heads", task, replace(MODEL, use_item_ids=False), replace(once, epochs=0), text, 0).model
     modules = {"model": model, "backbone": backbone}
 
     def weights(trains: bool | None = None) -> dict[str, torch.Tensor]:
@@ -247,7 +247,7 @@ VOID = {
     "refit": {"train": replace(TRAIN, refit=True)},
     "k_core": {"data": DataConfig(k_core=5)},
     "fp16": {"mixed_precision": "fp16"},
-    "accumulate": {"adapt": replace(TRAIN, accumulate=2)},
+    "accumulate": {"adapt": replace(TRAIN, gradient_accumulation_steps=2)},
 }
 
 
@@ -259,7 +259,14 @@ def test_what_voids_the_guarantee_is_refused(named: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"epsilon": 0.0}, {"delta": 2.0}, {"users_per_step": 0}, {"clip_norm": 0.0}, {"text_match": -1.0}]
+    "settings",
+    [
+        {"epsilon": 0.0},
+        {"delta": 2.0},
+        {"users_per_step": 0},
+        {"max_grad_norm": 0.0},
+        {"text_similarity_strength": -1.0},
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
@@ -271,12 +278,12 @@ def test_what_the_data_rules_out_is_refused(tmp_path: Path) -> None:
         task_of(tmp_path, replace(SEEDED, delta=0.5))
     with pytest.raises(ConfigError, match=r"epsilon=0\.1 for 1000000000000 steps"):  # more noise than Opacus looks for
         task_of(tmp_path, replace(SEEDED, epsilon=0.1, users_per_step=100), replace(TRAIN, epochs=10**12))
-    task = task_of(tmp_path, replace(SEEDED, untouched=("items.nothing",)))
+    task = task_of(tmp_path, replace(SEEDED, frozen_prefixes=("items.nothing",)))
     with pytest.raises(ConfigError, match=r"items\.nothing"):
         fit_model("model", task, MODEL, TRAIN, None, 3)
-    with pytest.raises(ConfigError, match="held_out_users"):
-        SplitConfig(held_out_users=1.0)
-    with pytest.raises(ConfigError, match=r"membership: give split\.held_out_users"):
+    with pytest.raises(ConfigError, match="held_out_user_fraction"):
+        SplitConfig(held_out_user_fraction=1.0)
+    with pytest.raises(ConfigError, match=r"membership: give split\.held_out_user_fraction"):
         FinetuneConfig(DataConfig(), membership=MembershipConfig())
 
 
