@@ -17,7 +17,7 @@ from llmrec.errors import ConfigError
 SHOWN = 3
 
 
-def similar_items(
+def similar(
     bundle: Path,
     item: list[str] | str | None = None,
     text: list[str] | str | None = None,
@@ -53,7 +53,7 @@ def similar_items(
     render_ranking(found)
 
 
-def similar_users(
+def friends(
     bundle: Path,
     user: str | None = None,
     history: list[str] | str | None = None,

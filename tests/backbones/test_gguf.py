@@ -66,7 +66,7 @@ def _gguf_name(name: str) -> str:
     name = name.removesuffix(".weight")
     if name in outside:
         return f"{outside[name]}.weight"
-    layer, inside = name.removeprefix("model.n_layers.").split(".", 1)
+    layer, inside = name.removeprefix("model.layers.").split(".", 1)
     return f"blk.{layer}.{NAMES[inside]}.weight"
 
 

@@ -179,6 +179,6 @@ def test_bf16_that_comes_not_near_enough_is_not_used(tiny_bert: Path, monkeypatc
     exact = TextBackbone.load(BackboneConfig(name=str(tiny_bert)))
     fast = TextBackbone.load(BackboneConfig(name=str(tiny_bert), encode_precision="auto"))
     tokens = exact.tokenize(texts_of(30))
-    with pytest.warns(UserWarning, match=r"reading=fast.*read exactly"):
+    with pytest.warns(UserWarning, match=r"encode_precision=auto.*read exactly"):
         found = fast.encode(tokens)
     assert torch.equal(found, exact.encode(tokens))
