@@ -56,5 +56,5 @@ class MemoryLimitError(LlmrecError, RuntimeError):
         knobs: Settings that reduce its memory.
     """
 
-    def __init__(self, what: str, knobs: str) -> None:
-        super().__init__(f"out of memory: {what}. What takes less: {knobs}")
+    def __init__(self, what: str, settings: str) -> None:
+        super().__init__(f"out of memory: {what}. What takes less: {settings}")

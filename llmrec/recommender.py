@@ -192,10 +192,10 @@ class Recommender(Following):
         """`score` for several histories in one pass, each with items of its own."""
         check_equal_length(histories, items)
         with self._items.lock:
-            asked, own = self._parse_histories(histories, at), self._items
+            batch, own = self._parse_histories(histories, at), self._items
             if own.drift is not None:
-                return score_items(own, self.live, asked, items)
-            states = own.scorer.encode_histories(asked.queries, own.cold_item_vectors(asked.texts)).unsqueeze(
+                return score_items(own, self.live, batch, items)
+            states = own.scorer.encode_histories(batch.queries, own.cold_item_vectors(batch.texts)).unsqueeze(
                 1
             )  # (B, 1, D)
             pairs = zip(states, items, strict=True)
@@ -226,11 +226,11 @@ class Recommender(Following):
         with own.lock:
             live = None if own.drift is None else self.live
             scores = self.score_many(histories, [[item] for item in items], at)
-            asked = [self._parse_histories([history], at) for history in histories]
+            batch = [self._parse_histories([history], at) for history in histories]
             most = max(MAX_HISTORY, self.config.model.max_history)
             return [
                 build_explanation(own, live, one, item, most, score, tokens)
-                for one, item, (score,) in zip(asked, items, scores, strict=True)
+                for one, item, (score,) in zip(batch, items, scores, strict=True)
             ]
 
     def add_items(self, items: Sequence[Mapping[str, object]]) -> None:
@@ -294,12 +294,12 @@ class Recommender(Following):
             bias[torch.from_numpy(~self.items_about(topic))] = -torch.inf
         return bias
 
-    def _rank(self, asked: QueryBatch, k: int, include_seen: bool, bias: Tensor) -> TopK:
+    def _rank(self, batch: QueryBatch, k: int, include_seen: bool, bias: Tensor) -> TopK:
         items = self._items
-        seen = None if include_seen else list_seen_pairs(asked, len(self.catalog), self._live)
+        seen = None if include_seen else list_seen_pairs(batch, len(self.catalog), self._live)
         if items.drift is not None:
-            return rank_by_log_probability(items, self.live, asked, k, seen, bias)
-        states = items.scorer.encode_histories(asked.queries, items.cold_item_vectors(asked.texts))  # (B, D)
+            return rank_by_log_probability(items, self.live, batch, k, seen, bias)
+        states = items.scorer.encode_histories(batch.queries, items.cold_item_vectors(batch.texts))  # (B, D)
         if self._nearest is None:
             return scan_all(items, states, k, seen, bias)
         return self._nearest.search(states, k, seen, bias)

@@ -24,7 +24,7 @@ from llmrec.utils.paths import get_cache_dir
 # dropout is off (see `TextBackbone`): the output of the lower layers is a function of the text alone. A batch of other
 # texts than the one in which a text was computed may round differently: LoRA's gradients of a step on MiniLM differed
 # by 2e-7, relatively; those of the same batch are equal to the bit.
-LARGEST = 4 << 30  # bytes of states that `auto` stores
+MAX_CACHE_BYTES = 4 << 30  # bytes of states that `auto` stores
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 NEARBY = 1 / 8  # share of a GPU's free memory that states may take instead of the disk
 PROBED, AGREES = 4, 1e-4  # texts that are encoded both ways, and the allowed difference of their vectors in fp32
@@ -61,7 +61,7 @@ class HiddenStateFile:
         n_layers = count_frozen_layers(backbone.model)
         dtype = DTYPES.get(kept, torch.float32)
         size = len(tokens.flat) * backbone.dim * dtype.itemsize
-        if n_layers == 0 or size == 0 or kept == "none" or (kept == "auto" and size > LARGEST):
+        if n_layers == 0 or size == 0 or kept == "none" or (kept == "auto" and size > MAX_CACHE_BYTES):
             return None
         name = f"{_compute_key(backbone, n_layers, tokens)}.{str(dtype).removeprefix('torch.')}"
         return cls((cache_dir or get_cache_dir()) / "layers" / name, n_layers, dtype, size)

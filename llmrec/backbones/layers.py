@@ -93,10 +93,10 @@ def restrict_layers(model: nn.Module, first: int, end: int | None) -> Iterator[n
     owner, name = next(
         (part, name) for part in model.modules() for name, child in part.named_children() if child is stack
     )
-    some = nn.ModuleList(list(stack)[first:end])
-    setattr(owner, name, some)
+    chunk = nn.ModuleList(list(stack)[first:end])
+    setattr(owner, name, chunk)
     try:
-        yield some
+        yield chunk
     finally:
         setattr(owner, name, stack)
 

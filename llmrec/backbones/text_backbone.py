@@ -141,24 +141,26 @@ class TextBackbone(nn.Module):
             return batch_by_length(tokens.lengths, TOKENS_AT_ONCE)
         return batch_by_length(tokens.lengths, TOKENS_AT_ONCE_GPU, BATCH_COSTS_GPU)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, entered: PrecomputedHidden | None = None) -> Tensor:
-        """(U, L) ids and mask -> (U, D_text) unit vectors. entered: what the first layers make of them, if known."""
-        with entered.inject(self.model) if entered else nullcontext():
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, hidden_states: PrecomputedHidden | None = None
+    ) -> Tensor:
+        """(U, L) ids and mask -> (U, D_text) unit vectors. hidden_states: of the first layers, if known."""
+        with hidden_states.inject(self.model) if hidden_states else nullcontext():
             return self._compute_vectors(self.model, input_ids, attention_mask)
 
     def _compute_vectors(self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         hidden = model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return functional.normalize(pool(upcast_to_fp32(hidden), attention_mask, self.pooling), dim=-1)
 
-    def encode_with_grad(self, tokens: TokenStore, lower: HiddenStateSource | None = None) -> Tensor:
+    def encode_with_grad(self, tokens: TokenStore, hidden_states: HiddenStateSource | None = None) -> Tensor:
         """(N, D_text) vectors, with gradients to the weights that train, in batches of similar length.
 
-        lower: what the first layers make of the same texts.
+        hidden_states: what the first layers make of the same texts.
         """
         batches = self.batch_tokens(tokens)
         idle = self.rounds(len(batches)) - len(batches)  # asked of all before any of them waits in a pass
-        parts = list(self._encode_padded(tokens, lower, batches))
-        parts += [self._run_empty_pass(tokens, lower) for _ in range(idle)]
+        parts = list(self._encode_padded(tokens, hidden_states, batches))
+        parts += [self._run_empty_pass(tokens, hidden_states) for _ in range(idle)]
         if not parts:
             return torch.zeros(0, self.dim, device=self.device)
         rows, read = zip(*parts, strict=True)
@@ -185,7 +187,7 @@ class TextBackbone(nn.Module):
     def _encode_padded(
         self,
         tokens: TokenStore,
-        lower: HiddenStateSource | None = None,
+        hidden_states: HiddenStateSource | None = None,
         batches: Sequence[NDArray[np.int64]] | None = None,
     ) -> Parts:
         again = self.config.gradient_checkpointing and torch.is_grad_enabled()
@@ -193,16 +195,21 @@ class TextBackbone(nn.Module):
         for rows in self.batch_tokens(tokens) if batches is None else batches:
             yield (
                 rows,
-                forward(*tokens.get_batch(rows, self.device), lower.get_batch(rows, self.device) if lower else None),
+                forward(
+                    *tokens.get_batch(rows, self.device),
+                    hidden_states.get_batch(rows, self.device) if hidden_states else None,
+                ),
             )
 
-    def _run_empty_pass(self, tokens: TokenStore, lower: HiddenStateSource | None) -> tuple[NDArray[np.int64], Tensor]:
+    def _run_empty_pass(
+        self, tokens: TokenStore, hidden_states: HiddenStateSource | None
+    ) -> tuple[NDArray[np.int64], Tensor]:
         """A pass, through the same layers, whose result is left out: its gradients are 0."""
         row = np.zeros(min(len(tokens), 1), dtype=np.int64)
         if not len(row):
             word = torch.ones(1, 1, dtype=torch.int64, device=self.device)
             return row, self(word, word)[:0]
-        entered = lower.get_batch(row, self.device) if lower else None
+        entered = hidden_states.get_batch(row, self.device) if hidden_states else None
         return row[:0], self(*tokens.get_batch(row, self.device), entered)[:0]
 
     def _encode_with(self, way: Arithmetic, tokens: TokenStore) -> Parts:

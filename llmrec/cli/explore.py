@@ -14,7 +14,7 @@ from typing import Literal
 from llmrec.config.data import DataConfig
 from llmrec.errors import ConfigError
 
-SHOWN = 3
+MAX_SHOWN = 3
 
 
 def similar(
@@ -90,10 +90,10 @@ def friends(
     print(f"like {f'user {log.names.pseudonym(user)}' if user is not None else 'this history'}")
     width = max([len(one.user) for one in found], default=0)
     for one in found:
-        shared = "; ".join(recommender.label(item) for item in one.shared[:SHOWN])
+        shared = "; ".join(recommender.label(item) for item in one.shared[:MAX_SHOWN])
         told = f"{one.n_shared:>4,} shared{f': {shared}' if shared else ''}"
         print(f"{one.rank:>3}  {one.similarity:8.3f}  user {one.user:<{width}}  {one.n_events:>6,} events  {told}")
-        for pair in one.alike[:SHOWN]:
+        for pair in one.alike[:MAX_SHOWN]:
             print(f"{'':>7}{pair.similarity:8.3f}  {recommender.label(pair.mine)} ~ {recommender.label(pair.theirs)}")
 
 
@@ -137,7 +137,7 @@ def topics(
             print(json.dumps(rows, ensure_ascii=False))
             return
         for one, shares in zip(items, found, strict=True):
-            told = "  ".join(f"{share.share:4.0%} {share.label}" for share in shares[:SHOWN])
+            told = "  ".join(f"{share.share:4.0%} {share.label}" for share in shares[:MAX_SHOWN])
             print(f"{recommender.label(one)}  [{one}]\n  {told}")
         return
     events = resolve_history(recommender, history, user, data, at)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from llmrec.errors import ConfigError
 
-FOREVER = 36_500.0  # days
+NO_DECAY_DAYS = 36_500.0  # days
 TermName = Literal["interest", "environment", "transitions", "chain", "gate"]
 
 
@@ -35,11 +35,11 @@ class DriftConfig:
     """
 
     terms: tuple[TermName, ...] = ("interest", "environment", "transitions", "chain", "gate")
-    half_lives_days: tuple[float, ...] = (7.0, 30.0, 120.0, 480.0, FOREVER)
+    half_lives_days: tuple[float, ...] = (7.0, 30.0, 120.0, 480.0, NO_DECAY_DAYS)
     window: int = 10
     gap_decay_days: float = 180.0
     backward_weight: float = 0.1
-    transition_half_lives_days: tuple[float, ...] = (30.0, 120.0, FOREVER)
+    transition_half_lives_days: tuple[float, ...] = (30.0, 120.0, NO_DECAY_DAYS)
     n_text_neighbors: int = 30
     n_states: int = 32
     refresh_days: tuple[float, ...] = (1.0, 7.0, 30.0)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from llmrec.errors import ConfigError
 
-LEAST_EPSILON = 0.1
+MIN_EPSILON = 0.1
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class PrivacyConfig:
     secure_rng: bool = True
 
     def __post_init__(self) -> None:
-        if self.epsilon is not None and not LEAST_EPSILON <= self.epsilon < float("inf"):
+        if self.epsilon is not None and not MIN_EPSILON <= self.epsilon < float("inf"):
             raise ConfigError(
-                f"privacy.epsilon={self.epsilon}: give {LEAST_EPSILON} or more, since accountants are wrong by .01, or "
+                f"privacy.epsilon={self.epsilon}: give {MIN_EPSILON} or more, since accountants are wrong by .01, or "
                 "null for no noise at all"
             )
         if self.delta is not None and not 0 < self.delta < 1:

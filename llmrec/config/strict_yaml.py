@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 MODE = "strict yaml"  # of a jsonargparse parser
-MOST_NODES, DEEPEST = 100_000, 50
+MAX_NODES, MAX_DEPTH = 100_000, 50
 
 
 @dataclass
@@ -49,8 +49,8 @@ def validate_yaml(text: str) -> None:
     stack, sizes = [_OpenNode(None)], dict[str, int]()
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.CollectionStartEvent):
-            if len(stack) > DEEPEST:
-                raise _yaml_error(event, f"nested more than {DEEPEST} deep")
+            if len(stack) > MAX_DEPTH:
+                raise _yaml_error(event, f"nested more than {MAX_DEPTH} deep")
             stack.append(_OpenNode(event.anchor, keys=set() if isinstance(event, yaml.MappingStartEvent) else None))
         elif isinstance(event, yaml.CollectionEndEvent):
             done = stack.pop()
@@ -70,8 +70,8 @@ def validate_yaml(text: str) -> None:
 def _add(holder: _OpenNode, event: yaml.Event, size: int, scalar: str | None = None) -> None:
     """Another node of a mapping, where keys and values take turns, or of a list."""
     holder.size += size
-    if holder.size > MOST_NODES:
-        raise _yaml_error(event, f"aliases unfold to more than {MOST_NODES:,} values; write them out, or fewer")
+    if holder.size > MAX_NODES:
+        raise _yaml_error(event, f"aliases unfold to more than {MAX_NODES:,} values; write them out, or fewer")
     if holder.keys is None:
         return
     if holder.at_key and scalar is not None:

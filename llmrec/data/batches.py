@@ -13,7 +13,7 @@ from llmrec.data.histories import Histories, Queries
 from llmrec.data.interactions import Interactions, Ties
 from llmrec.utils.arrays import Rows, concat_ranges, pad_ranges
 
-AT_ONCE = 1 << 20  # events that are cut into windows at a time
+CHUNK_ROWS = 1 << 20  # events that are cut into windows at a time
 POOL_BATCHES = 32  # windows are sorted by length within pools of this many batches, which keeps their order random
 
 
@@ -112,7 +112,7 @@ def build_training_windows(train: Interactions, n_users: int, max_history: int, 
     windows = [np.zeros((3, 0), dtype=np.int64)]
     low = 0
     while low < n_users:
-        high = max(int(np.searchsorted(offset, offset[low] + AT_ONCE, side="right")) - 1, low + 1)
+        high = max(int(np.searchsorted(offset, offset[low] + CHUNK_ROWS, side="right")) - 1, low + 1)
         windows.append(_cut_windows(known[offset[low] : offset[high]], offset[low : high + 1], max_history))
         low = high
     start, end, begins = np.concatenate(windows, axis=1)

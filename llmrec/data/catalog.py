@@ -18,7 +18,7 @@ from llmrec.data.timestamps import TimeUnit
 from llmrec.errors import ConfigError, DataError
 from llmrec.utils.arrays import Rows
 
-ALWAYS = int(np.iinfo(np.int64).min)  # release time of an item without a date
+NO_RELEASE_DATE = int(np.iinfo(np.int64).min)  # release time of an item without a date
 LABEL_LENGTH, TITLE_LENGTH = 80, 300  # characters of texts and of titles; Amazon has titles of about 2,000
 UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 EXAMPLES = 5
@@ -56,10 +56,10 @@ class ItemCatalog:
 
     @cached_property
     def release_time(self) -> Rows | None:
-        """Release times in seconds, (N,), `ALWAYS` for items without a date; None without a release column."""
+        """Release times in seconds, (N,), `NO_RELEASE_DATE` for items without a date; None without a release column."""
         if self.release_column is None:
             return None
-        return np.asarray(self.fields[self.release_column].cast(pa.int64()).fill_null(ALWAYS)).astype(np.int64)
+        return np.asarray(self.fields[self.release_column].cast(pa.int64()).fill_null(NO_RELEASE_DATE)).astype(np.int64)
 
     def find_rows(self, ids: Sequence[str]) -> Rows:
         """Return the catalog row of each id.

@@ -15,7 +15,7 @@ from llmrec.errors import DataError
 BLOCK = 1 << 20
 
 
-DEEPEST = 100  # levels; the limit of parquet's reader
+MAX_DEPTH = 100  # levels; the limit of parquet's reader
 NESTING_BLOCK = 1 << 24  # bytes that are checked at a time, plus the rest of their last line
 TEXT = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"', re.DOTALL)
 
@@ -90,7 +90,7 @@ def check_closed_quotes(path: Path, table: pa.Table) -> None:
 
 
 def check_json_nesting(path: Path) -> None:
-    """Check that no line of a JSON Lines file nests more than `DEEPEST` levels.
+    """Check that no line of a JSON Lines file nests more than `MAX_DEPTH` levels.
 
     Args:
         path: The file.
@@ -104,9 +104,9 @@ def check_json_nesting(path: Path) -> None:
             signs = np.frombuffer(block, np.uint8)
             ends = np.append(np.flatnonzero(signs == ord("\n")), len(signs) - 1)
             opened = np.cumsum((signs == ord("{")) | (signs == ord("[")), dtype=np.int64)[ends]
-            for line in np.flatnonzero(np.diff(opened, prepend=0) > DEEPEST):  # may be in a text, or closed again
-                if _measure_depth(block[ends[line - 1] + 1 if line else 0 : ends[line] + 1]) > DEEPEST:
-                    problem = f"line {before + line + 1} nests more than {DEEPEST} deep; write plain fields"
+            for line in np.flatnonzero(np.diff(opened, prepend=0) > MAX_DEPTH):  # may be in a text, or closed again
+                if _measure_depth(block[ends[line - 1] + 1 if line else 0 : ends[line] + 1]) > MAX_DEPTH:
+                    problem = f"line {before + line + 1} nests more than {MAX_DEPTH} deep; write plain fields"
                     raise DataError(str(path), [f"{path.name}: {problem}"])
             before += len(ends) - 1
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from llmrec.data.interactions import Interactions
 from llmrec.utils.arrays import Rows
 
-AT_ONCE = 1 << 20  # events that are filtered at a time: their pairs are sorted in the cache, not in memory
+CHUNK_ROWS = 1 << 20  # events that are filtered at a time: their pairs are sorted in the cache, not in memory
 
 
 def drop_repeats(events: Interactions, n_items: int) -> Interactions:
@@ -26,7 +26,11 @@ def drop_repeats(events: Interactions, n_items: int) -> Interactions:
     first = np.ones(len(events), dtype=np.bool_)
     start = 0
     while start < len(events):
-        end = int(offset[np.searchsorted(offset, start + AT_ONCE)]) if start + AT_ONCE < len(events) else len(events)
+        end = (
+            int(offset[np.searchsorted(offset, start + CHUNK_ROWS)])
+            if start + CHUNK_ROWS < len(events)
+            else len(events)
+        )
         which = by_user[start:end]
         pair = events.user[which] * n_items + events.item[which]
         order = np.argsort(pair, kind="stable")

@@ -125,11 +125,11 @@ class _RawLog(NamedTuple):
 
 
 def _redact_items(items: NamedTable | None, config: DataConfig) -> tuple[NamedTable | None, dict[str, int]]:
-    scrubber = make_pii_redactor(config.pii)
-    if items is None or scrubber is None:
+    redactor = make_pii_redactor(config.pii)
+    if items is None or redactor is None:
         return items, {}
     but = [config.catalog_item_column, *filter(None, [config.release_column])]
-    table, counts = scrubber.redact_table(items.table, but)
+    table, counts = redactor.redact_table(items.table, but)
     return items._replace(table=table), dict(counts)
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.interactions import Interactions
 from llmrec.data.pii import format_counts
-from llmrec.data.pseudonyms import IDS, Pseudonymizer
+from llmrec.data.pseudonyms import PLAIN_IDS, Pseudonymizer
 from llmrec.data.timestamps import Resolution, format_iso
 from llmrec.errors import ConfigError
 
@@ -79,7 +79,7 @@ class Log:
     """Id or pseudonym of each user row, (n_users,)."""
     facts: LogFacts
     """Facts about the log."""
-    names: Pseudonymizer = IDS
+    names: Pseudonymizer = PLAIN_IDS
     """Pseudonymizer that turns a user's id into the name in `user_ids`."""
 
     @property
@@ -121,7 +121,7 @@ def make_log(
     n_repeats_dropped: int = 0,
     n_unknown_items_dropped: int = 0,
     n_dropped_by_k_core: int = 0,
-    names: Pseudonymizer = IDS,
+    names: Pseudonymizer = PLAIN_IDS,
     n_scrubbed: Mapping[str, int] | None = None,
 ) -> Log:
     """Make a log and compute its facts.

@@ -16,7 +16,7 @@ from llmrec.errors import ConfigError
 # HMAC-SHA256(key, purpose and salt), as in HKDF (RFC 5869). With the key, the pseudonym of an id can be computed;
 # without it, ids cannot be tried out. This is not anonymity: the events of a pseudonym remain, and may identify a user.
 PSEUDONYM = re.compile(r"p-[0-9a-f]{32}")
-SHORTEST_KEY = 32  # characters
+MIN_KEY_LENGTH = 32  # characters
 
 
 class Pseudonymizer:
@@ -119,7 +119,7 @@ class Pseudonymizer:
         return f"UserNames({self.config!r})"
 
 
-IDS = Pseudonymizer()
+PLAIN_IDS = Pseudonymizer()
 
 
 def _compute_hmac(key: bytes, message: bytes) -> bytes:
@@ -147,9 +147,9 @@ def _read_key(config: PseudonymConfig) -> bytes:
                 f"data.pseudonyms.key_env: the variable {config.key_env} is not set; users are known by pseudonyms "
                 "here, so give the key that makes them, or ask by pseudonym"
             )
-    if len(key) < SHORTEST_KEY:
+    if len(key) < MIN_KEY_LENGTH:
         raise ConfigError(
-            f"data.pseudonyms: the key in {_key_location(config)} has fewer than {SHORTEST_KEY} characters and could "
+            f"data.pseudonyms: the key in {_key_location(config)} has fewer than {MIN_KEY_LENGTH} characters and could "
             'be guessed; make one with python -c "import secrets; print(secrets.token_hex(32))"'
         )
     return key

@@ -20,7 +20,7 @@ PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 EARLY = "time before 1970"
 TIME_REMEDY = "write ISO 8601 (2024-01-31T12:00:00Z) or epoch seconds, in one unit for all rows"
 END_OF_TIME = 253_402_300_800  # the year 10000: later times were read in the wrong unit
-AT_ONCE = 1 << 20  # times that are checked at a time
+CHUNK_ROWS = 1 << 20  # times that are checked at a time
 NUMBER = r"^-?\d{1,18}(?:\.\d*)?$"
 
 
@@ -195,7 +195,7 @@ def _infer_resolution(local: Rows, fraction: Rows) -> Resolution:
 
 def _is_whole(local: Rows, step: int) -> bool:
     """Return whether all times are multiples of `step`, in chunks, since the first decides for most logs."""
-    return not any((local[at : at + AT_ONCE] % step).any() for at in range(0, len(local), AT_ONCE))
+    return not any((local[at : at + CHUNK_ROWS] % step).any() for at in range(0, len(local), CHUNK_ROWS))
 
 
 class ParsedIsoTimes(NamedTuple):

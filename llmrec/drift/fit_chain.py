@@ -23,10 +23,10 @@ from llmrec.data.splits import Split
 from llmrec.drift.terms.chain import LatentChain
 from llmrec.models.losses import choose_softmax_items
 from llmrec.utils.arrays import EPS, Mask, Rows, pad_ranges
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 EPOCHS, LEARNING_RATE, USERS_AT_ONCE = 4, 0.06, 256
-FEWEST_STEPS = 100  # a small log is gone through more often: in fewer, lambda and M stay near where they start
+MIN_STEPS = 100  # a small log is gone through more often: in fewer, lambda and M stay near where they start
 CLUSTERED_ITEMS = 20_000  # k-means looks at no more
 CLUSTERINGS = 3  # of which the tightest is kept: a single one at times takes two topics for one
 
@@ -40,7 +40,7 @@ def fit_chain(split: Split, ties: Ties, text: Tensor, n_states: int, seed: int =
     prior = torch.log(counts.float() + EPS)  # (N,)
     optimizer = torch.optim.Adam(chain.parameters(), LEARNING_RATE)
     batches = list(_iterate_batches(histories))
-    epochs = max(EPOCHS, -(-FEWEST_STEPS // max(len(batches), 1)))
+    epochs = max(EPOCHS, -(-MIN_STEPS // max(len(batches), 1)))
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, epochs * len(batches))
     progress = tqdm(total=epochs * len(batches), desc="fitting the chain", unit="batch", disable=None)
     for _ in range(epochs):
@@ -77,7 +77,7 @@ def chain_negative_log_likelihood(
     item = torch.from_numpy(histories.item[position])  # (B, T)
     time = torch.from_numpy(histories.time[position])
     there = torch.from_numpy(mask)
-    gap = functional.pad((time[:, 1:] - time[:, :-1]) / DAY, (1, 0)).clamp(min=0)  # 0 into the padding
+    gap = functional.pad((time[:, 1:] - time[:, :-1]) / SECONDS_PER_DAY, (1, 0)).clamp(min=0)  # 0 into the padding
     vectors = text[item]
     interest = chain.beliefs_before_events(
         chain.evidence(vectors), gap.float(), there, ties == "file_order", chain.chain.transition_powers()

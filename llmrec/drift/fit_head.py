@@ -22,14 +22,14 @@ from llmrec.config.drift import TermName
 from llmrec.data.histories import Queries
 from llmrec.drift.head import DriftHead, RecentEvents
 from llmrec.drift.mixture import build_recent_events, compute_mixture_terms, environment_counts, transition_rows
-from llmrec.drift.stream import DAILY, ReplayStream, StreamCounts
+from llmrec.drift.stream import REFRESH_DAILY, ReplayStream, StreamCounts
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import Scorer, mask_items, sample_queries
 from llmrec.models.losses import choose_softmax_items
 from llmrec.utils.arrays import Rows
 
-MOST_DAYS, MOST_QUERIES = 128, 8000  # of the validation window that are looked at
-MOST_SCORES = 512 << 20  # of these queries, for all items: 2 GiB in fp32
+MAX_DAYS, MAX_QUERIES = 128, 8000  # of the validation window that are looked at
+MAX_CACHED_SCORES = 512 << 20  # of these queries, for all items: 2 GiB in fp32
 QUERIES_AT_ONCE = 256
 SHIFT_CUTOFF = 10  # of the NDCG that the shift is chosen by
 LBFGS_STEPS = 15
@@ -73,9 +73,9 @@ class DriftValidation:
 
         accelerator: of processes that share the scoring, and then all have all scores.
         """
-        moments, day = np.unique(stream.refresh_times(valid.time, DAILY), return_inverse=True)
-        days = np.linspace(0, len(moments) - 1, min(MOST_DAYS, len(moments))).astype(int)
-        most = min(MOST_QUERIES, max(MOST_SCORES // stream.n_items, 1))
+        moments, day = np.unique(stream.refresh_times(valid.time, REFRESH_DAILY), return_inverse=True)
+        days = np.linspace(0, len(moments) - 1, min(MAX_DAYS, len(moments))).astype(int)
+        most = min(MAX_QUERIES, max(MAX_CACHED_SCORES // stream.n_items, 1))
         queries = sample_queries(valid.take(np.isin(day, days)), most)
         scores = torch.zeros(len(queries), stream.n_items)
         parts = [slice(start, start + QUERIES_AT_ONCE) for start in range(0, len(queries), QUERIES_AT_ONCE)]
@@ -88,10 +88,10 @@ class DriftValidation:
 
     def replay(self, stream: ReplayStream) -> Iterator[tuple[Queries, Tensor, StreamCounts]]:
         """Queries of one day with their scores, and the world as of it."""
-        for rows, world in stream.replay(stream.new_counts(), self.queries, DAILY):
+        for rows, counts in stream.replay(stream.new_counts(), self.queries, REFRESH_DAILY):
             for start in range(0, len(rows), QUERIES_AT_ONCE):
                 part = rows[start : start + QUERIES_AT_ONCE]
-                yield self.queries.take(part), self.scores[torch.from_numpy(part)], world
+                yield self.queries.take(part), self.scores[torch.from_numpy(part)], counts
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,16 @@ def collect_validation_passes(judged: DriftValidation, stream: ReplayStream) -> 
     rng, everything = np.random.default_rng(0), np.bincount(stream.log.item, minlength=stream.n_items)
     columns, log_weight = choose_softmax_items(torch.from_numpy(everything), rng)
     for asked, scores, world in judged.replay(stream):
-        counts, moves, recent = (
+        counts, transitions, recent = (
             environment_counts(world),
             transition_rows(world, stream),
             build_recent_events(asked, stream.trained_until),
         )
         target = torch.from_numpy(asked.target)
         pairs = recent.item.numpy().ravel(), np.repeat(asked.target, recent.item.shape[1])
-        count = sum((_gather_pairs(table, pairs, recent) for table in moves.tables), torch.zeros(recent.item.shape))
+        count = sum(
+            (_gather_pairs(table, pairs, recent) for table in transitions.tables), torch.zeros(recent.item.shape)
+        )
         interest, emission = torch.zeros(len(target), 0), torch.zeros(0, stream.n_items)
         if stream.chain is not None:
             interest, emission = stream.chain.interest_from_history(recent), stream.chain.emission
@@ -142,9 +144,9 @@ def collect_validation_passes(judged: DriftValidation, stream: ReplayStream) -> 
             scores.gather(1, target[:, None])[:, 0],
             counts[:, columns],
             counts[:, target],
-            count * moves.fading,
-            moves.row_sum(recent).float(),
-            _gather_pairs(moves.text, pairs, recent),
+            count * transitions.fading,
+            transitions.row_sum(recent).float(),
+            _gather_pairs(transitions.text, pairs, recent),
             interest,
             emission[:, columns],
             emission[:, target],
@@ -202,19 +204,19 @@ def _find_best_shift(head: DriftHead, judged: DriftValidation, stream: ReplayStr
     grid = torch.tensor(list(product(*choices)))  # (G, 2)
     grid = grid[grid.abs().sum(1).argsort(stable=True)]
     gains = torch.zeros(len(grid), dtype=torch.float64)
-    for asked, scores, world in judged.replay(stream):
+    for asked, scores, counts in judged.replay(stream):
         recent, target = build_recent_events(asked, stream.trained_until), torch.from_numpy(asked.target)[:, None]
-        row_sum = transition_rows(world, stream).row_sum(recent)
-        _, base, moved, chained = compute_mixture_terms(head, stream, scores, recent, world)
+        row_sum = transition_rows(counts, stream).row_sum(recent)
+        _, base, moved, chained = compute_mixture_terms(head, stream, scores, recent, counts)
         chances = torch.stack([torch.as_tensor(part).expand_as(base) for part in (base.exp(), moved, chained)], dim=1)
         chances[mask_items(asked, stream.n_items, mask_seen, None)[:, None].expand_as(chances)] = 0.0  # (B, 3, N)
         hopeful = _reachable_targets(chances, target, SHIFT_CUTOFF)
         chances, target = chances[hopeful], target[hopeful]
-        for place, shift in enumerate(grid):
+        for position, shift in enumerate(grid):
             shares = head.log_mixture_shares(recent, row_sum, shift).exp()[hopeful]
             mixed = (shares[:, None] @ chances)[:, 0]  # (B', N)
             higher = (mixed > mixed.gather(1, target)).sum(1)
-            gains[place] += float(ndcg_at(1 + higher.double().numpy(), SHIFT_CUTOFF).sum())
+            gains[position] += float(ndcg_at(1 + higher.double().numpy(), SHIFT_CUTOFF).sum())
     return grid[int(gains.argmax())]
 
 

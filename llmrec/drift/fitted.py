@@ -40,8 +40,8 @@ class FittedDrift:
     transition_half_life_days: the one of the configured ones that suited best. text: (N, D) vectors of the backbone
     before any training of it, or None for ids alone. centre: (D,) their mean when the head was fitted. trained_until:
     seconds, where the data ends that the model below was trained on, if time separates the two. counts: arrays of
-    `StreamCounts.export_counts` at the end of the log, or None. near: text neighbours of the items that there were at
-    the fit, which take long to find in a large catalog; None where they are to be found anew.
+    `StreamCounts.export_counts` at the end of the log, or None. text_neighbors: text neighbours of the items that there
+    were at the fit, which take long to find in a large catalog; None where they are to be found anew.
     """
 
     head: DriftHead
@@ -50,15 +50,17 @@ class FittedDrift:
     centre: Tensor | None = None
     trained_until: int | None = None
     counts: Arrays | None = None
-    near: sparse.csr_array | None = None
+    text_neighbors: sparse.csr_array | None = None
 
     @classmethod
     def from_fit(cls, fit: FittedHead, text: Tensor | None) -> FittedDrift:
         """fit: the head on the stream that it is to serve. text: the vectors that it was made with."""
         centre, stream = None if text is None else text.mean(0), fit.stream
         counts = count_stream(stream) if stream.config.keep_counts else None
-        near = stream.text if text is not None and stream.text.nnz else None
-        return cls(fit.head, stream.transition_half_life_days, text, centre, stream.trained_until, counts, near)
+        text_neighbors = stream.text if text is not None and stream.text.nnz else None
+        return cls(
+            fit.head, stream.transition_half_life_days, text, centre, stream.trained_until, counts, text_neighbors
+        )
 
     def recount(self, config: DriftConfig, split: Split, ties: Ties) -> FittedDrift:
         """With the counts of another log of the bundle's items, where it has any."""
@@ -92,14 +94,14 @@ class FittedDrift:
         """What the head goes on from where it serves: its tables over the items, no log, and no users as yet."""
         vectors, nobody = self.unit_vectors(), np.zeros(0, dtype=np.int64)
         if vectors is None:
-            near = sparse.csr_array((n_items, n_items))
-        elif self.near is None:
-            near = find_text_neighbors(vectors, config.n_text_neighbors)
+            text_neighbors = sparse.csr_array((n_items, n_items))
+        elif self.text_neighbors is None:
+            text_neighbors = find_text_neighbors(vectors, config.n_text_neighbors)
         else:
-            near = extend_text_neighbors(self.near, vectors, config.n_text_neighbors)
+            text_neighbors = extend_text_neighbors(self.text_neighbors, vectors, config.n_text_neighbors)
         log, half_life = Interactions(nobody, nobody, nobody), self.transition_half_life_days
         return ReplayStream(
-            config, log, ties, 0, 0, near, half_life, self.build_chain_tables(vectors), self.trained_until
+            config, log, ties, 0, 0, text_neighbors, half_life, self.build_chain_tables(vectors), self.trained_until
         )
 
     def with_items(self, text: Tensor | None) -> FittedDrift:
@@ -113,8 +115,8 @@ class FittedDrift:
         vectors = self.unit_vectors()
         if vectors is None:
             return replace(stream, text=resize_sparse(stream.text, (n_items, n_items)))
-        near = extend_text_neighbors(stream.text, vectors, stream.config.n_text_neighbors)
-        return replace(stream, text=near, chain=self.build_chain_tables(vectors))
+        text_neighbors = extend_text_neighbors(stream.text, vectors, stream.config.n_text_neighbors)
+        return replace(stream, text=text_neighbors, chain=self.build_chain_tables(vectors))
 
     def to_record(self) -> dict[str, Any]:
         """What is not in the files of `save_drift`."""
@@ -127,6 +129,6 @@ class FittedDrift:
 
 def count_stream(stream: ReplayStream) -> Arrays:
     """What everyone's events add up to at the end of a stream's log."""
-    world = stream.new_counts()
-    world.count_until(stream.log, int(stream.log.time[-1]) + 1)
-    return world.export_counts()
+    counts = stream.new_counts()
+    counts.count_until(stream.log, int(stream.log.time[-1]) + 1)
+    return counts.export_counts()

@@ -109,13 +109,13 @@ class DriftHead(nn.Module):
         weight, kappa = self.event_weights(recent), self.log_kappa.exp()
         return (weight * (count + kappa * text) / (row_sum + kappa)).sum(1)
 
-    def transition_probabilities(self, recent: RecentEvents, moves: TransitionRows) -> Tensor:
+    def transition_probabilities(self, recent: RecentEvents, transitions: TransitionRows) -> Tensor:
         """(B, N) chance of every item by transitions, by products of sparse matrices."""
         weight, kappa = self.event_weights(recent).double(), self.log_kappa.exp().double()
-        scaled = weight / (moves.row_sum(recent) + kappa)
-        moved: Any = _build_rows(recent.item, kappa * scaled, len(moves.row_sums)) @ moves.text
-        counted = _build_rows(recent.item, moves.fading * scaled, len(moves.row_sums))
-        for table in moves.tables:
+        scaled = weight / (transitions.row_sum(recent) + kappa)
+        moved: Any = _build_rows(recent.item, kappa * scaled, len(transitions.row_sums)) @ transitions.text
+        counted = _build_rows(recent.item, transitions.fading * scaled, len(transitions.row_sums))
+        for table in transitions.tables:
             moved = moved + counted @ table
         return torch.from_numpy(moved.astype(np.float32).toarray())
 
@@ -131,7 +131,7 @@ class DriftHead(nn.Module):
     def describe(self) -> dict[str, Any]:
         """What was learned, in words and units for a report."""
         with torch.no_grad():
-            learnt: dict[str, Any] = {
+            learned: dict[str, Any] = {
                 "sharpness": round(float(self.log_sharpness.exp()), 3),
                 "eta": [round(eta, 3) for eta in self.eta.tolist()],
                 "interest_half_life_days": round(math.log(2) / float(self.interest.log_forget.exp()), 1),
@@ -141,13 +141,13 @@ class DriftHead(nn.Module):
                 "shift": self.shift.tolist(),
             }
             if self.chain is not None:
-                learnt |= {
+                learned |= {
                     "theta": [round(theta, 3) for theta in self.theta.tolist()],
                     "chain_half_lives_days": [round(days, 1) for days in self.chain.chain.half_life_days.tolist()],
                     "chain_gain": [round(gain, 3) for gain in torch.sigmoid(self.chain.gain).tolist()],
                     "chain_fast_share": round(float(torch.sigmoid(self.chain.blend)), 3),
                 }
-            return learnt
+            return learned
 
     def event_weights(self, recent: RecentEvents) -> Tensor:
         """(B, T) w_uj of each event: how much it says of where the user goes on to."""

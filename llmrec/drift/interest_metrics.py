@@ -13,12 +13,12 @@ from scipy import sparse
 
 from llmrec.data.histories import Histories
 from llmrec.utils.arrays import Rows
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 Numbers = NDArray[np.float64]
 
 LAG_EDGES_DAYS = (0, 1, 7, 14, 30, 60, 90, 180, 365, 730, 1460, 36_500)
-FEWEST_PAIRS = 200  # of a lag that is shown
+MIN_PAIRS = 200  # of a lag that is shown
 NEAR_EVENTS = 200  # before or after: what counts as the same time
 
 
@@ -114,13 +114,15 @@ def similarity_by_lag(histories: Histories, evidence: Numbers, n_pairs: int = 20
     here = evidence[histories.item[later]]
     own = (here * evidence[histories.item[earlier]]).sum(1)
     theirs = (here * evidence[histories.item[other]]).sum(1)
-    lag = (histories.time[later] - histories.time[earlier]) / DAY
-    place, n_bins = np.digitize(lag, LAG_EDGES_DAYS) - 1, len(LAG_EDGES_DAYS) - 1
-    pairs = np.bincount(place, minlength=n_bins)
-    expected = np.bincount(place[fair], theirs[fair], n_bins) / np.bincount(place[fair], minlength=n_bins).clip(min=1)
-    excess = np.bincount(place, own, n_bins) / pairs.clip(min=1) - expected
-    shown = pairs >= min(FEWEST_PAIRS, n_pairs)
-    return SimilarityByLag((np.bincount(place, lag, n_bins) / pairs.clip(min=1))[shown], excess[shown], pairs[shown])
+    lag = (histories.time[later] - histories.time[earlier]) / SECONDS_PER_DAY
+    position, n_bins = np.digitize(lag, LAG_EDGES_DAYS) - 1, len(LAG_EDGES_DAYS) - 1
+    pairs = np.bincount(position, minlength=n_bins)
+    expected = np.bincount(position[fair], theirs[fair], n_bins) / np.bincount(position[fair], minlength=n_bins).clip(
+        min=1
+    )
+    excess = np.bincount(position, own, n_bins) / pairs.clip(min=1) - expected
+    shown = pairs >= min(MIN_PAIRS, n_pairs)
+    return SimilarityByLag((np.bincount(position, lag, n_bins) / pairs.clip(min=1))[shown], excess[shown], pairs[shown])
 
 
 def half_life_from_curve(lag_days: Numbers, excess: Numbers) -> float | None:
@@ -146,6 +148,6 @@ def _sample_nearby_events(time: Rows, event: Rows, rng: np.random.Generator) -> 
     rank[order] = np.arange(len(order))
     reach = min(NEAR_EVENTS, len(order) - 1)
     away = rng.integers(1, reach + 1, len(event)) * rng.choice([-1, 1], len(event))
-    place = rank[event] + away
-    inside = (place >= 0) & (place < len(order))
-    return np.asarray(order[np.where(inside, place, rank[event] - away).clip(0, len(order) - 1)])
+    position = rank[event] + away
+    inside = (position >= 0) & (position < len(order))
+    return np.asarray(order[np.where(inside, position, rank[event] - away).clip(0, len(order) - 1)])

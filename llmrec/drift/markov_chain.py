@@ -98,9 +98,9 @@ def to_ticks(days: Tensor) -> Tensor:
 
 def propagate(belief: Tensor, gap: Tensor, powers: Tensor) -> Tensor:
     """Beliefs (B, R, K) after gaps (B,) of ticks, by the `powers` (R, J, K, K) of a chain: O(K^2) a bit of a gap."""
-    for place in range(powers.shape[1]):
-        moves = (gap >> place) & 1 == 1  # (B,)
-        if bool(moves.any()):
-            moved = torch.einsum("brk,rkl->brl", belief, powers[:, place])
-            belief = torch.where(moves[:, None, None], moved, belief)
+    for position in range(powers.shape[1]):
+        transitions = (gap >> position) & 1 == 1  # (B,)
+        if bool(transitions.any()):
+            moved = torch.einsum("brk,rkl->brl", belief, powers[:, position])
+            belief = torch.where(transitions[:, None, None], moved, belief)
     return belief

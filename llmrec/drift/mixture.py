@@ -14,7 +14,7 @@ from llmrec.data.histories import Queries
 from llmrec.drift.head import DriftHead, RecentEvents, TransitionRows
 from llmrec.drift.stream import ChainTables, ReplayStream, StreamCounts
 from llmrec.drift.text_neighbors import new_item_probability
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 
 class MixtureTerms(NamedTuple):
@@ -31,48 +31,48 @@ def compute_mixture_terms(
     stream: ReplayStream,
     scores: Tensor,
     recent: RecentEvents,
-    world: StreamCounts,
+    counts: StreamCounts,
     interest: Tensor | None = None,
 ) -> MixtureTerms:
     """scores: (B, N) of the model that the head sits on. interest: (B, K), if not as `recent` has it."""
-    base = head.base_logits(scores, environment_counts(world)).log_softmax(1)
-    moves = transition_rows(world, stream)
-    moved = head.transition_probabilities(recent, moves) if "transitions" in head.terms else 0.0
-    chained = score_chain(head, stream, recent, world, interest) if "chain" in head.terms else 0.0
-    return MixtureTerms(head.log_mixture_shares(recent, moves.row_sum(recent)), base, moved, chained)
+    base = head.base_logits(scores, environment_counts(counts)).log_softmax(1)
+    transitions = transition_rows(counts, stream)
+    moved = head.transition_probabilities(recent, transitions) if "transitions" in head.terms else 0.0
+    chained = score_chain(head, stream, recent, counts, interest) if "chain" in head.terms else 0.0
+    return MixtureTerms(head.log_mixture_shares(recent, transitions.row_sum(recent)), base, moved, chained)
 
 
-def score_transitions(head: DriftHead, stream: ReplayStream, recent: RecentEvents, world: StreamCounts) -> Tensor:
+def score_transitions(head: DriftHead, stream: ReplayStream, recent: RecentEvents, counts: StreamCounts) -> Tensor:
     """(B, N) chances by transitions alone."""
-    return head.transition_probabilities(recent, transition_rows(world, stream))
+    return head.transition_probabilities(recent, transition_rows(counts, stream))
 
 
 def score_chain(
-    head: DriftHead, stream: ReplayStream, recent: RecentEvents, world: StreamCounts, interest: Tensor | None = None
+    head: DriftHead, stream: ReplayStream, recent: RecentEvents, counts: StreamCounts, interest: Tensor | None = None
 ) -> Tensor:
     """(B, N) chances by the chain alone."""
     if stream.chain is None:
         raise ValueError("the stream has no chain; fit one, or leave the term out")
-    taken = head.state_logits(stream.chain.emission, environment_counts(world)).softmax(1)  # (K, N)
+    taken = head.state_logits(stream.chain.emission, environment_counts(counts)).softmax(1)  # (K, N)
     return (stream.chain.interest_from_history(recent) if interest is None else interest) @ taken
 
 
-def environment_counts(world: StreamCounts) -> Tensor:
+def environment_counts(counts: StreamCounts) -> Tensor:
     """(H, N) of the environment as of the world's moment."""
-    return torch.from_numpy(world.environment.counts_at(_require_moment(world))).float()
+    return torch.from_numpy(counts.environment.counts_at(_require_moment(counts))).float()
 
 
-def transition_rows(world: StreamCounts, stream: ReplayStream) -> TransitionRows:
-    transitions = world.transitions
+def transition_rows(counts: StreamCounts, stream: ReplayStream) -> TransitionRows:
+    transitions = counts.transitions
     return TransitionRows(
-        transitions.tables, transitions.row_sums, transitions.decay_at(_require_moment(world)), stream.text
+        transitions.tables, transitions.row_sums, transitions.decay_at(_require_moment(counts)), stream.text
     )
 
 
-def _require_moment(world: StreamCounts) -> int:
-    if world.moment is None:
+def _require_moment(counts: StreamCounts) -> int:
+    if counts.moment is None:
         raise ValueError("the world has not been brought to a moment yet")
-    return world.moment
+    return counts.moment
 
 
 def build_recent_events(queries: Queries, trained_until: int | None = None) -> RecentEvents:
@@ -81,10 +81,12 @@ def build_recent_events(queries: Queries, trained_until: int | None = None) -> R
     time, length = queries.histories.time, mask.sum(1)
     asked = queries.time[:, None]
     event = np.where(mask, time[position] if len(time) else 0, asked)
-    age = (asked - event) / DAY
+    age = (asked - event) / SECONDS_PER_DAY
     gap, span = age.min(1, where=mask, initial=np.inf), age.max(1)
     gap = np.where(length > 0, gap, 0.0)
-    stale = np.zeros_like(gap) if trained_until is None else np.maximum(queries.time - trained_until, 0) / DAY
+    stale = (
+        np.zeros_like(gap) if trained_until is None else np.maximum(queries.time - trained_until, 0) / SECONDS_PER_DAY
+    )
     columns = np.ones_like(gap), np.log1p(gap), np.log1p(length), gap == 0, np.log1p(span - gap), np.log1p(stale)
     context = np.stack(columns, axis=1)
     back = np.maximum(length[:, None] - 1 - np.arange(mask.shape[1]), 0)
@@ -120,9 +122,9 @@ class DriftContext:
     cold: Tensor | None
     n_neighbours: int
 
-    def select(self, place: int) -> DriftContext:
+    def select(self, position: int) -> DriftContext:
         """One of the histories alone."""
-        one = slice(place, place + 1)
+        one = slice(position, position + 1)
         recent = RecentEvents(*(column[one] for column in self.recent))
         interest = None if self.interest is None else self.interest[one]
         return replace(self, queries=self.queries.take(one), recent=recent, scores=self.scores[one], interest=interest)

@@ -26,11 +26,11 @@ from llmrec.drift.interest_metrics import (
 from llmrec.drift.stream import ChainTables, ReplayStream
 from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 TITLES = 3  # that name a state
 KNOWN_PAIRS = 10.0  # of the last item of the history whose shares are shown
-MOST_PERIODS, FEWEST_EVENTS = 60, 30  # of a log, and of a period that is shown
+MAX_PERIODS, MIN_EVENTS = 60, 30  # of a log, and of a period that is shown
 GAPS_DAYS = (0.0, 0.25, 1.0, 2.0, 4.0, 7.0, 14.0, 30.0, 60.0, 90.0, 180.0, 365.0)
 
 
@@ -92,9 +92,9 @@ class InterestDecay:
 
 @dataclass(frozen=True)
 class DriftProfile:
-    """learnt: the head's `summary`, its terms and half-lives. states, periods, decay: None without a chain."""
+    """learned: the head's `summary`, its terms and half-lives. states, periods, decay: None without a chain."""
 
-    learnt: dict[str, Any]
+    learned: dict[str, Any]
     shares: MixtureShares
     states: InterestStates | None
     periods: InterestByPeriod | None
@@ -105,7 +105,7 @@ class DriftProfile:
         """The portrait of `dataclasses.asdict`, as report.json holds it under run["drift"]."""
         states, periods, decay = (record[name] for name in ("states", "periods", "decay"))
         return cls(
-            record["learnt"],
+            record["learned"],
             MixtureShares(**record["shares"]),
             InterestStates(**states) if states else None,
             InterestByPeriod(**periods) if periods else None,
@@ -117,15 +117,15 @@ class DriftProfile:
 def build_drift_profile(head: DriftHead, stream: ReplayStream, label: Callable[[int], str]) -> DriftProfile:
     """label: what to call the item of a row."""
     config = stream.config
-    learnt = {"terms": list(config.terms), "half_lives_days": list(config.half_lives_days)}
-    learnt |= {"transition_half_life_days": stream.transition_half_life_days} | head.describe()
+    learned = {"terms": list(config.terms), "half_lives_days": list(config.half_lives_days)}
+    learned |= {"transition_half_life_days": stream.transition_half_life_days} | head.describe()
     shares = mixture_shares_by_gap(head, *median_history_length(stream))
     if stream.chain is None:
-        return DriftProfile(learnt, shares, None, None, None)
+        return DriftProfile(learned, shares, None, None, None)
     order = order_states(stream.chain)
     states = _build_states(stream, stream.chain, order, label)
     return DriftProfile(
-        learnt, shares, states, _build_periods(stream, stream.chain, order), _build_decay(stream, stream.chain)
+        learned, shares, states, _build_periods(stream, stream.chain, order), _build_decay(stream, stream.chain)
     )
 
 
@@ -157,7 +157,7 @@ def median_history_length(stream: ReplayStream) -> tuple[int, float]:
     counts = np.diff(histories.offset)
     end = histories.offset[1:][counts > 0]
     length = np.minimum(counts[counts > 0], MAX_HISTORY)
-    span = (histories.time[end - 1] - histories.time[end - length]) / DAY
+    span = (histories.time[end - 1] - histories.time[end - length]) / SECONDS_PER_DAY
     return int(np.median(length)), float(np.median(span))
 
 
@@ -183,12 +183,12 @@ def assign_periods(time: Rows) -> tuple[Rows, list[str], int]:
     """
     month = time.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
     n_months = int(month.max() - month.min()) + 1
-    months = next((months for months in (1, 3) if n_months <= months * MOST_PERIODS), 12)
+    months = next((months for months in (1, 3) if n_months <= months * MAX_PERIODS), 12)
     number = month // months
     kept, counts = np.unique(number, return_counts=True)
-    kept = kept[counts >= FEWEST_EVENTS]
-    place = np.searchsorted(kept, number).clip(max=max(len(kept) - 1, 0))
-    period = np.where(kept[place] == number, place, -1) if len(kept) else np.full(len(number), -1)
+    kept = kept[counts >= MIN_EVENTS]
+    position = np.searchsorted(kept, number).clip(max=max(len(kept) - 1, 0))
+    period = np.where(kept[position] == number, position, -1) if len(kept) else np.full(len(number), -1)
     return period, [str(start) for start in (kept * months).astype("datetime64[M]")], months
 
 
@@ -197,8 +197,10 @@ def _build_states(
 ) -> InterestStates:
     share = _to_numbers(tables.evidence)[stream.log.item].mean(0)
     titles = label_states(tables, stream.log.item, label)
-    moves = transition_lift(_to_numbers(tables.chain.chain.transition), share)[np.ix_(order, order)]
-    return InterestStates([titles[state] for state in order], share[order].round(4).tolist(), moves.round(3).tolist())
+    transitions = transition_lift(_to_numbers(tables.chain.chain.transition), share)[np.ix_(order, order)]
+    return InterestStates(
+        [titles[state] for state in order], share[order].round(4).tolist(), transitions.round(3).tolist()
+    )
 
 
 def _build_periods(stream: ReplayStream, tables: ChainTables, order: list[int]) -> InterestByPeriod:

@@ -11,7 +11,7 @@ from torch import Tensor
 from llmrec.data.histories import Queries
 from llmrec.drift.head import DriftHead, RecentEvents
 from llmrec.drift.mixture import build_recent_events, compute_mixture_terms, score_chain, score_transitions
-from llmrec.drift.stream import DAILY, ReplayStream, StreamCounts
+from llmrec.drift.stream import REFRESH_DAILY, ReplayStream, StreamCounts
 from llmrec.evaluation.ranking import Scorer
 from llmrec.utils.arrays import Rows
 
@@ -31,14 +31,16 @@ class _RefreshingScorer:
         moments = self.stream.refresh_times(queries.time, self.refresh_days)
         if self._world.moment is not None and len(moments) and moments.min() < self._world.moment:
             self._world = self.stream.new_counts()
-        for rows, world in self.stream.replay(self._world, queries, self.refresh_days):
-            yield rows, build_recent_events(queries.take(rows), self.stream.trained_until), world
+        for rows, counts in self.stream.replay(self._world, queries, self.refresh_days):
+            yield rows, build_recent_events(queries.take(rows), self.stream.trained_until), counts
 
 
 class DriftScorer(_RefreshingScorer):
     """Log chances of all items."""
 
-    def __init__(self, head: DriftHead, base: Scorer, stream: ReplayStream, refresh_days: float = DAILY) -> None:
+    def __init__(
+        self, head: DriftHead, base: Scorer, stream: ReplayStream, refresh_days: float = REFRESH_DAILY
+    ) -> None:
         super().__init__(stream, refresh_days)
         self.head, self.base = head, base
 
@@ -46,9 +48,9 @@ class DriftScorer(_RefreshingScorer):
     def score(self, queries: Queries) -> Tensor:
         """(B, N)"""
         scores = self.base.score(queries)
-        for rows, recent, world in self.iterate_moments(queries):
+        for rows, recent, counts in self.iterate_moments(queries):
             scores[rows] = self.head.mix_log_probabilities(
-                *compute_mixture_terms(self.head, self.stream, scores[rows], recent, world)
+                *compute_mixture_terms(self.head, self.stream, scores[rows], recent, counts)
             )
         return scores
 
@@ -57,13 +59,13 @@ class TermScorer(_RefreshingScorer):
     """Chances by one part of the mixture that needs no model."""
 
     def __init__(self, term: Literal["transitions", "chain"], head: DriftHead, stream: ReplayStream) -> None:
-        super().__init__(stream, DAILY)
+        super().__init__(stream, REFRESH_DAILY)
         self.head, self.chances = head, score_transitions if term == "transitions" else score_chain
 
     @torch.no_grad()
     def score(self, queries: Queries) -> Tensor:
         """(B, N)"""
         scores = torch.zeros(len(queries), self.stream.n_items)
-        for rows, recent, world in self.iterate_moments(queries):
-            scores[rows] = self.chances(self.head, self.stream, recent, world)
+        for rows, recent, counts in self.iterate_moments(queries):
+            scores[rows] = self.chances(self.head, self.stream, recent, counts)
         return scores

@@ -26,10 +26,10 @@ from llmrec.drift.terms.environment import Environment
 from llmrec.drift.terms.transitions import Transitions, TransitionSettings
 from llmrec.drift.text_neighbors import find_text_neighbors
 from llmrec.utils.arrays import Arrays, Rows
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
-DAILY, FROZEN = 1.0, float("inf")
-OWN = "last_item", "last_time"  # what transitions know of single users
+REFRESH_DAILY, NO_REFRESH = 1.0, float("inf")
+PER_USER_ARRAYS = "last_item", "last_time"  # what transitions know of single users
 
 
 class StreamCounts:
@@ -68,7 +68,7 @@ class StreamCounts:
             raise ValueError(f"sums of shape {state['sums'].shape} do not fit {n_items} items")
         self.environment.restore(state)
         self.environment.grow_items(n_items)
-        users = {name: self.transitions.export_state()[name] for name in OWN}
+        users = {name: self.transitions.export_state()[name] for name in PER_USER_ARRAYS}
         own = {name.removeprefix("transitions."): array for name, array in sums.items()}
         self.transitions.restore(own | users)
         self.transitions.grow_items(n_items)
@@ -117,9 +117,11 @@ class ReplayStream:
     def from_split(cls, config: DriftConfig, split: Split, ties: Ties, vectors: Tensor | None) -> ReplayStream:
         """vectors: (N, D) of `text_vectors`, or None: items without transitions then lead nowhere."""
         shape = split.n_items, split.n_items
-        near = sparse.csr_array(shape) if vectors is None else find_text_neighbors(vectors, config.n_text_neighbors)
+        text_neighbors = (
+            sparse.csr_array(shape) if vectors is None else find_text_neighbors(vectors, config.n_text_neighbors)
+        )
         half_life = config.transition_half_lives_days[0]
-        return cls(config, split.interactions, ties, split.n_users, split.test_start, near, half_life)
+        return cls(config, split.interactions, ties, split.n_users, split.test_start, text_neighbors, half_life)
 
     @property
     def n_items(self) -> int:
@@ -135,14 +137,16 @@ class ReplayStream:
 
     def refresh_times(self, time: Rows, refresh_days: float) -> Rows:
         """(Q,) the last refresh moment at or before each time, counted from the last midnight before `start`."""
-        if refresh_days == FROZEN:
+        if refresh_days == NO_REFRESH:
             return np.full(len(time), self.start)
-        first, step = self.start // DAY * DAY, round(refresh_days * DAY)
+        first, step = self.start // SECONDS_PER_DAY * SECONDS_PER_DAY, round(refresh_days * SECONDS_PER_DAY)
         return first + (time - first) // step * step
 
-    def replay(self, world: StreamCounts, queries: Queries, refresh_days: float) -> Iterator[tuple[Rows, StreamCounts]]:
+    def replay(
+        self, counts: StreamCounts, queries: Queries, refresh_days: float
+    ) -> Iterator[tuple[Rows, StreamCounts]]:
         """Rows of queries that share a refresh moment, in order, each with the world as of it."""
         moments = self.refresh_times(queries.time, refresh_days)
         for moment in np.unique(moments):
-            world.count_until(self.log, int(moment))
-            yield np.flatnonzero(moments == moment), world
+            counts.count_until(self.log, int(moment))
+            yield np.flatnonzero(moments == moment), counts

@@ -26,50 +26,51 @@ def find_text_neighbors(vectors: Tensor, n_neighbours: int) -> sparse.csr_array:
     return _build_rows(vectors, 0, n_neighbours)
 
 
-def extend_text_neighbors(near: sparse.csr_array, vectors: Tensor, n_neighbours: int) -> sparse.csr_array:
+def extend_text_neighbors(text_neighbors: sparse.csr_array, vectors: Tensor, n_neighbours: int) -> sparse.csr_array:
     """`find_text_neighbors` of vectors (N + R, D), from those of the first N: of old rows only those are made anew that
     a new item is near to.
     """
-    n_old = near.shape[0]
+    n_old = text_neighbors.shape[0]
     if n_old == len(vectors):
-        return near
+        return text_neighbors
     if n_old <= n_neighbours:  # every item is a neighbour, and rows grow longer
         return find_text_neighbors(vectors, n_neighbours)
-    kept = near.nnz // n_old
-    column = torch.from_numpy(near.indices).view(-1, kept).long()  # (N, kept)
-    chance = torch.from_numpy(near.data).view(-1, kept).clone()
+    kept = text_neighbors.nnz // n_old
+    column = torch.from_numpy(text_neighbors.indices).view(-1, kept).long()  # (N, kept)
+    chance = torch.from_numpy(text_neighbors.data).view(-1, kept).clone()
     fresh = vectors[:n_old] @ vectors[n_old:].T  # (N, R)
     # Few rows are near to a new item: those that are no nearer to it than `least` are not looked at.
     changed = (fresh > _min_cosines(column, chance, vectors)[:, None]).any(1).nonzero().flatten()
-    cosine = _compute_cosines(near, vectors, changed)[1]
+    cosine = _compute_cosines(text_neighbors, vectors, changed)[1]
     new = torch.arange(n_old, len(vectors)).expand(len(changed), -1)
-    best, place = torch.cat([cosine, fresh[changed]], dim=1).topk(kept, dim=1)
-    column[changed] = torch.cat([column[changed], new], dim=1).gather(1, place)
+    best, position = torch.cat([cosine, fresh[changed]], dim=1).topk(kept, dim=1)
+    column[changed] = torch.cat([column[changed], new], dim=1).gather(1, position)
     chance[changed] = (best / TEMPERATURE).softmax(1).to(chance)
     return sparse.vstack(
         [build_neighbor_matrix(chance, column, len(vectors)), _build_rows(vectors, n_old, n_neighbours)], format="csr"
     )
 
 
-def find_new_item_neighbors(vectors: Tensor, foreign: Tensor, n_neighbours: int) -> sparse.csr_array:
+def find_new_item_neighbors(vectors: Tensor, new_items: Tensor, n_neighbours: int) -> sparse.csr_array:
     """(R, N) p_text(i|j) of R items that are not among the N, to as many as one of them has: vectors (N, D), foreign
     (R, D).
     """
-    best, column = (foreign @ vectors.T).topk(min(n_neighbours, len(vectors) - 1), dim=1)
+    best, column = (new_items @ vectors.T).topk(min(n_neighbours, len(vectors) - 1), dim=1)
     return build_neighbor_matrix((best / TEMPERATURE).softmax(1).double(), column, len(vectors))
 
 
 def new_item_probability(
-    near: sparse.csr_array, vectors: Tensor, rows: Tensor, foreign: Tensor, n_neighbours: int
+    text_neighbors: sparse.csr_array, vectors: Tensor, rows: Tensor, new_items: Tensor, n_neighbours: int
 ) -> Tensor:
-    """(J, F) p_text(f|j) as each of the F items would have it if it alone were added; near: (M, N), rows: (J,) of it.
+    """(J, F) p_text(f|j) as each of the F items would have it if it alone were added; text_neighbors: (M, N), rows:
+    (J,) of it.
 
-    vectors: (M, D) of the rows, the first N of which are the columns too. foreign: (F, D).
+    vectors: (M, D) of the rows, the first N of which are the columns too. new_items: (F, D).
     """
-    if not near.nnz:
-        return torch.zeros(len(rows), len(foreign))
-    column, cosine = _compute_cosines(near, vectors, rows)  # (J, kept)
-    fresh, least = vectors[rows] @ foreign.T, cosine.amin(1, keepdim=True)  # (J, F), (J, 1)
+    if not text_neighbors.nnz:
+        return torch.zeros(len(rows), len(new_items))
+    column, cosine = _compute_cosines(text_neighbors, vectors, rows)  # (J, kept)
+    fresh, least = vectors[rows] @ new_items.T, cosine.amin(1, keepdim=True)  # (J, F), (J, 1)
     rest = cosine.sort(dim=1, descending=True).values
     if column.shape[1] == n_neighbours:  # the least of them makes way
         rest, fresh = rest[:, :-1], fresh.masked_fill(fresh <= least, -torch.inf)
@@ -100,21 +101,21 @@ def _build_rows(vectors: Tensor, first: int, n_neighbours: int) -> sparse.csr_ar
 
 def _min_cosines(column: Tensor, chance: Tensor, vectors: Tensor) -> Tensor:
     """(N,) cosine of each row's furthest neighbour."""
-    highest, place = chance.max(1)
-    nearest = column.gather(1, place[:, None])[:, 0]
+    highest, position = chance.max(1)
+    nearest = column.gather(1, position[:, None])[:, 0]
     own_and_nearest = torch.split(vectors[: len(nearest)], ROWS_AT_ONCE), torch.split(nearest, ROWS_AT_ONCE)
     pairs = zip(*own_and_nearest, strict=True)
     cosines = [torch.einsum("nd,nd->n", own, vectors[other]) for own, other in pairs]
     return torch.cat(cosines) + TEMPERATURE * (chance.amin(1) / highest).log().float()
 
 
-def _compute_cosines(near: sparse.csr_array, vectors: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _compute_cosines(text_neighbors: sparse.csr_array, vectors: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Columns (J, kept) of rows (J,) and their cosines: that of the likeliest, and of the rest by how their chances
     stand to its.
     """
-    kept = near.nnz // near.shape[0]
-    column = torch.from_numpy(near.indices).view(-1, kept)[rows].long()
-    chance = torch.from_numpy(near.data).view(-1, kept)[rows]
-    highest, place = chance.max(1, keepdim=True)
-    nearest = (vectors[rows] * vectors[column.gather(1, place)[:, 0]]).sum(1, keepdim=True)
+    kept = text_neighbors.nnz // text_neighbors.shape[0]
+    column = torch.from_numpy(text_neighbors.indices).view(-1, kept)[rows].long()
+    chance = torch.from_numpy(text_neighbors.data).view(-1, kept)[rows]
+    highest, position = chance.max(1, keepdim=True)
+    nearest = (vectors[rows] * vectors[column.gather(1, position)[:, 0]]).sum(1, keepdim=True)
     return column, nearest + TEMPERATURE * (chance / highest).log().float()

@@ -18,7 +18,7 @@ from llmrec.drift.mixture import build_recent_events
 from llmrec.drift.profile import MixtureShares, label_states, mixture_shares_by_gap, order_states
 from llmrec.drift.stream import ReplayStream
 from llmrec.utils.arrays import Rows
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 N_MOMENTS = 100  # evenly spread over a history, besides those of its events
 AHEAD_DAYS = 30
@@ -72,16 +72,16 @@ def build_user_drift_profile(
     """As of `at` seconds, of a user (row and id) with at least one event before it."""
     past = stream.log.take(stream.log.time < at)
     mine = past.take(past.user == user[0])
-    learnt = head.describe()
+    learned = head.describe()
     seen = mine.time[-MAX_HISTORY:]
     return UserDriftProfile(
         user[1],
         format_iso(at),
         mine.time.tolist(),
-        learnt["interest_half_life_days"],
-        learnt.get("chain_half_lives_days"),
+        learned["interest_half_life_days"],
+        learned.get("chain_half_lives_days"),
         None if stream.chain is None else _build_interest(stream, mine, at, label),
-        mixture_shares_by_gap(head, len(seen), float(seen[-1] - seen[0]) / DAY),
+        mixture_shares_by_gap(head, len(seen), float(seen[-1] - seen[0]) / SECONDS_PER_DAY),
         transitions_from(head, stream, past, mine, at, label) if "transitions" in head.terms else [],
     )
 
@@ -109,9 +109,11 @@ def transitions_from(
     strength, last = _transition_weights(head, stream, mine, at)
     lately = recent_window_days(stream.transition_half_life_days)
     found: list[ObservedTransition] = []
-    for place in np.argsort(-strength, axis=None, kind="stable")[:CANDIDATES]:
-        step, target = divmod(int(place), stream.n_items)
-        n_people = users_with_transition(past, int(last[step]), target, at - lately * DAY, stream.config.window)
+    for position in np.argsort(-strength, axis=None, kind="stable")[:CANDIDATES]:
+        step, target = divmod(int(position), stream.n_items)
+        n_people = users_with_transition(
+            past, int(last[step]), target, at - lately * SECONDS_PER_DAY, stream.config.window
+        )
         if strength[step, target] > 0 and n_people:
             found.append(ObservedTransition(label(int(last[step])), label(target), n_people, lately))
     found = sorted(dict.fromkeys(found), key=lambda move: -move.n_people)  # stable: equals stay by their strength
@@ -121,16 +123,16 @@ def transitions_from(
 
 def _transition_weights(head: DriftHead, stream: ReplayStream, mine: Interactions, at: int) -> tuple[Numbers, Rows]:
     """(T, N) w_uj C[j, i] of the user's last T items and every unseen item, and these items (T,)."""
-    world = stream.new_counts()
-    world.count_until(stream.log, at)
+    counts = stream.new_counts()
+    counts.count_until(stream.log, at)
     recent = build_recent_events(queries_at(mine, np.array([at])))
     weight = head.interest(recent.age_days, recent.steps_back, recent.mask)[0].double().numpy()
     last = recent.item[0].numpy()
     strength = np.zeros((len(last), stream.n_items))
-    for table in world.transitions.tables:
+    for table in counts.transitions.tables:
         strength += weight[:, None] * table[last].toarray()
     strength[:, mine.item] = 0
-    return strength * world.transitions.decay_at(at), last
+    return strength * counts.transitions.decay_at(at), last
 
 
 def users_with_transition(past: Interactions, source: int, target: int, since: int, window: int) -> int:
@@ -146,8 +148,8 @@ def users_with_transition(past: Interactions, source: int, target: int, since: i
     if not len(here) or not len(there):
         return 0
     steps = here[:, None] - there  # (A, B)
-    near = (user[here][:, None] == user[there]) & (np.abs(steps) <= window)
-    went = near & ((steps > 0) | (time[here][:, None] == time[there]))
+    text_neighbors = (user[here][:, None] == user[there]) & (np.abs(steps) <= window)
+    went = text_neighbors & ((steps > 0) | (time[here][:, None] == time[there]))
     return len(np.unique(user[here[went.any(1)]]))
 
 
@@ -160,7 +162,7 @@ def _build_interest(stream: ReplayStream, mine: Interactions, at: int, label: Ca
     spread = np.linspace(mine.time[0] + 1, at, N_MOMENTS).astype(np.int64)
     moments = np.unique(np.concatenate([spread, mine.time[1:], mine.time + 1, [at]]))
     moments = moments[(moments > mine.time[0]) & (moments <= at)]
-    asked = np.append(moments, at + AHEAD_DAYS * DAY)
+    asked = np.append(moments, at + AHEAD_DAYS * SECONDS_PER_DAY)
     course = (
         tables.interest_from_history(build_recent_events(queries_at(mine, asked)))[:, order].double().numpy().round(4)
     )

@@ -23,7 +23,7 @@ from llmrec.evaluation.metrics import Values, compute_metrics, coverage
 from llmrec.evaluation.ranking import Ranking, sample_queries
 from llmrec.evaluation.results import Comparison, MetricRow, Protocol, Report, SplitReport
 from llmrec.utils.arrays import Mask, Rows
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 
 def make_test_queries(split: Split, ties: Ties, config: EvaluationConfig, with_history: bool = False) -> Queries:
@@ -33,7 +33,7 @@ def make_test_queries(split: Split, ties: Ties, config: EvaluationConfig, with_h
     """
     queries = make_queries(split, TEST, ties)
     if config.first_days is not None and split.name == "by_time":
-        queries = queries.take(queries.time < split.test_start + config.first_days * DAY)
+        queries = queries.take(queries.time < split.test_start + config.first_days * SECONDS_PER_DAY)
     if with_history:
         queries = queries.take(queries.end > queries.start)
     return sample_queries(queries, config.max_queries)

@@ -55,10 +55,10 @@ class CandidatePool:
 
 @dataclass(frozen=True)
 class Candidates:
-    """items: (Q, C) distinct catalog rows of each query. told: how they came about, for the report."""
+    """items: (Q, C) distinct catalog rows of each query. description: how they came about, for the report."""
 
     items: Rows
-    told: str
+    description: str
 
     def target_recall(self, queries: Queries) -> float:
         """How many targets are among their candidates: no judge's recall can be above it."""

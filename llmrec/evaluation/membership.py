@@ -30,14 +30,14 @@ class MembershipAttack:
     """How well one number tells M members from N others.
 
     auc: chance that a member has the higher number, .5 for guessing, with its 95% interval from a bootstrap of users.
-    caught: share of the members that are named where FALSE_ALARMS of the others are.
+    true_positive_rate: share of the members that are named where FALSE_ALARMS of the others are.
     """
 
     name: str
     auc: Interval
-    caught: float
+    true_positive_rate: float
     n_members: int
-    n_others: int
+    n_non_members: int
 
     @classmethod
     def from_scores(

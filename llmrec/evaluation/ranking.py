@@ -24,7 +24,7 @@ from llmrec.errors import LlmrecError
 from llmrec.evaluation.metrics import Values, ndcg_at
 from llmrec.utils.arrays import Mask, Rows
 
-AT_ONCE = 1 << 18  # scores that are ranked together: 1 MiB
+MAX_BATCH_SCORES = 1 << 18  # scores that are ranked together: 1 MiB
 BATCH, SCORES = 256, 1 << 28  # queries that are scored together; fewer where their scores would take more than 1 GiB
 
 
@@ -114,8 +114,8 @@ def mask_items(queries: Queries, n_items: int, mask_seen: bool, available: Rows 
 
 def _rank_batch(scores: Tensor, masked: Tensor, target: Tensor, n_top: int) -> tuple[Tensor, Tensor]:
     """Ranks (B,) float64 and top items (B, n_top) of scores (B, N), some rows at a time, so that they stay in cache."""
-    some = max(AT_ONCE // scores.shape[1], 1) if scores.is_cpu else len(scores)
-    parts = zip(torch.split(scores, some), torch.split(masked, some), torch.split(target, some), strict=True)
+    chunk = max(MAX_BATCH_SCORES // scores.shape[1], 1) if scores.is_cpu else len(scores)
+    parts = zip(torch.split(scores, chunk), torch.split(masked, chunk), torch.split(target, chunk), strict=True)
     rank, top = zip(*(_rank_rows(*part, n_top) for part in parts), strict=True)
     return torch.cat(rank), torch.cat(top)
 

@@ -13,7 +13,7 @@ from llmrec.data.histories import Queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split
 from llmrec.utils.arrays import Mask, Rows, concat_ranges
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 HISTORY_BUCKETS: Buckets = {"0": (0, 0), "1-4": (1, 4), "5-9": (5, 9), "10-19": (10, 19), "20+": (20, np.inf)}
 
@@ -58,7 +58,7 @@ def slice_by_buckets(prefix: str, value: Rows, buckets: Buckets) -> dict[str, Ma
 
 def slice_by_days_since_cutoff(queries: Queries, test_start: int) -> dict[str, Mask]:
     """Days since the cut-off: `first_14_days` is where a model that stands still is at its best."""
-    days = (queries.time - test_start) // DAY
+    days = (queries.time - test_start) // SECONDS_PER_DAY
     return {"first_14_days": (days >= 0) & (days < 14)} | slice_by_buckets("days_since_cutoff", days, CUTOFF_BUCKETS)
 
 
@@ -67,7 +67,7 @@ def slice_by_gap(queries: Queries) -> dict[str, Mask]:
     known = queries.end > queries.start
     gap = np.full(len(queries), -1)
     last = queries.histories.time[queries.end[known] - 1]
-    gap[known] = queries.time[known] // DAY - last // DAY
+    gap[known] = queries.time[known] // SECONDS_PER_DAY - last // SECONDS_PER_DAY
     return slice_by_buckets("gap", gap, GAP_BUCKETS)
 
 
@@ -75,7 +75,9 @@ def slice_by_item_age(queries: Queries, log: Interactions) -> dict[str, Mask]:
     """Days since the target's first event in the log, of whatever part; `new` has none strictly before the query."""
     item, first = np.unique(log.item, return_index=True)  # the log is in order of time
     born = log.time[first[np.searchsorted(item, queries.target)]]  # a target is an event of the log
-    return slice_by_buckets("item_age", np.where(born < queries.time, (queries.time - born) // DAY, -1), AGE_BUCKETS)
+    return slice_by_buckets(
+        "item_age", np.where(born < queries.time, (queries.time - born) // SECONDS_PER_DAY, -1), AGE_BUCKETS
+    )
 
 
 def slice_by_interest_shift(queries: Queries, text: Tensor) -> dict[str, Mask]:

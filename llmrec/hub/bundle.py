@@ -83,7 +83,7 @@ class StoredWeights:
 class Bundle:
     """What a bundle holds.
 
-    tuned: the backbone with its trained weights, or the files that hold them; None where it stayed frozen.
+    trained_backbone: the backbone with its trained weights, or the files that hold them; None where it stayed frozen.
     base: None for a model on ids alone. facts: of the log. evaluation: rows, protocol and main model of the report.
     drift: the head that was fitted on top, None without one; `model` answers without it. removed: ids of items of the
     catalog that are not recommended any more.
@@ -93,7 +93,7 @@ class Bundle:
     catalog: ItemCatalog
     model: RecommenderModel
     base: BaseModelInfo | None
-    tuned: TextBackbone | StoredWeights | None
+    trained_backbone: TextBackbone | StoredWeights | None
     facts: dict[str, Any]
     evaluation: dict[str, Any]
     drift: FittedDrift | None = None
@@ -185,7 +185,7 @@ def load_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> 
     """
     if isinstance(bundle.model.histories, BackboneHistoryEncoder):
         return bundle.model.histories.backbone  # it came with the bundle
-    loaded = _open_backbone(folder, bundle.config, bundle.base, bundle.tuned, backbone)
+    loaded = _open_backbone(folder, bundle.config, bundle.base, bundle.trained_backbone, backbone)
     check_encoding(
         bundle.model, loaded, bundle.catalog.list_texts()[:8], *_environment_differences(folder, bundle.base, loaded)
     )
@@ -255,16 +255,16 @@ def _save_tensors(folder: Path, bundle: Bundle) -> None:
     save_file(items, folder / LAYOUT.items)
     if bundle.drift is not None:
         save_drift(folder, bundle.drift, model.items.text)
-    if isinstance(bundle.tuned, StoredWeights):
-        verify_hashes(bundle.tuned.folder, bundle.tuned.files)
-        for name in bundle.tuned.files:
-            shutil.copyfile(bundle.tuned.folder / name, folder / name)
-    elif bundle.tuned is not None and bundle.config.backbone.strategy == "lora":
-        tuned: Any = bundle.tuned.model
+    if isinstance(bundle.trained_backbone, StoredWeights):
+        verify_hashes(bundle.trained_backbone.folder, bundle.trained_backbone.files)
+        for name in bundle.trained_backbone.files:
+            shutil.copyfile(bundle.trained_backbone.folder / name, folder / name)
+    elif bundle.trained_backbone is not None and bundle.config.backbone.strategy == "lora":
+        tuned: Any = bundle.trained_backbone.model
         tuned.save_pretrained(folder, save_embedding_layers=False)
         (folder / LAYOUT.card).unlink(missing_ok=True)  # PEFT's own; ours takes its place
-    elif bundle.tuned is not None:
-        save_file(get_trainable_state(bundle.tuned.model), folder / LAYOUT.backbone)
+    elif bundle.trained_backbone is not None:
+        save_file(get_trainable_state(bundle.trained_backbone.model), folder / LAYOUT.backbone)
     if bundle.base is not None and (folder / LAYOUT.adapter_config).exists():
         _set_base_name(folder / LAYOUT.adapter_config, bundle.base)
 

@@ -11,7 +11,7 @@ from typing import Any
 from llmrec.errors import BackboneError, BundleError
 from llmrec.hub.layout import FORMAT, LAYOUT, bundle_file
 
-LARGEST = 64 << 20  # bytes; reports of many models bring it to one or two millions
+MAX_RECORD_BYTES = 64 << 20  # bytes; reports of many models bring it to one or two millions
 TEXTS = {"facts": ("source", "fingerprint"), "evaluation": ("main",)}  # what is asked of a bundle long after loading
 
 
@@ -36,8 +36,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / LAYOUT.settings
     if not path.is_file():
         raise BundleError(f"{folder} is not a bundle (no {LAYOUT.settings}); give the folder that finetune.py wrote")
-    if bundle_file(folder, LAYOUT.settings).stat().st_size > LARGEST:
-        raise BundleError(f"{path} is larger than {LARGEST >> 20} MiB, which no settings are; download it again")
+    if bundle_file(folder, LAYOUT.settings).stat().st_size > MAX_RECORD_BYTES:
+        raise BundleError(
+            f"{path} is larger than {MAX_RECORD_BYTES >> 20} MiB, which no settings are; download it again"
+        )
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or brackets without end

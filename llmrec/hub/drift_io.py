@@ -30,12 +30,14 @@ def save_drift(folder: Path, drift: FittedDrift, table: Tensor | None) -> None:
         tensors["centre"] = drift.centre.cpu().contiguous()
         if table is None or not torch.equal(drift.text.cpu(), table[: len(drift.text)].cpu()):
             tensors["text"] = drift.text.cpu().contiguous()
-    if drift.near is not None and drift.near.nnz % drift.near.shape[0] == 0:  # as many of each item
+    if (
+        drift.text_neighbors is not None and drift.text_neighbors.nnz % drift.text_neighbors.shape[0] == 0
+    ):  # as many of each item
         for name, values in (
-            (COLUMN, drift.near.indices.astype(np.int32)),
-            (CHANCE, drift.near.data.astype(np.float32)),
+            (COLUMN, drift.text_neighbors.indices.astype(np.int32)),
+            (CHANCE, drift.text_neighbors.data.astype(np.float32)),
         ):
-            tensors[name] = torch.from_numpy(values).view(drift.near.shape[0], -1)
+            tensors[name] = torch.from_numpy(values).view(drift.text_neighbors.shape[0], -1)
     save_file(tensors, folder / LAYOUT.drift)
     if drift.counts is not None:
         save_numpy({name: np.ascontiguousarray(sums) for name, sums in drift.counts.items()}, folder / LAYOUT.world)
@@ -65,8 +67,8 @@ def load_drift(
     else:
         text = torch.cat([text, centre.expand(len(table) - len(text), -1)])
     head.requires_grad_(False).eval()
-    near = _build_neighbor_matrix(tensors, 0 if table is None else len(table)) if COLUMN in tensors else None
-    return FittedDrift(head, transition_half_life_days, text, centre, trained_until, counts, near)
+    text_neighbors = _build_neighbor_matrix(tensors, 0 if table is None else len(table)) if COLUMN in tensors else None
+    return FittedDrift(head, transition_half_life_days, text, centre, trained_until, counts, text_neighbors)
 
 
 def _build_neighbor_matrix(tensors: dict[str, Tensor], n_items: int) -> sparse.csr_array:
@@ -77,6 +79,6 @@ def _build_neighbor_matrix(tensors: dict[str, Tensor], n_items: int) -> sparse.c
     chance, column = tensors[CHANCE], tensors[COLUMN]
     if column.ndim != 2 or chance.shape != column.shape or len(column) > n_items:
         raise ValueError(f"neighbours of shapes {tuple(chance.shape)} and {tuple(column.shape)} for {n_items} items")
-    near = build_neighbor_matrix(chance.double(), column, len(column))
-    near.check_format(full_check=True)
-    return near
+    text_neighbors = build_neighbor_matrix(chance.double(), column, len(column))
+    text_neighbors.check_format(full_check=True)
+    return text_neighbors

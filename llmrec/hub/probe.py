@@ -14,7 +14,7 @@ from llmrec.errors import BundleError
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.recommender_model import RecommenderModel
 
-DAY = 86_400
+SECONDS_PER_DAY = 86_400
 Facts = dict[str, str | None]  # package versions, dtype and the like
 LENGTHS = (0, 1, 3, 8)
 N_ITEMS = 5
@@ -104,10 +104,15 @@ def _score_histories(model: RecommenderModel, histories: list[list[int]]) -> tor
     item = np.array([row for history in histories for row in history], dtype=np.int64)
     lengths = np.array([len(history) for history in histories])
     offset = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    time = (np.arange(len(item)) - np.repeat(offset[:-1], lengths)) * DAY
+    time = (np.arange(len(item)) - np.repeat(offset[:-1], lengths)) * SECONDS_PER_DAY
     user = np.arange(len(histories))
     asked = Queries(
-        Histories(item, time, offset, np.arange(len(item))), user, lengths * DAY, user * 0, offset[:-1], offset[1:]
+        Histories(item, time, offset, np.arange(len(item))),
+        user,
+        lengths * SECONDS_PER_DAY,
+        user * 0,
+        offset[:-1],
+        offset[1:],
     )
     return ModelScorer(model).score(asked)
 

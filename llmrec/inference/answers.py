@@ -63,9 +63,9 @@ class Answers:
             DataError: it cannot be read; or it is a place of this machine, named by a bundle that came from elsewhere.
         """
         data = self._bundle.config.data
-        places = [place for place in (data.source, data.interactions, data.items) if place is not None]
-        if is_download(self._items.folder) and not all(place.startswith((MOVIELENS, HUB)) for place in places):
-            told = f"{', '.join(places)}: the log of a bundle that came from the hub; give it yourself, if you have it"
+        paths = [path for path in (data.source, data.interactions, data.items) if path is not None]
+        if is_download(self._items.folder) and not all(path.startswith((MOVIELENS, HUB)) for path in paths):
+            told = f"{', '.join(paths)}: the log of a bundle that came from the hub; give it yourself, if you have it"
             raise DataError("log", [told])
         return load_bundle_log(self._bundle, data)
 

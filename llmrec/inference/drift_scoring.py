@@ -28,60 +28,63 @@ from llmrec.utils.arrays import Rows, concat_ranges, resize_sparse
 CELLS_AT_ONCE = 1 << 24  # scores of (history, item): 64 MiB in fp32
 
 
-def iterate_contexts(items: ServedCatalog, live: LiveUsers, asked: QueryBatch) -> Iterator[tuple[Rows, DriftContext]]:
+def iterate_contexts(items: ServedCatalog, live: LiveUsers, batch: QueryBatch) -> Iterator[tuple[Rows, DriftContext]]:
     """Rows of histories that were read, some at a time, and how things stand for them. Hold the lock of `live`.
 
     Counts are everyone's up to now: a moment before the newest event is met with them as of just after that event.
     """
     newest = live.state.counts_at(0).moment or 0
-    moments = np.maximum(asked.queries.time, newest)
-    foreign = _NewItems.from_texts(items, live, asked.texts)
+    moments = np.maximum(batch.queries.time, newest)
+    new_items = _NewItems.from_texts(items, live, batch.texts)
     most = max(CELLS_AT_ONCE // max(len(items.catalog), 1), 1)
     for moment in np.unique(moments):
         rows = np.flatnonzero(moments == moment)
         for start in range(0, len(rows), most):
-            some = rows[start : start + most]
-            yield some, _build_context(items, live, asked.queries.take(some), asked.users[some], int(moment), foreign)
+            chunk = rows[start : start + most]
+            yield (
+                chunk,
+                _build_context(items, live, batch.queries.take(chunk), batch.users[chunk], int(moment), new_items),
+            )
 
 
 @torch.no_grad()
 def rank_by_log_probability(
-    items: ServedCatalog, live: LiveUsers, asked: QueryBatch, k: int, without: RowPairs | None, bias: Tensor
+    items: ServedCatalog, live: LiveUsers, batch: QueryBatch, k: int, exclude: RowPairs | None, bias: Tensor
 ) -> TopK:
-    """The k best of the mixture's log chances and `bias` (N,) for each history; without: what is not given to whom."""
-    size = len(asked.queries), min(k, len(items.catalog))
+    """The k best of the mixture's log chances and `bias` (N,) for each history; exclude: what is not given to whom."""
+    size = len(batch.queries), min(k, len(items.catalog))
     found = TopK(torch.full(size, -torch.inf), torch.zeros(size, dtype=torch.int64))
-    for rows, situation in iterate_contexts(items, live, asked):
-        scores, place = situation.log_probabilities() + bias, torch.from_numpy(rows)
-        if without is not None:
-            mine = torch.isin(without.query, place)
-            scores[torch.searchsorted(place, without.query[mine]), without.item[mine]] = -torch.inf
-        found.score[place], found.item[place] = scores.topk(size[1], dim=1)
+    for rows, context in iterate_contexts(items, live, batch):
+        scores, position = context.log_probabilities() + bias, torch.from_numpy(rows)
+        if exclude is not None:
+            mine = torch.isin(exclude.query, position)
+            scores[torch.searchsorted(position, exclude.query[mine]), exclude.item[mine]] = -torch.inf
+        found.score[position], found.item[position] = scores.topk(size[1], dim=1)
     return found
 
 
 @torch.no_grad()
 def score_items(
-    items: ServedCatalog, live: LiveUsers, asked: QueryBatch, wanted: Sequence[Sequence[Item]]
+    items: ServedCatalog, live: LiveUsers, batch: QueryBatch, wanted: Sequence[Sequence[Item]]
 ) -> list[list[float]]:
     """The mixture's log chances of the items that are wanted of each history."""
     found: list[list[float]] = [[] for _ in wanted]
-    for rows, situation in iterate_contexts(items, live, asked):
-        chances = situation.log_probabilities()
-        for place, row in enumerate(rows.tolist()):
-            found[row] = _score_wanted(items, situation, place, chances[place], wanted[row])
+    for rows, context in iterate_contexts(items, live, batch):
+        chances = context.log_probabilities()
+        for position, row in enumerate(rows.tolist()):
+            found[row] = _score_wanted(items, context, position, chances[position], wanted[row])
     return found
 
 
 def _score_wanted(
-    items: ServedCatalog, situation: DriftContext, place: int, chances: Tensor, wanted: Sequence[Item]
+    items: ServedCatalog, context: DriftContext, position: int, chances: Tensor, wanted: Sequence[Item]
 ) -> list[float]:
     """Of one history, at a place in the situation: chances (N,) of the catalog."""
     rows, texts, listed = items.split_known_items(wanted)
     scores = torch.zeros(len(wanted))
     scores[listed] = chances[rows]
     if texts:
-        alone = situation.select(place)
+        alone = context.select(position)
         state = items.scorer.encode_histories(alone.queries, alone.cold)  # (1, D)
         own = (
             items.bundle.model.score(state, *items.scoring_vectors([{VERBATIM: text} for text in texts])).float().cpu()
@@ -125,34 +128,34 @@ def untrained_text_vectors(items: ServedCatalog, texts: list[str]) -> Tensor | N
 
 @torch.no_grad()
 def _build_context(
-    items: ServedCatalog, live: LiveUsers, queries: Queries, users: Rows, moment: int, foreign: _NewItems
+    items: ServedCatalog, live: LiveUsers, queries: Queries, users: Rows, moment: int, new_items: _NewItems
 ) -> DriftContext:
     state, stream = live.state, live.state.stream
-    world = state.counts_at(moment)
+    counts = state.counts_at(moment)
     return DriftContext(
         state.head,
         queries,
         build_recent_events(queries, stream.trained_until),
-        items.scorer.score(queries, foreign.cold),
-        environment_counts(world),
-        _add_transition_rows(transition_rows(world, stream), foreign.vectors, stream.config.n_text_neighbors),
+        items.scorer.score(queries, new_items.cold),
+        environment_counts(counts),
+        _add_transition_rows(transition_rows(counts, stream), new_items.vectors, stream.config.n_text_neighbors),
         stream.chain,
-        _compute_interest(live, queries, users, foreign.evidence),
-        foreign.vectors,
-        foreign.cold,
+        _compute_interest(live, queries, users, new_items.evidence),
+        new_items.vectors,
+        new_items.cold,
         stream.config.n_text_neighbors,
     )
 
 
-def _add_transition_rows(moves: TransitionRows, vectors: Tensor | None, n_neighbours: int) -> TransitionRows:
+def _add_transition_rows(transitions: TransitionRows, vectors: Tensor | None, n_neighbours: int) -> TransitionRows:
     """With rows for the texts that are in no catalog: nobody went on from them."""
-    n_items = len(moves.row_sums)
+    n_items = len(transitions.row_sums)
     if vectors is None or len(vectors) == n_items:
-        return moves
-    near = find_new_item_neighbors(vectors[:n_items], vectors[n_items:], n_neighbours)
-    text = sparse.vstack([moves.text, near], format="csr")
-    tables = [resize_sparse(table, (len(vectors), n_items)) for table in moves.tables]
-    return TransitionRows(tables, np.pad(moves.row_sums, (0, len(vectors) - n_items)), moves.fading, text)
+        return transitions
+    text_neighbors = find_new_item_neighbors(vectors[:n_items], vectors[n_items:], n_neighbours)
+    text = sparse.vstack([transitions.text, text_neighbors], format="csr")
+    tables = [resize_sparse(table, (len(vectors), n_items)) for table in transitions.tables]
+    return TransitionRows(tables, np.pad(transitions.row_sums, (0, len(vectors) - n_items)), transitions.fading, text)
 
 
 def _compute_interest(live: LiveUsers, queries: Queries, users: Rows, evidence: Tensor | None) -> Tensor | None:

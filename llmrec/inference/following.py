@@ -50,14 +50,14 @@ class Following(Answers):
         """
         self.live.forget(user, lambda: self.log if log is None else log)
 
-    def follow(self, log: Log | None = None, until: Time | None = None) -> None:
-        """Begin anew with the users and events of a log, the bundle's own unless given, before `until`.
+    def follow(self, log: Log | None = None, before: Time | None = None) -> None:
+        """Begin anew with the users and events of a log, the bundle's own unless given, before `before`.
 
         Raises:
             DataError: a log that cannot be read, or has other items.
         """
         self._live = live_users_from_log(
-            self._items, self.log if log is None else log, None if until is None else parse_time(until)
+            self._items, self.log if log is None else log, None if before is None else parse_time(before)
         )
 
     def save_state(self, path: str | Path) -> None:

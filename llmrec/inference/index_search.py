@@ -41,17 +41,17 @@ class IndexSearch:
             raise ConfigError(f"index: {held}; give one that is empty, or was filled with this catalog")
         self._add_new_items()
 
-    def search(self, states: Tensor, k: int, without: RowPairs | None, bias: Tensor) -> TopK:
+    def search(self, states: Tensor, k: int, exclude: RowPairs | None, bias: Tensor) -> TopK:
         """As `scan_all`. Where some items gain more than others, as by words that are looked for, all are scored; so
         they are where the index, in spite of all, would leave fewer than k.
         """
         bias, n_queries = bias.cpu(), len(states)
         allowed = bias != -torch.inf  # (N,)
         if not bool((bias[allowed] == 0).all()):
-            return scan_all(self.items, states, k, without, bias)
+            return scan_all(self.items, states, k, exclude, bias)
         self._add_new_items()
         nothing = torch.zeros(0, dtype=torch.int64)
-        taken = nothing if without is None else torch.unique(without.query.cpu() * len(bias) + without.item.cpu())
+        taken = nothing if exclude is None else torch.unique(exclude.query.cpu() * len(bias) + exclude.item.cpu())
         n_taken = (taken // len(bias)).bincount(minlength=n_queries)  # (B,)
         asked_for = min(HEAD * k + int(n_taken.max()), len(bias))
         queries = torch.cat([states, torch.ones_like(states[:, :1])], dim=1).float().cpu()  # (B, D + 1)
@@ -59,7 +59,7 @@ class IndexSearch:
         best = self._score_candidates(states, found.item, taken, k)
         lost = (taken // len(bias))[allowed[taken % len(bias)]].bincount(minlength=n_queries)
         enough = (best.item >= 0).sum(1) >= (allowed.sum() - lost).clamp(max=k)
-        return best if bool(enough.all()) else scan_all(self.items, states, k, without, bias)
+        return best if bool(enough.all()) else scan_all(self.items, states, k, exclude, bias)
 
     def _score_candidates(self, states: Tensor, item: Tensor, taken: Tensor, k: int) -> TopK:
         """The k best of items (B, C), -1 where there is none, but for those taken: query * N + item of each, sorted."""
@@ -69,8 +69,8 @@ class IndexSearch:
         score = torch.einsum("bd,bcd->bc", states.float(), vectors) + self.items.novelty_bias()[row.to(device)]
         pair = torch.arange(len(states))[:, None] * len(self.items.catalog) + row
         score = score.cpu().masked_fill((item < 0) | torch.isin(pair, taken), -torch.inf)
-        best, place = score.sort(dim=1, descending=True, stable=True)
-        found = item.gather(1, place).masked_fill(best == -torch.inf, -1)
+        best, position = score.sort(dim=1, descending=True, stable=True)
+        found = item.gather(1, position).masked_fill(best == -torch.inf, -1)
         return TopK(best[:, :k], found[:, :k])
 
     def _add_new_items(self) -> None:
@@ -82,8 +82,8 @@ class IndexSearch:
             self.n_held += len(new)
 
 
-def scan_all(items: ServedCatalog, states: Tensor, k: int, without: RowPairs | None, bias: Tensor) -> TopK:
+def scan_all(items: ServedCatalog, states: Tensor, k: int, exclude: RowPairs | None, bias: Tensor) -> TopK:
     """The k best of all items for states (B, D); bias: (N,), -inf rules an item out."""
     device = states.device
-    pairs = None if without is None else without.to(device)
+    pairs = None if exclude is None else exclude.to(device)
     return top_k(items.table, states, k, pairs, items.novelty_bias() + bias.to(device))

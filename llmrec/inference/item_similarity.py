@@ -71,7 +71,9 @@ def check_same_encoder(one: Bundle, other: Bundle) -> None:
 
 def _training_fingerprint(bundle: Bundle) -> object:
     """What tells one training of a backbone from another: hashes of stored weights, or the object itself."""
-    return bundle.tuned.files if isinstance(bundle.tuned, StoredWeights) else bundle.tuned
+    return (
+        bundle.trained_backbone.files if isinstance(bundle.trained_backbone, StoredWeights) else bundle.trained_backbone
+    )
 
 
 def find_nearest_pairs(mine: Tensor, theirs: Tensor, k: int) -> list[tuple[int, int, float]]:

@@ -27,7 +27,7 @@ from llmrec.inference.queries import Item, find_item_rows
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.utils.arrays import Rows
 
-AT_ONCE = 1024  # users whose scores of a whole catalog are held together
+USERS_PER_BATCH = 1024  # users whose scores of a whole catalog are held together
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class LogUsers:
     def __len__(self) -> int:
         return len(self.queries)
 
-    def take(self, some: slice) -> LogUsers:
-        return LogUsers(self.queries.take(some), self.log)
+    def take(self, chunk: slice) -> LogUsers:
+        return LogUsers(self.queries.take(chunk), self.log)
 
-    def user_id(self, place: int) -> str:
-        return str(self.log.user_ids[int(self.queries.user[place])])
+    def user_id(self, position: int) -> str:
+        return str(self.log.user_ids[int(self.queries.user[position])])
 
     def find_user(self, user: str) -> int:
         """Where a user's id stands among these.
@@ -68,17 +68,17 @@ class LogUsers:
         Raises:
             ConfigError: the log does not have it, or not before the time.
         """
-        places = np.flatnonzero(self.queries.user == self.log.find_user_row(user))
-        if not len(places):
+        positions = np.flatnonzero(self.queries.user == self.log.find_user_row(user))
+        if not len(positions):
             raise ConfigError(
                 f"user {self.log.names.pseudonym(user)!r} has no events before `at` in {self.log.facts.source}"
             )
-        return int(places[0])
+        return int(positions[0])
 
-    def user_items(self, place: int) -> Rows:
+    def user_items(self, position: int) -> Rows:
         """Rows of a user's items, oldest first."""
         queries = self.queries
-        return queries.histories.item[queries.start[place] : queries.end[place]]
+        return queries.histories.item[queries.start[position] : queries.end[position]]
 
     def users_with_item(self, item: int) -> Rows:
         """Places of the users whose history holds an item."""
@@ -87,8 +87,8 @@ class LogUsers:
 
     def iterate_states(self, scorer: ModelScorer) -> Iterator[Tensor]:
         """(B, D) states, a thousand users at a time."""
-        for start in range(0, len(self), AT_ONCE):
-            yield scorer.encode_histories(self.queries.take(slice(start, start + AT_ONCE)))
+        for start in range(0, len(self), USERS_PER_BATCH):
+            yield scorer.encode_histories(self.queries.take(slice(start, start + USERS_PER_BATCH)))
 
 
 def select_events_before(log: Log, catalog: ItemCatalog, at: int | None) -> Interactions:
@@ -125,7 +125,7 @@ class AudienceMember:
 @torch.no_grad()
 def next_item_probabilities(own: ServedCatalog, users: LogUsers, item: Item) -> tuple[Tensor, Tensor]:
     """(U,) log-probability that an item is the next, and (U,) its place in the catalog, for each user; on the CPU."""
-    model, chance, place = own.bundle.model, list[Tensor](), list[Tensor]()
+    model, chance, position = own.bundle.model, list[Tensor](), list[Tensor]()
     items, known, row = own.scorer.scoring_items, model.items.known, len(own.catalog)
     if isinstance(item, str):
         row = int(find_item_rows(own.catalog, [item])[0])
@@ -135,13 +135,13 @@ def next_item_probabilities(own: ServedCatalog, users: LogUsers, item: Item) -> 
     for states in users.iterate_states(own.scorer):
         scores = model.score(states, items, known)  # (B, N) or (B, N + 1)
         chance.append(scores.log_softmax(1)[:, row].float().cpu())
-        place.append(1 + (scores > scores[:, [row]]).sum(1).cpu())
-    return torch.cat(chance), torch.cat(place)
+        position.append(1 + (scores > scores[:, [row]]).sum(1).cpu())
+    return torch.cat(chance), torch.cat(position)
 
 
 def rank_audience(own: ServedCatalog, users: LogUsers, item: Item, k: int) -> list[AudienceMember]:
     """The k users likeliest to want an item; those who have it already are left out."""
-    chance, place = next_item_probabilities(own, users, item)
+    chance, position = next_item_probabilities(own, users, item)
     mean = float(chance.logsumexp(0)) - math.log(len(chance))
     holders = (
         users.users_with_item(int(find_item_rows(own.catalog, [item])[0]))
@@ -152,6 +152,6 @@ def rank_audience(own: ServedCatalog, users: LogUsers, item: Item, k: int) -> li
     best = chance.topk(min(k, len(users) - len(holders)))
     lengths = users.queries.end - users.queries.start
     return [
-        AudienceMember(rank, users.user_id(row), value, math.exp(value - mean), int(place[row]), int(lengths[row]))
+        AudienceMember(rank, users.user_id(row), value, math.exp(value - mean), int(position[row]), int(lengths[row]))
         for rank, (value, row) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True), start=1)
     ]

@@ -51,9 +51,9 @@ def parse_histories(
     """
     moment, texts = None if at is None else parse_time(at), dict[str, int]()
     users, read = np.full(len(histories), -1, dtype=np.int64), list[tuple[Rows, Rows]]()
-    for place, history in enumerate(histories):
+    for position, history in enumerate(histories):
         if isinstance(history, str) and follow is not None:
-            users[place], *mine = follow(history, moment)
+            users[position], *mine = follow(history, moment)
             read.append((mine[0], mine[1]))
         else:
             read.append(_parse_events(catalog, history, moment, texts))
@@ -62,10 +62,10 @@ def parse_histories(
     item = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in read)])
     time = np.concatenate([np.zeros(0, np.int64), *(times for _, times in read)])
     last = np.array([times[-1] if len(times) else 0 for _, times in read], dtype=np.int64)
-    asked = last if moment is None else np.full(len(read), moment)
+    batch = last if moment is None else np.full(len(read), moment)
     user = np.arange(len(lengths))
     past = Histories(item, time, offset, np.arange(len(item)))
-    return QueryBatch(Queries(past, user, asked, np.zeros_like(user), offset[:-1], offset[1:]), list(texts), users)
+    return QueryBatch(Queries(past, user, batch, np.zeros_like(user), offset[:-1], offset[1:]), list(texts), users)
 
 
 def render_item_text(catalog: ItemCatalog, item: Mapping[str, object]) -> str:

@@ -90,7 +90,7 @@ def _match_condition(catalog: ItemCatalog, condition: str) -> Mask:
         met = pc.equal(text, value) if sign == "=" else pc.match_substring(text, value, ignore_case=True)
         mask = np.asarray(met.fill_null(False), dtype=np.bool_)
     if not mask.any():
-        some = ", ".join(map(repr, text.drop_null().unique()[:EXAMPLES].to_pylist()))
+        chunk = ", ".join(map(repr, text.drop_null().unique()[:EXAMPLES].to_pylist()))
         hint = f"; {field}~{value} looks for a part of it" if sign == "=" else ""
-        raise ConfigError(f"where={condition!r}: no item has it{hint}; values look like {some}")
+        raise ConfigError(f"where={condition!r}: no item has it{hint}; values look like {chunk}")
     return mask

@@ -75,7 +75,7 @@ class ServedCatalog:
 
     def encode_texts_untrained(self, texts: list[str]) -> Tensor:
         """(C, D_text) by the backbone as it was before any training, on the CPU: what a drift head goes by."""
-        if self.bundle.tuned is None:
+        if self.bundle.trained_backbone is None:
             return self.encode_texts(texts).float().cpu()
         if self.scrubber is not None:
             texts = self.scrubber.redact_texts(texts)
@@ -136,10 +136,10 @@ class ServedCatalog:
             vectors[~listed] = self.encode_texts(texts).to(vectors)
         return vectors
 
-    def history_text_vectors(self, asked: QueryBatch) -> Tensor:
+    def history_text_vectors(self, batch: QueryBatch) -> Tensor:
         """(E, D_text) of the events of all histories that were read."""
-        table = torch.cat([self.text, self.encode_texts(asked.texts)]) if asked.texts else self.text
-        return table[torch.from_numpy(asked.queries.histories.item)]
+        table = torch.cat([self.text, self.encode_texts(batch.texts)]) if batch.texts else self.text
+        return table[torch.from_numpy(batch.queries.histories.item)]
 
     def center(self, texts: Tensor) -> Tensor:
         """(C, D_text) less the mean of the catalog: what all its items say alike (that they are films) tells none from

@@ -88,9 +88,9 @@ def topic_mask(own: ServedCatalog, topic: str, share: float) -> Mask:
     """
     if not 0 < share <= 1:
         raise ConfigError(f"share={share}: give the part of the catalog to keep, above 0 and at most 1")
-    near = _text_similarity(own, "topic", topic)
-    mask = np.zeros(len(near), dtype=np.bool_)
-    mask[near.topk(math.ceil(share * len(near))).indices.numpy()] = True
+    text_neighbors = _text_similarity(own, "topic", topic)
+    mask = np.zeros(len(text_neighbors), dtype=np.bool_)
+    mask[text_neighbors.topk(math.ceil(share * len(text_neighbors))).indices.numpy()] = True
     return mask
 
 

@@ -20,7 +20,7 @@ from llmrec.inference.queries import History, Time, parse_histories
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.utils.arrays import Rows
 
-MOST_IN_COMMON = 5
+MAX_IN_COMMON = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def find_common_items(
     among_theirs = set(theirs.tolist())
     shared = [row for row in dict.fromkeys(mine[::-1].tolist()) if row in among_theirs]
     left, right = (np.setdiff1d(rows, shared) for rows in (mine, theirs))
-    pairs = find_nearest_pairs(vectors[left], vectors[right], MOST_IN_COMMON)
+    pairs = find_nearest_pairs(vectors[left], vectors[right], MAX_IN_COMMON)
     alike = [SimilarPair(names[left[row]], names[right[column]], value) for row, column, value in pairs]
     return [names[row] for row in shared], alike
 
@@ -89,11 +89,11 @@ def rank_similar_users(
     if isinstance(who, str):
         state, mine = states[[itself]], users.user_items(itself)
     else:
-        asked = parse_histories(own.catalog, [who], at)
-        cold, mine = own.cold_item_vectors(asked.texts), asked.queries.histories.item
+        batch = parse_histories(own.catalog, [who], at)
+        cold, mine = own.cold_item_vectors(batch.texts), batch.queries.histories.item
         if not len(mine):
             raise ConfigError("the history has no events (before `at`): there is nothing to be like")
-        state, names = own.scorer.encode_histories(asked.queries, cold), [*names, *asked.texts]
+        state, names = own.scorer.encode_histories(batch.queries, cold), [*names, *batch.texts]
         if cold is not None:
             vectors = torch.cat([vectors, own.scorer.model.scoring_vectors(cold)])
     similarity = cosine_to_user(state, states)
@@ -101,13 +101,13 @@ def rank_similar_users(
         similarity[itself] = -torch.inf
     found = similarity.topk(min(k, len(users) - (itself >= 0)))
     ranked = enumerate(zip(found.values.tolist(), found.indices.tolist(), strict=True), start=1)
-    return [_to_result(rank, users, place, value, mine, vectors, names) for rank, (value, place) in ranked]
+    return [_to_result(rank, users, position, value, mine, vectors, names) for rank, (value, position) in ranked]
 
 
 def _to_result(
-    rank: int, users: LogUsers, place: int, similarity: float, mine: Rows, vectors: Tensor, names: Sequence[str]
+    rank: int, users: LogUsers, position: int, similarity: float, mine: Rows, vectors: Tensor, names: Sequence[str]
 ) -> SimilarUser:
-    theirs = users.user_items(place)
+    theirs = users.user_items(position)
     shared, alike = find_common_items(mine, theirs, vectors, names)
-    few = tuple(shared[:MOST_IN_COMMON])
-    return SimilarUser(rank, users.user_id(place), similarity, len(theirs), len(shared), few, tuple(alike))
+    few = tuple(shared[:MAX_IN_COMMON])
+    return SimilarUser(rank, users.user_id(position), similarity, len(theirs), len(shared), few, tuple(alike))

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-MOST = 1024  # texts
+MAX_TEXTS = 1024  # texts
 
 
 class VectorLru:
     """The last `most` texts with their vectors (D,), by a backbone that does not change."""
 
-    def __init__(self, read: Callable[[list[str]], Tensor], most: int = MOST) -> None:
+    def __init__(self, read: Callable[[list[str]], Tensor], most: int = MAX_TEXTS) -> None:
         self._read, self.most = read, most
         self._known: OrderedDict[str, Tensor] = OrderedDict()
 

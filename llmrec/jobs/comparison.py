@@ -40,7 +40,7 @@ from llmrec.utils.timing import Timer
 class BenchmarkResult:
     """A split's numbers, the model of the first seed with its backbone and drift head, and how training went.
 
-    told: of that model, what its users' privacy was worth and how well attacks did, where that was asked for.
+    privacy_record: of that model, what its users' privacy was worth and how well attacks did, where that was asked for.
     """
 
     evaluated: SplitReport
@@ -48,7 +48,7 @@ class BenchmarkResult:
     reader: CatalogEncoder | None
     drift: FittedHead | None
     training: list[dict[str, Any]]
-    told: dict[str, Any]
+    privacy_record: dict[str, Any]
 
 
 class ModelBenchmark:
@@ -65,9 +65,9 @@ class ModelBenchmark:
         self.training: list[dict[str, Any]] = []
         self.streaming: dict[str, None] = {}  # names, once each, in order
 
-    def rank(self, name: str, scorer: Scorer, streams: bool = False) -> None:
-        """streams: whether it goes on counting everyone's events during the test."""
-        if streams:
+    def rank(self, name: str, scorer: Scorer, is_streaming: bool = False) -> None:
+        """is_streaming: whether it goes on counting everyone's events during the test."""
+        if is_streaming:
             self.streaming[name] = None
         with phase("evaluate", name), self.phases.section(f"rank {name}"):
             self.rankings[name].append(self._rank(name, scorer, self.task.accelerator))
@@ -99,11 +99,11 @@ class ModelBenchmark:
         with phase("drift"):
             full, judged = task.fit(ModelScorer(fitted.watched), seed)
         split = self.task.split.merge_validation() if self.config.train.refit else self.task.split
-        until = split.valid_start if split.name == "by_time" else None
-        for row in iterate_drift_rows(task, judged, full, ModelScorer(fitted.model), until):
+        before = split.valid_start if split.name == "by_time" else None
+        for row in iterate_drift_rows(task, judged, full, ModelScorer(fitted.model), before):
             self.rank(row.name, row.scorer, row.streams)
             self.settings.setdefault(row.name, {})[f"seed {seed}"] = row.settings
-        return replace(full, stream=replace(full.stream, trained_until=until))
+        return replace(full, stream=replace(full.stream, trained_until=before))
 
     def rank_baselines(self, text: Tensor | None) -> None:
         """The baselines that are not trained by this trainer, each tuned with the same budget, in one process each."""
@@ -138,7 +138,7 @@ class ModelBenchmark:
     def evaluate(self, main: str, text: Tensor | None, also: Sequence[str] = ()) -> SplitReport:
         """also: rows that are compared with every other, as `main` is."""
         config, split = self.config, self.task.split
-        protocol = make_protocol(split, self.task.ties, config, self.task.available is not None)
+        protocol = make_protocol(split, self.task.ties, config, self.task.release_time is not None)
         protocol = replace(protocol, streaming=tuple(self.streaming))
         slices = make_slices(split.merge_validation() if config.train.refit else split, self.test, text)
         return evaluate_split(
@@ -158,7 +158,7 @@ class ModelBenchmark:
         task, n_top = self.task, max(self.config.evaluation.cutoffs)
         n_items, progress = task.split.n_items, f"ranking {name}"
         return rank_in_parallel(
-            scorer, self.test, n_items, accelerator, n_top, task.mask_seen, task.available, progress
+            scorer, self.test, n_items, accelerator, n_top, task.mask_seen, task.release_time, progress
         )
 
     def _record_training(

@@ -18,7 +18,7 @@ from llmrec.inference.explanations.decompose import ImprobableItemError
 from llmrec.recommender import Recommender
 from llmrec.utils.run_logging import phase
 
-FEWEST = 2  # events of a history
+MIN_EVENTS = 2  # events of a history
 DELETED = 1, 3
 
 
@@ -30,7 +30,7 @@ def measure_faithfulness(
 
     The recommender follows the log's users up to `at` from then on.
     """
-    recommender.follow(log, until=at)
+    recommender.follow(log, before=at)
     explained = list[ExplainedItem]()
     for history in _sample_returning_histories(recommender, log, at, n_users):
         with suppress(ImprobableItemError):  # the count of what was explained tells of it
@@ -51,7 +51,7 @@ def _sample_returning_histories(recommender: Recommender, log: Log, at: int, mos
     found = list[list[tuple[str, int]]]()
     for user in drawn:
         history = recommender.history(user)
-        if len(history) >= FEWEST:
+        if len(history) >= MIN_EVENTS:
             found.append(history)
         if len(found) == most:
             break

@@ -73,7 +73,7 @@ def run_finetune(config: FinetuneConfig) -> None:
         "data": dataclasses.asdict(log.facts),
     }
     first = compared[0]
-    metadata |= first.told
+    metadata |= first.privacy_record
     if first.drift:
         metadata["drift"] = dataclasses.asdict(
             build_drift_profile(first.drift.head, first.drift.stream, log.catalog.label)

@@ -52,7 +52,7 @@ def recommend_all_users(recommender: Recommender, log: Log, config: RecommendCon
     accelerator.wait_for_everyone()  # before any of them is there
     mine = left[accelerator.process_index :: accelerator.num_processes]
     if recommender.has_drift_head:
-        recommender.follow(log, until=at)
+        recommender.follow(log, before=at)
     stretches = [range(len(users))[part * config.users_per_part :][: config.users_per_part] for part in mine]
     n_users = sum(map(len, stretches))
     with tqdm(total=n_users, unit="user", disable=not accelerator.is_main_process or None) as bar:

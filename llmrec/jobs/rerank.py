@@ -50,7 +50,9 @@ def run_rerank(config: RerankConfig) -> None:
         candidates = first_stage_candidates(first, stages[first].scorers[0], queries, pool, config.seed)
     else:
         candidates = sample_candidates(split, queries, pool, config.seed)
-    print(f"{len(queries):,} queries, {candidates.told}; {candidates.target_recall(queries):.1%} hold their target")
+    print(
+        f"{len(queries):,} queries, {candidates.description}; {candidates.target_recall(queries):.1%} hold their target"
+    )
 
     likelihood = LineLikelihood(TextBackbone.load(config.backbone).to(accelerator.device))
     judge = LikelihoodReranker(likelihood, likelihood.tokenize_lines(log.catalog.list_texts()), config.prompt)
@@ -74,7 +76,7 @@ def run_rerank(config: RerankConfig) -> None:
         release_dates=log.catalog.release_time is not None,
         streaming=tuple(name for name, stage in stages.items() if stage.streams),
         first_days=evaluation.first_days,
-        candidates=f"{candidates.told}; targets without a history are left out",
+        candidates=f"{candidates.description}; targets without a history are left out",
     )
     settings = {name: stage.record for name, stage in stages.items()}
     settings[main_row] = {"max_tokens": config.backbone.max_tokens, **dataclasses.asdict(config.prompt)}

@@ -23,7 +23,7 @@ class Option:
     """Hours."""
     gib: float = 0.0
     """Memory in GiB."""
-    busiest: str = ""
+    longest_phase: str = ""
     """Phase that takes the most time."""
     refused: str = ""
     """Reason why no such run is possible; empty if it is."""
@@ -157,7 +157,7 @@ def _suggest_changes(options: Sequence[Option], limits: ResourceLimits) -> list[
     if "time" in limits.missing_resources(fastest):
         lines.append(
             f"time: {fastest.way} is soonest, {fastest.hours:.2f} hours of {limits.hours:.2f}, most of it "
-            f"{fastest.busiest}; lower train.epochs or evaluation.max_valid_queries, set train.negatives 2048, leave "
+            f"{fastest.longest_phase}; lower train.epochs or evaluation.max_valid_queries, set train.negatives 2048, leave "
             "out baselines, or add GPUs"
         )
     if len(lines) == 1:

@@ -145,23 +145,23 @@ def make_plan(
         )
     log, causal = load_log(config.data), False
     planned: list[StrategyPlan] = []
-    for way in tqdm(ways, desc="measuring", unit="strategy", disable=None, leave=False):
+    for strategy in tqdm(ways, desc="measuring", unit="strategy", disable=None, leave=False):
         try:
             work = [
-                count_work(log, config_for_strategy(config, way), split)
-                for split in config_for_strategy(config, way).split.names
+                count_work(log, config_for_strategy(config, strategy), split)
+                for split in config_for_strategy(config, strategy).split.names
             ]
-            measured = _measure_strategy(config, way, n_steps, machine.gpus, alone)
+            measured = _measure_strategy(config, strategy, n_steps, machine.gpus, alone)
         except LlmrecError as error:
-            planned.append(StrategyPlan(way, refused=str(error)))
+            planned.append(StrategyPlan(strategy, refused=str(error)))
             continue
         except BrokenProcessPool:
-            planned.append(StrategyPlan(way, refused="measuring it ended its process, as where memory runs out"))
+            planned.append(StrategyPlan(strategy, refused="measuring it ended its process, as where memory runs out"))
             continue
         causal = causal or measured.causal
         planned.append(
             StrategyPlan(
-                way,
+                strategy,
                 measured.trains,
                 tuple(predict_phases(work, measured)),
                 tuple(predict_phases(work, measured, machine.gpus)) if machine.gpus else (),
@@ -179,12 +179,12 @@ def make_plan(
 
 
 def _measure_strategy(
-    config: FinetuneConfig, way: PlannedStrategy, n_steps: int, gpus: int, alone: bool
+    config: FinetuneConfig, strategy: PlannedStrategy, n_steps: int, gpus: int, alone: bool
 ) -> StrategyMeasurement:
     if not alone:
-        return measure(config, way, n_steps, gpus)
+        return measure(config, strategy, n_steps, gpus)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(measure, config, way, n_steps, gpus).result()
+        return process.submit(measure, config, strategy, n_steps, gpus).result()
 
 
 def _add_baseline_phases(planned: Sequence[StrategyPlan]) -> list[StrategyPlan]:
@@ -193,9 +193,9 @@ def _add_baseline_phases(planned: Sequence[StrategyPlan]) -> list[StrategyPlan]:
     if frozen is None:
         return list(planned)
 
-    def get_baseline_phases(phases: Sequence[PhaseEstimate], way: PlannedStrategy) -> tuple[PhaseEstimate, ...]:
+    def get_baseline_phases(phases: Sequence[PhaseEstimate], strategy: PlannedStrategy) -> tuple[PhaseEstimate, ...]:
         rows = tuple(phase for phase in phases if phase.name == "beside")
-        return rows if way != "distil" else tuple(replace(phase, name="teacher") for phase in phases)
+        return rows if strategy != "distil" else tuple(replace(phase, name="teacher") for phase in phases)
 
     return [
         option

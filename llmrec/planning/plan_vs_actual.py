@@ -16,8 +16,8 @@ from llmrec.planning.strategies import PlannedStrategy
 from llmrec.utils.timing import ALL
 
 STUDENT = ("teacher", "untaught", "student")  # rows of recipes/distill.py
-OWN = ("read", "fit", "adapt", "rank")
-AS = {"load": "read"}  # runs record the first loading as a part of reading, and later ones as a phase
+TRAINED_PHASES = ("read", "fit", "adapt", "rank")
+PHASE_ALIASES = {"load": "read"}  # runs record the first loading as a part of reading, and later ones as a phase
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class PhaseComparison:
     """Unit of both values."""
     predicted: float | None
     """Predicted value; None if the plan has none."""
-    happened: float
+    measured: float
     """Measured value."""
 
     @property
     def ratio(self) -> float | None:
         """Predicted value as a multiple of the measured one; None without both."""
-        return self.predicted / self.happened if self.predicted is not None and self.happened > 0 else None
+        return self.predicted / self.measured if self.predicted is not None and self.measured > 0 else None
 
 
 def compare_with_run(plan: Plan, report: Report, where: str) -> list[PhaseComparison]:
@@ -66,7 +66,7 @@ def compare_with_run(plan: Plan, report: Report, where: str) -> list[PhaseCompar
     spent, peak = _measured(run, "wall" if on_gpu else "cpu")
     predicted = _predict_phases(plan, option, _get_counts(run), on_gpu)
     unit = "s, GPU" if on_gpu else "CPU s"
-    own = {name: (predicted.get(name), spent[name]) for name in OWN if name in spent}
+    own = {name: (predicted.get(name), spent[name]) for name in TRAINED_PHASES if name in spent}
     whole = sum(value or 0.0 for value, _ in own.values()), sum(value for _, value in own.values())
     lines = [PhaseComparison(name, unit, *values) for name, values in own.items()]
     lines.append(PhaseComparison("these together", unit, *whole))
@@ -99,7 +99,9 @@ def _predict_phases(
     seconds: dict[str, float] = defaultdict(float)
     for phase in option.gpu_phases if on_gpu else option.phases:
         done: PhaseEstimate = replace(phase, times=counts.get((phase.split, phase.counted), phase.times))
-        seconds[AS.get(phase.name, phase.name)] += done.seconds(plan.machine.tflops) if on_gpu else done.total.cpu
+        seconds[PHASE_ALIASES.get(phase.name, phase.name)] += (
+            done.seconds(plan.machine.tflops) if on_gpu else done.total.cpu
+        )
     return seconds
 
 
@@ -124,9 +126,9 @@ def _measured(run: Mapping[str, Any], clock: str) -> tuple[dict[str, float], flo
     peak = 0.0
     for phase in run["phases"]:
         name, _, row = phase["phase"].partition(" ")
-        name = AS.get(name, name)
+        name = PHASE_ALIASES.get(name, name)
         own = not row or row in STUDENT or row.startswith("llmrec ")
-        if own and name in OWN:
+        if own and name in TRAINED_PHASES:
             spent[name] += phase[clock]
             peak = max(peak, phase["peak_mib"] * 2**20)
         elif row in ("sasrec", "sasrec_sampled"):

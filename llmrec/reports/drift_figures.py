@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _MUTED = ("#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#882255", "#44AA99", "#AA4499")
 _OTHERS, _BLUE, _ORANGE, _GREEN = "#DDDDDD", "#0072B2", "#D55E00", "#009E73"
 _PARTS = {"base": "the model in the light of the day", "transitions": "what people went on to", "chain": "the chain"}
-_MOST_LIFT = 8.0  # of the colour scale, and its inverse
+_MAX_LIFT = 8.0  # of the colour scale, and its inverse
 _PLOTTED_STATES = 8
 
 
-def plot_drift_profile(portrait: DriftProfile) -> dict[str, Figure]:
+def plot_drift_profile(profile: DriftProfile) -> dict[str, Figure]:
     """drift_*.png: shares, and of a chain also interest, moves, months and decay, where there is something to show."""
-    figures = {"drift_shares.png": plot_mixture_shares(portrait.shares)}
-    states, periods, decay = portrait.states, portrait.periods, portrait.decay
+    figures = {"drift_shares.png": plot_mixture_shares(profile.shares)}
+    states, periods, decay = profile.states, profile.periods, profile.decay
     if states is not None:
         figures["drift_moves.png"] = plot_transition_matrix(states)
     if states is not None and periods is not None and len(periods.start) > 1:
@@ -84,8 +84,8 @@ def plot_transition_matrix(states: InterestStates) -> Figure:
     n_states = len(states.titles)
     figure, axis = _make_figure(5.2 + 0.18 * n_states, 1.2 + 0.17 * n_states)
     table = np.array(states.lift)
-    shown = np.ma.masked_where(np.eye(n_states, dtype=bool), table.clip(1 / _MOST_LIFT, _MOST_LIFT))
-    image = axis.imshow(shown, cmap="PuOr_r", norm=LogNorm(1 / _MOST_LIFT, _MOST_LIFT), aspect="equal")
+    shown = np.ma.masked_where(np.eye(n_states, dtype=bool), table.clip(1 / _MAX_LIFT, _MAX_LIFT))
+    image = axis.imshow(shown, cmap="PuOr_r", norm=LogNorm(1 / _MAX_LIFT, _MAX_LIFT), aspect="equal")
     axis.set_facecolor("0.75")
     names = [f"{wrap_title(title[:1])}  {row + 1}" for row, title in enumerate(states.titles)]
     axis.set_yticks(range(n_states), names, fontsize=8)

@@ -6,33 +6,33 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from llmrec.config.drift import FOREVER
+from llmrec.config.drift import NO_DECAY_DAYS
 from llmrec.drift.profile import DriftProfile, InterestByPeriod, InterestDecay, InterestStates, MixtureShares
 from llmrec.drift.user_profile import AHEAD_DAYS, InterestOverTime, UserDriftProfile
 from llmrec.utils.text import format_duration, format_table, truncate
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
-TOLD_STATES, TOLD_MOVES, TOLD_GAPS = 8, 5, (0.0, 1.0, 7.0, 30.0, 365.0)
+SHOWN_STATES, SHOWN_TRANSITIONS, SHOWN_GAPS = 8, 5, (0.0, 1.0, 7.0, 30.0, 365.0)
 NAME_WIDTH = 48
-SHORTEST_AGO = 60  # seconds; less is now
+MIN_AGO_SECONDS = 60  # seconds; less is now
 PARTS = {"base": "model and popularity of the day", "transitions": "what people went on to", "chain": "chain"}
 PERIODS = {1: "months", 3: "quarters", 12: "years"}
 
 
-def render_drift_section(portrait: DriftProfile) -> str:
+def render_drift_section(profile: DriftProfile) -> str:
     """Markdown, with the pictures of `plot_drift_profile`."""
-    learnt = [*describe_drift_head(portrait), _format_shares_line(portrait.shares)]
-    blocks = ["## Preferences that move", "\n".join(f"* {line}" for line in learnt)]
+    learned = [*describe_drift_head(profile), _format_shares_line(profile.shares)]
+    blocks = ["## Preferences that move", "\n".join(f"* {line}" for line in learned)]
     blocks += [
-        _format_shares_table(portrait.shares),
+        _format_shares_table(profile.shares),
         _format_figure("shares of the mixture by gap", "drift_shares.png"),
     ]
-    if portrait.decay is not None:
-        blocks += ["### How long interest lasts", _format_decay(portrait.decay)]
-    if portrait.states is not None and portrait.periods is not None:
-        blocks += ["### What people were interested in", *_format_periods(portrait.states, portrait.periods)]
-    if portrait.states is not None:
-        blocks += ["### Where interest moves on to", _format_transitions(portrait.states)]
+    if profile.decay is not None:
+        blocks += ["### How long interest lasts", _format_decay(profile.decay)]
+    if profile.states is not None and profile.periods is not None:
+        blocks += ["### What people were interested in", *_format_periods(profile.states, profile.periods)]
+    if profile.states is not None:
+        blocks += ["### Where interest moves on to", _format_transitions(profile.states)]
         blocks += [_format_figure("moves between states", "drift_moves.png")]
     return "\n\n".join(blocks)
 
@@ -54,37 +54,37 @@ def format_user_drift(user: UserDriftProfile) -> list[str]:
     return lines if user.moves else [*lines, "nobody went on to anything new from this user's last items of late"]
 
 
-def describe_drift_head(portrait: DriftProfile) -> list[str]:
+def describe_drift_head(profile: DriftProfile) -> list[str]:
     """What the weights of a head say, a sentence for each of its terms."""
-    return list(_format_drift_head(portrait))
+    return list(_format_drift_head(profile))
 
 
-def _format_drift_head(portrait: DriftProfile) -> Iterator[str]:
-    learnt, terms = portrait.learnt, portrait.learnt["terms"]
+def _format_drift_head(profile: DriftProfile) -> Iterator[str]:
+    learned, terms = profile.learned, profile.learned["terms"]
     if "interest" in terms:
-        half_life = format_duration(learnt["interest_half_life_days"])
+        half_life = format_duration(learned["interest_half_life_days"])
         yield (
             f"What an event says of its user's next one halves in {half_life}, and "
-            f"falls to {learnt['step_back']:.2f} with each event after it."
+            f"falls to {learned['step_back']:.2f} with each event after it."
         )
     if "transitions" in terms:
         yield (
-            f"What people went on to counts {_format_fading(learnt['transition_half_life_days'])}; the text "
-            f"neighbours of an item weigh as much as {learnt['kappa']:.3g} moves from it."
+            f"What people went on to counts {_format_fading(learned['transition_half_life_days'])}; the text "
+            f"neighbours of an item weigh as much as {learned['kappa']:.3g} moves from it."
         )
     if "environment" in terms:
-        pairs = zip(learnt["half_lives_days"], learnt["eta"], strict=True)
+        pairs = zip(learned["half_lives_days"], learned["eta"], strict=True)
         yield (
             "Popularity that fades moves the model's scores by its logarithm times "
             + ", ".join(f"{eta:+.2f} ({_format_fading(days)})" for days, eta in pairs)
-            + f"; the scores themselves count {learnt['sharpness']:.2f} times."
+            + f"; the scores themselves count {learned['sharpness']:.2f} times."
         )
-    if portrait.states is not None:
-        (slow, fast), gains = map(format_duration, learnt["chain_half_lives_days"]), learnt["chain_gain"]
+    if profile.states is not None:
+        (slow, fast), gains = map(format_duration, learned["chain_half_lives_days"]), learned["chain_gain"]
         yield (
-            f"Interest in the chain's {len(portrait.states.titles)} states is {1 - learnt['chain_fast_share']:.0%} a "
+            f"Interest in the chain's {len(profile.states.titles)} states is {1 - learned['chain_fast_share']:.0%} a "
             f"slow belief, half of which has moved on after {slow} and which an event renews by {gains[0]:.0%}, and "
-            f"{learnt['chain_fast_share']:.0%} a fast one ({fast}, {gains[1]:.0%})."
+            f"{learned['chain_fast_share']:.0%} a fast one ({fast}, {gains[1]:.0%})."
         )
 
 
@@ -97,12 +97,12 @@ def _format_shares_line(shares: MixtureShares) -> str:
 
 
 def _format_fading(half_life_days: float) -> str:
-    return "for ever" if half_life_days >= FOREVER else f"half after {format_duration(half_life_days)}"
+    return "for ever" if half_life_days >= NO_DECAY_DAYS else f"half after {format_duration(half_life_days)}"
 
 
 def _format_shares_table(shares: MixtureShares) -> str:
-    rows = [shares.gap_days.index(gap) for gap in TOLD_GAPS]
-    lines = ["| part | " + " | ".join(_format_gap(gap) for gap in TOLD_GAPS) + " |", "| --- |" + " --- |" * len(rows)]
+    rows = [shares.gap_days.index(gap) for gap in SHOWN_GAPS]
+    lines = ["| part | " + " | ".join(_format_gap(gap) for gap in SHOWN_GAPS) + " |", "| --- |" + " --- |" * len(rows)]
     for part, name in PARTS.items():
         lines.append(f"| {name} | " + " | ".join(f"{getattr(shares, part)[row]:.0%}" for row in rows) + " |")
     return "\n".join(lines)
@@ -126,7 +126,7 @@ def _format_periods(states: InterestStates, periods: InterestByPeriod) -> Iterat
     first, last = (np.array(periods.interest)[rows].mean(0) for rows in (slice(0, 4), slice(-4, None)))
     lines = ["| state, by the items whose text speaks most for it | all events | first 4 | last 4 |"]
     lines.append("| --- | --- | --- | --- |")
-    for state in np.argsort(-np.array(states.share), kind="stable")[:TOLD_STATES]:
+    for state in np.argsort(-np.array(states.share), kind="stable")[:SHOWN_STATES]:
         name = "; ".join(truncate(title, NAME_WIDTH) for title in states.titles[state]).replace("|", "/")
         lines.append(f"| {name} | {states.share[state]:.1%} | {first[state]:.1%} | {last[state]:.1%} |")
     unit = PERIODS[periods.months]
@@ -148,7 +148,7 @@ def _format_periods(states: InterestStates, periods: InterestByPeriod) -> Iterat
 def _format_transitions(states: InterestStates) -> str:
     table = np.array(states.lift)
     lines = ["A state's moves against those from all other states to the same one; the strongest:", ""]
-    for place in np.argsort(-table, axis=None, kind="stable")[:TOLD_MOVES]:
+    for place in np.argsort(-table, axis=None, kind="stable")[:SHOWN_TRANSITIONS]:
         source, target = divmod(int(place), len(table))
         names = [truncate(states.titles[state][0], NAME_WIDTH) for state in (source, target)]
         lines.append(
@@ -165,11 +165,13 @@ def _format_interest_columns(interest: InterestOverTime) -> list[str]:
     """Top states by now, ahead and before; columns at up to five moments with a name of their own, and in 30 days."""
     first, now = interest.moments[0], interest.moments[-1]
     asked = np.linspace(first, now, 5).astype(np.int64)
-    named = {_format_age((now - moment) / DAY): moment for moment in asked.tolist()}  # a short history has fewer
+    named = {
+        _format_age((now - moment) / SECONDS_PER_DAY): moment for moment in asked.tolist()
+    }  # a short history has fewer
     course = np.array(interest.course)
     rows = np.searchsorted(interest.moments, list(named.values()), side="right") - 1
     columns, heads = [*course[rows], np.array(interest.ahead)], [*named, f"in {AHEAD_DAYS} days"]
-    best = np.argsort(-np.maximum(columns[-2], course.mean(0)), kind="stable")[:TOLD_STATES]
+    best = np.argsort(-np.maximum(columns[-2], course.mean(0)), kind="stable")[:SHOWN_STATES]
     best = best[np.argsort(-columns[-2][best], kind="stable")]
     table = [["interest in", *heads]]
     table += [[_format_state_name(interest.titles[state]), *(f"{of[state]:.0%}" for of in columns)] for state in best]
@@ -177,7 +179,7 @@ def _format_interest_columns(interest: InterestOverTime) -> list[str]:
 
 
 def _format_age(days: float) -> str:
-    return "now" if days * DAY < SHORTEST_AGO else f"-{format_duration(days)}"
+    return "now" if days * SECONDS_PER_DAY < MIN_AGO_SECONDS else f"-{format_duration(days)}"
 
 
 def _format_state_name(titles: Sequence[str]) -> str:
@@ -185,8 +187,8 @@ def _format_state_name(titles: Sequence[str]) -> str:
 
 
 def _format_share_columns(shares: MixtureShares) -> list[str]:
-    rows = [shares.gap_days.index(gap) for gap in TOLD_GAPS]
-    table = [["left to, after a gap of", *(_format_gap(gap) for gap in TOLD_GAPS)]]
+    rows = [shares.gap_days.index(gap) for gap in SHOWN_GAPS]
+    table = [["left to, after a gap of", *(_format_gap(gap) for gap in SHOWN_GAPS)]]
     return format_table(
         table + [[name, *(f"{getattr(shares, p)[row]:.0%}" for row in rows)] for p, name in PARTS.items()]
     )

@@ -10,12 +10,12 @@ from llmrec.planning.plan_vs_actual import PhaseComparison
 from llmrec.planning.predict import Name
 from llmrec.utils.text import format_table
 
-SHOWN: tuple[Name, ...] = ("load", "read", "fit", "adapt", "rank", "teacher", "beside")
+PHASE_COLUMNS: tuple[Name, ...] = ("load", "read", "fit", "adapt", "rank", "teacher", "beside")
 
 
 def format_plan(plan: Plan) -> list[str]:
     machine = plan.machine
-    head = ["strategy", "trains", *SHOWN, "hours", "GiB", "fits"]
+    head = ["strategy", "trains", *PHASE_COLUMNS, "hours", "GiB", "fits"]
     body = []
     for option in plan.options:
         if option.refused:
@@ -27,7 +27,7 @@ def format_plan(plan: Plan) -> list[str]:
             [
                 option.way,
                 f"{option.trains:,}",
-                *(_format_minutes(seconds.get(name)) for name in SHOWN),
+                *(_format_minutes(seconds.get(name)) for name in PHASE_COLUMNS),
                 f"{asked.hours:.2f}",
                 f"{asked.gib:.2f}",
                 f"no {' and '.join(lacking)}" if lacking else "yes",
@@ -76,7 +76,7 @@ def format_plan_comparison(compared: Sequence[PhaseComparison]) -> list[str]:
             line.what,
             line.unit,
             "-" if line.predicted is None else f"{line.predicted:.2f}",
-            f"{line.happened:.2f}",
+            f"{line.measured:.2f}",
             "-" if line.ratio is None else f"{line.ratio:.2f}",
         ]
         for line in compared

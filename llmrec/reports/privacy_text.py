@@ -58,8 +58,8 @@ def _describe_guarantee(spent: Mapping[str, Any]) -> str:
 def format_attacks(attacks: Sequence[MembershipAttack]) -> list[str]:
     """For people, a line for each."""
     return [
-        f"By {attack.name}, {attack.n_members:,} users of the training are told from {attack.n_others:,} others with "
-        f"an AUC of {attack.auc.value:.3f} [{attack.auc.low:.3f}, {attack.auc.high:.3f}] (.5 is guessing); where "
-        f"{FALSE_ALARMS:.0%} of the others are accused, {attack.caught:.1%} of the members are found."
+        f"By {attack.name}, {attack.n_members:,} users of the training are told from {attack.n_non_members:,} others "
+        f"with an AUC of {attack.auc.value:.3f} [{attack.auc.low:.3f}, {attack.auc.high:.3f}] (.5 is guessing); where "
+        f"{FALSE_ALARMS:.0%} of the others are accused, {attack.true_positive_rate:.1%} of the members are found."
         for attack in attacks
     ]

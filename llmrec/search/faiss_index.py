@@ -25,7 +25,7 @@ LIST_SIZE = 256  # approximate number of items in an inverted list
 N_LINKS = 32  # of an item in the graph
 MARGIN = 0.1  # on either side of the range of values that bytes represent, in widths of that range
 GONE = -1
-FEW = 1 / 20  # share of items: if no more are allowed, all of these are scored
+SCAN_FRACTION = 1 / 20  # share of items: if no more are allowed, all of these are scored
 
 
 class FaissIndex:
@@ -109,7 +109,7 @@ class FaissIndex:
             return empty_result(queries, k)
         asked, every = np.ascontiguousarray(queries.float().cpu().numpy()), n_wanted == len(wanted)
         selector = None if every else self.faiss.IDSelectorBitmap(np.packbits(wanted, bitorder="little"))
-        if n_wanted < FEW * len(wanted):
+        if n_wanted < SCAN_FRACTION * len(wanted):
             score, place = self._scan(asked, k, selector)
         else:
             score, place = self._search(asked, k, selector, len(wanted) / n_wanted)

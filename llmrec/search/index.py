@@ -115,10 +115,10 @@ class ExactIndex:
         if allowed is not None:
             bias = torch.zeros(len(self))
             bias[torch.from_numpy(~allowed_mask(allowed, self.rows))] = -torch.inf
-        score, place = top_k(self.table, queries, k, bias=bias)
+        score, position = top_k(self.table, queries, k, bias=bias)
         if not len(self):
-            return TopK(score, place)
-        return TopK(score, torch.from_numpy(self.rows)[place.clamp(min=0)].masked_fill(place < 0, -1))
+            return TopK(score, position)
+        return TopK(score, torch.from_numpy(self.rows)[position.clamp(min=0)].masked_fill(position < 0, -1))
 
     def _store(self, rows: Rows, vectors: Tensor) -> None:
         self.rows, self.table = rows, QuantizedTable.from_vectors(vectors, self.precision if len(rows) else "float32")

@@ -17,9 +17,9 @@ from llmrec.utils.arrays import Mask, Rows
 # Milvus and not pgvector: it distributes one collection over machines by itself, where PostgreSQL keeps it on one, and
 # the same client opens a file, so that tests run what is deployed.
 ROW, VECTOR = "row", "vector"
-AT_ONCE = 2000  # items or queries in one request
+INSERT_ROWS = 2000  # items or queries in one request
 SETTLED = 1000  # items added at a time from which on they are written to disk and indexed
-MOST = 16_384  # Milvus's limit of results and of rows in one response
+MAX_RESULTS = 16_384  # Milvus's limit of results and of rows in one response
 
 
 class MilvusIndex:
@@ -34,7 +34,7 @@ class MilvusIndex:
         place: File name ending in .db, or URI.
         collection: Name of the collection.
         kind: Kind of Milvus's index.
-        anew: Whether to start with an empty collection.
+        recreate: Whether to start with an empty collection.
 
     Raises:
         ConfigError: If pymilvus is not installed, the file or URI cannot be opened, or the collection has another
@@ -42,11 +42,11 @@ class MilvusIndex:
     """
 
     def __init__(
-        self, dim: int, place: str, collection: str = "llmrec_items", kind: str = "AUTOINDEX", anew: bool = False
+        self, dim: int, place: str, collection: str = "llmrec_items", kind: str = "AUTOINDEX", recreate: bool = False
     ) -> None:
         self.dim, self.collection = dim, collection
         self.client = _open_client(place)
-        if anew:
+        if recreate:
             self.client.drop_collection(collection)
         if not self.client.has_collection(collection):
             self._create(kind)
@@ -74,7 +74,7 @@ class MilvusIndex:
         """
         validate_new_rows(rows, vectors, self._existing_rows(rows), self.dim)
         values = vectors.float().cpu().numpy()
-        for some in _split_range(len(rows), AT_ONCE):
+        for some in _split_range(len(rows), INSERT_ROWS):
             entries = zip(rows[some].tolist(), values[some], strict=True)
             self.client.insert(self.collection, [{ROW: row, VECTOR: value} for row, value in entries])
         if len(rows) >= SETTLED:
@@ -86,7 +86,7 @@ class MilvusIndex:
         Args:
             rows: Item rows.
         """
-        for some in _split_range(len(rows), MOST):
+        for some in _split_range(len(rows), MAX_RESULTS):
             self.client.delete(self.collection, ids=rows[some].tolist())
 
     def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> TopK:
@@ -104,12 +104,12 @@ class MilvusIndex:
         if condition is None:
             return found
         asked = queries.float().cpu().numpy()
-        for some in _split_range(len(asked), AT_ONCE):
+        for some in _split_range(len(asked), INSERT_ROWS):
             answers = self.client.search(
                 self.collection,
                 list(asked[some]),
                 filter=condition,
-                limit=min(k, MOST),
+                limit=min(k, MAX_RESULTS),
                 output_fields=[ROW],
                 anns_field=VECTOR,
             )
@@ -130,7 +130,7 @@ class MilvusIndex:
 
     def _existing_rows(self, rows: Rows) -> Rows:
         """Return those of the rows that are in the collection."""
-        held = [entry[ROW] for some in _split_range(len(rows), MOST) for entry in self._look_up(rows[some])]
+        held = [entry[ROW] for some in _split_range(len(rows), MAX_RESULTS) for entry in self._look_up(rows[some])]
         return np.array(held, dtype=np.int64)
 
     def _look_up(self, rows: Rows) -> list[Any]:

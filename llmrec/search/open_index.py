@@ -28,7 +28,7 @@ def open_index(name: str, dim: int) -> ItemIndex:
     if name == "exact":
         return ExactIndex(dim)
     if name.startswith(MILVUS):
-        return MilvusIndex(dim, name.removeprefix(MILVUS), anew=True)
+        return MilvusIndex(dim, name.removeprefix(MILVUS), recreate=True)
     for kind in get_args(Kind):
         if name == kind:
             return FaissIndex(dim, kind)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 Precision = Literal["float32", "bfloat16", "int8"]
-LARGEST = 127  # int8 codes are from -127 to 127
+MAX_INT8 = 127  # int8 codes are from -127 to 127
 ROWS_AT_ONCE = 1 << 16
 LARGE, HUGE_PAGE, MADV_COLLAPSE = 1 << 26, 1 << 21, 25  # bytes, bytes, Linux's number of the advice
 # Relative errors of one operation, rounded up. The error of a sum of D products is at most D of them (Higham 2002,
@@ -76,7 +76,7 @@ class QuantizedTable:
         vectors = vectors.detach().float()
         if precision == "float32":
             return cls(use_huge_pages(vectors), vectors)
-        scale = _find_largest(vectors) / LARGEST if precision == "int8" else None
+        scale = _find_largest(vectors) / MAX_INT8 if precision == "int8" else None
         scanned = torch.empty(vectors.shape, dtype=getattr(torch, precision), device=vectors.device)
         bounds = torch.zeros(3)
         for start in range(0, len(vectors), ROWS_AT_ONCE):
@@ -133,7 +133,7 @@ class QuantizedTable:
             seen_as, rounding = codes.float(), ROUNDING_TO_BFLOAT16 + self.dim * ROUNDING
         else:
             wide = queries * self.scale
-            unit = wide.abs().amax(1).clamp(min=1e-30) / LARGEST  # (B,)
+            unit = wide.abs().amax(1).clamp(min=1e-30) / MAX_INT8  # (B,)
             codes = (wide / unit[:, None]).round().to(torch.int8)
             seen_as, rounding = codes.float() * unit[:, None], self.dim * ROUNDING
         lost, length = (wide - seen_as).norm(dim=1), queries.norm(dim=1)  # (B,)
@@ -190,7 +190,7 @@ def use_huge_pages(table: Tensor) -> Tensor:
 @lru_cache
 def has_integer_products() -> bool:
     """Return whether torch's int8 product exists on this CPU, is exact and is faster than fp32."""
-    codes = torch.randint(-LARGEST, LARGEST + 1, (512, 128), generator=torch.Generator().manual_seed(0))
+    codes = torch.randint(-MAX_INT8, MAX_INT8 + 1, (512, 128), generator=torch.Generator().manual_seed(0))
     narrow, wide = codes.to(torch.int8), codes.float()
     try:  # the product has no public name
         right = bool(torch.equal(torch._int_mm(narrow, narrow.T).float(), wide @ wide.T))

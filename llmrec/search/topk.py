@@ -26,18 +26,18 @@ from llmrec.search.topk_buffer import TopKBuffer, find_above, pack_keys, unpack_
 #
 # Memory in addition to the table, for QUERIES_AT_ONCE queries: CELLS scores (512 KiB), or PLAIN_CELLS of them (32 MiB),
 # the lists (8 bytes for each of their HEAD * k or k places), and 12 bytes for each score that waits to be added to
-# them: MOST_WAITING and those of one block.
+# them: MAX_PENDING and those of one block.
 QUERIES_AT_ONCE = 512
 CELLS = 1 << 17  # scores of a block: a quarter of a core's cache
 PLAIN_CELLS = 1 << 23  # up to this many scores, one product is faster than a scan: measured
 PLAIN_CELLS_GPU = 1 << 27  # half a GiB
-FEWEST = 256  # items of a block
+MIN_BLOCK_ITEMS = 256  # items of a block
 SAMPLE = 8192  # items from which a threshold is guessed
 SMALL, MANY = 1 << 15, 32  # no threshold is guessed for fewer items, or if more than one in so many is wanted
 GROUP, GROUP_GPU = 8, 64  # items whose maximum is compared first
 GROUPED, GROUPED_GPU = 1 << 18, 1 << 24  # scores from which on that is faster: measured
 COMPARED = 512  # scores compared with as many thresholds: NumPy starts a new loop for each row
-MOST_WAITING = 1 << 19  # scores above the threshold
+MAX_PENDING = 1 << 19  # scores above the threshold
 GROWTH = 1.5  # of the scanned items, between two updates of the threshold
 HEAD = 8  # times k candidates are kept of an inexact scan
 
@@ -194,7 +194,7 @@ def _scan(
     bar = blocks.convert_threshold(best.threshold)
     for start in range(0, len(table), blocks.width):
         best.add(start, *blocks.find_above(blocks.compute_scores(start), bar))
-        if start + blocks.width >= look or best.n_waiting > MOST_WAITING:
+        if start + blocks.width >= look or best.n_waiting > MAX_PENDING:
             best.compact()
             bar, look = blocks.convert_threshold(best.threshold), GROWTH * (start + blocks.width)
     best.compact()
@@ -223,7 +223,7 @@ class _BlockScorer:
         self.table, self.bias, self.coded = table, bias, table.quantize_queries(queries)
         self.repeat = max(COMPARED // len(queries), 1)
         unit = self.repeat * GROUP
-        self.width = -(-min(max(CELLS // len(queries), FEWEST), len(table)) // unit) * unit
+        self.width = -(-min(max(CELLS // len(queries), MIN_BLOCK_ITEMS), len(table)) // unit) * unit
         dtype = table.sums if bias is None else torch.float32
         self.unit = self.coded.unit if dtype == torch.int32 else None
         self.lowest: float = -torch.inf if dtype.is_floating_point else torch.iinfo(dtype).min

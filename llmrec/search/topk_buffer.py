@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-# A key holds the bits of a score, changed so that they sort as the number does, above LARGEST_ROW minus the row of the
+# A key holds the bits of a score, changed so that they sort as the number does, above MAX_ROW minus the row of the
 # item: of two equal scores the lower row has the larger key, and no two keys of a query are equal.
-LARGEST_ROW = (1 << 32) - 1
+MAX_ROW = (1 << 32) - 1
 MAGNITUDE = 0x7FFFFFFF  # all bits of a float but the sign
 
 
@@ -26,7 +26,7 @@ def pack_keys(score: Tensor, item: Tensor) -> Tensor:
     """
     bits = (score + 0.0).view(torch.int32)  # -0.0 and 0.0 are the same score
     ordered = bits ^ ((bits >> 31) & MAGNITUDE)
-    return (ordered.long() << 32) + (LARGEST_ROW - item)
+    return (ordered.long() << 32) + (MAX_ROW - item)
 
 
 def unpack_scores(keys: Tensor) -> Tensor:
@@ -52,10 +52,10 @@ def unpack_keys(keys: Tensor) -> tuple[Tensor, Tensor]:
         Scores, fp32, and item rows, -1 where the score is -inf.
     """
     score = unpack_scores(keys)
-    return score, (LARGEST_ROW - (keys & LARGEST_ROW)).masked_fill(score == -torch.inf, -1)
+    return score, (MAX_ROW - (keys & MAX_ROW)).masked_fill(score == -torch.inf, -1)
 
 
-EMPTY = int(pack_keys(torch.tensor(-torch.inf), torch.tensor(LARGEST_ROW)))
+EMPTY = int(pack_keys(torch.tensor(-torch.inf), torch.tensor(MAX_ROW)))
 
 
 class TopKBuffer:

@@ -25,7 +25,7 @@ from llmrec.service.routes import get_service
 from llmrec.service.worker import Worker, as_raw_text
 
 STATIC = Path(__file__).parent / "static"
-SHOWN = 20
+MAX_SHOWN = 20
 router = APIRouter(include_in_schema=False)
 Words = Annotated[str, Query(max_length=200)]
 
@@ -80,7 +80,7 @@ async def users(request: Request, words: Words = "") -> list[dict[str, Any]]:
         ids = [user for user in known if words.lower() in user.lower()]
         newest = last.time[[known[user] for user in ids], -1]
         order = [ids[place] for place in np.argsort(-newest, kind="stable").tolist()]
-        shown = list(dict.fromkeys([*([asked] if asked in known else []), *order]))[:SHOWN]
+        shown = list(dict.fromkeys([*([asked] if asked in known else []), *order]))[:MAX_SHOWN]
         place, _ = engine.live.state.seen.list_pairs(np.array([known[user] for user in shown], dtype=np.int64))
         counts = np.bincount(place, minlength=len(shown)).tolist()
         return [{"user": user, "items": count} for user, count in zip(shown, counts, strict=True)]
@@ -168,7 +168,7 @@ def _search_titles(catalog: ItemCatalog, words: str) -> list[dict[str, str]]:
         mask &= np.asarray(pc.match_substring(text, word))
     rows = np.flatnonzero(mask)
     begins = np.asarray(pc.starts_with(text, words.lower().strip()))[rows]
-    order = np.lexsort((np.asarray(pc.utf8_length(text))[rows], ~begins))[:SHOWN]
+    order = np.lexsort((np.asarray(pc.utf8_length(text))[rows], ~begins))[:MAX_SHOWN]
     return [{"item": str(catalog.ids[row]), "label": catalog.label(row)} for row in rows[order].tolist()]
 
 

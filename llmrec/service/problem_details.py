@@ -22,7 +22,7 @@ from llmrec.service.batching import OverloadedError
 
 MEDIA_TYPE = "application/problem+json"
 UNKNOWN_USER = "live users"  # the place that a DataError of an unknown user names
-TOLD = 20  # faults of one request
+MAX_LISTED_ERRORS = 20  # faults of one request
 RETRY = {"Retry-After": "1"}
 logger = logging.getLogger(__name__)
 
@@ -69,8 +69,10 @@ def to_problem(error: LlmrecError) -> ProblemResponse:
         case ConflictError():
             return ProblemResponse(409, str(error))
         case DataError(source=source, problems=problems):
-            faults = [{"where": source, "message": each} for each in problems[:TOLD]]
-            return ProblemResponse(404 if source == UNKNOWN_USER else 422, "; ".join(problems[:TOLD]), faults)
+            faults = [{"where": source, "message": each} for each in problems[:MAX_LISTED_ERRORS]]
+            return ProblemResponse(
+                404 if source == UNKNOWN_USER else 422, "; ".join(problems[:MAX_LISTED_ERRORS]), faults
+            )
         case ConfigError() | BundleError():
             return ProblemResponse(422, str(error))
     logger.error("%s", error)
@@ -90,7 +92,7 @@ def register_problem_handlers(app: FastAPI) -> None:
         found = error.errors()
         told = [
             {"where": ".".join(str(part)[:80] for part in each["loc"]), "message": str(each["msg"])}
-            for each in found[:TOLD]
+            for each in found[:MAX_LISTED_ERRORS]
         ]
         detail = "; ".join(f"{each['where']}: {each['message']}" for each in told[:3])
         return ProblemResponse(422, f"{len(found)} problem(s) with the request: {detail}", told)

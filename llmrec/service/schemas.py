@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 from llmrec.inference.live.store.event_store import LONGEST_ID
 from llmrec.inference.queries import Event, History, Item
 
-LARGEST = 2**53  # beyond it JSON's numbers are no longer whole
-MOST_FIELDS, MOST_VALUES = 64, 64
+MAX_SAFE_INT = 2**53  # beyond it JSON's numbers are no longer whole
+MAX_FIELDS, MAX_VALUES = 64, 64
 NO_NUL = r"^[^\x00]*$"
 
 
@@ -24,18 +24,18 @@ def _check_not_blank(text: str) -> str:
 Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=NO_NUL)]
 Words = Annotated[str, StringConstraints(max_length=500), AfterValidator(_check_not_blank)]
 Text = Annotated[str, StringConstraints(max_length=100_000)]  # the limit of the settings comes before this
-Whole = Annotated[int, Field(ge=-LARGEST, le=LARGEST, strict=True)]
+Whole = Annotated[int, Field(ge=-MAX_SAFE_INT, le=MAX_SAFE_INT, strict=True)]
 Moment = Annotated[
     Whole | FiniteFloat | Annotated[str, StringConstraints(max_length=64)],
     Field(description="seconds since 1970, or ISO 8601, UTC where it does not say", examples=["2016-03-01T20:00"]),
 ]
 Scalar = Annotated[bool, Field(strict=True)] | Whole | Annotated[float, Field(allow_inf_nan=False)] | Text
-Value = Scalar | Annotated[list[Scalar], Field(max_length=MOST_VALUES)] | None
+Value = Scalar | Annotated[list[Scalar], Field(max_length=MAX_VALUES)] | None
 Fields = Annotated[
     dict[Annotated[str, StringConstraints(min_length=1, max_length=200)], Value],
     Field(
         min_length=1,
-        max_length=MOST_FIELDS,
+        max_length=MAX_FIELDS,
         description='fields of an item as the catalog has them, or {"text": ...}, which is read as it is',
         examples=[{"title": "Orbit of Ashes", "genres": "Sci-Fi, Drama"}],
     ),

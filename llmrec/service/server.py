@@ -16,7 +16,7 @@ from llmrec.service.settings import ServiceSettings
 
 LOCAL = ("127.0.0.1", "localhost")
 SQLITE_FILE = "sqlite:///"
-AT_ONCE = 1000  # connections; more are told to come back
+MAX_CONNECTIONS = 1000  # connections; more are told to come back
 
 
 def default_snapshot_dir(store: str) -> Path | None:
@@ -73,7 +73,7 @@ def run_server(
             log_level="warning",
             access_log=False,  # users' ids stand in paths
             server_header=False,
-            limit_concurrency=AT_ONCE,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=grace_seconds,
             timeout_keep_alive=30,
         )

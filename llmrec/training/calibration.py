@@ -22,7 +22,7 @@ from llmrec.models.text_similarity import TextSimilarity
 from llmrec.utils.arrays import Mask, Rows
 
 BATCH = 256
-WIDEST = 30.0  # log-odds beyond which nothing changes any more
+MAX_SHIFT = 30.0  # log-odds beyond which nothing changes any more
 STRENGTHS = (0.0, 2.0, 5.0, 10.0, 20.0, 40.0)
 RECENCIES = (0.8, 0.6, 0.95)  # the first one while a strength is looked for
 
@@ -85,7 +85,7 @@ def solve_logit_shift(logits: Tensor, mean: float) -> float:
     >>> round(solve_logit_shift(torch.tensor([0.0, 0.0], dtype=torch.float64), 0.2), 4)  # log(0.2 / 0.8)
     -1.3863
     """
-    low, high = -WIDEST - float(logits.max()), WIDEST - float(logits.min())
+    low, high = -MAX_SHIFT - float(logits.max()), MAX_SHIFT - float(logits.min())
     while high - low > 1e-6:
         middle = (low + high) / 2
         if float(torch.sigmoid(logits + middle).mean()) < mean:

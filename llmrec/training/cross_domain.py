@@ -113,8 +113,8 @@ class CrossDomainStudy:
         return TrainedModel(model, backbone, validation_ndcg(target.task, ModelScorer(model)))
 
 
-def merge_logs(logs: Sequence[Log], until: int) -> tuple[Interactions, int, list[str]]:
-    """The events of all logs before `until` (seconds), with users and items of their own: events, users, item texts.
+def merge_logs(logs: Sequence[Log], before: int) -> tuple[Interactions, int, list[str]]:
+    """The events of all logs before `before` (seconds), with users and items of their own: events, users, item texts.
 
     Raises:
         DataError: no log has an event before then.
@@ -124,13 +124,13 @@ def merge_logs(logs: Sequence[Log], until: int) -> tuple[Interactions, int, list
     parts = []
     for place, log in enumerate(logs):
         events = log.interactions
-        early = events.take(events.time < until)
+        early = events.take(events.time < before)
         parts.append((early.user + users[place], early.item + items[place], early.time))
     user, item, time = (np.concatenate(column) for column in zip(*parts, strict=True))
     if not len(time):
         names = ", ".join(log.facts.source for log in logs)
         raise DataError(
-            names, [f"no event lies before {np.datetime64(until, 's')}, where the target's validation begins"]
+            names, [f"no event lies before {np.datetime64(before, 's')}, where the target's validation begins"]
         )
     texts = [text for log in logs for text in log.catalog.list_texts()]
     return Interactions.sort(user, item, time), int(users[-1]), texts
@@ -146,14 +146,14 @@ def make_source_domain(
     split = replace(cut, part=part, valid_start=cut.test_start, test_start=target.split.valid_start)
     valid = sample_queries(make_queries(split, VALID, target.ties), config.evaluation.max_valid_queries)
     facts = [log.facts.fingerprint for log in logs], split.valid_start, split.test_start, len(valid), config.backbone
-    return Domain(replace(target, split=split, valid=valid, inputs=str(facts), available=None), texts, read(texts))
+    return Domain(replace(target, split=split, valid=valid, inputs=str(facts), release_time=None), texts, read(texts))
 
 
 def choose_transfer(
-    learnt: Sequence[Mapping[TransferMode, TrainedModel]],
+    learned: Sequence[Mapping[TransferMode, TrainedModel]],
 ) -> tuple[TransferMode, dict[TransferMode, float]]:
     """The way with the highest mean over seeds of the NDCG@10 on validation, and that mean by way."""
-    means = {way: float(np.mean([ways[way].valid_ndcg for ways in learnt])) for way in learnt[0]}
+    means = {way: float(np.mean([ways[way].valid_ndcg for ways in learned])) for way in learned[0]}
     return max(means, key=lambda way: means[way]), means
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from torch import Tensor
 
-from llmrec.config.drift import FOREVER, DriftConfig, TermName
+from llmrec.config.drift import NO_DECAY_DAYS, DriftConfig, TermName
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import VALID
 from llmrec.drift.fit_chain import fit_chain
-from llmrec.drift.fit_head import MOST_SCORES, DriftValidation, FittedHead, fit_drift
+from llmrec.drift.fit_head import MAX_CACHED_SCORES, DriftValidation, FittedHead, fit_drift
 from llmrec.drift.scorers import DriftScorer, TermScorer
-from llmrec.drift.stream import DAILY, FROZEN, ChainTables, ReplayStream
+from llmrec.drift.stream import NO_REFRESH, REFRESH_DAILY, ChainTables, ReplayStream
 from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.evaluation.ranking import Scorer
 from llmrec.training.task import TrainingTask
@@ -40,7 +40,7 @@ class CachedScorer:
     """A scorer that keeps its answers, up to MOST_SCORES numbers of them: a dozen heads ask the same questions."""
 
     def __init__(self, scorer: Scorer) -> None:
-        self.scorer, self.kept, self.room = scorer, dict[bytes, Tensor](), MOST_SCORES
+        self.scorer, self.kept, self.room = scorer, dict[bytes, Tensor](), MAX_CACHED_SCORES
 
     def score(self, queries: Queries) -> Tensor:
         """(B, N)"""
@@ -71,9 +71,9 @@ class DriftTask:
             stream = replace(stream, trained_until=split.valid_start)
         return cls(task, stream, vectors, make_queries(task.split, VALID, task.ties))
 
-    def fit(self, watched: Scorer, seed: int) -> tuple[FittedHead, DriftValidation]:
-        """The head with all its terms, and what it was fitted on. watched: the model on the training part alone."""
-        judged = DriftValidation.from_stream(watched, self.stream, self.valid, self.task.accelerator)
+    def fit(self, validated: Scorer, seed: int) -> tuple[FittedHead, DriftValidation]:
+        """The head with all its terms, and what it was fitted on. validated: the model on the training part alone."""
+        judged = DriftValidation.from_stream(validated, self.stream, self.valid, self.task.accelerator)
         return fit_drift(judged, self._with_chain(seed), self.task.mask_seen), judged
 
     def _with_chain(self, seed: int) -> ReplayStream:
@@ -96,10 +96,10 @@ def iterate_drift_rows(
     def make_test_stream(fit: FittedHead) -> ReplayStream:
         return replace(fit.stream, trained_until=trained_until)
 
-    for days in (*config.refresh_days, FROZEN) if task.task.split.name == "by_time" else (DAILY,):
-        name = "drift frozen" if days == FROZEN else f"drift {days:g}d"
+    for days in (*config.refresh_days, NO_REFRESH) if task.task.split.name == "by_time" else (REFRESH_DAILY,):
+        name = "drift frozen" if days == NO_REFRESH else f"drift {days:g}d"
         yield DriftRow(
-            name, DriftScorer(full.head, base, make_test_stream(full), days), days != FROZEN, describe_fit(full)
+            name, DriftScorer(full.head, base, make_test_stream(full), days), days != NO_REFRESH, describe_fit(full)
         )
     if not config.ablations:
         return
@@ -127,5 +127,5 @@ def _list_variants(config: DriftConfig, half_life_days: float) -> dict[str, Drif
     if "environment" in config.terms and len(config.terms) > 1:
         variants["environment alone"] = replace(kept, terms=("environment",))
     if set(CONTROL) <= set(config.terms):
-        variants["freshness control"] = replace(kept, terms=CONTROL, transition_half_lives_days=(FOREVER,))
+        variants["freshness control"] = replace(kept, terms=CONTROL, transition_half_lives_days=(NO_DECAY_DAYS,))
     return variants

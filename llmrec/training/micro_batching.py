@@ -75,7 +75,7 @@ def find_micro_batches(trial: Callable[[int], None], n_rows: int) -> int:
 
 
 @contextmanager
-def explain_out_of_memory(knobs: str) -> Iterator[None]:
+def explain_out_of_memory(settings: str) -> Iterator[None]:
     """Out of memory within it is told with the settings that take less.
 
     Raises:
@@ -86,4 +86,4 @@ def explain_out_of_memory(knobs: str) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, RuntimeError) and not should_reduce_batch_size(error):
             raise
-        raise MemoryLimitError(str(error).partition("\n")[0] or "no room for an array", knobs) from error
+        raise MemoryLimitError(str(error).partition("\n")[0] or "no room for an array", settings) from error

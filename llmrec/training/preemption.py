@@ -23,7 +23,7 @@ class PreemptionGuard:
 
     def __init__(self, minutes: float | None, accelerator: Accelerator) -> None:
         self.seconds = float("inf") if minutes is None else 60 * minutes
-        self.accelerator, self.told, self.saved_at = accelerator, False, time.monotonic()
+        self.accelerator, self.stop_requested, self.saved_at = accelerator, False, time.monotonic()
         self.before: Any = None
 
     def __enter__(self) -> PreemptionGuard:
@@ -34,18 +34,18 @@ class PreemptionGuard:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.before is not None:
             signal.signal(signal.SIGTERM, self.before)
-        if self.told and kind is None:  # the loop was over by then: whatever comes after it is not waited for
+        if self.stop_requested and kind is None:  # the loop was over by then: whatever comes after it is not waited for
             signal.raise_signal(signal.SIGTERM)
 
     def _handle_signal(self, number: int, frame: FrameType | None) -> None:
-        self.told = True
+        self.stop_requested = True
 
     def mark_saved(self) -> None:
         self.saved_at = time.monotonic()
 
     def poll(self) -> tuple[bool, bool]:
         """Whether a checkpoint is due, and whether the run ends after it; all processes agree."""
-        due, told = self.told or time.monotonic() - self.saved_at >= self.seconds, self.told
+        due, told = self.stop_requested or time.monotonic() - self.saved_at >= self.seconds, self.stop_requested
         if self.accelerator.num_processes > 1:
             asked = torch.tensor([due, told], dtype=torch.float32, device=self.accelerator.device)
             due, told = (self.accelerator.reduce(asked, "sum") > 0).tolist()

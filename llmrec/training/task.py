@@ -76,7 +76,7 @@ class TrainingTask:
     """What a fit is given besides its own configuration.
 
     valid: the queries that early stopping looks at. inputs: what else a fit depends on (log, split, backbone), by which
-    a checkpoint is known to belong to it. available: (N,) release times, where the catalog gives them. reader: the
+    a checkpoint is known to belong to it. release_time: (N,) release times, where the catalog gives them. reader: the
     frozen backbone, where it encodes histories. privacy: of the users, where the fit is to be differentially private.
     """
 
@@ -88,7 +88,7 @@ class TrainingTask:
     folder: Path
     inputs: str
     resume: Resume = False
-    available: Rows | None = None
+    release_time: Rows | None = None
     reader: CatalogEncoder | None = None
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     privacy: NoiseMechanism | None = None

@@ -50,20 +50,22 @@ def fit_model(
     start: weights of another domain to begin with.
     With `config.refit` the model has then been trained anew, for as long as the best epoch took, on train + validation.
     """
-    watched = make_model(task.split, model_config, text, seed, start, task.reader, everything_known=bool(task.privacy))
+    validated = make_model(
+        task.split, model_config, text, seed, start, task.reader, everything_known=bool(task.privacy)
+    )
     if task.privacy:
-        freeze_by_prefix(watched, task.privacy)
-    objective = RecommendationObjective(watched)
-    progress = train(name, task, objective, config, seed, lambda: validation_ndcg(task, ModelScorer(watched)))
-    calibrate(task, watched)
+        freeze_by_prefix(validated, task.privacy)
+    objective = RecommendationObjective(validated)
+    progress = train(name, task, objective, config, seed, lambda: validation_ndcg(task, ModelScorer(validated)))
+    calibrate(task, validated)
     if not config.refit:
-        return FittedModel(watched, watched, progress)
+        return FittedModel(validated, validated, progress)
     longest = replace(config, epochs=max(math.ceil(progress.best_epoch), 1), patience=config.epochs + 1)
     refit = replace(task, split=task.split.merge_validation())
     model = make_model(refit.split, model_config, text, seed, start, task.reader)
     train(f"{name}-refit", refit, RecommendationObjective(model), longest, seed, None)
-    model.copy_calibration(watched)  # this one has seen the validation targets
-    return FittedModel(watched, model, progress)
+    model.copy_calibration(validated)  # this one has seen the validation targets
+    return FittedModel(validated, model, progress)
 
 
 def make_model(
@@ -113,7 +115,7 @@ def rank_across_processes(
 ) -> Ranking:
     """Rank all queries, each process its share; every process gets the whole ranking, in order."""
     n_items, accelerator = task.split.n_items, task.accelerator
-    return rank_in_parallel(scorer, queries, n_items, accelerator, n_top, task.mask_seen, task.available, progress)
+    return rank_in_parallel(scorer, queries, n_items, accelerator, n_top, task.mask_seen, task.release_time, progress)
 
 
 def calibrate(task: TrainingTask, model: RecommenderModel) -> None:
@@ -137,7 +139,7 @@ def calibrate(task: TrainingTask, model: RecommenderModel) -> None:
 def _set_novelty(task: TrainingTask, model: RecommenderModel) -> None:
     """Each process answers its share of the queries."""
     model.novelty.zero_()  # of an earlier calibration
-    logits = compute_new_item_logits(model, take_own_queries(task.valid, task.accelerator), task.available)
+    logits = compute_new_item_logits(model, take_own_queries(task.valid, task.accelerator), task.release_time)
     if task.accelerator.num_processes > 1:
         logits = torch.cat(gather_object([logits]))
     model.novelty.fill_(fit_novelty_bias(logits, task.split.cold_item_mask()[task.valid.target]))

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-SHORTEST = 6  # characters; shorter ids occur in any file by chance
+MIN_ID_LENGTH = 6  # characters; shorter ids occur in any file by chance
 
 
 def filter_searchable_ids(ids: Sequence[str]) -> list[str]:
@@ -23,7 +23,7 @@ def filter_searchable_ids(ids: Sequence[str]) -> list[str]:
     Returns:
         Distinct ids of at least 6 characters.
     """
-    return [one for one in dict.fromkeys(ids) if len(one) >= SHORTEST]
+    return [one for one in dict.fromkeys(ids) if len(one) >= MIN_ID_LENGTH]
 
 
 def list_files(places: Iterable[Path]) -> list[Path]:

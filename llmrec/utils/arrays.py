@@ -12,9 +12,9 @@ Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Arrays = dict[str, NDArray[Any]]
 EPS = 0.1  # events; the count of an item without events
-LARGEST_EXPONENT = 500.0  # of 2; float64 holds up to 1023
+MAX_EXPONENT = 500.0  # of 2; float64 holds up to 1023
 ROUNDING = 1e-12  # relative remainder of a sum from which all terms were subtracted
-NEVER = int(np.iinfo(np.int64).min)  # represents an unknown time where a number is needed
+NO_TIME = int(np.iinfo(np.int64).min)  # represents an unknown time where a number is needed
 
 
 def pad_ranges(start: Rows, end: Rows) -> tuple[Rows, Mask]:

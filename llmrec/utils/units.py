@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-DAY = 86_400
+SECONDS_PER_DAY = 86_400

@@ -35,14 +35,14 @@ from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.evaluation.ranking import Scorer, rank_queries, sample_queries
 from llmrec.inference.live.online_state import OnlineState
 from llmrec.utils.arrays import Rows
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 Times = NDArray[np.float64]
 LIVE_STATES, REPLAY_STATES = 128, 32
 TEXT_DIM, MODEL_DIM = 384, 64
 N_USERS, EVENTS_EACH = 500, 16  # of the events that are timed one by one
 ROUNDS = 3
-GAPS = {"gaps of 1 to 400 days": (DAY, 400 * DAY), "gaps of 1 to 100,000 seconds": (1, 100_001)}
+GAPS = {"gaps of 1 to 400 days": (SECONDS_PER_DAY, 400 * SECONDS_PER_DAY), "gaps of 1 to 100,000 seconds": (1, 100_001)}
 
 
 class Row(NamedTuple):
@@ -141,7 +141,7 @@ def replay_rows(parts: tuple[DriftHead, ReplayStream], split: Split, most_querie
     seconds = np.array([[ranking_seconds(scorer, queries) for scorer in (base, DriftScorer(parts[0], base, parts[1]))]
                         for _ in range(ROUNDS)])  # fmt: skip
     plain, added = float(np.median(seconds[:, 0])), float(np.median(seconds[:, 1] - seconds[:, 0]))
-    days = len(np.unique(queries.time // DAY))
+    days = len(np.unique(queries.time // SECONDS_PER_DAY))
     what = f"{len(queries):,} queries of {days} days, {split.n_items:,} items"
     return [
         Row(f"ranking with the model alone: {what}", plain, "CPU s"),

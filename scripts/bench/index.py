@@ -105,7 +105,7 @@ def kinds(folder: Path) -> dict[str, Make]:
         made["sq8"] = partial(approximate, "sq8")
         made |= {f"hnsw, {width} wide": partial(approximate, "hnsw", n_candidates=width) for width in (64, 256)}
     if find_spec("milvus_lite") is not None:
-        made["milvus lite"] = partial(MilvusIndex, DIM, str(folder / "items.db"), anew=True)
+        made["milvus lite"] = partial(MilvusIndex, DIM, str(folder / "items.db"), recreate=True)
     return made
 
 

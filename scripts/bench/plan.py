@@ -63,7 +63,7 @@ def measure(way: PlannedStrategy, n_steps: int, recipe: list[str]) -> list[dict[
         report = Path(folder, "run", "report.json")
         lines = compare_with_run(plan, read_report(report), str(report))
     return [
-        {"strategy": way, "what": line.what, "unit": line.unit, "predicted": line.predicted, "happened": line.happened}
+        {"strategy": way, "what": line.what, "unit": line.unit, "predicted": line.predicted, "happened": line.measured}
         | {"ratio": line.ratio}
         for line in lines
     ]

@@ -55,7 +55,7 @@ def save_generated(folder: Path, n_items: int, with_drift: bool) -> Path:
             False
         )
         near = find_text_neighbors(center_and_normalize(text), drift_config.n_text_neighbors)
-        drift = FittedDrift(head, 60.0, text, text.mean(0), near=near)
+        drift = FittedDrift(head, 60.0, text, text.mean(0), text_neighbors=near)
         bundle = replace(bundle, config=replace(config, drift=drift_config), drift=drift)
     save_bundle(folder / "bundle", bundle)
     return path

@@ -133,7 +133,7 @@ def test_trained_embeddings_leave_nothing_below_them(tiny_bert: Path) -> None:
 
 def test_auto_keeps_what_is_small(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone, tokens = tuned(tiny_bert, LAST)
-    monkeypatch.setattr(hidden_state_cache, "LARGEST", 100)
+    monkeypatch.setattr(hidden_state_cache, "MAX_CACHE_BYTES", 100)
     assert HiddenStateCache.load_or_compute(backbone, tokens, cache_dir=tmp_path) is None
     assert HiddenStateCache.load_or_compute(backbone, tokens, "fp32", tmp_path) is not None
     assert HiddenStateCache.load_or_compute(backbone, tokens, "none", tmp_path) is None

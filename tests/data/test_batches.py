@@ -48,7 +48,7 @@ def test_each_target_is_asked_once_with_a_suffix_of_its_history(
         for place, event in enumerate(mine):
             before = mine[:place] if ties == "file_order" else mine[log.time[mine] < log.time[event]]
             expected.append((tuple(log.item[before].tolist()), int(log.item[event])))
-    with patch.object(batches, "AT_ONCE", at_once):
+    with patch.object(batches, "CHUNK_ROWS", at_once):
         asked = questions(log, max_history, ties)
     assert len(asked) == len(expected)
     for (seen, target), (history, wanted) in zip(asked, expected, strict=True):

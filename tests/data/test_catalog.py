@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from llmrec.data.catalog import ALWAYS, ItemCatalog, read_catalog
+from llmrec.data.catalog import NO_RELEASE_DATE, ItemCatalog, read_catalog
 from llmrec.data.problems import NamedTable
 from llmrec.data.templates import parse_template, render
 from llmrec.errors import ConfigError, DataError
@@ -151,11 +151,11 @@ def test_release_times_old_new_and_unknown() -> None:
     fields = {"item_id": [1, 2, 3], "title": ["A", "B", "C"], "released": ["1940-01-01", "2020-01-01T12:00:00Z", ""]}
     catalog = catalog_of(fields, release_column="released")
     assert catalog.release_time is not None
-    assert catalog.release_time.tolist() == [-946771200, 1577880000, ALWAYS]
+    assert catalog.release_time.tolist() == [-946771200, 1577880000, NO_RELEASE_DATE]
     noon = datetime(2024, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
     grown = catalog.extend([{"item_id": 4, "title": "D", "released": noon}, {"item_id": 5, "title": "E"}])
     assert grown.release_time is not None
-    assert grown.release_time[3:].tolist() == [1704103200, ALWAYS]
+    assert grown.release_time[3:].tolist() == [1704103200, NO_RELEASE_DATE]
     assert catalog_of({"item_id": [1], "title": ["A"]}).release_time is None
 
 

@@ -21,7 +21,7 @@ def log_of(rows: list[tuple[int, int]]) -> Interactions:
 @given(events, st.sampled_from([1, 7, 1000]))
 @settings(max_examples=60, deadline=None)
 def test_the_first_event_of_each_pair_stays(rows: list[tuple[int, int]], at_once: int) -> None:
-    with patch.object(filters, "AT_ONCE", at_once):
+    with patch.object(filters, "CHUNK_ROWS", at_once):
         kept = drop_repeats(log_of(rows), 5)
     assert kept.time.tolist() == [at for at, pair in enumerate(rows) if pair not in rows[:at]]
 

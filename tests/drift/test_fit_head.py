@@ -26,7 +26,7 @@ from llmrec.drift.scorers import DriftScorer
 from llmrec.drift.stream import ChainTables, ReplayStream
 from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.evaluation.ranking import mean_ndcg
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 N_ITEMS, N_USERS = 60, 300
 CONFIG = DriftConfig(
@@ -54,12 +54,12 @@ def world(follows: bool) -> Split:
     rng = np.random.default_rng(0)
     user = np.repeat(np.arange(N_USERS), 8)
     start = np.repeat(rng.integers(0, 660, N_USERS), 8)
-    time = (start + np.tile(np.arange(8), N_USERS) * 7) * DAY
+    time = (start + np.tile(np.arange(8), N_USERS) * 7) * SECONDS_PER_DAY
     item = rng.integers(0, N_ITEMS, len(user))
     if follows:
         for row in range(len(user)):
             if row % 8 and rng.random() < 0.7:
-                item[row] = (item[row - 1] + (7 if time[row] > 365 * DAY else 1)) % N_ITEMS
+                item[row] = (item[row - 1] + (7 if time[row] > 365 * SECONDS_PER_DAY else 1)) % N_ITEMS
     return split_by_time(Interactions.sort(user, item, time), N_USERS, N_ITEMS)
 
 
@@ -133,12 +133,12 @@ def test_every_shift_can_be_told() -> None:
 
 
 def test_only_some_days_of_a_long_window_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit_head, "MOST_DAYS", 5)
-    monkeypatch.setattr(fit_head, "MOST_SCORES", 20 * N_ITEMS)
+    monkeypatch.setattr(fit_head, "MAX_DAYS", 5)
+    monkeypatch.setattr(fit_head, "MAX_CACHED_SCORES", 20 * N_ITEMS)
     split = world(follows=False)
     valid, stream = make_queries(split, VALID), ReplayStream.from_split(CONFIG, split, "strict", None)
     judged = DriftValidation.from_stream(Known(split), stream, valid)
-    assert len(np.unique(judged.queries.time // DAY)) <= 5
+    assert len(np.unique(judged.queries.time // SECONDS_PER_DAY)) <= 5
     assert 0 < len(judged.queries) <= 20
     torch.testing.assert_close(judged.scores, Known(split).score(judged.queries))
 

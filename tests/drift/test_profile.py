@@ -32,7 +32,7 @@ from llmrec.drift.user_profile import build_user_drift_profile, queries_at, user
 from llmrec.reports.drift_figures import plot_drift_profile, wrap_title, write_user_figures
 from llmrec.reports.drift_text import format_user_drift, render_drift_section
 from llmrec.utils.text import truncate
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 N_USERS, N_ITEMS, N_STATES, YEAR = 40, 24, 4, 365
 CONFIG = DriftConfig(n_states=N_STATES, transition_half_lives_days=(30.0,), n_text_neighbors=3)
@@ -42,12 +42,12 @@ def wandering_log(memory_days: float, follows_fashion: bool = False) -> Interact
     """Items are of kind item % 4. A user stays with a kind for `memory_days` on average; or all follow the year's."""
     rng = np.random.default_rng(0)
     user = np.repeat(np.arange(N_USERS), 40)
-    time = np.sort(rng.integers(0, 4 * YEAR, (N_USERS, 40)), axis=1).ravel() * DAY
+    time = np.sort(rng.integers(0, 4 * YEAR, (N_USERS, 40)), axis=1).ravel() * SECONDS_PER_DAY
     kind = np.zeros(len(user), dtype=np.int64)
     for row in range(len(user)):
-        stays = row % 40 and rng.random() < np.exp(-(time[row] - time[row - 1]) / DAY / memory_days)
+        stays = row % 40 and rng.random() < np.exp(-(time[row] - time[row - 1]) / SECONDS_PER_DAY / memory_days)
         kind[row] = kind[row - 1] if stays else rng.integers(4)
-    kind = time // (YEAR * DAY) % 4 if follows_fashion else kind
+    kind = time // (YEAR * SECONDS_PER_DAY) % 4 if follows_fashion else kind
     return Interactions.sort(user, kind + 4 * rng.integers(0, N_ITEMS // 4, len(user)), time)
 
 
@@ -144,7 +144,7 @@ def test_periods_are_months_or_longer_and_thin_ones_are_left_out() -> None:
     period, start, months = assign_periods(days)
     assert (start, months) == (["2020-01", "2020-03"], 1)  # February's 29 events are too few
     assert np.bincount(period[period >= 0]).tolist() == [31, 31]
-    decade = np.linspace(days[0], days[0] + 3650 * DAY, 2000).astype(np.int64)
+    decade = np.linspace(days[0], days[0] + 3650 * SECONDS_PER_DAY, 2000).astype(np.int64)
     assert assign_periods(decade)[2] == 3
     assert assign_periods(decade * 4)[2] == 12
     assert assign_periods(days[:5])[1] == []
@@ -213,16 +213,16 @@ def test_people_are_counted_once_and_only_lately_and_onward() -> None:
     user = np.array([4, 4, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 3])
     item = np.array([7, 8, 7, 8, 7, 8, 7, 5, 8, 8, 7, 8, 7])
     day = np.array([1, 2, 50, 51, 52, 53, 54, 55, 56, 57, 58, 60, 60])
-    log = Interactions.sort(user, item, day * DAY)
-    assert users_with_transition(log, 7, 8, 40 * DAY, window=5) == 3
+    log = Interactions.sort(user, item, day * SECONDS_PER_DAY)
+    assert users_with_transition(log, 7, 8, 40 * SECONDS_PER_DAY, window=5) == 3
     assert users_with_transition(log, 7, 8, 0, window=5) == 4
-    assert users_with_transition(log, 7, 8, 40 * DAY, window=1) == 2
+    assert users_with_transition(log, 7, 8, 40 * SECONDS_PER_DAY, window=1) == 2
     assert users_with_transition(log, 5, 7, 0, window=5) == 0
 
 
 def test_a_user_s_course_ends_in_what_is_believed_now_and_knows_no_later_event(tmp_path: Path) -> None:
     head, stream = head_and_stream(wandering_log(100.0))
-    at = 2 * YEAR * DAY
+    at = 2 * YEAR * SECONDS_PER_DAY
     found = build_user_drift_profile(head, stream, (3, "u3"), at, label)
     later = replace(stream, log=stream.log.take(stream.log.time < at))
     assert build_user_drift_profile(head, later, (3, "u3"), at, label) == found

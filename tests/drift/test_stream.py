@@ -14,11 +14,11 @@ from llmrec.data.splits import TEST, Split, split_by_time
 from llmrec.drift.head import DriftHead
 from llmrec.drift.mixture import build_recent_events
 from llmrec.drift.scorers import DriftScorer, TermScorer
-from llmrec.drift.stream import DAILY, FROZEN, ChainTables, ReplayStream
+from llmrec.drift.stream import NO_REFRESH, REFRESH_DAILY, ChainTables, ReplayStream
 from llmrec.drift.terms.chain import LatentChain
 from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.evaluation.ranking import Scorer
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 N_USERS, N_ITEMS = 12, 9
 CONFIG = DriftConfig(transition_half_lives_days=(30.0,), n_text_neighbors=3)
@@ -33,7 +33,7 @@ class Even:
 
 def split() -> Split:
     rng = np.random.default_rng(0)
-    time = np.sort(rng.integers(0, 100, 150)) * DAY + rng.integers(0, 2, 150) * 3600
+    time = np.sort(rng.integers(0, 100, 150)) * SECONDS_PER_DAY + rng.integers(0, 2, 150) * 3600
     log = Interactions.sort(rng.integers(0, N_USERS, 150), rng.integers(0, N_ITEMS, 150), time)
     return split_by_time(log, N_USERS, N_ITEMS)
 
@@ -59,7 +59,7 @@ def scorer_of(name: str, on: ReplayStream, days: float) -> Scorer:
     return TermScorer("chain" if name == "chain" else "transitions", head(), on)
 
 
-@pytest.mark.parametrize("days", [DAILY, 7.0, FROZEN])
+@pytest.mark.parametrize("days", [REFRESH_DAILY, 7.0, NO_REFRESH])
 def test_every_sweep_and_every_batch_size_gives_the_same(days: float) -> None:
     parts = split()
     queries, scorer = make_queries(parts, TEST), DriftScorer(head(), Even(), stream(parts), days)
@@ -72,7 +72,13 @@ def test_every_sweep_and_every_batch_size_gives_the_same(days: float) -> None:
 
 @pytest.mark.parametrize(
     ("name", "days"),
-    [("drift", DAILY), ("drift", 7.0), ("drift", FROZEN), ("transitions", DAILY), ("chain", DAILY)],
+    [
+        ("drift", REFRESH_DAILY),
+        ("drift", 7.0),
+        ("drift", NO_REFRESH),
+        ("transitions", REFRESH_DAILY),
+        ("chain", REFRESH_DAILY),
+    ],
 )
 def test_what_others_do_from_the_refresh_on_changes_nothing(name: str, days: float) -> None:
     parts = split()
@@ -92,31 +98,55 @@ def test_what_others_do_from_the_refresh_on_changes_nothing(name: str, days: flo
 
 
 def test_refreshes_are_counted_from_the_midnight_before_the_start() -> None:
-    at = replace(stream(split()), start=10 * DAY + 3600)
-    time = np.array([10 * DAY + 3600, 12 * DAY, 17 * DAY - 1, 17 * DAY, 9 * DAY])
-    assert at.refresh_times(time, 1.0).tolist() == [10 * DAY, 12 * DAY, 16 * DAY, 17 * DAY, 9 * DAY]
-    assert at.refresh_times(time, 7.0).tolist() == [10 * DAY, 10 * DAY, 10 * DAY, 17 * DAY, 3 * DAY]
-    assert set(at.refresh_times(time, FROZEN)) == {10 * DAY + 3600}
+    at = replace(stream(split()), start=10 * SECONDS_PER_DAY + 3600)
+    time = np.array(
+        [
+            10 * SECONDS_PER_DAY + 3600,
+            12 * SECONDS_PER_DAY,
+            17 * SECONDS_PER_DAY - 1,
+            17 * SECONDS_PER_DAY,
+            9 * SECONDS_PER_DAY,
+        ]
+    )
+    assert at.refresh_times(time, 1.0).tolist() == [
+        10 * SECONDS_PER_DAY,
+        12 * SECONDS_PER_DAY,
+        16 * SECONDS_PER_DAY,
+        17 * SECONDS_PER_DAY,
+        9 * SECONDS_PER_DAY,
+    ]
+    assert at.refresh_times(time, 7.0).tolist() == [
+        10 * SECONDS_PER_DAY,
+        10 * SECONDS_PER_DAY,
+        10 * SECONDS_PER_DAY,
+        17 * SECONDS_PER_DAY,
+        3 * SECONDS_PER_DAY,
+    ]
+    assert set(at.refresh_times(time, NO_REFRESH)) == {10 * SECONDS_PER_DAY + 3600}
 
 
 def test_what_the_head_sees_of_a_history() -> None:
-    log = Interactions(np.array([0, 0, 0]), np.array([5, 6, 7]), np.array([0, 2, 10]) * DAY)
+    log = Interactions(np.array([0, 0, 0]), np.array([5, 6, 7]), np.array([0, 2, 10]) * SECONDS_PER_DAY)
     parts = split()
-    parts = Split("by_time", log, np.array([0, 0, TEST], dtype=np.int8), 1, N_ITEMS, 9 * DAY, 10 * DAY)
+    parts = Split(
+        "by_time", log, np.array([0, 0, TEST], dtype=np.int8), 1, N_ITEMS, 9 * SECONDS_PER_DAY, 10 * SECONDS_PER_DAY
+    )
     recent = build_recent_events(make_queries(parts, TEST))
     assert recent.item.tolist() == [[5, 6]]
     assert recent.age_days.tolist() == [[10, 8]]
     assert recent.steps_back.tolist() == [[1, 0]]
     context = [1.0, np.log(9), np.log(3), 0.0, np.log(3), 0.0]
     torch.testing.assert_close(recent.context, torch.tensor([context]).float())
-    stale = build_recent_events(make_queries(parts, TEST), trained_until=6 * DAY)
+    stale = build_recent_events(make_queries(parts, TEST), trained_until=6 * SECONDS_PER_DAY)
     torch.testing.assert_close(stale.context, torch.tensor([[*context[:5], np.log(5)]]).float())
 
 
 def test_a_million_items_fit() -> None:
     n_items = 1_000_000
     rng = np.random.default_rng(0)
-    log = Interactions.sort(rng.integers(0, 50, 500), rng.integers(0, n_items, 500), rng.integers(0, 90, 500) * DAY)
+    log = Interactions.sort(
+        rng.integers(0, 50, 500), rng.integers(0, n_items, 500), rng.integers(0, 90, 500) * SECONDS_PER_DAY
+    )
     parts = split_by_time(log, 50, n_items)
     vectors = torch.nn.functional.normalize(torch.randn(n_items, 4), dim=1)
     chain = ChainTables.from_chain(LatentChain(torch.eye(4)).requires_grad_(False), vectors)

@@ -72,8 +72,8 @@ def test_the_first_stages_best_are_its_ranking(world: tuple[Split, Queries]) -> 
         elif best < worst:
             assert np.isinf(ours.rank[row])
     assert candidates.target_recall(queries) == np.isfinite(ours.rank).mean()
-    assert "popularity puts first" in candidates.told
-    assert "counts as a miss" in candidates.told
+    assert "popularity puts first" in candidates.description
+    assert "counts as a miss" in candidates.description
 
 
 def test_sampled_candidates_hold_the_target_and_follow_popularity(world: tuple[Split, Queries]) -> None:
@@ -90,7 +90,7 @@ def test_sampled_candidates_hold_the_target_and_follow_popularity(world: tuple[S
         drawn += np.bincount(others.ravel(), minlength=split.n_items)
     assert drawn[counts == 0].sum() == 0
     assert np.corrcoef(drawn, counts)[0, 1] > 0.9
-    assert "the target itself and 9 unseen items" in candidates.told
+    assert "the target itself and 9 unseen items" in candidates.description
 
 
 def test_a_catalog_too_small_is_told(world: tuple[Split, Queries]) -> None:

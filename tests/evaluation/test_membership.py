@@ -42,7 +42,7 @@ def test_the_interval_is_about_as_wide_as_theory_has_it() -> None:
 def test_false_alarms_are_counted() -> None:
     others = np.arange(100.0)
     attack = MembershipAttack.from_scores("a", np.array([200.0, 97.0, 3.0, 94.0]), others)
-    assert attack.caught == 0.5  # above 95, and so are 4 of the 100 others
+    assert attack.true_positive_rate == 0.5  # above 95, and so are 4 of the 100 others
     assert (others > 95).mean() <= 0.05
     assert MembershipAttack.from_record({**asdict(attack), "auc": list(attack.auc)}) == attack
 

@@ -385,7 +385,7 @@ def test_a_drift_head_of_other_items(
     assert given.drift is not None
     near = given.drift.build_serving_stream(given.config.drift, "strict", len(given.catalog)).text
     folder = tmp_path / "drifting"
-    save_bundle(folder, dataclasses.replace(given, drift=dataclasses.replace(given.drift, near=near)))
+    save_bundle(folder, dataclasses.replace(given, drift=dataclasses.replace(given.drift, text_neighbors=near)))
     sound = load_file(folder / LAYOUT.drift)
     column = sound["near.column"]
     odd = [{"near.column": column + 10**6}, {"near.column": -column - 1}, {"near.column": column[:, :2].contiguous()},

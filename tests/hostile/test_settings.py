@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmrec.cli.main import main
-from llmrec.config.strict_yaml import DEEPEST, validate_yaml
+from llmrec.config.strict_yaml import MAX_DEPTH, validate_yaml
 
 Count = Callable[[int], None]
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -152,5 +152,5 @@ def test_what_a_person_writes_passes(count: Count) -> None:
 
     passes()
     validate_yaml("a: &a {x: 1}\nb: *a\nc: [*a, *a]\nd:\n  <<: *a\n  y: 2\n")
-    validate_yaml("[" * (DEEPEST - 1) + "]" * (DEEPEST - 1))
+    validate_yaml("[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1))
     count(len(tried) + 2)

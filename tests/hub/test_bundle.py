@@ -49,7 +49,7 @@ def test_a_round_trip_changes_no_bit(make_bundle: Make, tmp_path: Path, tiny_ber
             load_backbone(tmp_path / "bundle", loaded)
         return
     backbone = load_backbone(tmp_path / "bundle", loaded, str(tiny_bert))
-    reference = saved.tuned or TextBackbone.load(saved.config.backbone)
+    reference = saved.trained_backbone or TextBackbone.load(saved.config.backbone)
     tokens = backbone.tokenize(TEXTS)
     vectors = backbone.encode(tokens)
     assert_same(vectors, reference.encode(tokens))
@@ -71,12 +71,12 @@ def test_peft_loads_the_adapter_alone(make_bundle: Make, tmp_path: Path, tiny_be
         json.loads((tmp_path / "bundle" / LAYOUT.adapter_config).read_text())["base_model_name_or_path"] == "owner/tiny"
     )
     model = PeftModel.from_pretrained(AutoModel.from_pretrained(tiny_bert), str(tmp_path / "bundle")).eval()
-    assert saved.tuned is not None
-    ids, mask = saved.tuned.tokenize(TEXTS).get_batch(torch.arange(2).numpy(), torch.device("cpu"))
+    assert saved.trained_backbone is not None
+    ids, mask = saved.trained_backbone.tokenize(TEXTS).get_batch(torch.arange(2).numpy(), torch.device("cpu"))
     with torch.no_grad():
         hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state * mask[..., None]
     vectors = torch.nn.functional.normalize(hidden.sum(1) / mask.sum(1, keepdim=True), dim=-1)
-    torch.testing.assert_close(vectors, saved.tuned.encode(saved.tuned.tokenize(TEXTS)))
+    torch.testing.assert_close(vectors, saved.trained_backbone.encode(saved.trained_backbone.tokenize(TEXTS)))
 
 
 def test_altered_weights_do_not_pass_for_the_saved_ones(make_bundle: Make, tmp_path: Path) -> None:
@@ -269,8 +269,8 @@ def test_a_loaded_bundle_is_saved_whole_without_its_base(
     save_bundle(tmp_path / "copy", load_bundle(tmp_path / "bundle"))  # the hub's owner/tiny is out of reach
     backbone = load_backbone(tmp_path / "copy", load_bundle(tmp_path / "copy"), str(tiny_bert))
     tokens = backbone.tokenize(TEXTS)
-    assert isinstance(saved.tuned, TextBackbone)
-    assert_same(backbone.encode(tokens), saved.tuned.encode(tokens))
+    assert isinstance(saved.trained_backbone, TextBackbone)
+    assert_same(backbone.encode(tokens), saved.trained_backbone.encode(tokens))
 
 
 def test_weights_that_changed_after_loading_are_refused(make_bundle: Make, tmp_path: Path, tiny_bert: Path) -> None:
@@ -374,12 +374,12 @@ def test_text_neighbours_are_found_once(make_bundle: Make, add_drift: Make, tmp_
     saved = add_drift(make_bundle("frozen"))
     assert saved.drift is not None
     found = saved.drift.build_serving_stream(saved.config.drift, "strict", len(saved.catalog)).text
-    save_bundle(tmp_path / "bundle", replace(saved, drift=replace(saved.drift, near=found)))
+    save_bundle(tmp_path / "bundle", replace(saved, drift=replace(saved.drift, text_neighbors=found)))
     kept = load_bundle(tmp_path / "bundle").drift
     assert kept is not None
-    assert kept.near is not None
+    assert kept.text_neighbors is not None
     again = kept.build_serving_stream(saved.config.drift, "strict", len(saved.catalog)).text
-    assert again is kept.near
+    assert again is kept.text_neighbors
     np.testing.assert_array_equal(again.toarray(), found.toarray())
 
 

@@ -75,8 +75,10 @@ def test_the_adapter_alone_is_peft_s(make_bundle: Make, visit: Visit, tiny_bert:
     save_bundle(tmp_path / "bundle", saved)
     visit("push", tmp_path / "bundle", "owner/adapter", backbone=tiny_bert)
     vectors = torch.tensor(visit("adapter_alone", "owner/adapter", ["new red shoes", TEXT]))
-    assert saved.tuned is not None
-    torch.testing.assert_close(vectors, saved.tuned.encode(saved.tuned.tokenize(["new red shoes", TEXT])))
+    assert saved.trained_backbone is not None
+    torch.testing.assert_close(
+        vectors, saved.trained_backbone.encode(saved.trained_backbone.tokenize(["new red shoes", TEXT]))
+    )
 
 
 def test_a_drift_head_goes_along(

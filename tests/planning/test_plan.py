@@ -124,8 +124,8 @@ def test_a_plan_is_told_kept_and_compared_with_its_run(config: FinetuneConfig, t
     assert phase.times == 6
     assert fit.predicted == pytest.approx((phase.fixed + phase.each * len(history)).cpu)
     recorded = {one["phase"]: one for one in report.run["phases"]}
-    assert fit.happened == recorded["fit llmrec frozen"]["cpu"]
-    assert compared["peak memory"].happened == recorded["rank llmrec last_k"]["peak_mib"] / 1024
+    assert fit.measured == recorded["fit llmrec frozen"]["cpu"]
+    assert compared["peak memory"].measured == recorded["rank llmrec last_k"]["peak_mib"] / 1024
     assert compared["everything else"].predicted is None
     assert "these together" in "\n".join(format_plan_comparison(list(compared.values())))
 

@@ -134,10 +134,10 @@ def test_a_whole_run_leaves_report_figures_and_bundle(
     tests = [DeletionResult.from_record(test) for test in report["run"]["explanations"]]
     assert [test.n_deleted for test in tests] == [1, 3]
     assert all(2 <= test.n_explained <= 100 for test in tests)
-    assert report["run"]["drift"]["learnt"]["transition_half_life_days"] == 30.0
+    assert report["run"]["drift"]["learned"]["transition_half_life_days"] == 30.0
     kept = load_bundle(out / "bundle").drift
     assert kept is not None
-    assert kept.head.describe().items() <= report["run"]["drift"]["learnt"].items()
+    assert kept.head.describe().items() <= report["run"]["drift"]["learned"].items()
     recommender = Recommender.from_pretrained(out / "bundle", backbone=str(tiny_bert))
     assert len(recommender.recommend([str(recommender.catalog.ids[0])], k=3)) == 3
     assert len(recommender.score([], [{"title": "new red hat"}])) == 1

@@ -50,7 +50,7 @@ def test_a_private_run_says_what_it_guarantees(
     assert spent["epsilon"] == pytest.approx(3.0, abs=0.02)
     assert spent["secure"]
     assert spent["n_users"] < 40  # some were held out
-    assert [attack["n_others"] for attack in run["membership"]] == 2 * [run["membership"][0]["n_others"]]
+    assert [attack["n_non_members"] for attack in run["membership"]] == 2 * [run["membership"][0]["n_non_members"]]
     told = (config.output / "report.md").read_text()
     card = (config.output / "bundle" / "README.md").read_text()
     for text in (told, card):

@@ -32,7 +32,13 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "groups":
         monkeypatch.setattr(topk, "GROUPED", 1)
     if request.param == "scan":
-        for name, value in {"SMALL": 512, "SAMPLE": 64, "PLAIN_CELLS": 1, "CELLS": 1 << 12, "FEWEST": 32}.items():
+        for name, value in {
+            "SMALL": 512,
+            "SAMPLE": 64,
+            "PLAIN_CELLS": 1,
+            "CELLS": 1 << 12,
+            "MIN_BLOCK_ITEMS": 32,
+        }.items():
             monkeypatch.setattr(topk, name, value)
     return str(request.param)
 

@@ -55,7 +55,7 @@ def test_what_is_remembered_is_what_was_said(monkeypatch: pytest.MonkeyPatch) ->
             return torch.from_numpy(queries.time + queries.user)[:, None].expand(-1, N_ITEMS).float()
 
     queries = make_queries(split_by_time(log(), N_USERS, N_ITEMS), TEST)
-    monkeypatch.setattr(module, "MOST_SCORES", 5 * N_ITEMS)
+    monkeypatch.setattr(module, "MAX_CACHED_SCORES", 5 * N_ITEMS)
     scorer = Counted()
     kept = module.CachedScorer(scorer)
     for part, asked in ((queries.take(slice(0, 4)), 1), (queries.take(slice(4, 8)), 3)):  # room for the first only

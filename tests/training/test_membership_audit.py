@@ -66,7 +66,7 @@ def test_an_overfitted_model_gives_its_users_away_and_an_untrained_one_does_not(
     assert [attack.name for attack in attacks] == ["the loss", "the loss beside another model's"]
     assert attacks[0].auc.low > 0.7
     assert attacks[1].auc.value > attacks[0].auc.value - 0.05
-    assert attacks[0].caught > 0.3
+    assert attacks[0].true_positive_rate > 0.3
     untrained = make_model(task.split, MODEL, None, 1, everything_known=True)
     (guess,) = measure_membership(task, CONFIG, replace(asked, reference=False), untrained, None, 0)
     assert MembershipAttack.from_record(guess).auc.low < 0.5 < MembershipAttack.from_record(guess).auc.high

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from llmrec.config.drift import FOREVER, DriftConfig, TermName
+from llmrec.config.drift import NO_DECAY_DAYS, DriftConfig, TermName
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import TEST, VALID
 from llmrec.drift.fit_chain import cluster_text_vectors, fit_chain
 from llmrec.drift.fit_head import DriftValidation, FittedHead, fit_drift
 from llmrec.drift.mixture import build_recent_events, transition_rows
 from llmrec.drift.scorers import DriftScorer
-from llmrec.drift.stream import DAILY, ChainTables, ReplayStream
+from llmrec.drift.stream import REFRESH_DAILY, ChainTables, ReplayStream
 from llmrec.drift.terms.chain import LatentChain
 from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.evaluation.intervals import Difference, bootstrap_difference
@@ -33,8 +33,8 @@ K = 5
 CONFIG = DriftConfig(
     window=1,
     backward_weight=0.0,
-    half_lives_days=(30.0, FOREVER),
-    transition_half_lives_days=(FOREVER,),
+    half_lives_days=(30.0, NO_DECAY_DAYS),
+    transition_half_lives_days=(NO_DECAY_DAYS,),
     n_text_neighbors=5,
     n_states=K,
 )
@@ -139,15 +139,15 @@ def test_where_nobody_moves_the_chain_stands_still() -> None:
     assert float(chain.chain.half_life_days[mostly]) > 365
 
 
-@pytest.mark.parametrize(("switch", "half_life_days"), [(0.5, 60.0), (1.0, FOREVER)])
+@pytest.mark.parametrize(("switch", "half_life_days"), [(0.5, 60.0), (1.0, NO_DECAY_DAYS)])
 def test_pairs_fade_where_the_crowds_habit_changed_and_only_there(switch: float, half_life_days: float) -> None:
     world = make_drifting_log(n_users=700, habit=CrowdEffect(odds=0.5, switch=switch))
-    config = replace(CONFIG, terms=WITHOUT_CHAIN, transition_half_lives_days=(60.0, FOREVER))
+    config = replace(CONFIG, terms=WITHOUT_CHAIN, transition_half_lives_days=(60.0, NO_DECAY_DAYS))
     assert world.truth.switch_time < world.split.valid_start or switch == 1.0
     assert fitted(world, config).stream.transition_half_life_days == half_life_days
 
 
-@pytest.mark.parametrize(("half_life_days", "new"), [(60.0, True), (FOREVER, False)])
+@pytest.mark.parametrize(("half_life_days", "new"), [(60.0, True), (NO_DECAY_DAYS, False)])
 def test_faded_pairs_lead_where_the_crowd_goes_now(half_life_days: float, new: bool) -> None:
     """More than half of the events before the test are from before the switch: pairs that never fade hold to these."""
     world = make_drifting_log(habit=CrowdEffect(odds=0.5, switch=0.6))
@@ -179,7 +179,7 @@ def test_the_gate_leaves_to_transitions_what_was_planted() -> None:
     recent = build_recent_events(test)
     gap = np.expm1(recent.context[:, 1].double().numpy())
     row_sum = torch.zeros(recent.item.shape, dtype=torch.float64)
-    for rows, now in fit.stream.replay(fit.stream.new_counts(), test, DAILY):
+    for rows, now in fit.stream.replay(fit.stream.new_counts(), test, REFRESH_DAILY):
         row_sum[rows] = transition_rows(now, fit.stream).row_sum(recent)[rows]
     share = fit.head.log_mixture_shares(recent, row_sum, torch.zeros(2)).exp()[:, 1].numpy()
     planted = FADES_WITH_THE_GAP.chance(gap)

@@ -11,7 +11,7 @@ import pytest
 
 from llmrec.config.data import DataConfig, PseudonymConfig
 from llmrec.data.loading import load_log
-from llmrec.data.pseudonyms import IDS, Pseudonymizer
+from llmrec.data.pseudonyms import PLAIN_IDS, Pseudonymizer
 from llmrec.errors import ConfigError, DataError
 from llmrec.unlearning.id_search import filter_searchable_ids, find_ids, list_files
 from llmrec.unlearning.log_files import find_user_records, write_log_without_users
@@ -29,7 +29,7 @@ JSONL = [
 ]
 
 
-def without(folder: Path, *users: str, names: Pseudonymizer = IDS) -> tuple[DataConfig, list[str]]:
+def without(folder: Path, *users: str, names: Pseudonymizer = PLAIN_IDS) -> tuple[DataConfig, list[str]]:
     config = DataConfig(str(folder))
     records = find_user_records(config, users, names)
     return write_log_without_users(config, records.theirs, folder / "without"), records.ids

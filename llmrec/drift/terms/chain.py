@@ -74,8 +74,8 @@ class LatentChain(nn.Module):
             fresh = (gap_days[:, step] > 0) | (step == 0) | ties
             before = torch.where(fresh[:, None, None], belief, before)
             interests.append(self.state_probabilities(before))
-            learnt = self.update_belief(belief, evidence[:, step])
-            belief = torch.where(mask[:, step, None, None], learnt, belief)
+            learned = self.update_belief(belief, evidence[:, step])
+            belief = torch.where(mask[:, step, None, None], learned, belief)
         return torch.stack(interests, dim=1)
 
     @torch.no_grad()

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.errors import DataError
-from llmrec.utils.arrays import LARGEST_EXPONENT, NEVER, ROUNDING, Arrays, Rows
-from llmrec.utils.units import DAY
+from llmrec.utils.arrays import MAX_EXPONENT, NO_TIME, ROUNDING, Arrays, Rows
+from llmrec.utils.units import SECONDS_PER_DAY
 
 
 class Environment:
@@ -25,7 +25,7 @@ class Environment:
 
     def __init__(self, n_items: int, half_lives_days: tuple[float, ...]) -> None:
         self.half_lives_days = half_lives_days
-        self.rate = np.array([1 / (days * DAY) for days in half_lives_days])  # (H,) halvings per second
+        self.rate = np.array([1 / (days * SECONDS_PER_DAY) for days in half_lives_days])  # (H,) halvings per second
         self.sums: NDArray[np.float64] = np.zeros((len(half_lives_days), n_items))  # as of `reference`
         self.reference: int | None = None
         self.newest: int | None = None
@@ -62,7 +62,7 @@ class Environment:
         """The time that sums are kept as of: `newest` to start with, and where numbers would grow too large."""
         if self.reference is None:
             return newest
-        if (newest - self.reference) * self.rate.max() <= LARGEST_EXPONENT:
+        if (newest - self.reference) * self.rate.max() <= MAX_EXPONENT:
             return self.reference
         self.sums *= np.exp2(-(newest - self.reference) * self.rate)[:, None]
         return newest
@@ -88,10 +88,10 @@ class Environment:
 
     def export_state(self) -> Arrays:
         """What `restore` goes on from, bit for bit; no copies."""
-        times = [NEVER if time is None else time for time in (self.reference, self.newest)]
+        times = [NO_TIME if time is None else time for time in (self.reference, self.newest)]
         return {"sums": self.sums, "times": np.array(times, dtype=np.int64)}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on from what `state` gave, for as many items and the same half-lives."""
         self.sums = state["sums"].copy()
-        self.reference, self.newest = (None if time == NEVER else int(time) for time in state["times"])
+        self.reference, self.newest = (None if time == NO_TIME else int(time) for time in state["times"])

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from llmrec.utils.arrays import LARGEST_EXPONENT, NEVER, ROUNDING, Arrays, Rows, merge_small_tables, resize_sparse
-from llmrec.utils.units import DAY
+from llmrec.utils.arrays import MAX_EXPONENT, NO_TIME, ROUNDING, Arrays, Rows, merge_small_tables, resize_sparse
+from llmrec.utils.units import SECONDS_PER_DAY
 
-NOBODY = -1  # an empty place in a user's last events
+NO_USER = -1  # an empty place in a user's last events
 TABLE_PARTS = "data", "indices", "indptr"  # of a sparse table
 
 
@@ -51,12 +51,12 @@ class Transitions:
 
     def __init__(self, n_items: int, n_users: int, settings: TransitionSettings = TransitionSettings()) -> None:
         self.settings = settings
-        self.rate = 1 / (settings.half_life_days * DAY)  # halvings per second
+        self.rate = 1 / (settings.half_life_days * SECONDS_PER_DAY)  # halvings per second
         self.reference: int | None = None
         self.tables: list[sparse.csr_array] = []  # (N, N) each; their sum is C as of `reference`
         self.row_sums: NDArray[np.float64] = np.zeros(n_items)
-        self.last_item: Rows = np.full((n_users, settings.window), NOBODY, dtype=np.int64)  # oldest first
-        self.last_time: Rows = np.full((n_users, settings.window), NEVER, dtype=np.int64)
+        self.last_item: Rows = np.full((n_users, settings.window), NO_USER, dtype=np.int64)  # oldest first
+        self.last_time: Rows = np.full((n_users, settings.window), NO_TIME, dtype=np.int64)
 
     def observe(self, user: Rows, item: Rows, time: Rows) -> None:
         """Pair new events (E,), in any order, with what their users did before them."""
@@ -87,8 +87,8 @@ class Transitions:
     def grow_users(self, n_users: int) -> None:
         """Make room for `n_users` users, those there are among them."""
         more = (0, n_users - len(self.last_item)), (0, 0)
-        self.last_item = np.pad(self.last_item, more, constant_values=NOBODY)
-        self.last_time = np.pad(self.last_time, more, constant_values=NEVER)
+        self.last_item = np.pad(self.last_item, more, constant_values=NO_USER)
+        self.last_time = np.pad(self.last_time, more, constant_values=NO_TIME)
 
     def grow_items(self, n_items: int) -> None:
         """Make room for `n_items` items, those there are among them: new ones without pairs."""
@@ -97,7 +97,7 @@ class Transitions:
 
     def forget(self, user: int) -> None:
         """Pair nothing more with what a user did."""
-        self.last_item[user], self.last_time[user] = NOBODY, NEVER
+        self.last_item[user], self.last_time[user] = NO_USER, NO_TIME
 
     def subtract(self, item: Rows, time: Rows) -> None:
         """Take back the pairs of one user's events (E,), all that were counted of them, in order of time: what is left
@@ -117,11 +117,11 @@ class Transitions:
 
     def export_state(self) -> Arrays:
         """What `restore` goes on from, bit for bit; no copies."""
-        reference = NEVER if self.reference is None else self.reference
+        reference = NO_TIME if self.reference is None else self.reference
         arrays: Arrays = {"reference": np.array([reference], dtype=np.int64), "row_sums": self.row_sums}
         arrays |= {"last_item": self.last_item, "last_time": self.last_time}
-        for place, table in enumerate(self.tables):
-            arrays |= {f"table{place}.{part}": getattr(table, part) for part in TABLE_PARTS}
+        for position, table in enumerate(self.tables):
+            arrays |= {f"table{position}.{part}": getattr(table, part) for part in TABLE_PARTS}
         return arrays
 
     def export_counts(self) -> Arrays:
@@ -131,7 +131,7 @@ class Transitions:
         largest = float(total.data.max(initial=1.0))  # of sums that grow with time: what they fade by stays within fp32
         halvings = np.floor(np.log2(largest)) if self.reference is not None else 0.0
         table = sparse.csr_array((total * 2.0**-halvings).astype(np.float32))
-        reference = NEVER if self.reference is None else self.reference + round(halvings / self.rate)
+        reference = NO_TIME if self.reference is None else self.reference + round(halvings / self.rate)
         arrays: Arrays = {"reference": np.array([reference], dtype=np.int64)}
         arrays["row_sums"] = self.row_sums * 2.0**-halvings
         return arrays | {f"table0.{part}": getattr(table, part) for part in TABLE_PARTS}
@@ -144,14 +144,14 @@ class Transitions:
         """
         shape = len(state["row_sums"]), len(state["row_sums"])
         n_tables = sum(name.endswith(".indptr") for name in state)
-        parts = [tuple(state[f"table{place}.{part}"] for part in TABLE_PARTS) for place in range(n_tables)]
+        parts = [tuple(state[f"table{position}.{part}"] for part in TABLE_PARTS) for position in range(n_tables)]
         self.tables = [sparse.csr_array(part, shape=shape, copy=True) for part in parts]
         for table in self.tables:
             table.check_format(full_check=True)  # products with it would read beyond its ends
         self.row_sums = state["row_sums"].copy()
         self.last_item, self.last_time = state["last_item"].copy(), state["last_time"].copy()
         reference = int(state["reference"][0])
-        self.reference = None if reference == NEVER else reference
+        self.reference = None if reference == NO_TIME else reference
 
     def _make_pairs(self, user: Rows, item: Rows, time: Rows) -> tuple[Rows, Rows, NDArray[np.float64], Rows]:
         """(P,) source, target, weight and time of the pairs of new events, sorted by user and time."""
@@ -173,15 +173,15 @@ class Transitions:
         return source, target, weight, when
 
     def _pairs_at_distance(
-        self, places: int, new: Rows, items: Rows, times: Rows, moment: Rows
+        self, positions: int, new: Rows, items: Rows, times: Rows, moment: Rows
     ) -> tuple[Rows, Rows, NDArray[np.float64], Rows]:
         """Pairs of each new event with the one that many places before it, in both directions."""
         settings = self.settings
-        here = new[(items[new - places] != NOBODY) & (items[new - places] != items[new])]
-        before = here - places
+        here = new[(items[new - positions] != NO_USER) & (items[new - positions] != items[new])]
+        before = here - positions
         strict = settings.ties == "strict"
-        steps = np.maximum(moment[here] - moment[before], 1) if strict else np.full(len(here), places)
-        gap = (times[here] - times[before]) / DAY
+        steps = np.maximum(moment[here] - moment[before], 1) if strict else np.full(len(here), positions)
+        gap = (times[here] - times[before]) / SECONDS_PER_DAY
         weight = steps**-0.5 * np.exp(-gap / settings.gap_days)
         unordered = (gap == 0) & strict
         onward = np.where(unordered, (1 + settings.backward) / 2, 1.0) * weight
@@ -194,7 +194,7 @@ class Transitions:
         newest = int(when.max())
         if self.reference is None:
             self.reference = newest
-        if (newest - self.reference) * self.rate > LARGEST_EXPONENT:
+        if (newest - self.reference) * self.rate > MAX_EXPONENT:
             faded = self.decay_at(newest)
             self.tables, self.row_sums = [table * faded for table in self.tables], self.row_sums * faded
             self.reference = newest

@@ -21,8 +21,8 @@ from scipy import sparse
 
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Interactions
-from llmrec.utils.arrays import LARGEST_EXPONENT, Rows, concat_ranges, merge_small_tables
-from llmrec.utils.units import DAY
+from llmrec.utils.arrays import MAX_EXPONENT, Rows, concat_ranges, merge_small_tables
+from llmrec.utils.units import SECONDS_PER_DAY
 
 MAX_EARLIER = 200  # distinct items of a user that a new one is paired with: the work for a user stays linear
 _EVENTS_AT_ONCE = 20_000
@@ -65,7 +65,7 @@ class CooccurrenceCounts:
 
     def __init__(self, touches: FirstInteractions, n_items: int, half_life_days: float | None = None) -> None:
         self.touches, self.n_items = touches, n_items
-        self.rate = 0.0 if half_life_days is None else 1 / (half_life_days * DAY)  # halvings per second
+        self.rate = 0.0 if half_life_days is None else 1 / (half_life_days * SECONDS_PER_DAY)  # halvings per second
         self.moment: int | None = None
         self._reference: int | None = None
         self._tables: list[sparse.csr_array] = []  # (N, N) each, symmetric; their sum is n_ij as of the reference
@@ -111,7 +111,7 @@ class CooccurrenceCounts:
 
     def _rebase(self, newest: int) -> int:
         """The time that sums are kept as of; it moves to the newest event where numbers would grow too large."""
-        if self._reference is not None and (newest - self._reference) * self.rate <= LARGEST_EXPONENT:
+        if self._reference is not None and (newest - self._reference) * self.rate <= MAX_EXPONENT:
             return self._reference
         if self._reference is not None:
             faded = float(np.exp2((self._reference - newest) * self.rate))

@@ -24,7 +24,7 @@ from llmrec.evaluation.baselines.cooccurrence import CooccurrenceCounts, FirstIn
 from llmrec.evaluation.baselines.item_knn import ItemKNNSettings, history_steps, nearest_neighbors
 from llmrec.evaluation.baselines.tuning import Tuning, TuningResult, tune_on_grid
 from llmrec.utils.arrays import concat_ranges
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 StreamingRow = Literal["item_knn_streaming", "item_knn_decayed", "recency_decay"]
 
@@ -83,7 +83,7 @@ class StreamingItemKNN:
 
     def score(self, queries: Queries) -> Tensor:
         scores = torch.zeros(len(queries), self.n_items)  # (B, N)
-        midnight = queries.time // DAY * DAY
+        midnight = queries.time // SECONDS_PER_DAY * SECONDS_PER_DAY
         for moment in np.unique(midnight):
             today = np.flatnonzero(midnight == moment)
             scores[today] = self._score_day(queries.take(today), self._get_counts_at(int(moment)))
@@ -116,7 +116,7 @@ def _compute_history_weights(queries: Queries, settings: StreamingSettings) -> N
         lengths, time = queries.end - queries.start, queries.histories.time
         last = np.repeat(queries.end - 1, lengths)
         event = np.repeat(queries.start, lengths) + concat_ranges(lengths)
-        weight = weight * np.exp2(-(time[last] - time[event]) / (settings.history_half_life_days * DAY))
+        weight = weight * np.exp2(-(time[last] - time[event]) / (settings.history_half_life_days * SECONDS_PER_DAY))
     return weight.astype(np.float32)
 
 

@@ -75,11 +75,11 @@ class MatrixModel(nn.Module):
     ) -> MatrixModel:
         """Train until validation NDCG@10 has not risen for five epochs; the best epoch is in `settings.epochs`."""
         model = cls(split.n_users, split.n_items, settings)
-        watched = sample_queries(valid, _STOPPING_QUERIES, settings.seed)
+        validated = sample_queries(valid, _STOPPING_QUERIES, settings.seed)
         best, best_ndcg, best_epoch = model, -1.0, 0
         for epoch, _ in enumerate(_iterate_epochs(model, split), start=1):
             candidate = copy.deepcopy(model)._fill_cold_users(split.cold_user_mask())
-            ndcg = mean_ndcg(candidate, watched, mask_seen=mask_seen)
+            ndcg = mean_ndcg(candidate, validated, mask_seen=mask_seen)
             if ndcg > best_ndcg:
                 best, best_ndcg, best_epoch = candidate, ndcg, epoch
             if epoch - best_epoch >= _PATIENCE or epoch == _MAX_EPOCHS:

@@ -13,7 +13,7 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split
 from llmrec.evaluation.baselines.tuning import Tuning, TuningResult, tune_on_grid
 from llmrec.utils.arrays import Rows
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class RecentPopularity:
 
 
 def _get_window_seconds(settings: RecentSettings) -> int:
-    return round(settings.days * DAY)
+    return round(settings.days * SECONDS_PER_DAY)
 
 
 def _count(items: Rows, n_items: int) -> Tensor:

@@ -36,7 +36,7 @@ from llmrec.inference.explanations.explanation import ExplanationPart, Explanati
 from llmrec.inference.queries import VERBATIM, Item, QueryBatch, find_item_rows, render_item_text
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.utils.arrays import Rows
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ExplainRequest:
 
     @classmethod
     def from_history(
-        cls, items: ServedCatalog, asked: QueryBatch, item: Item, most: int, situation: DriftContext | None
+        cls, items: ServedCatalog, batch: QueryBatch, item: Item, most: int, context: DriftContext | None
     ) -> ExplainRequest:
         row, text = None, ""
         if isinstance(item, str):
@@ -63,8 +63,8 @@ class ExplainRequest:
             text = str(items.catalog.text_array[row])
         else:
             text = render_item_text(items.catalog, item)
-        first, end = int(asked.queries.start[0]), int(asked.queries.end[0])
-        return cls(items, asked, row, text, np.arange(max(first, end - most), end), situation)
+        first, end = int(batch.queries.start[0]), int(batch.queries.end[0])
+        return cls(items, batch, row, text, np.arange(max(first, end - most), end), context)
 
     @property
     def vectors(self) -> Tensor | None:
@@ -81,27 +81,28 @@ class Contribution:
     """A part of the chance, before it is told."""
 
     term: ExplanationTerm
-    place: int | None  # in the history's events
+    event_index: int | None  # in the history's events
     chance: float
     exact: bool
 
 
 @torch.no_grad()
-def decompose(asking: ExplainRequest) -> list[Contribution]:
+def decompose(request: ExplainRequest) -> list[Contribution]:
     """All parts of the item's chance; without a drift head of its share of the softmax over the catalog."""
-    situation = asking.situation
-    if situation is None:
-        return _decompose_base(asking, 1.0)
-    own, onward, latent = situation.log_mixture_shares()[0].double().exp().tolist()
-    found = _decompose_base(asking, own)
-    if "transitions" in situation.head.terms:
+    context = request.situation
+    if context is None:
+        return _decompose_base(request, 1.0)
+    own, onward, latent = context.log_mixture_shares()[0].double().exp().tolist()
+    found = _decompose_base(request, own)
+    if "transitions" in context.head.terms:
         found += [
-            Contribution("transitions", place, onward * chance, True)
-            for place, chance in _decompose_transitions(asking, situation)
+            Contribution("transitions", position, onward * chance, True)
+            for position, chance in _decompose_transitions(request, context)
         ]
-    if situation.interest is not None:
+    if context.interest is not None:
         found += [
-            Contribution("chain", place, latent * chance, True) for place, chance in _decompose_chain(asking, situation)
+            Contribution("chain", position, latent * chance, True)
+            for position, chance in _decompose_chain(request, context)
         ]
     return found
 
@@ -119,34 +120,35 @@ def to_parts(
         raise ImprobableItemError("item", ["its chance is too small to be told in parts; ask about a likelier item"])
     above = math.log(chance * n_items)
     parts = [
-        ExplanationPart(each.term, each.place, each.chance, each.chance / chance * above, each.exact) for each in found
+        ExplanationPart(each.term, each.event_index, each.chance, each.chance / chance * above, each.exact)
+        for each in found
     ]
     return tuple(parts), score - above, chance
 
 
-def _decompose_base(asking: ExplainRequest, share: float) -> list[Contribution]:
+def _decompose_base(request: ExplainRequest, share: float) -> list[Contribution]:
     """Of `share` times B: of anybody, of each event, of events together, and of the environment."""
-    queries = _leave_one_out_queries(asking)
-    plain, tilted = _log_base(asking, queries)
-    average = -math.log(len(asking.items.catalog))
-    full, nobody, without = float(plain[0]), float(plain[1]), plain[2:].tolist()
-    alone = [full - less for less in without]
+    queries = _leave_one_out_queries(request)
+    plain, tilted = _log_base(request, queries)
+    average = -math.log(len(request.items.catalog))
+    full, nobody, exclude = float(plain[0]), float(plain[1]), plain[2:].tolist()
+    alone = [full - less for less in exclude]
     changes = {"anyone": nobody - average, "together": full - nobody - sum(alone), "environment": tilted - full}
     scale = share * _logarithmic_mean(tilted, average)
     found = [Contribution("anyone", None, share * math.exp(average) + scale * changes["anyone"], False)]
-    found += [Contribution("base", place, scale * change, False) for place, change in enumerate(alone)]
+    found += [Contribution("base", position, scale * change, False) for position, change in enumerate(alone)]
     if alone:
         found.append(Contribution("base", None, scale * changes["together"], False))
-    if asking.situation is not None and "environment" in asking.situation.head.terms:
+    if request.situation is not None and "environment" in request.situation.head.terms:
         found.append(Contribution("environment", None, scale * changes["environment"], False))
     return found
 
 
-def _leave_one_out_queries(asking: ExplainRequest) -> Queries:
+def _leave_one_out_queries(request: ExplainRequest) -> Queries:
     """(2 + E,) the history whole, none of it, and all but one of its events each."""
-    queries, past = asking.asked.queries, asking.asked.queries.histories
+    queries, past = request.asked.queries, request.asked.queries.histories
     whole = np.arange(int(queries.start[0]), int(queries.end[0]))
-    kept = [whole, whole[:0], *(whole[whole != event] for event in asking.events)]
+    kept = [whole, whole[:0], *(whole[whole != event] for event in request.events)]
     lengths = np.array([len(events) for events in kept])
     offset, event = np.concatenate([[0], np.cumsum(lengths)]), np.concatenate(kept)
     histories = Histories(past.item[event], past.time[event], offset, event)
@@ -154,27 +156,27 @@ def _leave_one_out_queries(asking: ExplainRequest) -> Queries:
     return Queries(histories, user, time, np.zeros_like(user), offset[:-1], offset[1:])
 
 
-def _log_base(asking: ExplainRequest, queries: Queries) -> tuple[Tensor, float]:
+def _log_base(request: ExplainRequest, queries: Queries) -> tuple[Tensor, float]:
     """(M,) log B of the item without the environment for each of the queries, and with it for the first."""
-    items, situation, model = asking.items, asking.situation, asking.items.bundle.model
-    states = items.scorer.encode_histories(queries, items.cold_item_vectors(asking.asked.texts))
+    items, context, model = request.items, request.situation, request.items.bundle.model
+    states = items.scorer.encode_histories(queries, items.cold_item_vectors(request.asked.texts))
     scores = model.score(states, items.scorer.scoring_items, model.items.known).cpu().double()  # (M, N)
-    if asking.row is None:
-        own = model.score(states, *items.scoring_vectors([{VERBATIM: asking.text}])).cpu().double()[:, 0]
+    if request.row is None:
+        own = model.score(states, *items.scoring_vectors([{VERBATIM: request.text}])).cpu().double()[:, 0]
     else:
-        own = scores[:, asking.row]
-    if situation is None:
-        plain = _log_share(scores, own, asking.row)
+        own = scores[:, request.row]
+    if context is None:
+        plain = _log_share(scores, own, request.row)
         return plain, float(plain[0])
-    sharpness = situation.head.log_sharpness.double().exp()
-    plain = _log_share(scores * sharpness, own * sharpness, asking.row)
-    if "environment" not in situation.head.terms:
+    sharpness = context.head.log_sharpness.double().exp()
+    plain = _log_share(scores * sharpness, own * sharpness, request.row)
+    if "environment" not in context.head.terms:
         return plain, float(plain[0])
-    new = situation.counts.new_zeros(len(situation.counts), 1)
-    counts = new if asking.row is None else situation.counts[:, [asking.row]]
-    tilted = situation.head.base_logits(scores[:1].float(), situation.counts).double()
-    own_tilted = situation.head.base_logits(own[:1, None].float(), counts).double()[:, 0]
-    return plain, float(_log_share(tilted, own_tilted, asking.row)[0])
+    new = context.counts.new_zeros(len(context.counts), 1)
+    counts = new if request.row is None else context.counts[:, [request.row]]
+    tilted = context.head.base_logits(scores[:1].float(), context.counts).double()
+    own_tilted = context.head.base_logits(own[:1, None].float(), counts).double()[:, 0]
+    return plain, float(_log_share(tilted, own_tilted, request.row)[0])
 
 
 def _log_share(logits: Tensor, own: Tensor, row: int | None) -> Tensor:
@@ -189,30 +191,30 @@ def _logarithmic_mean(log_one: float, log_other: float) -> float:
     return math.exp(log_other) * (math.expm1(change) / change if change else 1.0)
 
 
-def _decompose_transitions(asking: ExplainRequest, situation: DriftContext) -> list[tuple[int, float]]:
+def _decompose_transitions(request: ExplainRequest, context: DriftContext) -> list[tuple[int, float]]:
     """What each of the last events gives by transitions."""
-    recent, moves = situation.recent, situation.moves
+    recent, transitions = context.recent, context.moves
     here = recent.mask[0].nonzero().flatten()
     if not len(here):
         return []
     source = recent.item[0, here].numpy().copy()
-    if asking.row is None:
+    if request.row is None:
         count = np.zeros(len(source))
-        vectors = asking.vectors
+        vectors = request.vectors
         text = (
             np.zeros(len(source))
             if vectors is None
-            else situation.text_transition_probability(vectors)[0, here, 0].double().numpy()
+            else context.text_transition_probability(vectors)[0, here, 0].double().numpy()
         )
     else:
-        count = moves.fading * _get_column(moves.tables, source, asking.row)
-        text = _get_column([moves.text], source, asking.row)
-    kappa = float(situation.head.log_kappa.double().exp())
-    weight = situation.head.event_weights(recent)[0, here].double().numpy()
-    row_sum = moves.row_sum(recent)[0, here].numpy()
+        count = transitions.fading * _get_column(transitions.tables, source, request.row)
+        text = _get_column([transitions.text], source, request.row)
+    kappa = float(context.head.log_kappa.double().exp())
+    weight = context.head.event_weights(recent)[0, here].double().numpy()
+    row_sum = transitions.row_sum(recent)[0, here].numpy()
     chance = weight * (count + kappa * text) / (row_sum + kappa)
-    first = len(asking.events) - len(source)
-    return [(first + place, float(each)) for place, each in enumerate(chance)]
+    first = len(request.events) - len(source)
+    return [(first + position, float(each)) for position, each in enumerate(chance)]
 
 
 def _get_column(tables: Sequence[Any], source: Rows, row: int) -> NDArray[np.float64]:
@@ -223,35 +225,37 @@ def _get_column(tables: Sequence[Any], source: Rows, row: int) -> NDArray[np.flo
     return total
 
 
-def _decompose_chain(asking: ExplainRequest, situation: DriftContext) -> list[tuple[int | None, float]]:
+def _decompose_chain(request: ExplainRequest, context: DriftContext) -> list[tuple[int | None, float]]:
     """What each event gives by the chain, and what does not come from one of them."""
-    chain, interest = situation.chain, situation.interest
-    if chain is None or interest is None or situation.vectors is None:
+    chain, interest = context.chain, context.interest
+    if chain is None or interest is None or context.vectors is None:
         return []
-    if asking.row is not None:
-        taken = situation.head.state_logits(chain.emission, situation.counts).double()
-        taken = (taken[:, asking.row] - taken.logsumexp(1)).exp()  # (K,)
+    if request.row is not None:
+        taken = context.head.state_logits(chain.emission, context.counts).double()
+        taken = (taken[:, request.row] - taken.logsumexp(1)).exp()  # (K,)
     else:
-        vectors = asking.vectors
+        vectors = request.vectors
         if vectors is None:
             return []
-        taken = situation.state_probabilities(vectors)[:, 0].double()
-    left = _remaining_belief(asking, situation).double()  # (E, K)
+        taken = context.state_probabilities(vectors)[:, 0].double()
+    left = _remaining_belief(request, context).double()  # (E, K)
     rest = interest[0].double() - left.sum(0)
-    told: list[tuple[int | None, float]] = [(place, float(each @ taken)) for place, each in enumerate(left)]
+    told: list[tuple[int | None, float]] = [(position, float(each @ taken)) for position, each in enumerate(left)]
     return [*told, (None, float(rest @ taken))]
 
 
-def _remaining_belief(asking: ExplainRequest, situation: DriftContext) -> Tensor:
+def _remaining_belief(request: ExplainRequest, context: DriftContext) -> Tensor:
     """(E, K) what is left at the query of the interest that each event brought."""
-    tables, past = situation.chain, asking.asked.queries.histories
-    if tables is None or situation.vectors is None:
+    tables, past = context.chain, request.asked.queries.histories
+    if tables is None or context.vectors is None:
         raise ValueError("there is no chain")
-    chain, n_events = tables.chain, len(asking.events)
-    item, time = past.item[asking.events], past.time[asking.events]
-    evidence = chain.evidence(situation.vectors[torch.from_numpy(item)])  # (E, K)
+    chain, n_events = tables.chain, len(request.events)
+    item, time = past.item[request.events], past.time[request.events]
+    evidence = chain.evidence(context.vectors[torch.from_numpy(item)])  # (E, K)
     gain = torch.sigmoid(chain.gain)[:, None]  # (2, 1)
-    gaps = to_ticks(torch.from_numpy(np.diff(time, append=asking.asked.queries.time[0]) / DAY))  # (E,) after each event
+    gaps = to_ticks(
+        torch.from_numpy(np.diff(time, append=request.asked.queries.time[0]) / SECONDS_PER_DAY)
+    )  # (E,) after each event
     belief = evidence.new_zeros(n_events, len(gain), evidence.shape[1])
     for event in range(n_events):
         belief = (1 - gain) * belief

@@ -75,4 +75,4 @@ class Explanation:
 
     def rank_events(self) -> list[int]:
         """Places of the events, those that say most for the item first."""
-        return sorted(range(len(self.events)), key=lambda place: -self.events[place].share)
+        return sorted(range(len(self.events)), key=lambda position: -self.events[position].share)

@@ -20,10 +20,10 @@ from llmrec.inference.explanations.explanation import TokenAttribution
 from llmrec.inference.queries import Item, QueryBatch, find_item_rows, render_item_text
 from llmrec.inference.served_catalog import ServedCatalog
 
-STEPS, AT_ONCE = 32, 8  # of the integral; of them in one pass
+STEPS, STEPS_PER_PASS = 32, 8  # of the integral; of them in one pass
 
 
-def attribute_tokens(items: ServedCatalog, asked: QueryBatch, item: Item) -> tuple[TokenAttribution, ...]:
+def attribute_tokens(items: ServedCatalog, batch: QueryBatch, item: Item) -> tuple[TokenAttribution, ...]:
     """Of one history that was read, and an item of the catalog or in none; special tokens are left out.
 
     Raises:
@@ -37,12 +37,12 @@ def attribute_tokens(items: ServedCatalog, asked: QueryBatch, item: Item) -> tup
     tokens = backbone.tokenize([_get_text(items, item)])
     ids, mask = tokens.get_batch(np.array([0]), backbone.device)  # (1, L)
     special = _mark_special(backbone, ids)
-    without = ids.masked_fill(~special, tokens.pad_id)
+    exclude = ids.masked_fill(~special, tokens.pad_id)
     model: Any = backbone.model
-    gradients = LayerIntegratedGradients(_make_score_function(items, asked, item), model.get_input_embeddings())
+    gradients = LayerIntegratedGradients(_make_score_function(items, batch, item), model.get_input_embeddings())
     with torch.inference_mode(False):
         found = gradients.attribute(
-            ids, without, additional_forward_args=(mask,), n_steps=STEPS, internal_batch_size=AT_ONCE
+            ids, exclude, additional_forward_args=(mask,), n_steps=STEPS, internal_batch_size=STEPS_PER_PASS
         )
     values = found[0].sum(1)  # (L, D) -> (L,)
     names = backbone.tokenizer.convert_ids_to_tokens(ids[0].tolist())
@@ -50,10 +50,10 @@ def attribute_tokens(items: ServedCatalog, asked: QueryBatch, item: Item) -> tup
     return tuple(TokenAttribution(name, value) for name, value, is_special in told if not is_special)
 
 
-def _make_score_function(items: ServedCatalog, asked: QueryBatch, item: Item) -> Callable[[Tensor, Tensor], Tensor]:
+def _make_score_function(items: ServedCatalog, batch: QueryBatch, item: Item) -> Callable[[Tensor, Tensor], Tensor]:
     """(B, L) ids and mask -> (B,) score of the item if that were its text."""
     model = items.bundle.model
-    state = items.scorer.encode_histories(asked.queries, items.cold_item_vectors(asked.texts))[0]  # (D,)
+    state = items.scorer.encode_histories(batch.queries, items.cold_item_vectors(batch.texts))[0]  # (D,)
     known = torch.zeros(1, dtype=torch.bool, device=state.device)
     by_id: Tensor | float = 0.0
     if isinstance(item, str):

@@ -11,15 +11,15 @@ import numpy as np
 from llmrec.drift.stream import StreamCounts
 from llmrec.utils.arrays import Mask, Rows
 
-MOST_WAITING = 512  # events that are not counted yet, but on a copy each time that counts are read
-AT_ONCE = 1 << 18  # events that are counted together: each makes a pair with everything in its window
+MAX_PENDING = 512  # events that are not counted yet, but on a copy each time that counts are read
+CHUNK_ROWS = 1 << 18  # events that are counted together: each makes a pair with everything in its window
 
 
 class BufferedCounts:
     """world: with every full batch counted. makes_pairs: whether transitions are counted as well."""
 
-    def __init__(self, world: StreamCounts, makes_pairs: bool) -> None:
-        self.world, self.makes_pairs = world, makes_pairs
+    def __init__(self, counts: StreamCounts, makes_pairs: bool) -> None:
+        self.world, self.makes_pairs = counts, makes_pairs
         self._waiting: list[tuple[int, int, int, bool]] = []
         self._ahead: StreamCounts | None = None  # with what waits
 
@@ -27,15 +27,15 @@ class BufferedCounts:
         """late: it is older than its user's newest."""
         self._waiting.append((user, item, time, late))
         self._ahead = None
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MAX_PENDING:
             self.flush()
 
     def observe_many(self, user: Rows, item: Rows, time: Rows, late: Mask) -> None:
         """Events (E,), after those that wait."""
         self.flush()
-        for start in range(0, len(user), AT_ONCE):
-            some = slice(start, start + AT_ONCE)
-            self._count(user[some], item[some], time[some], late[some])
+        for start in range(0, len(user), CHUNK_ROWS):
+            chunk = slice(start, start + CHUNK_ROWS)
+            self._count(user[chunk], item[chunk], time[chunk], late[chunk])
 
     def flush(self) -> None:
         """Count what waits, for good."""

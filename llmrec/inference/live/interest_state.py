@@ -14,10 +14,10 @@ from torch import Tensor
 from llmrec.drift.markov_chain import N_POWERS, TICKS_PER_DAY, propagate, to_ticks
 from llmrec.drift.stream import ChainTables
 from llmrec.utils.arrays import Rows, concat_ranges
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 Floats = NDArray[np.float32]
-FEW = 8  # events that are sooner done one by one
+MAX_LOOP_EVENTS = 8  # events that are sooner done one by one
 
 
 class InterestState:
@@ -44,11 +44,11 @@ class InterestState:
     def observe(self, user: int, item: int, gap_seconds: int) -> None:
         """An event on `item`, so long after the user's newest: one product with P for each bit of the gap in ticks."""
         belief = self.rows[user]  # (2, K)
-        gap, place = min(round(gap_seconds * TICKS_PER_DAY / DAY), 2**N_POWERS - 1), 0
+        gap, position = min(round(gap_seconds * TICKS_PER_DAY / SECONDS_PER_DAY), 2**N_POWERS - 1), 0
         while gap:
             if gap & 1:
-                belief = np.matmul(belief[:, None], self.powers[place])[:, 0]
-            gap, place = gap >> 1, place + 1
+                belief = np.matmul(belief[:, None], self.powers[position])[:, 0]
+            gap, position = gap >> 1, position + 1
         self.rows[user] = (1 - self.gain) * belief + self.gain * self.evidence[item]
 
     @torch.no_grad()
@@ -59,11 +59,11 @@ class InterestState:
         turn[by_user] = concat_ranges(np.unique(user, return_counts=True)[1])
         chain, powers = self.tables.chain, self.tables.powers
         for rows in np.split(np.argsort(turn, kind="stable"), np.cumsum(np.bincount(turn))[:-1]):
-            if len(rows) < FEW:
+            if len(rows) < MAX_LOOP_EVENTS:
                 for row in rows.tolist():
                     self.observe(int(user[row]), int(item[row]), int(gap_seconds[row]))
                 continue
-            gap = to_ticks(torch.from_numpy(gap_seconds[rows] / DAY))
+            gap = to_ticks(torch.from_numpy(gap_seconds[rows] / SECONDS_PER_DAY))
             belief = propagate(torch.from_numpy(self.rows[user[rows]]), gap, powers)
             self.rows[user[rows]] = chain.update_belief(
                 belief, self.tables.evidence[torch.from_numpy(item[rows])]
@@ -72,6 +72,6 @@ class InterestState:
     @torch.no_grad()
     def interest(self, users: Rows, gap_seconds: Rows) -> Tensor:
         """(B, K) chances of the states, so long after each user's newest event."""
-        gap = to_ticks(torch.from_numpy(gap_seconds / DAY))
+        gap = to_ticks(torch.from_numpy(gap_seconds / SECONDS_PER_DAY))
         belief = propagate(torch.from_numpy(self.rows[users]), gap, self.tables.powers)
         return self.tables.chain.state_probabilities(belief)

@@ -20,7 +20,7 @@ from llmrec.drift.head import DriftHead, RecentEvents
 from llmrec.drift.mixture import build_recent_events, compute_mixture_terms
 from llmrec.drift.stream import ReplayStream, StreamCounts
 from llmrec.drift.terms.environment import Environment
-from llmrec.drift.terms.transitions import NOBODY, Transitions
+from llmrec.drift.terms.transitions import NO_USER, Transitions
 from llmrec.errors import DataError
 from llmrec.inference.live.buffered_counts import BufferedCounts
 from llmrec.inference.live.interest_state import InterestState
@@ -34,7 +34,7 @@ from llmrec.inference.live.state_file import (
     unreadable_error,
     write_state,
 )
-from llmrec.utils.arrays import NEVER, Arrays, Rows
+from llmrec.utils.arrays import NO_TIME, Arrays, Rows
 
 END_OF_TIME = 253_402_300_800  # the year 10000; milliseconds lie beyond
 WAITING = "waiting.events"
@@ -84,9 +84,9 @@ class OnlineState:
         """
         if stream.n_items < self.stream.n_items or (self.beliefs is not None and stream.chain is None):
             raise ValueError(f"a stream of {stream.n_items} items cannot take the place of {self.stream.n_items}")
-        world = self._counted.invalidate()
-        world.environment.grow_items(stream.n_items)
-        world.transitions.grow_items(stream.n_items)
+        counts = self._counted.invalidate()
+        counts.environment.grow_items(stream.n_items)
+        counts.transitions.grow_items(stream.n_items)
         if self.beliefs is not None and stream.chain is not None:
             self.beliefs.set_tables(stream.chain)
         self.stream = stream
@@ -101,7 +101,7 @@ class OnlineState:
         newest = self.last.last_time(user)
         late = time < newest
         if self.beliefs is not None:
-            self.beliefs.observe(user, item, 0 if late or newest == NEVER else time - newest)
+            self.beliefs.observe(user, item, 0 if late or newest == NO_TIME else time - newest)
         self.last.insert(user, item, time)
         self.seen.insert(user, item)
         self._counted.observe(user, item, time, late)
@@ -118,7 +118,7 @@ class OnlineState:
         newest = self._find_newest_before(user, time)
         late = time < newest
         if self.beliefs is not None:
-            self.beliefs.observe_many(user, item, np.where(late | (newest == NEVER), 0, time - newest))
+            self.beliefs.observe_many(user, item, np.where(late | (newest == NO_TIME), 0, time - newest))
         self.last.insert_many(user, item, time)
         self.seen.insert_many(user, item)
         self._counted.observe_many(user, item, time, late)
@@ -158,7 +158,7 @@ class OnlineState:
         if self.beliefs is None:
             raise DataError("live state", ["the head has no chain to tell interest by; fit it with the term `chain`"])
         newest = self.make_queries(users, at).histories.time[self.most - 1 :: self.most]  # (B,)
-        return self.beliefs.interest(users, at - np.where(newest == NEVER, at, newest))
+        return self.beliefs.interest(users, at - np.where(newest == NO_TIME, at, newest))
 
     def make_queries(self, users: Rows, at: int) -> Queries:
         """What a model's scorer is to be asked about B users; histories hold their last `most` events.
@@ -179,18 +179,18 @@ class OnlineState:
 
     def counts_at(self, at: int) -> StreamCounts:
         """Environment and transitions with every event counted, as of `at` or just after the newest event."""
-        world = self._counted.flushed_counts()
-        newest = world.environment.newest
-        world.moment = at if newest is None else max(at, newest + 1)
-        return world
+        counts = self._counted.flushed_counts()
+        newest = counts.environment.newest
+        counts.moment = at if newest is None else max(at, newest + 1)
+        return counts
 
     @torch.no_grad()
     def score(self, base_scores: Tensor, users: Rows, at: int) -> Tensor:
         """(B, N) log chances of all items by base_scores (B, N) of the model below it; raises as `make_queries`."""
         interest = None if self.beliefs is None else self.interests_at(users, at)
-        recent, world = self.recent_events(users, at), self.counts_at(at)
+        recent, counts = self.recent_events(users, at), self.counts_at(at)
         return self.head.mix_log_probabilities(
-            *compute_mixture_terms(self.head, self.stream, base_scores, recent, world, interest)
+            *compute_mixture_terms(self.head, self.stream, base_scores, recent, counts, interest)
         )
 
     def restore_counts(self, sums: Arrays) -> None:
@@ -250,8 +250,8 @@ class OnlineState:
         users, first, count = np.unique(user[order], return_index=True, return_counts=True)
         shift = np.repeat(np.arange(len(users)), count) * END_OF_TIME  # so that no user's times reach the next one's
         so_far = np.maximum.accumulate(time[order] + shift) - shift
-        before = np.concatenate([[NEVER], so_far[:-1]])
-        before[first] = NEVER
+        before = np.concatenate([[NO_TIME], so_far[:-1]])
+        before[first] = NO_TIME
         newest = np.empty_like(before)
         newest[order] = np.maximum(before, np.repeat(self.last.time[users, -1], count))
         return newest
@@ -264,8 +264,8 @@ class OnlineState:
             self.beliefs.grow_users(n_rows)
 
     def _get_parts(self) -> dict[str, Environment | Transitions | SeenItems]:
-        world = self._counted.world
-        return {"environment": world.environment, "transitions": world.transitions, "seen": self.seen}
+        counts = self._counted.world
+        return {"environment": counts.environment, "transitions": counts.transitions, "seen": self.seen}
 
     def _collect_arrays(self) -> Arrays:
         """No copies, but of what waits."""
@@ -282,7 +282,7 @@ class OnlineState:
             if name not in ("seen.item", WAITING) and (saved.shape, saved.dtype) != (own.shape, own.dtype):
                 raise ValueError(f"{name} is {saved.dtype} {saved.shape}, not {own.dtype} {own.shape}")
         items = arrays["item"], arrays["transitions.last_item"], arrays["seen.item"]
-        largest = max(int(rows.max(initial=NOBODY)) for rows in items)
+        largest = max(int(rows.max(initial=NO_USER)) for rows in items)
         if largest >= self.stream.n_items or not 0 <= n_users <= len(self.last):
             raise ValueError("it names items or users that there are not")
         self._counted.restore(arrays[WAITING], n_users, self.stream.n_items)

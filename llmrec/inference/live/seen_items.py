@@ -52,9 +52,9 @@ class SeenItems:
         start, count = self.offset[users], self.offset[users + 1] - self.offset[users]
         since = [self._since.get(user, []) for user in users.tolist()]
         everyone = np.arange(len(users))
-        place = np.concatenate([np.repeat(everyone, count), np.repeat(everyone, [len(items) for items in since])])
+        position = np.concatenate([np.repeat(everyone, count), np.repeat(everyone, [len(items) for items in since])])
         item = self.item[np.repeat(start, count) + concat_ranges(count)]
-        return place, np.concatenate([item, np.array([item for items in since for item in items], dtype=np.int64)])
+        return position, np.concatenate([item, np.array([item for items in since for item in items], dtype=np.int64)])
 
     def export_state(self) -> Arrays:
         """What `restore` goes on from."""

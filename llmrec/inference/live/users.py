@@ -77,7 +77,7 @@ class LiveUsers:
         with self.lock:
             self.state.validate_events(item=item, time=time)
             new = [user for user in dict.fromkeys(users) if user not in self.users]
-            self.users |= {user: self.state.n_users + place for place, user in enumerate(new)}
+            self.users |= {user: self.state.n_users + position for position, user in enumerate(new)}
             self.state.add_users(len(new))
             rows = np.array([self.users[user] for user in users], dtype=np.int64)
             if len(rows) == 1:
@@ -193,16 +193,16 @@ def start_live_users(
 
 
 def live_users_from_log(
-    items: ServedCatalog, log: Log, until: int | None, forgotten: Callable[[str], bool] | None = None
+    items: ServedCatalog, log: Log, before: int | None, forgotten: Callable[[str], bool] | None = None
 ) -> LiveUsers:
-    """From the events of a log before `until` (seconds), all of them without it. forgotten: tells users who are left
+    """From the events of a log before `before` (seconds), all of them without it. forgotten: tells users who are left
     out, with all their events: what comes of it is, to the last bit, what would without them (unless `k_core` kept
     events of others for theirs).
 
     Raises:
         DataError: the log has events on items that the catalog lacks.
     """
-    events = select_events_before(log, items.catalog, until)
+    events = select_events_before(log, items.catalog, before)
     live = LiveUsers(items, log.facts.source)
     live.users = {user: row for row, user in enumerate(log.user_ids.to_pylist())}
     if forgotten is not None:
@@ -214,17 +214,17 @@ def live_users_from_log(
     return live
 
 
-def list_seen_pairs(asked: QueryBatch, n_items: int, live: LiveUsers | None) -> RowPairs:
+def list_seen_pairs(batch: QueryBatch, n_items: int, live: LiveUsers | None) -> RowPairs:
     """Each query with the catalog's items in its history, for a live user with all there ever were; rows from `n_items`
     on are of items that the catalog lacks.
     """
-    query, item = asked.queries.list_seen_pairs()
+    query, item = batch.queries.list_seen_pairs()
     known = item < n_items
     query, item = query[known], item[known]
-    if live is not None and (asked.users >= 0).any():
-        followed = np.flatnonzero(asked.users >= 0)
-        place, older = live.state.seen.list_pairs(asked.users[followed])
-        query, item = np.concatenate([query, followed[place]]), np.concatenate([item, older])
+    if live is not None and (batch.users >= 0).any():
+        followed = np.flatnonzero(batch.users >= 0)
+        position, older = live.state.seen.list_pairs(batch.users[followed])
+        query, item = np.concatenate([query, followed[position]]), np.concatenate([item, older])
     return RowPairs(torch.from_numpy(query), torch.from_numpy(item))
 
 

@@ -69,8 +69,8 @@ class BackboneEncoder(BackboneHistoryEncoder):
         size = len(vectors)
         if not size:  # a process without a share of the batch takes part in the gradients; decoders need a history
             vectors = vectors.new_zeros(1, *vectors.shape[1:])
-        entered = self.enter(self.dropout(vectors))
-        words = torch.cat([self.start.expand(len(vectors), 1, -1), entered], dim=1)  # (B, T + 1, D_words)
+        embedded = self.enter(self.dropout(vectors))
+        words = torch.cat([self.start.expand(len(vectors), 1, -1), embedded], dim=1)  # (B, T + 1, D_words)
         hidden = self.backbone.model(inputs_embeds=words, use_cache=False).last_hidden_state  # (B, T + 1, D_text)
         result: Tensor = self.norm(self.leave(self.dropout(upcast_to_fp32(hidden))))
         return result[:size]

@@ -13,7 +13,7 @@ from llmrec.config.model import HISTORY, HistoryTextConfig
 from llmrec.errors import ConfigError, DataError
 
 Ids = NDArray[np.int32]
-SHORTEST = 8  # tokens; minimum room for items
+MIN_TEXT_TOKENS = 8  # tokens; minimum room for items
 
 
 class HistoryTexts:
@@ -43,10 +43,10 @@ class HistoryTexts:
                 f"model.history_text.max_tokens={config.max_tokens}: {backbone.config.name!r} reads "
                 f"{backbone.max_positions} tokens at most; give that or less"
             )
-        if self.room < SHORTEST:
+        if self.room < MIN_TEXT_TOKENS:
             raise ConfigError(
                 f"model.history_text.max_tokens={config.max_tokens} leaves {self.room} tokens for items beside "
-                f"model.history_text.prompt; give {config.max_tokens - self.room + SHORTEST} or more"
+                f"model.history_text.prompt; give {config.max_tokens - self.room + MIN_TEXT_TOKENS} or more"
             )
         self.separator = np.array(self._tokenize(config.separator), dtype=np.int32)
         self.items: list[Ids] = []

@@ -104,19 +104,19 @@ class PairBatcher:
 
     def make_batch(self, pairs: Rows, seed: tuple[int, ...], accelerator: Accelerator) -> tuple[PairBatch, int]:
         """pairs: (n, 2) catalog rows. This process's share of them, and the anchors of all processes."""
-        rank, world = accelerator.process_index, accelerator.num_processes
+        rank, counts = accelerator.process_index, accelerator.num_processes
         drawn = np.random.default_rng(seed).choice(self.known, self.n_negatives)
         both = np.concatenate([pairs[:, 0], pairs[:, 1]])  # (2n,)
         columns = np.concatenate([both, drawn])
         items, row = np.unique(columns, return_inverse=True)
-        reads = take_equal_share(items, rank, world)
+        reads = take_equal_share(items, rank, counts)
         # A column is one of the batch's 2n places or one of the uniform draws.
         expected = len(both) * self.share[columns] + self.n_negatives / len(self.known)
         anchor, positive = row[: len(both)], np.roll(row[: len(both)], len(pairs))
         batch = PairBatch(
             *self.tokens.get_batch(reads, torch.device("cpu")),
-            torch.from_numpy(anchor[rank::world].copy()),
-            torch.from_numpy(positive[rank::world].copy()),
+            torch.from_numpy(anchor[rank::counts].copy()),
+            torch.from_numpy(positive[rank::counts].copy()),
             torch.from_numpy(row),
             torch.from_numpy(np.log(expected)).float(),
         )

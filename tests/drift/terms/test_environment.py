@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llmrec.drift.terms.environment import Environment
 from llmrec.errors import DataError
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 Events = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3000)), min_size=1, max_size=30)
 
@@ -22,19 +22,19 @@ def test_in_any_order_and_any_batches_the_counts_are_the_sums(events: list[tuple
             expected[row, item] += 2 ** (-(3001 - day) / half_life)
     random.shuffle(events)  # type: ignore[attr-defined]
     at_once, one_by_one = Environment(5, half_lives), Environment(5, half_lives)
-    items, times = np.array(events).T * np.array([[1], [DAY]])
+    items, times = np.array(events).T * np.array([[1], [SECONDS_PER_DAY]])
     at_once.observe(items, times)
     for place in range(len(items)):
         one_by_one.observe(items[place : place + 1], times[place : place + 1])
-    np.testing.assert_allclose(at_once.counts_at(3001 * DAY), expected, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(one_by_one.counts_at(3001 * DAY), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(at_once.counts_at(3001 * SECONDS_PER_DAY), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(one_by_one.counts_at(3001 * SECONDS_PER_DAY), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_half_of_it_is_left_after_a_half_life() -> None:
     environment = Environment(2, (7.0, float("inf")))
     environment.observe(np.array([1]), np.array([0]))
-    np.testing.assert_allclose(environment.counts_at(7 * DAY), [[0, 0.5], [0, 1]])
-    np.testing.assert_allclose(environment.counts_at(14 * DAY), [[0, 0.25], [0, 1]])
+    np.testing.assert_allclose(environment.counts_at(7 * SECONDS_PER_DAY), [[0, 0.5], [0, 1]])
+    np.testing.assert_allclose(environment.counts_at(14 * SECONDS_PER_DAY), [[0, 0.25], [0, 1]])
 
 
 def test_the_present_is_not_the_past() -> None:
@@ -52,8 +52,8 @@ def test_a_restored_environment_goes_on_exactly(before: list[tuple[int, int]], a
     first, second = Environment(5, (1.0, 40.0)), Environment(5, (1.0, 40.0))
     second.restore(first.export_state())
     np.testing.assert_array_equal(first.counts_at(1), second.counts_at(1))
-    first.observe(*np.array(before).T * np.array([[1], [DAY]]))
+    first.observe(*np.array(before).T * np.array([[1], [SECONDS_PER_DAY]]))
     second.restore(first.export_state())
     for environment in (first, second):
-        environment.observe(*np.array(after).T * np.array([[1], [DAY]]))
-    np.testing.assert_array_equal(first.counts_at(3001 * DAY), second.counts_at(3001 * DAY))
+        environment.observe(*np.array(after).T * np.array([[1], [SECONDS_PER_DAY]]))
+    np.testing.assert_array_equal(first.counts_at(3001 * SECONDS_PER_DAY), second.counts_at(3001 * SECONDS_PER_DAY))

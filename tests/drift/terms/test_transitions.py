@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from llmrec.drift.terms.transitions import Transitions, TransitionSettings
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 N_ITEMS, N_USERS = 8, 3
 Event = tuple[int, int, int]  # user, item, day
@@ -36,7 +36,7 @@ def by_hand(events: list[Event], now: int, settings: TransitionSettings) -> NDAr
 def observed(events: list[Event], settings: TransitionSettings, cuts: list[int]) -> Transitions:
     transitions = Transitions(N_ITEMS, N_USERS, settings)
     for batch in np.split(np.array(events, dtype=np.int64).reshape(-1, 3), sorted(cuts)):
-        transitions.observe(batch[:, 0], batch[:, 1], batch[:, 2] * DAY)
+        transitions.observe(batch[:, 0], batch[:, 1], batch[:, 2] * SECONDS_PER_DAY)
     return transitions
 
 
@@ -60,7 +60,7 @@ def test_however_events_arrive_the_sums_are_those_of_the_definition(
     chosen = TransitionSettings(window=window, ties=ties, half_life_days=30.0)  # type: ignore[arg-type]
     transitions = observed(events, chosen, cuts)
     expected = by_hand(events, 500, chosen)
-    faded = transitions.decay_at(500 * DAY)
+    faded = transitions.decay_at(500 * SECONDS_PER_DAY)
     np.testing.assert_allclose(sums(transitions) * faded, expected, atol=1e-12)
     np.testing.assert_allclose(transitions.row_sums * faded, expected.sum(1), atol=1e-12)
 
@@ -85,7 +85,7 @@ def test_a_late_event_makes_no_pairs() -> None:
     events = [(0, 1, 0), (0, 2, 10)]
     transitions = observed(events, TransitionSettings(), [])
     before = sums(transitions)
-    transitions.observe(np.array([0]), np.array([3]), np.array([5 * DAY]))
+    transitions.observe(np.array([0]), np.array([3]), np.array([5 * SECONDS_PER_DAY]))
     np.testing.assert_array_equal(sums(transitions), before)
 
 
@@ -93,7 +93,7 @@ def test_sums_survive_centuries() -> None:
     quick = TransitionSettings(half_life_days=1.0)
     transitions = observed([(0, 1, 0), (0, 2, 1), (0, 3, 100_000), (0, 4, 100_001)], quick, [2])
     assert np.isfinite(sums(transitions)).all()
-    assert sums(transitions)[3, 4] * transitions.decay_at(100_001 * DAY) == pytest.approx(np.exp(-1 / 180))
+    assert sums(transitions)[3, 4] * transitions.decay_at(100_001 * SECONDS_PER_DAY) == pytest.approx(np.exp(-1 / 180))
 
 
 @settings(deadline=None)
@@ -103,10 +103,10 @@ def test_restored_transitions_go_on_exactly(before: list[Event], after: list[Eve
     second = Transitions(N_ITEMS, 0)
     second.restore(first.export_state())
     for transitions in (first, second):
-        transitions.observe(*np.array(after, dtype=np.int64).reshape(-1, 3).T * np.array([[1], [1], [DAY]]))
+        transitions.observe(*np.array(after, dtype=np.int64).reshape(-1, 3).T * np.array([[1], [1], [SECONDS_PER_DAY]]))
     np.testing.assert_array_equal(sums(first), sums(second))
     np.testing.assert_array_equal(first.row_sums, second.row_sums)
-    assert first.decay_at(500 * DAY) == second.decay_at(500 * DAY)
+    assert first.decay_at(500 * SECONDS_PER_DAY) == second.decay_at(500 * SECONDS_PER_DAY)
 
 
 def test_a_table_of_other_items_is_refused() -> None:
@@ -121,5 +121,5 @@ def test_users_who_come_later_pair_their_events() -> None:
     transitions = Transitions(N_ITEMS, 1)
     transitions.observe(np.array([0]), np.array([1]), np.array([0]))
     transitions.grow_users(N_USERS)
-    transitions.observe(*np.array(events[1:]).T * np.array([[1], [1], [DAY]]))
+    transitions.observe(*np.array(events[1:]).T * np.array([[1], [1], [SECONDS_PER_DAY]]))
     np.testing.assert_allclose(sums(transitions), sums(observed(events, TransitionSettings(), [1])))

@@ -25,14 +25,14 @@ from llmrec.drift.terms.environment import Environment
 from llmrec.drift.terms.transitions import Transitions
 from llmrec.drift.text_neighbors import center_and_normalize, find_text_neighbors
 from llmrec.errors import DataError
-from llmrec.inference.live.buffered_counts import MOST_WAITING
+from llmrec.inference.live.buffered_counts import MAX_PENDING
 from llmrec.inference.live.online_state import END_OF_TIME, OnlineState
 from llmrec.inference.live.state_file import StateError
-from llmrec.utils.units import DAY
+from llmrec.utils.units import SECONDS_PER_DAY
 
 N_USERS, N_ITEMS, N_STATES = 4, 9, 5
 CONFIG = DriftConfig(half_lives_days=(7.0, 100.0), n_text_neighbors=3, window=3)
-NOW = 500 * DAY
+NOW = 500 * SECONDS_PER_DAY
 Event = tuple[int, int, int]  # user, item, seconds
 Events = st.lists(
     st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1), st.integers(0, 900).map(lambda h: h * 43_200)),
@@ -66,7 +66,7 @@ def fed(events: list[Event], state: OnlineState | None = None) -> OnlineState:
 
 def random_events(n: int, in_order: bool = True, seed: int = 0) -> list[Event]:
     rng = np.random.default_rng(seed)
-    time = rng.integers(0, 998, n) * (DAY // 2)  # a whole number of ticks
+    time = rng.integers(0, 998, n) * (SECONDS_PER_DAY // 2)  # a whole number of ticks
     columns = rng.integers(0, N_USERS, n), rng.integers(0, N_ITEMS, n), np.sort(time) if in_order else time
     return [(int(user), int(item), int(time)) for user, item, time in zip(*columns, strict=True)]
 
@@ -187,8 +187,8 @@ def test_a_newcomer_has_a_newcomers_interest() -> None:
 
 
 def test_a_late_event_is_learnt_where_the_belief_stands() -> None:
-    late = fed([(0, 1, 10 * DAY), (0, 2, 5 * DAY), (0, 3, 20 * DAY)])
-    moved = fed([(0, 1, 10 * DAY), (0, 2, 10 * DAY), (0, 3, 20 * DAY)])
+    late = fed([(0, 1, 10 * SECONDS_PER_DAY), (0, 2, 5 * SECONDS_PER_DAY), (0, 3, 20 * SECONDS_PER_DAY)])
+    moved = fed([(0, 1, 10 * SECONDS_PER_DAY), (0, 2, 10 * SECONDS_PER_DAY), (0, 3, 20 * SECONDS_PER_DAY)])
     torch.testing.assert_close(late.interest_at(0, NOW), moved.interest_at(0, NOW))
     assert late.recent_events(np.array([0]), NOW).item.tolist() == [[2, 1, 3]]
     transitions = late.counts_at(NOW).transitions
@@ -198,7 +198,7 @@ def test_a_late_event_is_learnt_where_the_belief_stands() -> None:
 
 
 def test_an_event_given_twice_counts_twice() -> None:
-    once, twice = fed([(0, 1, DAY)]), fed([(0, 1, DAY), (0, 1, DAY)])
+    once, twice = fed([(0, 1, SECONDS_PER_DAY)]), fed([(0, 1, SECONDS_PER_DAY), (0, 1, SECONDS_PER_DAY)])
     counts = [state.counts_at(NOW).environment.counts_at(NOW) for state in (once, twice)]
     np.testing.assert_allclose(counts[1], 2 * counts[0])
     assert twice.recent_events(np.array([0]), NOW).item.tolist() == [[1, 1]]
@@ -283,7 +283,7 @@ def test_a_forgotten_user_is_new_again_and_counts_no_more() -> None:
 
 
 def test_what_only_a_forgotten_user_did_leaves_nothing() -> None:
-    state = fed([(0, 1, 5), (0, 2, 6), (1, 2, 7), (2, 7, 8), (2, 8, 9), (2, 2, 10), (0, 2, 11 * DAY)])
+    state = fed([(0, 1, 5), (0, 2, 6), (1, 2, 7), (2, 7, 8), (2, 8, 9), (2, 2, 10), (0, 2, 11 * SECONDS_PER_DAY)])
     state.forget(2)
     world = state.counts_at(NOW)
     assert not world.environment.counts_at(NOW)[:, [7, 8]].any()
@@ -361,13 +361,13 @@ def test_impossible_events_change_nothing(event: Event, message: str) -> None:
 
 @pytest.mark.parametrize("in_order", [True, False])
 def test_to_the_last_bit_the_state_is_what_its_events_make_of_it(tmp_path: Path, in_order: bool) -> None:
-    events = random_events(2 * MOST_WAITING + 100, in_order)
+    events = random_events(2 * MAX_PENDING + 100, in_order)
     asked, undisturbed = OnlineState(HEAD, STREAM), fed(events)
     for place, event in enumerate(events):
         asked.observe(*event)
         if place % 97 == 0:  # asked, saved and restored at odd moments
             asked.counts_at(NOW)
-        if place in (50, MOST_WAITING + 7):
+        if place in (50, MAX_PENDING + 7):
             asked.save(tmp_path / "live")
             asked = OnlineState.load(tmp_path / "live", HEAD, STREAM)
     assert_same(asked, undisturbed, exactly=True)
@@ -379,7 +379,7 @@ def test_to_the_last_bit_the_state_is_what_its_events_make_of_it(tmp_path: Path,
 def test_counting_on_a_copy_is_counting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Far apart in time too, where sums move to a later reference."""
     events = [(user, item, time * 400) for user, item, time in random_events(300)]
-    at, half, batch = 400 * NOW, len(events) // 2 + 1, "llmrec.inference.live.buffered_counts.MOST_WAITING"
+    at, half, batch = 400 * NOW, len(events) // 2 + 1, "llmrec.inference.live.buffered_counts.MAX_PENDING"
     monkeypatch.setattr(batch, half)
     waiting, other = fed(events).counts_at(at), fed(events[:half])
     monkeypatch.setattr(batch, len(events) - half)
@@ -398,7 +398,7 @@ def test_a_restored_state_goes_on_exactly(tmp_path_factory: object, before: list
     state.add_users(2)
     state.save(path)
     restored = OnlineState.load(path, HEAD, STREAM)
-    after = [*after, (N_USERS + 1, 0, DAY)]
+    after = [*after, (N_USERS + 1, 0, SECONDS_PER_DAY)]
     assert_same(fed(after, restored), fed(after, state), exactly=True)
     base, users = torch.zeros(N_USERS + 2, N_ITEMS), np.arange(N_USERS + 2)
     assert torch.equal(restored.score(base, users, NOW), state.score(base, users, NOW))

@@ -19,13 +19,13 @@ from tests.inference.live.test_online_state import HEAD, NOW, STREAM, random_eve
 pytest.importorskip("sqlalchemy", reason="needs SQLAlchemy (extra: state)")
 
 from llmrec.errors import DataError
-from llmrec.inference.live.buffered_counts import MOST_WAITING
+from llmrec.inference.live.buffered_counts import MAX_PENDING
 from llmrec.inference.live.online_state import OnlineState
 from llmrec.inference.live.replica import Replica
 from llmrec.inference.live.state_file import StateError, read_state, write_state
 from llmrec.inference.live.store.event_store import EventStore, NewEvent
 
-EVENTS = [NewEvent(f"user-{user}", f"{item}", time) for user, item, time in random_events(MOST_WAITING + 300)]
+EVENTS = [NewEvent(f"user-{user}", f"{item}", time) for user, item, time in random_events(MAX_PENDING + 300)]
 EMPTY = replace(STREAM, n_users=0)
 
 

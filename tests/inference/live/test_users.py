@@ -233,7 +233,7 @@ def test_it_begins_with_the_log_where_that_can_be_read(
     assert len(recommender.live.users) == log.n_users
     assert recommender.live.origin == recommender.log.facts.source
     expected = recommender.score(events_of(log, "u1"), ids(recommender), at)
-    recommender.follow(until=at - 500 * DAY)  # and not further
+    recommender.follow(before=at - 500 * DAY)  # and not further
     assert recommender.score("u1", ids(recommender), at) != pytest.approx(expected, abs=1e-3)
     recommender.follow()
     assert recommender.score("u1", ids(recommender), at) == pytest.approx(expected, abs=1e-5)

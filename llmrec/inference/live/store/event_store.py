@@ -19,7 +19,7 @@ from llmrec.inference.live.store.schema import SQLITE, StoreError, migrate, open
 from sqlalchemy import Connection, text  # isort: skip  (store_schema tells how to install it)
 from sqlalchemy.exc import DatabaseError  # isort: skip
 
-AT_ONCE = 10_000  # events that are read in one statement
+CHUNK_ROWS = 10_000  # events that are read in one statement
 LONGEST_ID = 512  # characters
 
 
@@ -82,7 +82,7 @@ class EventStore:
         with self.transaction(writes=True) as connection:
             number = allocate_numbers(connection, 0)
             fresh = _filter_new_events(connection, events)
-            stored = [StoredEvent(number + place, *new[:3]) for place, new in enumerate(fresh, start=1)]
+            stored = [StoredEvent(number + position, *new[:3]) for position, new in enumerate(fresh, start=1)]
             if stored:
                 allocate_numbers(connection, len(stored))
                 rows = [one._asdict() | {"key": new.key} for one, new in zip(stored, fresh, strict=True)]
@@ -96,9 +96,9 @@ class EventStore:
         )
         while True:
             with self.transaction() as connection:
-                rows = connection.execute(query, {"after": after, "most": AT_ONCE}).all()
+                rows = connection.execute(query, {"after": after, "most": CHUNK_ROWS}).all()
             yield from (_to_stored_event(row) for row in rows)
-            if len(rows) < AT_ONCE:
+            if len(rows) < CHUNK_ROWS:
                 return
             after = int(rows[-1][0])
 
@@ -195,9 +195,9 @@ def _filter_new_events(connection: Connection, events: Sequence[NewEvent]) -> li
     fresh = []
     for new in events:
         if new.key is not None:
-            place = new.user, new.key
-            item = items.get(place) or connection.execute(query, {"user": new.user, "key": new.key}).scalar()
-            items[place] = item or new.item
+            key = new.user, new.key
+            item = items.get(key) or connection.execute(query, {"user": new.user, "key": new.key}).scalar()
+            items[key] = item or new.item
             if item is not None:
                 if item != new.item:
                     said = f"key {new.key!r} was given with item {item!r} before, and with {new.item!r} now"

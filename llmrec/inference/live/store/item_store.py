@@ -62,8 +62,8 @@ class ItemStore:
             if taken := [item for item in new if connection.execute(there, {"item": item}).scalar() is not None]:
                 raise DataError("new items", [f"{item!r} was added before; give another id" for item in taken])
             rows = [
-                {"number": newest + place, "kind": kind, "item": item, "fields": fields}
-                for place, (kind, item, fields) in enumerate(changes, start=1)
+                {"number": newest + position, "kind": kind, "item": item, "fields": fields}
+                for position, (kind, item, fields) in enumerate(changes, start=1)
             ]
             if rows:
                 connection.execute(text("INSERT INTO item_changes VALUES (:number, :kind, :item, :fields)"), rows)

@@ -58,7 +58,7 @@ def test_events_are_numbered_in_order(store: EventStore, store_url: str) -> None
 def test_many_are_read_in_parts(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.append([NewEvent("ann", f"i{place}", place) for place in range(10)])
     for at_once in (3, 5, 10, 11):
-        monkeypatch.setattr("llmrec.inference.live.store.event_store.AT_ONCE", at_once)
+        monkeypatch.setattr("llmrec.inference.live.store.event_store.CHUNK_ROWS", at_once)
         assert [event.item for event in store.read_events()] == [f"i{place}" for place in range(10)]
 
 
