@@ -31,8 +31,8 @@ def make_slices(split: Split, queries: Queries, text: Tensor | None = None) -> d
 
     `cold_item` and `cold_user` have no event in the training part of `split`: give the split that the evaluated
     model was fitted on (`split.merge_validation()` after a refit). `history_*` counts the events before the query,
-    those after the cut-off included, so that a cold user can have a history. The rest is in `strata`; only a split by
-    time has a cut-off to count days from.
+    those after the cut-off included, so that a cold user can have a history. Only a split by time has a cut-off to
+    count days from.
 
     text: (N, D) of the catalog; without it nobody can say how far interest moved.
     """
