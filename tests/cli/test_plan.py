@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from llmrec.cli.main import main
-from llmrec.cli.plan import parse_memory_gib, parse_strategy
+from llmrec.cli.plan_inputs import parse_memory_gib, parse_strategy
 from llmrec.errors import ConfigError
 
 

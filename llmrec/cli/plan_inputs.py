@@ -1,0 +1,69 @@
+"""The limits, strategies and earlier plan that the command plan is given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from llmrec.config.data import DataConfig
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.loader import parse_config
+from llmrec.errors import ConfigError
+from llmrec.evaluation.results import Report
+from llmrec.hub.training_log import override_data_config
+from llmrec.planning.advisor import ResourceLimits
+from llmrec.planning.plan import GIB, MachineSpec, Plan, make_plan, read_plan
+from llmrec.planning.plan_vs_actual import way_of
+from llmrec.planning.strategies import WAYS, PlannedStrategy
+
+UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def make_or_read_plan(
+    config: Path,
+    data: DataConfig | None,
+    limits: tuple[int, str | None, float | None, float],
+    steps: int,
+    strategies: Sequence[str],
+    made: Path | None,
+    report: Report | None,
+) -> Plan:
+    """A new plan, or the one of `made`. limits: GPUs, memory of each process, hours, TFLOP/s. report: of a run that the
+    plan is for, and which says by which strategy.
+    """
+    if made is not None:
+        return read_plan(made)
+    gpus, memory, hours, tflops = limits
+    ways = [parse_strategy(name) for name in strategies] or list(WAYS)
+    if report is not None:
+        ways = [parse_strategy(way_of(report.run["main"]))]
+    machine = MachineSpec(gpus, tflops, ResourceLimits(None if memory is None else parse_memory_gib(memory), hours))
+    return make_plan(load_recipe_config(config, data), machine, ways, steps)
+
+
+def load_recipe_config(config: Path, data: DataConfig | None) -> FinetuneConfig:
+    """A YAML of recipes/finetune.py, with what is given of its log in place of its settings."""
+    if not config.is_file():
+        raise ConfigError(f"config={config}: no such file; give a YAML of recipes/finetune.py")
+    settings = parse_config(FinetuneConfig, ["--config", str(config)])
+    return replace(settings, data=override_data_config(settings.data, data))
+
+
+def parse_memory_gib(memory: str) -> float:
+    """
+    >>> parse_memory_gib("24GiB"), parse_memory_gib("512 MiB")
+    (24.0, 0.5)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", memory)
+    if found is None or found[2].upper() not in UNITS:
+        raise ConfigError(f"memory={memory!r}: give a number and a unit, such as 24GB, 24GiB or 512MiB")
+    return float(found[1]) * UNITS[found[2].upper()] / GIB
+
+
+def parse_strategy(name: str) -> PlannedStrategy:
+    for way in WAYS:
+        if way == name:
+            return way
+    raise ConfigError(f"strategy {name!r}: give one of {', '.join(WAYS)}")
