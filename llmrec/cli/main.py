@@ -33,23 +33,23 @@ VERBS: dict[str, str] = {
     "forget": "take users out of a log, a bundle's counts, states and a store; says what stays, and looks for traces",
     "audit": "what a log hides: ties, repeats, leakage, cold items, what leave-one-out would not show",
 }
-HOMES: dict[str, str] = {  # the module of each verb
-    "recommend": "recommend",
-    "score": "recommend",
-    "explain": "recommend",
-    "similar": "explore",
-    "friends": "explore",
-    "topics": "explore",
-    "audience": "explore",
-    "drift": "explore",
-    "evaluate": "evaluate",
-    "serve": "serve",
-    "demo": "serve",
-    "push": "hub",
-    "export": "hub",
-    "plan": "plan",
-    "forget": "forget",
-    "audit": "data",
+HOMES: dict[str, str] = {  # the function of each verb, in a module of its family
+    "recommend": "recommend.recommend",
+    "score": "recommend.score",
+    "explain": "recommend.explain",
+    "similar": "explore.similar_items",
+    "friends": "explore.similar_users",
+    "topics": "explore.topics",
+    "audience": "explore.audience",
+    "drift": "explore.drift",
+    "evaluate": "evaluate.evaluate",
+    "serve": "serve.serve",
+    "demo": "serve.demo",
+    "push": "hub.push",
+    "export": "hub.export",
+    "plan": "plan.plan",
+    "forget": "forget.forget",
+    "audit": "data.audit",
 }
 SHORT = {"-k": ["--k"], "--json": ["--as_json", "true"]}
 SWITCHES = ("--private", "--words", "--in_place")  # alone, they mean yes
@@ -134,5 +134,6 @@ def _with_environment(arguments: list[str]) -> list[str]:
 
 
 def _function(name: str) -> Callable[..., None]:
-    function: Callable[..., None] = getattr(import_module(f"llmrec.cli.{HOMES[name]}"), name)
+    module, _, function_name = HOMES[name].partition(".")
+    function: Callable[..., None] = getattr(import_module(f"llmrec.cli.{module}"), function_name)
     return function
