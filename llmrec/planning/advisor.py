@@ -157,8 +157,8 @@ def _suggest_changes(options: Sequence[Option], limits: ResourceLimits) -> list[
     if "time" in limits.missing_resources(fastest):
         lines.append(
             f"time: {fastest.way} is soonest, {fastest.hours:.2f} hours of {limits.hours:.2f}, most of it "
-            f"{fastest.longest_phase}; lower train.epochs or evaluation.max_valid_queries, set train.negatives 2048, leave "
-            "out baselines, or add GPUs"
+            f"{fastest.longest_phase}; lower train.epochs or evaluation.max_valid_queries, set train.negatives 2048, "
+            "leave out baselines, or add GPUs"
         )
     if len(lines) == 1:
         lines.append(f"each alone would do: {least.way} by memory, {fastest.way} by time; raise one limit")
