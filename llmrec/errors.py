@@ -53,8 +53,8 @@ class MemoryLimitError(LlmrecError, RuntimeError):
 
     Args:
         what: Description of the work.
-        knobs: Settings that reduce its memory.
+        settings: Settings that reduce its memory.
     """
 
     def __init__(self, what: str, settings: str) -> None:
-        super().__init__(f"out of memory: {what}. What takes less: {settings}")
+        super().__init__(f"out of memory: {what}. To use less, change {settings}.")

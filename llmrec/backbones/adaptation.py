@@ -42,8 +42,8 @@ class TransferReport:
     def __str__(self) -> str:
         share = self.trainable / max(self.total, 1)
         return (
-            f"{self.strategy}: {self.trainable:,} of {self.total:,} backbone parameters train ({share:.2%}); "
-            f"weights, gradients and optimizer states take {self.memory_mib:,.0f} MiB"
+            f"{self.strategy}: {self.trainable:,} of {self.total:,} backbone parameters trained ({share:.2%}), "
+            f"{self.memory_mib:,.0f} MiB for weights, gradients and optimizer states"
         )
 
 
@@ -112,7 +112,7 @@ def add_lora(model: nn.Module, config: BackboneConfig) -> nn.Module:
             adapted: Any = get_peft_model(model, settings)
     except ValueError as error:
         raise BackboneError(
-            f"lora.target_modules={lora.target_modules!r}: {error}. Linear layers here: {_list_linear_layers(model)}"
+            f"lora.target_modules={lora.target_modules!r}: {error}. Use some of the linear layers {_list_linear_layers(model)}."
         ) from error
     return adapted.eval()  # type: ignore[no-any-return]
 
@@ -135,7 +135,7 @@ def _list_last_layers(model: nn.Module, k: int, targets: str | list[str]) -> lis
     """List the full names of the linear layers in the top k layers that `targets` selects."""
     if isinstance(targets, str) and targets != "all-linear":
         raise BackboneError(
-            f"lora.last_k={k} counts layers, lora.target_modules={targets!r} names them; give one, or a list"
+            f"lora.last_k={k}: lora.target_modules={targets!r} selects layers too. Set one, or a list of names."
         )
     top = {
         id(part) for layer in get_last_layers(model, k, "lora.last_k") for part in layer.modules() if _is_linear(part)
@@ -176,7 +176,9 @@ def load_lora(model: nn.Module, folder: Path, lora: LoraConfig, targets: list[st
 
     # PEFT's own description in the folder is not read: it can request imports of modules and unpickling of files.
     if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
-        raise BackboneError(f"{folder}: no {SAFETENSORS_WEIGHTS_NAME}, and nothing else is loaded; save it as such")
+        raise BackboneError(
+            f"{folder}: no {SAFETENSORS_WEIGHTS_NAME}, the only format that is loaded. Save the weights in it."
+        )
     with _silence_peft():
         adapted: Any = PeftModel.from_pretrained(model, str(folder), config=_make_peft_config(lora, targets))
     return adapted.eval()  # type: ignore[no-any-return]

@@ -37,8 +37,10 @@ def unpack_gguf(file: Path) -> Path:
     folder = get_cache_dir() / "gguf" / f"{file.stem}-{_compute_digest(file)[:16]}-{CONVERSION}"
     if not folder.is_dir():
         if find_spec("gguf") is None:
-            raise BackboneError(f"{file.name}: GGUF files are read by a package that is missing; `pip install gguf`")
-        print(f"Unpacking {file.name} into the cache, once; this takes about a minute", file=sys.stderr)
+            raise BackboneError(
+                f"{file.name}: the package gguf, which reads it, is not installed. Run pip install gguf."
+            )
+        print(f"{file.name}: unpacked into the cache once, about a minute", file=sys.stderr)
         _convert(file, folder)
     return folder
 
@@ -77,7 +79,7 @@ def _read(file: Path) -> tuple[Any, Any]:
             quantization_config=GgufConfig(dequantize=True),  # a quantized model could not be saved
         )
     except _UNREADABLE as error:
-        raise BackboneError(f"{file}: transformers cannot read this GGUF file: {error}; give another one") from error
+        raise BackboneError(f"{file}: transformers cannot read this GGUF file: {error}. Give another file.") from error
     if _read_pre_tokenizer(file) == "smollm":
         _split_digits(tokenizer)
     return model, tokenizer

@@ -211,9 +211,9 @@ def _write(path: Path, backbone: TextBackbone, n_layers: int, tokens: TokenStore
         partial.replace(path)
     except OSError as error:
         raise BackboneError(
-            f"{partial}: {n_states * dtype.itemsize / 2**30:.1f} GiB for what the lower {n_layers} layers make of "
-            f"{len(tokens):,} texts cannot be written: {error.strerror}. Make room, set LLMREC_CACHE to a folder that "
-            "has it, or backbone.hidden_state_cache to bf16 or none"
+            f"{partial}: {n_states * dtype.itemsize / 2**30:.1f} GiB for the states of {len(tokens):,} texts after "
+            f"{n_layers} layers cannot be written ({error.strerror}). Make room, set LLMREC_CACHE to a folder that has "
+            "it, or set backbone.hidden_state_cache to bf16 or none."
         ) from error
     finally:
         partial.unlink(missing_ok=True)

@@ -30,8 +30,8 @@ def find_layer_stack(model: nn.Module, wanted_by: str) -> nn.ModuleList:
     stacks = [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == n_layers]
     if len(stacks) != 1 or getattr(config, "num_hidden_groups", n_layers) != n_layers:
         raise BackboneError(
-            f"{wanted_by}: {type(model).__name__} has no single stack of {n_layers} layers; use another backbone, or "
-            "a strategy that does not count layers (lora, full)"
+            f"{wanted_by}: {type(model).__name__} has no single stack of {n_layers} layers. Use another backbone, or "
+            "a strategy that does not count layers (lora, full)."
         )
     return stacks[0]
 
@@ -46,9 +46,11 @@ def truncate_layers(model: nn.Module, k: int) -> None:
     Raises:
         BackboneError: If there is no single stack, or k is out of range.
     """
-    stack, config = find_layer_stack(model, "backbone.layers"), model.config
+    stack, config = find_layer_stack(model, "backbone.n_layers"), model.config
     if not 1 <= k <= len(stack):
-        raise BackboneError(f"backbone.n_layers={k}: this backbone has {len(stack)} layers; give 1 to {len(stack)}")
+        raise BackboneError(
+            f"backbone.n_layers={k}: this backbone has {len(stack)} layers. Set it to 1 to {len(stack)}."
+        )
     kinds: Any = getattr(config, "layer_types", None)  # kind of attention of each layer, if they differ
     if kinds:
         config.layer_types = kinds[:k]  # type: ignore[union-attr]
@@ -72,7 +74,7 @@ def get_last_layers(model: nn.Module, k: int, wanted_by: str = "last_k") -> list
     """
     stack = find_layer_stack(model, wanted_by)
     if not 1 <= k <= len(stack):
-        raise BackboneError(f"{wanted_by}={k}: this backbone has {len(stack)} layers; give 1 to {len(stack)}")
+        raise BackboneError(f"{wanted_by}={k}: this backbone has {len(stack)} layers. Set it to 1 to {len(stack)}.")
     norms = [part for name, part in model.named_children() if "norm" in name or name == "ln_f"]
     return [*stack[-k:], *norms]
 

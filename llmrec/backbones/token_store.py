@@ -48,8 +48,8 @@ class TokenStore:
         eos = tokenizer.eos_token_id
         if append_eos and eos is None:
             raise BackboneError(
-                f"the tokenizer of {tokenizer.name_or_path!r} has no EOS token, on which a decoder's text ends; set "
-                "its eos_token and save it again"
+                f"tokenizer of {tokenizer.name_or_path!r}: no EOS token, in which the text of a decoder ends. Set its "
+                "eos_token and save it again."
             )
         room = max_tokens - 1 if append_eos else max_tokens
         ids = _tokenize(list(texts), tokenizer, room, special) if texts else []

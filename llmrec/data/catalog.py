@@ -76,7 +76,7 @@ class ItemCatalog:
         unknown = [item for item in ids if item not in self._id_to_row]
         if unknown:
             shown = ", ".join(repr(item) for item in unknown[:EXAMPLES]) + (", ..." if len(unknown) > EXAMPLES else "")
-            raise DataError("catalog", [f"{len(unknown)} unknown item id(s): {shown}; add the items first"])
+            raise DataError("catalog", [f"{len(unknown)} unknown item id(s): {shown}. Add the items first."])
         return np.array([self._id_to_row[item] for item in ids], dtype=np.int64)
 
     def label(self, row: int) -> str:
@@ -109,7 +109,7 @@ class ItemCatalog:
         text = str(render(self._parts, self._build_table([item]))[0])
         if not text:
             names = ", ".join(part.field for part in self._parts)
-            raise DataError("item", [f"empty text; give at least one of {names}"])
+            raise DataError("item", [f"empty text. Give at least one of {names}."])
         return text
 
     def extend(self, items: Sequence[Mapping[str, object]]) -> ItemCatalog:
@@ -133,7 +133,7 @@ class ItemCatalog:
         new = read_catalog(given, problems, self.template, self.id_column, self.release_column)
         if new is not None:
             known = np.asarray(pc.is_in(new.ids, value_set=self.ids))
-            fault = ColumnProblem("id that the catalog has already", known, "leave the item out or give it another id")
+            fault = ColumnProblem("id that the catalog has already", known, "Leave the item out or change its id")
             problems += format_problems("new items", self.id_column, new.ids, [fault])
         if new is None or problems:
             raise DataError("new items", problems)
@@ -160,7 +160,7 @@ class ItemCatalog:
             try:
                 columns[name] = build_item_column([item.get(name) for item in items], kind)
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-                problems.append(f"items, column '{name}': {error}; give values of type {schema.field(name).type}")
+                problems.append(f"items, column '{name}': {error}. Give values of type {schema.field(name).type}.")
         if problems:
             raise DataError("items", problems)
         return pa.table(columns)
@@ -197,13 +197,13 @@ def read_catalog(
     unknown = [part.field for part in parts if part.field not in table.column_names]
     if unknown:
         raise ConfigError(
-            f"text_template={template!r} names {', '.join(unknown)}, which {file} lacks; "
-            f"its columns are {', '.join(table.column_names)}"
+            f"text_template={template!r}: {file} has no column {', '.join(unknown)}. "
+            f"Use some of its columns {', '.join(table.column_names)}."
         )
     wanted = [id_column] if release_column is None else [id_column, release_column]
     found = find_missing_columns(file, wanted, table.column_names)
     if not found and not table.num_rows:
-        found = [f"{file}: no items; give at least one"]
+        found = [f"{file}: no items. Add at least one."]
     if not found:
         table, found = normalize_item_table(file, table, id_column, release_column, time_unit, timezone)
         found += format_problems(file, id_column, table[id_column], [find_empty_texts(parts, table)])

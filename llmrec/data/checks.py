@@ -47,7 +47,9 @@ def validate_table(name: str, table: pa.Table, columns: Sequence[str] | None) ->
         except pa.ArrowInvalid as error:
             if "UTF8" not in str(error):
                 raise
-            problems.append(f"{name}, column '{field.name}': text that is not UTF-8 ({error}); write the file as UTF-8")
+            problems.append(
+                f"{name}, column '{field.name}': text that is not UTF-8 ({error}). Write the file as UTF-8."
+            )
     if problems:
         raise DataError(name, problems)
     return table
@@ -67,7 +69,7 @@ def check_unique_columns(name: str, names: Sequence[str], columns: Sequence[str]
     twice = sorted({column for column in columns or names if names.count(column) > 1})
     if twice:
         listed = ", ".join(map(repr, twice))
-        raise DataError(name, [f"{name}: {listed} name more than one column each; rename or remove all but one"])
+        raise DataError(name, [f"{name}: {listed} name more than one column each. Rename or remove all but one."])
 
 
 def check_closed_quotes(path: Path, table: pa.Table) -> None:
@@ -85,7 +87,7 @@ def check_closed_quotes(path: Path, table: pa.Table) -> None:
         with path.open("rb") as file:
             quotes = sum(block.count(b'"') for block in iter(lambda: file.read(BLOCK), b""))
         if quotes % 2:
-            problem = f'a quote opens in row {table.num_rows} and never ends; close it, or write "" for the sign itself'
+            problem = f'row {table.num_rows} opens a quote that never ends. Close it, or write "" for a quotation mark.'
             raise DataError(str(path), [f"{path.name}: {problem}"])
 
 
@@ -106,7 +108,7 @@ def check_json_nesting(path: Path) -> None:
             opened = np.cumsum((signs == ord("{")) | (signs == ord("[")), dtype=np.int64)[ends]
             for line in np.flatnonzero(np.diff(opened, prepend=0) > MAX_DEPTH):  # may be in a text, or closed again
                 if _measure_depth(block[ends[line - 1] + 1 if line else 0 : ends[line] + 1]) > MAX_DEPTH:
-                    problem = f"line {before + line + 1} nests more than {MAX_DEPTH} deep; write plain fields"
+                    problem = f"line {before + line + 1} nests more than {MAX_DEPTH} deep. Write plain fields."
                     raise DataError(str(path), [f"{path.name}: {problem}"])
             before += len(ends) - 1
 

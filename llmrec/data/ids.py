@@ -49,9 +49,9 @@ def encode_ids(column: pa.ChunkedArray) -> EncodedIds:
     unusable, missing = np.append(unusable, False), np.append(missing, bool((codes < 0).any()))
     faults = [
         ColumnProblem(
-            "missing id", _mask_of_codes(missing & ~unusable, codes), "give every row an id, or remove the row"
+            "missing id", _mask_of_codes(missing & ~unusable, codes), "Give every row an id, or remove the row"
         ),
-        ColumnProblem("unusable id", _mask_of_codes(unusable, codes), "write ids as text or whole numbers"),
+        ColumnProblem("unusable id", _mask_of_codes(unusable, codes), "Write ids as text or whole numbers"),
     ]
     if not np.array_equal(again, np.arange(len(values))):
         codes = np.append(again, np.int32(-1))[codes]

@@ -28,9 +28,11 @@ class Interactions:
     def __post_init__(self) -> None:
         lengths = {len(self.user), len(self.item), len(self.time)}
         if len(lengths) != 1:
-            raise DataError("interactions", [f"columns of unequal lengths {sorted(lengths)}; give one value per event"])
+            raise DataError(
+                "interactions", [f"columns of unequal lengths {sorted(lengths)}. Give one value per event."]
+            )
         if np.any(self.time[1:] < self.time[:-1]):
-            raise DataError("interactions", ["events are not in time order; build them with Interactions.sort"])
+            raise DataError("interactions", ["events are not in time order. Build them with Interactions.sort."])
 
     @classmethod
     def sort(

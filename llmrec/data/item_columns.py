@@ -58,7 +58,7 @@ def normalize_item_table(
     doubled[np.unique(encoded.codes, return_index=True)[1]] = False
     faults = [
         *encoded.faults,
-        ColumnProblem("duplicate item id", doubled & (encoded.codes >= 0), "keep one row for each item"),
+        ColumnProblem("duplicate item id", doubled & (encoded.codes >= 0), "Keep one row for each item"),
     ]
     problems = format_problems(file, id_column, table[id_column], faults)
     ids = encoded.ids.take(pa.array(encoded.codes, mask=encoded.codes < 0))
@@ -105,4 +105,4 @@ def find_empty_texts(parts: Sequence[TemplateField], table: pa.Table) -> ColumnP
     """
     names = ", ".join(part.field for part in parts)
     empty = np.asarray(pc.equal(render(parts, table), pa.scalar("", pa.large_string())))
-    return ColumnProblem("item with an empty text", empty, f"fill one of {names}, or name more fields in text_template")
+    return ColumnProblem("item with an empty text", empty, f"Fill one of {names}, or name more fields in text_template")

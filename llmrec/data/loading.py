@@ -153,7 +153,7 @@ def _parse_events(
     table = events.table
     lacking = find_missing_columns(events.name, [*names, *filter(None, [config.order_column])], table.column_names)
     if not lacking and not table.num_rows:
-        lacking = [f"{events.name}: no events; give at least one"]
+        lacking = [f"{events.name}: no events. Add at least one."]
     if lacking:
         problems += lacking
         return None
@@ -174,12 +174,14 @@ def _rank_ties(events: NamedTable, name: str, config: DataConfig, problems: list
     """Return the rank of each event in the column that breaks ties, (E,)."""
     column = events.table[name]
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        problems.append(f"{events.name}, column '{name}': {column.type} is no order; use a column of numbers")
+        problems.append(
+            f"{events.name}, column '{name}': type {column.type} does not define an order. Use a column of numbers."
+        )
         return np.zeros(len(column), dtype=np.int64)
     absent = np.asarray(pc.is_null(column, nan_is_null=True))
     quoted = config.pseudonyms is None
     problems += format_problems(
-        events.name, name, column, [ColumnProblem("no number", absent, "number every row")], quoted
+        events.name, name, column, [ColumnProblem("no number", absent, "Number every row")], quoted
     )
     return np.unique(np.asarray(column), return_inverse=True)[1].astype(np.int64)
 
@@ -203,7 +205,7 @@ def _match_items(
     rows = np.append(found, np.int32(-1))[columns.items.codes]
     if config.unknown_items == "error":
         unknown = (rows < 0) & (columns.items.codes >= 0)
-        fault = ColumnProblem("item without catalog entry", unknown, "add it to the items, or set unknown_items: drop")
+        fault = ColumnProblem("item without catalog entry", unknown, "Add it to the items, or set unknown_items: drop")
         column, quoted = config.item_column, config.pseudonyms is None
         problems += format_problems(events.name, column, events.table[column], [fault], quoted)
     return rows
@@ -228,7 +230,7 @@ def _filter_log(source: str, read: _RawLog, catalog: ItemCatalog, config: DataCo
     events = filter_k_core(events, len(read.user_ids), len(catalog), config.k_core)
     if not len(events):
         reason = f"k_core={config.k_core}" if n_unique else "unknown_items=drop"
-        raise DataError(source, [f"{source}: no event is left of {read.n_written} after {reason}; loosen it"])
+        raise DataError(source, [f"{source}: no event of {read.n_written} is left after {reason}. Loosen it."])
     events, users = renumber(events)
     return make_log(
         source if source.startswith(HUB) else Path(source).name,  # the folder of a machine stays private

@@ -63,7 +63,7 @@ class LogFacts:
             f"{self.n_items:,} items",
             f"from {self.first_time} to {self.last_time}, times to the {self.resolution}",
             *(f"dropped {count:,} {what}" for what, count in dropped.items() if count),
-            *([f"took out of item texts: {format_counts(self.n_scrubbed)}"] if self.n_scrubbed else []),
+            *([f"redacted in item texts: {format_counts(self.n_scrubbed)}"] if self.n_scrubbed else []),
         ]
 
 
@@ -107,8 +107,8 @@ class Log:
         user = self.names.pseudonym(str(user))
         row: int = self.user_ids.index(user).as_py()
         if row < 0:
-            shown = f"ids there look like {self.user_ids[0]}"
-            raise ConfigError(f"user {user!r} has no events in {self.facts.source}; {shown}")
+            example = f"Give an id such as {self.user_ids[0]}."
+            raise ConfigError(f"user {user!r}: no events in {self.facts.source}. {example}")
         return row
 
 

@@ -45,10 +45,12 @@ class PiiRedactor:
             import phonenumbers
             import stdnum  # noqa: F401  (its checks are imported where they are used)
         except ImportError as error:
-            raise ConfigError(f"data.pii: {error.name} is not installed; pip install 'llmrec[scrub]'") from error
+            raise ConfigError(f"data.pii: {error.name} is not installed. Run pip install 'llmrec[scrub]'.") from error
         unknown = set(config.phone_regions) - phonenumbers.SUPPORTED_REGIONS
         if unknown:
-            raise ConfigError(f"data.pii.phone_regions: {sorted(unknown)} are no countries (ISO 3166, such as US)")
+            raise ConfigError(
+                f"data.pii.phone_regions: {sorted(unknown)} are not countries. Use ISO 3166 codes such as US."
+            )
         self.config = config
         finders: dict[PiiKind, Callable[[str], Iterator[tuple[int, int]]]] = {
             "email": lambda text: _find_spans(EMAIL, text),

@@ -59,7 +59,7 @@ def _format_problem(
     shown = ", ".join(f"row {number}{value}" for number, value in examples)
     more = ", ..." if len(rows) > EXAMPLES else ""
     noun = "row" if len(rows) == 1 else "rows"
-    return f"{file}, column '{column}': {fault.what} in {len(rows)} {noun} ({shown}{more}); {fault.remedy}"
+    return f"{file}, column '{column}': {fault.what} in {len(rows)} {noun} ({shown}{more}). {fault.remedy}."
 
 
 def _quote_value(scalar: pa.Scalar) -> str:
@@ -84,7 +84,7 @@ def find_missing_columns(file: str, wanted: Sequence[str], available: Sequence[s
     """
     listed = ", ".join(available) or "none"
     return [
-        f"{file}, column '{name}': missing; the columns are {listed}; name the right one in the data configuration"
+        f"{file}, column '{name}': missing among {listed}. Name the right column in the data configuration."
         for name in dict.fromkeys(wanted)
         if name not in available
     ]

@@ -110,7 +110,7 @@ class Pseudonymizer:
             if self.known_check is not None and _compute_hmac(key, b"check").hex()[:16] != self.known_check:
                 raise ConfigError(
                     f"data.pseudonyms: the key in {_key_location(self.config)} is not the one that the pseudonyms were "
-                    "made with; give that one, and its salt"
+                    "made with. Give that key and its salt."
                 )
             self._key = key
         return self._key or b""
@@ -137,19 +137,19 @@ def _read_key(config: PseudonymConfig) -> bytes:
             key = Path(config.key_file).read_bytes().strip()
         except OSError as error:
             raise ConfigError(
-                f"data.pseudonyms.key_file={config.key_file}: cannot be read ({error.strerror}); users are known by "
-                "pseudonyms here, so give the key that makes them, or ask by pseudonym"
+                f"data.pseudonyms.key_file={config.key_file}: cannot be read ({error.strerror}). Give the key "
+                "that made the pseudonyms of users, or give pseudonyms instead of ids."
             ) from error
     else:
         key = os.environ.get(config.key_env or "", "").strip().encode()
         if not key:
             raise ConfigError(
-                f"data.pseudonyms.key_env: the variable {config.key_env} is not set; users are known by pseudonyms "
-                "here, so give the key that makes them, or ask by pseudonym"
+                f"data.pseudonyms.key_env: the variable {config.key_env} is not set. Set it to the key that made "
+                "the pseudonyms of users, or give pseudonyms instead of ids."
             )
     if len(key) < MIN_KEY_LENGTH:
         raise ConfigError(
             f"data.pseudonyms: the key in {_key_location(config)} has fewer than {MIN_KEY_LENGTH} characters and could "
-            'be guessed; make one with python -c "import secrets; print(secrets.token_hex(32))"'
+            'be guessed. Make one with python -c "import secrets; print(secrets.token_hex(32))".'
         )
     return key

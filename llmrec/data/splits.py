@@ -128,18 +128,18 @@ def split_by_time(
     """
     if not (min(valid_fraction, test_fraction) > 0 and valid_fraction + test_fraction < 1):
         fractions = f"valid_fraction={valid_fraction} and test_fraction={test_fraction}"
-        raise ConfigError(f"{fractions}: each must be above 0, their sum below 1")
+        raise ConfigError(f"{fractions}: out of range. Set each above 0 and their sum below 1.")
     time = interactions.time
     n_events = len(time)
     first_valid = int(n_events * (1 - valid_fraction - test_fraction))
     first_test = int(n_events * (1 - test_fraction))
     if n_events < 3:
-        raise DataError("split_by_time", [f"{n_events} event(s) cannot make three parts; give a longer log"])
+        raise DataError("split_by_time", [f"{n_events} event(s) cannot make three parts. Give a longer log."])
     valid_start, test_start = int(time[first_valid]), int(time[first_test])
     part = np.full(n_events, TRAIN, dtype=np.int8)
     part[time >= valid_start] = VALID
     part[time >= test_start] = TEST
-    _require_every_part("split_by_time", part, "events share too few distinct times; change the fractions")
+    _require_every_part("split_by_time", part, "Change the fractions; events share too few distinct times.")
     return Split("by_time", interactions, part, n_users, n_items, valid_start, test_start)
 
 
@@ -169,7 +169,7 @@ def leave_one_out(interactions: Interactions, n_users: int, n_items: int) -> Spl
     part = np.full(len(user), TRAIN, dtype=np.int8)
     part[by_user[(from_end == 1) & held_out]] = VALID
     part[by_user[(from_end == 0) & held_out]] = TEST
-    _require_every_part("leave_one_out", part, "no user has three events; use split by_time")
+    _require_every_part("leave_one_out", part, "Use split by_time; no user has three events.")
     valid_start = int(interactions.time[part == VALID].min())
     test_start = int(interactions.time[part == TEST].min())
     return Split("leave_one_out", interactions, part, n_users, n_items, valid_start, test_start)
@@ -178,7 +178,7 @@ def leave_one_out(interactions: Interactions, n_users: int, n_items: int) -> Spl
 def _require_every_part(place: str, part: NDArray[np.int8], remedy: str) -> None:
     sizes = np.bincount(part, minlength=3)
     if sizes.min() == 0:
-        raise DataError(place, [f"train, validation and test have {sizes.tolist()} events: {remedy}"])
+        raise DataError(place, [f"train, validation and test have {sizes.tolist()} events. {remedy}"])
 
 
 def _find_absent_rows(rows: NDArray[np.int64], n_rows: int) -> Mask:

@@ -81,7 +81,8 @@ def make_synthetic_log(
     if min(n_users, events_per_user) < 1 or n_topics < 3 or n_items < 3 * n_topics or not 0 <= drift <= 1:
         raise ConfigError(
             f"n_users={n_users}, events_per_user={events_per_user}, n_topics={n_topics}, n_items={n_items}, "
-            f"drift={drift}: needs a user, an event, three topics, three items a topic, and a drift from 0 to 1"
+            f"drift={drift}: out of range. Give at least one user, one event, three topics, three items a topic, and a "
+            "drift from 0 to 1."
         )
     rng = np.random.default_rng(seed)
     topic = rng.permutation(np.arange(n_items) % n_topics)

@@ -62,7 +62,7 @@ def parse_template(template: str) -> tuple[TemplateField, ...]:
     """
     fields, literals = _scan(template)
     if not fields:
-        raise ConfigError(f"text_template={template!r} names no item field; write one as in '{{title}}'")
+        raise ConfigError(f"text_template={template!r} names no item field. Write one as in '{{title}}'.")
     parts = []
     separator, prefix = "", literals[0]
     for field, literal in zip(fields[:-1], literals[1:-1], strict=True):
@@ -79,13 +79,15 @@ def _scan(template: str) -> tuple[list[str], list[str]]:
     try:
         pieces = list(Formatter().parse(template))
     except ValueError as error:
-        raise ConfigError(f"text_template={template!r}: {error}; write a literal brace twice") from error
+        raise ConfigError(f"text_template={template!r}: {error}. Write a literal brace twice.") from error
     for literal, field, spec, conversion in pieces:
         literals[-1] += literal
         if field is None:
             continue
         if not field or spec or conversion:
-            raise ConfigError(f"text_template={template!r}: a field is a column name in braces and nothing else")
+            raise ConfigError(
+                f"text_template={template!r}: not a plain field. Write a column name in braces and nothing else."
+            )
         fields.append(field)
         literals.append("")
     return fields, literals
@@ -148,7 +150,7 @@ def format_field(field: str, table: pa.Table) -> pa.LargeStringArray:
     try:
         text = _convert_to_strings(pa.concat_arrays(column.chunks or [pa.array([], column.type)]))
     except pa.ArrowException as error:
-        raise ConfigError(f"item column '{field}' of type {column.type} has no text; name another") from error
+        raise ConfigError(f"item column '{field}': type {column.type} has no text. Name another column.") from error
     text = pc.utf8_trim_whitespace(text)
     return pc.if_else(pc.equal(text, pa.scalar("", pa.large_string())), None, text)
 

@@ -18,7 +18,7 @@ Resolution = Literal["day", "hour", "minute", "second", "sub-second"]
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 EARLY = "time before 1970"
-TIME_REMEDY = "write ISO 8601 (2024-01-31T12:00:00Z) or epoch seconds, in one unit for all rows"
+TIME_REMEDY = "Write ISO 8601 (2024-01-31T12:00:00Z) or epoch seconds, in one unit for all rows"
 END_OF_TIME = 253_402_300_800  # the year 10000: later times were read in the wrong unit
 CHUNK_ROWS = 1 << 20  # times that are checked at a time
 NUMBER = r"^-?\d{1,18}(?:\.\d*)?$"
@@ -65,9 +65,9 @@ def parse_times(column: pa.ChunkedArray, unit: TimeUnit = "auto", timezone: str 
     good = ~(reading.unreadable | late | early)
     faults = [
         ColumnProblem("unreadable time", reading.unreadable, TIME_REMEDY),
-        ColumnProblem(EARLY, early & ~reading.unreadable, "correct or remove the row"),
+        ColumnProblem(EARLY, early & ~reading.unreadable, "Correct or remove the row"),
         ColumnProblem(
-            "time after the year 9999", late & ~reading.unreadable, "set time_unit, and use one unit in all rows"
+            "time after the year 9999", late & ~reading.unreadable, "Set time_unit, and use one unit in all rows"
         ),
     ]
     faults = [fault for fault in faults if fault.rows.any()]  # masks take memory, and most logs need none
@@ -92,7 +92,7 @@ def _require_timezone(timezone: str) -> None:
         zoneinfo.ZoneInfo(timezone)
         to_utc(np.zeros(1, dtype=np.int64), timezone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:  # arrow's own errors are ValueErrors
-        raise ConfigError(f"timezone='{timezone}' is not known here; use a name such as Europe/Berlin") from error
+        raise ConfigError(f"timezone='{timezone}' is unknown. Use a name such as Europe/Berlin.") from error
 
 
 def _read(column: pa.ChunkedArray, unit: TimeUnit, timezone: str) -> ParsedIsoTimes:

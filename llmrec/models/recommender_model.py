@@ -141,7 +141,7 @@ def _make_history_encoder(config: ModelConfig, items: ItemEncoder, reader: Catal
     if config.history_encoder == "sequence":
         return SequenceEncoder(config)
     if reader is None or items.adaptor is None:
-        raise ValueError(f"history_encoder={config.history_encoder} needs a reader and item texts")
+        raise ValueError(f"history_encoder={config.history_encoder}: no catalog encoder or item texts. Give both.")
     if config.history_encoder == "backbone":
         return BackboneEncoder(config, reader)
     return TextEncoder(config, reader, items.adaptor)

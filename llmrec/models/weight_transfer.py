@@ -70,7 +70,9 @@ def load_transfer_weights(model: RecommenderModel, knowledge: TransferWeights) -
         if name not in own or weight.shape != own[name].shape
     ]
     if odd:
-        raise ConfigError(f"the models differ in {'; '.join(odd[:4])}; give both the same `model` and `backbone`")
+        raise ConfigError(
+            f"weights: the models differ in {'; '.join(odd[:4])}. Give both the same `model` and `backbone`."
+        )
     for name, weight in knowledge.weights.items():
         own[name].copy_(weight)
         own[name].requires_grad_(not knowledge.fixed)

@@ -48,7 +48,7 @@ class ResourceLimits:
             Names of the resources; empty if the option fits.
         """
         if option.refused:
-            return ["cannot be"]
+            return ["impossible"]
         lacks = []
         if self.gib is not None and option.gib * ROOM > self.gib:
             lacks.append("memory")
@@ -97,11 +97,11 @@ def choose_strategy(options: Sequence[Option], limits: ResourceLimits, facts: Fa
         return Choice(None, tuple(_suggest_changes(options, limits)))
     passed = order[: order.index(chosen)]
     if passed:
-        reasons = [*reasons, f"{', '.join(passed)}: asked first, and does not fit"]
+        reasons = [*reasons, f"{', '.join(passed)}: ranked higher, but over a limit"]
     if chosen not in ("frozen", "distil"):
         reasons = [
             *reasons,
-            "its report has the frozen row too, and weights from before stay where validation is no better",
+            "its report has the frozen row too, and the earlier weights are kept if validation does not improve",
         ]
     return Choice(chosen, tuple(reasons))
 
@@ -127,17 +127,17 @@ def rank_strategies(facts: Facts, ways: Sequence[PlannedStrategy]) -> tuple[list
         why = [
             f"{facts.n_events:,} events: on logs of 100,000 (MovieLens) and 198,502 (Beauty) lora and last_k "
             "were no better than frozen on the time split, and it is the cheapest",
-            "texts far from what the backbone has read (part numbers, another language) were not measured: there "
-            "compare last_k or lora, whose report has both rows",
+            "texts unlike those of pretraining (part numbers, another language) were not measured: for these, compare "
+            "last_k or lora, whose report has both rows",
         ]
     else:
         order = ("last_k", "lora", "full", "frozen", "distil")
         why = [
-            f"{facts.n_events:,} events: more than any log on which training the backbone was compared (198,502, where "
-            "it gained nothing), so that it is worth a try, the cheapest way first, and no gain is promised",
+            f"{facts.n_events:,} events: more than in any log on which training the backbone was measured (198,502, "
+            "where it gained nothing); the cheapest strategy comes first, and a gain is possible but not measured",
         ]
     if facts.n_events >= SEARCHED_EVENTS:
-        why.append("train.negatives 2048: over millions of events the full softmax costs more than all else")
+        why.append("train.negatives 2048: over millions of events the full softmax is the largest cost")
     return [way for way in order if way in ways], why
 
 
@@ -146,20 +146,22 @@ def _suggest_changes(options: Sequence[Option], limits: ResourceLimits) -> list[
     possible = [option for option in options if not option.refused]
     if not possible:
         return [f"{option.way}: {option.refused}" for option in options]
-    lines = ["no strategy fits"]
+    lines = ["no strategy is within the limits"]
     least = min(possible, key=lambda option: option.gib)
     if "memory" in limits.missing_resources(least):
         lines.append(
-            f"memory: {least.way} takes least, {least.gib:.2f} GiB, {ROOM:g} times which is above {limits.gib:.2f}; "
-            f"change {STEPS}"
+            f"memory: {least.way} needs least, {least.gib:.2f} GiB, but {ROOM:g} times that is above {limits.gib:.2f} "
+            f"GiB. Change {STEPS}."
         )
     fastest = min(possible, key=lambda option: option.hours)
     if "time" in limits.missing_resources(fastest):
         lines.append(
-            f"time: {fastest.way} is soonest, {fastest.hours:.2f} hours of {limits.hours:.2f}, most of it "
-            f"{fastest.longest_phase}; lower train.epochs or evaluation.max_valid_queries, set train.negatives 2048, "
-            "leave out baselines, or add GPUs"
+            f"time: {fastest.way} is fastest, {fastest.hours:.2f} hours of {limits.hours:.2f}, most of it "
+            f"{fastest.longest_phase}. Lower train.epochs or evaluation.max_valid_queries, set train.negatives 2048, "
+            "leave out baselines, or add GPUs."
         )
     if len(lines) == 1:
-        lines.append(f"each alone would do: {least.way} by memory, {fastest.way} by time; raise one limit")
+        lines.append(
+            f"limits: {least.way} fits in memory and {fastest.way} in time, but none in both. Raise one limit."
+        )
     return lines

@@ -130,7 +130,7 @@ def make_plan(
         ConfigError: If there is no strategy, a limit is not above 0, or training is private.
     """
     if config.privacy is not None:
-        raise ConfigError("privacy: private training takes other steps, which no plan measures; plan without privacy")
+        raise ConfigError("privacy: plans do not measure the steps of private training. Plan without privacy.")
     limits = (machine.limits.gib, machine.limits.hours)
     if (
         not ways
@@ -141,7 +141,7 @@ def make_plan(
     ):
         raise ConfigError(
             f"strategies={list(ways)}, steps={n_steps}, gpus={machine.gpus}, tflops={machine.tflops}, memory and hours="
-            f"{limits}: name a strategy, a step and limits above 0"
+            f"{limits}: out of range. Give at least one strategy, one step and limits above 0."
         )
     log, causal = load_log(config.data), False
     planned: list[StrategyPlan] = []
@@ -156,7 +156,7 @@ def make_plan(
             planned.append(StrategyPlan(strategy, refused=str(error)))
             continue
         except BrokenProcessPool:
-            planned.append(StrategyPlan(strategy, refused="measuring it ended its process, as where memory runs out"))
+            planned.append(StrategyPlan(strategy, refused="its measurement ended the process, probably out of memory"))
             continue
         causal = causal or measured.causal
         planned.append(
@@ -248,4 +248,6 @@ def read_plan(path: Path) -> Plan:
             Choice(choice["way"], tuple(choice["reasons"])),
         )
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataError(str(path), [f"not a plan ({error}); expected what `llmrec plan --output` wrote"]) from error
+        raise DataError(
+            str(path), [f"not a plan ({error}). Give a file that `llmrec plan --output` has written."]
+        ) from error

@@ -57,11 +57,11 @@ def compare_with_run(plan: Plan, report: Report, where: str) -> list[PhaseCompar
     """
     run = report.run
     if "phases" not in run:
-        raise DataError(where, ["it does not tell what its phases took; it was written before runs recorded that"])
+        raise DataError(where, ["no times of phases. Give a report of a newer run."])
     way = way_of(run["main"])
     option = next((one for one in plan.options if one.way == way and not one.refused), None)
     if option is None:
-        raise DataError(where, [f"its run is by {way}, which the plan does not have"])
+        raise DataError(where, [f"strategy {way} of the run is not in the plan. Plan it too."])
     on_gpu = bool(option.gpu_phases) and "no GPU" not in run["machine"]
     spent, peak = _measured(run, "wall" if on_gpu else "cpu")
     predicted = _predict_phases(plan, option, _get_counts(run), on_gpu)
@@ -69,9 +69,9 @@ def compare_with_run(plan: Plan, report: Report, where: str) -> list[PhaseCompar
     own = {name: (predicted.get(name), spent[name]) for name in TRAINED_PHASES if name in spent}
     whole = sum(value or 0.0 for value, _ in own.values()), sum(value for _, value in own.values())
     lines = [PhaseComparison(name, unit, *values) for name, values in own.items()]
-    lines.append(PhaseComparison("these together", unit, *whole))
+    lines.append(PhaseComparison("sum of these", unit, *whole))
     if "beside" in spent:
-        lines.append(PhaseComparison("rows on ids alone", unit, predicted.get("beside"), spent["beside"]))
+        lines.append(PhaseComparison("baselines on ids", unit, predicted.get("beside"), spent["beside"]))
     lines.append(
         PhaseComparison("everything else", unit, None, max(spent[ALL] - whole[1] - spent.get("beside", 0.0), 0.0))
     )

@@ -46,7 +46,7 @@ class FaissIndex:
 
     def __init__(self, dim: int, kind: Kind = "ivf", n_probes: int = 16, n_candidates: int = 64) -> None:
         if kind not in get_args(Kind):
-            raise ConfigError(f"kind={kind!r}: {', '.join(get_args(Kind))}")
+            raise ConfigError(f"kind={kind!r}: unknown. Use one of {', '.join(get_args(Kind))}.")
         self.faiss, self.dim, self.kind = _import_faiss(), dim, kind
         self.n_probes, self.n_candidates = n_probes, n_candidates
         # Items are appended and never taken out, because a graph cannot drop them: a removed item stays in place and
@@ -182,5 +182,5 @@ def _import_faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise ConfigError("index: FAISS is not installed; pip install 'llmrec[faiss]'") from error
+        raise ConfigError("index: FAISS is not installed. Run pip install 'llmrec[faiss]'.") from error
     return faiss

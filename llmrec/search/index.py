@@ -181,6 +181,6 @@ def validate_new_rows(rows: Rows, vectors: Tensor, held: Rows, dim: int) -> None
         ConfigError: If a row is in the index already, occurs twice or is negative, or the vectors have the wrong shape.
     """
     if vectors.shape != (len(rows), dim):
-        raise ConfigError(f"vectors of shape {tuple(vectors.shape)} for {len(rows)} items; give ({len(rows)}, {dim})")
+        raise ConfigError(f"vectors: shape {tuple(vectors.shape)} for {len(rows)} items. Give ({len(rows)}, {dim}).")
     if len(np.unique(rows)) < len(rows) or np.isin(rows, held).any() or (rows < 0).any():
-        raise ConfigError("rows: each is to be new, given once, and from 0; remove an item before it is added again")
+        raise ConfigError("rows: some are negative, repeated or in the index. Remove an item before you add it again.")

@@ -54,7 +54,7 @@ class MilvusIndex:
         found = fields.get(VECTOR, {}).get("params", {}).get("dim")
         if found != dim:
             raise ConfigError(
-                f"index {place}: collection {collection!r} has {found} dimensions, not {dim}; name another"
+                f"index {place}: collection {collection!r} has {found} dimensions, not {dim}. Name another."
             )
         self.client.load_collection(collection)
 
@@ -158,8 +158,10 @@ def _open_client(place: str) -> Any:
         from pymilvus import MilvusClient
         from pymilvus.exceptions import MilvusException
     except ImportError as error:
-        raise ConfigError("index: pymilvus is not installed; pip install 'llmrec[milvus]'") from error
+        raise ConfigError("index: pymilvus is not installed. Run pip install 'llmrec[milvus]'.") from error
     try:
         return MilvusClient(place)
     except (MilvusException, OSError, ValueError) as error:
-        raise ConfigError(f"index: no Milvus at {place!r} ({error}); name a file such as items.db, or a URI") from error
+        raise ConfigError(
+            f"index: no Milvus at {place!r} ({error}). Name a file such as items.db, or a URI."
+        ) from error

@@ -33,5 +33,5 @@ def open_index(name: str, dim: int) -> ItemIndex:
         if name == kind:
             return FaissIndex(dim, kind)
     raise ConfigError(
-        f"index={name!r}: exact, {', '.join(get_args(Kind))}, {MILVUS}file.db, or {MILVUS}http://host:19530"
+        f"index={name!r}: unknown. Use exact, {', '.join(get_args(Kind))}, {MILVUS}file.db or {MILVUS}http://host:19530."
     )

@@ -91,9 +91,11 @@ def top_k(
         ValueError: If k is below 1 or the widths differ.
     """
     if k < 1:
-        raise ValueError(f"k={k}: ask for at least one")
+        raise ValueError(f"k={k}: below 1. Set k to at least 1.")
     if queries.ndim != 2 or queries.shape[1] != table.dim:
-        raise ValueError(f"queries of shape {tuple(queries.shape)}; the items have {table.dim} dimensions")
+        raise ValueError(
+            f"queries: shape {tuple(queries.shape)}, but items have width {table.dim}. Give queries of that width."
+        )
     most = min(k, len(table))
     if not most or not len(queries):
         size, device = (len(queries), k), queries.device

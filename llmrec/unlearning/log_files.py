@@ -94,8 +94,8 @@ def copy_without_records(source: Path, target: Path, theirs: Mask) -> None:
     keep = np.concatenate([np.ones(header, dtype=np.bool_), ~theirs])
     n_records = sum(1 for _ in _iterate_records(source, quotes))
     if n_records != len(keep):
-        counted = f"{n_records - header:,} records by their line ends, {len(theirs):,} as the log is read"
-        raise DataError(str(source), [f"{source.name}: {counted}; write it again as parquet, and then without them"])
+        counted = f"{n_records - header:,} records by line ends, but {len(theirs):,} by the reader"
+        raise DataError(str(source), [f"{source.name}: {counted}. Convert the file to parquet and try again."])
     with target.open("wb") as file:
         file.writelines(record for record, kept in zip(_iterate_records(source, quotes), keep, strict=True) if kept)
 

@@ -66,11 +66,13 @@ class ForgetRequest:
 
     def __post_init__(self) -> None:
         if not self.users:
-            raise ConfigError("nobody to forget; give --user ID ...")
+            raise ConfigError("no user to forget. Give --user ID.")
         if self.store is not None and self.output is not None:
-            raise ConfigError("store: a database is changed where it is; give --in-place rather than --output")
+            raise ConfigError("store: a database can only be changed in place. Give --in-place instead of --output.")
         if self.output is None and not self.bundle.exists():
-            raise ConfigError(f"{self.bundle} is no folder here; for one of the hub give --output, and push it again")
+            raise ConfigError(
+                f"{self.bundle}: no such folder. For a bundle of the Hub, give --output and push the result."
+            )
 
 
 class OutputPaths(NamedTuple):
@@ -141,11 +143,15 @@ def _validate_request(
     wish: ForgetRequest, bundle: Bundle, records: RemovedRecords, whole: Log, in_states: bool
 ) -> None:
     if not whole.catalog.ids.equals(bundle.catalog.ids[: whole.n_items]):
-        raise ConfigError(f"{whole.facts.source}: its items are not the bundle's, in order; give the bundle's log")
+        raise ConfigError(
+            f"{whole.facts.source}: its items differ from the bundle's in ids or order. Give the bundle's log."
+        )
     # A bundle of another log may still count users who are no longer in this one.
     same = whole.facts.fingerprint == bundle.facts["fingerprint"]
     if same and wish.store is None and not in_states and not records.theirs.any():
-        raise ConfigError(f"{whole.facts.source} has no such user, nor has a state; nothing was changed")
+        raise ConfigError(
+            f"{whole.facts.source}: no such user in the log or a state, and nothing was changed. Check the ids."
+        )
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def translate_disk_full(path: Path, remedy: str = "") -> Iterator[None]:
         if number not in NO_ROOM:
             raise
         raise StorageError(
-            f"{path} cannot be written: {os.strerror(number)}. Make room or raise the limit{remedy}"
+            f"{path}: cannot be written ({os.strerror(number)}). Make room or raise the limit{remedy}."
         ) from error
 
 

@@ -42,14 +42,14 @@ def exit_with_message(program: str) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(FAULT) from None
     except MemoryError as error:
-        _exit(program, f"out of memory ({error}); give less data at a time, or a larger machine", FAULT)
+        _exit(program, f"out of memory ({error}). Use less data at a time, or a larger machine.", FAULT)
     except OSError as error:
         place = "" if error.filename is None else f"{error.filename}: "
-        _exit(program, f"{place}{error.strerror or error}; make it possible, or give another place", FAULT)
+        reason = error.strerror.lower() if error.strerror else error
+        _exit(program, f"{place}{reason}. Fix the cause or choose another path.", FAULT)
     except Exception as error:
-        _exit(
-            program, f"{type(error).__name__}: {error}\nThis is a fault of llmrec; report {_write_traceback()}", FAULT
-        )
+        report = f"Internal error. Please report it with the traceback in {_write_traceback()}."
+        _exit(program, f"{type(error).__name__}: {error}\n{report}", FAULT)
 
 
 def _write_traceback() -> str:

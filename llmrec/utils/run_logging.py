@@ -38,17 +38,17 @@ def phase(name: str, of: str | None = None) -> Iterator[None]:
     path, began = "/".join(_within.get()), time.monotonic()
     about = {"phase": path} | ({} if of is None else {"of": of})
     shown = path if of is None else f"{path} of {of}"
-    logger.debug("%s begins", shown, extra={"facts": about})
+    logger.debug("%s: started", shown, extra={"facts": about})
     try:
         yield
     except BaseException as error:
         seconds = round(time.monotonic() - began, 3)
         facts = about | {"seconds": seconds, "failed": type(error).__name__}
-        logger.debug("%s ended by %s after %.3f s", shown, type(error).__name__, seconds, extra={"facts": facts})
+        logger.debug("%s: stopped by %s, %.3f s", shown, type(error).__name__, seconds, extra={"facts": facts})
         raise
     else:
         seconds = round(time.monotonic() - began, 3)
-        logger.debug("%s took %.3f s", shown, seconds, extra={"facts": about | {"seconds": seconds}})
+        logger.debug("%s: finished, %.3f s", shown, seconds, extra={"facts": about | {"seconds": seconds}})
     finally:
         _within.reset(outer)
 
@@ -200,5 +200,5 @@ class JsonFileHandler(logging.FileHandler):
             record: The record that could not be written.
         """
         if not self.told:
-            print(f"{self.baseFilename}: {sys.exc_info()[1]}; the log has a gap", file=sys.stderr)
+            print(f"{self.baseFilename}: records lost ({sys.exc_info()[1]}). Make room on the disk.", file=sys.stderr)
         self.told = True

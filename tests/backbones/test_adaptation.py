@@ -57,7 +57,7 @@ def test_lora_on_the_top_layers_alone(tiny_bert: Path) -> None:
     assert all("layer.1." in name for name in trained)
     with pytest.raises(BackboneError, match="last_k=3: this backbone has 2 layers"):
         adapted(tiny_bert, "lora", lora=LoraConfig(last_k=3))
-    with pytest.raises(BackboneError, match="counts layers"):
+    with pytest.raises(BackboneError, match="selects layers too"):
         adapted(tiny_bert, "lora", lora=LoraConfig(last_k=1, target_modules=".*query"))
 
 
@@ -77,7 +77,7 @@ def test_lora_goes_by_the_models_own_names(name: str, request: pytest.FixtureReq
     narrow, trainable, _ = adapted(path, "lora", lora=LoraConfig(rank=2, target_modules=(one,)))
     assert lora_names(narrow) == {one}
     assert trainable < everywhere.model.num_parameters(only_trainable=True)
-    with pytest.raises(BackboneError, match=f"Linear layers here: .*{one}"):
+    with pytest.raises(BackboneError, match=f"Use some of the linear layers .*{one}"):
         adapted(path, "lora", lora=LoraConfig(target_modules=("nothing_like_it",)))
 
 

@@ -67,7 +67,7 @@ def test_encoders_and_what_does_not_fit_are_refused(tiny_bert: Path, tiny_gpt2: 
     with pytest.raises(BackboneError, match="is an encoder"):
         judge(tiny_bert)
     ours = judge(tiny_gpt2)
-    with pytest.raises(BackboneError, match=r"reads 128; shorten the history"):
+    with pytest.raises(BackboneError, match=r"takes 128. Shorten the history"):
         ours.score_lines(np.zeros(128, dtype=np.int64), ours.tokenize_lines(["hats"]))
-    with pytest.raises(BackboneError, match="empty prefix"):
+    with pytest.raises(BackboneError, match="prefix: empty"):
         ours.score_lines(np.zeros(0, dtype=np.int64), ours.tokenize_lines(["hats"]))

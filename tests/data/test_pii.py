@@ -60,7 +60,7 @@ def test_only_what_is_asked_for_is_looked_for() -> None:
     text = "ada@example.com, 020 7031 3000, 650 253 0000"
     assert PiiRedactor(PiiConfig(kinds=("email",))).redact_text(text) == "[email], 020 7031 3000, 650 253 0000"
     assert PiiRedactor(PiiConfig(kinds=("phone",), phone_regions=("GB",))).redact_text(text).count("[phone]") == 1
-    with pytest.raises(ConfigError, match=r"XX.* are no countries"):
+    with pytest.raises(ConfigError, match=r"XX.* are not countries"):
         PiiRedactor(PiiConfig(phone_regions=("XX",)))
     with pytest.raises(ConfigError, match="kinds is empty"):
         PiiConfig(kinds=())
@@ -69,7 +69,7 @@ def test_only_what_is_asked_for_is_looked_for() -> None:
 @pytest.mark.parametrize("package", ["phonenumbers", "stdnum"])
 def test_what_is_not_installed_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ConfigError, match=rf"{package} is not installed; pip install 'llmrec\[scrub\]'"):
+    with pytest.raises(ConfigError, match=rf"{package} is not installed\. Run pip install 'llmrec\[scrub\]'"):
         load_log(DataConfig(str(folder), pii=PiiConfig()))
     log = load_log(DataConfig(str(folder), text_template="{title} {price}"))
     found = audit_log(log, split_by_time(log.interactions, log.n_users, log.n_items))
@@ -107,7 +107,7 @@ def test_a_catalog_is_scrubbed_when_it_is_read(folder: Path) -> None:
     assert fields["item_id"][0] == "ada@example.com"  # ids stay what they are
     assert log.catalog.list_texts()[0] == "Lamp, ask [email] [ip], x 1.5"
     assert log.facts.n_scrubbed == {"email": 2, "ip": 1, "phone": 1}
-    assert "took out of item texts: 2 email, 1 ip, 1 phone" in log.facts.lines()
+    assert "redacted in item texts: 2 email, 1 ip, 1 phone" in log.facts.lines()
     assert load_catalog(given).text_array.equals(log.catalog.text_array)
     assert pq.read_table(folder / "items.parquet")["notes"][0].as_py() == ["1.2.3.4", "x"]  # the source too
 

@@ -136,7 +136,7 @@ def test_what_is_wrong_is_told_without_quoting(tmp_path: Path, what: str) -> Non
     assert told.value.__suppress_context__ or told.value.__cause__ is None
     if what == "misplaced":
         assert "lovelace" in str(quoted.value)
-        assert "column 'item_id': item without catalog entry in 1 row (row 2); add it" in str(told.value)
+        assert "column 'item_id': item without catalog entry in 1 row (row 2). Add it" in str(told.value)
 
 
 def test_the_audit_names_nobody(log_folder: str) -> None:

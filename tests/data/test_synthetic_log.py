@@ -98,5 +98,5 @@ def neighbours_of_the_same_topic(vectors: np.ndarray, topic: Rows) -> float:
 
 @pytest.mark.parametrize("options", [{"n_topics": 2}, {"n_items": 10}, {"drift": 1.5}, {"events_per_user": 0}])
 def test_impossible_worlds(options: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match="needs a user"):
+    with pytest.raises(ConfigError, match=r"out of range\. Give at least one user"):
         make_synthetic_log(**options)

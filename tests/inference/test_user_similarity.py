@@ -69,7 +69,7 @@ def test_in_common_by_hand() -> None:
 
 
 def test_mistakes_are_named(recommender: Recommender, log: Log) -> None:
-    with pytest.raises(ConfigError, match="'x' has no events in planted_world; ids there look like u"):
+    with pytest.raises(ConfigError, match=r"'x': no events in planted_world\. Give an id such as u"):
         recommender.similar_users("x", log=log)
     first = int(log.interactions.time[0]) + 1
     late = next(user for user in log.user_ids.to_pylist() if user != log.user_ids[0].as_py())

@@ -51,7 +51,7 @@ def test_frozen_where_nothing_was_better_and_a_decoder_s_adapter() -> None:
     assert decoder.way == "lora"
     assert choose_strategy(OPTIONS, ResourceLimits(gib=2.7), replace(SMALL, causal=True)).way == "last_k"
     assert any(
-        "lora" in reason and "does not fit" in reason
+        "lora" in reason and "over a limit" in reason
         for reason in choose_strategy(OPTIONS, ResourceLimits(gib=2.7), replace(SMALL, causal=True)).reasons
     )
 
@@ -60,9 +60,9 @@ def test_where_nothing_fits_it_says_what_is_missing() -> None:
     nothing = choose_strategy(OPTIONS, ResourceLimits(gib=0.5, hours=0.5), SMALL)
     assert nothing.way is None
     told = "\n".join(nothing.reasons)
-    assert "frozen takes least, 1.00 GiB, 1.3 times which is above 0.50" in told
-    assert "frozen is soonest, 1.00 hours of 0.50, most of it fit" in told
+    assert "frozen needs least, 1.00 GiB, but 1.3 times that is above 0.50" in told
+    assert "frozen is fastest, 1.00 hours of 0.50, most of it fit" in told
     one = choose_strategy([Option("frozen", 9, 1), Option("full", 1, 9)], ResourceLimits(gib=2, hours=2), SMALL)
-    assert "each alone would do" in one.reasons[-1]
+    assert "none in both. Raise one limit" in one.reasons[-1]
     refused = choose_strategy([Option("last_k", refused="it shares its layers")], ResourceLimits(), SMALL)
     assert refused.reasons == ("last_k: it shares its layers",)

@@ -115,7 +115,7 @@ def test_a_plan_is_told_kept_and_compared_with_its_run(config: FinetuneConfig, t
     run_finetune(config)
     report = read_report(config.output / "report.json")
     compared = {line.what: line for line in compare_with_run(plan, report, "report.json")}
-    phases = {"read", "fit", "adapt", "rank", "these together", "rows on ids alone", "everything else"}
+    phases = {"read", "fit", "adapt", "rank", "sum of these", "baselines on ids", "everything else"}
     assert compared.keys() == phases | {"peak memory"}
     loaded = sum(one.total.cpu for one in plan.options[1].phases if one.name in ("load", "read"))
     assert compared["read"].predicted == pytest.approx(loaded)
@@ -127,15 +127,15 @@ def test_a_plan_is_told_kept_and_compared_with_its_run(config: FinetuneConfig, t
     assert fit.measured == recorded["fit llmrec frozen"]["cpu"]
     assert compared["peak memory"].measured == recorded["rank llmrec last_k"]["peak_mib"] / 1024
     assert compared["everything else"].predicted is None
-    assert "these together" in "\n".join(format_plan_comparison(list(compared.values())))
+    assert "sum of these" in "\n".join(format_plan_comparison(list(compared.values())))
 
 
 def test_on_gpus_it_is_called_an_estimate(config: FinetuneConfig) -> None:
     plan = make_plan(config, MachineSpec(2, 5.0, ResourceLimits(gib=0.1)), ("frozen",), 1, alone=False)
     told = "\n".join(format_plan(plan))
     assert "ESTIMATE for 2 GPU(s)" in told
-    assert "no strategy fits" in told
-    assert "memory: frozen takes least" in told
+    assert "no strategy is within the limits" in told
+    assert "memory: frozen needs least" in told
     (option,) = plan.options
     assert option.to_option(plan.machine).gib > CUDA_BYTES / 2**30
 
@@ -152,7 +152,7 @@ def test_what_cannot_be_planned_or_compared_is_refused(config: FinetuneConfig, t
         make_plan(config, HERE, ("frozen",), 0)
     with pytest.raises(ConfigError, match="limits above 0"):
         make_plan(config, MachineSpec(0, 10.0, ResourceLimits(hours=-1)), ("frozen",))
-    with pytest.raises(ConfigError, match="plan without privacy"):
+    with pytest.raises(ConfigError, match="Plan without privacy"):
         make_plan(replace(config, privacy=PrivacyConfig()), HERE)
     (tmp_path / "plan.json").write_text("{}")
     with pytest.raises(DataError, match="not a plan"):

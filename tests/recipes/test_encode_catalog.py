@@ -138,7 +138,9 @@ def test_what_cannot_be_read_is_refused(items: Path) -> None:
     with pytest.raises(ConfigError, match="texts_per_shard=0"):
         EncodeConfig(DataConfig(), texts_per_shard=0)
     main = runpy.run_path(str(RECIPE))["run_encode_catalog"]
-    with pytest.raises(ConfigError, match=r"names brand, which items\.parquet lacks; its columns are item_id, title"):
+    with pytest.raises(
+        ConfigError, match=r"items\.parquet has no column brand. Use some of its columns item_id, title"
+    ):
         main(EncodeConfig(DataConfig(items=str(items), text_template="{brand}")))
     pq.write_table(pa.table({"item_id": ["a", "a"], "title": ["hat", ""]}), items)
     with pytest.raises(DataError, match="duplicate item id") as refused:

@@ -135,7 +135,7 @@ def test_a_pretrained_backbone_is_fine_tuned(config: PretrainConfig, tmp_path: P
 
 def test_nothing_is_written_where_the_backbone_cannot(config: PretrainConfig, tiny_gpt2: Path) -> None:
     decoder = replace(config, backbone=replace(config.backbone, name=str(tiny_gpt2)))
-    with pytest.raises(BackboneError, match="use clm or contrast"):
+    with pytest.raises(BackboneError, match="Use clm or contrast"):
         main_of("pretrain")(decoder)
     assert not (config.output / "backbone").exists()
     (config.output / "backbone").mkdir(parents=True)

@@ -160,7 +160,7 @@ def test_what_cannot_be_asked_is_refused() -> None:
     table = QuantizedTable.from_vectors(torch.ones(3, 2))
     with pytest.raises(ValueError, match="k=0"):
         top_k(table, torch.ones(1, 2), 0)
-    with pytest.raises(ValueError, match=r"\(1, 3\); the items have 2"):
+    with pytest.raises(ValueError, match=r"\(1, 3\), but items have width 2"):
         top_k(table, torch.ones(1, 3), 1)
 
 

@@ -89,11 +89,11 @@ def test_pseudonyms_find_raw_records(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_what_cannot_be_done_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="in no file that could be written"):
+    with pytest.raises(ConfigError, match="not in a file that can be changed"):
         write_log_without_users(DataConfig("movielens_small"), np.zeros(0, dtype=np.bool_), tmp_path / "without")
     (tmp_path / "items.csv").write_text(ITEMS)
     (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\nada,x,1\n")
-    with pytest.raises(DataError, match="1 records by their line ends, 5 as the log is read") as told:
+    with pytest.raises(DataError, match="1 records by line ends, but 5 by the reader") as told:
         write_log_without_users(DataConfig(str(tmp_path)), np.ones(5, dtype=np.bool_), tmp_path / "without")
     assert "parquet" in str(told.value)
 

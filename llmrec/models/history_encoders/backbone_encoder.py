@@ -82,12 +82,12 @@ def _check(config: ModelConfig, reader: CatalogEncoder) -> None:
     backbone, kind = reader.backbone, type(reader.backbone.model).__name__
     if not backbone.causal:
         raise ConfigError(
-            f"model.history_encoder=backbone: {kind} of backbone.name={backbone.config.name!r} looks at later events "
-            "too, so that no state is free of its target; name a decoder (GPT-2, SmolLM2, ...), or give "
-            "model.history_encoder text or sequence"
+            f"model.history_encoder=backbone: {kind} of backbone.name={backbone.config.name!r} attends to later "
+            "events, so that states see their targets. Name a decoder (GPT-2, SmolLM2, ...), or set "
+            "model.history_encoder to text or sequence."
         )
     if config.max_history >= backbone.max_positions:
         raise ConfigError(
             f"model.max_history={config.max_history}: {kind} has {backbone.max_positions} positions, one of them for "
-            f"the start; give {backbone.max_positions - 1} or less"
+            f"the start. Set it to at most {backbone.max_positions - 1}."
         )

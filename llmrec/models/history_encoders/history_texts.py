@@ -40,13 +40,13 @@ class HistoryTexts:
         self.room = config.max_tokens - len(self.before) - len(self.after)
         if config.max_tokens > backbone.max_positions:
             raise ConfigError(
-                f"model.history_text.max_tokens={config.max_tokens}: {backbone.config.name!r} reads "
-                f"{backbone.max_positions} tokens at most; give that or less"
+                f"model.history_text.max_tokens={config.max_tokens}: {backbone.config.name!r} takes "
+                f"{backbone.max_positions} tokens at most. Set it to that or less."
             )
         if self.room < MIN_TEXT_TOKENS:
             raise ConfigError(
-                f"model.history_text.max_tokens={config.max_tokens} leaves {self.room} tokens for items beside "
-                f"model.history_text.prompt; give {config.max_tokens - self.room + MIN_TEXT_TOKENS} or more"
+                f"model.history_text.max_tokens={config.max_tokens}: model.history_text.prompt leaves {self.room} "
+                f"tokens for items. Set it to at least {config.max_tokens - self.room + MIN_TEXT_TOKENS}."
             )
         self.separator = np.array(self._tokenize(config.separator), dtype=np.int32)
         self.items: list[Ids] = []
@@ -83,8 +83,8 @@ class HistoryTexts:
         left = self.room
         for row in rows[::-1]:
             if row >= len(self.items):
-                raise DataError("history", ["an item in no catalog cannot stand in a history that is read as text; "
-                                            "add it first with add_items"])  # fmt: skip
+                raise DataError("history", ["an item is in no catalog, but the history is read as text. "
+                                            "Add it first with add_items."])  # fmt: skip
             item = self.items[row]
             if len(item) > left:
                 if not kept:

@@ -90,12 +90,12 @@ def test_a_process_without_a_share_of_the_batch_goes_along(
 
 
 def test_one_that_looks_ahead_is_refused(tiny_bert: Path) -> None:
-    with pytest.raises(ConfigError, match=r"BertModel of backbone.name=.* looks at later events.* text or sequence"):
+    with pytest.raises(ConfigError, match=r"BertModel of backbone.name=.* attends to later events.* text or sequence"):
         model_of(tiny_bert, "backbone")
 
 
 def test_a_history_has_to_fit_the_positions(tiny_gpt2: Path) -> None:
-    with pytest.raises(ConfigError, match=r"max_history=128: GPT2Model has 128 positions.* give 127"):
+    with pytest.raises(ConfigError, match=r"max_history=128: GPT2Model has 128 positions.* at most 127"):
         model_of(tiny_gpt2, "backbone", max_history=128)
     assert model_of(tiny_gpt2, "backbone", max_history=127)
 

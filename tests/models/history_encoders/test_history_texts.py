@@ -58,8 +58,8 @@ def test_an_item_is_no_longer_than_where_it_is_read_alone(tiny_bert: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"max_tokens": 129}, r"max_tokens=129: .* reads 128 tokens"),
-        ({"max_tokens": 9}, r"leaves 7 tokens .* give 10 or more"),
+        ({"max_tokens": 129}, r"max_tokens=129: .* takes 128 tokens"),
+        ({"max_tokens": 9}, r"leaves 7 tokens .* at least 10"),
     ],
 )
 def test_limits_that_cannot_be_kept_are_refused(tiny_bert: Path, changes: dict[str, int], named: str) -> None:
