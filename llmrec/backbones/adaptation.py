@@ -112,7 +112,8 @@ def add_lora(model: nn.Module, config: BackboneConfig) -> nn.Module:
             adapted: Any = get_peft_model(model, settings)
     except ValueError as error:
         raise BackboneError(
-            f"lora.target_modules={lora.target_modules!r}: {error}. Use some of the linear layers {_list_linear_layers(model)}."
+            f"lora.target_modules={lora.target_modules!r}: {error}. Use some of the linear layers "
+            f"{_list_linear_layers(model)}."
         ) from error
     return adapted.eval()  # type: ignore[no-any-return]
 
