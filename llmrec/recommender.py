@@ -2,308 +2,427 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.data import DataConfig
-from llmrec.config.drift import MAX_HISTORY
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.log import Log
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.remote import Token, push_bundle, resolve_bundle, strip_private_paths
-from llmrec.hub.training_log import load_bundle_log as bundle_log
-from llmrec.hub.training_log import override_data_config
+from llmrec.hub.training_log import load_own_log
 from llmrec.inference.drift_scoring import rank_by_log_probability, score_items
 from llmrec.inference.explanations.explainer import build_explanation
 from llmrec.inference.explanations.explanation import Explanation
-from llmrec.inference.following import Following
-from llmrec.inference.index_search import IndexSearch, scan_all
-from llmrec.inference.live.users import list_seen_pairs
-from llmrec.inference.log_users import LogUsers
-from llmrec.inference.queries import History, Item, QueryBatch, Time, check_equal_length, find_item_rows
-from llmrec.inference.ranked_items import Recommendation, Where, check_k, filter_mask, to_recommendations
-from llmrec.inference.text_queries import query_bias
-from llmrec.search.index import ItemIndex
+from llmrec.inference.index_search import IndexSearch
+from llmrec.inference.item_similarity import SimilaritySpace, rank_similar_items
+from llmrec.inference.live.new_state import get_history_limit
+from llmrec.inference.live.users import LiveUsers
+from llmrec.inference.log_users import AudienceMember, LogUsers, rank_audience
+from llmrec.inference.queries import History, Item, QueryBatch, Time, check_equal_length, parse_histories, parse_time
+from llmrec.inference.ranked_items import Filters, Recommendation, check_k, to_recommendations
+from llmrec.inference.served_catalog import ServedCatalog
+from llmrec.inference.text_queries import (
+    HALF_LIFE_EVENTS,
+    TEMPLATE,
+    TopicShare,
+    average_interest,
+    build_score_bias,
+    score_topics,
+    sort_topics,
+)
+from llmrec.inference.user_similarity import SimilarUser, rank_similar_users
 from llmrec.search.topk import TopK
 
+Device: TypeAlias = "str | torch.device | None"
 
-class Recommender(Following):
-    """Recommends from, and scores against, a catalog that can grow, for users who are followed live.
 
-    A history is a sequence of events, oldest first: item ids, fields of items that the catalog lacks (such as another
-    domain's, which are then read by their text), or (item, time) pairs of either; or it is a live user's id, and means
-    all that has been observed of that user. A time is seconds since the epoch, a datetime or an ISO string, UTC where
-    it does not say. `at` is the query time: events at or after it are left out, but for a live user's, who is asked
-    about from the newest event on. Without it the moment of the last event is asked about.
+class Recommender:
+    """Recommend items for histories and live users, and score, compare and explain items.
 
-    Scores are logits of the model: they order items for one history, and their differences are log-odds. Where the
-    bundle holds a drift head they are log chances by its mixture, in the light of what everybody does; counts are as of
-    `at`, or as of the newest event of anybody where that is later.
+    A history is a list of events, oldest first: item ids, fields of items that are in no catalog (read by their text),
+    or (item, time) pairs of either; or it is the id of a live user. A time is in seconds since 1970, a datetime or an
+    ISO 8601 string, in UTC unless it says otherwise. `at` is the query time: events at or after it are left out; by
+    default it is the time of the last event.
 
-    Users and counts begin with the log that the bundle was trained on where it can be read, else with the counts that
-    the bundle keeps, and no users, else with nothing; `follow` and `load_state` choose. `observe` goes on from there.
+    Scores order the items for one history. With a drift head a score is the log-probability that the item is next,
+    with counts as of `at` or of the newest event, whichever is later; without one it is a logit, and differences of
+    scores are log-odds.
+
+    Attributes:
+        catalog: Items: add, remove, restore, label.
+        live: Users whose events are observed: observe, history, forget, replay_log, save, load.
+        index: Search for the best items: use.
+
+    Example:
+        recommender = Recommender.from_pretrained("runs/quickstart/bundle")
+        recommender.recommend(["1", "260"], k=5, filters="genres~drama")
     """
 
-    def __init__(
-        self, bundle: Bundle, folder: Path, backbone: str | None = None, device: str | torch.device | None = None
-    ) -> None:
+    def __init__(self, bundle: Bundle, folder: Path, *, backbone: str | None = None, device: Device = None) -> None:
         if device is not None:
             bundle.model.to(device)
-        super().__init__(bundle, folder, backbone)
-        self._nearest: IndexSearch | None = None
+        self._bundle = bundle
+        self._log: Log | None = None
+        self.catalog = ServedCatalog(bundle, folder, backbone)
+        self.live = LiveUsers(self.catalog, self.training_log)
+        self.index = IndexSearch(self.catalog)
 
     @classmethod
     def from_pretrained(
         cls,
         name: str | Path,
+        *,
         backbone: str | None = None,
-        device: str | torch.device | None = None,
+        device: Device = None,
         revision: str | None = None,
         token: Token = None,
     ) -> Recommender:
-        """Load and verify a bundle: a folder, or a repository of the Hugging Face hub, OWNER/NAME.
+        """Load and verify a bundle.
 
-        backbone: a local copy of the base model, for new text where no hub is at hand. device: the CPU unless given.
-        revision: a branch, a tag or a commit on the hub. token: for private repositories, else that of `hf auth login`.
+        Args:
+            name: A folder, or OWNER/NAME on the Hugging Face hub.
+            backbone: A local copy of the base model, to encode new text without the hub.
+            device: Where the model runs; the CPU by default.
+            revision: Branch, tag or commit on the hub.
+            token: For private repositories; that of `hf auth login` by default.
 
         Raises:
-            BundleError: what is no bundle, was altered, does not reproduce its own scores, or cannot be fetched.
+            BundleError: If it is no bundle, was altered, does not reproduce its scores, or cannot be fetched.
         """
         folder = resolve_bundle(name, revision, token)
-        return cls(load_bundle(folder, backbone), folder, backbone, device)
+        return cls(load_bundle(folder, backbone), folder, backbone=backbone, device=device)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the bundle as it is now: items that were added or removed, and what has been counted, included."""
+        """Write the bundle as it is now, with its added and removed items and current counts, to a folder."""
         save_bundle(Path(folder), self._current_bundle())
 
     def push_to_hub(
         self,
         repo_id: str,
+        *,
         private: bool | None = None,
         revision: str | None = None,
         token: Token = None,
-        base: str | None = None,
-        counts: bool = True,
+        base_model_id: str | None = None,
+        include_counts: bool = True,
     ) -> str:
-        """Put the bundle on the hub as it is now, in one commit; returns that commit's address.
+        """Push the bundle as it is now to the hub in one commit, without users and local paths.
 
-        repo_id: OWNER/NAME, made if it is not there, then `private` or not. revision: a branch, made likewise; main
-        unless given. base: the public name of the base model where it was trained from a folder. counts: also what a
-        drift head has counted of everybody's events. No path of this machine goes along, and no user.
+        Args:
+            repo_id: OWNER/NAME, created if it does not exist.
+            private: Visibility of a repository that is created.
+            revision: Branch, created if it does not exist.
+            token: That of `hf auth login` by default.
+            base_model_id: Public name of a base model that was trained from a folder.
+            include_counts: Include the event counts of a drift head.
+
+        Returns:
+            The address of the commit.
 
         Raises:
-            BundleError: what the hub has against it, with a remedy; nothing is published then.
+            BundleError: If the hub refuses; then nothing is published.
         """
-        return push_bundle(strip_private_paths(self._current_bundle(), base, counts), repo_id, private, revision, token)
+        bundle = strip_private_paths(self._current_bundle(), base_model_id, include_counts)
+        return push_bundle(bundle, repo_id, private, revision, token)
 
     @property
     def config(self) -> FinetuneConfig:
-        """What the bundle was made with."""
+        """Settings that the bundle was trained with."""
         return self._bundle.config
 
     @property
     def backbone(self) -> TextBackbone:
-        """The language model that reads new text; loaded when it is first needed."""
-        return self._items.backbone
+        """Language model that encodes new text, loaded at first use."""
+        return self.catalog.backbone
+
+    @property
+    def has_drift_head(self) -> bool:
+        """If scores are log-probabilities of a drift head."""
+        return self.catalog.drift is not None
+
+    def training_log(self, data: DataConfig | None = None) -> Log:
+        """Read the log that the bundle was trained on, or another one of its items.
+
+        Args:
+            data: Settings that replace those of the bundle.
+
+        Raises:
+            DataError: If the log cannot be read, or is a path on the machine where a downloaded bundle was trained.
+        """
+        if data is not None:
+            return load_own_log(self._bundle, self.catalog.folder, data)
+        if self._log is None:
+            self._log = load_own_log(self._bundle, self.catalog.folder)
+        return self._log
 
     def recommend(
         self,
         history: History = (),
+        *,
         k: int = 10,
         at: Time | None = None,
         include_seen: bool = False,
-        looking_for: str | None = None,
-        where: Where | None = None,
+        query: str | None = None,
+        filters: Filters | None = None,
         topic: str | None = None,
     ) -> list[Recommendation]:
-        """The k items that score highest, those of the history left out unless `include_seen`.
+        """Return the k items with the best scores.
 
-        A user without any history is met with what the model expects of anybody: what is popular.
+        Args:
+            history: Events or a live user; nothing for a new user, who gets what is popular.
+            k: Number of items.
+            at: Query time; items released later are left out.
+            include_seen: Keep items of the history.
+            query: What the user wants, in words; items with similar texts gain.
+            filters: Items to choose from: a mask (N,), or conditions such as "category=Soap" or "genres~drama".
+            topic: Choose from the tenth of the catalog that is most similar to these words.
 
-        looking_for: what the user says to want, in words, beside a history or in place of one: scores gain by how near
-        an item's text is to it. where: which items there are to choose from, a mask (N,) or conditions on fields such
-        as "category=Soap" or "genres~drama". topic: choose from the tenth of the catalog that is nearest to it in
-        words; for another part give `items_about` as `where`. Where the catalog has release dates and `at` is given,
-        items of a later date are left out.
+        Returns:
+            At most k items, best first.
 
         Raises:
-            DataError: an unknown id or an unreadable time. ConfigError: k below 1, `where` that no item meets, or empty
-            words.
-            BundleError: text to read, and a recommender on ids alone.
+            DataError: If an id is unknown or a time unreadable.
+            ConfigError: If k is below 1, no item meets the filters, or words are empty.
+            BundleError: If text is given to a recommender on ids alone.
         """
-        return self.recommend_many([history], k, at, include_seen, looking_for, where, topic)[0]
+        return self.recommend_many(
+            [history], k=k, at=at, include_seen=include_seen, query=query, filters=filters, topic=topic
+        )[0]
 
     @torch.no_grad()
     def recommend_many(
         self,
         histories: Sequence[History],
+        *,
         k: int = 10,
         at: Time | None = None,
         include_seen: bool = False,
-        looking_for: str | None = None,
-        where: Where | None = None,
+        query: str | None = None,
+        filters: Filters | None = None,
         topic: str | None = None,
     ) -> list[list[Recommendation]]:
-        """`recommend` for several histories in one pass."""
+        """Answer `recommend` for several histories in one pass."""
         check_k(k)
-        with self._items.lock:
-            bias = self._score_bias(at, looking_for, where, topic)
-            found = self._rank(
-                self._parse_histories(histories, at), min(k, max(len(self.catalog), 1)), include_seen, bias
-            )
-            return [to_recommendations(self.catalog, score, rows) for score, rows in zip(*found, strict=True)]
+        with self.catalog.lock:
+            bias = build_score_bias(self.catalog, at=at, query=query, filters=filters, topic=topic)
+            batch = self._parse_histories(histories, at)
+            best = self._rank(batch, min(k, max(len(self.catalog), 1)), bias, include_seen=include_seen)
+            return [to_recommendations(self.catalog.items, *row) for row in zip(*best, strict=True)]
 
     @torch.no_grad()
     def recommend_users(
-        self, users: LogUsers, k: int = 10, include_seen: bool = False, where: Where | None = None
+        self, users: LogUsers, *, k: int = 10, include_seen: bool = False, filters: Filters | None = None
     ) -> TopK:
-        """`recommend` for users of a log, as of their queries' time, without an object for each: scores and catalog
-        rows (U, k), those beyond what there is at -inf.
-        """
+        """Return scores and rows, (U, k) each, of the best items for users of a log, -inf where no item is left."""
         check_k(k)
-        nobody = np.full(len(users), -1, dtype=np.int64)
-        with self._items.lock:
-            at = int(users.queries.time.max(initial=0))
-            return self._rank(
-                QueryBatch(users.queries, [], nobody), k, include_seen, self._score_bias(at, None, where, None)
-            )
+        batch = QueryBatch(users.queries, [], np.full(len(users), -1, dtype=np.int64))
+        with self.catalog.lock:
+            bias = build_score_bias(self.catalog, at=int(users.queries.time.max(initial=0)), filters=filters)
+            return self._rank(batch, k, bias, include_seen=include_seen)
 
-    def score(self, history: History, items: Sequence[Item], at: Time | None = None) -> list[float]:
-        """A score for each item: a catalog id, or the fields of an item that is in no catalog.
+    def score(self, history: History, items: Sequence[Item], *, at: Time | None = None) -> list[float]:
+        """Score items for a history.
 
-        `{"title": ...}` goes through the bundle's template; `{"text": ...}` is read as it is. An item in no catalog
-        scores as it would if it alone were added.
+        Args:
+            history: Events or a live user.
+            items: Ids, or fields of new items such as {"title": ...}; {"text": ...} is read as it is.
+            at: Query time.
+
+        Returns:
+            A log-probability for each item with a drift head, else a logit. A new item scores as if it were added.
 
         Raises:
-            DataError: an unknown id. BundleError: new text, and a recommender on ids alone.
+            DataError: If an id is unknown.
+            BundleError: If text is given to a recommender on ids alone.
         """
-        return self.score_many([history], [items], at)[0]
+        return self.score_many([history], [items], at=at)[0]
 
     @torch.no_grad()
     def score_many(
-        self, histories: Sequence[History], items: Sequence[Sequence[Item]], at: Time | None = None
+        self, histories: Sequence[History], items: Sequence[Sequence[Item]], *, at: Time | None = None
     ) -> list[list[float]]:
-        """`score` for several histories in one pass, each with items of its own."""
+        """Answer `score` for several histories in one pass, a list of items for each."""
         check_equal_length(histories, items)
-        with self._items.lock:
-            batch, own = self._parse_histories(histories, at), self._items
-            if own.drift is not None:
-                return score_items(own, self.live, batch, items)
-            states = own.scorer.encode_histories(batch.queries, own.cold_item_vectors(batch.texts)).unsqueeze(
-                1
-            )  # (B, 1, D)
-            pairs = zip(states, items, strict=True)
-            return [
-                self._bundle.model.score(state, *own.scoring_vectors(wanted))[0].tolist() for state, wanted in pairs
-            ]
+        with self.catalog.lock:
+            batch, catalog = self._parse_histories(histories, at), self.catalog
+            if catalog.drift is not None:
+                return score_items(catalog, self.live, batch, items)
+            states = catalog.scorer.encode_histories(batch.queries, catalog.cold_item_vectors(batch.texts))  # (B, D)
+            scored = zip(states.unsqueeze(1), items, strict=True)
+            return [self._bundle.model.score(state, *catalog.scoring_vectors(row))[0].tolist() for state, row in scored]
 
-    def explain(self, history: History, item: Item, at: Time | None = None, tokens: bool = False) -> Explanation:
-        """Why an item, of the catalog or given by its fields, has its score: parts that add up to it, by term and by
-        event of the history, and a sentence. `inference.explanations.decompose` says what is exact and what is
-        attribution.
+    def explain(self, history: History, item: Item, *, at: Time | None = None, tokens: bool = False) -> Explanation:
+        """Explain the score of an item by parts that add up to it, by term and by event, and in a sentence.
 
-        tokens: also what the words of the item's text add to the score of the model below, which takes the backbone and
-        captum (`pip install llmrec[explain]`).
+        Args:
+            history: Events or a live user.
+            item: Id, or fields of a new item.
+            at: Query time.
+            tokens: Also attribute the score of the model to the tokens of the item's text (`llmrec[explain]`).
 
         Raises:
-            DataError: an unknown id. BundleError: text to read, and a recommender on ids alone. ConfigError: tokens,
-            and no captum.
+            DataError: If the id is unknown.
+            ConfigError: If tokens are requested and captum is not installed.
         """
-        return self.explain_many([history], [item], at, tokens)[0]
+        return self.explain_many([history], [item], at=at, tokens=tokens)[0]
 
     def explain_many(
-        self, histories: Sequence[History], items: Sequence[Item], at: Time | None = None, tokens: bool = False
+        self, histories: Sequence[History], items: Sequence[Item], *, at: Time | None = None, tokens: bool = False
     ) -> list[Explanation]:
-        """`explain` for several histories, an item for each."""
+        """Answer `explain` for several histories, an item for each."""
         check_equal_length(histories, items)
-        own = self._items
-        with own.lock:
-            live = None if own.drift is None else self.live
-            scores = self.score_many(histories, [[item] for item in items], at)
-            batch = [self._parse_histories([history], at) for history in histories]
-            most = max(MAX_HISTORY, self.config.model.max_history)
+        catalog = self.catalog
+        with catalog.lock:
+            live = self.live if self.has_drift_head else None
+            scores = self.score_many(histories, [[item] for item in items], at=at)
+            batches = [self._parse_histories([history], at) for history in histories]
+            limit = get_history_limit(catalog)
             return [
-                build_explanation(own, live, one, item, most, score, tokens)
-                for one, item, (score,) in zip(batch, items, scores, strict=True)
+                build_explanation(catalog, live, batch, item, limit, score, tokens)
+                for batch, item, (score,) in zip(batches, items, scores, strict=True)
             ]
 
-    def add_items(self, items: Sequence[Mapping[str, object]]) -> None:
-        """Put new items (fields with their id) into the catalog: they can be recommended at once, by their text.
+    def similar_items(
+        self,
+        item: Item,
+        *,
+        k: int = 10,
+        by: SimilaritySpace = "text",
+        catalog: ServedCatalog | None = None,
+        at: Time | None = None,
+    ) -> list[Recommendation]:
+        """Return the k items most similar to an item.
+
+        Args:
+            item: Id, or fields of a new item.
+            k: Number of items.
+            by: "text" compares texts, "model" the vectors that the model has learned.
+            catalog: Catalog of another recommender to search, by text.
+            at: Items released later are left out.
+
+        Returns:
+            At most k items, best first; scores are cosines.
 
         Raises:
-            DataError: an id that is missing, given twice or taken; nothing is added then.
+            DataError: If the id is unknown.
+            ConfigError: If the two bundles cannot be compared.
         """
-        if not items:
-            return
-        with self._items.lock:
-            self._items.extend(items)
-            if self._live is not None:
-                self._live.add_new_items()
+        return self.similar_items_many([item], k=k, by=by, catalog=catalog, at=at)[0]
 
-    def use_index(self, index: ItemIndex | str | None) -> None:
-        """Look up items in an index, for catalogs that take too long to scan: ivf, sq8, hnsw, `milvus:` with a file or
-        a URI, or an `ItemIndex`; None scans again, as is the default. Scores stay exact, and no fewer items are found.
+    def similar_items_many(
+        self,
+        items: Sequence[Item],
+        *,
+        k: int = 10,
+        by: SimilaritySpace = "text",
+        catalog: ServedCatalog | None = None,
+        at: Time | None = None,
+    ) -> list[list[Recommendation]]:
+        """Answer `similar_items` for several items."""
+        check_k(k)
+        others = self.catalog if catalog is None else catalog
+        return [rank_similar_items(item, self.catalog, others, k=k, space=by, at=at) for item in items]
+
+    def similar_users(
+        self, user: History, *, k: int = 10, at: Time | None = None, log: Log | None = None
+    ) -> list[SimilarUser]:
+        """Return the k users of a log with the most similar interest.
+
+        Args:
+            user: Id of a user in the log, or a history.
+            k: Number of users.
+            at: Only events before this time count, of any user.
+            log: The training log by default.
 
         Raises:
-            ConfigError: a bundle with a drift head, or as `IndexSearch` and `open_index` do.
+            ConfigError: If the user has no events before `at`, or k is below 1.
+            DataError: If the history is unreadable or the log has other items.
         """
-        with self._items.lock:
-            self._nearest = None if index is None else IndexSearch(self._items, index)
+        return self.similar_users_many([user], k=k, at=at, log=log)[0]
 
-    def remove_items(self, items: Sequence[str]) -> None:
-        """Recommend these no more; histories may still hold them, and they can be scored.
+    @torch.no_grad()
+    def similar_users_many(
+        self, users: Sequence[History], *, k: int = 10, at: Time | None = None, log: Log | None = None
+    ) -> list[list[SimilarUser]]:
+        """Answer `similar_users` for several users or histories in one pass over the log."""
+        check_k(k)
+        log_users = self._get_log_users(log, at)
+        states = torch.cat(list(log_users.iterate_states(self.catalog.scorer)))
+        return [rank_similar_users(self.catalog, log_users, user, k, at, states) for user in users]
+
+    def audience(
+        self, item: Item, *, k: int = 10, at: Time | None = None, log: Log | None = None
+    ) -> list[AudienceMember]:
+        """Return the k users of a log whose next item this is most probably, without those who have it.
+
+        Args:
+            item: Id, or fields of a new item.
+            k: Number of users.
+            at: Only events before this time count, of any user.
+            log: The training log by default.
 
         Raises:
-            DataError: an unknown id; nothing is removed then.
+            DataError: If the id is unknown or the log has other items.
+            ConfigError: If no user has events before `at`.
         """
-        with self._items.lock:
-            find_item_rows(self.catalog, items)
-            self._items.removed.update(items)
+        check_k(k)
+        return rank_audience(self.catalog, self._get_log_users(log, at), item, k)
 
-    def restore_items(self, items: Sequence[str]) -> None:
-        """Recommend removed items again.
+    def topics(
+        self,
+        history: History,
+        labels: Sequence[str],
+        *,
+        at: Time | None = None,
+        template: str = TEMPLATE,
+        half_life_events: float = HALF_LIFE_EVENTS,
+    ) -> list[TopicShare]:
+        """Divide the interest of a history among labels: the weighted mean of the shares of its items.
+
+        Args:
+            history: Events or a live user.
+            labels: At least two words or phrases.
+            at: Query time.
+            template: Text that is encoded for a label, such as "a {label} film".
+            half_life_events: An event counts half as much as one that is this many events later.
 
         Raises:
-            DataError: an unknown id; nothing is restored then.
+            ConfigError: If there are no events before `at`, fewer than two labels, or no `{label}` in the template.
         """
-        with self._items.lock:
-            find_item_rows(self.catalog, items)
-            self._items.removed.difference_update(items)
+        texts = self.catalog.history_text_vectors(self._parse_histories([history], at))
+        shares = score_topics(self.catalog, texts, labels, template)
+        return sort_topics(labels, average_interest(shares, half_life_events))
+
+    def item_topics(
+        self, items: Sequence[Item], labels: Sequence[str], *, template: str = TEMPLATE
+    ) -> list[list[TopicShare]]:
+        """Divide the text of each item among labels, largest share first; arguments and errors as of `topics`."""
+        shares = score_topics(self.catalog, self.catalog.text_vectors(items), labels, template)  # (C, L)
+        return [sort_topics(labels, row) for row in shares]
+
+    def _parse_histories(self, histories: Sequence[History], at: Time | None) -> QueryBatch:
+        return parse_histories(self.catalog.items, histories, at, self.live.get_events)
+
+    def _rank(self, batch: QueryBatch, k: int, bias: torch.Tensor, *, include_seen: bool) -> TopK:
+        catalog, seen = self.catalog, None if include_seen else self.live.list_seen_pairs(batch)
+        if catalog.drift is not None:
+            return rank_by_log_probability(catalog, self.live, batch, k, seen, bias)
+        states = catalog.scorer.encode_histories(batch.queries, catalog.cold_item_vectors(batch.texts))  # (B, D)
+        return self.index.search(states, k, seen, bias)
+
+    def _get_log_users(self, log: Log | None, at: Time | None) -> LogUsers:
+        moment = None if at is None else parse_time(at)
+        return LogUsers.from_log(self.training_log() if log is None else log, self.catalog.items, moment)
 
     def _current_bundle(self) -> Bundle:
-        items, drift = self._items, self._items.drift
-        if drift is not None and drift.counts is not None and self._live is not None:
-            drift = replace(drift, counts=self._live.export_counts())
-        removed = tuple(sorted(items.removed))
-        return replace(self._bundle, catalog=items.catalog, drift=drift, removed=removed)
-
-    def _score_bias(self, at: Time | None, looking_for: str | None, where: Where | None, topic: str | None) -> Tensor:
-        """(N,) what scores gain: evidence of what is looked for, and -inf for what is not to be chosen from."""
-        bias = self._exclusion_bias(at)
-        if looking_for is not None:
-            bias += query_bias(self._items, looking_for).to(bias)
-        if where is not None:
-            bias[torch.from_numpy(~filter_mask(self.catalog, where))] = -torch.inf
-        if topic is not None:
-            bias[torch.from_numpy(~self.items_about(topic))] = -torch.inf
-        return bias
-
-    def _rank(self, batch: QueryBatch, k: int, include_seen: bool, bias: Tensor) -> TopK:
-        items = self._items
-        seen = None if include_seen else list_seen_pairs(batch, len(self.catalog), self._live)
-        if items.drift is not None:
-            return rank_by_log_probability(items, self.live, batch, k, seen, bias)
-        states = items.scorer.encode_histories(batch.queries, items.cold_item_vectors(batch.texts))  # (B, D)
-        if self._nearest is None:
-            return scan_all(items, states, k, seen, bias)
-        return self._nearest.search(states, k, seen, bias)
-
-
-def load_training_log(recommender: Recommender, data: DataConfig | None) -> Log:
-    return bundle_log(recommender.vectors.bundle, override_data_config(recommender.config.data, data))
+        drift, removed = self.catalog.drift, tuple(sorted(self.catalog.removed))
+        if drift is not None and drift.counts is not None and self.live.is_started:
+            drift = replace(drift, counts=self.live.export_counts())
+        return replace(self._bundle, catalog=self.catalog.items, drift=drift, removed=removed)

@@ -79,7 +79,9 @@ def test_a_bundle_scores_as_on_a_cpu(strategy: str, make_bundle: Callable[..., B
     save_bundle(tmp_path / "bundle", bundle)
     base, events = bundle.config.backbone.name, [("i1", 10), ("i2", 20)]
     wanted = ["i3", "i4", {"item_id": "new", "title": "red hats"}]
-    one, other = (Recommender.from_pretrained(tmp_path / "bundle", base, device) for device in ("cpu", GPU))
+    one, other = (
+        Recommender.from_pretrained(tmp_path / "bundle", backbone=base, device=device) for device in ("cpu", GPU)
+    )
     assert other.score(events, wanted) == pytest.approx(one.score(events, wanted), abs=1e-4)
 
 

@@ -49,7 +49,7 @@ def test_the_python_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
         exec(compile(block, "README.md", "exec"), names)
     assert "Toy Story" in capsys.readouterr().out
     followed = names["recommender"]
-    assert max(time for _, time in followed.history("15")) < 1420070400  # 2015
-    followed.load_state("runs/live")
-    assert followed.history("ada") == [("1", 1478131200), ("2571", 1478217600)]
-    assert followed.history("15")[-1] == ("2571", 1478116800)
+    assert max(time for _, time in followed.live.history("15")) < 1420070400  # 2015
+    followed.live.load("runs/live")
+    assert followed.live.history("ada") == [("1", 1478131200), ("2571", 1478217600)]
+    assert followed.live.history("15")[-1] == ("2571", 1478116800)

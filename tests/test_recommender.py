@@ -74,9 +74,9 @@ def test_the_best_are_those_that_score_best(make: Make, strategy: Strategy, chan
 def test_seen_items_come_only_when_asked_for(recommender: Recommender) -> None:
     history = ids(recommender)[:3]
     everything = len(ids(recommender))
-    assert not {item.item for item in recommender.recommend(history, everything)} & set(history)
-    assert len(recommender.recommend(history, everything)) == everything - 3
-    assert len(recommender.recommend(history, everything + 9, include_seen=True)) == everything
+    assert not {item.item for item in recommender.recommend(history, k=everything)} & set(history)
+    assert len(recommender.recommend(history, k=everything)) == everything - 3
+    assert len(recommender.recommend(history, k=everything + 9, include_seen=True)) == everything
 
 
 def test_what_a_state_no_longer_looks_back_on_is_seen_all_the_same(make: Make) -> None:
@@ -156,7 +156,7 @@ def test_a_new_item_scores_by_its_text_before_and_after_it_joins(make: Make, sim
     cold, verbatim = recommender.score(history, [{"title": NEW["title"]}, {"text": NEW["title"]}])
     assert cold == verbatim
     others = recommender.score(history, before)
-    recommender.add_items([NEW])
+    recommender.catalog.add([NEW])
     assert recommender.score(history, ["new"])[0] == pytest.approx(cold, abs=1e-5)
     assert recommender.score(history, before) == pytest.approx(others, abs=1e-5)
     found = {item.item: item for item in recommender.recommend(history, k=len(before))}
@@ -168,9 +168,9 @@ def test_a_new_item_scores_by_its_text_before_and_after_it_joins(make: Make, sim
 def test_items_can_join_one_after_the_other(recommender: Recommender) -> None:
     texts = ["pro red mini", "old hat", "the best garden kit"]
     cold = recommender.score(["i1"], [{"text": text} for text in texts])
-    recommender.add_items([{"item_id": "n0", "title": texts[0]}])
-    recommender.add_items([])
-    recommender.add_items([{"item_id": f"n{row}", "title": texts[row]} for row in (1, 2)])
+    recommender.catalog.add([{"item_id": "n0", "title": texts[0]}])
+    recommender.catalog.add([])
+    recommender.catalog.add([{"item_id": f"n{row}", "title": texts[row]} for row in (1, 2)])
     assert recommender.score(["i1"], ["n0", "n1", "n2"]) == pytest.approx(cold, abs=1e-5)
     assert ids(recommender)[-3:] == ["n0", "n1", "n2"]
 
@@ -178,23 +178,23 @@ def test_items_can_join_one_after_the_other(recommender: Recommender) -> None:
 def test_a_taken_id_adds_nothing(recommender: Recommender) -> None:
     before = recommender.recommend(["i1"], k=50)
     with pytest.raises(DataError, match="already"):
-        recommender.add_items([NEW, {"item_id": ids(recommender)[0], "title": "x"}])
+        recommender.catalog.add([NEW, {"item_id": ids(recommender)[0], "title": "x"}])
     with pytest.raises(DataError, match="new"):
-        recommender.add_items([NEW, NEW])
+        recommender.catalog.add([NEW, NEW])
     with pytest.raises(DataError, match="missing id"):
-        recommender.add_items([NEW, {"title": "no id"}])
+        recommender.catalog.add([NEW, {"title": "no id"}])
     assert "new" not in ids(recommender)
     assert recommender.recommend(["i1"], k=50) == before
 
 
 def test_a_grown_catalog_can_be_saved(recommender: Recommender, tmp_path: Path, tiny_bert: Path) -> None:
     history = ids(recommender)[:3]
-    recommender.add_items([NEW])
+    recommender.catalog.add([NEW])
     recommender.save_pretrained(tmp_path / "grown")
     again = Recommender.from_pretrained(tmp_path / "grown", backbone=str(tiny_bert))
     assert again.recommend(history, k=41) == recommender.recommend(history, k=41)
     assert again.score(history, [{"title": "hat"}]) == pytest.approx(recommender.score(history, [{"title": "hat"}]))
-    again.add_items([{"item_id": "newer", "title": "hat"}])
+    again.catalog.add([{"item_id": "newer", "title": "hat"}])
     again.save_pretrained(tmp_path / "grown")  # over the folder that it came from
     third = Recommender.from_pretrained(tmp_path / "grown", backbone=str(tiny_bert))
     assert third.recommend(history, k=42) == again.recommend(history, k=42)
@@ -205,7 +205,7 @@ def test_a_model_on_ids_alone_says_that_it_cannot_read(make: Callable[[Strategy]
     with pytest.raises(BundleError, match="by id alone"):
         make("none").score([], [{"title": "hat"}])
     with pytest.raises(BundleError, match="by id alone"):
-        make("none").add_items([NEW])
+        make("none").catalog.add([NEW])
 
 
 def test_mistakes_are_named(recommender: Recommender) -> None:
@@ -236,7 +236,7 @@ def test_mistakes_are_named(recommender: Recommender) -> None:
 
 
 def test_what_is_not_out_yet_is_not_recommended(recommender: Recommender) -> None:
-    recommender.add_items([NEW | {"released": "2030-01-01"}])
+    recommender.catalog.add([NEW | {"released": "2030-01-01"}])
     everything = len(ids(recommender))
     for at, expected in (("2029-12-31", False), ("2030-01-01", True), (None, True)):
         found = {item.item for item in recommender.recommend([], k=everything, at=at)}
@@ -244,7 +244,7 @@ def test_what_is_not_out_yet_is_not_recommended(recommender: Recommender) -> Non
 
 
 def test_one_where_a_list_belongs_is_a_mistake(recommender: Recommender) -> None:
-    with pytest.raises(DataError, match="nothing is known of user 'i1'"):
+    with pytest.raises(DataError, match="unknown user 'i1'"):
         recommender.recommend("i1")
     with pytest.raises(DataError, match=r"'hat'. is one item"):
         recommender.recommend({"title": "hat"})
@@ -263,7 +263,7 @@ def test_the_device_is_a_choice(recommender: Recommender, tmp_path: Path, tiny_b
     there = Recommender.from_pretrained(tmp_path / "bundle", backbone=str(tiny_bert), device=device)
     items = ["i5", {"title": "old hat"}]
     assert there.score(["i1"], items) == pytest.approx(recommender.score(["i1"], items), rel=1e-4)
-    there.add_items([NEW])
+    there.catalog.add([NEW])
     there.save_pretrained(tmp_path / "again")
     again = Recommender.from_pretrained(tmp_path / "again")
     assert again.score(["i1"], ["new"]) == pytest.approx(there.score(["i1"], ["new"]), rel=1e-4)

@@ -45,11 +45,11 @@ def similar(
     recommender = load_recommender(bundle, backbone)
     there = None if other is None else load_recommender(other, backbone)
     asked = parse_item(item, text)
-    found = recommender.similar_items(asked, k, of, there)
+    found = recommender.similar_items(asked, k=k, by=of, catalog=None if there is None else there.catalog)
     if as_json:
         render_json(found)
         return
-    print(f"like {recommender.label(asked)}, by {of}{'' if other is None else f', in {other}'}")
+    print(f"like {recommender.catalog.label(asked)}, by {of}{'' if other is None else f', in {other}'}")
     render_ranking(found)
 
 
@@ -77,24 +77,24 @@ def friends(
     """
     from llmrec.cli.inputs import as_list, load_recommender, require_history_or_user
     from llmrec.cli.render import render_json
-    from llmrec.recommender import load_training_log
 
     require_history_or_user(history, user)
     recommender = load_recommender(bundle, backbone)
     who = user if user is not None else list(as_list(history))
-    log = load_training_log(recommender, data)
-    found = recommender.similar_users(who, k, at, log)
+    log = recommender.training_log(data)
+    found = recommender.similar_users(who, k=k, at=at, log=log)
     if as_json:
         render_json(found)
         return
     print(f"like {f'user {log.names.pseudonym(user)}' if user is not None else 'this history'}")
     width = max([len(one.user) for one in found], default=0)
     for one in found:
-        shared = "; ".join(recommender.label(item) for item in one.shared[:MAX_SHOWN])
+        shared = "; ".join(recommender.catalog.label(item) for item in one.shared[:MAX_SHOWN])
         told = f"{one.n_shared:>4,} shared{f': {shared}' if shared else ''}"
         print(f"{one.rank:>3}  {one.similarity:8.3f}  user {one.user:<{width}}  {one.n_events:>6,} events  {told}")
         for pair in one.alike[:MAX_SHOWN]:
-            print(f"{'':>7}{pair.similarity:8.3f}  {recommender.label(pair.mine)} ~ {recommender.label(pair.theirs)}")
+            mine, theirs = recommender.catalog.label(pair.mine), recommender.catalog.label(pair.theirs)
+            print(f"{'':>7}{pair.similarity:8.3f}  {mine} ~ {theirs}")
 
 
 def topics(
@@ -131,17 +131,17 @@ def topics(
     recommender = load_recommender(bundle, backbone)
     labels, items = as_list(label), as_list(item)
     if items:
-        found = recommender.item_topics(items, labels, template)
+        found = recommender.item_topics(items, labels, template=template)
         rows = {one: [asdict(share) for share in shares] for one, shares in zip(items, found, strict=True)}
         if as_json:
             print(json.dumps(rows, ensure_ascii=False))
             return
         for one, shares in zip(items, found, strict=True):
             told = "  ".join(f"{share.share:4.0%} {share.label}" for share in shares[:MAX_SHOWN])
-            print(f"{recommender.label(one)}  [{one}]\n  {told}")
+            print(f"{recommender.catalog.label(one)}  [{one}]\n  {told}")
         return
     events = resolve_history(recommender, history, user, data, at)
-    of_user = recommender.topics(events, labels, at, template)
+    of_user = recommender.topics(events, labels, at=at, template=template)
     if as_json:
         render_json(of_user)
         return
@@ -174,16 +174,15 @@ def audience(
     """
     from llmrec.cli.inputs import load_recommender, parse_item
     from llmrec.cli.render import render_json
-    from llmrec.recommender import load_training_log
     from llmrec.utils.text import format_table
 
     recommender = load_recommender(bundle, backbone)
     asked = parse_item(item, text)
-    found = recommender.audience(asked, k, at, load_training_log(recommender, data))
+    found = recommender.audience(asked, k=k, at=at, log=recommender.training_log(data))
     if as_json:
         render_json(found)
         return
-    print(f"for {recommender.label(asked)}")
+    print(f"for {recommender.catalog.label(asked)}")
     heads = ["user", "times the mean chance", f"place among {len(recommender.catalog):,}", "events"]
     rows = [[one.user, f"{one.lift:.1f}", f"{one.place:,}", f"{one.n_events:,}"] for one in found]
     print("\n".join(format_table([heads, *rows])))

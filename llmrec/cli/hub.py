@@ -32,7 +32,11 @@ def push(
     """
     from llmrec.cli.inputs import load_recommender
 
-    print(load_recommender(bundle, backbone).push_to_hub(repo_id, private, revision, base=base, counts=counts))
+    print(
+        load_recommender(bundle, backbone).push_to_hub(
+            repo_id, private=private, revision=revision, base_model_id=base, include_counts=counts
+        )
+    )
 
 
 def export(bundle: Path, merged: Path, backbone: str | None = None) -> None:

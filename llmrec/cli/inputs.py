@@ -9,7 +9,7 @@ import yaml
 from llmrec.config.data import DataConfig
 from llmrec.errors import ConfigError
 from llmrec.inference.queries import VERBATIM, Event, Item, parse_time
-from llmrec.recommender import Recommender, load_training_log
+from llmrec.recommender import Recommender
 
 
 def as_list(given: list[str] | str | None) -> list[str]:
@@ -28,7 +28,7 @@ def as_list(given: list[str] | str | None) -> list[str]:
 
 
 def load_recommender(bundle: Path, backbone: str | None) -> Recommender:
-    return Recommender.from_pretrained(bundle, backbone)
+    return Recommender.from_pretrained(bundle, backbone=backbone)
 
 
 def resolve_history(
@@ -44,11 +44,11 @@ def resolve_history(
     """
     if domain is not None:
         other = load_recommender(domain, None)
-        return other.to_text_history(resolve_history(other, history, user, data, at))
+        return other.catalog.to_text_history(resolve_history(other, history, user, data, at))
     require_history_or_user(history, user)
     if user is None:
         return list(as_list(history))
-    log = load_training_log(recommender, data)
+    log = recommender.training_log(data)
     mine = log.interactions.take(log.interactions.user == log.find_user_row(user))
     if at is not None:
         mine = mine.take(mine.time < parse_time(at))

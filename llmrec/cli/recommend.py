@@ -50,7 +50,7 @@ def recommend(
     newcomer = looking_for is not None and history is None and user is None
     events = [] if newcomer else resolve_history(recommender, history, user, data, at, domain)
     conditions = None if where is None else as_list(where)
-    found = recommender.recommend(events, k, at, looking_for=looking_for, where=conditions, topic=topic)
+    found = recommender.recommend(events, k=k, at=at, query=looking_for, filters=conditions, topic=topic)
     if as_json:
         render_json(found)
         return
@@ -92,8 +92,10 @@ def score(
         raise ConfigError("nothing to score: give --item ID, or --text '...' for an item that is in no catalog")
     recommender = load_recommender(bundle, backbone)
     events = resolve_history(recommender, history, user, data, at, domain)
-    scores = recommender.score(events, [*known, *({"text": words} for words in texts)], at)
-    ranked = [found.score for found in recommender.recommend(events, len(recommender.catalog), at, include_seen=True)]
+    scores = recommender.score(events, [*known, *({"text": words} for words in texts)], at=at)
+    ranked = [
+        found.score for found in recommender.recommend(events, k=len(recommender.catalog), at=at, include_seen=True)
+    ]
     rows = [
         {"item": name, "score": value, "place": 1 + sum(other > value for other in ranked), "of": len(ranked)}
         for name, value in zip([*known, *texts], scores, strict=True)
@@ -102,8 +104,7 @@ def score(
         print(json.dumps(rows, ensure_ascii=False))
         return
     render_history(recommender, events)
-    places = recommender.catalog.find_rows(known)
-    labels = [f"{recommender.catalog.label(row)}  [{id_}]" for id_, row in zip(known, places, strict=True)]
+    labels = [f"{recommender.catalog.label(id_)}  [{id_}]" for id_ in known]
     for row, name in zip(rows, [*labels, *texts], strict=True):
         print(f"{row['score']:8.3f}  would be number {row['place']:,} of {row['of']:,}  {name}")
 
@@ -140,6 +141,6 @@ def explain(
     recommender = load_recommender(bundle, backbone)
     events = resolve_history(recommender, history, user, data, at)
     given = item is not None or text is not None
-    asked = parse_item(item, text) if given else recommender.recommend(events, 1, at)[0].item
-    found = recommender.explain(events, asked, at, words)
+    asked = parse_item(item, text) if given else recommender.recommend(events, k=1, at=at)[0].item
+    found = recommender.explain(events, asked, at=at, tokens=words)
     print(json.dumps(asdict(found), ensure_ascii=False) if as_json else "\n".join(format_explanation(found)))

@@ -14,7 +14,7 @@ from llmrec.reports.explanation_text import SHOWN_EVENTS
 
 
 def render_history(recommender: Recommender, events: list[Event], looking_for: str | None = None) -> None:
-    labels = [recommender.label(get_event_item(event)) for event in events[-SHOWN_EVENTS:]]
+    labels = [recommender.catalog.label(get_event_item(event)) for event in events[-SHOWN_EVENTS:]]
     print(f"after {len(events):,} events, the last: {'; '.join(labels) or 'none'}")
     if looking_for is not None:
         print(f"looking for: {looking_for}")

@@ -11,8 +11,11 @@ from llmrec.config.split import SplitName
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import Pseudonymizer
-from llmrec.errors import ConfigError
+from llmrec.data.readers.files import HUB
+from llmrec.data.readers.movielens import MOVIELENS
+from llmrec.errors import ConfigError, DataError
 from llmrec.hub.bundle import Bundle, load_bundle
+from llmrec.hub.layout import is_download
 from llmrec.hub.remote import resolve_bundle
 
 PLACES = {"source", "interactions", "items"}  # another place is another place as a whole
@@ -26,6 +29,27 @@ def load_bundle_log(bundle: Bundle, config: DataConfig) -> Log:
     """
     Pseudonymizer(config.pseudonyms, bundle.facts.get("pseudonyms")).require_key()
     return load_log(config)
+
+
+def load_own_log(bundle: Bundle, folder: Path, data: DataConfig | None = None) -> Log:
+    """Load the log that a bundle was trained on, or another one of its items.
+
+    Args:
+        bundle: A loaded bundle.
+        folder: Its folder.
+        data: Settings that replace those of the bundle.
+
+    Raises:
+        DataError: If the log cannot be read, or a downloaded bundle names it by a path on another machine.
+    """
+    trained = bundle.config.data
+    if data is not None:
+        return load_bundle_log(bundle, override_data_config(trained, data))
+    places = [place for place in (trained.source, trained.interactions, trained.items) if place is not None]
+    if is_download(folder) and not all(place.startswith((MOVIELENS, HUB)) for place in places):
+        message = f"{', '.join(places)}: the log of a bundle that came from the hub; give it yourself, if you have it"
+        raise DataError("log", [message])
+    return load_bundle_log(bundle, trained)
 
 
 def override_data_config(trained: DataConfig, given: DataConfig | None) -> DataConfig:

@@ -1,7 +1,7 @@
-"""The drift head's answer to histories: log chances of all items as of a moment, and of items that are in no catalog.
+"""Log-probabilities by a drift head: of all items for histories, and of items that are in no catalog.
 
-An item that is not in the catalog has the chance that it would have if it alone were added: nobody has touched it, and
-it takes a place among the others' text neighbours where it is near enough.
+An item that is not in the catalog has the probability that it would have if it alone were added: it has no events, and
+becomes a text neighbor of items that it is similar enough to.
 """
 
 from __future__ import annotations
@@ -25,80 +25,116 @@ from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.search.topk import RowPairs, TopK
 from llmrec.utils.arrays import Rows, concat_ranges, resize_sparse
 
-CELLS_AT_ONCE = 1 << 24  # scores of (history, item): 64 MiB in fp32
+MAX_BATCH_SCORES = 1 << 24  # scores of (history, item) that are held together: 64 MiB in fp32
 
 
-def iterate_contexts(items: ServedCatalog, live: LiveUsers, batch: QueryBatch) -> Iterator[tuple[Rows, DriftContext]]:
-    """Rows of histories that were read, some at a time, and how things stand for them. Hold the lock of `live`.
+def iterate_contexts(catalog: ServedCatalog, live: LiveUsers, batch: QueryBatch) -> Iterator[tuple[Rows, DriftContext]]:
+    """Split a batch of histories into contexts; hold the lock of `live` meanwhile.
 
-    Counts are everyone's up to now: a moment before the newest event is met with them as of just after that event.
+    Counts include all events observed so far: for a query time before the newest event they are as of just after it.
+
+    Args:
+        catalog: The items.
+        live: Counts and live users.
+        batch: B histories.
+
+    Yields:
+        Rows of the batch, and their context.
     """
     newest = live.state.counts_at(0).moment or 0
     moments = np.maximum(batch.queries.time, newest)
-    new_items = _NewItems.from_texts(items, live, batch.texts)
-    most = max(CELLS_AT_ONCE // max(len(items.catalog), 1), 1)
+    new_items = _NewItems.from_texts(catalog, live, batch.texts)
+    most = max(MAX_BATCH_SCORES // max(len(catalog), 1), 1)
     for moment in np.unique(moments):
         rows = np.flatnonzero(moments == moment)
         for start in range(0, len(rows), most):
             chunk = rows[start : start + most]
             yield (
                 chunk,
-                _build_context(items, live, batch.queries.take(chunk), batch.users[chunk], int(moment), new_items),
+                _build_context(catalog, live, batch.queries.take(chunk), batch.users[chunk], int(moment), new_items),
             )
 
 
 @torch.no_grad()
 def rank_by_log_probability(
-    items: ServedCatalog, live: LiveUsers, batch: QueryBatch, k: int, exclude: RowPairs | None, bias: Tensor
+    catalog: ServedCatalog, live: LiveUsers, batch: QueryBatch, k: int, exclude: RowPairs | None, bias: Tensor
 ) -> TopK:
-    """The k best of the mixture's log chances and `bias` (N,) for each history; exclude: what is not given to whom."""
-    size = len(batch.queries), min(k, len(items.catalog))
+    """Return the k items with the largest log-probability plus bias for each history.
+
+    Args:
+        catalog: The items.
+        live: Counts and live users.
+        batch: B histories.
+        k: Items per history.
+        exclude: (query, item) pairs to leave out, such as items already seen.
+        bias: Added to the log-probabilities, (N,); -inf excludes an item.
+
+    Returns:
+        Scores and rows, (B, k) each, best first.
+    """
+    size = len(batch.queries), min(k, len(catalog))
     found = TopK(torch.full(size, -torch.inf), torch.zeros(size, dtype=torch.int64))
-    for rows, context in iterate_contexts(items, live, batch):
-        scores, position = context.log_probabilities() + bias, torch.from_numpy(rows)
+    for rows, context in iterate_contexts(catalog, live, batch):
+        scores, place = context.log_probabilities() + bias, torch.from_numpy(rows)
         if exclude is not None:
-            mine = torch.isin(exclude.query, position)
-            scores[torch.searchsorted(position, exclude.query[mine]), exclude.item[mine]] = -torch.inf
-        found.score[position], found.item[position] = scores.topk(size[1], dim=1)
+            in_context = torch.isin(exclude.query, place)
+            scores[torch.searchsorted(place, exclude.query[in_context]), exclude.item[in_context]] = -torch.inf
+        found.score[place], found.item[place] = scores.topk(size[1], dim=1)
     return found
 
 
 @torch.no_grad()
 def score_items(
-    items: ServedCatalog, live: LiveUsers, batch: QueryBatch, wanted: Sequence[Sequence[Item]]
+    catalog: ServedCatalog, live: LiveUsers, batch: QueryBatch, items: Sequence[Sequence[Item]]
 ) -> list[list[float]]:
-    """The mixture's log chances of the items that are wanted of each history."""
-    found: list[list[float]] = [[] for _ in wanted]
-    for rows, context in iterate_contexts(items, live, batch):
-        chances = context.log_probabilities()
-        for position, row in enumerate(rows.tolist()):
-            found[row] = _score_wanted(items, context, position, chances[position], wanted[row])
-    return found
+    """Return the log-probability of each of some items for each history.
+
+    Args:
+        catalog: The items.
+        live: Counts and live users.
+        batch: B histories.
+        items: Items to score, a list for each history.
+
+    Returns:
+        A list of scores for each history.
+    """
+    scores: list[list[float]] = [[] for _ in items]
+    for rows, context in iterate_contexts(catalog, live, batch):
+        log_probabilities = context.log_probabilities()
+        for place, row in enumerate(rows.tolist()):
+            scores[row] = _score_history(catalog, context, place, log_probabilities[place], items[row])
+    return scores
 
 
-def _score_wanted(
-    items: ServedCatalog, context: DriftContext, position: int, chances: Tensor, wanted: Sequence[Item]
+def _score_history(
+    catalog: ServedCatalog, context: DriftContext, place: int, log_probabilities: Tensor, items: Sequence[Item]
 ) -> list[float]:
-    """Of one history, at a place in the situation: chances (N,) of the catalog."""
-    rows, texts, listed = items.split_known_items(wanted)
-    scores = torch.zeros(len(wanted))
-    scores[listed] = chances[rows]
+    """Score items for one history of a context, given the log-probabilities (N,) of the catalog."""
+    rows, texts, listed = catalog.split_known_items(items)
+    scores = torch.zeros(len(items))
+    scores[listed] = log_probabilities[rows]
     if texts:
-        alone = context.select(position)
-        state = items.scorer.encode_histories(alone.queries, alone.cold)  # (1, D)
+        alone = context.select(place)
+        state = catalog.scorer.encode_histories(alone.queries, alone.cold)  # (1, D)
         own = (
-            items.bundle.model.score(state, *items.scoring_vectors([{VERBATIM: text} for text in texts])).float().cpu()
+            catalog.bundle.model.score(state, *catalog.scoring_vectors([{VERBATIM: text} for text in texts]))
+            .float()
+            .cpu()
         )
         scores[~listed] = alone.head.mix_log_probabilities(
-            *alone.new_item_terms(own, untrained_text_vectors(items, texts))
+            *alone.new_item_terms(own, untrained_text_vectors(catalog, texts))
         )[0]
     return list(scores.tolist())
 
 
 @dataclass(frozen=True)
 class _NewItems:
-    """Texts (R) that histories hold beside the catalog: item vectors (R, D_item), as the model below knows them, and
-    with the catalog's the vectors (N + R, D) of the drift head and its evidence (N + R, K).
+    """R texts in histories that are in no catalog.
+
+    Attributes:
+        cold: Item vectors of the model, (R, D_item).
+        vectors: Unit vectors of the drift head, of the catalog and of these, (N + R, D).
+        evidence: Evidence of interests, (N + R, K).
     """
 
     cold: Tensor | None
@@ -106,29 +142,29 @@ class _NewItems:
     evidence: Tensor | None
 
     @classmethod
-    def from_texts(cls, items: ServedCatalog, live: LiveUsers, texts: list[str]) -> _NewItems:
+    def from_texts(cls, catalog: ServedCatalog, live: LiveUsers, texts: list[str]) -> _NewItems:
         chain = live.state.stream.chain
-        vectors = None if items.drift is None else items.drift.unit_vectors()
+        vectors = None if catalog.drift is None else catalog.drift.unit_vectors()
         evidence = None if chain is None else chain.evidence
         if not texts:
             return cls(None, vectors, evidence)
-        new = untrained_text_vectors(items, texts)
+        new = untrained_text_vectors(catalog, texts)
         if new is not None and vectors is not None:
             vectors = torch.cat([vectors, new])
             evidence = None if chain is None or evidence is None else torch.cat([evidence, chain.chain.evidence(new)])
-        return cls(items.cold_item_vectors(texts), vectors, evidence)
+        return cls(catalog.cold_item_vectors(texts), vectors, evidence)
 
 
-def untrained_text_vectors(items: ServedCatalog, texts: list[str]) -> Tensor | None:
-    """(R, D) of texts in no catalog, as the drift head knows items; None for a bundle on ids alone."""
-    if items.drift is None or items.drift.text is None:
+def untrained_text_vectors(catalog: ServedCatalog, texts: list[str]) -> Tensor | None:
+    """Return the drift head's unit vectors of texts, (R, D); None for a bundle on ids alone."""
+    if catalog.drift is None or catalog.drift.text is None:
         return None
-    return items.drift.unit_vectors(items.encode_texts_untrained(texts))
+    return catalog.drift.unit_vectors(catalog.encode_texts_untrained(texts))
 
 
 @torch.no_grad()
 def _build_context(
-    items: ServedCatalog, live: LiveUsers, queries: Queries, users: Rows, moment: int, new_items: _NewItems
+    catalog: ServedCatalog, live: LiveUsers, queries: Queries, users: Rows, moment: int, new_items: _NewItems
 ) -> DriftContext:
     state, stream = live.state, live.state.stream
     counts = state.counts_at(moment)
@@ -136,7 +172,7 @@ def _build_context(
         state.head,
         queries,
         build_recent_events(queries, stream.trained_until),
-        items.scorer.score(queries, new_items.cold),
+        catalog.scorer.score(queries, new_items.cold),
         environment_counts(counts),
         _add_transition_rows(transition_rows(counts, stream), new_items.vectors, stream.config.n_text_neighbors),
         stream.chain,
@@ -147,19 +183,19 @@ def _build_context(
     )
 
 
-def _add_transition_rows(transitions: TransitionRows, vectors: Tensor | None, n_neighbours: int) -> TransitionRows:
-    """With rows for the texts that are in no catalog: nobody went on from them."""
+def _add_transition_rows(transitions: TransitionRows, vectors: Tensor | None, n_neighbors: int) -> TransitionRows:
+    """Add empty rows for the texts that are in no catalog."""
     n_items = len(transitions.row_sums)
     if vectors is None or len(vectors) == n_items:
         return transitions
-    text_neighbors = find_new_item_neighbors(vectors[:n_items], vectors[n_items:], n_neighbours)
-    text = sparse.vstack([transitions.text, text_neighbors], format="csr")
+    near = find_new_item_neighbors(vectors[:n_items], vectors[n_items:], n_neighbors)
+    text = sparse.vstack([transitions.text, near], format="csr")
     tables = [resize_sparse(table, (len(vectors), n_items)) for table in transitions.tables]
     return TransitionRows(tables, np.pad(transitions.row_sums, (0, len(vectors) - n_items)), transitions.fading, text)
 
 
 def _compute_interest(live: LiveUsers, queries: Queries, users: Rows, evidence: Tensor | None) -> Tensor | None:
-    """(B, K) by all that a live user ever did, or by all events that were given."""
+    """Return interests, (B, K), by all events of a live user ever observed, or by all events of a given history."""
     chain, beliefs = live.state.stream.chain, live.state.beliefs
     if chain is None or beliefs is None or evidence is None:
         return None
@@ -169,10 +205,10 @@ def _compute_interest(live: LiveUsers, queries: Queries, users: Rows, evidence: 
     time = past.time[event]
     newest = np.where(count > 0, past.time[queries.end - 1], queries.time) if len(past.time) else queries.time
     gap = np.diff(time, prepend=0)
-    gap[np.flatnonzero(np.diff(who, prepend=-1))] = 0  # the first event finds a newcomer
+    gap[np.flatnonzero(np.diff(who, prepend=-1))] = 0  # the first event starts from a new user's belief
     given = (users < 0)[who]
-    told = InterestState(chain._replace(evidence=evidence), len(queries))
-    told.observe_many(who[given], past.item[event[given]], gap[given])
+    state = InterestState(chain._replace(evidence=evidence), len(queries))
+    state.observe_many(who[given], past.item[event[given]], gap[given])
     followed = users >= 0
-    told.rows[followed] = beliefs.rows[users[followed]]
-    return told.interest(np.arange(len(queries)), queries.time - newest)
+    state.rows[followed] = beliefs.rows[users[followed]]
+    return state.interest(np.arange(len(queries)), queries.time - newest)

@@ -1,8 +1,8 @@
-"""The best items for states of a model by an index, which need not look at all of them.
+"""Search for the items with the best scores: over all items, or by an index that need not look at all of them.
 
-What a model adds to an item's score whoever asks is one more dimension of its vector, and the query's is 1. An index is
-asked for more than is wanted, by as many as a history may hold and as much again; what it gives is scored by the exact
-vectors. So it has a say in which items are found, and none in their scores.
+What a model adds to an item's score for any history is one more dimension of its vector, and the query's is 1. An index
+returns more items than needed, as many again as a history may hold; these are scored by the exact vectors. So it
+decides which items are found, and not their scores.
 """
 
 from __future__ import annotations
@@ -17,73 +17,101 @@ from llmrec.search.index import ItemIndex
 from llmrec.search.open_index import open_index
 from llmrec.search.topk import RowPairs, TopK, top_k
 
-HEAD = 2  # times k items are asked for, beside those of the history: scores of bytes put some in the wrong order
+HEAD = 2  # times k items are requested in addition to the seen ones: scores of bytes put some in the wrong order
 
 
 class IndexSearch:
-    """Looks up a recommender's items in an index, and takes in those that it gains.
+    """The index of a recommender; it scans the catalog until `use` names another.
 
-    index: a name as `open_index` has it; or an index, empty or with every item of the catalog by its row already.
+    Attributes:
+        catalog: The items to search.
+        index: The index in use, None for a scan.
 
-    Raises:
-        ConfigError: an index that cannot be opened or holds something else, or a bundle with a drift head, whose
-        chances need every item's score.
+    Example:
+        recommender.index.use("hnsw")
     """
 
-    def __init__(self, items: ServedCatalog, index: ItemIndex | str) -> None:
-        if items.drift is not None:
-            raise ConfigError("index: a drift head's chances need the scores of all items; use it without an index")
-        self.items = items
-        self.index = open_index(index, items.table.dim + 1) if isinstance(index, str) else index
-        self.n_held = len(self.index)
-        if self.n_held not in (0, len(items.catalog)):
-            held = f"it holds {self.n_held:,} items, and the catalog {len(items.catalog):,}"
-            raise ConfigError(f"index: {held}; give one that is empty, or was filled with this catalog")
-        self._add_new_items()
+    def __init__(self, catalog: ServedCatalog) -> None:
+        self.catalog = catalog
+        self.index: ItemIndex | None = None
+        self.n_held = 0
+
+    def __repr__(self) -> str:
+        return f"IndexSearch({'exact scan' if self.index is None else type(self.index).__name__})"
+
+    def use(self, index: ItemIndex | str | None) -> None:
+        """Look items up in an index, for catalogs that take too long to scan; scores stay exact.
+
+        Args:
+            index: ivf, sq8, hnsw, `milvus:` with a file or URI, or an index that is empty or holds every catalog item
+                by its row; None scans again.
+
+        Raises:
+            ConfigError: If the index cannot be opened or holds other items, or the bundle has a drift head, whose
+                probabilities need the scores of all items.
+        """
+        with self.catalog.lock:
+            if index is None:
+                self.index = None
+                return
+            if self.catalog.drift is not None:
+                raise ConfigError("index: a drift head's chances need the scores of all items; use it without an index")
+            opened = open_index(index, self.catalog.table.dim + 1) if isinstance(index, str) else index
+            if len(opened) not in (0, len(self.catalog)):
+                held = f"it holds {len(opened):,} items, and the catalog {len(self.catalog):,}"
+                raise ConfigError(f"index: {held}; give one that is empty, or was filled with this catalog")
+            self.index, self.n_held = None, len(opened)
+            self._add_new_items(opened)
+            self.index = opened
 
     def search(self, states: Tensor, k: int, exclude: RowPairs | None, bias: Tensor) -> TopK:
-        """As `scan_all`. Where some items gain more than others, as by words that are looked for, all are scored; so
-        they are where the index, in spite of all, would leave fewer than k.
+        """Return the k best items for each user state.
+
+        Args:
+            states: User states, (B, D).
+            k: Items per state.
+            exclude: (state, item) pairs to leave out.
+            bias: Added to the scores, (N,); -inf excludes an item.
+
+        Returns:
+            Scores and rows, (B, k) each, best first.
         """
         bias, n_queries = bias.cpu(), len(states)
         allowed = bias != -torch.inf  # (N,)
-        if not bool((bias[allowed] == 0).all()):
-            return scan_all(self.items, states, k, exclude, bias)
-        self._add_new_items()
+        # An index cannot know what some items gain, as by a text query: then all are scored.
+        if self.index is None or not bool((bias[allowed] == 0).all()):
+            return self._scan(states, k, exclude, bias)
+        self._add_new_items(self.index)
         nothing = torch.zeros(0, dtype=torch.int64)
         taken = nothing if exclude is None else torch.unique(exclude.query.cpu() * len(bias) + exclude.item.cpu())
         n_taken = (taken // len(bias)).bincount(minlength=n_queries)  # (B,)
-        asked_for = min(HEAD * k + int(n_taken.max()), len(bias))
+        n_requested = min(HEAD * k + int(n_taken.max()), len(bias))
         queries = torch.cat([states, torch.ones_like(states[:, :1])], dim=1).float().cpu()  # (B, D + 1)
-        found = self.index.search(queries, asked_for, None if bool(allowed.all()) else allowed.numpy())
-        best = self._score_candidates(states, found.item, taken, k)
+        matches = self.index.search(queries, n_requested, None if bool(allowed.all()) else allowed.numpy())
+        best = self._score_candidates(states, matches.item, taken, k)
         lost = (taken // len(bias))[allowed[taken % len(bias)]].bincount(minlength=n_queries)
-        enough = (best.item >= 0).sum(1) >= (allowed.sum() - lost).clamp(max=k)
-        return best if bool(enough.all()) else scan_all(self.items, states, k, exclude, bias)
+        is_enough = (best.item >= 0).sum(1) >= (allowed.sum() - lost).clamp(max=k)
+        return best if bool(is_enough.all()) else self._scan(states, k, exclude, bias)
+
+    def _scan(self, states: Tensor, k: int, exclude: RowPairs | None, bias: Tensor) -> TopK:
+        pairs = None if exclude is None else exclude.to(states.device)
+        return top_k(self.catalog.table, states, k, pairs, self.catalog.novelty_bias() + bias.to(states.device))
 
     def _score_candidates(self, states: Tensor, item: Tensor, taken: Tensor, k: int) -> TopK:
-        """The k best of items (B, C), -1 where there is none, but for those taken: query * N + item of each, sorted."""
+        """Return the k best of items (B, C), -1 for none, without those taken: sorted query * N + item."""
         item = item.sort(dim=1).values  # of two with the same score the lower row comes first
         row, device = item.clamp(min=0), states.device
-        vectors = self.items.table.exact[row.to(device)]  # (B, C, D)
-        score = torch.einsum("bd,bcd->bc", states.float(), vectors) + self.items.novelty_bias()[row.to(device)]
-        pair = torch.arange(len(states))[:, None] * len(self.items.catalog) + row
+        vectors = self.catalog.table.exact[row.to(device)]  # (B, C, D)
+        score = torch.einsum("bd,bcd->bc", states.float(), vectors) + self.catalog.novelty_bias()[row.to(device)]
+        pair = torch.arange(len(states))[:, None] * len(self.catalog) + row
         score = score.cpu().masked_fill((item < 0) | torch.isin(pair, taken), -torch.inf)
-        best, position = score.sort(dim=1, descending=True, stable=True)
-        found = item.gather(1, position).masked_fill(best == -torch.inf, -1)
-        return TopK(best[:, :k], found[:, :k])
+        best, place = score.sort(dim=1, descending=True, stable=True)
+        rows = item.gather(1, place).masked_fill(best == -torch.inf, -1)
+        return TopK(best[:, :k], rows[:, :k])
 
-    def _add_new_items(self) -> None:
-        """Items that the catalog has gained."""
-        new = np.arange(self.n_held, len(self.items.catalog))
+    def _add_new_items(self, index: ItemIndex) -> None:
+        new = np.arange(self.n_held, len(self.catalog))
         if len(new):
-            vectors, extra = self.items.table.exact[self.n_held :], self.items.novelty_bias()[self.n_held :]
-            self.index.add(new, torch.cat([vectors, extra[:, None]], dim=1))
+            vectors, extra = self.catalog.table.exact[self.n_held :], self.catalog.novelty_bias()[self.n_held :]
+            index.add(new, torch.cat([vectors, extra[:, None]], dim=1))
             self.n_held += len(new)
-
-
-def scan_all(items: ServedCatalog, states: Tensor, k: int, exclude: RowPairs | None, bias: Tensor) -> TopK:
-    """The k best of all items for states (B, D); bias: (N,), -inf rules an item out."""
-    device = states.device
-    pairs = None if exclude is None else exclude.to(device)
-    return top_k(items.table, states, k, pairs, items.novelty_bias() + bias.to(device))

@@ -1,7 +1,7 @@
-"""Items that lie near to each other: by what is written of them, or by how a model has learned to see them.
+"""Similarity of items: of their texts, or of the vectors that a model has learned.
 
-Text vectors are compared less the mean of their own catalog (`ServedCatalog.center`): between two catalogs it would be
-most of what tells their items apart.
+Text vectors are compared less the mean of their own catalog (`ServedCatalog.center`), which would otherwise be most of
+the difference between items of two catalogs.
 """
 
 from __future__ import annotations
@@ -10,77 +10,104 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from llmrec.errors import ConfigError
 from llmrec.hub.bundle import Bundle, StoredWeights
-from llmrec.inference.queries import Item
-from llmrec.inference.served_catalog import ServedCatalog
+from llmrec.inference.queries import Item, Time
+from llmrec.inference.ranked_items import Recommendation, top_recommendations
+from llmrec.inference.served_catalog import ServedCatalog, cosine_matrix
 
 SimilaritySpace = Literal["text", "model"]
-READING = ("pooling", "prompt", "max_tokens")  # settings that a backbone's fingerprint holds beside its weights
+READING = ("pooling", "prompt", "max_tokens")  # settings in a backbone's fingerprint in addition to its weights
 
 
-def cosine_matrix(vectors: Tensor, others: Tensor) -> Tensor:
-    """(B, D), (N, D) -> (B, N)."""
-    return functional.normalize(vectors, dim=1) @ functional.normalize(others, dim=1).T
+def item_similarities(space: SimilaritySpace, item: Item, catalog: ServedCatalog, others: ServedCatalog) -> Tensor:
+    """Return the cosine of an item with every item of another catalog, or of its own.
 
+    Args:
+        space: What is compared: text vectors, or item vectors of the model.
+        item: Id in `catalog`, or fields of a new item.
+        catalog: The catalog that the item belongs to.
+        others: The catalog to compare with, which may be the same.
 
-def item_similarities(of: SimilaritySpace, item: Item, own: ServedCatalog, others: ServedCatalog) -> Tensor:
-    """(N,) cosine of an item with every item of the catalog of `others`, which may be `own`.
-
-    Raises:
-        ConfigError: an unknown space, the models of two bundles, or text that different backbones read.
-        DataError: an unknown id. BundleError: text, and a bundle on ids alone.
-    """
-    if of not in get_args(SimilaritySpace):
-        raise ConfigError(f"of={of!r}: text or model")
-    if others is not own and of == "model":
-        raise ConfigError("of=model: the models of two bundles see items in spaces of their own; compare them by text")
-    if of == "model":
-        return cosine_matrix(own.scoring_vectors([item])[0], own.scorer.scoring_items)[0]
-    if others is not own:
-        check_same_encoder(own.bundle, others.bundle)
-    return cosine_matrix(own.center(own.text_vectors([item])), others.center(others.text))[0]
-
-
-def check_same_encoder(one: Bundle, other: Bundle) -> None:
-    """Whether two bundles' text vectors lie in one space: the same base model, and the same training of it or none.
+    Returns:
+        (N,) cosines.
 
     Raises:
-        ConfigError: they do not, or one of the bundles has no text vectors.
+        ConfigError: If the space is unknown or not shared by the two bundles.
+        DataError: If the id is unknown.
+        BundleError: If text is needed and a bundle knows items by their ids alone.
     """
-    if one.base is None or other.base is None:
-        raise ConfigError("other: a bundle on ids alone has no text to compare; give two that read text")
-    mine, theirs = one.config.backbone, other.config.backbone
-    if one.base.fingerprint != other.base.fingerprint:
-        settings = [name for name in READING if getattr(mine, name) != getattr(theirs, name)]
-        odd = [f"{name} {getattr(mine, name)!r} and {getattr(theirs, name)!r}" for name in settings]
-        if one.base.hub_id != other.base.hub_id or not odd:
-            odd = [f"{one.base.hub_id} and {other.base.hub_id}, with other weights or tokenizers", *odd]
+    if space not in get_args(SimilaritySpace):
+        raise ConfigError(f"by={space!r}: text or model")
+    if others is not catalog and space == "model":
+        raise ConfigError("by=model: the models of two bundles see items in spaces of their own; compare them by text")
+    if space == "model":
+        return cosine_matrix(catalog.scoring_vectors([item])[0], catalog.scorer.scoring_items)[0]
+    if others is not catalog:
+        check_same_encoder(catalog.bundle, others.bundle)
+    return cosine_matrix(catalog.center(catalog.text_vectors([item])), others.center(others.text))[0]
+
+
+@torch.no_grad()
+def rank_similar_items(
+    item: Item, catalog: ServedCatalog, others: ServedCatalog, *, k: int, space: SimilaritySpace, at: Time | None
+) -> list[Recommendation]:
+    """Return the k items of a catalog that are most similar to an item, without the item itself.
+
+    Args:
+        item: Id in `catalog`, or fields of a new item.
+        catalog: The catalog that the item belongs to.
+        others: The catalog to search, which may be the same.
+        k: Number of items.
+        space: What is compared, see `item_similarities`.
+        at: Items released later are left out.
+
+    Returns:
+        At most k items, best first.
+    """
+    similarity = item_similarities(space, item, catalog, others).cpu() + others.exclusion_bias(at)
+    if others is catalog and isinstance(item, str):
+        similarity[catalog.find_rows([item])] = -torch.inf
+    return top_recommendations(others.items, similarity, k)
+
+
+def check_same_encoder(first: Bundle, second: Bundle) -> None:
+    """Check that the text vectors of two bundles can be compared: same base model, trained together or not at all.
+
+    Raises:
+        ConfigError: If they cannot, or one of the bundles has no text vectors.
+    """
+    if first.base is None or second.base is None:
+        raise ConfigError("catalog: a bundle on ids alone has no text to compare; give two that read text")
+    settings, others = first.config.backbone, second.config.backbone
+    if first.base.fingerprint != second.base.fingerprint:
+        names = [name for name in READING if getattr(settings, name) != getattr(others, name)]
+        odd = [f"{name} {getattr(settings, name)!r} and {getattr(others, name)!r}" for name in names]
+        if first.base.hub_id != second.base.hub_id or not odd:
+            odd = [f"{first.base.hub_id} and {second.base.hub_id}, with other weights or tokenizers", *odd]
         raise ConfigError(
-            f"other: the bundles' backbones differ ({'; '.join(odd)}), so their text vectors cannot be compared; train "
-            "both with the same"
+            f"catalog: the bundles' backbones differ ({'; '.join(odd)}), so their text vectors cannot be compared; "
+            "train both with the same"
         )
-    if _training_fingerprint(one) != _training_fingerprint(other):
+    if _training_fingerprint(first) != _training_fingerprint(second):
         raise ConfigError(
-            "other: the bundles' backbones were trained apart, so their text vectors cannot be compared; train both "
+            "catalog: the bundles' backbones were trained apart, so their text vectors cannot be compared; train both "
             "with backbone.strategy frozen"
         )
 
 
 def _training_fingerprint(bundle: Bundle) -> object:
-    """What tells one training of a backbone from another: hashes of stored weights, or the object itself."""
-    return (
-        bundle.trained_backbone.files if isinstance(bundle.trained_backbone, StoredWeights) else bundle.trained_backbone
-    )
+    """Return what identifies one training of a backbone: hashes of stored weights, or the object itself."""
+    trained = bundle.trained_backbone
+    return trained.files if isinstance(trained, StoredWeights) else trained
 
 
-def find_nearest_pairs(mine: Tensor, theirs: Tensor, k: int) -> list[tuple[int, int, float]]:
-    """The k pairs of rows of (M, D) and (T, D) that are most alike, best first, each row in one pair at most."""
-    alike, pairs = cosine_matrix(mine, theirs), list[tuple[int, int, float]]()
-    for _ in range(min(k, *alike.shape)):
-        row, column = divmod(int(alike.argmax()), alike.shape[1])
-        pairs.append((row, column, float(alike[row, column])))
-        alike[row], alike[:, column] = -torch.inf, -torch.inf
+def find_nearest_pairs(first: Tensor, second: Tensor, k: int) -> list[tuple[int, int, float]]:
+    """Return the k most similar pairs of rows of (M, D) and (T, D), best first, each row in one pair at most."""
+    similarity, pairs = cosine_matrix(first, second), list[tuple[int, int, float]]()
+    for _ in range(min(k, *similarity.shape)):
+        row, column = divmod(int(similarity.argmax()), similarity.shape[1])
+        pairs.append((row, column, float(similarity[row, column])))
+        similarity[row], similarity[:, column] = -torch.inf, -torch.inf
     return pairs

@@ -123,28 +123,28 @@ class AudienceMember:
 
 
 @torch.no_grad()
-def next_item_probabilities(own: ServedCatalog, users: LogUsers, item: Item) -> tuple[Tensor, Tensor]:
+def next_item_probabilities(catalog: ServedCatalog, users: LogUsers, item: Item) -> tuple[Tensor, Tensor]:
     """(U,) log-probability that an item is the next, and (U,) its place in the catalog, for each user; on the CPU."""
-    model, chance, position = own.bundle.model, list[Tensor](), list[Tensor]()
-    items, known, row = own.scorer.scoring_items, model.items.known, len(own.catalog)
+    model, chance, position = catalog.bundle.model, list[Tensor](), list[Tensor]()
+    items, known, row = catalog.scorer.scoring_items, model.items.known, len(catalog.items)
     if isinstance(item, str):
-        row = int(find_item_rows(own.catalog, [item])[0])
+        row = int(find_item_rows(catalog.items, [item])[0])
     else:  # one more that there is
-        new, unknown = own.scoring_vectors([item])
+        new, unknown = catalog.scoring_vectors([item])
         items, known = torch.cat([items, new]), torch.cat([known, unknown])
-    for states in users.iterate_states(own.scorer):
+    for states in users.iterate_states(catalog.scorer):
         scores = model.score(states, items, known)  # (B, N) or (B, N + 1)
         chance.append(scores.log_softmax(1)[:, row].float().cpu())
         position.append(1 + (scores > scores[:, [row]]).sum(1).cpu())
     return torch.cat(chance), torch.cat(position)
 
 
-def rank_audience(own: ServedCatalog, users: LogUsers, item: Item, k: int) -> list[AudienceMember]:
+def rank_audience(catalog: ServedCatalog, users: LogUsers, item: Item, k: int) -> list[AudienceMember]:
     """The k users likeliest to want an item; those who have it already are left out."""
-    chance, position = next_item_probabilities(own, users, item)
+    chance, position = next_item_probabilities(catalog, users, item)
     mean = float(chance.logsumexp(0)) - math.log(len(chance))
     holders = (
-        users.users_with_item(int(find_item_rows(own.catalog, [item])[0]))
+        users.users_with_item(int(find_item_rows(catalog.items, [item])[0]))
         if isinstance(item, str)
         else np.zeros(0, np.int64)
     )

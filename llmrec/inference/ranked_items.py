@@ -1,4 +1,4 @@
-"""Ranked lists of a catalog's items, and which items may stand in them."""
+"""Ranked lists of items, and filters on the fields of items."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmrec.data.templates import format_field
 from llmrec.errors import ConfigError
 from llmrec.utils.arrays import Mask
 
-Where: TypeAlias = "Mask | str | Sequence[str]"
+Filters: TypeAlias = "Mask | str | Sequence[str]"
 EXAMPLES = 5
 CONDITION = re.compile(r"\s*(?P<field>[^=~]*[^=~\s])\s*(?P<sign>[=~])\s*(?P<value>.*\S)\s*", re.DOTALL)
 
@@ -33,12 +33,12 @@ class Recommendation:
 
 
 def top_recommendations(catalog: ItemCatalog, scores: Tensor, k: int) -> list[Recommendation]:
-    """The k best of (N,) scores on the CPU, those at -inf left out."""
+    """Return the k items with the best scores, (N,) on the CPU, without those at -inf."""
     return to_recommendations(catalog, *scores.topk(min(k, len(scores))))
 
 
 def to_recommendations(catalog: ItemCatalog, scores: Tensor, rows: Tensor) -> list[Recommendation]:
-    """Items at `rows` (k,), best first, those whose score (k,) is -inf left out."""
+    """List the items at `rows` (k,), best first, without those whose score (k,) is -inf."""
     scored = zip(scores.tolist(), rows.tolist(), strict=True)
     pairs = [(score, row) for score, row in scored if score != -float("inf")]
     return [
@@ -48,41 +48,47 @@ def to_recommendations(catalog: ItemCatalog, scores: Tensor, rows: Tensor) -> li
 
 
 def check_k(k: int) -> None:
-    """Raises ConfigError where not even one is asked for."""
+    """Raise ConfigError if k is below 1."""
     if k < 1:
         raise ConfigError(f"k={k}: ask for at least one")
 
 
-def filter_mask(catalog: ItemCatalog, where: Where) -> Mask:
-    """(N,) the items that all conditions hold for: a mask (N,), `field=value`, `field~part`, or several of these.
+def filter_mask(catalog: ItemCatalog, filters: Filters) -> Mask:
+    """Select the items that meet all filters.
 
-    `=` compares a field's text, of a list each of its values; `~` looks for a part of it, capitals aside.
+    Args:
+        catalog: The items.
+        filters: A mask (N,), `field=value`, `field~part`, or several of these. `=` compares the text of a field, of a
+            list each of its values; `~` looks for a part of it, ignoring case.
+
+    Returns:
+        (N,)
 
     Raises:
-        ConfigError: a mask of another length, no condition, a field that the catalog lacks, or nothing that meets it.
+        ConfigError: If a mask has another length, a filter cannot be read, its field is unknown, or no item meets it.
     """
-    if isinstance(where, np.ndarray):
-        if where.shape != (len(catalog),) or where.dtype != np.bool_:
-            shape = f"{where.dtype} of shape {where.shape}"
-            raise ConfigError(f"where: a mask is bool of shape ({len(catalog)},), one for each item; this is {shape}")
-        return where
-    conditions = [where] if isinstance(where, str) else where
+    if isinstance(filters, np.ndarray):
+        if filters.shape != (len(catalog),) or filters.dtype != np.bool_:
+            shape = f"{filters.dtype} of shape {filters.shape}"
+            raise ConfigError(f"filters: a mask is bool of shape ({len(catalog)},), one for each item; this is {shape}")
+        return filters
+    conditions = [filters] if isinstance(filters, str) else filters
     if not conditions:
-        raise ConfigError("where: no condition; write field=value, or field~part of it")
+        raise ConfigError("filters: no condition; write field=value, or field~part of it")
     mask: Mask = np.logical_and.reduce([_match_condition(catalog, condition) for condition in conditions])
     if not mask.any():
-        raise ConfigError(f"where={where!r}: each condition is met by some items, and no item meets them all")
+        raise ConfigError(f"filters={filters!r}: each condition is met by some items, and no item meets them all")
     return mask
 
 
 def _match_condition(catalog: ItemCatalog, condition: str) -> Mask:
-    found = CONDITION.fullmatch(condition)
-    if found is None:
-        raise ConfigError(f"where={condition!r} is no condition; write field=value, or field~part of it")
-    field, sign, value = found["field"], found["sign"], found["value"]
+    match = CONDITION.fullmatch(condition)
+    if match is None:
+        raise ConfigError(f"filters={condition!r} is no condition; write field=value, or field~part of it")
+    field, sign, value = match["field"], match["sign"], match["value"]
     if field not in catalog.fields.column_names:
         names = ", ".join(catalog.fields.column_names)
-        raise ConfigError(f"where={condition!r}: items have no field {field!r}; they have {names}")
+        raise ConfigError(f"filters={condition!r}: items have no field {field!r}; they have {names}")
     column, text = catalog.fields[field], format_field(field, catalog.fields)
     if sign == "=" and (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
         mask = np.array([value in map(str, listed or ()) for listed in column.to_pylist()], dtype=np.bool_)
@@ -90,7 +96,7 @@ def _match_condition(catalog: ItemCatalog, condition: str) -> Mask:
         met = pc.equal(text, value) if sign == "=" else pc.match_substring(text, value, ignore_case=True)
         mask = np.asarray(met.fill_null(False), dtype=np.bool_)
     if not mask.any():
-        chunk = ", ".join(map(repr, text.drop_null().unique()[:EXAMPLES].to_pylist()))
+        some = ", ".join(map(repr, text.drop_null().unique()[:EXAMPLES].to_pylist()))
         hint = f"; {field}~{value} looks for a part of it" if sign == "=" else ""
-        raise ConfigError(f"where={condition!r}: no item has it{hint}; values look like {chunk}")
+        raise ConfigError(f"filters={condition!r}: no item has it{hint}; values look like {some}")
     return mask

@@ -1,109 +1,230 @@
-"""Items as vectors: those of a bundle's catalog, and those that are in none and are known by their text."""
+"""The catalog of a loaded bundle: it can grow, hides removed items and encodes new text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from threading import RLock
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.data.catalog import LABEL_LENGTH, ItemCatalog
 from llmrec.data.pii import make_pii_redactor
-from llmrec.errors import BundleError, DataError
+from llmrec.errors import BundleError, ConfigError, DataError
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.hub.bundle import Bundle, load_backbone, load_base_backbone
-from llmrec.inference.queries import VERBATIM, Event, Item, QueryBatch, find_item_rows, get_event_item, render_item_text
+from llmrec.inference.queries import (
+    VERBATIM,
+    Event,
+    Item,
+    QueryBatch,
+    Time,
+    find_item_rows,
+    get_event_item,
+    parse_time,
+    render_item_text,
+)
 from llmrec.inference.vector_lru import VectorLru
 from llmrec.search.quantized_table import QuantizedTable
-from llmrec.utils.arrays import Mask
+from llmrec.utils.arrays import Mask, Rows
+
+TOPIC_FRACTION = 0.1
 
 
 class ServedCatalog:
-    """A catalog that can grow, with the backbone that reads new text, loaded when it is first needed. lock: held while
-    the catalog changes, and by whoever needs it to stand still.
+    """Items that a recommender chooses from, with their vectors.
+
+    Items keep their rows: new ones are appended, and removed ones are hidden from recommendations only. The backbone
+    is loaded when new text is first encoded.
+
+    Attributes:
+        bundle: The loaded bundle.
+        folder: Its folder.
+        items: Ids and fields of all items, N rows.
+        scorer: Scores of the model without a drift head.
+        table: Item vectors for exact search, (N, D).
+        drift: The drift head over these items, None without one.
+        removed: Ids of the items that are not recommended.
+        lock: Held while the catalog changes, and by readers that need it unchanged.
+
+    Example:
+        recommender.catalog.add([{"item_id": "new", "title": "Orbit of Ashes"}])
     """
 
-    def __init__(self, bundle: Bundle, folder: Path, backbone: str | None) -> None:
+    def __init__(self, bundle: Bundle, folder: Path, backbone: str | None = None) -> None:
         self.bundle, self.folder, self.backbone_name = bundle, folder, backbone
-        self.catalog: ItemCatalog = bundle.catalog
+        self.items: ItemCatalog = bundle.catalog
         self.scorer = ModelScorer(bundle.model)
         self.table = QuantizedTable.from_vectors(self.scorer.scoring_items)
         self.drift, self.removed = bundle.drift, set(bundle.removed)
         self.lock = RLock()
-        self.scrubber = make_pii_redactor(bundle.config.data.pii)
+        self.redactor = make_pii_redactor(bundle.config.data.pii)
         self._backbone: TextBackbone | None = None
         self._untrained: TextBackbone | None = None
-        self._trained_memory = VectorLru(lambda texts: self.backbone.encode(self.backbone.tokenize(texts)))
-        self._untrained_memory = VectorLru(self._read_untrained)
+        self._trained_vectors = VectorLru(lambda texts: self.backbone.encode(self.backbone.tokenize(texts)))
+        self._untrained_vectors = VectorLru(self._encode_untrained)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __repr__(self) -> str:
+        return f"ServedCatalog({len(self):,} items, {len(self.removed):,} removed)"
+
+    @property
+    def ids(self) -> pa.LargeStringArray:
+        """Item ids, (N,), removed items included."""
+        return self.items.ids
+
+    def find_rows(self, ids: Sequence[str]) -> Rows:
+        """Return the row of each id, (C,).
+
+        Raises:
+            DataError: If an id is unknown.
+        """
+        return find_item_rows(self.items, ids)
+
+    @torch.no_grad()
+    def add(self, items: Sequence[Mapping[str, object]]) -> None:
+        """Add new items, which can be recommended at once by their text.
+
+        Args:
+            items: Fields of each item, its id among them.
+
+        Raises:
+            DataError: If an id is missing, repeated or taken, or a text is empty; then nothing is added.
+            BundleError: If the bundle knows items by their ids alone.
+        """
+        if not items:
+            return
+        with self.lock:
+            extended = self.items.extend(self.redact_items(items))
+            texts = [str(text) for text in extended.text_array[len(self) :].to_pylist()]
+            vectors = self.encode_texts(texts)
+            untrained = None if self.drift is None else self.encode_texts_untrained(texts)
+            self.bundle.model.items.extend(vectors)
+            self.bundle.model.histories.extend(texts)
+            self.drift = None if self.drift is None else self.drift.with_items(untrained)
+            self.items, self.scorer = extended, ModelScorer(self.bundle.model)
+            self.table = QuantizedTable.from_vectors(self.scorer.scoring_items)
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Stop recommending items; histories may still hold them, and they can be scored.
+
+        Raises:
+            DataError: If an id is unknown; then nothing is removed.
+        """
+        with self.lock:
+            self.find_rows(ids)
+            self.removed.update(ids)
+
+    def restore(self, ids: Sequence[str]) -> None:
+        """Recommend removed items again.
+
+        Raises:
+            DataError: If an id is unknown; then nothing is restored.
+        """
+        with self.lock:
+            self.find_rows(ids)
+            self.removed.difference_update(ids)
+
+    def label(self, item: Item) -> str:
+        """Return the short name of an item, of the catalog or given by its fields.
+
+        Raises:
+            DataError: If the id is unknown or the fields make no text.
+        """
+        if isinstance(item, Mapping):
+            return render_item_text(self.items, item)[:LABEL_LENGTH]
+        return self.items.label(int(self.find_rows([item])[0]))
+
+    @torch.no_grad()
+    def topic_mask(self, topic: str, *, fraction: float = TOPIC_FRACTION) -> Mask:
+        """Select the items whose text is most similar to a topic.
+
+        Args:
+            topic: A word or phrase.
+            fraction: Part of the catalog to select, above 0 and at most 1.
+
+        Returns:
+            (N,), for `filters` of `Recommender.recommend`.
+
+        Raises:
+            ConfigError: If the topic is empty or the fraction out of range.
+            BundleError: If the bundle knows items by their ids alone.
+        """
+        # A fraction, not a threshold: how large cosines are depends on backbone and topic.
+        if not 0 < fraction <= 1:
+            raise ConfigError(f"fraction={fraction}: out of range. Set it above 0 and at most 1.")
+        similarity = self.text_similarity(topic, name="topic")
+        mask = np.zeros(len(similarity), dtype=np.bool_)
+        mask[similarity.topk(ceil(fraction * len(similarity))).indices.numpy()] = True
+        return mask
+
+    def to_text_history(self, history: Sequence[Event]) -> list[Event]:
+        """Replace the items of a history by their texts, which a recommender of another catalog can read."""
+        return [self._to_text_event(event) for event in history]
 
     @property
     def backbone(self) -> TextBackbone:
+        """Language model that encodes new text, loaded at first use."""
         if self._backbone is None:
             loaded = load_backbone(self.folder, self.bundle, self.backbone_name)
             self._backbone = loaded.to(self.scorer.table.device)
         return self._backbone
 
-    @torch.no_grad()
-    def extend(self, items: Sequence[Mapping[str, object]]) -> None:
-        """Take in new items by their text; nothing changes where one of them cannot be."""
-        catalog = self.catalog.extend(self.redact_items(items))
-        texts = [str(text) for text in catalog.text_array[len(self.catalog) :].to_pylist()]
-        vectors, untrained = (
-            self.encode_texts(texts),
-            None if self.drift is None else self.encode_texts_untrained(texts),
-        )
-        self.bundle.model.items.extend(vectors)
-        self.bundle.model.histories.extend(texts)
-        self.drift = None if self.drift is None else self.drift.with_items(untrained)
-        self.catalog, self.scorer = catalog, ModelScorer(self.bundle.model)
-        self.table = QuantizedTable.from_vectors(self.scorer.scoring_items)
+    @property
+    def text(self) -> Tensor:
+        """Text vectors, (N, D_text).
+
+        Raises:
+            BundleError: If the bundle knows items by their ids alone.
+        """
+        text = self.bundle.model.items.text
+        if text is None:
+            raise BundleError(f"{self.folder}: this recommender knows items by id alone and has no text to compare")
+        return text
+
+    def encode_texts(self, texts: list[str]) -> Tensor:
+        """Encode texts by the trained backbone, personal details redacted, (C, D_text)."""
+        return self._trained_vectors.get_vectors(self._redact_texts(texts)).to(self.scorer.table)
+
+    def encode_texts_untrained(self, texts: list[str]) -> Tensor:
+        """Encode texts by the backbone as it was before training, which a drift head needs; (C, D_text), on the CPU."""
+        if self.bundle.trained_backbone is None:
+            return self.encode_texts(texts).float().cpu()
+        return self._untrained_vectors.get_vectors(self._redact_texts(texts))
+
+    def redact_items(self, items: Sequence[Mapping[str, object]]) -> Sequence[Mapping[str, object]]:
+        """Redact personal details in the fields of new items, as in those of the log."""
+        if self.redactor is None:
+            return items
+        return [self.redactor.redact_item(item, self.items.id_column) for item in items]
 
     def novelty_bias(self) -> Tensor:
-        """(N,) what the model adds to the score of each item, whoever asks."""
+        """Return what the model adds to the score of each item for any history, (N,)."""
         model = self.bundle.model
         return (model.novelty * ~model.items.known).float()
 
-    def encode_texts(self, texts: list[str]) -> Tensor:
-        """(C, D_text); what a log's texts are scrubbed of, these are too."""
-        if self.scrubber is not None:
-            texts = self.scrubber.redact_texts(texts)
-        return self._trained_memory.get_vectors(texts).to(self.scorer.table)
-
-    def encode_texts_untrained(self, texts: list[str]) -> Tensor:
-        """(C, D_text) by the backbone as it was before any training, on the CPU: what a drift head goes by."""
-        if self.bundle.trained_backbone is None:
-            return self.encode_texts(texts).float().cpu()
-        if self.scrubber is not None:
-            texts = self.scrubber.redact_texts(texts)
-        return self._untrained_memory.get_vectors(texts)
-
-    def _read_untrained(self, texts: list[str]) -> Tensor:
-        if self._untrained is None:
-            self._untrained = load_base_backbone(self.folder, self.bundle, self.backbone_name)
-        return self._untrained.encode(self._untrained.tokenize(texts)).float()
-
-    def redact_items(self, items: Sequence[Mapping[str, object]]) -> Sequence[Mapping[str, object]]:
-        """Fields of new items without what a log's texts are scrubbed of."""
-        if self.scrubber is None:
-            return items
-        return [self.scrubber.redact_item(item, self.catalog.id_column) for item in items]
-
-    def recommendable_mask(self) -> Mask:
-        """(N,) the items that may be recommended."""
-        mask = np.ones(len(self.catalog), dtype=np.bool_)
-        mask[self.catalog.find_rows(sorted(self.removed))] = False
-        return mask
+    def exclusion_bias(self, at: Time | None) -> Tensor:
+        """Return -inf for items that are removed or released after `at`, else 0, (N,)."""
+        bias = torch.zeros(len(self))
+        bias[torch.from_numpy(self.items.find_rows(sorted(self.removed)))] = -torch.inf
+        if at is not None and self.items.release_time is not None:
+            bias[torch.from_numpy(self.items.release_time > parse_time(at))] = -torch.inf
+        return bias
 
     def cold_item_vectors(self, texts: list[str]) -> Tensor | None:
-        """(R, D) item vectors of texts, as histories hold them; None where there is no text."""
+        """Return item vectors of texts for use in histories, (R, D); None without texts."""
         return self.bundle.model.items.encode_text(self.encode_texts(texts)) if texts else None
 
     def scoring_vectors(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
-        """(C, D) vectors as the scores see them, and (C,) whether training saw the item."""
+        """Return the vectors that items are scored by, (C, D), and if training saw each of them, (C,)."""
         model = self.bundle.model
         rows, texts, listed = self.split_known_items(items)
         vectors = self.scorer.scoring_items.new_empty(len(items), self.scorer.scoring_items.shape[1])
@@ -115,20 +236,8 @@ class ServedCatalog:
             vectors[~listed] = model.scoring_vectors(new)
         return vectors, known
 
-    @property
-    def text(self) -> Tensor:
-        """(N, D_text) of the catalog.
-
-        Raises:
-            BundleError: a bundle on ids alone.
-        """
-        text = self.bundle.model.items.text
-        if text is None:
-            raise BundleError(f"{self.folder}: this recommender knows items by id alone and has no text to compare")
-        return text
-
     def text_vectors(self, items: Sequence[Item]) -> Tensor:
-        """(C, D_text)"""
+        """Return the text vectors of items, (C, D_text)."""
         rows, texts, listed = self.split_known_items(items)
         vectors = self.text.new_empty(len(items), self.text.shape[1])
         vectors[listed] = self.text[rows]
@@ -137,39 +246,55 @@ class ServedCatalog:
         return vectors
 
     def history_text_vectors(self, batch: QueryBatch) -> Tensor:
-        """(E, D_text) of the events of all histories that were read."""
+        """Return the text vectors of the events of all histories, (E, D_text)."""
         table = torch.cat([self.text, self.encode_texts(batch.texts)]) if batch.texts else self.text
         return table[torch.from_numpy(batch.queries.histories.item)]
 
     def center(self, texts: Tensor) -> Tensor:
-        """(C, D_text) less the mean of the catalog: what all its items say alike (that they are films) tells none from
-        another, and with it the cosines of any two texts lie close together (Mu & Viswanath 2018, arXiv:1702.01417).
+        """Subtract the mean text vector of the catalog from text vectors, (C, D_text).
+
+        Source:
+            Mu & Viswanath 2018, arXiv:1702.01417: what all texts share makes all cosines alike.
         """
         return texts - self.text.mean(0)
 
-    def label(self, item: Item) -> str:
-        """What to call an item before people."""
-        if isinstance(item, Mapping):
-            return render_item_text(self.catalog, item)[:LABEL_LENGTH]
-        return self.catalog.label(int(find_item_rows(self.catalog, [item])[0]))
+    @torch.no_grad()
+    def text_similarity(self, words: str, *, name: str) -> Tensor:
+        """Return the cosine of words with each item's text, (N,), on the CPU.
 
-    def to_text_history(self, history: Sequence[Event]) -> list[Event]:
-        """A history with every item as its text."""
-        return [self._describe_event(event) for event in history]
-
-    def _describe_event(self, event: Event) -> Event:
-        item, catalog = get_event_item(event), self.catalog
-        if isinstance(item, str):
-            text = str(catalog.text_array[int(find_item_rows(catalog, [item])[0])])
-        else:
-            text = render_item_text(catalog, item)
-        return {VERBATIM: text} if isinstance(event, (str, Mapping)) else ({VERBATIM: text}, event[1])
+        Raises:
+            ConfigError: If there are no words; the message calls the argument `name`.
+        """
+        if not words.strip():
+            raise ConfigError(f"{name} is empty; say in words what it is")
+        return cosine_matrix(self.encode_texts([words]), self.center(self.text))[0].float().cpu()
 
     def split_known_items(self, items: Sequence[Item]) -> tuple[Tensor, list[str], Tensor]:
-        """Rows of the catalog's items, the texts of the others, and (C,) which of `items` are the catalog's."""
+        """Return the rows of catalog items, the texts of new ones, and if each item is in the catalog, (C,)."""
         if isinstance(items, (str, Mapping)):
             raise DataError("items", [f"{items!r} is one item; give a list of items"])
-        rows = torch.from_numpy(find_item_rows(self.catalog, [item for item in items if isinstance(item, str)]))
-        texts = [render_item_text(self.catalog, item) for item in items if not isinstance(item, str)]
+        rows = torch.from_numpy(self.find_rows([item for item in items if isinstance(item, str)]))
+        texts = [render_item_text(self.items, item) for item in items if not isinstance(item, str)]
         listed = torch.tensor([isinstance(item, str) for item in items], dtype=torch.bool)
         return rows, texts, listed
+
+    def _encode_untrained(self, texts: list[str]) -> Tensor:
+        if self._untrained is None:
+            self._untrained = load_base_backbone(self.folder, self.bundle, self.backbone_name)
+        return self._untrained.encode(self._untrained.tokenize(texts)).float()
+
+    def _redact_texts(self, texts: list[str]) -> list[str]:
+        return texts if self.redactor is None else self.redactor.redact_texts(texts)
+
+    def _to_text_event(self, event: Event) -> Event:
+        item = get_event_item(event)
+        if isinstance(item, str):
+            text = str(self.items.text_array[int(self.find_rows([item])[0])])
+        else:
+            text = render_item_text(self.items, item)
+        return {VERBATIM: text} if isinstance(event, (str, Mapping)) else ({VERBATIM: text}, event[1])
+
+
+def cosine_matrix(vectors: Tensor, others: Tensor) -> Tensor:
+    """Return the cosine of each of (B, D) vectors with each of (N, D) others, (B, N)."""
+    return functional.normalize(vectors, dim=1) @ functional.normalize(others, dim=1).T

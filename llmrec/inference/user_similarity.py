@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from llmrec.errors import ConfigError
-from llmrec.inference.item_similarity import cosine_matrix, find_nearest_pairs
+from llmrec.inference.item_similarity import find_nearest_pairs
 from llmrec.inference.log_users import LogUsers
 from llmrec.inference.queries import History, Time, parse_histories
-from llmrec.inference.served_catalog import ServedCatalog
+from llmrec.inference.served_catalog import ServedCatalog, cosine_matrix
 from llmrec.utils.arrays import Rows
 
 MAX_IN_COMMON = 5
@@ -75,7 +75,7 @@ def find_common_items(
 
 @torch.no_grad()
 def rank_similar_users(
-    own: ServedCatalog, users: LogUsers, who: History, k: int, at: Time | None = None, states: Tensor | None = None
+    catalog: ServedCatalog, users: LogUsers, who: History, k: int, at: Time | None = None, states: Tensor | None = None
 ) -> list[SimilarUser]:
     """The k of `users` most like one of them (an id), who is left out, or like a history's user. states: theirs, where
     they are known already.
@@ -83,19 +83,19 @@ def rank_similar_users(
     Raises:
         ConfigError: a user or history without events before `at`.
     """
-    states = torch.cat(list(users.iterate_states(own.scorer))) if states is None else states
-    names = list[str](own.catalog.ids.to_pylist())
-    vectors, itself = own.scorer.scoring_items, users.find_user(who) if isinstance(who, str) else -1
+    states = torch.cat(list(users.iterate_states(catalog.scorer))) if states is None else states
+    names = list[str](catalog.items.ids.to_pylist())
+    vectors, itself = catalog.scorer.scoring_items, users.find_user(who) if isinstance(who, str) else -1
     if isinstance(who, str):
         state, mine = states[[itself]], users.user_items(itself)
     else:
-        batch = parse_histories(own.catalog, [who], at)
-        cold, mine = own.cold_item_vectors(batch.texts), batch.queries.histories.item
+        batch = parse_histories(catalog.items, [who], at)
+        cold, mine = catalog.cold_item_vectors(batch.texts), batch.queries.histories.item
         if not len(mine):
             raise ConfigError("the history has no events (before `at`): there is nothing to be like")
-        state, names = own.scorer.encode_histories(batch.queries, cold), [*names, *batch.texts]
+        state, names = catalog.scorer.encode_histories(batch.queries, cold), [*names, *batch.texts]
         if cold is not None:
-            vectors = torch.cat([vectors, own.scorer.model.scoring_vectors(cold)])
+            vectors = torch.cat([vectors, catalog.scorer.model.scoring_vectors(cold)])
     similarity = cosine_to_user(state, states)
     if itself >= 0:
         similarity[itself] = -torch.inf

@@ -30,14 +30,14 @@ def measure_faithfulness(
 
     The recommender follows the log's users up to `at` from then on.
     """
-    recommender.follow(log, before=at)
+    recommender.live.replay_log(log, before=at)
     explained = list[ExplainedItem]()
     for history in _sample_returning_histories(recommender, log, at, n_users):
         with suppress(ImprobableItemError):  # the count of what was explained tells of it
             explained.append(_explain_top_item(recommender, history, at))
 
     def score(histories: Sequence[Sequence[Any]], item: Any) -> list[float]:
-        return [scores[0] for scores in recommender.score_many(histories, [[item]] * len(histories), at)]
+        return [scores[0] for scores in recommender.score_many(histories, [[item]] * len(histories), at=at)]
 
     tests = (run_deletion_test(explained, score, n) for n in deleted)
     return [test for test in tests if test is not None and test.n_explained > 1]
@@ -50,7 +50,7 @@ def _sample_returning_histories(recommender: Recommender, log: Log, at: int, mos
     drawn = (str(log.user_ids[int(user)]) for user in np.random.default_rng(0).permutation(back))
     found = list[list[tuple[str, int]]]()
     for user in drawn:
-        history = recommender.history(user)
+        history = recommender.live.history(user)
         if len(history) >= MIN_EVENTS:
             found.append(history)
         if len(found) == most:
@@ -59,5 +59,5 @@ def _sample_returning_histories(recommender: Recommender, log: Log, at: int, mos
 
 
 def _explain_top_item(recommender: Recommender, history: list[tuple[str, int]], at: int) -> ExplainedItem:
-    item = recommender.recommend(history, 1, at)[0].item
-    return ExplainedItem(history, item, recommender.explain(history, item, at).rank_events())
+    item = recommender.recommend(history, k=1, at=at)[0].item
+    return ExplainedItem(history, item, recommender.explain(history, item, at=at).rank_events())

@@ -13,17 +13,22 @@ N_HISTORIES, LENGTH = 8, 5
 
 def run_push(config: PushConfig) -> None:
     """Push a bundle to the hub, fetch it again, and print the largest difference of scores."""
-    here = Recommender.from_pretrained(config.bundle, config.backbone)
+    here = Recommender.from_pretrained(config.bundle, backbone=config.backbone)
     address = here.push_to_hub(
-        config.repo_id, config.private, config.revision, base=config.base_model_id, counts=config.include_counts
+        config.repo_id,
+        private=config.private,
+        revision=config.revision,
+        base_model_id=config.base_model_id,
+        include_counts=config.include_counts,
     )
     print(f"pushed: {address}")
 
-    there = Recommender.from_pretrained(config.repo_id, config.backbone, revision=address.rpartition("/")[2])
+    commit = address.rpartition("/")[2]
+    there = Recommender.from_pretrained(config.repo_id, backbone=config.backbone, revision=commit)
     if here.config.drift is not None:  # its answers depend on what everybody did up to now
         with TemporaryDirectory() as folder:
-            here.save_state(Path(folder) / "state")
-            there.load_state(Path(folder) / "state")
+            here.live.save(Path(folder) / "state")
+            there.live.load(Path(folder) / "state")
     ids = here.catalog.ids.to_pylist()
     histories = [ids[start : start + LENGTH] for start in range(0, N_HISTORIES * LENGTH, LENGTH)]
     pairs = [

@@ -26,7 +26,7 @@ from llmrec.errors import ConfigError
 from llmrec.hub.layout import LAYOUT
 from llmrec.inference.log_users import LogUsers
 from llmrec.inference.queries import parse_time
-from llmrec.recommender import Recommender, load_training_log
+from llmrec.recommender import Recommender
 from llmrec.runs.start import join_run
 from llmrec.search.topk import TopK
 
@@ -40,7 +40,7 @@ def recommend_all_users(recommender: Recommender, log: Log, config: RecommendCon
         ConfigError: the folder holds another run's answers, or nobody has events before `at`.
     """
     at = int(log.interactions.time[-1]) + 1 if config.at is None else parse_time(config.at)
-    users = LogUsers.from_log(log, recommender.catalog, at)
+    users = LogUsers.from_log(log, recommender.catalog.items, at)
     if accelerator.is_main_process:
         _open_output(config.output, _build_manifest(config, log, at))
     accelerator.wait_for_everyone()
@@ -52,15 +52,17 @@ def recommend_all_users(recommender: Recommender, log: Log, config: RecommendCon
     accelerator.wait_for_everyone()  # before any of them is there
     mine = left[accelerator.process_index :: accelerator.num_processes]
     if recommender.has_drift_head:
-        recommender.follow(log, before=at)
+        recommender.live.replay_log(log, before=at)
     stretches = [range(len(users))[part * config.users_per_part :][: config.users_per_part] for part in mine]
     n_users = sum(map(len, stretches))
     with tqdm(total=n_users, unit="user", disable=not accelerator.is_main_process or None) as bar:
         for part, stretch in zip(mine, stretches, strict=True):
             tables = []
-            for start in range(stretch.start, stretch.stop, config.batch_size):
-                some = users.take(slice(start, min(start + config.batch_size, stretch.stop)))
-                found = recommender.recommend_users(some, config.k, config.include_seen, config.filters or None)
+            for start in range(stretch.start, stretch.stop, config.users_at_once):
+                some = users.take(slice(start, min(start + config.users_at_once, stretch.stop)))
+                found = recommender.recommend_users(
+                    some, k=config.k, include_seen=config.include_seen, filters=config.filters or None
+                )
                 tables.append(_build_table(recommender, some, found))
                 bar.update(len(some))
             _write(_get_part_path(config.output, part), pa.concat_tables(tables))
@@ -121,8 +123,8 @@ def _write(path: Path, table: pa.Table) -> None:
 def run_recommend(config: RecommendConfig) -> None:
     """Write recommendations for all users of a log."""
     accelerator = join_run()
-    recommender = Recommender.from_pretrained(config.bundle, config.backbone, accelerator.device)
-    log = load_training_log(recommender, config.data)
+    recommender = Recommender.from_pretrained(config.bundle, backbone=config.backbone, device=accelerator.device)
+    log = recommender.training_log(config.data)
 
     began = time.monotonic()
     n_users = all_reduce_sum(recommend_all_users(recommender, log, config, accelerator), accelerator)

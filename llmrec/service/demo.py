@@ -57,10 +57,10 @@ async def about(request: Request) -> dict[str, Any]:
         recommender, live = engine.recommender, engine.live
         newest = live.state.last.time[:, -1]
         return {
-            "source": str(recommender.vectors.bundle.facts.get("source", "")),
+            "source": str(recommender.catalog.bundle.facts.get("source", "")),
             "items": len(recommender.catalog),
             "users": len(live.users),
-            "reads_text": recommender.vectors.bundle.base is not None,
+            "reads_text": recommender.catalog.bundle.base is not None,
             "states": _list_titles(recommender, len(recommender.catalog)),
             "newest": max(int(newest.max(initial=0)), 0),
         }
@@ -94,7 +94,7 @@ async def items(request: Request, words: Words = "") -> list[dict[str, str]]:
     """Items whose title has these words in it, those that begin with them first."""
     engine = get_service(request).engine
     answer: list[dict[str, str]] = await get_service(request).submit(
-        lambda: _search_titles(engine.recommender.catalog, words)
+        lambda: _search_titles(engine.recommender.catalog.items, words)
     )
     return answer
 
@@ -116,7 +116,7 @@ async def audience(new: NewText, request: Request) -> list[dict[str, Any]]:
     engine = service.engine
 
     def found() -> list[dict[str, Any]]:
-        members = engine.recommender.audience({VERBATIM: new.text}, new.k, log=live_users_as_log(engine.live))
+        members = engine.recommender.audience({VERBATIM: new.text}, k=new.k, log=live_users_as_log(engine.live))
         return [
             {
                 "user": one.user,
@@ -145,7 +145,7 @@ def _build_view(engine: Worker, query: ViewQuery) -> dict[str, Any]:
     history, older = query.history_argument(), set[str]()
     if query.user is not None and query.at is not None:
         history, older = _user_history(recommender, query.user)
-    found = recommender.recommend(history, query.k + len(older), query.at)
+    found = recommender.recommend(history, k=query.k + len(older), at=query.at)
     interest = build_interest_view(recommender, history, query.at)
     ranked = [{"item": one.item, "label": one.label, "score": one.score} for one in found if one.item not in older]
     return {"items": ranked[: query.k], "states": interest.states, "parts": interest.parts}
@@ -153,7 +153,7 @@ def _build_view(engine: Worker, query: ViewQuery) -> dict[str, Any]:
 
 def _user_history(recommender: Recommender, user: str) -> tuple[History, set[str]]:
     """A user's last events as a history, which can be asked about at any time, and the items of those before them."""
-    live, events = recommender.live, list[tuple[str, Time]](recommender.history(user))
+    live, events = recommender.live, list[tuple[str, Time]](recommender.live.history(user))
     _, rows = live.state.seen.list_pairs(np.array([live.find_row(user)]))
     recent = {item for item, _ in events}
     return events, {str(recommender.catalog.ids[int(row)]) for row in rows} - recent

@@ -28,10 +28,10 @@ class InterestView:
 def build_interest_view(recommender: Recommender, history: History, at: Time | None) -> InterestView:
     """Of one history; hold still what is live. Raises as `Recommender.recommend` does."""
     live = recommender.live
-    if recommender.vectors.drift is None:
+    if recommender.catalog.drift is None:
         return InterestView([], {})
-    asked = parse_histories(recommender.catalog, [history], at, live.get_events)
-    _, situation = next(iterate_contexts(recommender.vectors, live, asked))
+    asked = parse_histories(recommender.catalog.items, [history], at, live.get_events)
+    _, situation = next(iterate_contexts(recommender.catalog, live, asked))
     states = [] if situation.interest is None else situation.interest[0].tolist()
     shares = situation.log_mixture_shares()[0].exp().tolist()
     return InterestView(states, dict(zip(PARTS, shares, strict=True)))
@@ -42,7 +42,7 @@ def label_latent_states(recommender: Recommender) -> list[list[str]]:
     chain = recommender.live.state.stream.chain
     if chain is None:
         return []
-    return label_states(chain, recent_item_rows(recommender), recommender.catalog.label)
+    return label_states(chain, recent_item_rows(recommender), recommender.catalog.items.label)
 
 
 def recent_item_rows(recommender: Recommender) -> Rows:

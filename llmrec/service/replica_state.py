@@ -13,8 +13,7 @@ from llmrec.data.log import Log, LogFacts
 from llmrec.data.timestamps import format_iso
 from llmrec.errors import DataError, LlmrecError
 from llmrec.inference.live.store.event_store import EventStore
-from llmrec.inference.live.users import LiveUsers, start_live_users
-from llmrec.inference.queries import find_item_rows
+from llmrec.inference.live.users import LiveUsers
 from llmrec.recommender import Recommender
 
 
@@ -30,30 +29,29 @@ class ReplicatedUsers:
             DataError: no such item or time; then nothing has changed.
         """
         try:
-            row = find_item_rows(self.live.items.catalog, [item])
+            self.live.observe(user, item, time)
         except DataError:
             self.renew()
-            row = find_item_rows(self.live.items.catalog, [item])
-        self.live.observe(user, int(row[0]), time)
+            self.live.observe(user, item, time)
 
     def save(self, path: Path) -> None:
         self.live.save(path)
 
 
-def start_without_deleted_users(recommender: Recommender, store: EventStore) -> LiveUsers:
-    """The state that no event of the store has moved, from the log without those of its users who were deleted."""
-    forgotten = store.deleted_user_digests()
-    left_out = (lambda user: store.digest_user(user) in forgotten) if forgotten else None
-    return start_live_users(recommender.vectors, lambda: recommender.log, left_out)
+def make_replicated_users(recommender: Recommender, store: EventStore) -> LiveUsers:
+    """Make live users without events of the store, who start with the training log without deleted users."""
+    deleted = store.deleted_user_digests()
+    is_deleted = (lambda user: store.digest_user(user) in deleted) if deleted else None
+    return LiveUsers(recommender.catalog, recommender.training_log, is_excluded=is_deleted)
 
 
 def is_in_training_log(recommender: Recommender, user: str) -> bool:
     """Whether the log that states begin with has a user."""
     try:
-        log = recommender.log
+        log = recommender.training_log()
     except (LlmrecError, OSError, ImportError):
         return False
-    same = log.facts.fingerprint == recommender.vectors.bundle.facts["fingerprint"]
+    same = log.facts.fingerprint == recommender.catalog.bundle.facts["fingerprint"]
     return same and int(log.user_ids.index(log.names.pseudonym(user)).as_py()) >= 0
 
 
@@ -68,7 +66,7 @@ def live_users_as_log(live: LiveUsers) -> Log:
     item, time = item[user, place], time[user, place]
     order = np.argsort(time, kind="stable")
     ids = pa.array([users[row] for row in rows.tolist()], pa.large_string())
-    catalog = live.items.catalog
+    catalog = live.catalog.items
     first, newest = (
         (format_iso(int(time[order[0]])), format_iso(int(time[order[-1]]))) if len(order) else ("never", "never")
     )

@@ -10,7 +10,7 @@ from llmrec.errors import DataError
 from llmrec.inference.explanations.explanation import Explanation
 from llmrec.inference.live.store.event_store import LONGEST_ID
 from llmrec.inference.live.store.event_store import NewEvent as StoreEvent
-from llmrec.inference.queries import find_item_rows, parse_time
+from llmrec.inference.queries import parse_time
 from llmrec.service import schemas
 from llmrec.service.limits import check_batch, check_items, check_query
 from llmrec.service.problem_details import MEDIA_TYPE
@@ -62,7 +62,7 @@ async def explain(query: schemas.ExplainQuery, request: Request) -> Explanation:
     check_query(service.settings.limits, query)
     recommender = service.engine.recommender
     return await service.submit(
-        lambda: recommender.explain(query.history_argument(), query.item, query.at), query.new_items()
+        lambda: recommender.explain(query.history_argument(), query.item, at=query.at), query.new_items()
     )
 
 
@@ -82,7 +82,7 @@ async def events(new: schemas.EventsRequest, request: Request) -> schemas.Events
         n_stored = await service.writer.submit(asked)
     except DataError:
         # Unless it is of an item that another process has just added, which the recommender then takes in.
-        await service.submit(lambda: find_item_rows(service.engine.recommender.catalog, [one.item for one in asked]))
+        await service.submit(lambda: service.engine.recommender.catalog.find_rows([one.item for one in asked]))
         n_stored = await service.writer.submit(asked)
     service.metrics.events.inc(n_stored)
     return schemas.EventsResponse(stored=n_stored, repeated=len(asked) - n_stored)
@@ -118,7 +118,8 @@ async def get_user(user: UserId, request: Request) -> schemas.UserResponse:
     def known() -> schemas.UserResponse:
         recommender = service.engine.recommender
         told = [
-            schemas.UserEvent(item=item, label=recommender.label(item), at=at) for item, at in recommender.history(user)
+            schemas.UserEvent(item=item, label=recommender.catalog.label(item), at=at)
+            for item, at in recommender.live.history(user)
         ]
         return schemas.UserResponse(user=recommender.live.names.pseudonym(user), events=told)
 
@@ -152,10 +153,10 @@ async def metrics(request: Request) -> Response:
 
 async def _make_recommend_response(service: ServiceRuntime, query: schemas.RecommendQuery) -> schemas.RecommendResponse:
     check_query(service.settings.limits, query)
-    where = None if query.where is None else tuple(query.where)
-    new = (*query.new_items(), *as_raw_text([query.looking_for, query.topic]))
+    filters = None if query.filters is None else tuple(query.filters)
+    new = (*query.new_items(), *as_raw_text([query.query, query.topic]))
     question = RecommendJob(
-        query.history_argument(), query.k, query.at, query.include_seen, query.looking_for, where, query.topic, new
+        query.history_argument(), query.k, query.at, query.include_seen, query.query, filters, query.topic, new
     )
     found = await service.batcher.submit(question)
     return schemas.RecommendResponse(
@@ -167,6 +168,6 @@ async def _make_score_response(service: ServiceRuntime, query: schemas.ScoreQuer
     check_query(service.settings.limits, query)
     recommender = service.engine.recommender
     scores = await service.submit(
-        lambda: recommender.score(query.history_argument(), query.item_arguments(), query.at), query.new_items()
+        lambda: recommender.score(query.history_argument(), query.item_arguments(), at=query.at), query.new_items()
     )
     return schemas.ScoreResponse(scores=scores)

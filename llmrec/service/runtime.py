@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from llmrec.errors import LlmrecError
 from llmrec.inference.live.store.event_store import EventStore, NewEvent
-from llmrec.inference.queries import find_item_rows
 from llmrec.recommender import Recommender
 from llmrec.service.batching import Batcher
 from llmrec.service.prometheus import ServiceMetrics
@@ -62,7 +61,7 @@ class ServiceRuntime:
 
     def _store_events(self, events: Sequence[NewEvent]) -> int | Exception:
         try:
-            find_item_rows(self.engine.recommender.catalog, [event.item for event in events])
+            self.engine.recommender.catalog.find_rows([event.item for event in events])
             return len(self.store.append(events))
         except LlmrecError as error:
             return error

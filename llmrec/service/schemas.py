@@ -83,8 +83,8 @@ class RecommendQuery(HistoryQuery):
 
     k: Annotated[int, Field(ge=1, strict=True, description="how many items")] = 10
     include_seen: bool = False
-    looking_for: Words | None = Field(None, description="what the user says to want", examples=["a slow western"])
-    where: Annotated[list[Words], Field(min_length=1, max_length=16)] | None = Field(
+    query: Words | None = Field(None, description="what the user says to want", examples=["a slow western"])
+    filters: Annotated[list[Words], Field(min_length=1, max_length=16)] | None = Field(
         None, description="conditions on fields: field=value, or field~part", examples=[["genres~drama"]]
     )
     topic: Words | None = Field(None, description="only the tenth of the catalog nearest to these words")

@@ -27,7 +27,7 @@ from llmrec.inference.ranked_items import Recommendation
 from llmrec.recommender import Recommender
 from llmrec.service.problem_details import ConflictError, NotFoundError
 from llmrec.service.prometheus import ServiceMetrics
-from llmrec.service.replica_state import ReplicatedUsers, is_in_training_log, start_without_deleted_users
+from llmrec.service.replica_state import ReplicatedUsers, is_in_training_log, make_replicated_users
 from llmrec.service.settings import ServiceSettings
 
 logger = logging.getLogger(__name__)
@@ -42,14 +42,14 @@ class RecommendJob:
     k: int
     at: Time | None = None
     include_seen: bool = False
-    looking_for: str | None = None
-    where: tuple[str, ...] | None = None
+    query: str | None = None
+    filters: tuple[str, ...] | None = None
     topic: str | None = None
     new: tuple[New, ...] = ()
 
     @property
     def batch_key(self) -> tuple[object, ...]:
-        return self.at, self.include_seen, self.looking_for, self.where, self.topic
+        return self.at, self.include_seen, self.query, self.filters, self.topic
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Worker:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self.recommender, self.settings, self.store, self.metrics = recommender, settings, store, metrics
-        self.stored_items, self._items_seen = ItemStore(store, recommender.catalog.id_column), 0
+        self.stored_items, self._items_seen = ItemStore(store, recommender.catalog.items.id_column), 0
         self.stale = ""  # why the store cannot be read, while it cannot
         self._follow_items()
         self.replica = Replica(store, self._start_users, self._load, settings.snapshots)
@@ -125,7 +125,7 @@ class Worker:
 
     def add_items(self, items: Sequence[New]) -> None:
         """Raises `DataError` and `ConflictError`; then nothing is added."""
-        catalog = self.recommender.catalog
+        catalog = self.recommender.catalog.items
         for item in items:
             own = item.get(catalog.id_column)
             if not isinstance(own, str) or not 0 < len(own) <= LONGEST_ID or "\0" in own:
@@ -133,7 +133,7 @@ class Worker:
                 raise DataError("new items", [said])
             if _has(self.recommender, own):
                 raise ConflictError(f"{own!r} is in the catalog already; give another id")
-        items = self.recommender.vectors.redact_items(items)
+        items = self.recommender.catalog.redact_items(items)
         extended = catalog.extend(items)
         self._read([str(text) for text in extended.text_array[len(catalog) :].to_pylist()])  # now, or never
         self.stored_items.add(items)
@@ -156,7 +156,7 @@ class Worker:
         """
         user = self.live.names.pseudonym(user)
         if user not in self.live.users and not self.store.read_user_events(user):
-            raise NotFoundError(f"nothing is known of user {user!r}")
+            raise NotFoundError(f"unknown user {user!r}")
         count = self.replica.delete_user(user, of_log=is_in_training_log(self.recommender, user))
         self._apply_state()
         return count
@@ -165,8 +165,15 @@ class Worker:
         first, most = alike[0], max(one.k for one in alike)
         try:
             histories = [one.history for one in alike]
-            options = first.at, first.include_seen, first.looking_for, first.where, first.topic
-            found = self.recommender.recommend_many(histories, most, *options)
+            found = self.recommender.recommend_many(
+                histories,
+                k=most,
+                at=first.at,
+                include_seen=first.include_seen,
+                query=first.query,
+                filters=first.filters,
+                topic=first.topic,
+            )
             return [best[: one.k] for best, one in zip(found, alike, strict=True)]
         except Exception as error:
             if len(alike) == 1:
@@ -177,7 +184,7 @@ class Worker:
         texts = list[str]()
         for item in (item for question in questions for item in question.new):
             try:
-                texts.append(render_item_text(self.recommender.catalog, item))
+                texts.append(render_item_text(self.recommender.catalog.items, item))
             except LlmrecError:
                 continue  # its own request will be told
         if texts:
@@ -187,22 +194,24 @@ class Worker:
                 return  # likewise
 
     def _read(self, texts: list[str]) -> None:
-        vectors = self.recommender.vectors
+        catalog = self.recommender.catalog
         self.metrics.texts.observe(len(texts))
-        vectors.encode_texts(texts)
-        if vectors.drift is not None and vectors.drift.text is not None:
-            vectors.encode_texts_untrained(texts)
+        catalog.encode_texts(texts)
+        if catalog.drift is not None and catalog.drift.text is not None:
+            catalog.encode_texts_untrained(texts)
 
     def _start_users(self) -> ReplicatedUsers:
-        return ReplicatedUsers(start_without_deleted_users(self.recommender, self.store), self._follow_items)
+        return ReplicatedUsers(make_replicated_users(self.recommender, self.store), self._follow_items)
 
     def _load(self, path: Path) -> ReplicatedUsers:
-        return ReplicatedUsers(LiveUsers.load(self.recommender.vectors, path), self._follow_items)
+        live = make_replicated_users(self.recommender, self.store)
+        live.load(path)
+        return ReplicatedUsers(live, self._follow_items)
 
     def _apply_state(self) -> None:
         self.recommender.live = self.live
         self.metrics.users.set(len(self.live.users))
-        self.metrics.items.set(len(self.recommender.catalog) - len(self.recommender.vectors.removed))
+        self.metrics.items.set(len(self.recommender.catalog) - len(self.recommender.catalog.removed))
 
     def _follow_items(self) -> None:
         changes = self.stored_items.read_changes(self._items_seen)
@@ -214,11 +223,11 @@ class Worker:
     def _apply_changes(self, kind: str, changes: Sequence[ItemChange]) -> None:
         try:
             if kind == "added":
-                self.recommender.add_items([change.fields or {} for change in changes])
+                self.recommender.catalog.add([change.fields or {} for change in changes])
             elif kind == "removed":
-                self.recommender.remove_items([change.item for change in changes])
+                self.recommender.catalog.remove([change.item for change in changes])
             else:
-                self.recommender.restore_items([change.item for change in changes])
+                self.recommender.catalog.restore([change.item for change in changes])
         except DataError as error:
             if len(changes) == 1:  # as of a bundle that was saved with the item since
                 logger.warning("item %r, %s, is passed over: %s", changes[0].item, kind, error)

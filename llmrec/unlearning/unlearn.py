@@ -110,7 +110,7 @@ def forget_users(wish: ForgetRequest) -> ForgetResult:
     names = Pseudonymizer(config.pseudonyms, bundle.facts.get("pseudonyms")).require_key()
     called = [names.pseudonym(user) for user in wish.users]
     records, whole = find_user_records(config, wish.users, names), load_log(config)
-    states = [LiveUsers.load(ServedCatalog(bundle, folder, wish.backbone), path) for path in wish.states]
+    states = [_load_live_users(ServedCatalog(bundle, folder, wish.backbone), whole, path) for path in wish.states]
     _validate_request(wish, bundle, records, whole, any(user in live.users for live in states for user in called))
     split, theirs = _split(bundle, whole)[0], _user_event_mask(whole, called)
     with _plan_outputs(wish, folder, config, records) as places:
@@ -118,7 +118,7 @@ def forget_users(wish: ForgetRequest) -> ForgetResult:
         save_bundle(places.bundle, changed)
         for live, path in zip(states, places.states, strict=True):
             for user in set(called) & live.users.keys():
-                live.forget(user, lambda: whole)
+                live.forget(user, log=whole)
             live.save(path)
         if wish.output is not None:
             _describe(places.bundle)
@@ -137,6 +137,12 @@ def forget_users(wish: ForgetRequest) -> ForgetResult:
         n_searched=len(files) if ids else None,
         traces={str(path): count for path, count in find_ids(files, ids).items()},
     )
+
+
+def _load_live_users(catalog: ServedCatalog, log: Log, path: Path) -> LiveUsers:
+    live = LiveUsers(catalog, lambda: log)
+    live.load(path)
+    return live
 
 
 def _validate_request(

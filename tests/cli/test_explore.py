@@ -58,14 +58,14 @@ def refused(ask: Ask, capsys: pytest.CaptureFixture[str]) -> Ask:
 
 def test_similar_items(ask: Ask, recommender: Recommender, folder: Path) -> None:
     lines = ask("similar", "--item", "i3", "-k", "4").splitlines()
-    assert lines[0] == f"like {recommender.label('i3')}, by text"
+    assert lines[0] == f"like {recommender.catalog.label('i3')}, by text"
     assert [line.rpartition("[")[2].strip("]") for line in lines[1:]] == [
-        one.item for one in recommender.similar_items("i3", 4)
+        one.item for one in recommender.similar_items("i3", k=4)
     ]
     told = json.loads(ask("similar", "--text", "red mini", "--json"))
     assert told == [asdict(one) for one in recommender.similar_items({"text": "red mini"})]
     by_model = json.loads(ask("similar", "--item", "i3", "--of", "model", "--json"))
-    assert by_model == [asdict(one) for one in recommender.similar_items("i3", of="model")]
+    assert by_model == [asdict(one) for one in recommender.similar_items("i3", by="model")]
     across = ask("similar", "--item", "i3", "--other", str(folder / "bundle"), "-k", "1").splitlines()
     assert across[0].endswith(f"by text, in {folder / 'bundle'}")
     assert across[1].split()[:2] == ["1", "1.000"]
@@ -73,12 +73,12 @@ def test_similar_items(ask: Ask, recommender: Recommender, folder: Path) -> None
 
 def test_friends(ask: Ask, recommender: Recommender, log: Log) -> None:
     out = ask("friends", "--user", "u3", "-k", "3", "LOG")
-    found = recommender.similar_users("u3", 3, log=log)
+    found = recommender.similar_users("u3", k=3, log=log)
     assert out.splitlines()[0] == "like user u3"
     for one in found:
         assert f"{one.similarity:8.3f}  user {one.user}" in out
         assert f"{one.n_shared:>4} shared" in out
-        assert f"{one.alike[0].similarity:8.3f}  {recommender.label(one.alike[0].mine)} ~ " in out
+        assert f"{one.alike[0].similarity:8.3f}  {recommender.catalog.label(one.alike[0].mine)} ~ " in out
     told = json.loads(ask("friends", "--history", "i1", "i2", "--json", "LOG"))
     expected = [asdict(one) for one in recommender.similar_users(["i1", "i2"], log=log)]
     assert told == json.loads(json.dumps(expected))
@@ -95,7 +95,7 @@ def test_topics(ask: Ask, recommender: Recommender) -> None:
     of_items = json.loads(
         ask("topics", "--item", "i1", "i2", "--label", *labels, "--template", "{label} movie", "--json")
     )
-    expected = recommender.item_topics(["i1", "i2"], labels, "{label} movie")
+    expected = recommender.item_topics(["i1", "i2"], labels, template="{label} movie")
     assert of_items == {item: [asdict(one) for one in row] for item, row in zip(["i1", "i2"], expected, strict=True)}
     shown = ask("topics", "--item", "i1", "--label", *labels).splitlines()
     assert shown[0].endswith("[i1]")
@@ -105,7 +105,7 @@ def test_topics(ask: Ask, recommender: Recommender) -> None:
 def test_audience(ask: Ask, recommender: Recommender, log: Log) -> None:
     lines = ask("audience", "--text", "red mini", "-k", "3", "LOG").splitlines()
     assert lines[:2] == ["for red mini", "user  times the mean chance  place among 40  events"]
-    found = recommender.audience({"text": "red mini"}, 3, log=log)
+    found = recommender.audience({"text": "red mini"}, k=3, log=log)
     assert [line.split() for line in lines[2:]] == [
         [one.user, f"{one.lift:.1f}", str(one.place), str(one.n_events)] for one in found
     ]
@@ -116,17 +116,17 @@ def test_audience(ask: Ask, recommender: Recommender, log: Log) -> None:
 def test_recommend_by_words_and_conditions(ask: Ask, recommender: Recommender) -> None:
     lines = ask("recommend", "--looking-for", "love war", "-k", "2").splitlines()
     assert lines[:2] == ["after 0 events, the last: none", "looking for: love war"]
-    word = str(recommender.catalog.fields["title"][0]).split()[0]
+    word = str(recommender.catalog.items.fields["title"][0]).split()[0]
     given = ["--history", "i1", "--looking_for", "love war", "--topic", "war", "--where", f"title~{word}", "--json"]
-    expected = recommender.recommend(["i1"], looking_for="love war", topic="war", where=f"title~{word}")
+    expected = recommender.recommend(["i1"], query="love war", topic="war", filters=f"title~{word}")
     assert json.loads(ask("recommend", *given)) == [asdict(one) for one in expected]
 
 
 def test_a_history_of_another_domain(ask: Ask, recommender: Recommender, folder: Path, log: Log) -> None:
     there = str(folder / "tuned")
-    history = recommender.to_text_history(["i1", "i2"])
+    history = recommender.catalog.to_text_history(["i1", "i2"])
     found = json.loads(ask("recommend", "--history", "i1", "i2", "--domain", there, "-k", "40", "--json"))
-    assert found == [asdict(one) for one in recommender.recommend(history, 40)]
+    assert found == [asdict(one) for one in recommender.recommend(history, k=40)]
     assert {"i1", "i2"} <= {one["item"] for one in found}  # seen there, not here
     (scored,) = json.loads(ask("score", "--history", "i1", "i2", "--domain", there, "--item", "i3", "--json"))
     assert scored["score"] == pytest.approx(recommender.score(history, ["i3"])[0])
@@ -152,7 +152,7 @@ def test_mistakes_are_told_in_words(refused: Ask, folder: Path) -> None:
     assert "label" in refused("topics", "--history", "i1")
     assert "no events (before `at`)" in refused("topics", "--history", *labels)
     assert "is no condition" in refused("recommend", "--history", "--where", "Soap")
-    assert "looking_for is empty" in refused("recommend", "--looking-for", "")
+    assert "query is empty" in refused("recommend", "--looking-for", "")
     assert "is not a bundle" in refused("recommend", "--history", "i1", "--domain", str(folder))
 
 
@@ -163,7 +163,7 @@ def test_explain(ask: Ask, recommender: Recommender) -> None:
     assert lines[1] == told.sentence
     assert f"{told.term_shares()['base']:6.1%}  what the model makes of the history" in lines
     assert [line.split()[-1] for line in lines[-2:]] == [f"[{told.events[place].item}]" for place in told.rank_events()]
-    best = recommender.recommend(["i1", "i2"], 1)[0]
+    best = recommender.recommend(["i1", "i2"], k=1)[0]
     found = json.loads(ask("explain", "--history", "i1", "i2", "--json"))
     assert (found["item"], found["score"]) == (best.item, pytest.approx(best.score))
     assert sum(part["chance"] for part in found["parts"]) == pytest.approx(found["chance"])

@@ -91,7 +91,7 @@ def test_a_user_s_history_is_that_of_the_log(
         day = [] if at is None else ["--at", f"{datetime.fromtimestamp(at, timezone.utc).isoformat()}"]
         main([*asked, *day, "--k", "4"])
         found = json.loads(capsys.readouterr().out)
-        assert found == [asdict(item) for item in recommender.recommend(events, 4, at)]
+        assert found == [asdict(item) for item in recommender.recommend(events, k=4, at=at)]
     assert [item["rank"] for item in found] == [1, 2, 3, 4]
 
 
@@ -184,7 +184,7 @@ def test_a_bundle_is_evaluated_on_its_own_items_only(
     bundle: str, log_folder: str, tiny_bert: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grown = Recommender.from_pretrained(bundle, backbone=str(tiny_bert))
-    grown.add_items([{"item_id": "new", "title": "red hat"}])
+    grown.catalog.add([{"item_id": "new", "title": "red hat"}])
     grown.save_pretrained(bundle)
     assert "not those of the bundle" in failure(capsys, "evaluate", "--bundle", bundle, "--data.source", log_folder)
 

@@ -359,7 +359,7 @@ def test_items_that_are_added_move_no_state(
     folder, saved = tmp_path / "bundle", add_drift(make_bundle(strategy))
     save_bundle(folder, saved)
     grown = Recommender.from_pretrained(folder, backbone=str(tiny_bert))
-    grown.add_items([{"item_id": "new", "title": "space robot"}])
+    grown.catalog.add([{"item_id": "new", "title": "space robot"}])
     grown.save_pretrained(folder)
     drift = load_bundle(folder).drift
     assert saved.drift is not None

@@ -56,7 +56,7 @@ def test_added_items_stand_in_histories_too(
     saved, folder = bundle_of("lora", encoder, family), tmp_path / "bundle"
     save_bundle(folder, saved)
     grown = Recommender.from_pretrained(folder, backbone=saved.config.backbone.name)
-    grown.add_items([{"item_id": "new", "title": "space robot"}, {"item_id": "other", "title": "war night"}])
+    grown.catalog.add([{"item_id": "new", "title": "space robot"}, {"item_id": "other", "title": "war night"}])
     scores = grown.score(["i1", "new"], ["i2", "new"])
     assert scores != pytest.approx(grown.score(["i1", "other"], ["i2", "new"]), abs=1e-4)
     grown.save_pretrained(folder)

@@ -93,8 +93,8 @@ def test_a_drift_head_goes_along(
     saved, folder = add_drift(make_bundle("lora")), tmp_path / "bundle"
     assert saved.drift is not None
     save_bundle(folder, saved)
-    counting = Recommender.from_pretrained(folder, str(tiny_bert))
-    counting.follow(log)
+    counting = Recommender.from_pretrained(folder, backbone=str(tiny_bert))
+    counting.live.replay_log(log)
     save_bundle(folder, replace(saved, drift=replace(saved.drift, counts=counting.live.export_counts())))
     visit("push", folder, "owner/drift", backbone=tiny_bert)
     there = visit("answers", "owner/drift", TEXT)

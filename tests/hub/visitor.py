@@ -48,7 +48,7 @@ class Visitor:
 def push(folder: str, repo_id: str, backbone: str | None = None, **options: Any) -> str:
     from llmrec import Recommender
 
-    return Recommender.from_pretrained(folder, backbone).push_to_hub(repo_id, **options)
+    return Recommender.from_pretrained(folder, backbone=backbone).push_to_hub(repo_id, **options)
 
 
 def push_encoder(folder: str, repo_id: str) -> str:
@@ -76,7 +76,7 @@ def answers(name: str, text: str | None = None, **options: Any) -> dict[str, Any
     from llmrec import Recommender
 
     recommender = Recommender.from_pretrained(name, **options)
-    found = {"folder": str(recommender._items.folder), "n_items": len(recommender.catalog)}
+    found = {"folder": str(recommender.catalog.folder), "n_items": len(recommender.catalog)}
     found["scores"] = [recommender.score(history, recommender.catalog.ids.to_pylist()) for history in HISTORIES]
     return found if text is None else found | {"text": recommender.score(["i1"], [{"text": text}])}
 

@@ -25,14 +25,14 @@ def indexed(request: pytest.FixtureRequest, load: Callable[..., Recommender], tm
     recommender, name = load(), request.param
     if name in NEEDS:
         pytest.importorskip(NEEDS[name], reason=f"needs {NEEDS[name]}")
-    recommender.use_index(f"milvus:{tmp_path / 'items.db'}" if name == "milvus" else name)
+    recommender.index.use(f"milvus:{tmp_path / 'items.db'}" if name == "milvus" else name)
     return recommender
 
 
 def assert_same(recommender: Recommender, **asked: object) -> list[list[Recommendation]]:
-    index, recommender._nearest = recommender._nearest, None
+    index, recommender.index.index = recommender.index.index, None
     expected = recommender.recommend_many(HISTORIES, **asked)
-    recommender._nearest = index
+    recommender.index.index = index
     found = recommender.recommend_many(HISTORIES, **asked)
     for mine, theirs in zip(found, expected, strict=True):
         assert [one.item for one in mine] == [one.item for one in theirs]
@@ -45,33 +45,35 @@ def test_answers_are_those_of_a_scan(indexed: Recommender) -> None:
         assert_same(indexed, k=k)
     assert_same(indexed, k=5, include_seen=True)
     assert_same(indexed, k=5, at="2024-01-02")
-    assert_same(indexed, k=5, looking_for="love war")
+    assert_same(indexed, k=5, query="love war")
     for share in (0.1, 0.5, 0.9):
-        found = assert_same(indexed, k=30, where=np.random.default_rng(0).random(40) < share)
+        found = assert_same(indexed, k=30, filters=np.random.default_rng(0).random(40) < share)
         assert len(found[2]) == min(30, int((np.random.default_rng(0).random(40) < share).sum()))
 
 
 def test_items_that_come_and_go_count_at_once(indexed: Recommender) -> None:
-    indexed.add_items([{"item_id": f"new{place}", "title": title} for place, title in enumerate(["love war", "space"])])
+    indexed.catalog.add(
+        [{"item_id": f"new{place}", "title": title} for place, title in enumerate(["love war", "space"])]
+    )
     found = assert_same(indexed, k=42)
     assert {"new0", "new1"} < {one.item for one in found[1]}
-    indexed.remove_items(["new0", "i3"])
+    indexed.catalog.remove(["new0", "i3"])
     found = assert_same(indexed, k=42)
     assert {"new0", "i3"}.isdisjoint(one.item for one in found[1])
-    indexed.restore_items(["i3"])
+    indexed.catalog.restore(["i3"])
     assert "i3" in {one.item for one in assert_same(indexed, k=42)[1]}
 
 
 def test_what_the_index_does_not_find_is_not_recommended_unless_too_few_are_left(recommender: Recommender) -> None:
     index = ExactIndex(9)
-    recommender.use_index(index)
-    best, second, *_ = (one.item for one in recommender.recommend(["i7"], 5))
+    recommender.index.use(index)
+    best, second, *_ = (one.item for one in recommender.recommend(["i7"], k=5))
     index.remove(recommender.catalog.find_rows([best]))
-    assert recommender.recommend(["i7"], 5)[0].item == second
+    assert recommender.recommend(["i7"], k=5)[0].item == second
     index.remove(np.arange(36))  # four are left
     found = assert_same(recommender, k=5)
     assert found[1][0].item == best
-    recommender.use_index(None)
+    recommender.index.use(None)
     assert assert_same(recommender, k=5) == found
 
 
@@ -80,22 +82,22 @@ def test_a_drift_head_takes_no_index(
 ) -> None:
     drifting = Recommender(add_drift(make_bundle("frozen")), tmp_path)
     with pytest.raises(ConfigError, match="need the scores of all items; use it without an index"):
-        drifting.use_index("exact")
+        drifting.index.use("exact")
 
 
 def test_an_index_has_to_fit(recommender: Recommender) -> None:
     index = ExactIndex(9)
-    recommender.use_index(index)
-    recommender.use_index(index)  # filled with this catalog
+    recommender.index.use(index)
+    recommender.index.use(index)  # filled with this catalog
     index.remove(np.array([3]))
     with pytest.raises(ConfigError, match="it holds 39 items, and the catalog 40; give one that is empty"):
-        recommender.use_index(index)
+        recommender.index.use(index)
     with pytest.raises(ConfigError, match="index='nope'"):
-        recommender.use_index("nope")
+        recommender.index.use("nope")
 
 
 def test_a_hasty_index_still_finds_as_many(recommender: Recommender) -> None:
     pytest.importorskip("faiss", reason="needs faiss")
-    recommender.use_index(FaissIndex(9, "hnsw", n_candidates=1))
+    recommender.index.use(FaissIndex(9, "hnsw", n_candidates=1))
     where = np.arange(40) % 2 == 0
-    assert [len(found) for found in recommender.recommend_many(HISTORIES, 20, where=where)] == [16, 20, 20, 20]
+    assert [len(found) for found in recommender.recommend_many(HISTORIES, k=20, filters=where)] == [16, 20, 20, 20]

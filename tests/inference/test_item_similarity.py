@@ -13,7 +13,8 @@ import torch
 from llmrec.config.backbone import Strategy
 from llmrec.errors import BundleError, ConfigError, DataError
 from llmrec.hub.bundle import Bundle, save_bundle
-from llmrec.inference.item_similarity import cosine_matrix, find_nearest_pairs
+from llmrec.inference.item_similarity import find_nearest_pairs
+from llmrec.inference.served_catalog import cosine_matrix
 from llmrec.recommender import Recommender
 
 Load = Callable[..., Recommender]
@@ -31,7 +32,7 @@ def test_cosines_by_hand() -> None:
 
 
 def test_similar_items_are_those_of_the_nearest_centred_text(recommender: Recommender) -> None:
-    text = recommender._items.text.numpy()
+    text = recommender.catalog.text.numpy()
     centred = text - text.mean(0)
     expected = by_hand(centred[3], centred)
     found = recommender.similar_items("i3", k=5)
@@ -41,14 +42,14 @@ def test_similar_items_are_those_of_the_nearest_centred_text(recommender: Recomm
 
 
 def test_similar_items_of_the_model_are_those_it_sees_alike(recommender: Recommender) -> None:
-    vectors = recommender._items.scorer.scoring_items.numpy()
+    vectors = recommender.catalog.scorer.scoring_items.numpy()
     expected = by_hand(vectors[3], vectors)
-    found = recommender.similar_items("i3", k=39, of="model")
+    found = recommender.similar_items("i3", k=39, by="model")
     assert [one.score for one in found] == pytest.approx(sorted(np.delete(expected, 3))[::-1], abs=1e-5)
 
 
 def test_an_item_by_its_text_is_like_the_same_item(recommender: Recommender) -> None:
-    title = str(recommender.catalog.fields["title"][3])
+    title = str(recommender.catalog.items.fields["title"][3])
     for given in ({"title": title}, {"text": title}):
         first, *rest = recommender.similar_items(given, k=5)
         assert (first.item, first.score) == ("i3", pytest.approx(1.0))
@@ -58,17 +59,17 @@ def test_an_item_by_its_text_is_like_the_same_item(recommender: Recommender) -> 
 
 
 def test_an_added_item_is_found_at_once(recommender: Recommender) -> None:
-    recommender.add_items([{"item_id": "twin", "title": str(recommender.catalog.fields["title"][3])}])
+    recommender.catalog.add([{"item_id": "twin", "title": str(recommender.catalog.items.fields["title"][3])}])
     first = recommender.similar_items("i3", k=1)[0]
     assert (first.item, first.score) == ("twin", pytest.approx(1.0, abs=1e-5))
 
 
 def test_another_catalog_is_looked_through_by_text_each_less_its_own_mean(load: Load) -> None:
     here, there = load(), load(name="there")
-    there.add_items([{"item_id": "far", "title": "love war drama"}, {"item_id": "near", "title": "red mini"}])
-    mine, theirs = here._items.text.numpy(), there._items.text.numpy()
+    there.catalog.add([{"item_id": "far", "title": "love war drama"}, {"item_id": "near", "title": "red mini"}])
+    mine, theirs = here.catalog.text.numpy(), there.catalog.text.numpy()
     expected = by_hand(mine[3] - mine.mean(0), theirs - theirs.mean(0))
-    found = here.similar_items("i3", k=42, other=there)
+    found = here.similar_items("i3", k=42, catalog=there.catalog)
     assert {one.item: one.score for one in found} == pytest.approx(
         dict(zip(there.catalog.ids.to_pylist(), expected.tolist(), strict=True)), abs=1e-5
     )
@@ -80,12 +81,12 @@ def test_catalogs_that_cannot_be_compared_are_refused(
 ) -> None:
     frozen, lora = load(), load("lora", name="lora")
     with pytest.raises(ConfigError, match="trained apart"):
-        frozen.similar_items("i3", other=lora)
-    assert len(lora.similar_items("i3", other=Recommender.from_pretrained(tmp_path / "lora"))) == 10
+        frozen.similar_items("i3", catalog=lora.catalog)
+    assert len(lora.similar_items("i3", catalog=Recommender.from_pretrained(tmp_path / "lora").catalog)) == 10
     with pytest.raises(ConfigError, match="spaces of their own"):
-        frozen.similar_items("i3", of="model", other=lora)
+        frozen.similar_items("i3", by="model", catalog=lora.catalog)
     with pytest.raises(ConfigError, match="on ids alone"):
-        frozen.similar_items("i3", other=load("none", name="ids"))
+        frozen.similar_items("i3", catalog=load("none", name="ids").catalog)
     bundle = make_bundle("frozen")
     assert bundle.base is not None
     longer = replace(bundle.config.backbone, max_tokens=99)
@@ -97,20 +98,20 @@ def test_catalogs_that_cannot_be_compared_are_refused(
         changed = replace(bundle, base=base, config=replace(bundle.config, backbone=backbone))
         save_bundle(tmp_path / "other", changed)
         with pytest.raises(ConfigError, match=told):
-            frozen.similar_items("i3", other=Recommender.from_pretrained(tmp_path / "other"))
+            frozen.similar_items("i3", catalog=Recommender.from_pretrained(tmp_path / "other").catalog)
 
 
 def test_mistakes_are_named(load: Load) -> None:
     recommender = load("none")
     with pytest.raises(ConfigError, match="k=0"):
-        recommender.similar_items("i3", k=0, of="model")
+        recommender.similar_items("i3", k=0, by="model")
     with pytest.raises(ConfigError, match="of='colour'"):
-        recommender.similar_items("i3", of="colour")
+        recommender.similar_items("i3", by="colour")
     with pytest.raises(DataError, match="nope"):
-        recommender.similar_items("nope", of="model")
+        recommender.similar_items("nope", by="model")
     with pytest.raises(BundleError, match="by id alone"):
         recommender.similar_items("i3")
-    assert len(recommender.similar_items("i3", of="model")) == 10
+    assert len(recommender.similar_items("i3", by="model")) == 10
 
 
 def test_nearest_pairs_take_each_row_once() -> None:

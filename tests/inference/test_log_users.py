@@ -28,7 +28,7 @@ def histories(log: Log, before: int | None = None) -> dict[str, list[tuple[str, 
 
 def test_users_are_those_with_events_before_the_time(recommender: Recommender, log: Log) -> None:
     for at in (None, int(log.interactions.time[0]) + 1, int(np.median(log.interactions.time))):
-        users, expected = LogUsers.from_log(log, recommender.catalog, at), histories(log, at)
+        users, expected = LogUsers.from_log(log, recommender.catalog.items, at), histories(log, at)
         assert {users.user_id(place) for place in range(len(users))} == set(expected)
         for place in range(len(users)):
             history = expected[users.user_id(place)]
@@ -45,7 +45,7 @@ def test_the_audience_are_those_whose_next_it_is_likeliest_to_be(
     expected = {}
     before = histories(log, at)
     for user, history in before.items():
-        scores = np.array(recommender.score(history, [*recommender.catalog.ids.to_pylist(), item], at))
+        scores = np.array(recommender.score(history, [*recommender.catalog.ids.to_pylist(), item], at=at))
         others = scores[:-1] if isinstance(item, str) else scores  # a new item is one more
         log_probability = -np.log(np.exp(others - scores[-1]).sum())
         expected[user] = (log_probability, 1 + int((scores[:-1] > scores[-1] + 1e-5).sum()), len(history))
@@ -53,21 +53,21 @@ def test_the_audience_are_those_whose_next_it_is_likeliest_to_be(
     held = {user for user, history in before.items() if item in [event[0] for event in history]}
     assert bool(held) is isinstance(item, str)
     order = sorted(expected.keys() - held, key=lambda user: -expected[user][0])
-    found = recommender.audience(item, 99, at, log)
+    found = recommender.audience(item, k=99, at=at, log=log)
     assert [one.user for one in found] == order
     for one in found:
         log_probability, place, n_events = expected[one.user]
         assert one.log_probability == pytest.approx(log_probability, abs=1e-4)
         assert one.lift == pytest.approx(np.exp(log_probability) / mean, rel=1e-3)
         assert (one.place, one.n_events) == (place, n_events)
-    assert recommender.audience(item, 3, at, log) == found[:3]
+    assert recommender.audience(item, k=3, at=at, log=log) == found[:3]
 
 
 def test_scores_of_different_users_are_not_compared_as_they_are(recommender: Recommender, log: Log) -> None:
     """What raises all of a user's logits alike raises nobody in the list."""
-    before = recommender.audience(NEW, 30, log=log)
+    before = recommender.audience(NEW, k=30, log=log)
     recommender._bundle.model.novelty += 5  # all new items gain, and those of the catalog that are new to training
-    after = {one.user: one.log_probability for one in recommender.audience(NEW, 30, log=log)}
+    after = {one.user: one.log_probability for one in recommender.audience(NEW, k=30, log=log)}
     assert all(after[one.user] > one.log_probability for one in before)
     assert all(value < 0 for value in after.values())  # a chance is never above 1
 
@@ -76,7 +76,7 @@ def test_mistakes_are_named(recommender: Recommender, log: Log, load: Callable[.
     with pytest.raises(ConfigError, match="has no events before it; the first is at 20"):
         recommender.audience("i1", at="1980-01-01", log=log)
     with pytest.raises(ConfigError, match="k=0"):
-        recommender.audience("i1", 0, log=log)
+        recommender.audience("i1", k=0, log=log)
     with pytest.raises(DataError, match="nope"):
         recommender.audience("nope", log=log)
     wider = make_synthetic_log(n_users=30, n_items=60, events_per_user=6)[0]

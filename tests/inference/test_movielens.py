@@ -106,7 +106,7 @@ def _fitted(log: Log, minilm: Path, folder: Path) -> Recommender:
     model = fit_model("films", task, config.model, config.train, text, seed=0).model.eval()
     base, facts = BaseModelInfo.from_backbone(backbone), dataclasses.asdict(log.facts)
     recommender = Recommender(Bundle(config, log.catalog, model, base, None, facts, {}), folder)
-    recommender._items._backbone = backbone
+    recommender.catalog._backbone = backbone
     return recommender
 
 
@@ -134,7 +134,7 @@ def test_similar_films_share_genres_and_later_viewers(films: Films, of: str) -> 
 
     similar, anyone = [], []
     for item in items:
-        for found in films.recommender.similar_items(item, 3, of):
+        for found in films.recommender.similar_items(item, k=3, by=of):
             by_chance = str(rng.choice(items))
             for other, row in ((found.item, similar), (by_chance, anyone)):
                 row.append((overlap(films.genres[item], films.genres[other]), overlap(viewers[item], viewers[other])))
@@ -166,13 +166,13 @@ def test_topics_of_users_are_the_genres_that_they_see(films: Films) -> None:
 def test_words_lead_to_films_of_a_genre(films: Films) -> None:
     recommender, items = films.recommender, items_of(films)
     anyway = np.mean([films.share(genre, [one.item for one in recommender.recommend()]) for genre in GENRES])
-    for words in ({"looking_for": "I am looking for a {} film"}, {"topic": "a {} film"}):
+    for words in ({"query": "I am looking for a {} film"}, {"topic": "a {} film"}):
         (name, template), found = *words.items(), []
         for genre in GENRES:
             best = recommender.recommend(**{name: template.format(genre.lower())})
             found.append(films.share(genre, [one.item for one in best]))
         assert np.mean(found) > 1.5 * anyway
-    western = [one.item for one in recommender.recommend(k=99, where="genres~western")]
+    western = [one.item for one in recommender.recommend(k=99, filters="genres~western")]
     assert sorted(western) == sorted(item for item in items if "Western" in films.genres[item])
 
 
@@ -180,7 +180,7 @@ def test_friends_go_on_to_the_same_films(films: Films) -> None:
     rng, users = np.random.default_rng(0), list(films.later)
     friends, anyone = [], []
     for user in rng.choice(users, 15, replace=False):
-        for found in films.recommender.similar_users(str(user), 5, log=films.log):
+        for found in films.recommender.similar_users(str(user), k=5, log=films.log):
             for other, row in ((found.user, friends), (str(rng.choice(users)), anyone)):
                 row.append(overlap(films.later[user], films.later[other]))
     assert np.mean(friends) > 1.5 * np.mean(anyone)
@@ -190,7 +190,7 @@ def test_a_new_film_is_shown_to_those_who_see_it_and_like_its_genres(films: Film
     """From title and year alone: the first 30 of each list, against everyone."""
     past, shown, anyone = histories(films), [], []
     for title, (item, fans) in films.new.items():
-        found = [one.user for one in films.recommender.audience({"text": title}, 30, log=films.log)]
+        found = [one.user for one in films.recommender.audience({"text": title}, k=30, log=films.log)]
         alike = {other: overlap(films.genres[item], films.genres[other]) for other in items_of(films)}
         for users, row in ((found, shown), (list(past), anyone)):
             liked = [alike[other] for user in users for other in past[user]]

@@ -9,7 +9,7 @@ import torch
 
 from llmrec.data.catalog import ItemCatalog
 from llmrec.errors import ConfigError
-from llmrec.inference.ranked_items import Where, filter_mask, top_recommendations
+from llmrec.inference.ranked_items import Filters, filter_mask, top_recommendations
 from llmrec.recommender import Recommender
 
 FIELDS = {
@@ -22,7 +22,7 @@ CATALOG = ItemCatalog(pa.table(FIELDS))
 
 
 @pytest.mark.parametrize(
-    ("where", "met"),
+    ("filters", "met"),
     [
         ("title=Heat", "a"),
         ("title~E", "ab"),  # capitals aside
@@ -36,12 +36,12 @@ CATALOG = ItemCatalog(pa.table(FIELDS))
         (np.array([True, False, False, True]), "ad"),
     ],
 )
-def test_conditions_keep_what_meets_them_all(where: Where, met: str) -> None:
-    assert "".join(CATALOG.ids.filter(pa.array(filter_mask(CATALOG, where))).to_pylist()) == met
+def test_conditions_keep_what_meets_them_all(filters: Filters, met: str) -> None:
+    assert "".join(CATALOG.ids.filter(pa.array(filter_mask(CATALOG, filters))).to_pylist()) == met
 
 
 @pytest.mark.parametrize(
-    ("where", "told"),
+    ("filters", "told"),
     [
         ("Drama", "is no condition; write field=value"),
         ("=Drama", "is no condition"),
@@ -55,9 +55,9 @@ def test_conditions_keep_what_meets_them_all(where: Where, met: str) -> None:
         (np.zeros(4), "float64 of shape"),
     ],
 )
-def test_a_condition_that_cannot_be_met_is_named(where: Where, told: str) -> None:
+def test_a_condition_that_cannot_be_met_is_named(filters: Filters, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        filter_mask(CATALOG, where)
+        filter_mask(CATALOG, filters)
 
 
 def test_the_best_come_first_and_what_is_out_does_not_come() -> None:
@@ -69,12 +69,12 @@ def test_the_best_come_first_and_what_is_out_does_not_come() -> None:
 
 
 def test_a_recommendation_chooses_from_what_is_allowed(recommender: Recommender) -> None:
-    part = str(recommender.catalog.fields["title"][0]).split()[0]
-    expected = [one for one in recommender.recommend(["i1"], 40) if part in one.label]
+    part = str(recommender.catalog.items.fields["title"][0]).split()[0]
+    expected = [one for one in recommender.recommend(["i1"], k=40) if part in one.label]
     assert 0 < len(expected) < 30
-    found = recommender.recommend(["i1"], 40, where=f"title~{part}")
+    found = recommender.recommend(["i1"], k=40, filters=f"title~{part}")
     assert [(one.item, one.score) for one in found] == [(one.item, one.score) for one in expected]
     mask = np.arange(40) < 3
-    assert {one.item for one in recommender.recommend([], 40, where=mask)} == {"i0", "i1", "i2"}
-    both = recommender.recommend_many([[], ["i1"]], 40, where=mask)
+    assert {one.item for one in recommender.recommend([], k=40, filters=mask)} == {"i0", "i1", "i2"}
+    both = recommender.recommend_many([[], ["i1"]], k=40, filters=mask)
     assert [{one.item for one in of_one} for of_one in both] == [{"i0", "i1", "i2"}, {"i0", "i2"}]

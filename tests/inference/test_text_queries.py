@@ -26,13 +26,13 @@ def read(recommender: Recommender, texts: list[str]) -> np.ndarray:
 
 def by_hand(recommender: Recommender, text: np.ndarray, labels: list[str]) -> np.ndarray:
     """(C, L) shares, from the definition."""
-    catalog, label = recommender._items.text.numpy(), read(recommender, labels)
+    catalog, label = recommender.catalog.text.numpy(), read(recommender, labels)
     logits = unit(text - catalog.mean(0)) @ unit(label - label.mean(0)).T / TEMPERATURE
     return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
 
 
 def test_an_item_s_topics_are_a_softmax_over_centred_cosines(recommender: Recommender) -> None:
-    catalog = recommender._items.text.numpy()
+    catalog = recommender.catalog.text.numpy()
     new = read(recommender, ["space love"])
     expected = by_hand(recommender, np.concatenate([catalog[[5, 0]], new]), LABELS)
     found = recommender.item_topics(["i5", "i0", {"text": "space love"}], LABELS)
@@ -72,20 +72,20 @@ def test_a_user_s_topics_are_the_weighted_mean_of_the_events(recommender: Recomm
 
 
 def test_a_topic_keeps_the_nearest_tenth(recommender: Recommender) -> None:
-    catalog = recommender._items.text.numpy()
+    catalog = recommender.catalog.text.numpy()
     near = unit(catalog - catalog.mean(0)) @ unit(read(recommender, ["love war"]))[0]
-    assert set(np.flatnonzero(recommender.items_about("love war"))) == set(np.argsort(-near)[:4])
-    assert recommender.items_about("love war", share=0.26).sum() == 11  # rounded up
+    assert set(np.flatnonzero(recommender.catalog.topic_mask("love war"))) == set(np.argsort(-near)[:4])
+    assert recommender.catalog.topic_mask("love war", fraction=0.26).sum() == 11  # rounded up
     expected = {f"i{row}" for row in np.argsort(-near)[:4]}
-    assert {one.item for one in recommender.recommend([], 40, topic="love war")} == expected
+    assert {one.item for one in recommender.recommend([], k=40, topic="love war")} == expected
 
 
 def test_what_is_looked_for_adds_its_evidence_to_every_score(recommender: Recommender) -> None:
-    catalog = recommender._items.text.numpy()
+    catalog = recommender.catalog.text.numpy()
     gain = unit(catalog - catalog.mean(0)) @ unit(read(recommender, ["love war"]))[0] / QUERY_TEMPERATURE
     for history in ([], ["i1", "i2"]):
-        before = {one.item: one.score for one in recommender.recommend(history, 40, include_seen=True)}
-        found = recommender.recommend(history, 40, include_seen=True, looking_for="love war")
+        before = {one.item: one.score for one in recommender.recommend(history, k=40, include_seen=True)}
+        found = recommender.recommend(history, k=40, include_seen=True, query="love war")
         expected = {item: score + gain[int(item[1:])] for item, score in before.items()}
         assert {one.item: one.score for one in found} == pytest.approx(expected, abs=1e-4)
         assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
@@ -105,18 +105,18 @@ def test_mistakes_are_named(recommender: Recommender) -> None:
         recommender.item_topics(["nope"], LABELS)
     with pytest.raises(ConfigError, match="topic is empty"):
         recommender.recommend([], topic=" ")
-    with pytest.raises(ConfigError, match="looking_for is empty"):
-        recommender.recommend([], looking_for="")
+    with pytest.raises(ConfigError, match="query is empty"):
+        recommender.recommend([], query="")
     for share in (0, 1.5):
         with pytest.raises(ConfigError, match="share="):
-            recommender.items_about("love", share)
+            recommender.catalog.topic_mask("love", fraction=share)
 
 
 def test_a_model_on_ids_alone_has_no_words(load: Callable[..., Recommender]) -> None:
     recommender = load("none")
     for ask in (
         lambda: recommender.recommend([], topic="love"),
-        lambda: recommender.recommend([], looking_for="love"),
+        lambda: recommender.recommend([], query="love"),
         lambda: recommender.item_topics(["i1"], LABELS),
         lambda: recommender.topics(["i1"], LABELS),
     ):

@@ -99,9 +99,9 @@ def test_a_run_leaves_no_raw_id(hidden: Path, capfd: pytest.CaptureFixture[str])
     bundle = load_bundle(hidden / "bundle")
     user, item = raw_ids(hidden)[7], str(bundle.catalog.ids[0])
     recommender = Recommender.from_pretrained(hidden / "bundle")
-    recommender.observe(user, item, "2030-01-01")
-    recommender.observe("newcomer@example.com", item, "2030-01-01")
-    recommender.save_state(hidden / "state")
+    recommender.live.observe(user, item, "2030-01-01")
+    recommender.live.observe("newcomer@example.com", item, "2030-01-01")
+    recommender.live.save(hidden / "state")
     data = ["--data.source", str(hidden.parent / "log"), "--data.pseudonyms.key_env", ENV]
     asked = ["--bundle", str(hidden / "bundle")]
     command_line(["audit", *data])
@@ -111,7 +111,7 @@ def test_a_run_leaves_no_raw_id(hidden: Path, capfd: pytest.CaptureFixture[str])
     for unknown in ("recommend", "drift"):
         with pytest.raises(SystemExit):
             command_line([unknown, *asked, "--user", raw_ids(hidden)[3] + "x"])
-    with pytest.raises(DataError, match=r"nothing is known of user 'p-[0-9a-f]{32}'"):
+    with pytest.raises(DataError, match=r"unknown user 'p-[0-9a-f]{32}'"):
         recommender.recommend(raw_ids(hidden)[3] + "x")
     said = capfd.readouterr()
     assert Pseudonymizer(bundle.config.data.pseudonyms).pseudonym(raw_ids(hidden)[3] + "x") in said.err
@@ -128,12 +128,12 @@ def test_the_same_model_comes_of_it(hidden: Path, run: Run) -> None:
     assert (one.facts["pseudonyms"], len(other.facts["pseudonyms"])) == (None, 16)
     raw, known = Recommender.from_pretrained(plain / "bundle"), Recommender.from_pretrained(hidden / "bundle")
     for user in raw_ids(hidden)[:3]:
-        assert raw.recommend(user, 5) == known.recommend(user, 5)
+        assert raw.recommend(user, k=5) == known.recommend(user, k=5)
         name = known.live.names.pseudonym(user)
         assert PSEUDONYM.fullmatch(name)
-        assert known.history(user) == raw.history(user) == known.history(name)
-    alike = known.similar_users(raw_ids(hidden)[0], 2)
-    assert [known.live.names.pseudonym(one.user) for one in raw.similar_users(raw_ids(hidden)[0], 2)] == [
+        assert known.live.history(user) == raw.live.history(user) == known.live.history(name)
+    alike = known.similar_users(raw_ids(hidden)[0], k=2)
+    assert [known.live.names.pseudonym(one.user) for one in raw.similar_users(raw_ids(hidden)[0], k=2)] == [
         one.user for one in alike
     ]
 
@@ -149,16 +149,16 @@ def test_without_the_key_raw_ids_are_refused(
         with pytest.raises(ConfigError, match=why):
             recommender.recommend(user)
         with pytest.raises(ConfigError, match=why):
-            recommender.observe(user, "i1", 5)
-        assert recommender.recommend([str(recommender.catalog.ids[0])], 3)  # histories need no name
+            recommender.live.observe(user, "i1", 5)
+        assert recommender.recommend([str(recommender.catalog.ids[0])], k=3)  # histories need no name
         with pytest.raises(SystemExit) as stopped:
             command_line(["recommend", "--bundle", str(hidden / "bundle"), "--user", user])
         assert stopped.value.code == 2
         said = capsys.readouterr().err
         assert why in said
         assert user not in said
-    recommender.observe(name, "i1", 5)  # who is known by the pseudonym needs no key
-    assert recommender.history(name) == [("i1", 5)]
+    recommender.live.observe(name, "i1", 5)  # who is known by the pseudonym needs no key
+    assert recommender.live.history(name) == [("i1", 5)]
 
 
 def test_what_is_pushed_tells_no_place_of_the_key(hidden: Path, tmp_path: Path) -> None:

@@ -45,11 +45,11 @@ def test_everyone_has_what_would_be_recommended(
     found = rows(output)
     assert len(found) == 30 * 4
     recommender = Recommender.from_pretrained(bundle)
-    recommender.follow(log)
+    recommender.live.replay_log(log)
     at = int(log.interactions.time[-1]) + 1
     for user in log.user_ids.to_pylist()[::9]:
         mine = [row for row in found if row["user_id"] == user]
-        same = recommender.recommend(user, 4, at)
+        same = recommender.recommend(user, k=4, at=at)
         assert [(row["rank"], row["item_id"]) for row in mine] == [(item.rank, item.item) for item in same]
         assert [row["score"] for row in mine] == pytest.approx([item.score for item in same], abs=1e-4)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from llmrec.inference.live.users import live_users_from_log
+from llmrec.inference.live.users import LiveUsers
 from llmrec.recommender import Recommender
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def test_answers_are_those_of_the_recommender(client: TestClient, load: Callable
     recommender, items = load(), log.catalog.ids.to_pylist()[:3]
     user = str(log.user_ids[0])
     found = client.post("/recommend", json={"user": user, "k": 5}).json()
-    expected = recommender.recommend(user, 5)
+    expected = recommender.recommend(user, k=5)
     assert ids(found) == [one.item for one in expected]
     assert [item["score"] for item in found["items"]] == pytest.approx([one.score for one in expected], abs=1e-5)
     asked = [*items, {"title": "space robot war"}]
@@ -99,8 +99,8 @@ def test_a_deleted_user_is_gone_everywhere_even_from_the_log(serve: Serve, log: 
         assert client.post("/recommend", json={"user": user}).status_code == 404
         assert client.get(f"/users/{other}").json()["events"][-1]["at"] == 1893456000
     restarted = serve().app.state.service.engine.live
-    never = live_users_from_log(restarted.items, log, None, forgotten=lambda one: one == user)
-    never.observe(other, 0, 1893456000)
+    never = LiveUsers(restarted.catalog, lambda: log, is_excluded=lambda one: one == user)
+    never.observe(other, str(log.catalog.ids[0]), 1893456000)
     for name, sums in never.export_counts().items():  # as if they had never been there
         np.testing.assert_array_equal(restarted.export_counts()[name], sums)
     there.post("/events", json={"events": [event]})  # who comes back begins anew
@@ -156,7 +156,7 @@ WRONG = [
     ("/recommend", {"k": 0}, 422),
     ("/recommend", {"k": 10**6}, 422),
     ("/recommend", {"at": "yesterday"}, 422),
-    ("/recommend", {"where": ["colour=red"]}, 422),
+    ("/recommend", {"filters": ["colour=red"]}, 422),
     ("/recommend", {"topic": " "}, 422),
     ("/score", {"items": ["no such item"]}, 422),
     ("/score", {"items": [{"text": "x" * 5000}]}, 422),

@@ -157,17 +157,17 @@ def test_items_that_nobody_else_touched_are_new_again(world: World) -> None:
 def test_a_saved_state_forgets_too(world: World, make_world: Callable[..., World], log: Log) -> None:
     never, at = make_world("never", without=world.user), int(log.interactions.time[-1]) + DAY
     for one in (world, never):
-        live = one.recommender
-        live.follow()
-        live.observe_many([("u5-lovelace", "i1", at), ("newcomer", "i2", at)])
+        recommender = one.recommender
+        recommender.live.replay_log()
+        recommender.live.observe_many([("u5-lovelace", "i1", at), ("newcomer", "i2", at)])
         if one is world:
-            live.observe(world.user, "i7", at - 1)
-        live.save_state(one.folder / "state")
+            recommender.live.observe(world.user, "i7", at - 1)
+        recommender.live.save(one.folder / "state")
     done = forget_users(world.wish(states=(world.folder / "state",)))
     assert (done.n_states, done.traces) == (1, {})
     found, expected = Recommender.from_pretrained(world.folder / "out/bundle"), never.recommender
-    found.load_state(world.folder / "out/states/state")
-    expected.load_state(never.folder / "state")
+    found.live.load(world.folder / "out/states/state")
+    expected.live.load(never.folder / "state")
     assert found.live.users.keys() == expected.live.users.keys()
     worlds = [one.live.state.counts_at(at + DAY) for one in (found, expected)]
     left, right = (one.environment.counts_at(at + DAY) for one in worlds)
@@ -176,7 +176,7 @@ def test_a_saved_state_forgets_too(world: World, make_world: Callable[..., World
     scale = [one.transitions.decay_at(at + DAY) for one in worlds]
     np.testing.assert_allclose(tables[0] * scale[0], tables[1] * scale[1], rtol=1e-9, atol=1e-12)
     for user in ("u5-lovelace", "newcomer"):
-        scores = [one.score(user, ["i3", "i4"], at + DAY) for one in (found, expected)]
+        scores = [one.score(user, ["i3", "i4"], at=at + DAY) for one in (found, expected)]
         assert scores[0] == pytest.approx(scores[1], abs=1e-5)
     state = (world.folder / "out/states/state").read_bytes()
     assert b"u5-lovelace" in state
@@ -207,10 +207,10 @@ def test_who_has_a_pseudonym_is_forgotten_by_either_name(
     monkeypatch.setenv("LLMREC_TEST_USER_KEY", "k" * 40)
     hidden = PseudonymConfig(key_env="LLMREC_TEST_USER_KEY")
     world, never = make_world(pseudonyms=hidden), make_world("never", without="u3-lovelace", pseudonyms=hidden)
-    live = world.recommender
-    live.follow()
-    live.save_state(world.folder / "state")
-    name = live.live.names.pseudonym(world.user)
+    recommender = world.recommender
+    recommender.live.replay_log()
+    recommender.live.save(world.folder / "state")
+    name = recommender.live.names.pseudonym(world.user)
     outputs = world.folder / "by id", world.folder / "by pseudonym"
     for output, user in zip(outputs, (world.user, name), strict=True):
         done = forget_users(world.wish(users=(user,), output=output, states=(world.folder / "state",)))

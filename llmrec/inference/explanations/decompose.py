@@ -59,10 +59,10 @@ class ExplainRequest:
     ) -> ExplainRequest:
         row, text = None, ""
         if isinstance(item, str):
-            row = int(find_item_rows(items.catalog, [item])[0])
-            text = str(items.catalog.text_array[row])
+            row = int(find_item_rows(items.items, [item])[0])
+            text = str(items.items.text_array[row])
         else:
-            text = render_item_text(items.catalog, item)
+            text = render_item_text(items.items, item)
         first, end = int(batch.queries.start[0]), int(batch.queries.end[0])
         return cls(items, batch, row, text, np.arange(max(first, end - most), end), context)
 
@@ -130,7 +130,7 @@ def _decompose_base(request: ExplainRequest, share: float) -> list[Contribution]
     """Of `share` times B: of anybody, of each event, of events together, and of the environment."""
     queries = _leave_one_out_queries(request)
     plain, tilted = _log_base(request, queries)
-    average = -math.log(len(request.items.catalog))
+    average = -math.log(len(request.items.items))
     full, nobody, exclude = float(plain[0]), float(plain[1]), plain[2:].tolist()
     alone = [full - less for less in exclude]
     changes = {"anyone": nobody - average, "together": full - nobody - sum(alone), "environment": tilted - full}

@@ -33,7 +33,7 @@ def build_explanation(
     """
     context = None if live is None else next(iterate_contexts(items, live, batch))[1]
     request = ExplainRequest.from_history(items, batch, item, most, context)
-    parts, start, chance = to_parts(decompose(request), score, len(items.catalog))
+    parts, start, chance = to_parts(decompose(request), score, len(items.items))
     events = _collect_past_events(request, parts, chance)
     at, popular, position, n_people, days = int(batch.queries.time[0]), "is popular", None, 0, 0
     if context is not None and live is not None:
@@ -62,9 +62,9 @@ def _collect_past_events(
     found = []
     for event, share in zip(request.events.tolist(), shares.tolist(), strict=True):
         row = int(past.item[event])
-        known = row < len(items.catalog)
-        name = str(items.catalog.ids[row]) if known else request.asked.texts[row - len(items.catalog)]
-        label = items.catalog.label(row) if known else items.label({VERBATIM: name})
+        known = row < len(items.items)
+        name = str(items.items.ids[row]) if known else request.asked.texts[row - len(items.items)]
+        label = items.items.label(row) if known else items.label({VERBATIM: name})
         found.append(PastEvent(name, label, int(past.time[event]), share))
     return tuple(found)
 

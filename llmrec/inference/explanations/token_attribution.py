@@ -57,7 +57,7 @@ def _make_score_function(items: ServedCatalog, batch: QueryBatch, item: Item) ->
     known = torch.zeros(1, dtype=torch.bool, device=state.device)
     by_id: Tensor | float = 0.0
     if isinstance(item, str):
-        row = find_item_rows(items.catalog, [item])
+        row = find_item_rows(items.items, [item])
         known = model.items.known[row]
         by_id = (items.scorer.table[row] - model.items.encode_text(items.text[row])).detach()
 
@@ -70,8 +70,8 @@ def _make_score_function(items: ServedCatalog, batch: QueryBatch, item: Item) ->
 
 def _get_text(items: ServedCatalog, item: Item) -> str:
     if isinstance(item, str):
-        return str(items.catalog.text_array[int(find_item_rows(items.catalog, [item])[0])])
-    return render_item_text(items.catalog, item)
+        return str(items.items.text_array[int(find_item_rows(items.items, [item])[0])])
+    return render_item_text(items.items, item)
 
 
 def _mark_special(backbone: TextBackbone, ids: Tensor) -> Tensor:

@@ -1,8 +1,4 @@
-"""Users by their ids, followed live: what they did up to now, and what a drift head makes of everybody's doings.
-
-A bundle without a drift head has live users all the same: their histories. The head's place is then taken by one that
-counts popularity and answers nothing.
-"""
+"""Live users: what each of them did up to now, and what a drift head counts of all events."""
 
 from __future__ import annotations
 
@@ -15,106 +11,223 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llmrec.config.drift import MAX_HISTORY, DriftConfig
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import Pseudonymizer
-from llmrec.drift.fitted import FittedDrift
-from llmrec.drift.head import DriftHead
-from llmrec.drift.stream import ReplayStream
-from llmrec.errors import BundleError, DataError, LlmrecError
+from llmrec.errors import DataError, LlmrecError
+from llmrec.inference.live.new_state import get_history_limit, get_serving_drift, make_state, restore_bundle_counts
 from llmrec.inference.live.online_state import OnlineState
 from llmrec.inference.live.state_file import StateError, read_state, unreadable_error
 from llmrec.inference.log_users import select_events_before
-from llmrec.inference.queries import QueryBatch
+from llmrec.inference.queries import QueryBatch, Time, parse_time
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.search.topk import RowPairs
 from llmrec.utils.arrays import Arrays, Rows
 
-NEUTRAL = DriftConfig(terms=("environment",))
-IDS, CATALOG = "user_ids", "catalog"  # what a saved state has beside `OnlineState`'s own
+IDS, CATALOG = "user_ids", "catalog"  # arrays of a saved state in addition to those of `OnlineState`
 
 
 class LiveUsers:
-    """A `OnlineState` whose users have ids, over the items of a recommender, whose lock guards both.
+    """Users whose events are observed while serving.
 
-    users: rows by id, or by pseudonym; names: what makes the one of the other. origin: what it began with, in words.
+    The state starts at first use: with the users and events of the training log where it can be read, else with the
+    counts in the bundle and no users, else empty. `replay_log` and `load` start it again from elsewhere. Items that
+    the catalog gains are taken in when the state is used next.
+
+    Attributes:
+        catalog: The items of the events; its lock guards the state too.
+        origin: What the state started with, in words.
+        names: Makes pseudonyms of user ids where the bundle has them.
+
+    Example:
+        recommender.live.observe("ada", "318", "2024-05-01T20:00")
+        recommender.recommend("ada", k=5)
     """
 
-    def __init__(self, items: ServedCatalog, origin: str = "nothing") -> None:
-        self.items, self.origin, self.lock = items, origin, items.lock
-        self.users: dict[str, int] = {}
-        self.names = Pseudonymizer(items.bundle.config.data.pseudonyms, items.bundle.facts.get("pseudonyms"))
-        drift = _no_drift_head() if items.drift is None else items.drift
-        self.state = OnlineState(drift.head, _make_stream(items, drift), self.history_limit)
+    def __init__(
+        self,
+        catalog: ServedCatalog,
+        read_log: Callable[[], Log],
+        *,
+        is_excluded: Callable[[str], bool] | None = None,
+    ) -> None:
+        """Prepare a state that starts at first use.
+
+        Args:
+            catalog: The items of the events.
+            read_log: Reads the training log.
+            is_excluded: Selects users to leave out of the log with all their events.
+        """
+        self.catalog, self.lock, self.origin = catalog, catalog.lock, "nothing"
+        self.names = Pseudonymizer(catalog.bundle.config.data.pseudonyms, catalog.bundle.facts.get("pseudonyms"))
+        self._read_log, self._is_excluded = read_log, is_excluded
+        self._users: dict[str, int] = {}
+        self._state: OnlineState | None = None
+
+    def __repr__(self) -> str:
+        if self._state is None:
+            return "LiveUsers(not started)"
+        return f"LiveUsers({len(self._users):,} users, started with {self.origin})"
+
+    def observe(self, user: str, item: str, at: Time) -> None:
+        """Record an event of a known or new user; the next answer includes it.
+
+        Args:
+            user: The user's id.
+            item: Id of a catalog item.
+            at: Time of the event.
+
+        Raises:
+            DataError: If the item is unknown or the time unreadable; then nothing changes.
+        """
+        self.observe_many([(user, item, at)])
+
+    def observe_many(self, events: Sequence[tuple[str, str, Time]]) -> None:
+        """Record (user, item, time) events in order of arrival, all or none of them.
+
+        Raises:
+            DataError: As `observe`.
+        """
+        if not events:
+            return
+        users, items, times = zip(*events, strict=True)
+        names = [self.names.pseudonym(str(user)) for user in users]
+        time = np.array([parse_time(time) for time in times], dtype=np.int64)
+        with self.lock:
+            item, state = self.catalog.find_rows(items), self.state
+            state.validate_events(item=item, time=time)
+            new = [name for name in dict.fromkeys(names) if name not in self._users]
+            self._users |= {name: state.n_users + index for index, name in enumerate(new)}
+            state.add_users(len(new))
+            rows = np.array([self._users[name] for name in names], dtype=np.int64)
+            if len(rows) == 1:
+                state.observe(int(rows[0]), int(item[0]), int(time[0]))
+            else:
+                state.observe_many(rows, item, time)
+
+    def history(self, user: str) -> list[tuple[str, int]]:
+        """Return the last events of a user, (item id, seconds), oldest first: those that answers are based on.
+
+        Raises:
+            DataError: If the user is unknown.
+        """
+        _, rows, times = self.get_events(user)
+        ids = self.catalog.ids
+        return [(str(ids[row]), time) for row, time in zip(rows.tolist(), times.tolist(), strict=True)]
+
+    def forget(self, user: str, *, log: Log | None = None) -> None:
+        """Remove all events of a user from histories and counts; the weights of the model stay as they are.
+
+        Args:
+            user: The user's id.
+            log: The log that holds the events of users with longer histories than are kept; the training log if None.
+
+        Raises:
+            DataError: If the user is unknown, or the log is needed and cannot be read.
+        """
+        with self.lock:
+            row, state = self.find_row(user), self.state
+            is_full = len(state.last.get_events(row)[0]) == get_history_limit(self.catalog)
+            state.forget(row, self._read_older_events(row, user, log) if is_full else None)
+            del self._users[self.names.pseudonym(user)]  # the row is not used again
+
+    def replay_log(self, log: Log | None = None, *, before: Time | None = None) -> None:
+        """Start again with the users and events of a log.
+
+        Args:
+            log: The training log if None.
+            before: Only events before this time count.
+
+        Raises:
+            DataError: If the log cannot be read or has items that the catalog lacks.
+        """
+        log = self._read_log() if log is None else log
+        events = select_events_before(log, self.catalog.items, None if before is None else parse_time(before))
+        users = {user: row for row, user in enumerate(log.user_ids.to_pylist())}
+        if self._is_excluded is not None:
+            excluded = {user: row for user, row in users.items() if self._is_excluded(user)}
+            users = {user: row for user, row in users.items() if user not in excluded}
+            events = events.take(~np.isin(events.user, list(excluded.values())))
+        with self.lock:
+            state = make_state(self.catalog)
+            state.add_users(log.n_users)
+            state.observe_many(events.user, events.item, events.time)
+            self._state, self._users, self.origin = state, users, log.facts.source
+
+    def save(self, path: str | Path) -> None:
+        """Write users, histories and counts to one file."""
+        with self.lock:
+            state, rows = self.state, {row: user for user, row in self._users.items()}
+            ids = json.dumps([rows.get(row) for row in range(state.n_users)]).encode()
+            own = {IDS: np.frombuffer(ids, np.uint8), CATALOG: self._hash_item_ids(state.stream.n_items)}
+            state.save(Path(path), own)
+
+    def load(self, path: str | Path) -> None:
+        """Continue from a saved state; items that the catalog has gained since are taken in.
+
+        Raises:
+            StateError: If the file is damaged, or of another bundle or of items that the catalog lacks.
+        """
+        path = Path(path)
+        arrays, facts = read_state(path)
+        try:
+            n_items = int(facts["n_items"])
+            if n_items > len(self.catalog):
+                raise StateError(
+                    f"{path}: it knows {n_items} items, the catalog {len(self.catalog)}; add those missing"
+                )
+            if not np.array_equal(self._hash_item_ids(n_items), arrays[CATALOG]):
+                raise StateError(f"{path}: made for other items; load it with its own bundle, or start a new state")
+            ids = json.loads(arrays[IDS].tobytes())
+        except StateError:
+            raise
+        except (LookupError, TypeError, ValueError) as error:
+            raise unreadable_error(path, error) from error
+        with self.lock:
+            new = make_state(self.catalog)
+            self._state = OnlineState.load(path, new.head, new.stream, get_history_limit(self.catalog))
+            self._users = {user: row for row, user in enumerate(ids) if user is not None}
+            self.origin = f"the state in {path}"
 
     @property
-    def history_limit(self) -> int:
-        """Last events that histories hold: as many as the head or the model below looks back on."""
-        return max(MAX_HISTORY, self.items.bundle.config.model.max_history)
+    def is_started(self) -> bool:
+        """If the state has been used."""
+        return self._state is not None
+
+    @property
+    def state(self) -> OnlineState:
+        """Counts, beliefs and last events, over all items of the catalog."""
+        with self.lock:
+            state = self._start() if self._state is None else self._state
+            if state.stream.n_items < len(self.catalog):
+                state.extend(get_serving_drift(self.catalog).extend_stream(state.stream, len(self.catalog)))
+            return state
+
+    @property
+    def users(self) -> dict[str, int]:
+        """Rows of the state by user id, or by pseudonym."""
+        with self.lock:
+            if self._state is None:
+                self._start()
+            return self._users
 
     def find_row(self, user: str) -> int:
-        """
-        Raises:
-            DataError: nothing has been observed of this user. ConfigError: as `Pseudonymizer.pseudonym` does.
-        """
-        user = self.names.pseudonym(user)
-        if user not in self.users:
-            known = f"nothing is known of user {user!r}, but of {len(self.users):,} others, from {self.origin} on"
-            raise DataError("live users", [f"{known}; observe events of the user, or give them as the history"])
-        return self.users[user]
-
-    def observe(self, user: str, item: int, time: int) -> None:
-        """An event; a new user is made place for.
+        """Return the row of a user in the state.
 
         Raises:
-            DataError: no such item or time; then nothing has changed.
+            DataError: If no event of the user has been observed.
+            ConfigError: If the bundle has pseudonyms and their key is missing.
         """
-        self.observe_many([user], np.array([item]), np.array([time]))
-
-    def observe_many(self, users: Sequence[str], item: Rows, time: Rows) -> None:
-        """Events (E,) in order of arrival, all or none of them; raises as `observe`."""
-        users = [self.names.pseudonym(user) for user in users]
-        with self.lock:
-            self.state.validate_events(item=item, time=time)
-            new = [user for user in dict.fromkeys(users) if user not in self.users]
-            self.users |= {user: self.state.n_users + position for position, user in enumerate(new)}
-            self.state.add_users(len(new))
-            rows = np.array([self.users[user] for user in users], dtype=np.int64)
-            if len(rows) == 1:
-                self.state.observe(int(rows[0]), int(item[0]), int(time[0]))
-            else:
-                self.state.observe_many(rows, item, time)
-
-    def forget(self, user: str, read: Callable[[], Log] | None = None) -> None:
-        """Leave nothing of a user, see `OnlineState.forget`. The row is given to nobody again. read: the log that was
-        begun with, for who has more events than are kept of anyone: older ones that it lacks stay in the counts.
-
-        Raises:
-            DataError: nothing is known of the user, or there are older events and no log.
-        """
-        with self.lock:
-            row = self.find_row(user)
-            full = len(self.state.last.get_events(row)[0]) == self.history_limit
-            self.state.forget(row, self._older_events(row, user, read) if full else None)
-            del self.users[self.names.pseudonym(user)]
-
-    def _older_events(self, row: int, user: str, read: Callable[[], Log] | None) -> tuple[Rows, Rows]:
-        """Items and times of a user's events in the log that are older than those that are kept."""
-        if read is None:
-            known = f"{self.history_limit} events are kept of a user who may have more, which count in what is popular"
-            raise DataError("live users", [f"{known}; give the log that holds the older ones"])
-        log, (_, kept) = read(), self.state.last.get_events(row)
-        own = int(log.user_ids.index(self.names.pseudonym(user)).as_py())
-        events = select_events_before(log, self.items.catalog, None)
-        mine = events.take(events.user == own)
-        n_older = int(np.searchsorted(mine.time, kept[0], side="right")) - int((kept == kept[0]).sum())
-        return mine.item[: max(n_older, 0)], mine.time[: max(n_older, 0)]
+        name, users = self.names.pseudonym(user), self.users
+        if name not in users:
+            known = f"unknown user {name!r} ({len(users):,} users known, from {self.origin} on)"
+            raise DataError("live users", [f"{known}. Record events with live.observe() or pass a history."])
+        return users[name]
 
     def get_events(self, user: str, at: int | None = None) -> tuple[int, Rows, Rows]:
-        """A user's row, and the items and times (T,) of the last events.
+        """Return the row of a user, and the items and times of the last events, (T,) each.
 
         Raises:
-            DataError: nothing is known of the user, or an event is known that is later than `at`.
+            DataError: If the user is unknown or has an event later than `at`.
         """
         with self.lock:
             row = self.find_row(user)
@@ -123,123 +236,46 @@ class LiveUsers:
             start, end, past = int(queries.start[0]), int(queries.end[0]), queries.histories
             return row, past.item[start:end], past.time[start:end]
 
+    def list_seen_pairs(self, batch: QueryBatch) -> RowPairs:
+        """Pair each query with the catalog items of its history, of a live user with all items ever observed."""
+        query, item = batch.queries.list_seen_pairs()
+        known = item < len(self.catalog)
+        query, item = query[known], item[known]
+        if (batch.users >= 0).any():
+            live = np.flatnonzero(batch.users >= 0)
+            index, older = self.state.seen.list_pairs(batch.users[live])
+            query, item = np.concatenate([query, live[index]]), np.concatenate([item, older])
+        return RowPairs(torch.from_numpy(query), torch.from_numpy(item))
+
     def export_counts(self) -> Arrays:
-        """What everybody's events add up to, see `StreamCounts.export_counts`."""
+        """Return the counts of all events, see `StreamCounts.export_counts`."""
         with self.lock:
             return self.state.counts_at(0).export_counts()
 
-    def add_new_items(self) -> None:
-        """Take in the items that the recommender has gained."""
-        with self.lock:
-            drift = _no_drift_head() if self.items.drift is None else self.items.drift
-            self.state.extend(drift.extend_stream(self.state.stream, len(self.items.catalog)))
-
-    def save(self, path: Path) -> None:
-        """All of it in one file, whole or not at all."""
-        with self.lock:
-            rows = {row: user for user, row in self.users.items()}
-            ids = json.dumps([rows.get(row) for row in range(self.state.n_users)]).encode()
-            own = {IDS: np.frombuffer(ids, np.uint8), CATALOG: _hash_item_ids(self.items, self.state.stream.n_items)}
-            self.state.save(path, own)
-
-    @classmethod
-    def load(cls, items: ServedCatalog, path: Path) -> LiveUsers:
-        """What was saved; items that came since are taken in.
-
-        Raises:
-            StateError: a damaged or foreign file, or one of another head or of other items.
-        """
-        live = cls(items, f"the state in {path}")
-        arrays, facts = read_state(path)
+    def _start(self) -> OnlineState:
         try:
-            n_items = int(facts["n_items"])
-            if n_items > len(items.catalog):
-                raise StateError(
-                    f"{path}: it knows {n_items} items, the catalog {len(items.catalog)}; add those missing"
-                )
-            known = _hash_item_ids(items, n_items)
-            if not np.array_equal(known, arrays[CATALOG]):
-                raise StateError(f"{path}: made for other items; load it with its own bundle, or begin anew")
-            ids = json.loads(arrays[IDS].tobytes())
-        except StateError:
-            raise
-        except (LookupError, TypeError, ValueError) as error:
-            raise unreadable_error(path, error) from error
-        live.state = OnlineState.load(path, live.state.head, live.state.stream, live.history_limit)
-        live.users = {user: row for row, user in enumerate(ids) if user is not None}
-        return live
+            log = self._read_log()
+            if log.facts.fingerprint == self.catalog.bundle.facts["fingerprint"]:
+                self.replay_log(log)
+        except (LlmrecError, OSError, ImportError):
+            pass  # most bundles are used on another machine than their log
+        if self._state is None:
+            state = make_state(self.catalog)
+            if restore_bundle_counts(state, self.catalog):
+                self.origin = "the counts in the bundle"
+            self._state = state
+        return self._state
 
+    def _read_older_events(self, row: int, user: str, log: Log | None) -> tuple[Rows, Rows]:
+        """Return items and times of a user's events in the log that are older than those that are kept."""
+        log, (_, kept) = self._read_log() if log is None else log, self.state.last.get_events(row)
+        log_row = int(log.user_ids.index(self.names.pseudonym(user)).as_py())
+        events = select_events_before(log, self.catalog.items, None)
+        events = events.take(events.user == log_row)
+        n_older = int(np.searchsorted(events.time, kept[0], side="right")) - int((kept == kept[0]).sum())
+        return events.item[: max(n_older, 0)], events.time[: max(n_older, 0)]
 
-def start_live_users(
-    items: ServedCatalog, read: Callable[[], Log], forgotten: Callable[[str], bool] | None = None
-) -> LiveUsers:
-    """From the log that the bundle was trained on, where it is still there and the same; else from the counts that the
-    bundle keeps, with no users; else from nothing. forgotten: as of `live_users_from_log`.
-    """
-    try:
-        log = read()
-        if log.facts.fingerprint == items.bundle.facts["fingerprint"]:
-            return live_users_from_log(items, log, None, forgotten)
-    except (LlmrecError, OSError, ImportError):
-        pass  # a bundle that was sent elsewhere, as most are
-    counts = None if items.drift is None else items.drift.counts
-    live = LiveUsers(items, "nothing" if counts is None else "the counts in the bundle")
-    if counts is not None:
-        try:
-            live.state.restore_counts(counts)
-        except (LookupError, TypeError, ValueError) as error:
-            raise BundleError(f"{items.folder}: its counts cannot be read ({error}); save the bundle again") from error
-    return live
-
-
-def live_users_from_log(
-    items: ServedCatalog, log: Log, before: int | None, forgotten: Callable[[str], bool] | None = None
-) -> LiveUsers:
-    """From the events of a log before `before` (seconds), all of them without it. forgotten: tells users who are left
-    out, with all their events: what comes of it is, to the last bit, what would without them (unless `k_core` kept
-    events of others for theirs).
-
-    Raises:
-        DataError: the log has events on items that the catalog lacks.
-    """
-    events = select_events_before(log, items.catalog, before)
-    live = LiveUsers(items, log.facts.source)
-    live.users = {user: row for row, user in enumerate(log.user_ids.to_pylist())}
-    if forgotten is not None:
-        gone = {user: row for user, row in live.users.items() if forgotten(user)}
-        live.users = {user: row for user, row in live.users.items() if user not in gone}
-        events = events.take(~np.isin(events.user, list(gone.values())))
-    live.state.add_users(log.n_users)
-    live.state.observe_many(events.user, events.item, events.time)
-    return live
-
-
-def list_seen_pairs(batch: QueryBatch, n_items: int, live: LiveUsers | None) -> RowPairs:
-    """Each query with the catalog's items in its history, for a live user with all there ever were; rows from `n_items`
-    on are of items that the catalog lacks.
-    """
-    query, item = batch.queries.list_seen_pairs()
-    known = item < n_items
-    query, item = query[known], item[known]
-    if live is not None and (batch.users >= 0).any():
-        followed = np.flatnonzero(batch.users >= 0)
-        position, older = live.state.seen.list_pairs(batch.users[followed])
-        query, item = np.concatenate([query, followed[position]]), np.concatenate([item, older])
-    return RowPairs(torch.from_numpy(query), torch.from_numpy(item))
-
-
-def _make_stream(items: ServedCatalog, drift: FittedDrift) -> ReplayStream:
-    config = items.bundle.config
-    ties = config.split.ties if config.split.names[0] == "by_time" else config.split.leave_one_out_ties
-    settings = config.drift if items.drift is not None and config.drift is not None else NEUTRAL
-    return drift.build_serving_stream(settings, ties, len(items.catalog))
-
-
-def _hash_item_ids(items: ServedCatalog, n_items: int) -> NDArray[np.uint8]:
-    """Of the ids of the first n items: rows mean the same only where these are."""
-    ids = "\0".join(items.catalog.ids[:n_items].to_pylist())
-    return np.frombuffer(hashlib.sha256(ids.encode()).digest(), np.uint8)
-
-
-def _no_drift_head() -> FittedDrift:
-    return FittedDrift(DriftHead(NEUTRAL).requires_grad_(False), NEUTRAL.transition_half_lives_days[0])
+    def _hash_item_ids(self, n_items: int) -> NDArray[np.uint8]:
+        """Hash the ids of the first n items: only where these are equal do rows mean the same items."""
+        ids = "\0".join(self.catalog.ids[:n_items].to_pylist())
+        return np.frombuffer(hashlib.sha256(ids.encode()).digest(), np.uint8)

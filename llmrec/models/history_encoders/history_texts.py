@@ -84,7 +84,7 @@ class HistoryTexts:
         for row in rows[::-1]:
             if row >= len(self.items):
                 raise DataError("history", ["an item is in no catalog, but the history is read as text. "
-                                            "Add it first with add_items."])  # fmt: skip
+                                            "Add it first with catalog.add."])  # fmt: skip
             item = self.items[row]
             if len(item) > left:
                 if not kept:

@@ -36,7 +36,7 @@ def drifting(
     def load(strategy: Strategy = "frozen", **settings: object) -> Recommender:
         save_bundle(tmp_path / "drifting", add_drift(make_bundle(strategy), **settings))
         recommender = Recommender.from_pretrained(tmp_path / "drifting", backbone=str(tiny_bert))
-        recommender.follow(log)
+        recommender.live.replay_log(log)
         return recommender
 
     return load
@@ -57,8 +57,8 @@ def check_sums(told: Explanation, score: float) -> None:
 @pytest.mark.parametrize("who", ["u1", [], ["i3", "i3", "i9"], [FILM, "i1"]])
 def test_parts_add_up_to_the_chance(drifting: Drift, log: Log, who: object, item: object) -> None:
     recommender, at = drifting(), now(log)
-    told = recommender.explain(who, item, at)
-    score = recommender.score(who, [item], at)[0]
+    told = recommender.explain(who, item, at=at)
+    score = recommender.score(who, [item], at=at)[0]
     check_sums(told, score)
     assert math.log(told.chance) == pytest.approx(score, abs=1e-5)
     assert {part.term for part in told.parts if part.exact} == {"chain"} | ({"transitions"} if who else set())
@@ -69,8 +69,8 @@ def test_parts_add_up_to_the_chance(drifting: Drift, log: Log, who: object, item
 )
 def test_parts_add_up_whatever_the_terms(drifting: Drift, log: Log, terms: str) -> None:
     recommender = drifting(terms=tuple(terms.split()))
-    told = recommender.explain("u2", "i7", now(log))
-    check_sums(told, recommender.score("u2", ["i7"], now(log))[0])
+    told = recommender.explain("u2", "i7", at=now(log))
+    check_sums(told, recommender.score("u2", ["i7"], at=now(log))[0])
     assert math.log(told.chance) == pytest.approx(told.score, abs=1e-5)
 
 
@@ -81,12 +81,12 @@ def test_without_a_drift_head_the_model_is_taken_apart(
     save_bundle(tmp_path / "bundle", make_bundle(strategy))
     recommender = Recommender.from_pretrained(tmp_path / "bundle")
     history = [("i1", 0), ("i2", DAY), ("i5", 2 * DAY)]
-    told = recommender.explain(history, "i9", 3 * DAY)
-    check_sums(told, recommender.score(history, ["i9"], 3 * DAY)[0])
+    told = recommender.explain(history, "i9", at=3 * DAY)
+    check_sums(told, recommender.score(history, ["i9"], at=3 * DAY)[0])
     every = [str(item) for item in recommender.catalog.ids.to_pylist()]
 
     def log_share(events: list[tuple[str, int]]) -> float:
-        scores = torch.tensor(recommender.score(events, every, 3 * DAY))
+        scores = torch.tensor(recommender.score(events, every, at=3 * DAY))
         return float(scores.log_softmax(0)[every.index("i9")])
 
     full = log_share(history)
@@ -101,8 +101,8 @@ def test_without_a_drift_head_the_model_is_taken_apart(
 
 def test_transitions_and_chain_are_taken_apart_exactly(drifting: Drift, log: Log) -> None:
     recommender, at = drifting(), now(log)
-    history = recommender.history("u3")
-    told = recommender.explain("u3", "i4", at)
+    history = recommender.live.history("u3")
+    told = recommender.explain("u3", "i4", at=at)
     state, row = recommender.live.state, recommender.live.find_row("u3")
     head, stream, world = state.head, state.stream, state.counts_at(at)
     recent = state.recent_events(np.array([row]), at)
@@ -136,17 +136,17 @@ def test_it_says_what_happened(drifting: Drift, log: Log) -> None:
     recommender, at = drifting(terms=("interest", "environment", "transitions")), now(log)
     first = at - 15 * DAY
     for name in "abcdefgh":
-        recommender.observe_many([(name, "i2", first), (name, "i30", first + 60)])
-    recommender.observe_many([("me", "i1", first - DAY), ("me", "i2", first)])
-    told = recommender.explain("me", "i30", at)
-    titles = [recommender.label(item) for item in ("i1", "i2")]
+        recommender.live.observe_many([(name, "i2", first), (name, "i30", first + 60)])
+    recommender.live.observe_many([("me", "i1", first - DAY), ("me", "i2", first)])
+    told = recommender.explain("me", "i30", at=at)
+    titles = [recommender.catalog.label(item) for item in ("i1", "i2")]
     assert told.n_people == 8
     moved = f"because you moved from {titles[0]} to {titles[1]} two weeks ago"
     assert f"{moved} (8 people went on from there to this in the last 90 days)" in told.sentence
     assert [event.item for event in told.events] == ["i1", "i2"]
     assert told.rank_events()[0] == 1
     assert told.events[1].time == first
-    nobody = recommender.explain([], "i30", at)
+    nobody = recommender.explain([], "i30", at=at)
     assert "because it" in nobody.sentence
     assert nobody.events == ()
 
@@ -154,8 +154,9 @@ def test_it_says_what_happened(drifting: Drift, log: Log) -> None:
 def test_many_are_as_one_by_one(drifting: Drift, log: Log) -> None:
     recommender, at = drifting(), now(log)
     asked, items = ["u1", ["i3"], []], ["i4", FILM, "i2"]
-    alone = [recommender.explain(history, item, at) for history, item in zip(asked, items, strict=True)]
-    assert_same(recommender.explain_many(asked, items, at), alone)
+    assert recommender.explain_many(asked, items, at=at) == [
+        recommender.explain(history, item, at=at) for history, item in zip(asked, items, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_words_add_up_to_the_score_of_the_text(
     pytest.importorskip("captum")
     recommender = load(strategy)
     told = recommender.explain(["i1", "i2"], item, tokens=True)
-    text = item["title"] if isinstance(item, dict) else recommender.to_text_history([item])[0]["text"]
+    text = item["title"] if isinstance(item, dict) else recommender.catalog.to_text_history([item])[0]["text"]
     padding = recommender.backbone.tokenizer.pad_token
     n_tokens = len(told.tokens)
     known = bool(recommender._bundle.model.items.known[4])
