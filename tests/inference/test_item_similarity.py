@@ -105,7 +105,7 @@ def test_mistakes_are_named(load: Load) -> None:
     recommender = load("none")
     with pytest.raises(ConfigError, match="k=0"):
         recommender.similar_items("i3", k=0, by="model")
-    with pytest.raises(ConfigError, match="of='colour'"):
+    with pytest.raises(ConfigError, match="by='colour'"):
         recommender.similar_items("i3", by="colour")
     with pytest.raises(DataError, match="nope"):
         recommender.similar_items("nope", by="model")

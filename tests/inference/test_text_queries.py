@@ -108,7 +108,7 @@ def test_mistakes_are_named(recommender: Recommender) -> None:
     with pytest.raises(ConfigError, match="query is empty"):
         recommender.recommend([], query="")
     for share in (0, 1.5):
-        with pytest.raises(ConfigError, match="share="):
+        with pytest.raises(ConfigError, match="fraction="):
             recommender.catalog.topic_mask("love", fraction=share)
 
 

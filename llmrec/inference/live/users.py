@@ -35,7 +35,6 @@ class LiveUsers:
 
     Attributes:
         catalog: The items of the events; its lock guards the state too.
-        origin: What the state started with, in words.
         names: Makes pseudonyms of user ids where the bundle has them.
 
     Example:
@@ -57,7 +56,7 @@ class LiveUsers:
             read_log: Reads the training log.
             is_excluded: Selects users to leave out of the log with all their events.
         """
-        self.catalog, self.lock, self.origin = catalog, catalog.lock, "nothing"
+        self.catalog, self.lock, self._origin = catalog, catalog.lock, "nothing"
         self.names = Pseudonymizer(catalog.bundle.config.data.pseudonyms, catalog.bundle.facts.get("pseudonyms"))
         self._read_log, self._is_excluded = read_log, is_excluded
         self._users: dict[str, int] = {}
@@ -66,7 +65,7 @@ class LiveUsers:
     def __repr__(self) -> str:
         if self._state is None:
             return "LiveUsers(not started)"
-        return f"LiveUsers({len(self._users):,} users, started with {self.origin})"
+        return f"LiveUsers({len(self._users):,} users, started with {self._origin})"
 
     def observe(self, user: str, item: str, at: Time) -> None:
         """Record an event of a known or new user; the next answer includes it.
@@ -151,7 +150,7 @@ class LiveUsers:
             state = make_state(self.catalog)
             state.add_users(log.n_users)
             state.observe_many(events.user, events.item, events.time)
-            self._state, self._users, self.origin = state, users, log.facts.source
+            self._state, self._users, self._origin = state, users, log.facts.source
 
     def save(self, path: str | Path) -> None:
         """Write users, histories and counts to one file."""
@@ -186,7 +185,7 @@ class LiveUsers:
             new = make_state(self.catalog)
             self._state = OnlineState.load(path, new.head, new.stream, get_history_limit(self.catalog))
             self._users = {user: row for row, user in enumerate(ids) if user is not None}
-            self.origin = f"the state in {path}"
+            self._origin = f"the state in {path}"
 
     @property
     def is_started(self) -> bool:
@@ -201,6 +200,14 @@ class LiveUsers:
             if state.stream.n_items < len(self.catalog):
                 state.extend(get_serving_drift(self.catalog).extend_stream(state.stream, len(self.catalog)))
             return state
+
+    @property
+    def origin(self) -> str:
+        """What the state started with, in words."""
+        with self.lock:
+            if self._state is None:
+                self._start()
+            return self._origin
 
     @property
     def users(self) -> dict[str, int]:
@@ -262,7 +269,7 @@ class LiveUsers:
         if self._state is None:
             state = make_state(self.catalog)
             if restore_bundle_counts(state, self.catalog):
-                self.origin = "the counts in the bundle"
+                self._origin = "the counts in the bundle"
             self._state = state
         return self._state
 

@@ -68,5 +68,5 @@ def test_limits_that_cannot_be_kept_are_refused(tiny_bert: Path, changes: dict[s
 
 
 def test_an_item_of_no_catalog_is_refused(tiny_bert: Path) -> None:
-    with pytest.raises(DataError, match="catalog.add"):
+    with pytest.raises(DataError, match=r"catalog\.add"):
         read(flat(tiny_bert), [4])
