@@ -58,8 +58,8 @@ def recommend_all_users(recommender: Recommender, log: Log, config: RecommendCon
     with tqdm(total=n_users, unit="user", disable=not accelerator.is_main_process or None) as bar:
         for part, stretch in zip(mine, stretches, strict=True):
             tables = []
-            for start in range(stretch.start, stretch.stop, config.users_at_once):
-                some = users.take(slice(start, min(start + config.users_at_once, stretch.stop)))
+            for start in range(stretch.start, stretch.stop, config.batch_size):
+                some = users.take(slice(start, min(start + config.batch_size, stretch.stop)))
                 found = recommender.recommend_users(
                     some, k=config.k, include_seen=config.include_seen, filters=config.filters or None
                 )

@@ -40,7 +40,7 @@ def load(bundle_folder: Path, tiny_bert: Path, log: Log) -> Callable[[], Recomme
 
     def loaded() -> Recommender:
         recommender = Recommender.from_pretrained(bundle_folder, backbone=str(tiny_bert))
-        recommender.__dict__["log"] = log  # in the place of the folder that it was trained from
+        recommender._log = log  # in the place of the folder that it was trained from
         return recommender
 
     return loaded
