@@ -1,1 +1,1 @@
-"""Full ranking, metrics, intervals, slices, baselines and the report made of them."""
+"""Evaluation: full ranking, metrics, intervals, slices, baselines and results."""

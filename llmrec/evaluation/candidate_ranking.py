@@ -1,7 +1,4 @@
-"""Re-ranking: some candidates for each query, by a stated rule, in the order that different judges give them.
-
-A target that is not among its candidates has no rank: every metric counts it as a miss, for all judges alike.
-"""
+"""Ranking of a few candidates for each query by different scorers."""
 
 from __future__ import annotations
 
@@ -23,31 +20,48 @@ from llmrec.evaluation.metrics import Values
 from llmrec.evaluation.ranking import Ranking, ScoreError, Scorer, mask_items
 from llmrec.utils.arrays import Mask, Rows
 
+# A target that is not among its candidates has no rank: every metric counts it as a miss, for all scorers.
 _QUERIES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
 class CandidatePool:
-    """What candidates are taken from, n for each query.
-
-    mask_seen: nothing that the history holds. available: (N,) release times, where the catalog gives them.
-    """
+    """Pool from which n candidates are selected for each query."""
 
     n: int
+    """Number of candidates."""
     mask_seen: bool = True
+    """True to leave out the items of the history."""
     available: Rows | None = None
+    """Release times in seconds, (N,); None if the catalog has none."""
 
     @property
     def kind(self) -> str:
+        """Description of the items in the pool."""
         return "unseen items" if self.mask_seen else "items"
 
     def excluded_mask(self, queries: Queries, n_items: int) -> Mask:
-        """(B, N) what cannot be a candidate."""
+        """Return the items that cannot be candidates.
+
+        Args:
+            queries: Queries, B of them.
+            n_items: Number of items of the catalog, N.
+
+        Returns:
+            True for excluded items, (B, N).
+        """
         mask: Mask = mask_items(queries, n_items, self.mask_seen, self.available).numpy()
         return mask
 
     def check(self, left: Mask) -> None:
-        """Raises ConfigError where fewer than n of (B, N) are left."""
+        """Check that each query has enough items.
+
+        Args:
+            left: True for eligible items, (B, N).
+
+        Raises:
+            ConfigError: If a query has fewer than n.
+        """
         fewest = int(left.sum(axis=1).min(initial=self.n))
         if fewest < self.n:
             raise ConfigError(f"n_candidates={self.n}: only {fewest} items are left for some query; give fewer")
@@ -55,21 +69,40 @@ class CandidatePool:
 
 @dataclass(frozen=True)
 class Candidates:
-    """items: (Q, C) distinct catalog rows of each query. description: how they came about, for the report."""
+    """Candidates of each query."""
 
     items: Rows
+    """Distinct catalog rows, (Q, C)."""
     description: str
+    """Rule that selected them, for the report."""
 
     def target_recall(self, queries: Queries) -> float:
-        """How many targets are among their candidates: no judge's recall can be above it."""
+        """Return the share of targets that are among their candidates, an upper bound of every recall.
+
+        Args:
+            queries: Queries, Q of them.
+
+        Returns:
+            Share, 0 to 1.
+        """
         return float((self.items == queries.target[:, None]).any(axis=1).mean())
 
 
 def first_stage_candidates(name: str, scorer: Scorer, queries: Queries, pool: CandidatePool, seed: int) -> Candidates:
-    """The first stage's best items of the pool; equals in random order.
+    """Select the best items of a first stage; equal scores are in random order.
+
+    Args:
+        name: Name of the first stage, for the report.
+        scorer: First stage.
+        queries: Queries, Q of them.
+        pool: Pool of items.
+        seed: Seed of the order of equal scores.
+
+    Returns:
+        The candidates.
 
     Raises:
-        ConfigError: fewer items are left for some query.
+        ConfigError: If a query has too few items.
     """
     rng = np.random.default_rng(seed)
     best = np.empty((len(queries), pool.n), dtype=np.int64)
@@ -82,19 +115,28 @@ def first_stage_candidates(name: str, scorer: Scorer, queries: Queries, pool: Ca
 
 
 def sample_candidates(split: Split, queries: Queries, pool: CandidatePool, seed: int) -> Candidates:
-    """The target, and other items of the pool without replacement, each as likely as it has events in training.
+    """Select the target and other items, drawn without replacement by their number of training events.
+
+    Args:
+        split: Split of the log.
+        queries: Queries, Q of them.
+        pool: Pool of items.
+        seed: Seed of the draw.
+
+    Returns:
+        The candidates.
 
     Raises:
-        ConfigError: fewer items with events are left for some query.
+        ConfigError: If a query has too few items with events.
     """
     rng = np.random.default_rng(seed)
     counts = np.bincount(split.train.item, minlength=split.n_items)
     with np.errstate(divide="ignore"):
-        log_counts = np.log(counts)  # -inf: never drawn
+        log_counts = np.log(counts)  # -inf is never drawn
     drawn = np.empty((len(queries), pool.n), dtype=np.int64)
     for rows in _make_batches(len(queries)):
         batch = queries.take(rows)
-        keys = log_counts + rng.gumbel(size=(len(batch), split.n_items))  # the best of these are such a draw
+        keys = log_counts + rng.gumbel(size=(len(batch), split.n_items))  # the largest keys are such a draw
         keys[pool.excluded_mask(batch, split.n_items)] = -np.inf
         keys[np.arange(len(batch)), batch.target] = np.inf
         pool.check(keys > -np.inf)
@@ -104,10 +146,19 @@ def sample_candidates(split: Split, queries: Queries, pool: CandidatePool, seed:
 
 
 def rank_candidates(candidates: Candidates, scores: Values, queries: Queries, n_top: int) -> Ranking:
-    """Ranks of the targets by `scores` (Q, C), ties at their mean rank; infinite where the target is not there.
+    """Rank the targets among their candidates, ties at their mean rank.
+
+    Args:
+        candidates: Candidates, (Q, C).
+        scores: Their scores, (Q, C).
+        queries: Queries, Q of them.
+        n_top: Number of best items to return.
+
+    Returns:
+        Ranks, infinite where the target is not a candidate, and the best items.
 
     Raises:
-        ScoreError: a score is NaN.
+        ScoreError: If a score is NaN.
     """
     if np.isnan(scores).any():
         raise ScoreError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are NaN; check the model's weights")
@@ -119,7 +170,16 @@ def rank_candidates(candidates: Candidates, scores: Values, queries: Queries, n_
 
 
 def gather_scores(scorer: Scorer, queries: Queries, candidates: Candidates) -> Values:
-    """(Q, C) what a scorer of the whole catalog gives the candidates."""
+    """Compute the scores of candidates with a scorer of the whole catalog.
+
+    Args:
+        scorer: Scorer of the catalog.
+        queries: Queries, Q of them.
+        candidates: Candidates, (Q, C).
+
+    Returns:
+        Scores, (Q, C).
+    """
     found = np.empty(candidates.items.shape)
     for rows, scores in _iterate_scores(scorer, queries):
         found[rows] = np.take_along_axis(scores, candidates.items[rows], axis=1)
@@ -127,9 +187,12 @@ def gather_scores(scorer: Scorer, queries: Queries, candidates: Candidates) -> V
 
 
 class LikelihoodReranker:
-    """How likely a decoder finds each candidate's line as the next one of a list of the user's newest items.
+    """Scorer of candidates by the likelihood of their line after a list of the user's newest items.
 
-    lines: the catalog's, of `LineLikelihood.tokenize_lines`.
+    Args:
+        likelihood: Decoder that scores lines.
+        lines: Tokens of the catalog's lines, by `LineLikelihood.tokenize_lines`.
+        prompt: Header and number of items of the prompt.
     """
 
     def __init__(self, likelihood: LineLikelihood, lines: TokenStore, prompt: PromptConfig) -> None:
@@ -138,7 +201,14 @@ class LikelihoodReranker:
         self.bullet = likelihood.tokenize("-")
 
     def build_prompt(self, items: Rows) -> Ids:
-        """(P,) tokens of the header, a line for each of `items`, oldest first, and the beginning of the next line."""
+        """Build the prompt: the header, a line for each item and the start of the next line.
+
+        Args:
+            items: Catalog rows, oldest first.
+
+        Returns:
+            Token ids, (P,).
+        """
         bounds = zip(self.lines.offset[items], self.lines.offset[items + 1], strict=True)
         shown = [part for start, end in bounds for part in (self.bullet, self.lines.flat[start:end])]
         return np.concatenate([self.header, *shown, self.bullet]).astype(np.int64)
@@ -146,7 +216,17 @@ class LikelihoodReranker:
     def score(
         self, queries: Queries, candidates: Rows, kinds: tuple[LikelihoodScore, ...], describe: str | None = None
     ) -> dict[LikelihoodScore, Values]:
-        """By kind, (Q, C) of `candidates` (Q, C); `describe` names a progress bar."""
+        """Score candidates by the likelihood of their lines.
+
+        Args:
+            queries: Queries, Q of them.
+            candidates: Catalog rows, (Q, C).
+            kinds: Kinds of scores to compute.
+            describe: Title of a progress bar; None shows none.
+
+        Returns:
+            Scores, (Q, C), by kind.
+        """
         position, mask = queries.last_positions(self.n_history)
         total = np.empty(candidates.shape)
         for row in tqdm(range(len(queries)), desc=describe, unit="query", disable=describe is None or None):
@@ -163,19 +243,27 @@ class LikelihoodReranker:
         return found
 
     def _score_without_history(self, candidates: Rows) -> Values:
-        """(Q, C) log-likelihoods after the header alone; each distinct item is read once."""
+        """Compute log-likelihoods (Q, C) after the header only; each distinct item is scored once."""
         distinct, place = np.unique(candidates, return_inverse=True)
         alone = self.likelihood.score_lines(self.build_prompt(distinct[:0]), self.lines.take(distinct))
         return alone[place.reshape(candidates.shape)]
 
 
 def draw_random_scores(shape: tuple[int, ...], seed: int) -> Values:
-    """The control: an order that knows nothing."""
+    """Draw random scores, as a control.
+
+    Args:
+        shape: Shape of the scores.
+        seed: Seed of the draw.
+
+    Returns:
+        Scores, uniform from 0 to 1.
+    """
     return np.random.default_rng(seed).random(shape)
 
 
 def _iterate_scores(scorer: Scorer, queries: Queries) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Rows of the queries, and their scores (B, N)."""
+    """Yield rows of the queries and their scores (B, N)."""
     for rows in _make_batches(len(queries)):
         with torch.inference_mode():
             yield rows, scorer.score(queries.take(rows)).cpu().numpy()

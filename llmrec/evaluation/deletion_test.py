@@ -1,8 +1,7 @@
-"""Whether explanations name what matters: an item's score must fall further without the events that are named.
+"""Deletion test of explanations: an item's score must drop more without the events that are named.
 
-The deletion test of DeYoung et al. 2020 (arXiv:1911.03429; there: comprehensiveness), with others' events as they are:
-the history is asked about at the same moment, less the n events that the explanation puts first, less n random ones,
-and less the n newest, which would be a fair guess without any explanation.
+Source:
+    DeYoung et al. 2020, arXiv:1911.03429, where it is called comprehensiveness.
 """
 
 from __future__ import annotations
@@ -16,35 +15,54 @@ from numpy.typing import NDArray
 
 from llmrec.evaluation.intervals import Difference, Interval, bootstrap_difference, bootstrap_mean
 
-DRAWS = 8  # of n random events, where there are more than one
+# Events of other users stay. The item is scored at the same time for the history without the n events that the
+# explanation ranks first, without n random ones, and without the n newest, a fair guess without any explanation.
+DRAWS = 8  # of n random events, if n is more than one
 
 # Scores of an item for each of several histories.
 ScoreOf = Callable[[Sequence[Sequence[Any]], Any], Sequence[float]]
 
 
 class ExplainedItem(NamedTuple):
-    """A history, the item whose score was explained, and the places of the events, those that say most first."""
+    """Explanation of the score of an item for a history."""
 
     history: Sequence[Any]
+    """Events of the history."""
     item: Any
+    """The item."""
     strongest: Sequence[int]
+    """Positions of the events in the history, most important first."""
 
 
 @dataclass(frozen=True)
 class DeletionResult:
-    """How far scores fall without n events: mean over the explained, with 95% intervals from a bootstrap of them."""
+    """Mean drop of scores without n events, with 95% intervals from a bootstrap over explained items."""
 
     n_deleted: int
+    """Number of deleted events."""
     n_explained: int
+    """Number of explained items."""
     named: Interval
+    """Drop without the events that the explanation ranks first."""
     random: Interval
+    """Drop without random events."""
     newest: Interval
+    """Drop without the newest events."""
     named_over_random: Difference
+    """Difference of the drops without named and without random events."""
     named_over_newest: Difference
+    """Difference of the drops without named and without the newest events."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> DeletionResult:
-        """From the JSON of a report."""
+        """Read a result from the JSON of a report.
+
+        Args:
+            record: Fields by name.
+
+        Returns:
+            The result.
+        """
         falls = Interval(*record["named"]), Interval(*record["random"]), Interval(*record["newest"])
         gains = Difference(*record["named_over_random"]), Difference(*record["named_over_newest"])
         return cls(record["n_deleted"], record["n_explained"], *falls, *gains)
@@ -53,13 +71,21 @@ class DeletionResult:
 def run_deletion_test(
     explained: Sequence[ExplainedItem], score: ScoreOf, n_deleted: int, seed: int = 0
 ) -> DeletionResult | None:
-    """Over those whose history has more than `n_deleted` events; None where nobody's has.
+    """Delete events from histories and measure the drop of the scores.
 
-    A random event is each of them in turn, and several are the mean of a few draws.
+    Args:
+        explained: Explained items; those with at most `n_deleted` events are left out.
+        score: Function that scores an item for several histories.
+        n_deleted: Number of events to delete.
+        seed: Seed of the random events.
+
+    Returns:
+        The mean drops, or None if no history is long enough.
     """
     able = [each for each in explained if len(each.history) > n_deleted]
     if not able:
         return None
+    # For one random event, all are deleted in turn; for several, the drop is the mean of a few draws.
     rng = np.random.default_rng(seed)
     drops = np.array([_score_drops(each, score, n_deleted, rng) for each in able])  # (Q, 3)
     named, random, newest = drops.T
@@ -72,7 +98,7 @@ def run_deletion_test(
 def _score_drops(
     explained: ExplainedItem, score: ScoreOf, n_deleted: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """(3,) how far the score falls without the named, random and newest events."""
+    """Return the drops (3,) of the score without the named, random and newest events."""
     events = np.arange(len(explained.history))
     if n_deleted == 1:
         random = [events[[place]] for place in events]

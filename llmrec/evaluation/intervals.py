@@ -1,7 +1,4 @@
-"""How sure a mean is: the bootstrap, with users as the unit that is drawn.
-
-Queries of one user are alike, so that drawing single queries would give intervals that are too narrow.
-"""
+"""Bootstrap intervals of means over queries, with users as the unit that is drawn."""
 
 from __future__ import annotations
 
@@ -12,30 +9,46 @@ import numpy as np
 from llmrec.evaluation.metrics import Values
 from llmrec.utils.arrays import Rows
 
-_CELLS_AT_ONCE = 4_000_000  # draws held in memory together: 32 MB
+# Queries of one user are similar, so that drawing single queries would give intervals that are too narrow.
+_CELLS_AT_ONCE = 4_000_000  # draws in memory at a time: 32 MB
 
 
 class Interval(NamedTuple):
-    """A mean with its 95% interval; low and high are NaN with fewer than two users."""
+    """Mean with its 95% interval."""
 
     value: float
+    """Mean."""
     low: float
+    """Lower end; NaN with fewer than two users."""
     high: float
+    """Upper end; NaN with fewer than two users."""
 
 
 class Difference(NamedTuple):
-    """first - second with its 95% interval, and the two-sided bootstrap p (never below 2 / (samples + 1))."""
+    """Paired difference, first minus second, with its 95% interval."""
 
     difference: float
+    """Mean difference."""
     low: float
+    """Lower end; NaN with fewer than two users."""
     high: float
+    """Upper end; NaN with fewer than two users."""
     p: float
+    """Two-sided bootstrap p value, never below 2 / (samples + 1)."""
 
 
 def bootstrap_means(values: Values, user: Rows, samples: int = 1000, seed: int = 0) -> Values:
-    """Means of `values` (Q, C) in each of `samples` redraws of the users (with all their queries): (samples, C).
+    """Compute means in redraws of the users, each with all their queries.
 
-    All columns see the same draws, so that the difference of two columns is a paired difference.
+    Args:
+        values: Values of each query, (Q, C).
+        user: User of each query, (Q,).
+        samples: Number of redraws.
+        seed: Seed of the redraws.
+
+    Returns:
+        Means, (samples, C). All columns use the same draws, so that the difference of two columns is a paired
+        difference.
     """
     distinct, row = np.unique(user, return_inverse=True)
     n_users = len(distinct)
@@ -51,18 +64,48 @@ def bootstrap_means(values: Values, user: Rows, samples: int = 1000, seed: int =
 
 
 def bootstrap_mean(values: Values, user: Rows, samples: int = 1000, seed: int = 0) -> Interval:
-    """Mean of `values` (Q,) over queries of the users `user` (Q,), with its 95% interval."""
+    """Compute a mean over queries with its 95% interval.
+
+    Args:
+        values: Values of each query, (Q,).
+        user: User of each query, (Q,).
+        samples: Number of redraws.
+        seed: Seed of the redraws.
+
+    Returns:
+        Mean and interval.
+    """
     return interval_from_means(values, bootstrap_means(values[:, None], user, samples, seed)[:, 0], user)
 
 
 def bootstrap_difference(first: Values, second: Values, user: Rows, samples: int = 1000, seed: int = 0) -> Difference:
-    """How much better `first` is than `second`, both (Q,) on the same queries."""
+    """Compute the paired difference of two values per query with its 95% interval.
+
+    Args:
+        first: Values of each query, (Q,).
+        second: Values to subtract, (Q,).
+        user: User of each query, (Q,).
+        samples: Number of redraws.
+        seed: Seed of the redraws.
+
+    Returns:
+        Difference, interval and p value.
+    """
     gain = first - second
     return difference_from_means(gain, bootstrap_means(gain[:, None], user, samples, seed)[:, 0], user)
 
 
 def interval_from_means(values: Values, means: Values, user: Rows) -> Interval:
-    """The interval of `values` (Q,) from their bootstrap means (samples,)."""
+    """Compute the interval of a mean from its bootstrap means.
+
+    Args:
+        values: Values of each query, (Q,).
+        means: Bootstrap means, (samples,).
+        user: User of each query, (Q,).
+
+    Returns:
+        Mean and interval.
+    """
     if not _has_two(user):
         return Interval(float(values.mean()), np.nan, np.nan)
     low, high = np.percentile(means, [2.5, 97.5])
@@ -70,7 +113,16 @@ def interval_from_means(values: Values, means: Values, user: Rows) -> Interval:
 
 
 def difference_from_means(gain: Values, means: Values, user: Rows) -> Difference:
-    """The paired difference of `gain` (Q,), per query, from its bootstrap means (samples,)."""
+    """Compute the interval and p value of a paired difference from its bootstrap means.
+
+    Args:
+        gain: Difference of each query, (Q,).
+        means: Bootstrap means, (samples,).
+        user: User of each query, (Q,).
+
+    Returns:
+        Difference, interval and p value.
+    """
     if not _has_two(user):
         return Difference(float(gain.mean()), np.nan, np.nan, np.nan)
     rarer = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
@@ -79,7 +131,8 @@ def difference_from_means(gain: Values, means: Values, user: Rows) -> Difference
 
 
 def _draw_samples(rng: np.random.Generator, samples: int, n_users: int) -> Values:
-    """(samples, U) how often each user is drawn: multinomial, by counting uniform draws (much the faster way)."""
+    """Draw how often each user occurs in each sample (samples, U), a multinomial."""
+    # Counting uniform draws is much faster than drawing from the multinomial.
     drawn = rng.integers(0, n_users, (samples, n_users)) + n_users * np.arange(samples)[:, None]
     return np.bincount(drawn.ravel(), minlength=samples * n_users).reshape(samples, n_users).astype(np.float64)
 

@@ -1,9 +1,9 @@
-"""Who was in a model's training: told from its losses, and how often that is right.
+"""Membership inference: attacks that decide from losses which users a model was trained on.
 
 A user whose events were trained on tends to have a lower loss than one whose events were not (Yeom et al. 2018,
-arXiv:1709.01604). How hard a user is to predict blurs that; another model, which has seen neither, tells how hard
-(Watson et al. 2022, arXiv:2111.08440). Users are told apart by one number each, by a model of which only scores are
-known: this is a floor for what can be found out, not a ceiling.
+arXiv:1709.01604). Differences in difficulty between users add noise; another model, trained on neither, measures the
+difficulty (Watson et al. 2022, arXiv:2111.08440). These attacks use one number per user and only the scores of a model:
+they are a lower bound on what can be inferred, not an upper one.
 """
 
 from __future__ import annotations
@@ -27,38 +27,67 @@ SCORES_AT_ONCE = 1 << 24  # 64 MiB
 
 @dataclass(frozen=True)
 class MembershipAttack:
-    """How well one number tells M members from N others.
-
-    auc: chance that a member has the higher number, .5 for guessing, with its 95% interval from a bootstrap of users.
-    true_positive_rate: share of the members that are named where FALSE_ALARMS of the others are.
-    """
+    """Success of an attack that decides by one number between M members and N others."""
 
     name: str
+    """Name of the attack."""
     auc: Interval
+    """Probability that a member has the higher number, 0.5 for guessing, with a 95% interval over users."""
     true_positive_rate: float
+    """Share of members that are detected at a false positive rate of FALSE_ALARMS."""
     n_members: int
+    """Number of members."""
     n_non_members: int
+    """Number of others."""
 
     @classmethod
     def from_scores(
         cls, name: str, members: Values, others: Values, samples: int = 1000, seed: int = 0
     ) -> MembershipAttack:
-        """members: (M,), others: (N,): the higher, the more like a member."""
+        """Measure an attack.
+
+        Args:
+            name: Name of the attack.
+            members: Number of each member, (M,), higher for likely members.
+            others: Number of each other user, (N,).
+            samples: Number of redraws of the bootstrap.
+            seed: Seed of the redraws.
+
+        Returns:
+            The success of the attack.
+        """
         bar = np.quantile(others, 1 - FALSE_ALARMS, method="higher")
         caught = float((members > bar).mean())
         return cls(name, bootstrap_auc(members, others, samples, seed), caught, len(members), len(others))
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> MembershipAttack:
-        """From the JSON of a report."""
+        """Read an attack from the JSON of a report.
+
+        Args:
+            record: Fields by name.
+
+        Returns:
+            The attack.
+        """
         return cls(**{**record, "auc": Interval(*record["auc"])})
 
 
 def bootstrap_auc(members: Values, others: Values, samples: int = 1000, seed: int = 0) -> Interval:
-    """Chance that one of members (M,) is above one of others (N,), ties counting half, and its 95% interval.
+    """Compute the probability that a member is above another user, ties counting half, with its interval.
 
-    >>> bootstrap_auc(np.array([3.0, 1.0]), np.array([2.0, 0.0]))[0]  # 3 > 2, 3 > 0, 1 > 0, and not 1 > 2
-    0.75
+    Args:
+        members: Number of each member, (M,).
+        others: Number of each other user, (N,).
+        samples: Number of redraws of the bootstrap.
+        seed: Seed of the redraws.
+
+    Returns:
+        Probability with its 95% interval.
+
+    Example:
+        >>> bootstrap_auc(np.array([3.0, 1.0]), np.array([2.0, 0.0]))[0]  # 3 > 2, 3 > 0, 1 > 0, and not 1 > 2
+        0.75
     """
     above = (members[:, None] > others).astype(np.float64) + 0.5 * (members[:, None] == others)  # (M, N)
     rng = np.random.default_rng(seed)
@@ -70,8 +99,14 @@ def bootstrap_auc(members: Values, others: Values, samples: int = 1000, seed: in
 
 @torch.no_grad()
 def compute_user_losses(model: RecommenderModel, windows: TrainingWindows) -> tuple[Rows, Values]:
-    """Users (U,) of the windows, and for each the mean over its targets of - log softmax(scores)[target] over the whole
-    catalog: asked as training asks, but without dropout.
+    """Compute the mean loss of each user: - log softmax(scores)[target] over the whole catalog.
+
+    Args:
+        model: Model, used without dropout.
+        windows: Windows of the users, as in training.
+
+    Returns:
+        Users, (U,), and their mean losses over targets, (U,).
     """
     training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""A trained model as a scorer of queries, for validation, reports and recommendation alike."""
+"""Trained model as a scorer of queries, for validation, reports and recommendation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from llmrec.models.recommender_model import RecommenderModel
 
 
 class ModelScorer:
-    """Scores against an item table computed once; build a new scorer after the model has changed."""
+    """Scorer with an item table that is computed once; make a new scorer after the model has changed.
+
+    Args:
+        model: Trained model.
+    """
 
     @torch.no_grad()
     def __init__(self, model: RecommenderModel) -> None:
@@ -24,8 +28,14 @@ class ModelScorer:
 
     @torch.no_grad()
     def encode_histories(self, queries: Queries, others: Tensor | None = None) -> Tensor:
-        """(B, D) user states, as the scores see them. others: (R, D) vectors of items that histories hold beside those
-        of the catalog, as rows N on.
+        """Encode the user state of each query.
+
+        Args:
+            queries: Queries, B of them.
+            others: Vectors of items outside the catalog, (R, D), which histories refer to as rows N and above.
+
+        Returns:
+            User states for scoring, (B, D).
         """
         config, training = self.model.config, self.model.training
         batch = collate_queries(queries, config.max_history, config.query_time == "known").to(self.table.device)
@@ -36,6 +46,14 @@ class ModelScorer:
         return states
 
     def score(self, queries: Queries, others: Tensor | None = None) -> Tensor:
-        """(B, N) scores of every catalog item, on the CPU; `others` as in `encode_histories`."""
+        """Score the whole catalog for each query.
+
+        Args:
+            queries: Queries, B of them.
+            others: Vectors of items outside the catalog, (R, D), which histories refer to as rows N and above.
+
+        Returns:
+            Scores on the CPU, (B, N).
+        """
         scores = self.model.score(self.encode_histories(queries, others), self.scoring_items, self.model.items.known)
         return scores.float().cpu()

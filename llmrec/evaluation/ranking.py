@@ -1,12 +1,7 @@
-"""The rank of each query's target among all items of the catalog.
+"""Rank of each query's target among all items of the catalog.
 
-Many published ranks are too good because every tie wins, or because seen items stay in. Here
-
-    rank = 1 + #(items that score higher) + 0.5 * #(other items that score the same)
-
-which is the expected rank if ties are broken at random. Items of the history are masked (unless the task is
-repeat consumption); the target itself never is. Memory is bounded by batch_size * N scores, `SCORES` of them where
-`query_batch_size` says how many queries.
+The rank is 1 + #(items with a higher score) + 0.5 * #(other items with the same score), the expected rank if ties are
+broken at random. Items of the history are masked (unless the task is repeat consumption); the target never is.
 """
 
 from __future__ import annotations
@@ -24,28 +19,39 @@ from llmrec.errors import LlmrecError
 from llmrec.evaluation.metrics import Values, ndcg_at
 from llmrec.utils.arrays import Mask, Rows
 
-MAX_BATCH_SCORES = 1 << 18  # scores that are ranked together: 1 MiB
-BATCH, SCORES = 256, 1 << 28  # queries that are scored together; fewer where their scores would take more than 1 GiB
+# Many published ranks are too good because every tie wins, or because seen items are not masked. Memory is bounded by
+# batch_size * N scores, at most `SCORES` of them with `query_batch_size`.
+MAX_BATCH_SCORES = 1 << 18  # scores that are ranked at a time: 1 MiB
+BATCH, SCORES = 256, 1 << 28  # queries that are scored at a time; fewer if their scores would exceed 1 GiB
 
 
 class ScoreError(LlmrecError, ValueError):
-    """Scores that cannot be ranked: not a number, or not one for each query and item."""
+    """Scores that cannot be ranked: NaN, or not one for each query and item."""
 
 
 class Scorer(Protocol):
-    """Anything that scores the whole catalog for each query, from what was known before the query's time."""
+    """Scorer of the whole catalog for each query, from what was known before the query time."""
 
     def score(self, queries: Queries) -> Tensor:
-        """(B, N) float32; higher is better. -inf: never recommend."""
+        """Score the whole catalog for each query.
+
+        Args:
+            queries: Queries, B of them.
+
+        Returns:
+            Scores, (B, N) float32, higher is better; -inf excludes an item.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """rank: (Q,) float64, 1-based rank of each target; top: (Q, n_top) item rows, best first, -1 where none is left."""
+    """Ranks of the targets of Q queries, and the best items."""
 
     rank: Values
+    """Rank of each target from 1, (Q,) float64."""
     top: Rows
+    """Item rows, (Q, n_top), best first; -1 where no item is left."""
 
 
 def rank_queries(
@@ -59,12 +65,21 @@ def rank_queries(
 ) -> Ranking:
     """Rank the target of every query against the whole catalog.
 
-    available: (N,) release times in seconds; an item is masked for queries before its release. Only for catalogs
-        that give release dates: "first seen in the log" would tell the ranking which items have a future.
-    progress: the name on the progress bar; none without a name or without a terminal.
+    Args:
+        scorer: Scorer of the catalog.
+        queries: Queries, Q of them.
+        n_top: Number of best items to return.
+        mask_seen: Whether to mask the items of the history.
+        batch_size: Number of queries to score at a time.
+        available: Release times in seconds, (N,); an item is masked for queries before its release. Use this only for
+            catalogs with release dates: the first time in the log would reveal which items have a future.
+        progress: Title of a progress bar; None shows none, and neither does an output that is not a terminal.
+
+    Returns:
+        Ranks and best items.
 
     Raises:
-        ScoreError: a score is NaN, or the scores are not (queries, items).
+        ScoreError: If a score is NaN, or the scores are not (queries, items).
     """
     ranks: list[Values] = []
     tops: list[Rows] = []
@@ -83,18 +98,45 @@ def rank_queries(
 
 
 def query_batch_size(n_items: int) -> int:
-    """How many queries to score together: 256 up to a million items, 26 at ten million."""
+    """Return the number of queries to score at a time: 256 up to a million items, 26 at ten million.
+
+    Args:
+        n_items: Number of items of the catalog.
+
+    Returns:
+        Number of queries, at least 1.
+    """
     return max(min(BATCH, SCORES // max(n_items, 1)), 1)
 
 
 def mean_ndcg(scorer: Scorer, queries: Queries, k: int = 10, mask_seen: bool = True, batch_size: int = BATCH) -> float:
-    """Mean NDCG@k over the queries: what tuning and early stopping look at."""
+    """Compute the mean NDCG@k over queries, which tuning and early stopping use.
+
+    Args:
+        scorer: Scorer of the catalog.
+        queries: Queries, Q of them.
+        k: Number of items.
+        mask_seen: Whether to mask the items of the history.
+        batch_size: Number of queries to score at a time.
+
+    Returns:
+        Mean, 0 to 1.
+    """
     ranking = rank_queries(scorer, queries, n_top=1, mask_seen=mask_seen, batch_size=batch_size)
     return float(ndcg_at(ranking.rank, k).mean())
 
 
 def sample_queries(queries: Queries, most: int, seed: int = 0) -> Queries:
-    """At most `most` of the queries, drawn without replacement, still in time order."""
+    """Draw some of the queries without replacement; they stay in time order.
+
+    Args:
+        queries: Queries, Q of them.
+        most: Maximum number of queries.
+        seed: Seed of the draw.
+
+    Returns:
+        The drawn queries, or all if there are no more than `most`.
+    """
     if len(queries) <= most:
         return queries
     chosen = np.random.default_rng(seed).choice(len(queries), most, replace=False)
@@ -102,7 +144,17 @@ def sample_queries(queries: Queries, most: int, seed: int = 0) -> Queries:
 
 
 def mask_items(queries: Queries, n_items: int, mask_seen: bool, available: Rows | None) -> Tensor:
-    """(B, N) True where an item cannot be recommended."""
+    """Return the items that cannot be recommended; the target is never among them.
+
+    Args:
+        queries: Queries, B of them.
+        n_items: Number of items of the catalog, N.
+        mask_seen: Whether to mask the items of the history.
+        available: Release times in seconds, (N,); None if there are none.
+
+    Returns:
+        True for masked items, (B, N).
+    """
     masked: Mask = np.zeros((len(queries), n_items), dtype=np.bool_)
     if mask_seen:
         masked[queries.list_seen_pairs()] = True
@@ -113,7 +165,7 @@ def mask_items(queries: Queries, n_items: int, mask_seen: bool, available: Rows 
 
 
 def _rank_batch(scores: Tensor, masked: Tensor, target: Tensor, n_top: int) -> tuple[Tensor, Tensor]:
-    """Ranks (B,) float64 and top items (B, n_top) of scores (B, N), some rows at a time, so that they stay in cache."""
+    """Return ranks (B,) float64 and top items (B, n_top) of scores (B, N), in chunks that stay in cache."""
     chunk = max(MAX_BATCH_SCORES // scores.shape[1], 1) if scores.is_cpu else len(scores)
     parts = zip(torch.split(scores, chunk), torch.split(masked, chunk), torch.split(target, chunk), strict=True)
     rank, top = zip(*(_rank_rows(*part, n_top) for part in parts), strict=True)
@@ -123,10 +175,10 @@ def _rank_batch(scores: Tensor, masked: Tensor, target: Tensor, n_top: int) -> t
 def _rank_rows(scores: Tensor, masked: Tensor, target: Tensor, n_top: int) -> tuple[Tensor, Tensor]:
     scores = scores.masked_fill(masked, -torch.inf)
     own = scores.gather(1, target[:, None])  # (B, 1)
-    # Summed in int32, which torch does several times faster than in its default.
+    # torch sums in int32 several times faster than in its default type.
     higher = (scores > own).sum(dim=1, dtype=torch.int32)  # (B,)
     tied = (scores == own).sum(dim=1, dtype=torch.int32) - 1  # (B,) without the target itself
-    ruled_out = own.squeeze(1) == -torch.inf  # then masked items are no ties
+    ruled_out = own.squeeze(1) == -torch.inf  # masked items are no ties then
     if bool(ruled_out.any()):
         tied -= ruled_out * masked.sum(dim=1, dtype=torch.int32)
     best, top = scores.topk(min(n_top, scores.shape[1]), dim=1)  # (B, n_top)
@@ -136,7 +188,7 @@ def _rank_rows(scores: Tensor, masked: Tensor, target: Tensor, n_top: int) -> tu
 def _check_scores(scores: Tensor, queries: Queries) -> Tensor:
     if scores.ndim != 2 or len(scores) != len(queries):
         raise ScoreError(f"scores have shape {tuple(scores.shape)}; expected ({len(queries)}, items)")
-    if scores.numel() and bool(torch.isnan(scores.amax())):  # which is NaN where any is
+    if scores.numel() and bool(torch.isnan(scores.amax())):  # the maximum is NaN if any score is
         n_bad = int(torch.isnan(scores).sum())
         raise ScoreError(f"{n_bad} of {scores.numel()} scores are NaN; check the model's weights and learning rate")
     return scores

@@ -1,4 +1,4 @@
-"""Slices of queries that a mean over all would hide: new items, new users, short histories, and when it is asked."""
+"""Slices of queries that an overall mean hides: new items, new users, short histories and query times."""
 
 from __future__ import annotations
 
@@ -18,23 +18,29 @@ from llmrec.utils.units import SECONDS_PER_DAY
 HISTORY_BUCKETS: Buckets = {"0": (0, 0), "1-4": (1, 4), "5-9": (5, 9), "10-19": (10, 19), "20+": (20, np.inf)}
 
 
-Buckets = Mapping[str, tuple[float, float]]  # name -> least and most, both inside
+Buckets = Mapping[str, tuple[float, float]]  # name to minimum and maximum, both included
 CUTOFF_BUCKETS: Buckets = {"14-29": (14, 29), "30-89": (30, 89), "90+": (90, np.inf)}
 GAP_BUCKETS: Buckets = {"same_day": (0, 0), "1-6": (1, 6), "7-29": (7, 29), "30-89": (30, 89), "90+": (90, np.inf)}
 AGE_BUCKETS: Buckets = {"new": (-1, -1), "0-29": (0, 29), "30-179": (30, 179), "180+": (180, np.inf)}
-MIN_EVENTS = 4  # of a history that has two halves to compare
+MIN_EVENTS = 4  # of a history with two halves to compare
 _QUERIES_AT_ONCE = 4096
 
 
 def make_slices(split: Split, queries: Queries, text: Tensor | None = None) -> dict[str, Mask]:
-    """Name -> (Q,) mask; empty slices are left out.
+    """Divide queries into slices; empty ones are left out.
 
-    `cold_item` and `cold_user` have no event in the training part of `split`: give the split that the evaluated
-    model was fitted on (`split.merge_validation()` after a refit). `history_*` counts the events before the query,
-    those after the cut-off included, so that a cold user can have a history. Only a split by time has a cut-off to
-    count days from.
+    `cold_item` and `cold_user` have no event in the training part of `split`. `history_*` counts the events before the
+    query, including those after the cutoff, so that a cold user can have a history. Days since the cutoff exist only
+    for a
+    split by time.
 
-    text: (N, D) of the catalog; without it nobody can say how far interest moved.
+    Args:
+        split: Split that the evaluated model was fitted on (`split.merge_validation()` after a refit).
+        queries: Queries, Q of them.
+        text: Text vectors of the catalog, (N, D); without them, slices by interest shift are left out.
+
+    Returns:
+        Mask of the queries, (Q,), by name of the slice.
     """
     slices = {"overall": np.ones(len(queries), dtype=np.bool_)} | _split_warm_and_cold(split, queries)
     slices |= slice_by_buckets("history", queries.end - queries.start, HISTORY_BUCKETS)
@@ -52,18 +58,42 @@ def _split_warm_and_cold(split: Split, queries: Queries) -> dict[str, Mask]:
 
 
 def slice_by_buckets(prefix: str, value: Rows, buckets: Buckets) -> dict[str, Mask]:
-    """Of whole numbers (Q,)."""
+    """Divide queries by whole numbers.
+
+    Args:
+        prefix: Start of the names of the slices.
+        value: Number of each query, (Q,).
+        buckets: Minimum and maximum by name.
+
+    Returns:
+        Mask, (Q,), by name.
+    """
     return {f"{prefix}_{name}": (value >= least) & (value <= most) for name, (least, most) in buckets.items()}
 
 
 def slice_by_days_since_cutoff(queries: Queries, test_start: int) -> dict[str, Mask]:
-    """Days since the cut-off: `first_14_days` is where a model that stands still is at its best."""
+    """Divide queries by days since the cutoff; `first_14_days` is best for a model that is not updated.
+
+    Args:
+        queries: Queries, Q of them.
+        test_start: Time of the cutoff in seconds.
+
+    Returns:
+        Mask, (Q,), by name.
+    """
     days = (queries.time - test_start) // SECONDS_PER_DAY
     return {"first_14_days": (days >= 0) & (days < 14)} | slice_by_buckets("days_since_cutoff", days, CUTOFF_BUCKETS)
 
 
 def slice_by_gap(queries: Queries) -> dict[str, Mask]:
-    """Calendar days (UTC) since the user's last event before the query; those without history are in none."""
+    """Divide queries by calendar days (UTC) since the user's last event; those without one are left out.
+
+    Args:
+        queries: Queries, Q of them.
+
+    Returns:
+        Mask, (Q,), by name.
+    """
     known = queries.end > queries.start
     gap = np.full(len(queries), -1)
     last = queries.histories.time[queries.end[known] - 1]
@@ -72,8 +102,16 @@ def slice_by_gap(queries: Queries) -> dict[str, Mask]:
 
 
 def slice_by_item_age(queries: Queries, log: Interactions) -> dict[str, Mask]:
-    """Days since the target's first event in the log, of whatever part; `new` has none strictly before the query."""
-    item, first = np.unique(log.item, return_index=True)  # the log is in order of time
+    """Divide queries by days since the target's first event in the log; `new` items have none before.
+
+    Args:
+        queries: Queries, Q of them.
+        log: Events of all parts, in time order.
+
+    Returns:
+        Mask, (Q,), by name.
+    """
+    item, first = np.unique(log.item, return_index=True)  # the log is in time order
     born = log.time[first[np.searchsorted(item, queries.target)]]  # a target is an event of the log
     return slice_by_buckets(
         "item_age", np.where(born < queries.time, (queries.time - born) // SECONDS_PER_DAY, -1), AGE_BUCKETS
@@ -81,11 +119,17 @@ def slice_by_item_age(queries: Queries, log: Interactions) -> dict[str, Mask]:
 
 
 def slice_by_interest_shift(queries: Queries, text: Tensor) -> dict[str, Mask]:
-    """Terciles of how far interest moved: 1 - cosine of the mean text vectors of a history's two halves.
+    """Divide queries into terciles of interest shift.
 
-    Queries with fewer than MIN_EVENTS events before them are in none; of an odd number the later half has one more.
+    The shift is 1 - cosine of the mean text vectors of the two halves of a history. Queries with fewer than MIN_EVENTS
+    events are in no slice; of an odd number, the later half has one more.
 
-    text: (N, D) of the catalog.
+    Args:
+        queries: Queries, Q of them.
+        text: Text vectors of the catalog, (N, D).
+
+    Returns:
+        Mask, (Q,), by name.
     """
     asked = np.flatnonzero(queries.end - queries.start >= MIN_EVENTS)
     if not len(asked):
@@ -104,7 +148,7 @@ def slice_by_interest_shift(queries: Queries, text: Tensor) -> dict[str, Mask]:
 
 
 def _interest_shift(queries: Queries, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(B,)"""
+    """Compute the interest shift of each query (B,)."""
     middle = queries.start + (queries.end - queries.start) // 2
     early = _sum_vectors(queries, queries.start, middle, vectors)
     late = _sum_vectors(queries, middle, queries.end, vectors)
@@ -114,7 +158,7 @@ def _interest_shift(queries: Queries, vectors: NDArray[np.float32]) -> NDArray[n
 
 
 def _sum_vectors(queries: Queries, start: Rows, end: Rows, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(B, D) of the items between two positions; a cosine is the same of sums as of means."""
+    """Sum the text vectors between two positions (B, D); a cosine is the same for sums as for means."""
     lengths = end - start
     item = queries.histories.item[np.repeat(start, lengths) + concat_ranges(lengths)]
     which = np.repeat(np.arange(len(queries)), lengths), item

@@ -1,4 +1,4 @@
-"""Baselines that anyone would ask for, each tuned on the validation queries with the same budget of settings."""
+"""Baselines, each tuned on the validation queries with the same budget of settings."""
 
 from __future__ import annotations
 
@@ -43,43 +43,51 @@ __all__ = [
 
 @dataclass(frozen=True)
 class BaselineTask:
-    """What every baseline is given.
-
-    tune_on: tuned with its training part on `valid`; fit_on: the split it is fitted on in the end (the same,
-    or `tune_on.merge_validation()`); text_vectors: (N, D) of the catalog, for those that read text; seeds: a trained
-    baseline is fitted once for each.
-    """
+    """Data and settings for fitting baselines."""
 
     tune_on: Split
+    """Split whose training part baselines are tuned with, on `valid`."""
     fit_on: Split
+    """Split that they are finally fitted on: the same, or `tune_on.merge_validation()`."""
     valid: Queries
+    """Validation queries."""
     text_vectors: NDArray[np.float32] | None = None
+    """Text vectors of the catalog, (N, D), for baselines that use text."""
     tuning: Tuning = field(default_factory=Tuning)
+    """Budget of the search."""
     seeds: tuple[int, ...] = (0,)
+    """Seeds; a trained baseline is fitted once for each."""
 
     @property
     def tuning_queries(self) -> Queries:
-        """The sample of validation queries that all searches look at."""
+        """Sample of validation queries that all searches use."""
         return sample_queries(self.valid, self.tuning.queries, self.tuning.seed)
 
 
 @dataclass(frozen=True)
 class FittedBaseline:
-    """A baseline ready to rank: a scorer for each seed (one where nothing is random), and the record of its search.
-
-    streams: whether it goes on counting everyone's events during the test.
-    """
+    """Baseline that is ready to rank."""
 
     scorers: tuple[Scorer, ...]
+    """Scorer for each seed; one if nothing is random."""
     record: dict[str, Any]
+    """Record of its search."""
     streams: bool = False
+    """True if it counts all events during the test."""
 
 
 def fit_baselines(names: Sequence[str], task: BaselineTask) -> dict[str, FittedBaseline]:
-    """Tunes and fits the baselines named; some give two rows, such as the frozen twin of recent popularity.
+    """Tune and fit baselines; some give two rows, such as the static form of recent popularity.
+
+    Args:
+        names: Names in BASELINES.
+        task: Data and settings.
+
+    Returns:
+        Fitted baselines by name of the row.
 
     Raises:
-        ConfigError: a name that is not in BASELINES, or a baseline that needs text vectors and has none.
+        ConfigError: If a name is unknown, or a baseline needs text vectors and there are none.
     """
     unknown = sorted(set(names) - set(BASELINES))
     if unknown:
@@ -110,7 +118,7 @@ def _fit_item_knn(task: BaselineTask) -> dict[str, FittedBaseline]:
 
 
 def _fit_streaming_item_knn(task: BaselineTask) -> dict[str, FittedBaseline]:
-    """Whatever part an event is in, it is counted the day after: there is nothing to refit."""
+    """Fit the rows that count events from the day after, of all parts, so that there is nothing to refit."""
     rows: tuple[StreamingRow, ...] = ("item_knn_streaming", "item_knn_decayed", "recency_decay")
     fitted: dict[str, FittedBaseline] = {}
     for row in rows:

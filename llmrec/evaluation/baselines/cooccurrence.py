@@ -1,14 +1,15 @@
-"""How many users touched two items both, counted as the log goes by; counts may fade.
+"""Counts of users who interacted with two items, updated in time order and optionally decaying.
 
-The cell of user u and item i is a_ui = 2^(-(now - t_ui) / (2 half_life)) with t_ui the first time that u touched i
-(1 where nothing fades, 0 where u never did), and
+The cell of user u and item i is a_ui = 2^(-(now - t_ui) / (2 half_life)) with t_ui the first time that u interacted
+with i (1 without decay, 0 if u never did), and
 
     n_ij = sum_u a_ui a_uj,        n_i = sum_u a_ui^2,
 
-so that a pair fades by the mean age of its two events, an item's count with the half-life itself, and
-n_ij / sqrt(n_i n_j) stays a cosine, at most 1. All cells fade alike: sums are kept as of a reference time, and fading
-costs nothing until they are read. Pairs lie in a few sparse tables of falling sizes, so that a day's new ones need not
-be written into the largest (the logarithmic method of Bentley & Saxe 1980, doi:10.1016/0196-6774(80)90015-2).
+so that a pair decays by the mean age of its two events, the count of an item with the half-life itself, and
+n_ij / sqrt(n_i n_j) stays a cosine, at most 1. All cells decay by the same factor: sums are stored as of a reference
+time, and decay costs nothing until they are read. Pairs are stored in a few sparse tables of decreasing sizes, so that
+new ones need not be written to the largest (the logarithmic method of Bentley & Saxe 1980,
+doi:10.1016/0196-6774(80)90015-2).
 """
 
 from __future__ import annotations
@@ -24,24 +25,34 @@ from llmrec.data.interactions import Interactions
 from llmrec.utils.arrays import MAX_EXPONENT, Rows, concat_ranges, merge_small_tables
 from llmrec.utils.units import SECONDS_PER_DAY
 
-MAX_EARLIER = 200  # distinct items of a user that a new one is paired with: the work for a user stays linear
+MAX_EARLIER = 200  # distinct items of a user that a new one is paired with, so that the work for a user is linear
 _EVENTS_AT_ONCE = 20_000
-_FADED = 1e-30  # counts below are dropped: what would be left of them is rounding
+_FADED = 1e-30  # lower counts are dropped: they are rounding errors
 
 
 @dataclass(frozen=True)
 class FirstInteractions:
-    """The first event of each user with each item, and the items that the user had touched before.
-
-    log: (E,) those events in order of time. histories: the same by user. position: (E,) of each event in `histories`.
-    """
+    """First event of each user with each item, and the items that the user had interacted with before."""
 
     log: Interactions
+    """These E events in time order."""
     histories: Histories
+    """The same events by user."""
     position: Rows
+    """Position of each event in `histories`, (E,)."""
 
     @classmethod
     def from_log(cls, log: Interactions, n_users: int, n_items: int) -> FirstInteractions:
+        """Select the first events of a log.
+
+        Args:
+            log: Events in time order.
+            n_users: Number of users.
+            n_items: Number of items of the catalog.
+
+        Returns:
+            The first events.
+        """
         _, first = np.unique(log.user * n_items + log.item, return_index=True)
         touches = log.take(np.sort(first))
         histories = Histories.from_interactions(touches, n_users)
@@ -50,7 +61,14 @@ class FirstInteractions:
         return cls(touches, histories, position)
 
     def list_pairs(self, new: slice) -> tuple[Rows, Rows]:
-        """(P,) positions of the events of `new`, each with those of the up to MAX_EARLIER touches before it."""
+        """Pair events with up to MAX_EARLIER events of the same user before them.
+
+        Args:
+            new: Range of events.
+
+        Returns:
+            Positions of the later and the earlier event of each pair, (P,) each.
+        """
         position = self.position[new]
         start = np.maximum(self.histories.offset[self.log.user[new]], position - MAX_EARLIER)
         earlier = position - start
@@ -58,9 +76,14 @@ class FirstInteractions:
 
 
 class CooccurrenceCounts:
-    """n_ij and n_i over N items as of `moment`: every event before it is counted, and none at or after it.
+    """Counts n_ij and n_i over N items that include every event before `moment` and none at or after it.
 
-    half_life_days: None: counts never fade. moment: seconds; None before the first `count_until`, and never goes back.
+    `moment` is in seconds, None before the first `count_until`, and never goes back.
+
+    Args:
+        touches: First events of each user with each item.
+        n_items: Number of items of the catalog.
+        half_life_days: Half-life of the counts; None for no decay.
     """
 
     def __init__(self, touches: FirstInteractions, n_items: int, half_life_days: float | None = None) -> None:
@@ -68,21 +91,32 @@ class CooccurrenceCounts:
         self.rate = 0.0 if half_life_days is None else 1 / (half_life_days * SECONDS_PER_DAY)  # halvings per second
         self.moment: int | None = None
         self._reference: int | None = None
-        self._tables: list[sparse.csr_array] = []  # (N, N) each, symmetric; their sum is n_ij as of the reference
-        self._items: NDArray[np.float64] = np.zeros(n_items)  # n_i as of the reference
+        self._tables: list[sparse.csr_array] = []  # (N, N) each, symmetric; their sum is n_ij at the reference time
+        self._items: NDArray[np.float64] = np.zeros(n_items)  # n_i at the reference time
         self._n_counted = 0
 
     def count_until(self, moment: int) -> None:
-        """Count the events up to `moment`, in shares, so that the pairs of a long log fit into memory."""
+        """Count the events before a time, in chunks, so that the pairs of a long log fit into memory.
+
+        Args:
+            moment: Time in seconds.
+        """
         end = int(self.touches.log.time.searchsorted(moment))
         for start in range(self._n_counted, end, _EVENTS_AT_ONCE):
             self._count(slice(start, min(start + _EVENTS_AT_ONCE, end)))
         self._n_counted, self.moment = end, moment
 
     def get_rows(self, items: Rows) -> sparse.csr_array:
-        """n_ij (R, N) float32 of some items (R,) with all."""
+        """Return n_ij of some items with all items.
+
+        Args:
+            items: Item rows, (R,).
+
+        Returns:
+            Counts, (R, N) float32.
+        """
         found = sparse.csr_array((len(items), self.n_items))
-        for table in reversed(self._tables):  # the largest last: each sum copies what was summed before
+        for table in reversed(self._tables):  # the largest last, because each sum copies the one before
             found = found + table[items]
         found.data *= self._decay_factor()
         found.data[found.data < _FADED] = 0.0
@@ -90,7 +124,7 @@ class CooccurrenceCounts:
         return found.astype(np.float32)
 
     def item_counts(self) -> NDArray[np.float32]:
-        """n_i (N,)."""
+        """Return n_i of all items, (N,)."""
         return (self._items * self._decay_factor()).astype(np.float32)
 
     def _decay_factor(self) -> float:
@@ -110,7 +144,7 @@ class CooccurrenceCounts:
         merge_small_tables(self._tables)
 
     def _rebase(self, newest: int) -> int:
-        """The time that sums are kept as of; it moves to the newest event where numbers would grow too large."""
+        """Return the reference time, moved to the newest event if numbers would grow too large."""
         if self._reference is not None and (newest - self._reference) * self.rate <= MAX_EXPONENT:
             return self._reference
         if self._reference is not None:

@@ -1,4 +1,8 @@
-"""ItemKNN: items that the same users touched (Sarwar et al. 2001), with shrinkage and recency weights."""
+"""ItemKNN: items that the same users interacted with, with shrinkage and recency weights.
+
+Source:
+    Sarwar et al. 2001.
+"""
 
 from __future__ import annotations
 
@@ -21,32 +25,39 @@ _ROWS_AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class ItemKNNSettings:
-    """What can be tuned.
-
-    neighbours: kept for each item. shrinkage: added to the norm, so that rare pairs count less.
-    gamma: weight of a history event falls by this factor with each step back (1: all alike).
-    """
+    """Settings of ItemKNN."""
 
     neighbours: int = 100
+    """Number of neighbors of each item."""
     shrinkage: float = 10.0
+    """Number added to the norm, so that rare pairs count less."""
     gamma: float = 0.8
+    """Factor of a history event's weight for each step back; 1 for equal weights."""
 
 
 @dataclass(frozen=True)
 class ItemKNN:
-    """score(u, i) = sum over j in the history of gamma^(steps back) * similarity[j, i].
+    """Scorer with score(u, i) = sum over j in the history of gamma^(steps back) * similarity[j, i].
 
-    The similarity is frozen at training; the history is as of the query, with events after the cut-off.
-
-    similarity: (N, N) sparse float32, row j holds the neighbours of j.
+    The similarity is fixed after training; the history includes events after the cutoff.
     """
 
     similarity: sparse.csr_array
+    """Similarities, (N, N) sparse float32; row j holds the neighbors of j."""
     settings: ItemKNNSettings
+    """Settings."""
 
     @classmethod
     def fit(cls, split: Split, settings: ItemKNNSettings = ItemKNNSettings()) -> ItemKNN:
-        """Cosine of the items' columns in the binary training matrix: n_ij / (sqrt(n_i n_j) + shrinkage)."""
+        """Compute the cosine of items in the binary training matrix: n_ij / (sqrt(n_i n_j) + shrinkage).
+
+        Args:
+            split: Split whose training part is used.
+            settings: Settings.
+
+        Returns:
+            The fitted baseline.
+        """
         train = split.train
         ones = np.ones(len(train), dtype=np.float32)
         users = sparse.csr_array((ones, (train.item, train.user)), shape=(split.n_items, split.n_users))  # (N, U)
@@ -61,6 +72,17 @@ class ItemKNN:
 
     @staticmethod
     def tune(split: Split, valid: Queries, tuning: Tuning) -> TuningResult[ItemKNNSettings]:
+        """Choose settings on validation queries.
+
+        Args:
+            split: Split whose training part is used.
+            valid: Validation queries.
+            tuning: Budget of the search.
+
+        Returns:
+            Tried and chosen settings.
+        """
+
         def build(settings: ItemKNNSettings) -> tuple[ItemKNN, ItemKNNSettings]:
             return ItemKNN.fit(split, settings), settings
 
@@ -70,6 +92,14 @@ class ItemKNN:
         return tune_on_grid("item_knn", ItemKNNSettings(), grid, build, valid, tuning)
 
     def score(self, queries: Queries) -> Tensor:
+        """Score the whole catalog for each query.
+
+        Args:
+            queries: Queries, B of them.
+
+        Returns:
+            Scores, (B, N).
+        """
         query, item = queries.list_seen_pairs()
         weight = (self.settings.gamma ** history_steps(queries)).astype(np.float32)
         shape = (len(queries), self.similarity.shape[0])
@@ -78,7 +108,14 @@ class ItemKNN:
 
 
 def history_steps(queries: Queries) -> Rows:
-    """(S,) events of the history after each one of it, in the order of `queries.list_seen_pairs()`: 0 for the last."""
+    """Return the number of events after each event of a history, 0 for the last.
+
+    Args:
+        queries: Queries.
+
+    Returns:
+        Steps, (S,), in the order of `queries.list_seen_pairs()`.
+    """
     lengths = queries.end - queries.start
     return np.repeat(lengths, lengths) - 1 - concat_ranges(lengths)
 
@@ -86,11 +123,21 @@ def history_steps(queries: Queries) -> Rows:
 def nearest_neighbors(
     together: sparse.csr_array, rows: Rows, norm: NDArray[np.float32], settings: ItemKNNSettings
 ) -> sparse.csr_array:
-    """Counts of pairs (R, N) of the items `rows` (R,) -> their best similarities (R, N); equals by item row."""
+    """Convert counts of pairs to the best similarities of each item; ties are ordered by item row.
+
+    Args:
+        together: Counts of pairs, (R, N).
+        rows: Items of the rows, (R,).
+        norm: Norm of each item, (N,).
+        settings: Number of neighbors and shrinkage.
+
+    Returns:
+        Similarities, (R, N), of the nearest neighbors only.
+    """
     together.sort_indices()  # by row, then by item
     item, lengths = together.indices, np.diff(together.indptr)
     similarity = together.data / (np.repeat(norm[rows], lengths) * norm[item] + settings.shrinkage)
-    similarity[item == np.repeat(rows, lengths)] = 0.0  # not a neighbour of itself
+    similarity[item == np.repeat(rows, lengths)] = 0.0  # an item is no neighbor of itself
     close = np.flatnonzero(_above_kth(similarity, together.indptr, settings.neighbours))
     row = np.repeat(np.arange(len(rows)), lengths)[close]
     item, similarity = item[close], similarity[close]
@@ -102,10 +149,8 @@ def nearest_neighbors(
 
 
 def _above_kth(similarity: NDArray[np.float32], starts: Rows, most: int) -> Mask:
-    """(P,) as similar as the `most`-th of its row: nothing else needs to be sorted, which is what would take the time.
-
-    starts: (R + 1,) of the rows in `similarity`.
-    """
+    """Return True for entries at least as similar as the `most`-th of their row (P,)."""
+    # Only these entries need to be sorted, which is the slow part. `starts` (R + 1,) are the rows in `similarity`.
     close: Mask = np.ones(len(similarity), dtype=np.bool_)
     for row in np.flatnonzero(np.diff(starts) > most):
         own = slice(starts[row], starts[row + 1])

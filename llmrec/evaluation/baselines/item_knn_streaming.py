@@ -1,7 +1,7 @@
-"""ItemKNN that goes on counting: the similarities of a query's day know every event of the days before it.
+"""Streaming ItemKNN: the similarities for a query include every event of the days before it.
 
-Three questions, each a row of its own: what fresh counts are worth (`item_knn_streaming`), what it is worth that old
-pairs fade (`item_knn_decayed`), and that a user's own old events do (`recency_decay`).
+Each row measures one thing: the value of fresh counts (`item_knn_streaming`), of decaying pairs (`item_knn_decayed`),
+and of decaying weights of a user's own events (`recency_decay`).
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ StreamingRow = Literal["item_knn_streaming", "item_knn_decayed", "recency_decay"
 
 @dataclass(frozen=True)
 class StreamingSettings(ItemKNNSettings):
-    """ItemKNN's, and
-
-    half_life_days: of the counts, see `pair_counts`; None: they never fade.
-    history_half_life_days: of the weight of a user's own events; None: only their order counts, by gamma.
+    """Settings of streaming ItemKNN.
 
     Raises:
-        ConfigError: a half-life that is not above 0.
+        ConfigError: If a half-life is not above 0.
     """
 
     gamma: float = 0.5
+    """Factor of a history event's weight for each step back; 1 for equal weights."""
     half_life_days: float | None = None
+    """Half-life of the counts, see `cooccurrence`; None for no decay."""
     history_half_life_days: float | None = None
+    """Half-life of the weights of a user's own events; None to use only their order, by gamma."""
 
     def __post_init__(self) -> None:
         for name in ("half_life_days", "history_half_life_days"):
@@ -52,13 +52,18 @@ class StreamingSettings(ItemKNNSettings):
 
 
 class StreamingItemKNN:
-    """score(u, i) = sum over j in the history of w_j * n_ij / (sqrt(n_i n_j) + shrinkage), over j's neighbours.
+    """Scorer with score(u, i) = sum over j in the history of w_j * n_ij / (sqrt(n_i n_j) + shrinkage).
 
-    n holds every event before midnight (UTC) of the query's day, whatever part of the split it is in; the history is
-    as of the query; w_j = gamma^(steps back) * 2^(-days before the user's last event / history_half_life). Counting
-    from the last event instead of the query multiplies all scores of a query alike, and keeps them from vanishing.
+    The sum is over neighbors of j. n includes every event before midnight (UTC) of the query's day, of all parts of the
+    split; the history ends at the query; w_j = gamma^(steps back) * 2^(-days before the user's last event /
+    history_half_life). Queries must come in time order; if the time goes back, a new pass has begun, and counting
+    starts
+    from scratch.
 
-    Queries come in order of time. Where it goes back, another sweep has begun, and counting starts anew.
+    Args:
+        touches: First events of each user with each item.
+        n_items: Number of items of the catalog.
+        settings: Settings.
     """
 
     def __init__(self, touches: FirstInteractions, n_items: int, settings: StreamingSettings) -> None:
@@ -67,13 +72,32 @@ class StreamingItemKNN:
 
     @classmethod
     def fit(cls, split: Split, settings: StreamingSettings = StreamingSettings()) -> StreamingItemKNN:
-        """Nothing is counted yet: that happens as queries come."""
+        """Prepare the counts; events are counted as queries come.
+
+        Args:
+            split: Split of the log.
+            settings: Settings.
+
+        Returns:
+            The baseline.
+        """
         return cls(
             FirstInteractions.from_log(split.interactions, split.n_users, split.n_items), split.n_items, settings
         )
 
     @staticmethod
     def tune(split: Split, valid: Queries, row: StreamingRow, tuning: Tuning) -> TuningResult[StreamingSettings]:
+        """Choose settings on validation queries.
+
+        Args:
+            split: Split of the log.
+            valid: Validation queries.
+            row: Name of the row, which selects the grid.
+            tuning: Budget of the search.
+
+        Returns:
+            Tried and chosen settings.
+        """
         touches = FirstInteractions.from_log(split.interactions, split.n_users, split.n_items)
 
         def build(settings: StreamingSettings) -> tuple[StreamingItemKNN, StreamingSettings]:
@@ -82,6 +106,14 @@ class StreamingItemKNN:
         return tune_on_grid(row, *_GRIDS[row], build, valid, tuning)
 
     def score(self, queries: Queries) -> Tensor:
+        """Score the whole catalog for each query.
+
+        Args:
+            queries: Queries in time order, B of them.
+
+        Returns:
+            Scores, (B, N).
+        """
         scores = torch.zeros(len(queries), self.n_items)  # (B, N)
         midnight = queries.time // SECONDS_PER_DAY * SECONDS_PER_DAY
         for moment in np.unique(midnight):
@@ -100,7 +132,7 @@ class StreamingItemKNN:
 
     def _score_day(self, queries: Queries, counts: CooccurrenceCounts) -> Tensor:
         query, item = queries.list_seen_pairs()
-        items, column = np.unique(item, return_inverse=True)  # (R,): similarities of no others are needed
+        items, column = np.unique(item, return_inverse=True)  # (R,), the only items whose similarities are needed
         similarity = nearest_neighbors(
             counts.get_rows(items), items, np.sqrt(counts.item_counts()), self.settings
         )  # (R, N)
@@ -110,10 +142,12 @@ class StreamingItemKNN:
 
 
 def _compute_history_weights(queries: Queries, settings: StreamingSettings) -> NDArray[np.float32]:
-    """(S,) of the events in the histories, in the order of `queries.list_seen_pairs()`."""
+    """Compute the weight of each event in the histories (S,), in the order of `queries.list_seen_pairs()`."""
     weight = settings.gamma ** history_steps(queries)
     if settings.history_half_life_days is not None:
         lengths, time = queries.end - queries.start, queries.histories.time
+        # Counting from the last event and not from the query multiplies all scores of a query by one factor, and keeps
+        # them from vanishing.
         last = np.repeat(queries.end - 1, lengths)
         event = np.repeat(queries.start, lengths) + concat_ranges(lengths)
         weight = weight * np.exp2(-(time[last] - time[event]) / (settings.history_half_life_days * SECONDS_PER_DAY))
@@ -121,7 +155,7 @@ def _compute_history_weights(queries: Queries, settings: StreamingSettings) -> N
 
 
 def _build_grid(default: StreamingSettings, **axes: tuple[float, ...]) -> list[StreamingSettings]:
-    """Every combination of the values given by name."""
+    """Build every combination of the values given by name."""
     points: Iterable[dict[str, Any]] = (dict(zip(axes, point, strict=True)) for point in product(*axes.values()))
     return [replace(default, **point) for point in points]
 

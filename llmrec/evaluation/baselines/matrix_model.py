@@ -1,11 +1,11 @@
-"""The founding text's matrix model: a vector for each user and each item, a linear layer, BCE.
+"""Matrix model: a vector for each user and each item, a linear layer and binary cross-entropy.
 
     additive:  logit(u, i) = v . [p_u ; q_i] + c = v_1 . p_u + v_2 . q_i + c
     product:   logit(u, i) = v . (p_u * q_i) + c
 
-`additive` is the founding text's own form. A linear layer over the concatenation is a sum of a user term and an
-item term, and the user term is the same for every item: **it ranks the catalog alike for all users**, by a learned
-popularity. It is here because it was asked for, and to be measured. `product` (He et al. 2017 call it GMF) is the
+`additive` is the form of the founding text. A linear layer over the concatenation is a sum of a user term and an item
+term, and the user term is the same for every item: **its ranking of the catalog is the same for all users**, by a
+learned popularity. It is a baseline so that this can be measured. `product` (He et al. 2017 call it GMF) is the
 smallest change that lets users differ.
 """
 
@@ -36,19 +36,32 @@ _STOPPING_QUERIES = 1000
 
 @dataclass(frozen=True)
 class MatrixSettings:
-    """negatives: uniform draws from the catalog for each event; epochs: passes over the training events."""
+    """Settings of the matrix model."""
 
     form: MatrixForm = "product"
+    """`additive` or `product`."""
     dim: int = 64
+    """Width of the vectors."""
     learning_rate: float = 1e-2
+    """Learning rate of Adam."""
     weight_decay: float = 1e-5
+    """Weight decay of Adam."""
     negatives: int = 4
+    """Uniform draws from the catalog for each event."""
     epochs: int = 10
+    """Passes over the training events."""
     seed: int = 0
+    """Seed of the initial vectors and of the draws."""
 
 
 class MatrixModel(nn.Module):
-    """users: (U, D), items: (N, D), weight: (2 D,) additive or (D,) product."""
+    """Matrix model with users (U, D), items (N, D) and weight (2 D,) for `additive` or (D,) for `product`.
+
+    Args:
+        n_users: Number of users, U.
+        n_items: Number of items of the catalog, N.
+        settings: Settings.
+    """
 
     def __init__(self, n_users: int, n_items: int, settings: MatrixSettings) -> None:
         super().__init__()
@@ -62,7 +75,15 @@ class MatrixModel(nn.Module):
 
     @classmethod
     def fit(cls, split: Split, settings: MatrixSettings = MatrixSettings()) -> MatrixModel:
-        """Train for exactly `settings.epochs`."""
+        """Train for exactly `settings.epochs`.
+
+        Args:
+            split: Split whose training part is used.
+            settings: Settings.
+
+        Returns:
+            The trained model.
+        """
         model = cls(split.n_users, split.n_items, settings)
         for epoch, _ in enumerate(_iterate_epochs(model, split), start=1):
             if epoch == settings.epochs:
@@ -73,7 +94,17 @@ class MatrixModel(nn.Module):
     def fit_until_best(
         cls, split: Split, settings: MatrixSettings, valid: Queries, mask_seen: bool = True
     ) -> MatrixModel:
-        """Train until validation NDCG@10 has not risen for five epochs; the best epoch is in `settings.epochs`."""
+        """Train until validation NDCG@10 has not risen for five epochs.
+
+        Args:
+            split: Split whose training part is used.
+            settings: Settings; `epochs` is ignored.
+            valid: Validation queries.
+            mask_seen: Whether to mask the items of the history.
+
+        Returns:
+            The best model, with its number of epochs in `settings.epochs`.
+        """
         model = cls(split.n_users, split.n_items, settings)
         validated = sample_queries(valid, _STOPPING_QUERIES, settings.seed)
         best, best_ndcg, best_epoch = model, -1.0, 0
@@ -89,6 +120,18 @@ class MatrixModel(nn.Module):
 
     @staticmethod
     def tune(split: Split, valid: Queries, form: MatrixForm, tuning: Tuning) -> TuningResult[MatrixSettings]:
+        """Choose settings on validation queries.
+
+        Args:
+            split: Split whose training part is used.
+            valid: Validation queries.
+            form: `additive` or `product`.
+            tuning: Budget of the search.
+
+        Returns:
+            Tried and chosen settings.
+        """
+
         def build(settings: MatrixSettings) -> tuple[MatrixModel, MatrixSettings]:
             model = MatrixModel.fit_until_best(split, settings, valid, tuning.mask_seen)
             return model, model.settings
@@ -99,7 +142,15 @@ class MatrixModel(nn.Module):
         return tune_on_grid(f"matrix ({form})", default, grid, build, valid, tuning)
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
-        """Logits (B, C) of users (B, 1) and items (B, C)."""
+        """Compute logits.
+
+        Args:
+            user: User rows, (B, 1).
+            item: Item rows, (B, C).
+
+        Returns:
+            Logits, (B, C).
+        """
         p, q = self.users[user], self.items[item]  # (B, 1, D), (B, C, D)
         if self.settings.form == "additive":
             first, second = self.weight.chunk(2)
@@ -108,6 +159,14 @@ class MatrixModel(nn.Module):
 
     @torch.no_grad()
     def score(self, queries: Queries) -> Tensor:
+        """Score the whole catalog for each query.
+
+        Args:
+            queries: Queries, B of them.
+
+        Returns:
+            Scores, (B, N).
+        """
         p = self.users[torch.from_numpy(queries.user)]  # (B, D)
         if self.settings.form == "additive":
             first, second = self.weight.chunk(2)
@@ -116,13 +175,13 @@ class MatrixModel(nn.Module):
 
     @torch.no_grad()
     def _fill_cold_users(self, cold: Mask) -> MatrixModel:
-        """Users without training events get the mean of the others, not the noise of their initial vector."""
+        """Replace the initial vectors of users without training events by the mean of the others."""
         self.users[torch.from_numpy(cold)] = self.users[torch.from_numpy(~cold)].mean(dim=0)
         return self
 
 
 def _iterate_epochs(model: MatrixModel, split: Split) -> Iterator[None]:
-    """Train, and pause after each pass over the training events."""
+    """Train, and yield after each pass over the training events."""
     settings, train = model.settings, split.train
     user, item = torch.from_numpy(train.user), torch.from_numpy(train.item)  # (E,)
     generator = torch.Generator().manual_seed(settings.seed)

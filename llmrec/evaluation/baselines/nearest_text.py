@@ -1,4 +1,4 @@
-"""Nearest text: items whose text is like that of the history. No training; it knows cold items as well as warm."""
+"""Nearest text: untrained similarity of item texts to those of a history, for cold and warm items."""
 
 from __future__ import annotations
 
@@ -18,33 +18,51 @@ _MAX_HISTORY = 50
 
 @dataclass(frozen=True)
 class NearestTextSettings:
-    """gamma: weight of a history event falls by this factor with each step back (1: all alike)."""
+    """Settings of nearest text."""
 
     gamma: float = 0.8
+    """Factor of a history event's weight for each step back; 1 for equal weights."""
 
 
 @dataclass(frozen=True)
 class NearestText:
-    """score(u, i) = cosine(weighted mean of the history's vectors, vector of i); 0 for all without a history.
-
-    Vectors are centred first: those of language models share a large common part that hides the differences.
-
-    vectors: (N, D) float32, centred, of length 1.
-    """
+    """Scorer by the cosine of an item and the weighted mean of a history's vectors; 0 without a history."""
 
     vectors: Tensor
+    """Centered unit vectors, (N, D) float32."""
     settings: NearestTextSettings
+    """Settings."""
 
     @classmethod
     def fit(
         cls, text_vectors: NDArray[np.float32], settings: NearestTextSettings = NearestTextSettings()
     ) -> NearestText:
-        """text_vectors: (N, D) of the catalog's texts, in the order of its rows."""
+        """Center and normalize the text vectors of a catalog.
+
+        Args:
+            text_vectors: Text vectors, (N, D).
+            settings: Settings.
+
+        Returns:
+            The baseline.
+        """
+        # Vectors of language models share a large component that hides the differences.
         vectors = torch.from_numpy(np.ascontiguousarray(text_vectors, dtype=np.float32))
         return cls(functional.normalize(vectors - vectors.mean(dim=0), dim=1), settings)
 
     @staticmethod
     def tune(text_vectors: NDArray[np.float32], valid: Queries, tuning: Tuning) -> TuningResult[NearestTextSettings]:
+        """Choose settings on validation queries.
+
+        Args:
+            text_vectors: Text vectors, (N, D).
+            valid: Validation queries.
+            tuning: Budget of the search.
+
+        Returns:
+            Tried and chosen settings.
+        """
+
         def build(settings: NearestTextSettings) -> tuple[NearestText, NearestTextSettings]:
             return NearestText.fit(text_vectors, settings), settings
 
@@ -52,6 +70,14 @@ class NearestText:
         return tune_on_grid("nearest_text", NearestTextSettings(), grid, build, valid, tuning)
 
     def score(self, queries: Queries) -> Tensor:
+        """Score the whole catalog for each query.
+
+        Args:
+            queries: Queries, B of them.
+
+        Returns:
+            Scores, (B, N).
+        """
         position, mask = queries.last_positions(_MAX_HISTORY)  # (B, T)
         steps_back = mask.sum(axis=1, keepdims=True) - 1 - np.arange(mask.shape[1])
         weight = np.where(mask, np.power(self.settings.gamma, np.maximum(steps_back, 0)), 0.0).astype(np.float32)

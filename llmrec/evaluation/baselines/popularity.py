@@ -1,4 +1,4 @@
-"""Popularity, of all training events and of the last days: the baselines that shame many models."""
+"""Popularity of all training events and of the last days."""
 
 from __future__ import annotations
 
@@ -18,48 +18,95 @@ from llmrec.utils.units import SECONDS_PER_DAY
 
 @dataclass(frozen=True)
 class Popularity:
-    """The same scores for everyone. counts: (N,) float32."""
+    """Scorer with the same scores for all users."""
 
     counts: Tensor
+    """Number of training events of each item, (N,) float32."""
 
     @classmethod
     def fit(cls, split: Split) -> Popularity:
-        """Training events of each item."""
+        """Count the training events of each item.
+
+        Args:
+            split: Split whose training part is used.
+
+        Returns:
+            The baseline.
+        """
         return cls(_count(split.train.item, split.n_items))
 
     def score(self, queries: Queries) -> Tensor:
+        """Score the whole catalog for each query.
+
+        Args:
+            queries: Queries, B of them.
+
+        Returns:
+            Scores, (B, N).
+        """
         return self.counts.expand(len(queries), -1)  # (B, N)
 
 
 @dataclass(frozen=True)
 class RecentSettings:
+    """Settings of recent popularity."""
+
     days: float = 7.0
+    """Length of the window in days."""
 
 
 @dataclass(frozen=True)
 class RecentPopularity:
-    """Events of everyone, of whatever part, with a time in [t - days, t) for a query at t.
-
-    It streams: events after the cut-off count as soon as they are past. `frozen` does not.
-    """
+    """Scorer by the events of all users in [t - days, t) for a query at t, also those after the cutoff."""
 
     events: Interactions
+    """Events of all parts in time order."""
     n_items: int
+    """Number of items of the catalog."""
     settings: RecentSettings
+    """Settings."""
 
     @classmethod
     def fit(cls, split: Split, settings: RecentSettings = RecentSettings()) -> RecentPopularity:
+        """Store the events of a split.
+
+        Args:
+            split: Split of the log.
+            settings: Settings.
+
+        Returns:
+            The baseline.
+        """
         return cls(split.interactions, split.n_items, settings)
 
     @staticmethod
     def fit_static(split: Split, settings: RecentSettings = RecentSettings()) -> Popularity:
-        """The same as it stood at the last training event: what a model that is not updated can know."""
+        """Count the last days before the end of training, for a model that is not updated.
+
+        Args:
+            split: Split whose training part is used.
+            settings: Settings.
+
+        Returns:
+            The static baseline.
+        """
         train = split.train
         recent = train.time > train.time[-1] - _get_window_seconds(settings)
         return Popularity(_count(train.item[recent], split.n_items))
 
     @staticmethod
     def tune(split: Split, valid: Queries, tuning: Tuning) -> TuningResult[RecentSettings]:
+        """Choose settings on validation queries.
+
+        Args:
+            split: Split of the log.
+            valid: Validation queries.
+            tuning: Budget of the search.
+
+        Returns:
+            Tried and chosen settings.
+        """
+
         def build(settings: RecentSettings) -> tuple[RecentPopularity, RecentSettings]:
             return RecentPopularity.fit(split, settings), settings
 
@@ -67,7 +114,15 @@ class RecentPopularity:
         return tune_on_grid("recent_popularity", RecentSettings(), grid, build, valid, tuning)
 
     def score(self, queries: Queries) -> Tensor:
-        """A sweep: each event enters at the first query time after it and leaves `days` later."""
+        """Score the whole catalog for each query.
+
+        Args:
+            queries: Queries, B of them.
+
+        Returns:
+            Scores, (B, N).
+        """
+        # Each event enters at the first query time after it and leaves `days` later.
         times, row = np.unique(queries.time, return_inverse=True)  # (R,) ascending
         if not len(times):
             return torch.zeros(0, self.n_items)

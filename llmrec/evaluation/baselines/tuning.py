@@ -1,4 +1,4 @@
-"""One way to tune every baseline: NDCG@10 on the validation queries over a small, counted grid."""
+"""Tuning of baselines: NDCG@10 on validation queries over a small grid."""
 
 from __future__ import annotations
 
@@ -20,27 +20,29 @@ S = TypeVar("S", bound="DataclassInstance")
 
 @dataclass(frozen=True)
 class Tuning:
-    """How hard to look, the same for every baseline.
-
-    budget: settings tried, the default first and then a seeded draw from the grid.
-    queries: validation queries looked at. mask_seen: as in the evaluation.
-    """
+    """Budget of a search, the same for every baseline."""
 
     budget: int = 12
+    """Number of settings to try: the default first, then a seeded draw from the grid."""
     queries: int = 5000
+    """Number of validation queries."""
     mask_seen: bool = True
+    """True to mask the items of the history, as in the evaluation."""
     seed: int = 0
+    """Seed of the draws."""
 
 
 @dataclass(frozen=True)
 class TuningResult(Generic[S]):
-    """What a search tried, (settings, validation NDCG@10) each, and what it chose."""
+    """Settings that a search has tried and chosen."""
 
     chosen: S
+    """Settings with the highest NDCG@10."""
     tried: tuple[tuple[S, float], ...]
+    """Each tried setting with its validation NDCG@10."""
 
     def to_record(self) -> dict[str, Any]:
-        """For the report: how much was searched, and what came of it."""
+        """Convert to the record of a report: number of settings, their metrics and the chosen one."""
         return {
             "chosen": asdict(self.chosen),
             "n_tried": len(self.tried),
@@ -52,9 +54,18 @@ class TuningResult(Generic[S]):
 def tune_on_grid(
     name: str, default: S, grid: Iterable[S], build: Callable[[S], tuple[Scorer, S]], valid: Queries, tuning: Tuning
 ) -> TuningResult[S]:
-    """Builds a scorer for each setting tried and keeps the best on the validation queries (the first of equals).
+    """Build a scorer for each setting and choose the best on validation queries, the first of equals.
 
-    build: settings -> (scorer, settings as they came out, such as the epochs that early stopping found).
+    Args:
+        name: Name on the progress bar.
+        default: Setting to try first.
+        grid: Other settings.
+        build: Function that returns a scorer and its final settings, such as the epochs of early stopping.
+        valid: Validation queries.
+        tuning: Budget of the search.
+
+    Returns:
+        Tried and chosen settings.
     """
     others = [point for point in grid if point != default]
     random.Random(tuning.seed).shuffle(others)
