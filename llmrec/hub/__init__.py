@@ -1,1 +1,1 @@
-"""Bundles: a recommender on disk, its card, and its way to the hub."""
+"""Bundles: saved recommenders, their cards, and exchange with the Hub."""

@@ -1,9 +1,4 @@
-"""PEFT's own description of a bundle's adapter, which is read as data and never acted on.
-
-PEFT does much that an adapter_config.json asks for: it imports modules by name (`megatron_core`, `auto_mapping`),
-unpickles files (`corda_config`) and runs regular expressions over layer names. So what llmrec saves is a plain LoRA, a
-description of anything else is refused, and the adapter is built from llmrec.json.
-"""
+"""Checks of PEFT's description of a bundle's adapter, which is read as data only."""
 
 from __future__ import annotations
 
@@ -16,19 +11,30 @@ from llmrec.config.backbone import LoraConfig
 from llmrec.errors import BundleError
 from llmrec.hub.layout import LAYOUT, bundle_file
 
+# An adapter_config.json can make PEFT import modules by name (`megatron_core`, `auto_mapping`), unpickle files
+# (`corda_config`) and run regular expressions over layer names. Therefore llmrec saves plain LoRA only, refuses any
+# other description, and builds the adapter from llmrec.json.
 NAME = re.compile(r"[A-Za-z0-9_.]+")  # of a layer
-FREE = {"revision", "peft_version", "inference_mode", "fan_in_fan_out"}  # which change no number
-PLAIN = {  # what PEFT writes of a LoRA that has nothing special, where that is not nothing
+FREE = {"revision", "peft_version", "inference_mode", "fan_in_fan_out"}  # settings that change no number
+PLAIN = {  # settings that PEFT writes for a plain LoRA, without empty ones
     "peft_type": "LORA", "task_type": "FEATURE_EXTRACTION", "bias": "none", "init_lora_weights": True,
     "qalora_group_size": 16, "megatron_core": "megatron.core",
 }  # fmt: skip
 
 
 def read_target_modules(folder: Path, lora: LoraConfig, base: str) -> list[str]:
-    """The names of the layers that a bundle's adapter is on. base: the hub id of its base model.
+    """Read the names of the layers that a bundle's adapter is on.
+
+    Args:
+        folder: Folder of the bundle.
+        lora: LoRA's settings in the bundle's record.
+        base: Hub id of the base model.
+
+    Returns:
+        Sorted names of layers.
 
     Raises:
-        BundleError: a description that asks for anything but the plain LoRA of `lora` on layers by name.
+        BundleError: If the description is anything but the plain LoRA of `lora` on layers by name.
     """
     path = bundle_file(folder, LAYOUT.adapter_config)
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -55,5 +61,5 @@ def read_target_modules(folder: Path, lora: LoraConfig, base: str) -> list[str]:
 
 
 def _settings_differ(value: Any, expected: Any) -> bool:
-    """Nothing, in any spelling, is what PEFT has where a feature is not used."""
+    """Return whether a setting differs; an unused one may be empty in any spelling."""
     return bool(value) if expected is None else value != expected

@@ -1,6 +1,6 @@
-"""A recommender as a folder: PEFT's adapter, our heads, the catalog with its vectors, and a record of everything.
+"""Bundle: a recommender as a folder of safetensors, JSON and parquet, without users' histories.
 
-safetensors, JSON and parquet only. Users' histories are not in it.
+It has PEFT's adapter, the heads, the catalog with its vectors, and a record of everything.
 """
 
 from __future__ import annotations
@@ -51,63 +51,81 @@ from llmrec.utils.versions import get_package_versions
 
 @dataclass(frozen=True)
 class BaseModelInfo:
-    """The pretrained model that a bundle builds on: its public name, revision, a hash of weights and tokenizer, and the
-    dtype that the weights were stored in (None in bundles from before that was kept).
-    """
+    """Pretrained model that a bundle is based on."""
 
     hub_id: str
+    """Public name of the model."""
     revision: str | None
+    """Revision on the Hub; None if unknown."""
     fingerprint: str
+    """Hash of weights and tokenizer."""
     dtype: str | None = None
+    """Type in which the weights were stored; None in older bundles."""
 
     @classmethod
     def from_backbone(cls, backbone: TextBackbone) -> BaseModelInfo:
+        """Describe the base of a backbone.
+
+        Args:
+            backbone: Loaded backbone.
+
+        Returns:
+            The description.
+        """
         loaded: Any = backbone.model.config
-        revision = backbone.config.revision or getattr(loaded, "_commit_hash", None)  # what the hub gave as its newest
+        revision = backbone.config.revision or getattr(loaded, "_commit_hash", None)  # the Hub's newest revision
         return cls(backbone.hub_id, revision, backbone.base_fingerprint, backbone.base_dtype)
 
     def describe(self) -> dict[str, str | None]:
-        """For a message: what may be another one's."""
+        """Return the facts that may differ between two copies of a model, for a message."""
         return {"base revision": self.revision, "base dtype": self.dtype}
 
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """Trained backbone weights in a bundle on disk: names of the files, with the sha256 that they were read with."""
+    """Trained backbone weights in a bundle on disk."""
 
     folder: Path
+    """Folder of the bundle."""
     files: dict[str, str]
+    """SHA-256 of each file by name, as recorded."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle holds.
-
-    trained_backbone: the backbone with its trained weights, or the files that hold them; None where it stayed frozen.
-    base: None for a model on ids alone. facts: of the log. evaluation: rows, protocol and main model of the report.
-    drift: the head that was fitted on top, None without one; `model` answers without it. removed: ids of items of the
-    catalog that are not recommended any more.
-    """
+    """Content of a bundle."""
 
     config: FinetuneConfig
+    """Settings of the run that trained it."""
     catalog: ItemCatalog
+    """Catalog of items."""
     model: RecommenderModel
+    """Trained model; it answers without the drift head."""
     base: BaseModelInfo | None
+    """Pretrained model; None for a model with ids only."""
     trained_backbone: TextBackbone | StoredWeights | None
+    """Backbone with trained weights, or the files that hold them; None if the backbone is frozen."""
     facts: dict[str, Any]
+    """Facts about the log."""
     evaluation: dict[str, Any]
+    """Rows, protocol and main model of the report."""
     drift: FittedDrift | None = None
+    """Fitted drift head; None without one."""
     removed: tuple[str, ...] = ()
+    """Ids of items of the catalog that are not recommended any more."""
 
 
 @phase("bundle")
 def save_bundle(folder: Path, bundle: Bundle, address: RepoRef | None = None) -> None:
-    """Write `bundle` to `folder`, whole or not at all; an older bundle there is replaced.
+    """Save a bundle to a folder, completely or not at all; an older bundle there is replaced.
 
-    address: where on the hub it will be, for the card; None: it stays a folder.
+    Args:
+        folder: Folder to write.
+        bundle: The bundle.
+        address: Repository on the Hub, for the card; None if it stays a folder.
 
     Raises:
-        BundleError: something else than a bundle is in the way.
+        BundleError: If the folder has something other than a bundle.
     """
     with atomic_folder(folder) as partial:
         _save_tensors(partial, bundle)
@@ -131,20 +149,26 @@ def save_bundle(folder: Path, bundle: Bundle, address: RepoRef | None = None) ->
 
 
 def load_bundle(folder: Path, backbone: str | None = None) -> Bundle:
-    """Read and verify a bundle; without its backbone, which known items do not need, unless that encodes histories.
+    """Load and verify a bundle, without its backbone unless that encodes histories.
 
-    backbone: as in `load_backbone`.
+    Args:
+        folder: Folder of the bundle.
+        backbone: Folder or Hub id of the base; None as in `load_backbone`.
+
+    Returns:
+        The bundle.
 
     Raises:
-        BundleError: not a bundle, a newer format, a file missing or altered, or scores that do not reproduce.
-        BackboneError: the base is needed and cannot be loaded.
+        BundleError: If it is not a bundle, its format is newer, a file is missing or changed, or scores do not
+            reproduce.
+        BackboneError: If the base is needed and cannot be loaded.
     """
     if not folder.exists():
         recover_folder(folder.resolve())
     record = read_record(folder)
     with translate_read_errors(folder):
         verify_hashes(folder, record["files"], with_all=True)
-        record["config"]["model"].setdefault("text_similarity", False)  # bundles from before it was there do without
+        record["config"]["model"].setdefault("text_similarity", False)  # older bundles have no such setting
         config = config_from_dict(FinetuneConfig, record["config"])
         base = None if record["base"] is None else BaseModelInfo(**record["base"])
         tuned = {name: record["files"][name] for name in TUNED[config.backbone.strategy]}
@@ -170,21 +194,40 @@ def load_bundle(folder: Path, backbone: str | None = None) -> Bundle:
 
 
 def load_base_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> TextBackbone:
-    """The base of a loaded bundle as it was before any training; raises as `load_backbone`."""
+    """Load the base of a bundle as it was before any training.
+
+    Args:
+        folder: Folder of the bundle.
+        bundle: The loaded bundle.
+        backbone: Folder or Hub id of the base; None for an installed package's copy, else the Hub.
+
+    Returns:
+        The base.
+
+    Raises:
+        BundleError: If the bundle has ids only, or the base is not the bundle's.
+        BackboneError: If the base cannot be loaded.
+    """
     return _open_backbone(folder, bundle.config, bundle.base, None, backbone)
 
 
 def load_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> TextBackbone:
-    """The backbone of a loaded bundle with its trained weights, verified against the base and the catalog's vectors.
+    """Load the backbone of a bundle with its trained weights, and verify it.
 
-    backbone: a folder or hub id to take the base from; else an installed package's copy, else the hub.
+    Args:
+        folder: Folder of the bundle.
+        bundle: The loaded bundle.
+        backbone: Folder or Hub id of the base; None for an installed package's copy, else the Hub.
+
+    Returns:
+        The backbone.
 
     Raises:
-        BundleError: a bundle on ids alone, another base than the bundle's, or vectors that do not reproduce.
-        BackboneError: the base cannot be loaded.
+        BundleError: If the bundle has ids only, the base is not the bundle's, or vectors do not reproduce.
+        BackboneError: If the base cannot be loaded.
     """
     if isinstance(bundle.model.histories, BackboneHistoryEncoder):
-        return bundle.model.histories.backbone  # it came with the bundle
+        return bundle.model.histories.backbone  # loaded with the bundle
     loaded = _open_backbone(folder, bundle.config, bundle.base, bundle.trained_backbone, backbone)
     check_encoding(
         bundle.model, loaded, bundle.catalog.list_texts()[:8], *_environment_differences(folder, bundle.base, loaded)
@@ -199,7 +242,7 @@ def _open_backbone(
     tuned: TextBackbone | StoredWeights | None,
     backbone: str | None,
 ) -> TextBackbone:
-    """The base, verified to be the bundle's, with its trained weights."""
+    """Load the base, check that it is the bundle's, and load its trained weights."""
     if base is None:
         raise BundleError(f"{folder}: this recommender knows items by id alone and cannot read text")
     name = backbone or str(find_packaged_copy(base.hub_id) or base.hub_id)
@@ -222,7 +265,7 @@ def _open_backbone(
 def _environment_differences(
     folder: Path, base: BaseModelInfo | None, backbone: TextBackbone | None
 ) -> tuple[Facts, Facts]:
-    """What a bundle was made with, and what it is read with here."""
+    """Return the facts about the environment that a bundle was saved in, and those of this one."""
     record = read_record(folder)
     then: Facts = {**record["versions"], **record.get("made_with", {})}
     now: Facts = {**get_package_versions(), "dtype": list_dtypes(load_file(folder / LAYOUT.heads))}
@@ -262,7 +305,7 @@ def _save_tensors(folder: Path, bundle: Bundle) -> None:
     elif bundle.trained_backbone is not None and bundle.config.backbone.strategy == "lora":
         tuned: Any = bundle.trained_backbone.model
         tuned.save_pretrained(folder, save_embedding_layers=False)
-        (folder / LAYOUT.card).unlink(missing_ok=True)  # PEFT's own; ours takes its place
+        (folder / LAYOUT.card).unlink(missing_ok=True)  # PEFT's card, which llmrec's replaces
     elif bundle.trained_backbone is not None:
         save_file(get_trainable_state(bundle.trained_backbone.model), folder / LAYOUT.backbone)
     if bundle.base is not None and (folder / LAYOUT.adapter_config).exists():
@@ -270,7 +313,7 @@ def _save_tensors(folder: Path, bundle: Bundle) -> None:
 
 
 def _set_base_name(adapter_config: Path, base: BaseModelInfo) -> None:
-    """PEFT notes the base as it was loaded; others need the name and revision that they can load it by."""
+    """Replace PEFT's local name of the base by the public name and revision."""
     settings = json.loads(adapter_config.read_text(encoding="utf-8"))
     settings |= {"base_model_name_or_path": base.hub_id, "revision": base.revision}
     adapter_config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
@@ -279,7 +322,7 @@ def _set_base_name(adapter_config: Path, base: BaseModelInfo) -> None:
 def _load_model(
     folder: Path, config: FinetuneConfig, items: dict[str, Tensor], reader: CatalogEncoder | None
 ) -> RecommenderModel:
-    """Weights are looked at before the model is made, so that no setting can ask for more memory than they take."""
+    """Load the model after checking weights against settings, which then cannot request more memory."""
     settings, heads = replace(config.model, whiten=False), load_file(bundle_file(folder, LAYOUT.heads))
     if reader is None:
         with torch.device("meta"):
@@ -294,7 +337,7 @@ def _load_model(
 def _load_drift(
     folder: Path, record: dict[str, Any], config: FinetuneConfig, model: RecommenderModel
 ) -> FittedDrift | None:
-    """None for a bundle without a drift head, as all were before it was kept."""
+    """Load the drift head; None for a bundle without one, such as older bundles."""
     kept = record.get("drift")
     if kept is None or config.drift is None:
         return None

@@ -1,4 +1,4 @@
-"""llmrec.json, the record of a bundle: read as something that anybody may have written."""
+"""Record of a bundle, llmrec.json, read as a file that an attacker may have written."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from typing import Any
 from llmrec.errors import BackboneError, BundleError
 from llmrec.hub.layout import FORMAT, LAYOUT, bundle_file
 
-MAX_RECORD_BYTES = 64 << 20  # bytes; reports of many models bring it to one or two millions
-TEXTS = {"facts": ("source", "fingerprint"), "evaluation": ("main",)}  # what is asked of a bundle long after loading
+MAX_RECORD_BYTES = 64 << 20  # bytes; reports of many models take one or two million
+TEXTS = {"facts": ("source", "fingerprint"), "evaluation": ("main",)}  # needed long after loading
 
 
 @contextmanager
 def translate_read_errors(folder: Path) -> Iterator[None]:
-    """What is read within may be damaged or hostile, and then trips its readers in any way there is."""
+    """Raise BundleError for any error of reading damaged or hostile files inside.
+
+    Args:
+        folder: Folder of the bundle.
+
+    Raises:
+        BundleError: If reading fails.
+    """
     try:
         yield
     except (BundleError, BackboneError):
@@ -28,10 +35,16 @@ def translate_read_errors(folder: Path) -> Iterator[None]:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The bundle's llmrec.json.
+    """Read the llmrec.json of a bundle.
+
+    Args:
+        folder: Folder of the bundle.
+
+    Returns:
+        The record.
 
     Raises:
-        BundleError: none, one that is damaged or of another format, or without what every bundle says of itself.
+        BundleError: If it is missing, damaged, of another format or incomplete.
     """
     path = folder / LAYOUT.settings
     if not path.is_file():
@@ -42,7 +55,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         )
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or brackets without end
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deep
         raise BundleError(f"{path} is damaged ({error}); copy or download the bundle again") from error
     found = record.get("format") if isinstance(record, dict) else None
     if found != FORMAT:

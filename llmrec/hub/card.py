@@ -1,4 +1,4 @@
-"""The model card: rendered from the bundle's record, never guessed."""
+"""Model card of a bundle, rendered from its record."""
 
 from __future__ import annotations
 
@@ -20,19 +20,30 @@ FIELD = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class RepoRef:
-    """A place on the hub. revision: None for the default branch."""
+    """Repository on the Hub."""
 
     repo_id: str
+    """OWNER/NAME."""
     revision: str | None = None
+    """Branch, tag or commit; None for the default branch."""
 
     def __str__(self) -> str:
-        """As arguments of Recommender.from_pretrained."""
+        """Format as arguments of Recommender.from_pretrained."""
         return json.dumps(self.repo_id) + (f", revision={json.dumps(self.revision)}" if self.revision else "")
 
 
 def render_card(record: dict[str, Any], item_ids: Sequence[str], address: RepoRef | None = None) -> str:
-    """README.md of a bundle whose llmrec.json is `record`. item_ids: some of its catalog, for the example."""
-    # Of Markdown there is nothing to escape, and whoever shows it has to make it safe, as the hub does.
+    """Render the README.md of a bundle.
+
+    Args:
+        record: Content of llmrec.json.
+        item_ids: Some item ids of the catalog, for the example.
+        address: Repository on the Hub; None for a folder.
+
+    Returns:
+        Markdown.
+    """
+    # Markdown needs no escaping here; software that shows it must make it safe, as the Hub does.
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # nosec B701
     environment.filters["thousands"] = lambda number: f"{number:,}"
     template = environment.from_string(files("llmrec.hub").joinpath("card.md.jinja").read_text(encoding="utf-8"))
@@ -51,7 +62,7 @@ def render_card(record: dict[str, Any], item_ids: Sequence[str], address: RepoRe
 
 
 def _build_metadata(record: dict[str, Any], address: RepoRef | None) -> ModelCardData:
-    """The front matter, which the hub indexes. A license and a language are not known, and so not named."""
+    """Build the front matter that the Hub indexes; license and language are unknown and left out."""
     config, base, source = record["config"], record["base"], record["config"]["data"]["source"] or ""
     strategy, facts = config["backbone"]["strategy"], dict[str, Any]()
     if base is not None and is_hub_id(base["hub_id"]):
@@ -69,7 +80,7 @@ def _build_metadata(record: dict[str, Any], address: RepoRef | None) -> ModelCar
 
 
 def _build_results(record: dict[str, Any]) -> list[EvalResult]:
-    """The main model's numbers over all queries of the split that the bundle's model was chosen on."""
+    """List the main model's metrics over all queries of the first split."""
     evaluation, split, source = record["evaluation"], record["config"]["split"]["names"][0], record["facts"]["source"]
     return [
         EvalResult(

@@ -1,4 +1,4 @@
-"""A bundle's catalog on disk, and whether what lies there can be one."""
+"""Storage of a bundle's catalog, with checks of the stored files."""
 
 from __future__ import annotations
 
@@ -19,23 +19,40 @@ SETTINGS = ("id_column", "release_column", "template")
 
 
 def save_bundle_catalog(folder: Path, catalog: ItemCatalog) -> dict[str, Any]:
-    """Write the items; returns what else `load_bundle_catalog` needs."""
+    """Write the items of a catalog.
+
+    Args:
+        folder: Folder of the bundle.
+        catalog: The catalog.
+
+    Returns:
+        Settings that `load_bundle_catalog` needs.
+    """
     pq.write_table(catalog.fields, folder / LAYOUT.catalog)
     return {name: getattr(catalog, name) for name in SETTINGS}
 
 
 def load_bundle_catalog(folder: Path, settings: dict[str, Any], n_items: int) -> ItemCatalog:
-    """n_items: that the model knows. A few bytes of parquet can stand for any number of rows: they are counted first.
+    """Load the catalog of a bundle.
+
+    Args:
+        folder: Folder of the bundle.
+        settings: Settings of `save_bundle_catalog`.
+        n_items: Number of items of the model.
+
+    Returns:
+        The catalog.
 
     Raises:
-        BundleError: other than so many items, or columns, ids or a template that make no catalog.
+        BundleError: If the number of items differs, or columns, ids or template do not make a catalog.
     """
+    # A few bytes of parquet can represent any number of rows, so they are counted before they are read.
     path = bundle_file(folder, LAYOUT.catalog)
     metadata = pq.read_metadata(path)
     if metadata.num_rows != n_items:
         raise BundleError(f"{path}: {metadata.num_rows:,} items, and the model has {n_items:,}; save the bundle again")
     fields = pq.read_table(path)
-    # Parquet has no seconds and gives milliseconds back; beside the data it keeps the schema that was saved.
+    # Parquet has no seconds and returns milliseconds; its metadata has the schema that was saved.
     saved = base64.b64decode(metadata.metadata[b"ARROW:schema"])
     catalog = ItemCatalog(fields.cast(pa.ipc.read_schema(pa.py_buffer(saved))), **{k: settings[k] for k in SETTINGS})
     if problem := _find_catalog_problem(catalog):

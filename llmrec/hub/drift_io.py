@@ -1,4 +1,4 @@
-"""A fitted drift head in the files of a bundle."""
+"""Storage of a fitted drift head in a bundle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ COLUMN, CHANCE = "near.column", "near.chance"
 
 
 def save_drift(folder: Path, drift: FittedDrift, table: Tensor | None) -> None:
-    """table: the item table (N, D) of the bundle, which may hold the same vectors."""
+    """Write a drift head and its counts.
+
+    Args:
+        folder: Folder of the bundle.
+        drift: The fitted head.
+        table: Text vectors of the bundle, (N, D), which are not stored again if the head uses the same.
+    """
     tensors = {HEAD + name: weight.detach().cpu().contiguous() for name, weight in drift.head.state_dict().items()}
     if drift.text is not None and drift.centre is not None:
         tensors["centre"] = drift.centre.cpu().contiguous()
@@ -32,7 +38,7 @@ def save_drift(folder: Path, drift: FittedDrift, table: Tensor | None) -> None:
             tensors["text"] = drift.text.cpu().contiguous()
     if (
         drift.text_neighbors is not None and drift.text_neighbors.nnz % drift.text_neighbors.shape[0] == 0
-    ):  # as many of each item
+    ):  # every item has the same number of neighbors
         for name, values in (
             (COLUMN, drift.text_neighbors.indices.astype(np.int32)),
             (CHANCE, drift.text_neighbors.data.astype(np.float32)),
@@ -50,9 +56,23 @@ def load_drift(
     transition_half_life_days: float,
     trained_until: int | None = None,
 ) -> FittedDrift:
-    """Items that came after the fit and that the untrained backbone has not read lie at the centre: they say nothing
-    of anyone's interest.
+    """Load a drift head and its counts.
+
+    Args:
+        folder: Folder of the bundle.
+        config: Settings of the head.
+        table: Text vectors of the bundle, (N, D).
+        transition_half_life_days: Half-life of transition counts in days.
+        trained_until: Time of the last training event in seconds.
+
+    Returns:
+        The fitted head.
+
+    Raises:
+        ValueError: If shapes do not match the catalog.
     """
+    # Items added after the fit that the untrained backbone has not encoded get the center vector, which carries no
+    # information about interests.
     counts = load_numpy(bundle_file(folder, LAYOUT.world)) if (folder / LAYOUT.world).is_file() else None
     tensors = load_file(bundle_file(folder, LAYOUT.drift))
     weights = {name.removeprefix(HEAD): weight for name, weight in tensors.items() if name.startswith(HEAD)}
@@ -72,10 +92,7 @@ def load_drift(
 
 
 def _build_neighbor_matrix(tensors: dict[str, Tensor], n_items: int) -> sparse.csr_array:
-    """
-    Raises:
-        ValueError: of more items than there are, or columns outside of it, where products would read beyond its ends.
-    """
+    """Build the neighbors of items; raise ValueError for shapes or columns outside the catalog."""
     chance, column = tensors[CHANCE], tensors[COLUMN]
     if column.ndim != 2 or chance.shape != column.shape or len(column) > n_items:
         raise ValueError(f"neighbours of shapes {tuple(chance.shape)} and {tuple(column.shape)} for {n_items} items")

@@ -1,4 +1,4 @@
-"""A bundle's text encoder by itself, with what sentence-transformers needs to read texts as the bundle does."""
+"""Export of a bundle's text encoder to sentence-transformers."""
 
 from __future__ import annotations
 
@@ -42,12 +42,17 @@ What was learned on top of these vectors, of users and of items by their ids, is
 
 
 def export_merged_encoder(folder: Path, backbone: TextBackbone, bundle: Bundle) -> None:
-    """Write the text encoder of a bundle: sentence-transformers makes the vectors of it that the bundle has.
+    """Export the text encoder of a bundle, with which sentence-transformers gives the bundle's vectors.
+
+    Args:
+        folder: Folder to write.
+        backbone: Backbone of the bundle.
+        bundle: The bundle.
 
     Raises:
-        BundleError: something else than such a folder is in the way, or a prompt with words after the text, which
-            sentence-transformers cannot have.
-        BackboneError: a decoder whose tokenizer is not a fast one, so that it cannot be told to end texts on EOS.
+        BundleError: If the folder has something else, or the prompt has words after the text, which
+            sentence-transformers does not support.
+        BackboneError: If the tokenizer of a decoder is not a fast one, which can end texts with EOS.
     """
     before, after = backbone.config.prompt.split("{text}", 1)
     if after:
@@ -72,7 +77,17 @@ def export_merged_encoder(folder: Path, backbone: TextBackbone, bundle: Bundle) 
 
 
 def make_eos_tokenizer(backbone: TextBackbone) -> Any:
-    """The tokenizer, which for a decoder ends each text on EOS by itself."""
+    """Make a tokenizer that, for a decoder, ends each text with EOS by itself.
+
+    Args:
+        backbone: Backbone of the bundle.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        BackboneError: If the tokenizer of a decoder is not a fast one.
+    """
     tokenizer = backbone.tokenizer
     if not backbone.causal:
         return tokenizer
@@ -97,9 +112,8 @@ def make_eos_tokenizer(backbone: TextBackbone) -> Any:
 
 
 def _append_eos_rule(rules: dict[str, Any], eos: str, eos_id: int) -> None:
-    """Have the rules of a tokenizer put EOS after a text. Of two templates in a row the second does nothing, so that
-    one that is there (for a BOS) is made longer.
-    """
+    """Add EOS after a text to the rules of a tokenizer."""
+    # The second of two templates in a sequence has no effect, so an existing one (for a BOS) is extended.
     given = rules["post_processor"] or {"type": "Sequence", "processors": []}
     steps = given["processors"] if given["type"] == "Sequence" else [given]
     template = next((step for step in steps if step["type"] == "TemplateProcessing"), None)
@@ -113,7 +127,7 @@ def _append_eos_rule(rules: dict[str, Any], eos: str, eos_id: int) -> None:
 
 
 def _save_modules(folder: Path, backbone: TextBackbone, prompt: str) -> None:
-    """sentence-transformers' own files: what follows on what, how much of a text is read, and what stands before it."""
+    """Write sentence-transformers' files: modules, maximum length and prompt."""
     parts = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
     modules = [
         {"idx": row, "name": str(row), "path": path, "type": f"sentence_transformers.models.{name}"}

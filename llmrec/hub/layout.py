@@ -1,4 +1,4 @@
-"""What lies where in a bundle, and how a folder is replaced whole."""
+"""Layout of the files in a bundle, and atomic replacement of its folder."""
 
 from __future__ import annotations
 
@@ -15,27 +15,37 @@ from llmrec.errors import BundleError
 from llmrec.utils.atomic_files import fsync_rename, sha256_file, translate_disk_full
 
 FORMAT = 1
-SNAPSHOTS = "snapshots"  # in the hub's cache: a folder for each revision, of links into `blobs` beside them
+SNAPSHOTS = "snapshots"  # in the Hub's cache: a folder for each revision, with links into the `blobs` next to it
 
 
 @dataclass(frozen=True)
 class BundleLayout:
-    """File names in a bundle. `adapter_config` and `adapter` are PEFT's own."""
+    """Names of the files in a bundle."""
 
     settings: str = "llmrec.json"
+    """Record of the bundle."""
     heads: str = "heads.safetensors"
+    """Weights of the recommender model."""
     items: str = "items.safetensors"
+    """Text vectors of the catalog, and which items have training events."""
     drift: str = "drift.safetensors"
+    """Weights of the drift head."""
     world: str = "world.safetensors"
+    """Counts of the drift head."""
     catalog: str = "catalog.parquet"
+    """Items."""
     backbone: str = "backbone.safetensors"
+    """Trained weights of the backbone."""
     adapter: str = "adapter_model.safetensors"
+    """PEFT's weights of the adapter."""
     adapter_config: str = "adapter_config.json"
+    """PEFT's description of the adapter."""
     card: str = "README.md"
+    """Model card."""
 
 
 LAYOUT = BundleLayout()
-TUNED: dict[Strategy, tuple[str, ...]] = {  # where a strategy's trained backbone weights are
+TUNED: dict[Strategy, tuple[str, ...]] = {  # files with the trained backbone weights of each strategy
     "none": (),
     "frozen": (),
     "last_k": (LAYOUT.backbone,),
@@ -45,10 +55,15 @@ TUNED: dict[Strategy, tuple[str, ...]] = {  # where a strategy's trained backbon
 
 
 def check_destination(folder: Path, marker: str = LAYOUT.settings, kind: str = "a bundle") -> None:
-    """Refuse, before any work is done, to replace what is not a bundle, or not a `kind`, which has a file `marker`.
+    """Refuse to replace a folder of another kind, before any work is done.
+
+    Args:
+        folder: Folder to write.
+        marker: File that a folder of this kind has.
+        kind: Description of the kind, for the message.
 
     Raises:
-        BundleError: `folder` is a file, or a folder with other things in it.
+        BundleError: If `folder` is a file, or a folder with other files in it.
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / marker).is_file()):
         raise BundleError(f"{folder} exists and is not {kind}; give another place, or move it away")
@@ -56,9 +71,22 @@ def check_destination(folder: Path, marker: str = LAYOUT.settings, kind: str = "
 
 @contextmanager
 def atomic_folder(folder: Path, marker: str = LAYOUT.settings, kind: str = "a bundle") -> Iterator[Path]:
-    """A new folder to write to, which takes the place of `folder` when all went well and is removed otherwise."""
+    """Create a folder that replaces `folder` if all goes well and is removed otherwise.
+
+    Args:
+        folder: Folder to replace.
+        marker: File that a folder of this kind has.
+        kind: Description of the kind, for the message.
+
+    Yields:
+        Temporary folder to write to.
+
+    Raises:
+        BundleError: If `folder` is a file, or a folder with other files in it.
+        StorageError: If there is no room.
+    """
     check_destination(folder, marker, kind)
-    folder = folder.resolve()  # "." has no name to put another beside, and a link stays a link
+    folder = folder.resolve()  # "." has no name to derive another from, and a link stays a link
     folder.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
@@ -72,13 +100,17 @@ def atomic_folder(folder: Path, marker: str = LAYOUT.settings, kind: str = "a bu
             fsync_rename(partial, folder)
     finally:
         if old.exists() and not folder.exists():
-            old.replace(folder)  # the swap itself went wrong, half way
+            old.replace(folder)  # the swap itself failed halfway
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 
 def recover_folder(folder: Path) -> None:
-    """Put right what a save that was killed left beside `folder`: the old one goes back if no new one came."""
+    """Clean up after a save that was killed: restore the old folder if no new one replaced it.
+
+    Args:
+        folder: Folder that was being replaced.
+    """
     for left in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
         *_, pid, kind = left.name.split(".")
         if not pid.isdigit() or kind not in ("old", "partial") or _process_exists(int(pid)):
@@ -90,8 +122,8 @@ def recover_folder(folder: Path) -> None:
 
 
 def _process_exists(pid: int) -> bool:
-    """Whether another process that may be saving has this id."""
-    if os.name != "posix":  # elsewhere the question itself would end it
+    """Return whether another process that may be saving has this id."""
+    if os.name != "posix":  # elsewhere os.kill would end it
         return True
     try:
         os.kill(pid, 0)
@@ -103,11 +135,19 @@ def _process_exists(pid: int) -> bool:
 
 
 def bundle_file(folder: Path, name: str) -> Path:
-    """The place of a bundle's file.
+    """Return the path of a bundle's file.
+
+    Args:
+        folder: Folder of the bundle.
+        name: Name of the file.
+
+    Returns:
+        The path.
 
     Raises:
-        BundleError: it is not there, or is elsewhere: another folder's, by its name or by a link. The hub's cache alone
-            keeps files beside the folder and links to them.
+        BundleError: If the file is missing, or is outside the folder by its name or by a link; only the Hub's cache
+            links to
+            files next to the folder.
     """
     path, home = folder / name, folder.resolve()
     if Path(name).name != name or not path.is_file():
@@ -119,20 +159,40 @@ def bundle_file(folder: Path, name: str) -> Path:
 
 
 def is_download(folder: Path) -> bool:
-    """Whether a bundle came from the hub, and so from somebody who does not know this machine."""
+    """Return whether a bundle was downloaded from the Hub, so that its paths are those of another machine.
+
+    Args:
+        folder: Folder of the bundle.
+
+    Returns:
+        True for the Hub's cache.
+    """
     return folder.resolve().parent.name == SNAPSHOTS
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """sha256 of every file in a bundle but its settings, which hold these, and its card, which people may edit."""
+    """Hash every file of a bundle except its record, which has the hashes, and its editable card.
+
+    Args:
+        folder: Folder of the bundle.
+
+    Returns:
+        SHA-256 by name of the file.
+    """
     files = [path for path in sorted(folder.iterdir()) if path.name not in (LAYOUT.settings, LAYOUT.card)]
     return {path.name: sha256_file(path) for path in files}
 
 
 def verify_hashes(folder: Path, expected: dict[str, str], with_all: bool = False) -> None:
-    """Raises BundleError for files that are missing or are not what was saved.
+    """Check that files are present and unchanged.
 
-    with_all: also for a file of a bundle that is there and is not among `expected`.
+    Args:
+        folder: Folder of the bundle.
+        expected: SHA-256 by name of the file.
+        with_all: Whether to refuse files of a bundle that are not in `expected`.
+
+    Raises:
+        BundleError: If a file is missing, changed or unexpected.
     """
     known = {*vars(LAYOUT).values()} - {LAYOUT.settings, LAYOUT.card} - expected.keys() if with_all else set()
     if strange := [name for name in sorted(known) if (folder / name).exists()]:

@@ -1,6 +1,6 @@
-"""A backbone that was trained further, as a folder that AutoModel, sentence-transformers and `backbone.name` load.
+"""Export of a pretrained backbone that AutoModel, sentence-transformers and `backbone.name` load.
 
-The weights are plain: LoRA layers are merged into them, and lie beside as PEFT's own folder `adapter/`.
+The weights are plain: LoRA layers are merged into them, and also saved in PEFT's folder `adapter/`.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ one's would be judged by a backbone that has seen it.
 
 
 def save_pretrained(folder: Path, backbone: TextBackbone, record: dict[str, Any]) -> None:
-    """Write weights, tokenizer, pooling and the record of how they came about; whole or not at all.
+    """Write weights, tokenizer, pooling and record of a backbone, completely or not at all.
 
-    record: see `recipes/pretrain.py`, which has `data`, `config`, `base`, `corpus` and `best_step`.
+    Args:
+        folder: Folder to write.
+        backbone: Backbone after continued pretraining.
+        record: Record with `data`, `config`, `base`, `corpus` and `best_step`.
 
     Raises:
-        BundleError: something else than such a folder is in the way.
+        BundleError: If the folder has something else.
     """
     with atomic_folder(folder, RECORD, "a pretrained backbone") as partial:
         _save_weights(partial, backbone)
@@ -58,7 +61,12 @@ def _save_weights(folder: Path, backbone: TextBackbone) -> None:
 
 
 def save_pooling(folder: Path, backbone: TextBackbone) -> None:
-    """The pooling where `pooling: auto` looks for it, in the form of sentence-transformers."""
+    """Write the pooling in the form of sentence-transformers, where `pooling: auto` finds it.
+
+    Args:
+        folder: Folder to write.
+        backbone: The backbone.
+    """
     for name in COPIED:
         if (file := Path(backbone.path) / name).is_file():
             shutil.copyfile(file, folder / name)

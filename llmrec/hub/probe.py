@@ -1,4 +1,4 @@
-"""A few questions and their answers, kept in the bundle: a loaded model has to answer them alike."""
+"""Probe of a bundle: stored histories and scores that a loaded model must reproduce."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ SECONDS_PER_DAY = 86_400
 Facts = dict[str, str | None]  # package versions, dtype and the like
 LENGTHS = (0, 1, 3, 8)
 N_ITEMS = 5
-# Other machines, threads and kernels sum in other orders. How far that may move a score depends on what cancels in it,
-# so it is found by moving every weight by its last bit; honest differences come to less than one such move.
+# Other machines, threads and kernels sum in other orders. The effect on a score depends on cancellation in it, so it is
+# measured by moving every weight by its last bit; differences by rounding are smaller than one such move.
 LAST_BIT, DRAWS = 2.0**-23, 4
 ALLOWED = 64  # such moves
 N_TEXTS = 4
 MIN_COSINE = 1 - 1e-4
-MIN_COSINE_FAST = 1 - 1e-3  # of a catalog read in bf16; a few texts are always read exactly
+MIN_COSINE_FAST = 1 - 1e-3  # of a catalog encoded in bf16; a few texts are always encoded in fp32
 
 
 def make_probe(model: RecommenderModel) -> dict[str, Any]:
-    """Return made-up histories (item rows, a day apart), scores of their best items, and how far rounding moves these.
+    """Make artificial histories, scores of their best items, and how far rounding moves these.
 
-    No history is a user's own.
+    Args:
+        model: Trained model.
+
+    Returns:
+        Histories (item rows, one day apart), items, scores and rounding; no history is a user's own.
     """
     rng = np.random.default_rng(0)
     histories = [rng.integers(0, len(model.items.known), length).tolist() for length in LENGTHS]
@@ -46,7 +50,17 @@ def make_probe(model: RecommenderModel) -> dict[str, Any]:
 
 
 def check_probe(model: RecommenderModel, probe: dict[str, Any], recorded: Facts, present: Facts) -> None:
-    """Raise BundleError where the model's scores are not the recorded ones, and say what else differs."""
+    """Check that a model reproduces the recorded scores.
+
+    Args:
+        model: Loaded model.
+        probe: Recorded histories and scores.
+        recorded: Facts about the environment of the bundle.
+        present: Facts about this environment.
+
+    Raises:
+        BundleError: If the scores differ; the message says what else differs.
+    """
     difference = score_difference(model, probe)
     if not difference <= ALLOWED:
         raise BundleError(
@@ -56,7 +70,15 @@ def check_probe(model: RecommenderModel, probe: dict[str, Any], recorded: Facts,
 
 
 def score_difference(model: RecommenderModel, probe: dict[str, Any]) -> float:
-    """Return the largest difference between the model's scores and the recorded ones, in units of their rounding."""
+    """Return the largest difference from the recorded scores, in units of their rounding.
+
+    Args:
+        model: Loaded model.
+        probe: Recorded histories and scores.
+
+    Returns:
+        Difference.
+    """
     scores = _score_histories(model, probe["histories"]).gather(1, torch.tensor(probe["items"]))
     difference = (scores - torch.tensor(probe["scores"])).abs().max(1).values
     return float((difference / torch.tensor(probe["rounding"])).max())
@@ -64,9 +86,15 @@ def score_difference(model: RecommenderModel, probe: dict[str, Any]) -> float:
 
 @torch.no_grad()
 def measure_rounding(model: RecommenderModel, histories: list[list[int]], items: Tensor) -> Tensor:
-    """Return the largest move of each history's scores, (B,), when all weights and text vectors move by their last bit.
+    """Measure how far scores move when all weights and text vectors move by their last bit.
 
-    items: (B, K) whose scores are looked at. The model is left as it was.
+    Args:
+        model: Trained model; it does not change.
+        histories: Item rows of each history, B of them.
+        items: Items to score, (B, K).
+
+    Returns:
+        Largest move of each history's scores, (B,).
     """
     numbers = [weight for weight in (*model.parameters(), *model.buffers()) if weight.is_floating_point()]
     scores = _score_histories(model, histories).gather(1, items)
@@ -87,7 +115,18 @@ def measure_rounding(model: RecommenderModel, histories: list[list[int]], items:
 def check_encoding(
     model: RecommenderModel, backbone: TextBackbone, texts: list[str], recorded: Facts, present: Facts
 ) -> None:
-    """Raises BundleError where the backbone does not read the first items of the catalog as it did when saved."""
+    """Check that the backbone encodes the first items of the catalog as it did when the bundle was saved.
+
+    Args:
+        model: Loaded model.
+        backbone: Loaded backbone.
+        texts: Texts of the first items.
+        recorded: Facts about the environment of the bundle.
+        present: Facts about this environment.
+
+    Raises:
+        BundleError: If the vectors differ.
+    """
     if model.items.text is None:
         return
     stored = model.items.text[: min(N_TEXTS, len(texts))].cpu()
@@ -118,14 +157,29 @@ def _score_histories(model: RecommenderModel, histories: list[list[int]]) -> tor
 
 
 def list_dtypes(tensors: dict[str, Tensor]) -> str:
-    """Of weights as they lie in a file; a model that is made of them has its own."""
+    """List the types of weights as stored in a file.
+
+    Args:
+        tensors: Weights by name.
+
+    Returns:
+        Names of the types, joined by commas.
+    """
     return ", ".join(
         sorted({str(one.dtype).removeprefix("torch.") for one in tensors.values() if one.is_floating_point()})
     )
 
 
 def describe_differences(recorded: Facts, present: Facts) -> str:
-    """What a bundle was made with and what it is read with, where the two differ; for a message."""
+    """Describe where the environments of saving and loading differ, for a message.
+
+    Args:
+        recorded: Facts about the environment of the bundle.
+        present: Facts about this environment.
+
+    Returns:
+        One line of text.
+    """
     odd = [
         f"{name} {recorded[name] or 'unknown'} then, {present.get(name) or 'unknown'} now"
         for name in recorded

@@ -1,6 +1,6 @@
-"""To the hub and back: a bundle is one commit there, and what is fetched is verified as any other folder.
+"""Upload and download of bundles: one commit on the Hub, verified after download like any folder.
 
-What is pushed names its base model and its log as the world knows them, not by where this machine keeps them.
+An uploaded bundle names its base model and its log by their public names, without this machine's paths.
 """
 
 from __future__ import annotations
@@ -31,10 +31,18 @@ FILES = list(asdict(LAYOUT).values())
 
 
 def resolve_bundle(name: str | Path, revision: str | None = None, token: Token = None) -> Path:
-    """The folder of a bundle: `name` itself, or the copy of a hub repository in the cache, fetched if need be.
+    """Return the folder of a bundle, downloaded from the Hub if needed.
+
+    Args:
+        name: Folder, or OWNER/NAME of a repository.
+        revision: Branch, tag or commit of the repository.
+        token: Token of the Hub.
+
+    Returns:
+        The folder, or the copy of the repository in the cache.
 
     Raises:
-        BundleError: as `pull_bundle`, or a revision of a folder.
+        BundleError: If the repository cannot be downloaded, or a revision is given for a folder.
     """
     folder = Path(name)
     if not folder.exists():
@@ -49,10 +57,18 @@ def resolve_bundle(name: str | Path, revision: str | None = None, token: Token =
 
 
 def pull_bundle(repo_id: str, revision: str | None = None, token: Token = None) -> Path:
-    """Fetch a bundle's own files, and nothing else that a repository may hold, into the hub's cache.
+    """Download the files of a bundle, and no others of the repository, into the Hub's cache.
+
+    Args:
+        repo_id: OWNER/NAME.
+        revision: Branch, tag or commit; None for the default branch.
+        token: Token of the Hub.
+
+    Returns:
+        Folder in the cache.
 
     Raises:
-        BundleError: no such repository for this token, no such revision, no bundle in it, or no network.
+        BundleError: If the token cannot see such a repository or revision, it has no bundle, or there is no network.
     """
     with translate_hub_errors(repo_id, "cannot be fetched"):
         try:
@@ -64,7 +80,7 @@ def pull_bundle(repo_id: str, revision: str | None = None, token: Token = None) 
                 f"{repo_id} has no revision {revision!r}; it has {known}, and commits by their sha"
             ) from error
         except HfHubHTTPError as error:
-            if isinstance(error, RepositoryNotFoundError) or error.response.status_code == 401:  # a stranger's answer
+            if isinstance(error, RepositoryNotFoundError) or error.response.status_code == 401:  # without access
                 raise BundleError(
                     f"{repo_id} is no folder here, and no repository on {constants.ENDPOINT} that you may see; correct "
                     f"the name, and for a private one {LOG_IN}"
@@ -84,14 +100,21 @@ def push_bundle(
     token: Token = None,
     message: str = "A recommender, by llmrec",
 ) -> str:
-    """Put a bundle, see `strip_private_paths`, on the hub in one commit, in place of one that was there; the commit's
-    address.
+    """Upload a bundle to the Hub in one commit, which replaces an earlier one.
 
-    private: of a repository that is made for it; None: as the hub does by default. revision: a branch, made if there is
-    none.
+    Args:
+        bundle: The bundle, after `strip_private_paths`.
+        repo_id: OWNER/NAME.
+        private: Whether a new repository is private; None for the Hub's default.
+        revision: Branch, created if needed; None for the default branch.
+        token: Token of the Hub.
+        message: Message of the commit.
+
+    Returns:
+        URL of the commit.
 
     Raises:
-        BundleError: a repository that is public and was to be private, or what the hub has against it.
+        BundleError: If the repository is public although `private` is set, or the Hub refuses.
     """
     if not HUB_ID.fullmatch(repo_id):
         raise BundleError(f"{repo_id!r} is no repository of the hub; give OWNER/NAME")
@@ -103,13 +126,18 @@ def push_bundle(
 
 
 def strip_private_paths(bundle: Bundle, base: str | None = None, counts: bool = True) -> Bundle:
-    """The bundle without this machine's paths.
+    """Return the bundle without this machine's paths.
 
-    base: the public name of the base model, where the bundle knows it by a path alone. counts: with what a drift head
-    has counted, where there is any.
+    Args:
+        bundle: The bundle.
+        base: Public name of the base model, needed if the bundle knows only a path.
+        counts: Whether to keep the counts of a drift head.
+
+    Returns:
+        The bundle to upload.
 
     Raises:
-        BundleError: nobody knows a public name of the base model.
+        BundleError: If the base model has no public name.
     """
     known, drift = bundle.base, bundle.drift
     if known is not None:
@@ -141,17 +169,17 @@ def _strip_paths(config: FinetuneConfig, base: str | None) -> FinetuneConfig:
 
 
 def _public_path(path: str | None) -> str | None:
-    """A path as far as it tells nothing of a machine: its last part if it begins at the root or in a home folder."""
+    """Return the last part of a path that starts at the root or in a home folder, else the path."""
     if path is None:
         return None
-    parts = PureWindowsPath(path)  # which knows the separators of both worlds
+    parts = PureWindowsPath(path)  # handles the separators of all systems
     return parts.name if parts.root or parts.drive or path.startswith("~") or ".." in parts.parts else path
 
 
 def _commit_files(
     api: HfApi, folder: Path, repo_id: str, private: bool | None, revision: str | None, message: str
 ) -> str:
-    """Bytes first, then the commit that makes them visible: what breaks before it leaves the repository as it was."""
+    """Upload files, then commit them; a failure before the commit leaves the repository unchanged."""
     api.create_repo(repo_id, private=private, exist_ok=True)
     if private and not api.model_info(repo_id).private:
         raise BundleError(f"{repo_id} exists and is public; make it private on the hub, or give another name")
@@ -166,13 +194,13 @@ def _commit_files(
 
 
 def _list_uploads(folder: Path) -> list[CommitOperationAdd]:
-    """Anew for each call: the client keeps in them what it has done with them."""
+    """List the files to upload, again for each call, because the client stores their progress in the list."""
     return [CommitOperationAdd(path.name, path) for path in sorted(folder.iterdir())]
 
 
 @contextmanager
 def _open_branch(api: HfApi, repo_id: str, name: str) -> Iterator[None]:
-    """A branch to commit to. A new one goes again if that fails, or its name would stand for what main holds."""
+    """Open a branch to commit to, and delete a new one if the commit fails."""
     refs = api.list_repo_refs(repo_id)
     if name in [tag.name for tag in refs.tags]:
         raise BundleError(f"{repo_id}: {name!r} is a tag, which stays where it is; give a branch as revision=")

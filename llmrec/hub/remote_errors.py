@@ -1,4 +1,4 @@
-"""What goes wrong between here and the hub, in words that say what to do."""
+"""Translation of the Hub's errors into messages with a remedy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from llmrec.errors import BundleError
 
-# The first is the error of the HTTP library that this version of the client is built on.
+# The first is the error of the HTTP library that this version of the client uses.
 UNREACHED: tuple[type[Any], ...] = (HfHubHTTPError.__mro__[1], ConnectionError, LocalEntryNotFoundError)
 FAILURES: tuple[type[Any], ...] = (*UNREACHED, OSError, ValueError, RuntimeError)
 LOG_IN = "log in by `hf auth login`, set HF_TOKEN or give token="
@@ -19,7 +19,15 @@ LOG_IN = "log in by `hf auth login`, set HF_TOKEN or give token="
 
 @contextmanager
 def translate_hub_errors(repo_id: str, what: str) -> Iterator[None]:
-    """What goes wrong on the way, as a BundleError with a remedy."""
+    """Raise BundleError with a remedy for errors of the Hub inside.
+
+    Args:
+        repo_id: OWNER/NAME, which starts the message.
+        what: Description of the failure, such as "cannot be fetched".
+
+    Raises:
+        BundleError: If the Hub refuses or cannot be reached.
+    """
     try:
         yield
     except BundleError:

@@ -1,4 +1,4 @@
-"""The log of a bundle: the one it was trained on, or another of its items."""
+"""Loading of the log that a bundle was trained on, or of another log of its items."""
 
 from __future__ import annotations
 
@@ -18,14 +18,22 @@ from llmrec.hub.bundle import Bundle, load_bundle
 from llmrec.hub.layout import is_download
 from llmrec.hub.remote import resolve_bundle
 
-PLACES = {"source", "interactions", "items"}  # another place is another place as a whole
+PLACES = {"source", "interactions", "items"}  # overridden together
 
 
 def load_bundle_log(bundle: Bundle, config: DataConfig) -> Log:
-    """A log for a bundle.
+    """Load a log for a bundle.
+
+    Args:
+        bundle: A loaded bundle.
+        config: Sources and columns of the log.
+
+    Returns:
+        The log.
 
     Raises:
-        ConfigError: pseudonyms, and no key or another one than the bundle's; and as `load_log` does.
+        ConfigError: If the key of the bundle's pseudonyms is missing or wrong, or the configuration names no log.
+        DataError: If the log cannot be read.
     """
     Pseudonymizer(config.pseudonyms, bundle.facts.get("pseudonyms")).require_key()
     return load_log(config)
@@ -38,6 +46,9 @@ def load_own_log(bundle: Bundle, folder: Path, data: DataConfig | None = None) -
         bundle: A loaded bundle.
         folder: Its folder.
         data: Settings that replace those of the bundle.
+
+    Returns:
+        The log.
 
     Raises:
         DataError: If the log cannot be read, or a downloaded bundle names it by a path on another machine.
@@ -53,7 +64,15 @@ def load_own_log(bundle: Bundle, folder: Path, data: DataConfig | None = None) -
 
 
 def override_data_config(trained: DataConfig, given: DataConfig | None) -> DataConfig:
-    """A bundle's log, with what is given otherwise than by default in place of its settings."""
+    """Replace settings of a bundle's log by those that differ from the default.
+
+    Args:
+        trained: Settings of the bundle's log.
+        given: Other settings; None for no changes.
+
+    Returns:
+        The combined settings.
+    """
     if given is None:
         return trained
     settings = {field.name: getattr(given, field.name) for field in fields(given)}
@@ -64,10 +83,18 @@ def override_data_config(trained: DataConfig, given: DataConfig | None) -> DataC
 
 
 def load_bundle_and_log(bundle: Path, data: DataConfig | None, backbone: str | None = None) -> tuple[Bundle, Log]:
-    """A bundle and a log of its items to evaluate it on: its own, with what `data` gives in place of its settings.
+    """Load a bundle and a log of its items to evaluate it on.
+
+    Args:
+        bundle: Folder or Hub name of the bundle.
+        data: Settings that replace those of the bundle's log; None for its own log.
+        backbone: Folder or Hub id of the base; None as in `load_backbone`.
+
+    Returns:
+        The bundle and the log.
 
     Raises:
-        ConfigError: a log of other items.
+        ConfigError: If the log has other items.
     """
     loaded = load_bundle(resolve_bundle(bundle), backbone)
     log = load_bundle_log(loaded, override_data_config(loaded.config.data, data))
@@ -77,7 +104,16 @@ def load_bundle_and_log(bundle: Path, data: DataConfig | None, backbone: str | N
 
 
 def training_overlap_warning(bundle: Bundle, log: Log, split: SplitName) -> str | None:
-    """What to say where the test part of a split may be what a bundle was trained on."""
+    """Return a warning if training may have seen the test part, else None.
+
+    Args:
+        bundle: A loaded bundle.
+        log: Log to evaluate on.
+        split: Name of the split to evaluate on.
+
+    Returns:
+        One line of text, or None.
+    """
     if split == bundle.config.split.names[0] and log.facts.fingerprint == bundle.facts["fingerprint"]:
         return None
     return "another log or split than this recommender was trained on: training may have seen the test part"
