@@ -65,11 +65,19 @@ class Recommender:
         recommender.recommend(["1", "260"], k=5, filters="genres~drama")
     """
 
-    def __init__(self, bundle: Bundle, folder: Path, *, backbone: str | None = None, device: Device = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        folder: Path,
+        *,
+        backbone: str | None = None,
+        device: Device = None,
+        log: Log | None = None,
+    ) -> None:
         if device is not None:
             bundle.model.to(device)
         self._bundle = bundle
-        self._log: Log | None = None
+        self._log = log
         self.catalog = ServedCatalog(bundle, folder, backbone)
         self.live = LiveUsers(self.catalog, self.training_log)
         self.index = IndexSearch(self.catalog)
@@ -83,6 +91,7 @@ class Recommender:
         device: Device = None,
         revision: str | None = None,
         token: Token = None,
+        log: Log | None = None,
     ) -> Recommender:
         """Load and verify a bundle.
 
@@ -92,12 +101,13 @@ class Recommender:
             device: Where the model runs; the CPU by default.
             revision: Branch, tag or commit on the hub.
             token: For private repositories; that of `hf auth login` by default.
+            log: The training log, for a bundle that was trained on tables in memory; read when needed by default.
 
         Raises:
             BundleError: If it is no bundle, was altered, does not reproduce its scores, or cannot be fetched.
         """
         folder = resolve_bundle(name, revision, token)
-        return cls(load_bundle(folder, backbone), folder, backbone=backbone, device=device)
+        return cls(load_bundle(folder, backbone), folder, backbone=backbone, device=device, log=log)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the bundle as it is now, with its added and removed items and current counts, to a folder."""

@@ -21,6 +21,7 @@ from llmrec.data.pii import make_pii_redactor
 from llmrec.data.problems import ColumnProblem, NamedTable, find_missing_columns, format_problems
 from llmrec.data.pseudonyms import Pseudonymizer
 from llmrec.data.readers.files import HUB, read_items, read_tables
+from llmrec.data.readers.memory import MEMORY, LogTables, read_memory
 from llmrec.data.templates import parse_template
 from llmrec.data.timestamps import ParsedTimes, Resolution, parse_times
 from llmrec.errors import DataError
@@ -45,7 +46,7 @@ class _EventColumns(NamedTuple):
 
 
 @phase("load")
-def load_log(config: DataConfig) -> Log:
+def load_log(config: DataConfig, tables: LogTables | None = None) -> Log:
     """Read, check and filter a log and its catalog.
 
     Events on unknown items are dropped first (if `unknown_items` is `drop`), then repeats, then rare users and items.
@@ -54,6 +55,7 @@ def load_log(config: DataConfig) -> Log:
 
     Args:
         config: Sources, columns, filters, pseudonyms and redaction.
+        tables: Events and items in memory (pandas, polars, Arrow, datasets.Dataset), instead of the sources.
 
     Returns:
         The log.
@@ -63,8 +65,9 @@ def load_log(config: DataConfig) -> Log:
         DataError: If anything is wrong with the data; all problems are listed at once.
     """
     problems: list[str] = []
-    source, names = config.source or config.interactions or "data", Pseudonymizer(config.pseudonyms).require_key()
-    events, items = read_tables(config, problems)
+    source = MEMORY if tables is not None else config.source or config.interactions or "data"
+    names = Pseudonymizer(config.pseudonyms).require_key()
+    events, items = read_tables(config, problems) if tables is None else read_memory(tables, problems)
     items, scrubbed = _redact_items(items, config)
     catalog = None if items is None else _build_catalog(items, config, problems)
     columns = None if events is None else _parse_events(events, config, problems, names)

@@ -12,6 +12,7 @@ from llmrec.data.loading import load_log
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import Pseudonymizer
 from llmrec.data.readers.files import HUB
+from llmrec.data.readers.memory import LogTables
 from llmrec.data.readers.movielens import MOVIELENS
 from llmrec.errors import ConfigError, DataError
 from llmrec.hub.bundle import Bundle, load_bundle
@@ -21,12 +22,13 @@ from llmrec.hub.remote import resolve_bundle
 PLACES = {"source", "interactions", "items"}  # overridden together
 
 
-def load_bundle_log(bundle: Bundle, config: DataConfig) -> Log:
+def load_bundle_log(bundle: Bundle, config: DataConfig, tables: LogTables | None = None) -> Log:
     """Load a log for a bundle.
 
     Args:
         bundle: A loaded bundle.
         config: Sources and columns of the log.
+        tables: Events and items in memory, instead of the sources.
 
     Returns:
         The log.
@@ -36,7 +38,7 @@ def load_bundle_log(bundle: Bundle, config: DataConfig) -> Log:
         DataError: If the log cannot be read.
     """
     Pseudonymizer(config.pseudonyms, bundle.facts.get("pseudonyms")).require_key()
-    return load_log(config)
+    return load_log(config, tables)
 
 
 def load_own_log(bundle: Bundle, folder: Path, data: DataConfig | None = None) -> Log:
@@ -82,13 +84,16 @@ def override_data_config(trained: DataConfig, given: DataConfig | None) -> DataC
     return replace(trained, **changes)
 
 
-def load_bundle_and_log(bundle: Path, data: DataConfig | None, backbone: str | None = None) -> tuple[Bundle, Log]:
+def load_bundle_and_log(
+    bundle: Path, data: DataConfig | None, backbone: str | None = None, tables: LogTables | None = None
+) -> tuple[Bundle, Log]:
     """Load a bundle and a log of its items to evaluate it on.
 
     Args:
         bundle: Folder or Hub name of the bundle.
         data: Settings that replace those of the bundle's log; None for its own log.
         backbone: Folder or Hub id of the base; None as in `load_backbone`.
+        tables: Events and items in memory, instead of the sources.
 
     Returns:
         The bundle and the log.
@@ -97,7 +102,7 @@ def load_bundle_and_log(bundle: Path, data: DataConfig | None, backbone: str | N
         ConfigError: If the log has other items.
     """
     loaded = load_bundle(resolve_bundle(bundle), backbone)
-    log = load_bundle_log(loaded, override_data_config(loaded.config.data, data))
+    log = load_bundle_log(loaded, override_data_config(loaded.config.data, data), tables)
     if not log.catalog.ids.equals(loaded.catalog.ids):
         raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
     return loaded, log

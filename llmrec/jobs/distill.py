@@ -11,12 +11,14 @@ from llmrec.backbones.catalog_encoder import CatalogEncoder
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.jobs.distill import DistillConfig
 from llmrec.data.loading import load_log
+from llmrec.data.readers.memory import LogTables
 from llmrec.errors import ConfigError
 from llmrec.evaluation.aggregate import get_primary_metric, make_report, make_test_queries
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.hub.bundle import BaseModelInfo, Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.hub.layout import check_destination
 from llmrec.jobs.comparison import ModelBenchmark
+from llmrec.jobs.result import JobResult
 from llmrec.reports.figures import write_figures
 from llmrec.reports.report_files import write_report
 from llmrec.reports.report_text import render_table, summarize_report
@@ -30,8 +32,16 @@ from llmrec.utils.timing import Timer
 logger = logging.getLogger(__name__)
 
 
-def run_distill(config: DistillConfig) -> None:
-    """Train a smaller student of a bundle, and write its report and bundle."""
+def run_distill(config: DistillConfig, tables: LogTables | None = None) -> JobResult | None:
+    """Train a smaller student of a bundle, and write its report and bundle.
+
+    Args:
+        config: Settings of the job.
+        tables: Events and items in memory, instead of the teacher's sources.
+
+    Returns:
+        The report and the log; None in processes other than the first.
+    """
     began, phases = time.monotonic(), Timer()
     bundle_folder = config.output / "bundle"
     check_destination(bundle_folder)
@@ -39,7 +49,7 @@ def run_distill(config: DistillConfig) -> None:
     student = config.student_config(teacher.config)
     accelerator = start_run(student)
     metadata = collect_provenance(accelerator)
-    log = load_log(student.data)
+    log = load_log(student.data, tables)
     if log.facts.fingerprint != teacher.facts["fingerprint"]:
         raise ConfigError(f"{log.facts.source}: not the log that {config.teacher} was trained on; name it by --source")
 
@@ -60,7 +70,7 @@ def run_distill(config: DistillConfig) -> None:
     evaluated = comparison.evaluate("student", untaught)
     accelerator.end_training()
     if not accelerator.is_main_process:
-        return
+        return None
 
     cost = encode_cost(backbone.cpu(), load_backbone(config.teacher, teacher), texts)
     metadata |= {
@@ -76,3 +86,4 @@ def run_distill(config: DistillConfig) -> None:
     save_bundle(bundle_folder, Bundle(student, log.catalog, model.cpu(), base, backbone, facts, evaluation))
     print("\n" + render_table(report, "by_time"))
     print(f"\n{metadata['distillation']}\n{config.output}: report.md, report.json, figures/, bundle/")
+    return JobResult(report, log)

@@ -11,12 +11,14 @@ from accelerate import Accelerator
 from llmrec.config.jobs.evaluate import EvaluateConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.interactions import Ties
+from llmrec.data.readers.memory import LogTables
 from llmrec.data.splits import Split, make_split
 from llmrec.evaluation.aggregate import evaluate_split, make_report, make_test_queries
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.results import Report
 from llmrec.evaluation.slices import make_slices
 from llmrec.hub.training_log import load_bundle_and_log, training_overlap_warning
+from llmrec.jobs.result import JobResult
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.reports.report_files import write_report
 from llmrec.reports.report_text import render_slices
@@ -61,12 +63,20 @@ def evaluate_bundle(
     return make_report([evaluated], evaluation, name, {})
 
 
-def run_evaluate(config: EvaluateConfig) -> None:
-    """Evaluate a bundle on the test part of a log, and write the report."""
+def run_evaluate(config: EvaluateConfig, tables: LogTables | None = None) -> JobResult | None:
+    """Evaluate a bundle on the test part of a log, and write the report.
+
+    Args:
+        config: Settings of the job.
+        tables: Events and items in memory, instead of the sources in `config.data`.
+
+    Returns:
+        The report and the log; None in processes other than the first.
+    """
     began = time.monotonic()
     accelerator = join_run(config)
     metadata = collect_provenance(accelerator)
-    loaded, log = load_bundle_and_log(config.bundle, config.data, config.backbone)
+    loaded, log = load_bundle_and_log(config.bundle, config.data, config.backbone, tables)
 
     trained = loaded.config
     if config.max_queries is not None:
@@ -84,9 +94,11 @@ def run_evaluate(config: EvaluateConfig) -> None:
     report = evaluate_bundle(model, part, ties, log.catalog.release_time, trained, name, accelerator)
     accelerator.end_training()
     if not accelerator.is_main_process:
-        return
+        return None
 
     metadata["minutes"] = round((time.monotonic() - began) / 60, 1)
-    write_report(dataclasses.replace(report, run=metadata | report.run), config.output)
+    report = dataclasses.replace(report, run=metadata | report.run)
+    write_report(report, config.output)
     print(render_slices(report, split))
     print(f"\n{config.output}: report.md, report.json ({metadata['minutes']} minutes)")
+    return JobResult(report, log)

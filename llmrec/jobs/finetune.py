@@ -12,6 +12,7 @@ from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.backbones.text_vector_cache import TextVectorCache
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.loading import load_log
+from llmrec.data.readers.memory import LogTables
 from llmrec.drift.fitted import FittedDrift
 from llmrec.drift.profile import build_drift_profile
 from llmrec.evaluation.aggregate import make_report
@@ -19,6 +20,7 @@ from llmrec.hub.bundle import BaseModelInfo, Bundle, save_bundle
 from llmrec.hub.layout import check_destination
 from llmrec.jobs.comparison import run_benchmark
 from llmrec.jobs.faithfulness import measure_faithfulness
+from llmrec.jobs.result import JobResult
 from llmrec.recommender import Recommender
 from llmrec.reports.figures import write_figures
 from llmrec.reports.report_files import write_report
@@ -31,14 +33,22 @@ from llmrec.utils.timing import Timer
 logger = logging.getLogger(__name__)
 
 
-def run_finetune(config: FinetuneConfig) -> None:
-    """Fine-tune on a log, evaluate on its test part, and write the report and the bundle."""
+def run_finetune(config: FinetuneConfig, tables: LogTables | None = None) -> JobResult | None:
+    """Fine-tune on a log, evaluate on its test part, and write the report and the bundle.
+
+    Args:
+        config: Settings of the job.
+        tables: Events and items in memory, instead of the sources in `config.data`.
+
+    Returns:
+        The report and the log; None in processes other than the first.
+    """
     began, phases = time.monotonic(), Timer()
     bundle_folder = config.output / "bundle"
     check_destination(bundle_folder)
     accelerator = start_run(config)
     metadata = collect_provenance(accelerator)  # now: the source tree may be another one when the run ends
-    log = load_log(config.data)
+    log = load_log(config.data, tables)
 
     strategy = config.backbone.strategy
     text, base, histories = None, None, None
@@ -64,7 +74,7 @@ def run_finetune(config: FinetuneConfig) -> None:
     ]
     accelerator.end_training()
     if not accelerator.is_main_process:
-        return
+        return None
 
     metadata |= {
         "minutes": round((time.monotonic() - began) / 60, 1),
@@ -94,3 +104,4 @@ def run_finetune(config: FinetuneConfig) -> None:
     for split in config.split.names:
         print("\n" + render_table(report, split))
     print(f"\n{config.output}: report.md, report.json, figures/, bundle/ ({metadata['minutes']} minutes)")
+    return JobResult(report, log)

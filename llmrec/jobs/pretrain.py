@@ -11,6 +11,7 @@ from llmrec.backbones.lm_head import make_head
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.jobs.pretrain import PretrainConfig
 from llmrec.data.loading import load_log
+from llmrec.data.readers.memory import LogTables
 from llmrec.hub.bundle import BaseModelInfo
 from llmrec.hub.layout import check_destination
 from llmrec.hub.pretrained_backbone import RECORD, save_pretrained
@@ -24,14 +25,19 @@ from llmrec.training.pretraining.pretrainer import Pretrainer, make_pretrain_tas
 logger = logging.getLogger(__name__)
 
 
-def run_pretrain(config: PretrainConfig) -> None:
-    """Continue a backbone's pretraining on a log, and write it to `output/backbone`."""
+def run_pretrain(config: PretrainConfig, tables: LogTables | None = None) -> None:
+    """Continue a backbone's pretraining on a log, and write it to `output/backbone`.
+
+    Args:
+        config: Settings of the job.
+        tables: Events and items in memory, instead of the sources in `config.data`.
+    """
     began = time.monotonic()
     folder = config.output / "backbone"
     check_destination(folder, RECORD, "a pretrained backbone")
     accelerator = start_run(config)
     metadata = collect_provenance(accelerator)  # now: the source tree may be another one when the run ends
-    log = load_log(config.data)
+    log = load_log(config.data, tables)
     corpus = make_corpus(log, config)
     logger.info("\n".join(format_corpus(corpus)))
 

@@ -15,7 +15,7 @@ from llmrec.utils.run_logging import ConsoleHandler, add_console_handler, remove
 logger = logging.getLogger(__name__)
 
 
-def run_job(main: Callable[[Config], None], kind: type[Config]) -> None:
+def run_job(main: Callable[[Config], object], kind: type[Config]) -> None:
     """Run a recipe with the configuration of the command line, telling of it on the error stream; what the user can
     mend ends in one message.
     """

@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from collections.abc import Sequence
 
 from llmrec.backbones.adaptation import apply_strategy
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.backbones.text_vector_cache import TextVectorCache
 from llmrec.config.jobs.transfer import TransferConfig
 from llmrec.data.loading import load_log
+from llmrec.data.readers.memory import LogTables
 from llmrec.evaluation.aggregate import get_primary_metric, make_report, make_test_queries
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.hub.bundle import BaseModelInfo, Bundle, save_bundle
 from llmrec.hub.layout import check_destination
 from llmrec.jobs.comparison import ModelBenchmark
+from llmrec.jobs.result import JobResult
 from llmrec.reports.figures import write_figures
 from llmrec.reports.report_files import write_report
 from llmrec.reports.report_text import render_table, summarize_report
@@ -33,14 +36,26 @@ from llmrec.training.task import make_task
 logger = logging.getLogger(__name__)
 
 
-def run_transfer(config: TransferConfig) -> None:
-    """Compare four ways to use source domains, and write the report and the best one's bundle."""
+def run_transfer(
+    config: TransferConfig, tables: LogTables | None = None, source_tables: Sequence[LogTables | None] | None = None
+) -> JobResult | None:
+    """Compare four ways to use source domains, and write the report and the best one's bundle.
+
+    Args:
+        config: Settings of the job.
+        tables: Events and items in memory, instead of the sources in `config.data`.
+        source_tables: The same for each of `config.sources`.
+
+    Returns:
+        The report and the log; None in processes other than the first.
+    """
     began = time.monotonic()
     bundle_folder = config.output / "bundle"
     check_destination(bundle_folder)
     accelerator = start_run(config)
     metadata = collect_provenance(accelerator)
-    log, sources = load_log(config.data), [load_log(source) for source in config.sources]
+    log, given = load_log(config.data, tables), source_tables or [None] * len(config.sources)
+    sources = [load_log(source, one) for source, one in zip(config.sources, given, strict=True)]
 
     def new_backbone() -> TextBackbone:
         backbone = TextBackbone.load(config.backbone)
@@ -69,7 +84,7 @@ def run_transfer(config: TransferConfig) -> None:
     evaluated = comparison.evaluate(way, target.vectors, also=("initialised", "zero-shot"))
     accelerator.end_training()
     if not accelerator.is_main_process:
-        return
+        return None
 
     metadata |= {
         "minutes": round((time.monotonic() - began) / 60, 1),
@@ -86,3 +101,4 @@ def run_transfer(config: TransferConfig) -> None:
     save_bundle(bundle_folder, Bundle(finetune, log.catalog, best.model.cpu(), base, best.backbone, facts, evaluation))
     print("\n" + render_table(report, "by_time"))
     print(f"\n{metadata['transfer']}\n{config.output}: report.md, report.json, figures/, bundle/")
+    return JobResult(report, log)

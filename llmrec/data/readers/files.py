@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from llmrec.config.data import DataConfig
 from llmrec.data.checks import check_closed_quotes, check_json_nesting, check_unique_columns, validate_table
 from llmrec.data.problems import NamedTable
+from llmrec.data.readers.memory import MEMORY, missing_tables
 from llmrec.data.readers.movielens import MOVIELENS, load_movielens_small
 from llmrec.errors import ConfigError, DataError
 
@@ -78,7 +79,7 @@ def list_data_files(config: DataConfig) -> tuple[Path, Path]:
     found = []
     for role, explicit in (("interactions", config.interactions), ("items", config.items)):
         place = explicit or config.source
-        if place is None or place.startswith(HUB) or _is_packaged(config):
+        if place is None or place.startswith(HUB) or place == MEMORY or _is_packaged(config):
             raise ConfigError(
                 f"data: the {role} of {place} are not in a file that can be changed. Give files of your own."
             )
@@ -141,6 +142,8 @@ def _read(
     place = explicit or source
     if place is None:
         raise ConfigError(f"data.{role}: no {role}. Set data.source, or data.interactions and data.items.")
+    if place == MEMORY:
+        raise missing_tables()
     if place.startswith(HUB):
         name = f"{place} {role}"
         return NamedTable(
