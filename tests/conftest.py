@@ -269,7 +269,7 @@ def add_drift() -> Callable[..., Bundle]:
     from llmrec.config.drift import DriftConfig
     from llmrec.drift.fitted import FittedDrift
     from llmrec.drift.head import DriftHead
-    from llmrec.drift.terms.chain import LatentChain
+    from llmrec.drift.terms.latent_chain import LatentChain
     from llmrec.drift.text_neighbors import center_and_normalize
 
     def add(bundle: Bundle, **settings: object) -> Bundle:

@@ -8,10 +8,11 @@ from typing import Literal
 from llmrec.errors import ConfigError
 
 NO_DECAY_DAYS = 36_500.0  # days
-TermName = Literal["interest", "environment", "transitions", "chain", "gate"]
-
-
 MAX_HISTORY = 50
+TermName = Literal["interest", "environment", "transitions", "chain", "gate"]
+ExplanationTerm = Literal["anyone", "base"] | TermName
+ANSWERING: frozenset[TermName] = frozenset({"environment", "transitions", "chain"})  # a head needs one of them
+CONTROL: tuple[TermName, ...] = ("interest", "environment", "transitions")  # of the freshness control of `ablations`
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class DriftConfig:
 
     def __post_init__(self) -> None:
         lengths = (*self.half_lives_days, self.gap_decay_days, *self.transition_half_lives_days, *self.refresh_days)
-        if not {"environment", "transitions", "chain"} & set(self.terms) or not self.transition_half_lives_days:
+        if not ANSWERING & set(self.terms) or not self.transition_half_lives_days:
             raise ConfigError(
                 "drift: name one of environment, transitions, chain, and one of transition_half_lives_days"
             )

@@ -1,1 +1,1 @@
-"""Preferences that move with time: terms, their mixture, how both are fitted and described."""
+"""Change of preferences over time: terms, their mixture, and how both are fitted and described."""

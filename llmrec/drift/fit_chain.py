@@ -1,8 +1,8 @@
-"""Fits the latent chain on the training events: each event's item as likely as can be, given its user's beliefs before.
+"""Fit the latent chain on the training events: maximize the likelihood of each item given its user's beliefs before.
 
-It starts from the text's own clusters (spherical k-means) and takes a few passes of Adam over all users. What everyone
-takes is the training counts here, since the chain is to learn what a state takes beyond that; the head puts the
-environment of the day in their place.
+The fit starts from clusters of the item texts (spherical k-means) and takes a few passes of Adam over all users.
+Popularity is that of the training counts, since the chain learns what a state adds to it; the drift head replaces it by
+current popularity.
 """
 
 from __future__ import annotations
@@ -20,19 +20,30 @@ from llmrec.config.drift import MAX_HISTORY
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Ties
 from llmrec.data.splits import Split
-from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.terms.latent_chain import LatentChain
 from llmrec.models.losses import choose_softmax_items
 from llmrec.utils.arrays import EPS, Mask, Rows, pad_ranges
 from llmrec.utils.units import SECONDS_PER_DAY
 
 EPOCHS, LEARNING_RATE, USERS_AT_ONCE = 4, 0.06, 256
-MIN_STEPS = 100  # a small log is gone through more often: in fewer, lambda and M stay near where they start
-CLUSTERED_ITEMS = 20_000  # k-means looks at no more
-CLUSTERINGS = 3  # of which the tightest is kept: a single one at times takes two topics for one
+MIN_STEPS = 100  # a small log gets more epochs: in fewer steps lambda and M stay near their start
+CLUSTERED_ITEMS = 20_000  # sample for k-means
+CLUSTERINGS = 3  # the tightest is kept: a single one sometimes merges two topics
 
 
 def fit_chain(split: Split, ties: Ties, text: Tensor, n_states: int, seed: int = 0) -> LatentChain:
-    """A chain of K states over items with unit text vectors (N, D), fitted on the training part and then left alone."""
+    """Fit a chain on the training part.
+
+    Args:
+        split: Its training part is used.
+        ties: Order of events of one moment.
+        text: Unit text vectors of the items, (N, D).
+        n_states: K.
+        seed: Of clusters and batches.
+
+    Returns:
+        The chain, without gradients.
+    """
     rng = np.random.default_rng(seed)
     chain = LatentChain(cluster_text_vectors(text, n_states, rng))
     histories = Histories.from_interactions(split.train, split.n_users)
@@ -70,9 +81,21 @@ def chain_negative_log_likelihood(
     columns: Tensor,
     log_weight: Tensor,
 ) -> Tensor:
-    """() minus log chance of the events at `position` (B, T), by their users' beliefs before them, per event.
+    """Compute minus the log-probability per event, by the users' beliefs before each.
 
-    prior: (N,) what everyone takes. columns, log_weight: (C,) of `choose_softmax_items`.
+    Args:
+        chain: To fit.
+        histories: Training events.
+        position: Of the events in the histories, (B, T).
+        mask: (B, T).
+        text: Unit text vectors of the items, (N, D).
+        prior: Log counts, (N,).
+        ties: Order of events of one moment.
+        columns: Items of the sampled softmax, (C,).
+        log_weight: Their log weights, (C,).
+
+    Returns:
+        Scalar, ().
     """
     item = torch.from_numpy(histories.item[position])  # (B, T)
     time = torch.from_numpy(histories.time[position])
@@ -89,7 +112,7 @@ def chain_negative_log_likelihood(
 
 
 def cluster_text_vectors(text: Tensor, n_states: int, rng: np.random.Generator) -> Tensor:
-    """(K, D) unit vectors along the centres of the clusters of unit vectors (N, D), the tightest of a few attempts."""
+    """Cluster unit vectors (N, D) and return unit vectors along the centers, (K, D): the tightest of a few attempts."""
     rows = rng.choice(len(text), min(len(text), CLUSTERED_ITEMS), replace=False)
     points = text[torch.from_numpy(np.sort(rows))].double().numpy()
     attempts = [kmeans2(points, min(n_states, len(points)), minit="++", seed=rng) for _ in range(CLUSTERINGS)]
@@ -98,7 +121,7 @@ def cluster_text_vectors(text: Tensor, n_states: int, rng: np.random.Generator) 
 
 
 def _iterate_batches(histories: Histories) -> Iterator[tuple[Rows, Mask]]:
-    """Positions (B, T) of users' last events and their mask; users of like length together."""
+    """Iterate over positions (B, T) of users' last events and their mask, users of similar length together."""
     counts = np.diff(histories.offset)
     users = np.argsort(counts, kind="stable")
     users = users[counts[users] > 1]

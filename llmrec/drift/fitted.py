@@ -1,14 +1,13 @@
-"""A fitted drift head, as a bundle keeps it: its weights, the chain's among them, and the text that the chain reads.
+"""A fitted drift head as a bundle keeps it: its weights, with those of the chain, and the text vectors it reads.
 
-The chain was fitted on vectors of the backbone as it was before any training. Under feature transfer these are the
-item table's own, and are not written twice; where the backbone was trained they are stored beside it. Kept are the
-vectors and not the chain's tables (N, K), because text neighbours are made of them too, and because an item that comes
-later is placed like all others: its vector by the untrained backbone, less the same centre.
+The chain was fitted on vectors of the backbone before any training. With a frozen backbone these are the item table's
+own and are not written twice; otherwise they are stored too. The vectors are kept instead of the chain's tables (N, K),
+because text neighbors are made from them too, and because a new item is treated like all others: its vector by the
+untrained backbone, minus the same center.
 
-Beside them lies what was counted by the end of the log, popularity that fades and transitions, of which the head
-lives: without it a bundle that was sent elsewhere would know nothing of what people do. It is everyone's sums, with no
-user and no history in it; but a pair of items that only one person took is, and `drift.keep_counts: false` leaves all
-of it out.
+The bundle also holds the counts at the end of the log, without which a bundle on another machine would not know what
+people do. They are sums over all users, without users or histories; but a pair of items may come from a single user,
+and `drift.keep_counts: false` leaves all of them out.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import Split
 from llmrec.drift.fit_head import FittedHead
 from llmrec.drift.head import DriftHead
-from llmrec.drift.stream import ChainTables, ReplayStream
+from llmrec.drift.stream import ReplayStream
+from llmrec.drift.terms.latent_chain import ChainTables
 from llmrec.drift.text_neighbors import extend_text_neighbors, find_text_neighbors
 from llmrec.utils.arrays import Arrays, resize_sparse
 
@@ -37,11 +37,16 @@ from llmrec.utils.arrays import Arrays, resize_sparse
 class FittedDrift:
     """A head with its chain, and what they need of the items.
 
-    transition_half_life_days: the one of the configured ones that suited best. text: (N, D) vectors of the backbone
-    before any training of it, or None for ids alone. centre: (D,) their mean when the head was fitted. trained_until:
-    seconds, where the data ends that the model below was trained on, if time separates the two. counts: arrays of
-    `StreamCounts.export_counts` at the end of the log, or None. text_neighbors: text neighbours of the items that there
-    were at the fit, which take long to find in a large catalog; None where they are to be found anew.
+    Attributes:
+        head: Fitted weights.
+        transition_half_life_days: The best of the configured half-lives.
+        text: (N, D) vectors of the backbone before any training, None for ids alone.
+        centre: (D,) their mean when the head was fitted.
+        trained_until: End of the data that the model below was trained on, in seconds; None where no time separates
+            the two.
+        counts: `StreamCounts.export_counts` at the end of the log, or None.
+        text_neighbors: Text neighbors of the items at the fit, which take long to find in a large catalog; None to
+            find them when needed.
     """
 
     head: DriftHead
@@ -54,7 +59,12 @@ class FittedDrift:
 
     @classmethod
     def from_fit(cls, fit: FittedHead, text: Tensor | None) -> FittedDrift:
-        """fit: the head on the stream that it is to serve. text: the vectors that it was made with."""
+        """Return a fitted head for serving.
+
+        Args:
+            fit: The head and the stream that it serves.
+            text: Vectors of the untrained backbone, (N, D), or None.
+        """
         centre, stream = None if text is None else text.mean(0), fit.stream
         counts = count_stream(stream) if stream.config.keep_counts else None
         text_neighbors = stream.text if text is not None and stream.text.nnz else None
@@ -63,27 +73,36 @@ class FittedDrift:
         )
 
     def recount(self, config: DriftConfig, split: Split, ties: Ties) -> FittedDrift:
-        """With the counts of another log of the bundle's items, where it has any."""
+        """Replace the counts, if there are any, by those of another log of the same items.
+
+        Args:
+            config: Settings of the head.
+            split: Of the other log.
+            ties: Order of events of one moment.
+        """
         if self.counts is None:
             return self
         return replace(self, counts=count_stream(self.build_stream(config, split, ties, by_text=False)))
 
     def unit_vectors(self, text: Tensor | None = None) -> Tensor | None:
-        """(N, D) unit vectors as the chain was fitted on: of the catalog, or of other `text` read by the untrained
-        backbone.
-        """
+        """Return unit vectors as for the chain's fit: of the catalog, or of `text` by the untrained backbone."""
         if text is None:
             return self._vectors
         return None if self.centre is None else functional.normalize(text - self.centre, dim=1)
 
     @cached_property
     def _vectors(self) -> Tensor | None:
-        """Of the catalog; kept, as each question asks for them."""
+        """Unit vectors of the catalog, computed once."""
         return None if self.text is None else self.unit_vectors(self.text)
 
     def build_stream(self, config: DriftConfig, split: Split, ties: Ties, by_text: bool = True) -> ReplayStream:
-        """What the head is replayed on, over a log of the bundle's items. by_text: where only counted moves and the
-        chain are looked at, there is no need of text neighbours.
+        """Build the stream that the head is replayed on.
+
+        Args:
+            config: Settings of the head.
+            split: Of a log of the bundle's items.
+            ties: Order of events of one moment.
+            by_text: Find text neighbors, which only transitions read.
         """
         vectors = None if self.text is None else self.unit_vectors(self.text[: split.n_items])
         stream = ReplayStream.from_split(config, split, ties, vectors if by_text else None)
@@ -91,27 +110,33 @@ class FittedDrift:
         return replace(stream, transition_half_life_days=half_life, chain=self.build_chain_tables(vectors))
 
     def build_serving_stream(self, config: DriftConfig, ties: Ties, n_items: int) -> ReplayStream:
-        """What the head goes on from where it serves: its tables over the items, no log, and no users as yet."""
-        vectors, nobody = self.unit_vectors(), np.zeros(0, dtype=np.int64)
+        """Build the stream that a served head starts from, with tables but without a log or users.
+
+        Args:
+            config: Settings of the head.
+            ties: Order of events of one moment.
+            n_items: Items of the catalog.
+        """
+        vectors, none = self.unit_vectors(), np.zeros(0, dtype=np.int64)
         if vectors is None:
             text_neighbors = sparse.csr_array((n_items, n_items))
         elif self.text_neighbors is None:
             text_neighbors = find_text_neighbors(vectors, config.n_text_neighbors)
         else:
             text_neighbors = extend_text_neighbors(self.text_neighbors, vectors, config.n_text_neighbors)
-        log, half_life = Interactions(nobody, nobody, nobody), self.transition_half_life_days
+        log, half_life = Interactions(none, none, none), self.transition_half_life_days
         return ReplayStream(
             config, log, ties, 0, 0, text_neighbors, half_life, self.build_chain_tables(vectors), self.trained_until
         )
 
     def with_items(self, text: Tensor | None) -> FittedDrift:
-        """With new items, by their vectors (R, D) of the backbone before any training."""
+        """Add new items by their vectors (R, D) of the untrained backbone."""
         if self.text is None or text is None:
             return self
         return replace(self, text=torch.cat([self.text, text.to(self.text)]))
 
     def extend_stream(self, stream: ReplayStream, n_items: int) -> ReplayStream:
-        """A stream of `build_serving_stream` with the items that came since."""
+        """Add the items that came since to a stream of `build_serving_stream`."""
         vectors = self.unit_vectors()
         if vectors is None:
             return replace(stream, text=resize_sparse(stream.text, (n_items, n_items)))
@@ -119,16 +144,16 @@ class FittedDrift:
         return replace(stream, text=text_neighbors, chain=self.build_chain_tables(vectors))
 
     def to_record(self) -> dict[str, Any]:
-        """What is not in the files of `save_drift`."""
+        """Return what the files of `save_drift` do not hold."""
         return {name: getattr(self, name) for name in ("transition_half_life_days", "trained_until")}
 
     def build_chain_tables(self, vectors: Tensor | None) -> ChainTables | None:
-        """What the chain says of items with these vectors (N, D)."""
+        """Build the chain's tables of items with these vectors (N, D)."""
         return None if self.head.chain is None or vectors is None else ChainTables.from_chain(self.head.chain, vectors)
 
 
 def count_stream(stream: ReplayStream) -> Arrays:
-    """What everyone's events add up to at the end of a stream's log."""
+    """Count a stream's log to its end, and return the counts without anything of a single user."""
     counts = stream.new_counts()
     counts.count_until(stream.log, int(stream.log.time[-1]) + 1)
     return counts.export_counts()

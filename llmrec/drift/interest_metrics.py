@@ -1,6 +1,6 @@
 """Measures of how interests move, each a formula over plain arrays: divergence, lift, and similarity by lag.
 
-E events, N items, K states, P periods. What an item says of the states is p(k|j), a row of `evidence` (N, K).
+E events, N items, K states, P periods. An item is evidence for the states by p(k|j), a row of `evidence` (N, K).
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ NEAR_EVENTS = 200  # before or after: what counts as the same time
 
 
 def jensen_shannon_divergence(p: Numbers, q: Numbers) -> Numbers:
-    """Jensen-Shannon divergence in bits, H((p + q) / 2) - (H(p) + H(q)) / 2, of distributions (..., K) -> (...).
+    """Compute the Jensen-Shannon divergence in bits of distributions: (..., K) -> (...).
 
-    >>> float(divergence(np.array([1.0, 0.0]), np.array([0.0, 1.0])))  # nothing in common: one bit
+    It is H((p + q) / 2) - (H(p) + H(q)) / 2.
+
+    >>> float(jensen_shannon_divergence(np.array([1.0, 0.0]), np.array([0.0, 1.0])))  # nothing in common: one bit
     1.0
-    >>> round(float(divergence(np.array([0.5, 0.5]), np.array([1.0, 0.0]))), 3)  # H(.75, .25) - .5
+    >>> round(float(jensen_shannon_divergence(np.array([0.5, 0.5]), np.array([1.0, 0.0]))), 3)  # H(.75, .25) - .5
     0.311
     """
 
@@ -39,7 +41,16 @@ def jensen_shannon_divergence(p: Numbers, q: Numbers) -> Numbers:
 
 
 def mean_interest_by_period(item: Rows, period: Rows, n_periods: int, evidence: Numbers) -> Numbers:
-    """(P, K) mean of p(k|j) over the events of each period; item, period: (E,).
+    """Average p(k|j) over the events of each period.
+
+    Args:
+        item: Item row of each event, (E,).
+        period: Period of each event, (E,).
+        n_periods: P.
+        evidence: p(k|j), (N, K).
+
+    Returns:
+        Mean interest, (P, K).
 
     >>> evidence = np.array([[1.0, 0.0], [0.5, 0.5]])
     >>> mean_interest_by_period(np.array([0, 1, 1]), np.array([0, 0, 1]), 2, evidence).tolist()
@@ -51,9 +62,19 @@ def mean_interest_by_period(item: Rows, period: Rows, n_periods: int, evidence: 
 
 
 def shuffled_divergence(item: Rows, period: Rows, n_periods: int, evidence: Numbers, n_shuffles: int = 40) -> Numbers:
-    """(n_shuffles, P - 1) divergence between successive periods where the events' periods are dealt out anew.
+    """Compute the divergence between successive periods if events were assigned to periods at random.
 
-    Each period keeps its number of events, so that what is left is what so few events differ by chance.
+    Each period keeps its number of events, so that the divergence is that of chance alone.
+
+    Args:
+        item: Item row of each event, (E,).
+        period: Period of each event, (E,).
+        n_periods: P.
+        evidence: p(k|j), (N, K).
+        n_shuffles: Random assignments.
+
+    Returns:
+        Divergence in bits, (n_shuffles, P - 1).
     """
     rng = np.random.default_rng(0)
     shuffles = (mean_interest_by_period(rng.permutation(item), period, n_periods, evidence) for _ in range(n_shuffles))
@@ -61,11 +82,19 @@ def shuffled_divergence(item: Rows, period: Rows, n_periods: int, evidence: Numb
 
 
 def transition_lift(transition: Numbers, share: Numbers) -> Numbers:
-    """(K, K) M_kl over what leads to l from the states other than l, by their shares: sum_k s_k M_kl / (1 - s_l).
+    """Compute the lift of each move: M_kl over sum_k s_k M_kl / (1 - s_l), the mean over the states other than l.
 
-    1 where a move leads to l no more often from k than from elsewhere; 0 on the diagonal.
+    It is 1 where moves from k lead to l as often as moves from elsewhere, and 0 on the diagonal.
 
-    >>> lift(np.array([[0.0, 0.9, 0.1], [0.5, 0.0, 0.5], [0.2, 0.8, 0.0]]), np.array([0.5, 0.25, 0.25])).round(2)[0]
+    Args:
+        transition: M, (K, K).
+        share: Share s of each state, (K,).
+
+    Returns:
+        Lifts, (K, K).
+
+    >>> transition = np.array([[0.0, 0.9, 0.1], [0.5, 0.0, 0.5], [0.2, 0.8, 0.0]])
+    >>> transition_lift(transition, np.array([0.5, 0.25, 0.25])).round(2)[0]
     array([0.  , 1.04, 0.43])
     """  # to the second: .9 against (.5 * .9 + .25 * .8) / .75
     arrivals = share @ transition / (1 - share).clip(min=1e-12)
@@ -74,7 +103,13 @@ def transition_lift(transition: Numbers, share: Numbers) -> Numbers:
 
 
 def order_by_similarity(directions: Numbers) -> list[int]:
-    """The K states, by directions (K, D), such that neighbours are alike: the leaves of a tree of cosines.
+    """Order K states so that similar ones are next to each other: the leaves of a tree of cosines.
+
+    Args:
+        directions: Of the states, (K, D).
+
+    Returns:
+        The states in order.
 
     >>> order_by_similarity(np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]])) in ([0, 2, 3, 1], [1, 3, 2, 0])
     True
@@ -88,7 +123,13 @@ def order_by_similarity(directions: Numbers) -> list[int]:
 
 
 class SimilarityByLag(NamedTuple):
-    """By lag: its mean in days, sum_k p(k|i) p(k|j) of a user's two events beyond two people's, and pairs counted."""
+    """Similarity of a user's events by lag.
+
+    Attributes:
+        lag_days: Mean lag of each bin.
+        excess: sum_k p(k|i) p(k|j) of two events of a user, minus that of events of two users.
+        n_pairs: Pairs of events in each bin.
+    """
 
     lag_days: Numbers
     excess: Numbers
@@ -96,10 +137,15 @@ class SimilarityByLag(NamedTuple):
 
 
 def similarity_by_lag(histories: Histories, evidence: Numbers, n_pairs: int = 200_000) -> SimilarityByLag:
-    """How much longer than chance a user's events speak for the same states.
+    """Measure by lag how similar a user's events are in states, beyond chance.
 
-    An event is compared with an earlier one of its user, drawn evenly, and with one that somebody else made at the time
-    of that earlier one: what everybody wanted then is no interest of the user's.
+    An event is compared with an earlier one of its user, drawn evenly, and with one of another user at the time of that
+    earlier one, since what all users wanted then is not an interest of this user.
+
+    Args:
+        histories: Of all users.
+        evidence: p(k|j), (N, K).
+        n_pairs: Pairs to draw.
     """
     rng = np.random.default_rng(0)
     user, ordinal = histories.user, np.arange(len(histories.item))
@@ -126,9 +172,14 @@ def similarity_by_lag(histories: Histories, evidence: Numbers, n_pairs: int = 20
 
 
 def half_life_from_curve(lag_days: Numbers, excess: Numbers) -> float | None:
-    """Days after which the excess is half of what it is at the shortest lag, on straight lines over log(1 + days).
+    """Find the days after which the excess is half of that at the shortest lag, by lines over log(1 + days).
 
-    None where it is not there to begin with, or does not fall so far.
+    Args:
+        lag_days: Lags in order.
+        excess: Similarity at each lag.
+
+    Returns:
+        Days, or None where there is no excess or it does not fall so far.
 
     >>> half_life_from_curve(np.array([0.0, 3.0, 15.0]), np.array([0.4, 0.3, 0.1]))  # .2 half way from log 4 to log 16
     7.0
@@ -142,7 +193,7 @@ def half_life_from_curve(lag_days: Numbers, excess: Numbers) -> float | None:
 
 
 def _sample_nearby_events(time: Rows, event: Rows, rng: np.random.Generator) -> Rows:
-    """An event of the log for each `event`, at most NEAR_EVENTS before or after it."""
+    """Draw an event of the log for each `event`, at most NEAR_EVENTS before or after it."""
     order = np.argsort(time, kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))

@@ -1,6 +1,6 @@
-"""Interest as a Markov chain: the founding update over items, exactly, and its continuous form over latent states.
+"""Interest as a Markov chain: the exact update over items, and its continuous form over latent states.
 
-Between two events a share of interest moves on along the transitions of the crowd:
+Between two events a share of interest moves along the transitions of all users:
 
     p(u,i,t+1) = alpha * p(u,i,t) + beta * sum_j p(u,j,t) p(i|j,t)                                        (1)
 
@@ -8,8 +8,8 @@ Over a gap dt the same moves happen at random moments, lambda of them per day. T
 
     P(dt) = sum_n e^(-lambda dt) (lambda dt)^n / n! M^n = exp(lambda dt (M - I))                          (2)
 
-Up to its first move (2) is (1) with alpha = e^(-lambda dt); other than (1) with that alpha it composes,
-P(a + b) = P(a) P(b), so that it does not matter how often a belief is brought up to date.
+Up to its first move (2) is (1) with alpha = e^(-lambda dt); unlike (1) with that alpha it composes,
+P(a + b) = P(a) P(b), so that it does not matter how often a belief is updated.
 """
 
 from __future__ import annotations
@@ -19,16 +19,22 @@ import math
 import torch
 from torch import Tensor, nn
 
-TICKS_PER_DAY = 1024  # what gaps are counted in: 84 seconds
+TICKS_PER_DAY = 1024  # unit of gaps: 84 seconds
 N_POWERS = 25  # of two, in ticks: gaps up to 90 years
 
 
 def markov_update(interest: Tensor, transition: Tensor, alpha: float | Tensor, beta: float | Tensor) -> Tensor:
-    """One step of (1).
+    """Compute one step of (1).
 
-    interest: (..., N), p(u,j,t). transition: (N, N), dense or sparse, row j holding p(i|j,t). alpha, beta: numbers, or
-    tensors that broadcast against interest. Returns (..., N); its sum is alpha + beta times that of `interest` where
-    every row of `transition` sums to one.
+    Args:
+        interest: p(u,j,t), (..., N).
+        transition: (N, N), dense or sparse; row j holds p(i|j,t).
+        alpha: Number, or tensor that broadcasts against interest.
+        beta: Likewise.
+
+    Returns:
+        Interest after the step, (..., N); its sum is alpha + beta times that of `interest` where every row of
+        `transition` sums to one.
 
     >>> interest = torch.tensor([0.6, 0.4, 0.0])  # in A, B and C
     >>> to_c = torch.tensor([[0.7, 0.0, 0.3], [0.0, 0.3, 0.7], [0.0, 0.0, 1.0]])  # p(C|A) = .3, p(C|B) = .7
@@ -36,7 +42,7 @@ def markov_update(interest: Tensor, transition: Tensor, alpha: float | Tensor, b
     [0.51, 0.26, 0.23]
 
     Raises:
-        ValueError: `transition` is not square, or not over the items of `interest`.
+        ValueError: If `transition` is not square, or not over the items of `interest`.
     """
     n_items = interest.shape[-1]
     if transition.shape != (n_items, n_items):
@@ -51,14 +57,14 @@ def markov_update(interest: Tensor, transition: Tensor, alpha: float | Tensor, b
 
 
 class MarkovChain(nn.Module):
-    """K latent states of interest that follow (2), with M and lambda learned; R beliefs may each have their own lambda.
+    """K latent states of interest that follow (2), with M and lambda learned; each of R beliefs has its own lambda.
 
-    M's diagonal is zero: a move leads elsewhere, so that lambda is what it seems, the moves per day. Gaps are counted
-    in ticks of a thousandth of a day, and P of a gap is the product of P of the powers of two that it is made of.
-    moves_per_day: lambda to start with, one for each belief.
+    M's diagonal is zero: a move leads elsewhere, so that lambda is the moves per day. Gaps are counted in ticks of a
+    thousandth of a day, and P of a gap is the product of P of its powers of two.
     """
 
     def __init__(self, n_states: int, moves_per_day: tuple[float, ...] = (1 / 60,)) -> None:
+        """Start with a lambda for each belief; raises ValueError for fewer than 2 states."""
         super().__init__()
         if n_states < 2:
             raise ValueError(f"a chain of {n_states} state(s) has nowhere to move; give at least 2")
@@ -67,17 +73,17 @@ class MarkovChain(nn.Module):
 
     @property
     def transition(self) -> Tensor:
-        """(K, K) M, rows summing to one."""
+        """M, (K, K), rows summing to one."""
         here = torch.eye(len(self.logits), dtype=torch.bool, device=self.logits.device)
         return self.logits.masked_fill(here, -torch.inf).softmax(1)
 
     @property
     def half_life_days(self) -> Tensor:
-        """(R,) days after which half of a belief has moved at least once."""
+        """Days after which half of a belief has moved at least once, (R,)."""
         return math.log(2) / self.log_rate.exp()
 
     def transition_powers(self) -> Tensor:
-        """(R, J, K, K) P of 1, 2, 4, ... ticks: all that `propagate` needs, made once where weights stand still."""
+        """Compute P of 1, 2, 4, ... ticks for `propagate`, once for fixed weights: (R, J, K, K)."""
         transition = self.transition.double()
         rate = (self.log_rate.double().exp() / TICKS_PER_DAY)[:, None, None]  # (R, 1, 1)
         step = torch.matrix_exp(rate * (transition - torch.eye(len(transition), device=rate.device)))
@@ -87,17 +93,17 @@ class MarkovChain(nn.Module):
         return torch.stack(steps, dim=1).to(self.logits.dtype)
 
     def forward(self, belief: Tensor, days: Tensor) -> Tensor:
-        """Beliefs (B, R, K) carried over gaps of `days` (B,) >= 0."""
+        """Move beliefs (B, R, K) over gaps of `days` (B,) >= 0."""
         return propagate(belief, to_ticks(days), self.transition_powers())
 
 
 def to_ticks(days: Tensor) -> Tensor:
-    """(B,) int64 whole ticks of `days`, no more than the longest gap that is told apart (about 90 years)."""
+    """Round days (B,) to whole ticks, int64, at most those of about 90 years."""
     return (days * TICKS_PER_DAY).round().long().clamp(0, 2**N_POWERS - 1)
 
 
 def propagate(belief: Tensor, gap: Tensor, powers: Tensor) -> Tensor:
-    """Beliefs (B, R, K) after gaps (B,) of ticks, by the `powers` (R, J, K, K) of a chain: O(K^2) a bit of a gap."""
+    """Move beliefs (B, R, K) over gaps (B,) of ticks, by powers (R, J, K, K), in O(K^2) for each bit of a gap."""
     for position in range(powers.shape[1]):
         transitions = (gap >> position) & 1 == 1  # (B,)
         if bool(transitions.any()):

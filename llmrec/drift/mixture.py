@@ -1,87 +1,189 @@
-"""The mixture of a drift head's terms for histories: log probabilities of items in and out of the catalog."""
+"""The mixture of a drift head's parts for histories: log-probabilities of items in and outside the catalog."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.config.drift import MAX_HISTORY
+from llmrec.config.drift import MAX_HISTORY, TermName
 from llmrec.data.histories import Queries
-from llmrec.drift.head import DriftHead, RecentEvents, TransitionRows
-from llmrec.drift.stream import ChainTables, ReplayStream, StreamCounts
-from llmrec.drift.text_neighbors import new_item_probability
+from llmrec.drift.head import DriftHead
+from llmrec.drift.stream import ReplayStream, StreamCounts
+from llmrec.drift.terms import BY_NAME, SWITCHES
+from llmrec.drift.terms.term_inputs import RecentEvents, TermContext
+from llmrec.drift.terms.transitions import count_known_pairs
 from llmrec.utils.units import SECONDS_PER_DAY
 
 
 class MixtureTerms(NamedTuple):
-    """The three parts of the mixture for B queries: log_shares (B, 3), base (B, N) log chances, the others chances."""
+    """The parts of the mixture for B queries.
+
+    Attributes:
+        log_shares: (B, P).
+        base: Log-probabilities of the base, (B, N).
+        others: Probabilities (B, N) of each other part, 0.0 for one that is off.
+    """
 
     log_shares: Tensor
     base: Tensor
-    moved: Tensor | float
-    chained: Tensor | float
+    others: tuple[Tensor | float, ...]
 
 
-def compute_mixture_terms(
+@dataclass(frozen=True)
+class MixtureContext(TermContext):
+    """A `TermContext` with the scores of the model below: all that the mixture needs.
+
+    Attributes:
+        scores: Of all items, (B, N).
+    """
+
+    head: DriftHead
+    scores: Tensor
+
+    def mixture_terms(self) -> MixtureTerms:
+        """Compute the parts of the mixture over the catalog."""
+        others = [
+            part.implementation.score(self) if part.name in self.head.terms else 0.0 for part in self.head.parts[1:]
+        ]
+        return MixtureTerms(self.log_mixture_shares(), self.base_logits().log_softmax(1), tuple(others))
+
+    def log_probabilities(self) -> Tensor:
+        """Compute the log-probabilities of all items, (B, N)."""
+        return self.mix(self.mixture_terms())
+
+    def mix(self, terms: MixtureTerms) -> Tensor:
+        """Mix the parts into log-probabilities."""
+        return self.head.mix_log_probabilities(terms.log_shares, terms.base, *terms.others)
+
+    def base_logits(self) -> Tensor:
+        """Compute the logits of the base, (B, N)."""
+        return self.head.base_logits(self.scores, self.views)
+
+    def log_mixture_shares(self, shift: Tensor | None = None) -> Tensor:
+        """Compute the log shares of the parts, (B, P); shift as in `DriftHead.log_mixture_shares`."""
+        return self.head.log_mixture_shares(self.recent, count_known_pairs(self.views, self.recent), shift)
+
+
+@dataclass(frozen=True)
+class DriftContext(MixtureContext):
+    """A `MixtureContext` of a served recommender.
+
+    Attributes:
+        queries: The B histories.
+        cold: (R, D_item) vectors, as the model below has them, of the items outside the catalog that histories hold.
+    """
+
+    queries: Queries
+    cold: Tensor | None
+
+    def select(self, position: int) -> DriftContext:
+        """Return the context of one of the histories."""
+        one = slice(position, position + 1)
+        recent = RecentEvents(*(column[one] for column in self.recent))
+        views = {name: SWITCHES[name].select(view, one) for name, view in self.views.items()}
+        return replace(self, queries=self.queries.take(one), recent=recent, scores=self.scores[one], views=views)
+
+    def new_item_terms(self, scores: Tensor, vectors: Tensor | None) -> MixtureTerms:
+        """Compute the parts of the mixture for items outside the catalog, each as if it alone were added.
+
+        Args:
+            scores: Of the model below, (B, F).
+            vectors: Unit text vectors, (F, D), or None for a bundle on ids alone.
+        """
+        base = self.head.base_logits(scores, select_items(self.views, None, scores.shape[1]))
+        base = base - torch.logaddexp(self.base_logits().logsumexp(1, keepdim=True), base)
+        others = [
+            part.implementation.score_new_items(self, vectors)
+            if part.name in self.head.terms and vectors is not None
+            else 0.0
+            for part in self.head.parts[1:]
+        ]
+        return MixtureTerms(self.log_mixture_shares(), base, tuple(others))
+
+
+def read_views(
+    terms: frozenset[TermName],
+    stream: ReplayStream,
+    counts: StreamCounts,
+    recent: RecentEvents,
+    states: Mapping[TermName, Tensor] | None = None,
+) -> dict[TermName, Any]:
+    """Read what each term needs of a moment.
+
+    Args:
+        terms: The terms to read; counts that one of them reads are read too.
+        stream: Settings and tables.
+        counts: Counts as of the moment.
+        recent: Last events of B histories.
+        states: (B, ...) state of live users by term, where it replaces the one of the histories.
+
+    Returns:
+        Views by term.
+    """
+    return {
+        name: term.read(stream, counts, recent, (states or {}).get(name))
+        for name, term in SWITCHES.items()
+        if name in terms or term.is_counted(terms)
+    }
+
+
+def read_context(
     head: DriftHead,
     stream: ReplayStream,
     scores: Tensor,
     recent: RecentEvents,
     counts: StreamCounts,
-    interest: Tensor | None = None,
-) -> MixtureTerms:
-    """scores: (B, N) of the model that the head sits on. interest: (B, K), if not as `recent` has it."""
-    base = head.base_logits(scores, environment_counts(counts)).log_softmax(1)
-    transitions = transition_rows(counts, stream)
-    moved = head.transition_probabilities(recent, transitions) if "transitions" in head.terms else 0.0
-    chained = score_chain(head, stream, recent, counts, interest) if "chain" in head.terms else 0.0
-    return MixtureTerms(head.log_mixture_shares(recent, transitions.row_sum(recent)), base, moved, chained)
+    states: Mapping[TermName, Tensor] | None = None,
+) -> MixtureContext:
+    """Read the context of B histories at the moment of the counts.
+
+    Args:
+        head: Fitted weights.
+        stream: Settings and tables.
+        scores: Of the model below, (B, N).
+        recent: Last events of the histories.
+        counts: Counts as of the moment.
+        states: As in `read_views`.
+    """
+    views = read_views(head.terms, stream, counts, recent, states)
+    return MixtureContext(head, recent, views, None, stream.config, scores)
 
 
-def score_transitions(head: DriftHead, stream: ReplayStream, recent: RecentEvents, counts: StreamCounts) -> Tensor:
-    """(B, N) chances by transitions alone."""
-    return head.transition_probabilities(recent, transition_rows(counts, stream))
+def select_items(
+    views: Mapping[TermName, Any], rows: Tensor | list[int] | None, n_items: int = 1
+) -> dict[TermName, Any]:
+    """Return the views of logit terms for some items.
 
-
-def score_chain(
-    head: DriftHead, stream: ReplayStream, recent: RecentEvents, counts: StreamCounts, interest: Tensor | None = None
-) -> Tensor:
-    """(B, N) chances by the chain alone."""
-    if stream.chain is None:
-        raise ValueError("the stream has no chain; fit one, or leave the term out")
-    taken = head.state_logits(stream.chain.emission, environment_counts(counts)).softmax(1)  # (K, N)
-    return (stream.chain.interest_from_history(recent) if interest is None else interest) @ taken
-
-
-def environment_counts(counts: StreamCounts) -> Tensor:
-    """(H, N) of the environment as of the world's moment."""
-    return torch.from_numpy(counts.environment.counts_at(_require_moment(counts))).float()
-
-
-def transition_rows(counts: StreamCounts, stream: ReplayStream) -> TransitionRows:
-    transitions = counts.transitions
-    return TransitionRows(
-        transitions.tables, transitions.row_sums, transitions.decay_at(_require_moment(counts)), stream.text
-    )
-
-
-def _require_moment(counts: StreamCounts) -> int:
-    if counts.moment is None:
-        raise ValueError("the world has not been brought to a moment yet")
-    return counts.moment
+    Args:
+        views: Of the catalog.
+        rows: Catalog rows, (C,), or None for items outside the catalog.
+        n_items: Number of those.
+    """
+    return {
+        name: SWITCHES[name].select_items(view, rows, n_items)
+        for name, view in views.items()
+        if BY_NAME[name].role == "logit"
+    }
 
 
 def build_recent_events(queries: Queries, trained_until: int | None = None) -> RecentEvents:
-    """The last events of each history, and the state of things that the gate looks at."""
+    """Collect the last events of each history, and the features that the gate looks at.
+
+    Args:
+        queries: B histories at their query times.
+        trained_until: End of the data that the model below was trained on, in seconds; None where no time separates
+            the two.
+    """
     position, mask = queries.last_positions(MAX_HISTORY)  # (B, T)
     time, length = queries.histories.time, mask.sum(1)
-    asked = queries.time[:, None]
-    event = np.where(mask, time[position] if len(time) else 0, asked)
-    age = (asked - event) / SECONDS_PER_DAY
+    query_time = queries.time[:, None]
+    event = np.where(mask, time[position] if len(time) else 0, query_time)
+    age = (query_time - event) / SECONDS_PER_DAY
     gap, span = age.min(1, where=mask, initial=np.inf), age.max(1)
     gap = np.where(length > 0, gap, 0.0)
     stale = (
@@ -98,92 +200,3 @@ def build_recent_events(queries: Queries, trained_until: int | None = None) -> R
         torch.from_numpy(back).float(),
         torch.from_numpy(context).float(),
     )
-
-
-@dataclass(frozen=True)
-class DriftContext:
-    """B histories at one moment, and the world as it then is.
-
-    scores: (B, N) of the model below. counts: (H, N) of the environment. interest: (B, K) in the chain's states, None
-    without a chain. vectors: (N + R, D) of the catalog's texts and of those that histories hold beside, as the chain
-    and `moves`, which has as many rows, know them; None for a bundle on ids alone. cold: (R, D_item) of the latter, as
-    the model below knows them.
-    """
-
-    head: DriftHead
-    queries: Queries
-    recent: RecentEvents
-    scores: Tensor
-    counts: Tensor
-    moves: TransitionRows
-    chain: ChainTables | None
-    interest: Tensor | None
-    vectors: Tensor | None
-    cold: Tensor | None
-    n_neighbours: int
-
-    def select(self, position: int) -> DriftContext:
-        """One of the histories alone."""
-        one = slice(position, position + 1)
-        recent = RecentEvents(*(column[one] for column in self.recent))
-        interest = None if self.interest is None else self.interest[one]
-        return replace(self, queries=self.queries.take(one), recent=recent, scores=self.scores[one], interest=interest)
-
-    def mixture_terms(self) -> MixtureTerms:
-        """The mixture's three parts, as `compute_mixture_terms` has them."""
-        head = self.head
-        moved: Tensor | float = 0.0
-        chained: Tensor | float = 0.0
-        if "transitions" in head.terms:
-            moved = head.transition_probabilities(self.recent, self.moves)
-        if self.chain is not None and self.interest is not None:
-            chained = self.interest @ head.state_logits(self.chain.emission, self.counts).softmax(1)
-        return MixtureTerms(self.log_mixture_shares(), self.base_logits().log_softmax(1), moved, chained)
-
-    def log_probabilities(self) -> Tensor:
-        """(B, N)"""
-        return self.head.mix_log_probabilities(*self.mixture_terms())
-
-    def base_logits(self) -> Tensor:
-        """(B, N) logits of the first part."""
-        return self.head.base_logits(self.scores, self.counts)
-
-    def log_mixture_shares(self) -> Tensor:
-        """(B, 3) of the first part, transitions and the chain."""
-        return self.head.log_mixture_shares(self.recent, self.moves.row_sum(self.recent))
-
-    def new_item_terms(self, scores: Tensor, vectors: Tensor | None) -> MixtureTerms:
-        """`mixture_terms` of items of no catalog, each as if it alone were added: scores (B, F), vectors (F, D)."""
-        head = self.head
-        moved: Tensor | float = 0.0
-        chained: Tensor | float = 0.0
-        base = head.base_logits(scores, self._make_zeros(scores.shape[1]))
-        base = base - torch.logaddexp(self.base_logits().logsumexp(1, keepdim=True), base)
-        if "transitions" in head.terms and vectors is not None:
-            text, row_sum = self.text_transition_probability(vectors), self.moves.row_sum(self.recent).float()
-            none = torch.zeros_like(row_sum)
-            moved = torch.stack(
-                [head.transition_probability(self.recent, none, row_sum, each) for each in text.unbind(2)], dim=1
-            )
-        if self.interest is not None and vectors is not None:
-            chained = self.interest @ self.state_probabilities(vectors)
-        return MixtureTerms(self.log_mixture_shares(), base, moved, chained)
-
-    def text_transition_probability(self, vectors: Tensor) -> Tensor:
-        """(B, T, F) p_text(f|j) of items of no catalog (F, D) by each event of the histories."""
-        if self.vectors is None:
-            return torch.zeros(*self.recent.item.shape, len(vectors))
-        rows = self.recent.item.flatten()
-        chance = new_item_probability(self.moves.text, self.vectors, rows, vectors, self.n_neighbours)
-        return chance.view(*self.recent.item.shape, len(vectors))
-
-    def state_probabilities(self, vectors: Tensor) -> Tensor:
-        """(K, F) chances of items of no catalog (F, D) in the chain's states."""
-        if self.chain is None:
-            raise ValueError("there is no chain")
-        total = self.head.state_logits(self.chain.emission, self.counts).logsumexp(1, keepdim=True)  # (K, 1)
-        own = self.head.state_logits(self.chain.chain.emission(vectors), self._make_zeros(len(vectors)))
-        return (own - torch.logaddexp(total, own)).exp()
-
-    def _make_zeros(self, n_items: int) -> Tensor:
-        return torch.zeros(len(self.counts), n_items)

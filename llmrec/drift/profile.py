@@ -1,4 +1,4 @@
-"""A portrait of how preferences move in a log, as a fitted drift head sees it: numbers for a report and its figures."""
+"""Describe how preferences move in a log, as a fitted drift head sees it: numbers for a report and its figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from llmrec.config.drift import MAX_HISTORY
 from llmrec.data.histories import Histories
-from llmrec.drift.head import N_CONTEXT, DriftHead, RecentEvents
+from llmrec.drift.head import DriftHead
 from llmrec.drift.interest_metrics import (
     Numbers,
     half_life_from_curve,
@@ -23,7 +23,10 @@ from llmrec.drift.interest_metrics import (
     similarity_by_lag,
     transition_lift,
 )
-from llmrec.drift.stream import ChainTables, ReplayStream
+from llmrec.drift.stream import ReplayStream
+from llmrec.drift.terms.gate import N_CONTEXT
+from llmrec.drift.terms.latent_chain import ChainTables
+from llmrec.drift.terms.term_inputs import RecentEvents
 from llmrec.utils.arrays import Rows
 from llmrec.utils.run_logging import phase
 from llmrec.utils.units import SECONDS_PER_DAY
@@ -36,25 +39,31 @@ GAPS_DAYS = (0.0, 0.25, 1.0, 2.0, 4.0, 7.0, 14.0, 30.0, 60.0, 90.0, 180.0, 365.0
 
 @dataclass(frozen=True)
 class MixtureShares:
-    """What the mixture leaves to its three parts, by days since the last event: each (G,), summing to one.
+    """Shares of the mixture by days since the last event.
 
-    n_events, span_days: of the history, events and days from the first to the last. known_pairs: of its last item.
+    Attributes:
+        n_events: Events of the history.
+        span_days: Days from its first to its last event.
+        known_pairs: Pairs known of its last item.
+        gap_days: (G,) days since the last event.
+        parts: Shares (G,) of each part, summing to one over the parts.
     """
 
     n_events: int
     span_days: float
     known_pairs: float
     gap_days: list[float]
-    base: list[float]
-    transitions: list[float]
-    chain: list[float]
+    parts: dict[str, list[float]]
 
 
 @dataclass(frozen=True)
 class InterestStates:
-    """The chain's K states, in an order in which neighbours are alike.
+    """The chain's K states, in an order that puts similar ones next to each other.
 
-    titles: of each, the items whose text speaks most for it. share: of all events. lift: (K, K) of its moves.
+    Attributes:
+        titles: Of each state, the items whose text is most typical of it.
+        share: Of all events.
+        lift: (K, K) of the moves from each state to each other.
     """
 
     titles: list[list[str]]
@@ -64,11 +73,16 @@ class InterestStates:
 
 @dataclass(frozen=True)
 class InterestByPeriod:
-    """What everyone was interested in, by period of `months` months.
+    """Mean interest of all users by period.
 
-    start: (P,) first month of each. interest: (P, K) mean of p(k|j) over its n_events. divergence: (P - 1,) bits
-    between each and the one before; by_chance, by_chance_high: the mean and the 95th percentile of what it would be if
-    the events had been dealt out to the periods at random.
+    Attributes:
+        months: Months in a period.
+        start: (P,) first month of each.
+        n_events: (P,) events of each.
+        interest: (P, K) mean of p(k|j) over the events.
+        divergence: (P - 1,) bits between each period and the previous one.
+        by_chance: Mean divergence if events were assigned to periods at random.
+        by_chance_high: 95th percentile of that.
     """
 
     months: int
@@ -82,7 +96,7 @@ class InterestByPeriod:
 
 @dataclass(frozen=True)
 class InterestDecay:
-    """How much more than two people's events of these times a user's own speak for the same states, by lag."""
+    """Similarity in states of two events of a user, beyond that of two users' events of these times, by lag."""
 
     lag_days: list[float]
     excess: list[float]
@@ -92,7 +106,13 @@ class InterestDecay:
 
 @dataclass(frozen=True)
 class DriftProfile:
-    """learned: the head's `summary`, its terms and half-lives. states, periods, decay: None without a chain."""
+    """All that a report says of a drift head.
+
+    Attributes:
+        learned: `DriftHead.describe`, with terms and half-lives.
+        shares: Of the mixture.
+        states: None without a chain, as are periods and decay.
+    """
 
     learned: dict[str, Any]
     shares: MixtureShares
@@ -102,7 +122,7 @@ class DriftProfile:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> DriftProfile:
-        """The portrait of `dataclasses.asdict`, as report.json holds it under run["drift"]."""
+        """Return the profile of `dataclasses.asdict`, as report.json holds it under run["drift"]."""
         states, periods, decay = (record[name] for name in ("states", "periods", "decay"))
         return cls(
             record["learned"],
@@ -115,7 +135,13 @@ class DriftProfile:
 
 @phase("portrait")
 def build_drift_profile(head: DriftHead, stream: ReplayStream, label: Callable[[int], str]) -> DriftProfile:
-    """label: what to call the item of a row."""
+    """Describe a head on the log of a stream.
+
+    Args:
+        head: Fitted weights.
+        stream: The log and the tables.
+        label: Returns the words for the item of a row.
+    """
     config = stream.config
     learned = {"terms": list(config.terms), "half_lives_days": list(config.half_lives_days)}
     learned |= {"transition_half_life_days": stream.transition_half_life_days} | head.describe()
@@ -130,13 +156,21 @@ def build_drift_profile(head: DriftHead, stream: ReplayStream, label: Callable[[
 
 
 def order_states(tables: ChainTables) -> list[int]:
-    """The states such that neighbours are alike."""
+    """Order the states so that similar ones are next to each other."""
     return order_by_similarity(_to_numbers(tables.chain.direction))
 
 
 def label_states(tables: ChainTables, item: Rows, label: Callable[[int], str]) -> list[list[str]]:
-    """Three items each for the K states, by the highest w_k . x_i among `item`; those first that speak for no other
-    state more; no title twice.
+    """Choose items that are typical of each state.
+
+    Args:
+        tables: Of the chain.
+        item: Item rows to choose from.
+        label: Returns the words for the item of a row.
+
+    Returns:
+        Three titles for each of the K states, by the highest w_k . x_i; first those that are evidence of no other state
+        more, none twice.
     """
     rows = np.unique(item)
     emission = tables.emission[:, torch.from_numpy(rows)]  # (K, R)
@@ -152,7 +186,7 @@ def label_states(tables: ChainTables, item: Rows, label: Callable[[int], str]) -
 
 
 def median_history_length(stream: ReplayStream) -> tuple[int, float]:
-    """Events of the median user, and days from the first to the last of them, as the head would see them."""
+    """Return the events of the median user, at most `MAX_HISTORY`, and the median days from first to last."""
     histories = Histories.from_interactions(stream.log, stream.n_users)
     counts = np.diff(histories.offset)
     end = histories.offset[1:][counts > 0]
@@ -165,21 +199,35 @@ def median_history_length(stream: ReplayStream) -> tuple[int, float]:
 def mixture_shares_by_gap(
     head: DriftHead, n_events: int, span_days: float, gap_days: Sequence[float] = GAPS_DAYS
 ) -> MixtureShares:
-    """What is left to the parts after a history of n_events > 0 over span_days, by days since its last event."""
+    """Compute the shares of the parts after a history, by days since its last event.
+
+    Args:
+        head: Fitted weights.
+        n_events: Events of the history, at least 1.
+        span_days: Days from its first to its last event.
+        gap_days: (G,) days since its last event.
+    """
     one = torch.zeros(len(gap_days), 1)
-    stale = 0.0  # the model as it was just trained
+    stale = 0.0  # the model just after its training
     context = [
         [1.0, math.log1p(gap), math.log1p(n_events), float(gap == 0), math.log1p(span_days), stale] for gap in gap_days
     ]
     recent = RecentEvents(one.long(), one == 0, one, one, torch.tensor(context).view(-1, N_CONTEXT))
     known = torch.full_like(one, KNOWN_PAIRS)
-    base, transitions, chain = head.log_mixture_shares(recent, known).exp().T.double().numpy().round(4).tolist()
-    return MixtureShares(n_events, round(span_days, 2), KNOWN_PAIRS, list(gap_days), base, transitions, chain)
+    shares = head.log_mixture_shares(recent, known).exp().T.double().numpy().round(4).tolist()
+    parts: dict[str, list[float]] = {part.name: of_part for part, of_part in zip(head.parts, shares, strict=True)}
+    return MixtureShares(n_events, round(span_days, 2), KNOWN_PAIRS, list(gap_days), parts)
 
 
 def assign_periods(time: Rows) -> tuple[Rows, list[str], int]:
-    """(E,) period of each event, the first month of each period, and months in a period: 1, 3 or 12, so that there are
-    at most 60 where years allow it. Periods with fewer than 30 events are left out: theirs is -1.
+    """Divide events into periods of 1, 3 or 12 months, at most 60 of them where years allow it.
+
+    Args:
+        time: Seconds of each event, (E,).
+
+    Returns:
+        Period of each event, (E,), -1 in periods with fewer than 30 events; the first month of each period; and the
+        months in a period.
     """
     month = time.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
     n_months = int(month.max() - month.min()) + 1
@@ -197,10 +245,8 @@ def _build_states(
 ) -> InterestStates:
     share = _to_numbers(tables.evidence)[stream.log.item].mean(0)
     titles = label_states(tables, stream.log.item, label)
-    transitions = transition_lift(_to_numbers(tables.chain.chain.transition), share)[np.ix_(order, order)]
-    return InterestStates(
-        [titles[state] for state in order], share[order].round(4).tolist(), transitions.round(3).tolist()
-    )
+    moves = transition_lift(_to_numbers(tables.chain.chain.transition), share)[np.ix_(order, order)]
+    return InterestStates([titles[state] for state in order], share[order].round(4).tolist(), moves.round(3).tolist())
 
 
 def _build_periods(stream: ReplayStream, tables: ChainTables, order: list[int]) -> InterestByPeriod:

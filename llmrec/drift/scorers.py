@@ -1,42 +1,41 @@
-"""A drift head as a scorer of queries that come in order of time."""
+"""Scorers of a drift head, for queries that come in order of time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from llmrec.config.drift import TermName
 from llmrec.data.histories import Queries
-from llmrec.drift.head import DriftHead, RecentEvents
-from llmrec.drift.mixture import build_recent_events, compute_mixture_terms, score_chain, score_transitions
+from llmrec.drift.head import DriftHead
+from llmrec.drift.mixture import build_recent_events, read_context, read_views
 from llmrec.drift.stream import REFRESH_DAILY, ReplayStream, StreamCounts
+from llmrec.drift.terms import SWITCHES
+from llmrec.drift.terms.term_inputs import RecentEvents, TermContext
 from llmrec.evaluation.ranking import Scorer
 from llmrec.utils.arrays import Rows
 
 
 class _RefreshingScorer:
-    """A scorer whose world follows the queries, which come in order of time.
-
-    Where time goes back, another sweep has begun, and the world starts anew.
-    """
+    """A scorer whose counts follow the queries; where their time goes back, counting starts over."""
 
     def __init__(self, stream: ReplayStream, refresh_days: float) -> None:
         self.stream, self.refresh_days = stream, refresh_days
-        self._world = stream.new_counts()
+        self._counts = stream.new_counts()
 
     def iterate_moments(self, queries: Queries) -> Iterator[tuple[Rows, RecentEvents, StreamCounts]]:
-        """Rows of the queries that share a refresh moment, their histories, and the world as of it."""
+        """Iterate over refresh moments: rows of their queries, last events of these, and the counts."""
         moments = self.stream.refresh_times(queries.time, self.refresh_days)
-        if self._world.moment is not None and len(moments) and moments.min() < self._world.moment:
-            self._world = self.stream.new_counts()
-        for rows, counts in self.stream.replay(self._world, queries, self.refresh_days):
+        if self._counts.moment is not None and len(moments) and moments.min() < self._counts.moment:
+            self._counts = self.stream.new_counts()
+        for rows, counts in self.stream.replay(self._counts, queries, self.refresh_days):
             yield rows, build_recent_events(queries.take(rows), self.stream.trained_until), counts
 
 
 class DriftScorer(_RefreshingScorer):
-    """Log chances of all items."""
+    """Score by the mixture."""
 
     def __init__(
         self, head: DriftHead, base: Scorer, stream: ReplayStream, refresh_days: float = REFRESH_DAILY
@@ -46,26 +45,27 @@ class DriftScorer(_RefreshingScorer):
 
     @torch.no_grad()
     def score(self, queries: Queries) -> Tensor:
-        """(B, N)"""
+        """Compute the log-probabilities of all items, (B, N)."""
         scores = self.base.score(queries)
         for rows, recent, counts in self.iterate_moments(queries):
-            scores[rows] = self.head.mix_log_probabilities(
-                *compute_mixture_terms(self.head, self.stream, scores[rows], recent, counts)
-            )
+            context = read_context(self.head, self.stream, scores[rows], recent, counts)
+            scores[rows] = context.log_probabilities()
         return scores
 
 
 class TermScorer(_RefreshingScorer):
-    """Chances by one part of the mixture that needs no model."""
+    """Score by one part of the mixture, without the model below."""
 
-    def __init__(self, term: Literal["transitions", "chain"], head: DriftHead, stream: ReplayStream) -> None:
+    def __init__(self, term: TermName, head: DriftHead, stream: ReplayStream) -> None:
         super().__init__(stream, REFRESH_DAILY)
-        self.head, self.chances = head, score_transitions if term == "transitions" else score_chain
+        self.head, self.term = head, term
 
     @torch.no_grad()
     def score(self, queries: Queries) -> Tensor:
-        """(B, N)"""
+        """Compute the probabilities of all items, (B, N)."""
         scores = torch.zeros(len(queries), self.stream.n_items)
         for rows, recent, counts in self.iterate_moments(queries):
-            scores[rows] = self.chances(self.head, self.stream, recent, counts)
+            views = read_views(frozenset({self.term}), self.stream, counts, recent)
+            context = TermContext(self.head, recent, views, None, self.stream.config)
+            scores[rows] = SWITCHES[self.term].score(context)
         return scores

@@ -1,106 +1,167 @@
-"""A head over a log that goes by: counts are brought up to date at refresh moments, in the order of time.
+"""Replay a log in time order: counts are updated at refresh moments, and each query is answered by the last refresh.
 
-A query is answered from the last refresh before it: at a daily refresh nothing of its own day is known, and a frozen
-world stays as it was when the test began. Histories are as of the query all the same.
+At a daily refresh nothing of a query's own day is known, and frozen counts stay as they were when the test began.
+Histories are as of the query in every case.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from llmrec.config.drift import DriftConfig
+from llmrec.config.drift import DriftConfig, TermName
 from llmrec.data.histories import Queries
 from llmrec.data.interactions import Interactions, Ties
 from llmrec.data.splits import Split
-from llmrec.drift.head import RecentEvents
-from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.terms import SWITCHES, environment, transitions
 from llmrec.drift.terms.environment import Environment
-from llmrec.drift.terms.transitions import Transitions, TransitionSettings
+from llmrec.drift.terms.latent_chain import ChainTables
+from llmrec.drift.terms.pair_counts import Transitions
+from llmrec.drift.terms.term_inputs import Events
+from llmrec.drift.terms.term_state import TermCounts
 from llmrec.drift.text_neighbors import find_text_neighbors
 from llmrec.utils.arrays import Arrays, Rows
 from llmrec.utils.units import SECONDS_PER_DAY
 
 REFRESH_DAILY, NO_REFRESH = 1.0, float("inf")
-PER_USER_ARRAYS = "last_item", "last_time"  # what transitions know of single users
 
 
 class StreamCounts:
-    """Everything that streams, as of the events observed so far: popularity that fades, and transitions.
+    """Counts of all terms, as of the events observed so far.
 
-    moment: seconds; every event before it has been counted, and none at or after it. It only moves forward.
+    Attributes:
+        counts: By term.
+        moment: Seconds; every event before it has been counted, and none at or after it. It only moves forward.
     """
 
-    def __init__(self, environment: Environment, transitions: Transitions) -> None:
-        self.environment, self.transitions = environment, transitions
+    def __init__(self, counts: Mapping[TermName, TermCounts]) -> None:
+        self.counts: dict[TermName, Any] = dict(counts)
         self.moment: int | None = None
         self._n_observed = 0
 
-    def count_until(self, log: Interactions, moment: int) -> None:
-        """Observe the events of `log`, always the same one, up to `moment`."""
-        end = int(log.time.searchsorted(moment))
-        new = slice(self._n_observed, end)
-        self.environment.observe(log.item[new], log.time[new])
-        self.transitions.observe(log.user[new], log.item[new], log.time[new])
-        self._n_observed, self.moment = end, moment
+    @property
+    def environment(self) -> Environment:
+        """Decaying counts of items."""
+        counts: Environment = self.counts[environment.NAME]
+        return counts
 
-    def export_counts(self) -> Arrays:
-        """What everyone's events add up to, without anything that is one user's."""
-        parts = {"environment": self.environment.export_state(), "transitions": self.transitions.export_counts()}
-        return {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+    @property
+    def transitions(self) -> Transitions:
+        """Decaying counts of item pairs."""
+        counts: Transitions = self.counts[transitions.NAME]
+        return counts
 
-    def restore(self, sums: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from `sums`, of as many items or fewer: of users nothing is known.
+    def require_moment(self) -> int:
+        """Return the moment that the counts are as of.
 
         Raises:
-            LookupError, ValueError: these are no sums, or they are of more items or of other half-lives.
+            ValueError: If none has been set yet.
         """
-        n_items = len(self.transitions.row_sums)
-        state = {name.removeprefix("environment."): array for name, array in sums.items()}
-        if state["sums"].shape[0] != len(self.environment.rate) or state["sums"].shape[1] > n_items:
-            raise ValueError(f"sums of shape {state['sums'].shape} do not fit {n_items} items")
-        self.environment.restore(state)
-        self.environment.grow_items(n_items)
-        users = {name: self.transitions.export_state()[name] for name in PER_USER_ARRAYS}
-        own = {name.removeprefix("transitions."): array for name, array in sums.items()}
-        self.transitions.restore(own | users)
-        self.transitions.grow_items(n_items)
+        if self.moment is None:
+            raise ValueError("the counts are not as of a moment yet; call count_until first")
+        return self.moment
+
+    def count_until(self, log: Interactions, moment: int) -> None:
+        """Count the events of a log before a moment.
+
+        Args:
+            log: Events in time order, always the same ones.
+            moment: Seconds, not before the last one.
+        """
+        end = int(log.time.searchsorted(moment))
+        new = slice(self._n_observed, end)
+        self.observe(Events(log.user[new], log.item[new], log.time[new]), self.counts)
+        self._n_observed, self.moment = end, moment
+
+    def observe(self, events: Events, terms: Iterable[TermName]) -> None:
+        """Count events for some terms."""
+        for name in terms:
+            self.counts[name].observe(events)
+
+    def with_events(self, events: Events, terms: Iterable[TermName]) -> StreamCounts:
+        """Return a copy, for reading only, that has counted more events for some terms."""
+        return StreamCounts(self.counts | {name: self.counts[name].with_events(events) for name in terms})
+
+    def subtract(self, events: Events, terms: Iterable[TermName]) -> None:
+        """Subtract all counted events of one user, in order of time, from the counts of some terms."""
+        for name in terms:
+            self.counts[name].subtract(events)
+
+    def forget(self, user: int) -> None:
+        """Remove what the counts keep of a single user."""
+        for counts in self.counts.values():
+            counts.forget(user)
+
+    def grow_users(self, n_users: int) -> None:
+        """Add users up to `n_users`."""
+        for counts in self.counts.values():
+            counts.grow_users(n_users)
+
+    def grow_items(self, n_items: int) -> None:
+        """Add items up to `n_items`."""
+        for counts in self.counts.values():
+            counts.grow_items(n_items)
+
+    def export_counts(self) -> Arrays:
+        """Return the counts without anything that belongs to a single user, as arrays by TERM.NAME."""
+        return _add_prefixes({name: counts.export_counts() for name, counts in self.counts.items()})
+
+    def export_state(self) -> Arrays:
+        """Return all arrays by TERM.NAME, without copies."""
+        return _add_prefixes({name: counts.export_state() for name, counts in self.counts.items()})
+
+    def restore_counts(self, arrays: Mapping[str, NDArray[Any]], n_items: int) -> None:
+        """Continue from `export_counts` of `n_items` items or fewer; nothing is known of users.
+
+        Raises:
+            LookupError: If an array is missing.
+            ValueError: If the arrays have more items or other half-lives.
+        """
+        for name, counts in self.counts.items():
+            counts.restore_counts(take_prefix(arrays, name), n_items)
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Continue from `export_state`, to the bit.
+
+        Raises:
+            LookupError: If an array is missing.
+            ValueError: If the arrays do not fit.
+        """
+        for name, counts in self.counts.items():
+            counts.restore(take_prefix(arrays, name))
 
 
-class ChainTables(NamedTuple):
-    """What a fitted chain says of every item, made once: evidence (N, K), emission (K, N), powers (R, J, K, K)."""
+def take_prefix(arrays: Mapping[str, NDArray[Any]], name: str) -> Arrays:
+    """Return the arrays of a term by their own names."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
 
-    chain: LatentChain
-    evidence: Tensor
-    emission: Tensor
-    powers: Tensor
 
-    @classmethod
-    @torch.no_grad()
-    def from_chain(cls, chain: LatentChain, vectors: Tensor) -> ChainTables:
-        """vectors: (N, D) as the chain was fitted on."""
-        return cls(chain, chain.evidence(vectors), chain.emission(vectors), chain.chain.transition_powers())
-
-    def interest_from_history(self, recent: RecentEvents) -> Tensor:
-        """(B, K) of users with these last events."""
-        belief = self.chain.belief_at_query(self.evidence[recent.item], recent.age_days, recent.mask, self.powers)
-        return self.chain.state_probabilities(belief)
+def _add_prefixes(parts: Mapping[TermName, Arrays]) -> Arrays:
+    return {f"{name}.{key}": array for name, arrays in parts.items() for key, array in arrays.items()}
 
 
 @dataclass(frozen=True)
 class ReplayStream:
-    """What the head is replayed on.
+    """A log and the tables that a head is replayed on.
 
-    log: every event, in order of time. start: seconds; a frozen world knows the events before it. text: (N, N) chances
-    by text. transition_half_life_days: one of the configured ones. chain: None without that term. trained_until:
-    seconds, where the data ends that the model below was trained on; None where no time separates the two.
+    Attributes:
+        config: Settings of the head.
+        log: All events in time order.
+        ties: Order of events of one moment.
+        n_users: Users, as rows.
+        start: Seconds; frozen counts hold the events before it.
+        text: (N, N) transition probabilities by text.
+        transition_half_life_days: One of the configured half-lives.
+        chain: None without that term.
+        trained_until: End of the data that the model below was trained on, in seconds; None where no time separates
+            the two.
     """
 
     config: DriftConfig
@@ -115,28 +176,39 @@ class ReplayStream:
 
     @classmethod
     def from_split(cls, config: DriftConfig, split: Split, ties: Ties, vectors: Tensor | None) -> ReplayStream:
-        """vectors: (N, D) of `text_vectors`, or None: items without transitions then lead nowhere."""
+        """Return the stream of a split.
+
+        Args:
+            config: Settings of the head.
+            split: Log and the moment the test starts.
+            ties: Order of events of one moment.
+            vectors: (N, D) of `center_and_normalize`; with None, items without transitions lead nowhere.
+        """
         shape = split.n_items, split.n_items
-        text_neighbors = (
-            sparse.csr_array(shape) if vectors is None else find_text_neighbors(vectors, config.n_text_neighbors)
-        )
+        near = sparse.csr_array(shape) if vectors is None else find_text_neighbors(vectors, config.n_text_neighbors)
         half_life = config.transition_half_lives_days[0]
-        return cls(config, split.interactions, ties, split.n_users, split.test_start, text_neighbors, half_life)
+        return cls(config, split.interactions, ties, split.n_users, split.test_start, near, half_life)
 
     @property
     def n_items(self) -> int:
+        """Items, as rows."""
         return int(self.text.shape[0])
 
     def new_counts(self) -> StreamCounts:
-        config = self.config
-        settings = TransitionSettings(
-            config.window, config.gap_decay_days, config.backward_weight, self.transition_half_life_days, self.ties
-        )
-        environment = Environment(self.n_items, config.half_lives_days)
-        return StreamCounts(environment, Transitions(self.n_items, self.n_users, settings))
+        """Return empty counts of the terms that count events."""
+        made = {
+            name: term.new_counts(self)
+            for name, term in SWITCHES.items()
+            if name in self.config.terms or not term.optional
+        }
+        return StreamCounts({name: counts for name, counts in made.items() if counts is not None})
+
+    def with_texts(self, vectors: Tensor) -> ReplayStream:
+        """Return a stream whose tables know more items by their unit text vectors (R, D)."""
+        return self if self.chain is None else replace(self, chain=self.chain.with_texts(vectors))
 
     def refresh_times(self, time: Rows, refresh_days: float) -> Rows:
-        """(Q,) the last refresh moment at or before each time, counted from the last midnight before `start`."""
+        """Return the last refresh at or before each time (Q,), counted from the last midnight before `start`: (Q,)."""
         if refresh_days == NO_REFRESH:
             return np.full(len(time), self.start)
         first, step = self.start // SECONDS_PER_DAY * SECONDS_PER_DAY, round(refresh_days * SECONDS_PER_DAY)
@@ -145,7 +217,16 @@ class ReplayStream:
     def replay(
         self, counts: StreamCounts, queries: Queries, refresh_days: float
     ) -> Iterator[tuple[Rows, StreamCounts]]:
-        """Rows of queries that share a refresh moment, in order, each with the world as of it."""
+        """Iterate over the refresh moments of queries in time order.
+
+        Args:
+            counts: Updated at each refresh.
+            queries: Q queries.
+            refresh_days: Days between refreshes.
+
+        Yields:
+            Rows of the queries that share a refresh, and the counts as of it.
+        """
         moments = self.refresh_times(queries.time, refresh_days)
         for moment in np.unique(moments):
             counts.count_until(self.log, int(moment))

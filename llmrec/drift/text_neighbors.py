@@ -1,4 +1,4 @@
-"""Where an item without transitions leads to: the items whose text is like its own."""
+"""Text neighbors: the items whose text is most like that of an item, which items without transitions lead to."""
 
 from __future__ import annotations
 
@@ -14,32 +14,44 @@ ROWS_AT_ONCE = 4096  # whose vectors stay in the cache
 
 
 def center_and_normalize(vectors: Tensor) -> Tensor:
-    """(N, D) unit vectors around their mean: those of language models share a large common part."""
+    """Center vectors (N, D) and scale them to unit length: those of language models share a large common part."""
     return functional.normalize(vectors - vectors.mean(0), dim=1)
 
 
-def find_text_neighbors(vectors: Tensor, n_neighbours: int) -> sparse.csr_array:
-    """(N, N) p_text(i|j): softmax over the items whose text is nearest to j's, j itself left out.
+def find_text_neighbors(vectors: Tensor, n_neighbors: int) -> sparse.csr_array:
+    """Compute p_text(i|j): a softmax over the items whose text is nearest to that of j, without j itself.
 
-    vectors: (N, D) of `center_and_normalize`.
+    Args:
+        vectors: (N, D) of `center_and_normalize`.
+        n_neighbors: Items in each softmax.
+
+    Returns:
+        Probabilities, (N, N).
     """
-    return _build_rows(vectors, 0, n_neighbours)
+    return _build_rows(vectors, 0, n_neighbors)
 
 
-def extend_text_neighbors(text_neighbors: sparse.csr_array, vectors: Tensor, n_neighbours: int) -> sparse.csr_array:
-    """`find_text_neighbors` of vectors (N + R, D), from those of the first N: of old rows only those are made anew that
-    a new item is near to.
+def extend_text_neighbors(text_neighbors: sparse.csr_array, vectors: Tensor, n_neighbors: int) -> sparse.csr_array:
+    """Extend text neighbors to new items; of the old rows only those text_neighbors a new item are computed again.
+
+    Args:
+        text_neighbors: `find_text_neighbors` of the first N vectors, (N, N).
+        vectors: With those of R new items, (N + R, D).
+        n_neighbors: Items in each softmax.
+
+    Returns:
+        Probabilities, (N + R, N + R).
     """
     n_old = text_neighbors.shape[0]
     if n_old == len(vectors):
         return text_neighbors
-    if n_old <= n_neighbours:  # every item is a neighbour, and rows grow longer
-        return find_text_neighbors(vectors, n_neighbours)
+    if n_old <= n_neighbors:  # every item is a neighbour, and rows grow longer
+        return find_text_neighbors(vectors, n_neighbors)
     kept = text_neighbors.nnz // n_old
     column = torch.from_numpy(text_neighbors.indices).view(-1, kept).long()  # (N, kept)
     chance = torch.from_numpy(text_neighbors.data).view(-1, kept).clone()
     fresh = vectors[:n_old] @ vectors[n_old:].T  # (N, R)
-    # Few rows are near to a new item: those that are no nearer to it than `least` are not looked at.
+    # Few rows are text_neighbors a new item: the others keep their neighbors.
     changed = (fresh > _min_cosines(column, chance, vectors)[:, None]).any(1).nonzero().flatten()
     cosine = _compute_cosines(text_neighbors, vectors, changed)[1]
     new = torch.arange(n_old, len(vectors)).expand(len(changed), -1)
@@ -47,48 +59,62 @@ def extend_text_neighbors(text_neighbors: sparse.csr_array, vectors: Tensor, n_n
     column[changed] = torch.cat([column[changed], new], dim=1).gather(1, position)
     chance[changed] = (best / TEMPERATURE).softmax(1).to(chance)
     return sparse.vstack(
-        [build_neighbor_matrix(chance, column, len(vectors)), _build_rows(vectors, n_old, n_neighbours)], format="csr"
+        [build_neighbor_matrix(chance, column, len(vectors)), _build_rows(vectors, n_old, n_neighbors)], format="csr"
     )
 
 
-def find_new_item_neighbors(vectors: Tensor, new_items: Tensor, n_neighbours: int) -> sparse.csr_array:
-    """(R, N) p_text(i|j) of R items that are not among the N, to as many as one of them has: vectors (N, D), foreign
-    (R, D).
+def find_new_item_neighbors(vectors: Tensor, new_items: Tensor, n_neighbors: int) -> sparse.csr_array:
+    """Compute p_text(i|j) from items outside the catalog.
+
+    Args:
+        vectors: Of the catalog, (N, D).
+        new_items: Of the items outside it, (R, D).
+        n_neighbors: Items in each softmax.
+
+    Returns:
+        Probabilities, (R, N).
     """
-    best, column = (new_items @ vectors.T).topk(min(n_neighbours, len(vectors) - 1), dim=1)
+    best, column = (new_items @ vectors.T).topk(min(n_neighbors, len(vectors) - 1), dim=1)
     return build_neighbor_matrix((best / TEMPERATURE).softmax(1).double(), column, len(vectors))
 
 
 def new_item_probability(
-    text_neighbors: sparse.csr_array, vectors: Tensor, rows: Tensor, new_items: Tensor, n_neighbours: int
+    text_neighbors: sparse.csr_array, vectors: Tensor, rows: Tensor, new_items: Tensor, n_neighbors: int
 ) -> Tensor:
-    """(J, F) p_text(f|j) as each of the F items would have it if it alone were added; text_neighbors: (M, N), rows:
-    (J,) of it.
+    """Compute p_text(f|j) to items outside the catalog, each as if it alone were added.
 
-    vectors: (M, D) of the rows, the first N of which are the columns too. new_items: (F, D).
+    Args:
+        text_neighbors: Text neighbors, (M, N).
+        vectors: Of its rows, (M, D); the first N are its columns too.
+        rows: Rows j of `text_neighbors`, (J,).
+        new_items: Vectors of the items outside the catalog, (F, D).
+        n_neighbors: Items in each softmax.
+
+    Returns:
+        Probabilities, (J, F).
     """
     if not text_neighbors.nnz:
         return torch.zeros(len(rows), len(new_items))
     column, cosine = _compute_cosines(text_neighbors, vectors, rows)  # (J, kept)
     fresh, least = vectors[rows] @ new_items.T, cosine.amin(1, keepdim=True)  # (J, F), (J, 1)
     rest = cosine.sort(dim=1, descending=True).values
-    if column.shape[1] == n_neighbours:  # the least of them makes way
+    if column.shape[1] == n_neighbors:  # the least of them makes way
         rest, fresh = rest[:, :-1], fresh.masked_fill(fresh <= least, -torch.inf)
     total = (rest / TEMPERATURE).logsumexp(1, keepdim=True)
     return torch.sigmoid(fresh / TEMPERATURE - total)
 
 
 def build_neighbor_matrix(chance: Tensor, column: Tensor, n_columns: int) -> sparse.csr_array:
-    """(R, N) with as many entries in each row: chance, column (R, kept)."""
+    """Build sparse rows (R, N) with the same number of entries each: chance and column are (R, kept)."""
     ends = column.shape[1] * np.arange(len(column) + 1)
     parts = chance.flatten().numpy(), column.flatten().numpy(), ends
     return sparse.csr_array(parts, shape=(len(column), n_columns))
 
 
-def _build_rows(vectors: Tensor, first: int, n_neighbours: int) -> sparse.csr_array:
-    """(N - first, N) rows from `first` on."""
+def _build_rows(vectors: Tensor, first: int, n_neighbors: int) -> sparse.csr_array:
+    """Compute the rows from `first` on, (N - first, N)."""
     n_items = len(vectors)
-    kept = min(n_neighbours, n_items - 1)
+    kept = min(n_neighbors, n_items - 1)
     blocks, rows = [], max(COSINES_AT_ONCE // n_items, 1)
     for start in range(first, n_items, rows):
         cosine = vectors[start : start + rows] @ vectors.T
@@ -100,7 +126,7 @@ def _build_rows(vectors: Tensor, first: int, n_neighbours: int) -> sparse.csr_ar
 
 
 def _min_cosines(column: Tensor, chance: Tensor, vectors: Tensor) -> Tensor:
-    """(N,) cosine of each row's furthest neighbour."""
+    """Compute the cosine of each row's furthest neighbor, (N,)."""
     highest, position = chance.max(1)
     nearest = column.gather(1, position[:, None])[:, 0]
     own_and_nearest = torch.split(vectors[: len(nearest)], ROWS_AT_ONCE), torch.split(nearest, ROWS_AT_ONCE)
@@ -110,9 +136,7 @@ def _min_cosines(column: Tensor, chance: Tensor, vectors: Tensor) -> Tensor:
 
 
 def _compute_cosines(text_neighbors: sparse.csr_array, vectors: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns (J, kept) of rows (J,) and their cosines: that of the likeliest, and of the rest by how their chances
-    stand to its.
-    """
+    """Return the columns (J, kept) of rows (J,) and their cosines: the largest, and the others from their chances."""
     kept = text_neighbors.nnz // text_neighbors.shape[0]
     column = torch.from_numpy(text_neighbors.indices).view(-1, kept)[rows].long()
     chance = torch.from_numpy(text_neighbors.data).view(-1, kept)[rows]

@@ -1,4 +1,4 @@
-"""One user's interest as it moved, where it is going, and what the crowd went on to from there."""
+"""Describe one user's interest over time, a forecast, and recent transitions of other people from there."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from llmrec.drift.interest_metrics import Numbers
 from llmrec.drift.mixture import build_recent_events
 from llmrec.drift.profile import MixtureShares, label_states, mixture_shares_by_gap, order_states
 from llmrec.drift.stream import ReplayStream
+from llmrec.drift.terms import transitions
 from llmrec.utils.arrays import Rows
 from llmrec.utils.units import SECONDS_PER_DAY
 
@@ -28,7 +29,7 @@ N_MOVES, MOST_FROM_ONE, CANDIDATES = 8, 3, 60
 
 @dataclass(frozen=True)
 class ObservedTransition:
-    """n_people took `target` within a few events of `source` in the last `lately_days` days."""
+    """`n_people` chose `target` within a few events of `source` in the last `lately_days` days."""
 
     source: str
     target: str
@@ -38,7 +39,14 @@ class ObservedTransition:
 
 @dataclass(frozen=True)
 class InterestOverTime:
-    """Chances of K states in the order of `titles`; moments: (G,) seconds, course: (G, K), ahead: in 30 days."""
+    """Probabilities of K states over time.
+
+    Attributes:
+        titles: Typical items of each state.
+        moments: (G,) seconds.
+        course: (G, K) at the moments.
+        ahead: (K,) in 30 days.
+    """
 
     titles: list[list[str]]
     moments: list[int]
@@ -47,13 +55,23 @@ class InterestOverTime:
 
     @property
     def now(self) -> list[float]:
+        """(K,) at the last moment."""
         return self.course[-1]
 
 
 @dataclass(frozen=True)
 class UserDriftProfile:
-    """at: the query time. half_life_days: of what an own event says. chain_half_lives_days: of the slow and the fast
-    belief. interest: None without a chain. event_times: (n,) seconds.
+    """All that `llmrec drift` says of a user.
+
+    Attributes:
+        user: Id.
+        at: Query time.
+        event_times: Seconds of the user's events.
+        half_life_days: Of the weight of an own event.
+        chain_half_lives_days: Of the slow and the fast belief, None without a chain.
+        interest: None without a chain.
+        shares: Of the mixture.
+        moves: Recent transitions of other people from the user's last items.
     """
 
     user: str
@@ -69,7 +87,15 @@ class UserDriftProfile:
 def build_user_drift_profile(
     head: DriftHead, stream: ReplayStream, user: tuple[int, str], at: int, label: Callable[[int], str]
 ) -> UserDriftProfile:
-    """As of `at` seconds, of a user (row and id) with at least one event before it."""
+    """Describe a user as of a moment.
+
+    Args:
+        head: Fitted weights.
+        stream: The log and the tables.
+        user: Row and id of a user with at least one event before `at`.
+        at: Seconds.
+        label: Returns the words for the item of a row.
+    """
     past = stream.log.take(stream.log.time < at)
     mine = past.take(past.user == user[0])
     learned = head.describe()
@@ -82,29 +108,42 @@ def build_user_drift_profile(
         learned.get("chain_half_lives_days"),
         None if stream.chain is None else _build_interest(stream, mine, at, label),
         mixture_shares_by_gap(head, len(seen), float(seen[-1] - seen[0]) / SECONDS_PER_DAY),
-        transitions_from(head, stream, past, mine, at, label) if "transitions" in head.terms else [],
+        transitions_from(head, stream, past, mine, at, label) if transitions.NAME in head.terms else [],
     )
 
 
 def recent_window_days(half_life_days: float) -> int:
-    """How long what people went on to is told of, by the half-life of transitions."""
+    """Return the days over which transitions are counted for display, by the half-life of pairs."""
     return int(min(max(half_life_days, LATELY_DAYS[0]), LATELY_DAYS[1]))
 
 
 def queries_at(mine: Interactions, moments: Rows) -> Queries:
-    """One query of the same user for each of the moments (G,): its history holds the events strictly before it."""
-    nobody = np.zeros(len(moments), dtype=np.int64)
+    """Make one query of a user for each moment, with the events strictly before it as its history.
+
+    Args:
+        mine: Events of the user in time order.
+        moments: Seconds, (G,).
+    """
+    zeros = np.zeros(len(moments), dtype=np.int64)
     past = Histories(mine.item, mine.time, np.array([0, len(mine)]), np.arange(len(mine)))
-    return Queries(past, nobody, moments, nobody, nobody, mine.time.searchsorted(moments))
+    return Queries(past, zeros, moments, zeros, zeros, mine.time.searchsorted(moments))
 
 
 def transitions_from(
     head: DriftHead, stream: ReplayStream, past: Interactions, mine: Interactions, at: int, label: Callable[[int], str]
 ) -> list[ObservedTransition]:
-    """What people went on to from the user's last items, unseen items only: of the strongest by w_uj C[j, i] those that
-    most people took, a few from each item.
+    """List what people chose after the user's last items, among items the user has not seen.
 
-    past: every event before `at`; counts are as of that moment.
+    Args:
+        head: Fitted weights.
+        stream: The log and the tables.
+        past: All events before `at`.
+        mine: Those of the user.
+        at: Seconds.
+        label: Returns the words for the item of a row.
+
+    Returns:
+        Of the strongest transitions by w_uj C[j, i], those of most people, a few from each item.
     """
     strength, last = _transition_weights(head, stream, mine, at)
     lately = recent_window_days(stream.transition_half_life_days)
@@ -122,7 +161,7 @@ def transitions_from(
 
 
 def _transition_weights(head: DriftHead, stream: ReplayStream, mine: Interactions, at: int) -> tuple[Numbers, Rows]:
-    """(T, N) w_uj C[j, i] of the user's last T items and every unseen item, and these items (T,)."""
+    """Return w_uj C[j, i] of the user's last T items and every unseen item, (T, N), and these items (T,)."""
     counts = stream.new_counts()
     counts.count_until(stream.log, at)
     recent = build_recent_events(queries_at(mine, np.array([at])))
@@ -136,8 +175,14 @@ def _transition_weights(head: DriftHead, stream: ReplayStream, mine: Interaction
 
 
 def users_with_transition(past: Interactions, source: int, target: int, since: int, window: int) -> int:
-    """Users with an event of `target` from `since` on and one of `source` among the `window` events before it, or at
-    its moment.
+    """Count users who chose one item shortly after another.
+
+    Args:
+        past: Events of all users in time order.
+        source: Item row.
+        target: Item row.
+        since: Seconds; earlier events of `target` do not count.
+        window: Events before `target`, or at its moment, that `source` is looked for in.
     """
     involved = np.unique(past.user[(past.item == target) & (past.time >= since)])
     mine = past.take(np.isin(past.user, involved))
@@ -148,8 +193,8 @@ def users_with_transition(past: Interactions, source: int, target: int, since: i
     if not len(here) or not len(there):
         return 0
     steps = here[:, None] - there  # (A, B)
-    text_neighbors = (user[here][:, None] == user[there]) & (np.abs(steps) <= window)
-    went = text_neighbors & ((steps > 0) | (time[here][:, None] == time[there]))
+    near = (user[here][:, None] == user[there]) & (np.abs(steps) <= window)
+    went = near & ((steps > 0) | (time[here][:, None] == time[there]))
     return len(np.unique(user[here[went.any(1)]]))
 
 
@@ -162,9 +207,9 @@ def _build_interest(stream: ReplayStream, mine: Interactions, at: int, label: Ca
     spread = np.linspace(mine.time[0] + 1, at, N_MOMENTS).astype(np.int64)
     moments = np.unique(np.concatenate([spread, mine.time[1:], mine.time + 1, [at]]))
     moments = moments[(moments > mine.time[0]) & (moments <= at)]
-    asked = np.append(moments, at + AHEAD_DAYS * SECONDS_PER_DAY)
+    times = np.append(moments, at + AHEAD_DAYS * SECONDS_PER_DAY)
     course = (
-        tables.interest_from_history(build_recent_events(queries_at(mine, asked)))[:, order].double().numpy().round(4)
+        tables.interest_from_history(build_recent_events(queries_at(mine, times)))[:, order].double().numpy().round(4)
     )
     titles = label_states(tables, stream.log.item, label)
     return InterestOverTime(

@@ -15,7 +15,7 @@ from torch import Tensor
 from llmrec.config.drift import DriftConfig
 from llmrec.drift.fitted import FittedDrift
 from llmrec.drift.head import DriftHead
-from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.terms.latent_chain import LatentChain
 from llmrec.drift.text_neighbors import build_neighbor_matrix
 from llmrec.hub.layout import LAYOUT, bundle_file
 

@@ -11,19 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
+from llmrec.config.drift import TermName
 from llmrec.data.histories import Queries
-from llmrec.drift.head import TransitionRows
-from llmrec.drift.mixture import DriftContext, build_recent_events, environment_counts, transition_rows
-from llmrec.drift.text_neighbors import find_new_item_neighbors
-from llmrec.inference.live.interest_state import InterestState
+from llmrec.drift.mixture import DriftContext, build_recent_events, read_views
+from llmrec.drift.stream import ReplayStream
+from llmrec.drift.terms import SWITCHES
 from llmrec.inference.live.users import LiveUsers
 from llmrec.inference.queries import VERBATIM, Item, QueryBatch
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.search.topk import RowPairs, TopK
-from llmrec.utils.arrays import Rows, concat_ranges, resize_sparse
+from llmrec.utils.arrays import Rows, concat_ranges
 
 MAX_BATCH_SCORES = 1 << 24  # scores of (history, item) that are held together: 64 MiB in fp32
 
@@ -121,9 +120,7 @@ def _score_history(
             .float()
             .cpu()
         )
-        scores[~listed] = alone.head.mix_log_probabilities(
-            *alone.new_item_terms(own, untrained_text_vectors(catalog, texts))
-        )[0]
+        scores[~listed] = alone.mix(alone.new_item_terms(own, untrained_text_vectors(catalog, texts)))[0]
     return list(scores.tolist())
 
 
@@ -134,25 +131,23 @@ class _NewItems:
     Attributes:
         cold: Item vectors of the model, (R, D_item).
         vectors: Unit vectors of the drift head, of the catalog and of these, (N + R, D).
-        evidence: Evidence of interests, (N + R, K).
+        stream: The live stream, whose tables know these texts too.
     """
 
     cold: Tensor | None
     vectors: Tensor | None
-    evidence: Tensor | None
+    stream: ReplayStream
 
     @classmethod
     def from_texts(cls, catalog: ServedCatalog, live: LiveUsers, texts: list[str]) -> _NewItems:
-        chain = live.state.stream.chain
+        stream = live.state.stream
         vectors = None if catalog.drift is None else catalog.drift.unit_vectors()
-        evidence = None if chain is None else chain.evidence
         if not texts:
-            return cls(None, vectors, evidence)
+            return cls(None, vectors, stream)
         new = untrained_text_vectors(catalog, texts)
         if new is not None and vectors is not None:
-            vectors = torch.cat([vectors, new])
-            evidence = None if chain is None or evidence is None else torch.cat([evidence, chain.chain.evidence(new)])
-        return cls(catalog.cold_item_vectors(texts), vectors, evidence)
+            vectors, stream = torch.cat([vectors, new]), stream.with_texts(new)
+        return cls(catalog.cold_item_vectors(texts), vectors, stream)
 
 
 def untrained_text_vectors(catalog: ServedCatalog, texts: list[str]) -> Tensor | None:
@@ -166,49 +161,32 @@ def untrained_text_vectors(catalog: ServedCatalog, texts: list[str]) -> Tensor |
 def _build_context(
     catalog: ServedCatalog, live: LiveUsers, queries: Queries, users: Rows, moment: int, new_items: _NewItems
 ) -> DriftContext:
-    state, stream = live.state, live.state.stream
-    counts = state.counts_at(moment)
-    return DriftContext(
-        state.head,
-        queries,
-        build_recent_events(queries, stream.trained_until),
-        catalog.scorer.score(queries, new_items.cold),
-        environment_counts(counts),
-        _add_transition_rows(transition_rows(counts, stream), new_items.vectors, stream.config.n_text_neighbors),
-        stream.chain,
-        _compute_interest(live, queries, users, new_items.evidence),
-        new_items.vectors,
-        new_items.cold,
-        stream.config.n_text_neighbors,
-    )
+    state, stream, vectors = live.state, live.state.stream, new_items.vectors
+    recent = build_recent_events(queries, stream.trained_until)
+    states = _compute_states(live, queries, users, new_items.stream)
+    views = read_views(state.head.terms, stream, state.counts_at(moment), recent, states)
+    if vectors is not None and len(vectors) > stream.n_items:
+        n_neighbors = stream.config.n_text_neighbors
+        views = {name: SWITCHES[name].add_texts(view, vectors, n_neighbors) for name, view in views.items()}
+    scores = catalog.scorer.score(queries, new_items.cold)
+    return DriftContext(state.head, recent, views, vectors, stream.config, scores, queries, new_items.cold)
 
 
-def _add_transition_rows(transitions: TransitionRows, vectors: Tensor | None, n_neighbors: int) -> TransitionRows:
-    """Add empty rows for the texts that are in no catalog."""
-    n_items = len(transitions.row_sums)
-    if vectors is None or len(vectors) == n_items:
-        return transitions
-    near = find_new_item_neighbors(vectors[:n_items], vectors[n_items:], n_neighbors)
-    text = sparse.vstack([transitions.text, near], format="csr")
-    tables = [resize_sparse(table, (len(vectors), n_items)) for table in transitions.tables]
-    return TransitionRows(tables, np.pad(transitions.row_sums, (0, len(vectors) - n_items)), transitions.fading, text)
-
-
-def _compute_interest(live: LiveUsers, queries: Queries, users: Rows, evidence: Tensor | None) -> Tensor | None:
-    """Return interests, (B, K), by all events of a live user ever observed, or by all events of a given history."""
-    chain, beliefs = live.state.stream.chain, live.state.beliefs
-    if chain is None or beliefs is None or evidence is None:
-        return None
+def _compute_states(live: LiveUsers, queries: Queries, users: Rows, stream: ReplayStream) -> dict[TermName, Tensor]:
+    """Return each term's state, (B, ...), by all events of a live user ever observed, or of a given history."""
     past, count = queries.histories, queries.end - queries.start
     who = np.repeat(np.arange(len(queries)), count)
     event = np.repeat(queries.start, count) + concat_ranges(count)
     time = past.time[event]
     newest = np.where(count > 0, past.time[queries.end - 1], queries.time) if len(past.time) else queries.time
     gap = np.diff(time, prepend=0)
-    gap[np.flatnonzero(np.diff(who, prepend=-1))] = 0  # the first event starts from a new user's belief
-    given = (users < 0)[who]
-    state = InterestState(chain._replace(evidence=evidence), len(queries))
-    state.observe_many(who[given], past.item[event[given]], gap[given])
-    followed = users >= 0
-    state.rows[followed] = beliefs.rows[users[followed]]
-    return state.interest(np.arange(len(queries)), queries.time - newest)
+    gap[np.flatnonzero(np.diff(who, prepend=-1))] = 0  # the first event starts from the state of a new user
+    given, followed = (users < 0)[who], users >= 0
+    found: dict[TermName, Tensor] = {}
+    for name, known in live.state.users.items():
+        states = SWITCHES[name].new_users(stream, len(queries))
+        if states is not None:
+            states.observe_many(who[given], past.item[event[given]], gap[given])
+            states.copy_rows(np.flatnonzero(followed), known, users[followed])
+            found[name] = states.read(np.arange(len(queries)), queries.time - newest)
+    return found

@@ -1,8 +1,9 @@
-"""Figures of preferences that move, of a log or of a user; areas in Paul Tol's muted colours, colour-blind-safe."""
+"""Figures of drift in a log or of a user; areas in Paul Tol's muted colors, which are color-blind-safe."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from llmrec.drift.interest_metrics import Numbers
 from llmrec.drift.profile import DriftProfile, InterestByPeriod, InterestDecay, InterestStates, MixtureShares
+from llmrec.drift.terms import PARTS
 from llmrec.utils.text import format_duration, truncate
 
 if TYPE_CHECKING:
@@ -19,14 +21,14 @@ if TYPE_CHECKING:
     from llmrec.drift.user_profile import UserDriftProfile
 
 _MUTED = ("#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#882255", "#44AA99", "#AA4499")
-_OTHERS, _BLUE, _ORANGE, _GREEN = "#DDDDDD", "#0072B2", "#D55E00", "#009E73"
-_PARTS = {"base": "the model in the light of the day", "transitions": "what people went on to", "chain": "the chain"}
+_OTHERS, _BLUE, _ORANGE = "#DDDDDD", "#0072B2", "#D55E00"
+_STYLES = "-", "--", "-.", ":"
 _MAX_LIFT = 8.0  # of the colour scale, and its inverse
 _PLOTTED_STATES = 8
 
 
 def plot_drift_profile(profile: DriftProfile) -> dict[str, Figure]:
-    """drift_*.png: shares, and of a chain also interest, moves, months and decay, where there is something to show."""
+    """Plot the figures that there is data for: shares, and with a chain interest, moves, change and decay."""
     figures = {"drift_shares.png": plot_mixture_shares(profile.shares)}
     states, periods, decay = profile.states, profile.periods, profile.decay
     if states is not None:
@@ -40,7 +42,7 @@ def plot_drift_profile(profile: DriftProfile) -> dict[str, Figure]:
 
 
 def write_user_figures(user: UserDriftProfile, folder: Path) -> list[Path]:
-    """interest.png, where there is a chain, and shares.png; returns their paths."""
+    """Write shares.png, and with a chain interest.png; return their paths."""
     figures = {"shares.png": plot_mixture_shares(user.shares)}
     if user.interest is not None:
         figures["interest.png"] = plot_user_interest(user)
@@ -51,7 +53,7 @@ def write_user_figures(user: UserDriftProfile, folder: Path) -> list[Path]:
 
 
 def plot_interest_over_time(states: InterestStates, periods: InterestByPeriod) -> Figure:
-    """Everyone's interest as stacked areas; the states whose share moved most by name, the rest as others."""
+    """Plot the interest of all users as stacked areas: the states whose share changed most, and the rest together."""
     figure, axis = _make_figure(10.5, 4.8)
     interest = np.array(periods.interest)  # (P, K)
     dates = np.array(periods.start, dtype="datetime64[M]").astype("datetime64[D]")
@@ -62,7 +64,7 @@ def plot_interest_over_time(states: InterestStates, periods: InterestByPeriod) -
 
 
 def plot_user_interest(user: UserDriftProfile) -> Figure:
-    """One user's interest as stacked areas, with a mark for each event."""
+    """Plot one user's interest as stacked areas, with a mark for each event."""
     figure, axis = _make_figure(10.5, 4.8)
     if user.interest is None:
         raise ValueError("no chain, no interest by state")
@@ -78,7 +80,7 @@ def plot_user_interest(user: UserDriftProfile) -> Figure:
 
 
 def plot_transition_matrix(states: InterestStates) -> Figure:
-    """The chain's moves as a heat map of lifts, from each state (row) to each other."""
+    """Plot the chain's moves as a heat map of lifts, from each state (row) to each other."""
     from matplotlib.colors import LogNorm
 
     n_states = len(states.titles)
@@ -101,7 +103,7 @@ def plot_transition_matrix(states: InterestStates) -> Figure:
 
 
 def plot_interest_change(periods: InterestByPeriod) -> Figure:
-    """How far each period's interests lie from those of the one before, beside what chance alone gives."""
+    """Plot the divergence of each period's interests from the previous one, with that of chance alone."""
     figure, axis = _make_figure(9.0, 4.0)
     places = np.arange(len(periods.divergence))
     axis.bar(places, periods.divergence, width=0.8, color=_BLUE, label="the log")
@@ -120,7 +122,7 @@ def plot_interest_change(periods: InterestByPeriod) -> Figure:
 
 
 def plot_interest_decay(decay: InterestDecay) -> Figure:
-    """How long a user's events speak for the same states, beyond what other people's of the time do."""
+    """Plot by lag how similar a user's events are in states, beyond those of other users."""
     figure, axis = _make_figure(7.0, 4.2)
     axis.plot(decay.lag_days, decay.excess, "o-", color=_BLUE)
     axis.axhline(0, color="0.4", linewidth=0.8)
@@ -137,12 +139,13 @@ def plot_interest_decay(decay: InterestDecay) -> Figure:
 
 
 def plot_mixture_shares(shares: MixtureShares) -> Figure:
-    """What the mixture leaves to its parts, by days since the user's last event."""
+    """Plot the shares of the mixture's parts by days since the user's last event."""
     figure, axis = _make_figure(7.6, 4.4)
-    for (part, name), colour, style in zip(_PARTS.items(), (_BLUE, _ORANGE, _GREEN), ("-", "--", "-."), strict=True):
-        values = getattr(shares, part)
+    parts = [part for part in PARTS if part.name in shares.parts]
+    for part, style in zip(parts, cycle(_STYLES), strict=False):
+        values = shares.parts[part.name]
         if max(values) > 0:
-            axis.plot(shares.gap_days, values, style, color=colour, linewidth=2, label=name)
+            axis.plot(shares.gap_days, values, style, color=part.color, linewidth=2, label=part.caption)
     _format_days_axis(axis, [0, 1, 7, 30, 90, 365])
     axis.set_ylim(0, 1)
     axis.set_xlabel("days since the user's last event")
@@ -155,7 +158,7 @@ def plot_mixture_shares(shares: MixtureShares) -> Figure:
 
 
 def _draw_areas(axis: Axes, dates: Any, interest: Numbers, titles: Sequence[Sequence[str]], weight: Numbers) -> None:
-    """interest: (P, K). The states of the greatest weight (K,) get an area and a name each, in their order."""
+    """Draw interest (P, K): the states of the largest weight (K,) get an area and a name each, in their order."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     named = sorted(np.argsort(-weight, kind="stable")[:_PLOTTED_STATES].tolist())
@@ -175,7 +178,7 @@ def _draw_areas(axis: Axes, dates: Any, interest: Numbers, titles: Sequence[Sequ
 
 
 def wrap_title(titles: Sequence[str], width: int = 42) -> str:
-    """Two titles on a line each, cut to `width` characters."""
+    """Put two titles on a line each, cut to `width` characters."""
     return "\n".join(truncate(title, width) for title in titles[:2])
 
 
@@ -184,14 +187,14 @@ def _format_period(months: int) -> str:
 
 
 def _format_days_axis(axis: Axes, days: Sequence[float]) -> None:
-    """Days from 0 on, further apart the fewer they are: log(1 + days)."""
+    """Scale the axis by log(1 + days)."""
     axis.set_xscale("function", functions=(np.log1p, np.expm1))
     axis.set_xticks(days, [f"{day:g}" for day in days])
     axis.set_xlim(left=0)
 
 
 def _make_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure without a display."""
+    """Make a figure without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

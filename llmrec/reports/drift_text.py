@@ -1,4 +1,4 @@
-"""Preferences that move, in words and plain columns: a report's section, and what the command line tells of a user."""
+"""Drift in words and plain columns: the section of a report, and the lines of `llmrec drift`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from llmrec.config.drift import NO_DECAY_DAYS
 from llmrec.drift.profile import DriftProfile, InterestByPeriod, InterestDecay, InterestStates, MixtureShares
+from llmrec.drift.terms import SWITCHES, get_caption
 from llmrec.drift.user_profile import AHEAD_DAYS, InterestOverTime, UserDriftProfile
 from llmrec.utils.text import format_duration, format_table, truncate
 from llmrec.utils.units import SECONDS_PER_DAY
@@ -15,12 +15,11 @@ from llmrec.utils.units import SECONDS_PER_DAY
 SHOWN_STATES, SHOWN_TRANSITIONS, SHOWN_GAPS = 8, 5, (0.0, 1.0, 7.0, 30.0, 365.0)
 NAME_WIDTH = 48
 MIN_AGO_SECONDS = 60  # seconds; less is now
-PARTS = {"base": "model and popularity of the day", "transitions": "what people went on to", "chain": "chain"}
 PERIODS = {1: "months", 3: "quarters", 12: "years"}
 
 
 def render_drift_section(profile: DriftProfile) -> str:
-    """Markdown, with the pictures of `plot_drift_profile`."""
+    """Render the section of a report, with the figures of `plot_drift_profile`."""
     learned = [*describe_drift_head(profile), _format_shares_line(profile.shares)]
     blocks = ["## Preferences that move", "\n".join(f"* {line}" for line in learned)]
     blocks += [
@@ -38,7 +37,7 @@ def render_drift_section(profile: DriftProfile) -> str:
 
 
 def format_user_drift(user: UserDriftProfile) -> list[str]:
-    """What `llmrec drift` prints."""
+    """Format the lines of `llmrec drift`."""
     lines = [f"user {user.user}: {len(user.event_times):,} events before {user.at}"]
     lines.append(f"what an event says of this user's next one halves in {format_duration(user.half_life_days)}")
     if user.chain_half_lives_days:
@@ -51,41 +50,19 @@ def format_user_drift(user: UserDriftProfile) -> list[str]:
         people = "1 person" if move.n_people == 1 else f"{move.n_people:,} people"
         source, target = truncate(move.source, NAME_WIDTH), truncate(move.target, NAME_WIDTH)
         lines.append(f"because of {source} -> {target}: {people} in the last {move.lately_days} days")
-    return lines if user.moves else [*lines, "nobody went on to anything new from this user's last items of late"]
+    return (
+        lines
+        if user.moves
+        else [*lines, "no recent transitions of other people from this user's last items to new ones"]
+    )
 
 
 def describe_drift_head(profile: DriftProfile) -> list[str]:
-    """What the weights of a head say, a sentence for each of its terms."""
-    return list(_format_drift_head(profile))
-
-
-def _format_drift_head(profile: DriftProfile) -> Iterator[str]:
-    learned, terms = profile.learned, profile.learned["terms"]
-    if "interest" in terms:
-        half_life = format_duration(learned["interest_half_life_days"])
-        yield (
-            f"What an event says of its user's next one halves in {half_life}, and "
-            f"falls to {learned['step_back']:.2f} with each event after it."
-        )
-    if "transitions" in terms:
-        yield (
-            f"What people went on to counts {_format_fading(learned['transition_half_life_days'])}; the text "
-            f"neighbours of an item weigh as much as {learned['kappa']:.3g} moves from it."
-        )
-    if "environment" in terms:
-        pairs = zip(learned["half_lives_days"], learned["eta"], strict=True)
-        yield (
-            "Popularity that fades moves the model's scores by its logarithm times "
-            + ", ".join(f"{eta:+.2f} ({_format_fading(days)})" for days, eta in pairs)
-            + f"; the scores themselves count {learned['sharpness']:.2f} times."
-        )
-    if profile.states is not None:
-        (slow, fast), gains = map(format_duration, learned["chain_half_lives_days"]), learned["chain_gain"]
-        yield (
-            f"Interest in the chain's {len(profile.states.titles)} states is {1 - learned['chain_fast_share']:.0%} a "
-            f"slow belief, half of which has moved on after {slow} and which an event renews by {gains[0]:.0%}, and "
-            f"{learned['chain_fast_share']:.0%} a fast one ({fast}, {gains[1]:.0%})."
-        )
+    """Describe the weights of a head, one sentence for each of its terms."""
+    n_states = 0 if profile.states is None else len(profile.states.titles)
+    learned, names = profile.learned | {"n_states": n_states}, profile.learned["terms"]
+    found = [SWITCHES[name].format_learned(learned) for name in SWITCHES if name in names]
+    return [sentence for sentence in found if sentence is not None]
 
 
 def _format_shares_line(shares: MixtureShares) -> str:
@@ -96,15 +73,11 @@ def _format_shares_line(shares: MixtureShares) -> str:
     )
 
 
-def _format_fading(half_life_days: float) -> str:
-    return "for ever" if half_life_days >= NO_DECAY_DAYS else f"half after {format_duration(half_life_days)}"
-
-
 def _format_shares_table(shares: MixtureShares) -> str:
     rows = [shares.gap_days.index(gap) for gap in SHOWN_GAPS]
     lines = ["| part | " + " | ".join(_format_gap(gap) for gap in SHOWN_GAPS) + " |", "| --- |" + " --- |" * len(rows)]
-    for part, name in PARTS.items():
-        lines.append(f"| {name} | " + " | ".join(f"{getattr(shares, part)[row]:.0%}" for row in rows) + " |")
+    for name, of_part in shares.parts.items():
+        lines.append(f"| {get_caption(name)} | " + " | ".join(f"{of_part[row]:.0%}" for row in rows) + " |")
     return "\n".join(lines)
 
 
@@ -114,12 +87,12 @@ def _format_decay(decay: InterestDecay) -> str:
         fell = f"is half of that after {format_duration(decay.half_life_days)}"
     if not decay.excess:
         return "Too few users have more than one event to tell."
-    told = (
+    measured = (
         f"The chance that two events a short time apart speak for the same state is {decay.excess[0]:.3f} greater for "
         f"one user than for two; it {fell}. This is measured on the log, and no weight of the head."
     )
     drawn = ["", _format_figure("similarity of events by lag", "drift_decay.png")] if len(decay.lag_days) > 1 else []
-    return "\n".join([told, *drawn])
+    return "\n".join([measured, *drawn])
 
 
 def _format_periods(states: InterestStates, periods: InterestByPeriod) -> Iterator[str]:
@@ -162,11 +135,11 @@ def _format_figure(what: str, name: str) -> str:
 
 
 def _format_interest_columns(interest: InterestOverTime) -> list[str]:
-    """Top states by now, ahead and before; columns at up to five moments with a name of their own, and in 30 days."""
+    """Format the top states at up to five moments that differ in words, and in 30 days, as columns."""
     first, now = interest.moments[0], interest.moments[-1]
-    asked = np.linspace(first, now, 5).astype(np.int64)
+    moments = np.linspace(first, now, 5).astype(np.int64)
     named = {
-        _format_age((now - moment) / SECONDS_PER_DAY): moment for moment in asked.tolist()
+        _format_age((now - moment) / SECONDS_PER_DAY): moment for moment in moments.tolist()
     }  # a short history has fewer
     course = np.array(interest.course)
     rows = np.searchsorted(interest.moments, list(named.values()), side="right") - 1
@@ -189,9 +162,9 @@ def _format_state_name(titles: Sequence[str]) -> str:
 def _format_share_columns(shares: MixtureShares) -> list[str]:
     rows = [shares.gap_days.index(gap) for gap in SHOWN_GAPS]
     table = [["left to, after a gap of", *(_format_gap(gap) for gap in SHOWN_GAPS)]]
-    return format_table(
-        table + [[name, *(f"{getattr(shares, p)[row]:.0%}" for row in rows)] for p, name in PARTS.items()]
-    )
+    for name, of_part in shares.parts.items():
+        table.append([get_caption(name), *(f"{of_part[row]:.0%}" for row in rows)])
+    return format_table(table)
 
 
 def _format_gap(days: float) -> str:

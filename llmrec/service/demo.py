@@ -18,7 +18,7 @@ from llmrec.errors import ConfigError
 from llmrec.inference.queries import VERBATIM, History, Time
 from llmrec.recommender import Recommender
 from llmrec.service import schemas
-from llmrec.service.interest_view import build_interest_view, label_latent_states
+from llmrec.service.interest_view import build_interest_view, label_latent_states, list_terms
 from llmrec.service.limits import check_query, check_texts
 from llmrec.service.replica_state import live_users_as_log
 from llmrec.service.routes import get_service
@@ -50,7 +50,7 @@ async def index() -> FileResponse:
 
 @router.get("/page/about")
 async def about(request: Request) -> dict[str, Any]:
-    """What is served, and what to call the states of interest."""
+    """What is served, and the words for latent states and drift terms."""
     engine = get_service(request).engine
 
     def told() -> dict[str, Any]:
@@ -62,6 +62,7 @@ async def about(request: Request) -> dict[str, Any]:
             "users": len(live.users),
             "reads_text": recommender.catalog.bundle.base is not None,
             "states": _list_titles(recommender, len(recommender.catalog)),
+            "terms": list_terms(),
             "newest": max(int(newest.max(initial=0)), 0),
         }
 

@@ -1,4 +1,4 @@
-"""What the page shows of a history at a moment beside its recommendations: interest, and what the answer is made of."""
+"""What the demo page shows of a history besides recommendations: interest, and shares of the mixture."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrec.drift.profile import label_states
+from llmrec.drift.terms import TERMS, chain
 from llmrec.inference.drift_scoring import iterate_contexts
 from llmrec.inference.queries import History, Time, parse_histories
 from llmrec.recommender import Recommender
 from llmrec.utils.arrays import Rows
 
-PARTS = ("base", "transitions", "chain")
-
 
 @dataclass(frozen=True)
 class InterestView:
-    """states: chances of the K latent states, empty without a chain. parts: shares of the mixture, empty without a
-    drift head.
+    """Interest and mixture at one moment.
+
+    Attributes:
+        states: Probabilities of the K latent states, empty without a chain.
+        parts: Shares of the mixture by term, empty without a drift head.
     """
 
     states: list[float]
@@ -26,27 +28,33 @@ class InterestView:
 
 
 def build_interest_view(recommender: Recommender, history: History, at: Time | None) -> InterestView:
-    """Of one history; hold still what is live. Raises as `Recommender.recommend` does."""
+    """Build the view of one history, while nothing live moves; raises as `Recommender.recommend`."""
     live = recommender.live
     if recommender.catalog.drift is None:
         return InterestView([], {})
-    asked = parse_histories(recommender.catalog.items, [history], at, live.get_events)
-    _, situation = next(iterate_contexts(recommender.catalog, live, asked))
-    states = [] if situation.interest is None else situation.interest[0].tolist()
-    shares = situation.log_mixture_shares()[0].exp().tolist()
-    return InterestView(states, dict(zip(PARTS, shares, strict=True)))
+    batch = parse_histories(recommender.catalog.items, [history], at, live.get_events)
+    _, context = next(iterate_contexts(recommender.catalog, live, batch))
+    states = context.views[chain.NAME].interest[0].tolist() if chain.NAME in context.views else []
+    shares = context.log_mixture_shares()[0].exp().tolist()
+    names = [part.name for part in context.head.parts]
+    return InterestView(states, dict(zip(names, shares, strict=True)))
+
+
+def list_terms() -> list[dict[str, str]]:
+    """List name, caption and color of each drift term, in display order."""
+    return [{"name": term.name, "caption": term.caption, "color": term.color} for term in TERMS]
 
 
 def label_latent_states(recommender: Recommender) -> list[list[str]]:
-    """What to call the latent states: items that speak for them, among those that people touched."""
-    chain = recommender.live.state.stream.chain
-    if chain is None:
+    """Return typical items of each latent state, among those that live users have chosen."""
+    tables = recommender.live.state.stream.chain
+    if tables is None:
         return []
-    return label_states(chain, recent_item_rows(recommender), recommender.catalog.items.label)
+    return label_states(tables, recent_item_rows(recommender), recommender.catalog.items.label)
 
 
 def recent_item_rows(recommender: Recommender) -> Rows:
-    """Rows of the items in anybody's last events; of the whole catalog where there are none."""
+    """Return the rows of the items in the last events of live users, or of the whole catalog if there are none."""
     last = recommender.live.state.last.item
     rows = np.unique(last[last >= 0])
     return rows if len(rows) else np.arange(len(recommender.catalog))

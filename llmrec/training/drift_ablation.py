@@ -12,18 +12,18 @@ from typing import Any
 
 from torch import Tensor
 
-from llmrec.config.drift import NO_DECAY_DAYS, DriftConfig, TermName
+from llmrec.config.drift import ANSWERING, CONTROL, NO_DECAY_DAYS, DriftConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import VALID
 from llmrec.drift.fit_chain import fit_chain
 from llmrec.drift.fit_head import MAX_CACHED_SCORES, DriftValidation, FittedHead, fit_drift
 from llmrec.drift.scorers import DriftScorer, TermScorer
-from llmrec.drift.stream import NO_REFRESH, REFRESH_DAILY, ChainTables, ReplayStream
+from llmrec.drift.stream import NO_REFRESH, REFRESH_DAILY, ReplayStream
+from llmrec.drift.terms import BY_NAME, SWITCHES, chain
+from llmrec.drift.terms.latent_chain import ChainTables
 from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.evaluation.ranking import Scorer
 from llmrec.training.task import TrainingTask
-
-CONTROL: tuple[TermName, ...] = ("interest", "environment", "transitions")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class DriftRow:
 
 
 class CachedScorer:
-    """A scorer that keeps its answers, up to MOST_SCORES numbers of them: a dozen heads ask the same questions."""
+    """A scorer that keeps its answers, up to MAX_CACHED_SCORES numbers: a dozen heads ask the same questions."""
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer, self.kept, self.room = scorer, dict[bytes, Tensor](), MAX_CACHED_SCORES
@@ -78,10 +78,10 @@ class DriftTask:
 
     def _with_chain(self, seed: int) -> ReplayStream:
         """The stream with a chain fitted to the training part, where that term is on."""
-        if "chain" not in self.stream.config.terms or self.vectors is None:
+        if chain.NAME not in self.stream.config.terms or self.vectors is None:
             return self.stream
-        chain = fit_chain(self.task.split, self.task.ties, self.vectors, self.stream.config.n_states, seed)
-        return replace(self.stream, chain=ChainTables.from_chain(chain, self.vectors))
+        fitted = fit_chain(self.task.split, self.task.ties, self.vectors, self.stream.config.n_states, seed)
+        return replace(self.stream, chain=ChainTables.from_chain(fitted, self.vectors))
 
 
 def iterate_drift_rows(
@@ -103,8 +103,8 @@ def iterate_drift_rows(
         )
     if not config.ablations:
         return
-    for term in ("transitions", "chain"):
-        if term in config.terms:
+    for term in SWITCHES:
+        if term in config.terms and BY_NAME[term].role == "part":
             yield DriftRow(f"{term} alone", TermScorer(term, full.head, make_test_stream(full)), True, {})
     for name, changed in _list_variants(config, full.stream.transition_half_life_days).items():
         fit = fit_drift(judged, replace(full.stream, config=changed), mask_seen)
@@ -122,10 +122,11 @@ def _list_variants(config: DriftConfig, half_life_days: float) -> dict[str, Drif
     variants: dict[str, DriftConfig] = {}
     for term in config.terms:
         rest = tuple(other for other in config.terms if other != term)
-        if {"environment", "transitions", "chain"} & set(rest):
+        if ANSWERING & set(rest):
             variants[f"drift without {term}"] = replace(kept, terms=rest)
-    if "environment" in config.terms and len(config.terms) > 1:
-        variants["environment alone"] = replace(kept, terms=("environment",))
+    for term in config.terms:
+        if BY_NAME[term].role == "logit" and len(config.terms) > 1:
+            variants[f"{term} alone"] = replace(kept, terms=(term,))
     if set(CONTROL) <= set(config.terms):
         variants["freshness control"] = replace(kept, terms=CONTROL, transition_half_lives_days=(NO_DECAY_DAYS,))
     return variants

@@ -29,8 +29,9 @@ from llmrec.data.loading import load_log
 from llmrec.data.splits import TEST, Split, split_by_time
 from llmrec.drift.head import DriftHead
 from llmrec.drift.scorers import DriftScorer
-from llmrec.drift.stream import ChainTables, ReplayStream
-from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.stream import ReplayStream
+from llmrec.drift.terms import chain
+from llmrec.drift.terms.latent_chain import ChainTables, LatentChain
 from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.evaluation.ranking import Scorer, rank_queries, sample_queries
 from llmrec.inference.live.online_state import OnlineState
@@ -104,9 +105,9 @@ def live_rows(parts: tuple[DriftHead, ReplayStream], start: int) -> list[Row]:
 
 def event_rows(state: OnlineState, user: Rows, item: Rows, gap: Rows, time: Rows, name: str) -> list[Row]:
     """The belief alone; the whole of an event that waits to be counted; and one that is counted at once."""
-    if state.beliefs is None:
+    if chain.NAME not in state.users:
         raise ValueError("the head has no chain")
-    belief = microseconds(state.beliefs.observe, user, item, gap)
+    belief = microseconds(state.users[chain.NAME].observe, user, item, gap)
     half, last = slice(len(user) // 2), slice(len(user) // 2, None)
     waiting = microseconds(state.observe, user[half], item[half], time[half])
 

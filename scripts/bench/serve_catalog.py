@@ -21,7 +21,7 @@ from llmrec.data.catalog import ItemCatalog
 from llmrec.data.log import LogFacts
 from llmrec.drift.fitted import FittedDrift
 from llmrec.drift.head import DriftHead
-from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.terms.latent_chain import LatentChain
 from llmrec.drift.text_neighbors import center_and_normalize, find_text_neighbors
 from llmrec.hub.bundle import BaseModelInfo, Bundle, save_bundle
 from llmrec.models.recommender_model import RecommenderModel

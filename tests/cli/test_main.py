@@ -19,7 +19,7 @@ from llmrec.config.drift import DriftConfig
 from llmrec.data.log import Log
 from llmrec.drift.fitted import FittedDrift
 from llmrec.drift.head import DriftHead
-from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.terms.latent_chain import LatentChain
 from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.hub.training_log import override_data_config
@@ -242,7 +242,7 @@ def test_drift_tells_of_a_user_and_draws(
     found = json.loads(capsys.readouterr().out)
     assert found["event_times"] == mine.time[:3].tolist()
     assert sum(found["interest"]["ahead"]) == pytest.approx(1, abs=1e-3)
-    shares = [found["shares"][part][0] for part in ("base", "transitions", "chain")]
+    shares = [found["shares"]["parts"][part][0] for part in ("base", "transitions", "chain")]
     assert sum(shares) == pytest.approx(1, abs=1e-3)
 
 

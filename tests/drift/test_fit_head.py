@@ -23,7 +23,9 @@ from llmrec.drift.fit_head import (
 )
 from llmrec.drift.head import DriftHead
 from llmrec.drift.scorers import DriftScorer
-from llmrec.drift.stream import ChainTables, ReplayStream
+from llmrec.drift.stream import ReplayStream
+from llmrec.drift.terms import BY_NAME
+from llmrec.drift.terms.latent_chain import ChainTables
 from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.evaluation.ranking import mean_ndcg
 from llmrec.utils.units import SECONDS_PER_DAY
@@ -127,7 +129,7 @@ def test_what_is_watched_is_what_is_ranked() -> None:
 
 def test_every_shift_can_be_told() -> None:
     head = DriftHead(CONFIG)
-    for shift in fit_head.SHIFTS["chain"]:
+    for shift in BY_NAME["chain"].implementation.shifts:
         head.shift.fill_(shift)
         assert json.loads(json.dumps(head.describe(), allow_nan=False))["shift"] == [shift, shift]
 

@@ -6,8 +6,12 @@ import torch
 from scipy import sparse
 
 from llmrec.config.drift import DriftConfig
-from llmrec.drift.head import N_CONTEXT, DriftHead, RecentEvents, TransitionRows
+from llmrec.drift.head import DriftHead
 from llmrec.drift.markov_chain import markov_update
+from llmrec.drift.terms.chain import state_logits
+from llmrec.drift.terms.gate import N_CONTEXT
+from llmrec.drift.terms.term_inputs import RecentEvents
+from llmrec.drift.terms.transitions import TransitionRows, transition_probabilities, transition_probability
 from llmrec.utils.arrays import EPS
 
 N_ITEMS, N_STATES = 5, 3
@@ -50,14 +54,14 @@ def test_what_moves_is_what_the_formula_says() -> None:
     text, row_sums = torch.from_numpy(world.text.toarray()), 0.25 * torch.from_numpy(world.row_sums)
     rows = (counts + kappa * text) / (row_sums + kappa)[:, None]  # p(i|j,t)
     expected = torch.stack([sum(weight[u, t] * rows[asked.item[u, t]] for t in range(3)) for u in range(3)])
-    moved = module.transition_probabilities(asked, world)
+    moved = transition_probabilities(module, asked, world)
     torch.testing.assert_close(moved, expected.float())
     torch.testing.assert_close(moved.sum(1), torch.tensor([1.0, 1.0, 0.0]))  # nowhere to go from without a history
 
     wanted = torch.tensor([4, 1, 2])
     pairs = (asked.item, wanted[:, None].expand(3, 3))
-    chance = module.transition_probability(
-        asked, counts[pairs].float(), row_sums[asked.item].float(), text[pairs].float()
+    chance = transition_probability(
+        module, asked, counts[pairs].float(), row_sums[asked.item].float(), text[pairs].float()
     )
     torch.testing.assert_close(chance, moved.gather(1, wanted[:, None])[:, 0])
 
@@ -67,19 +71,22 @@ def chained(module: DriftHead) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     emission, counts = torch.randn(N_STATES, N_ITEMS, generator=generator), torch.rand(2, N_ITEMS, generator=generator)
     interest = torch.rand(3, N_STATES, generator=generator)
-    return interest / interest.sum(1, keepdim=True) @ module.state_logits(emission, counts).softmax(1)
+    return interest / interest.sum(1, keepdim=True) @ state_logits(module, emission, counts).softmax(1)
 
 
 def test_the_mixture_is_a_distribution_and_its_parts_are_tilted() -> None:
     module, asked = head(), recent()
     scores, emission, counts = torch.randn(3, N_ITEMS), torch.randn(N_STATES, N_ITEMS), torch.rand(2, N_ITEMS)
     torch.testing.assert_close(
-        module.base_logits(scores, counts), scores * module.log_sharpness.exp() + module.eta @ torch.log(counts + EPS)
+        module.base_logits(scores, {"environment": counts}),
+        scores * module.log_sharpness.exp() + module.eta @ torch.log(counts + EPS),
     )
-    torch.testing.assert_close(module.state_logits(emission, counts), emission + module.theta @ torch.log(counts + EPS))
+    torch.testing.assert_close(
+        state_logits(module, emission, counts), emission + module.theta @ torch.log(counts + EPS)
+    )
     base, moved, latent = (
-        module.base_logits(scores, counts).log_softmax(1),
-        module.transition_probabilities(asked, moves()),
+        module.base_logits(scores, {"environment": counts}).log_softmax(1),
+        transition_probabilities(module, asked, moves()),
         chained(module),
     )
     shares = module.log_mixture_shares(asked, row_sum())
@@ -123,7 +130,7 @@ def test_stripped_to_its_core_it_is_the_founding_update() -> None:
     shares = module.log_mixture_shares(asked, row_sum())[:2].double()
     beta = float(shares[0, 1].exp())
     mixed = module.mix_log_probabilities(
-        shares, own.log(), module.transition_probabilities(asked, world)[:2].double(), 0.0
+        shares, own.log(), transition_probabilities(module, asked, world)[:2].double(), 0.0
     )
     founding = (1 - beta) * own + markov_update(interest, rows / rows.sum(1, keepdim=True), 0.0, beta)
     torch.testing.assert_close(mixed.exp(), founding, atol=1e-6, rtol=1e-5)
@@ -134,12 +141,14 @@ def test_terms_can_be_switched_off(term: str) -> None:
     terms = tuple(other for other in ("interest", "environment", "transitions", "chain", "gate") if other != term)
     full, module, asked = head(), head(terms=terms), recent()
     scores, counts = torch.randn(3, N_ITEMS), torch.rand(2, N_ITEMS)
-    assert torch.equal(module.base_logits(scores, counts), full.base_logits(scores, counts)) is (term != "environment")
-    assert torch.equal(module.state_logits(scores, counts), full.state_logits(scores, counts)) is (
+    assert torch.equal(
+        module.base_logits(scores, {"environment": counts}), full.base_logits(scores, {"environment": counts})
+    ) is (term != "environment")
+    assert torch.equal(state_logits(module, scores, counts), state_logits(full, scores, counts)) is (
         term != "environment"
     )
     assert torch.equal(
-        module.transition_probabilities(asked, moves()), full.transition_probabilities(asked, moves())
+        transition_probabilities(module, asked, moves()), transition_probabilities(full, asked, moves())
     ) is (term != "interest")
     off = torch.isinf(module.log_mixture_shares(asked, row_sum())[:2])
     assert off.any(0).tolist() == [False, term == "transitions", term == "chain"]
@@ -148,7 +157,7 @@ def test_terms_can_be_switched_off(term: str) -> None:
 def test_without_interest_all_events_say_the_same() -> None:
     module, asked = head(terms=("transitions",)), recent()
     one, other = (
-        module.transition_probabilities(asked._replace(item=asked.item[:, places]), moves())[0]
+        transition_probabilities(module, asked._replace(item=asked.item[:, places]), moves())[0]
         for places in ([0, 1, 2], [1, 0, 2])
     )
     torch.testing.assert_close(one, other)
@@ -157,8 +166,8 @@ def test_without_interest_all_events_say_the_same() -> None:
 def test_a_sure_gate_has_gradients() -> None:
     module, asked = head().requires_grad_(True), recent()
     module.gate.data[0, 0] = 60.0  # its share is 1 in fp32
-    base = module.base_logits(torch.randn(3, N_ITEMS), torch.rand(2, N_ITEMS)).log_softmax(1)
-    chances = module.transition_probability(asked, torch.rand(3, 3), torch.rand(3, 3) + 3, torch.rand(3, 3))
+    base = module.base_logits(torch.randn(3, N_ITEMS), {"environment": torch.rand(2, N_ITEMS)}).log_softmax(1)
+    chances = transition_probability(module, asked, torch.rand(3, 3), torch.rand(3, 3) + 3, torch.rand(3, 3))
     module.mix_log_probabilities(
         module.log_mixture_shares(asked, row_sum()), base[:, 0], chances, chained(module)[:, 0]
     ).sum().backward()

@@ -25,8 +25,8 @@ from llmrec.drift.interest_metrics import (
     transition_lift,
 )
 from llmrec.drift.profile import DriftProfile, assign_periods, build_drift_profile, label_states, mixture_shares_by_gap
-from llmrec.drift.stream import ChainTables, ReplayStream
-from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.stream import ReplayStream
+from llmrec.drift.terms.latent_chain import ChainTables, LatentChain
 from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.drift.user_profile import build_user_drift_profile, queries_at, users_with_transition
 from llmrec.reports.drift_figures import plot_drift_profile, wrap_title, write_user_figures
@@ -165,11 +165,13 @@ def test_shares_are_those_of_the_gate() -> None:
     head.gate.zero_()
     head.gate[0, 1], head.gate[1, 0] = 1.0, -1e9
     shares = mixture_shares_by_gap(head, 5, 100.0, [0.0, 3.0])
-    assert shares.base == pytest.approx([0.5, 0.2])  # 1 against 1 + gap days
-    assert shares.transitions == pytest.approx([0.5, 0.8])
-    assert shares.chain == [0.0, 0.0]
+    assert shares.parts["base"] == pytest.approx([0.5, 0.2])  # 1 against 1 + gap days
+    assert shares.parts["transitions"] == pytest.approx([0.5, 0.8])
+    assert shares.parts["chain"] == [0.0, 0.0]
     head.gate[0, -1] = 1.0
-    assert mixture_shares_by_gap(head, 5, 100.0, [0.0]).base == pytest.approx([1 / 12], abs=1e-4)  # 1 + 10 pairs known
+    assert mixture_shares_by_gap(head, 5, 100.0, [0.0]).parts["base"] == pytest.approx(
+        [1 / 12], abs=1e-4
+    )  # 1 + 10 pairs known
 
 
 def test_a_portrait_is_json_and_reads_back(drawn: DriftProfile) -> None:

@@ -14,8 +14,8 @@ from llmrec.data.splits import TEST, Split, split_by_time
 from llmrec.drift.head import DriftHead
 from llmrec.drift.mixture import build_recent_events
 from llmrec.drift.scorers import DriftScorer, TermScorer
-from llmrec.drift.stream import NO_REFRESH, REFRESH_DAILY, ChainTables, ReplayStream
-from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.stream import NO_REFRESH, REFRESH_DAILY, ReplayStream
+from llmrec.drift.terms.latent_chain import ChainTables, LatentChain
 from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.evaluation.ranking import Scorer
 from llmrec.utils.units import SECONDS_PER_DAY

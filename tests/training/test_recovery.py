@@ -17,10 +17,11 @@ from llmrec.data.histories import Queries, make_queries
 from llmrec.data.splits import TEST, VALID
 from llmrec.drift.fit_chain import cluster_text_vectors, fit_chain
 from llmrec.drift.fit_head import DriftValidation, FittedHead, fit_drift
-from llmrec.drift.mixture import build_recent_events, transition_rows
+from llmrec.drift.mixture import build_recent_events
 from llmrec.drift.scorers import DriftScorer
-from llmrec.drift.stream import REFRESH_DAILY, ChainTables, ReplayStream
-from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.stream import REFRESH_DAILY, ReplayStream
+from llmrec.drift.terms.latent_chain import ChainTables, LatentChain
+from llmrec.drift.terms.transitions import TransitionRows
 from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.evaluation.intervals import Difference, bootstrap_difference
 from llmrec.evaluation.metrics import ndcg_at
@@ -180,7 +181,7 @@ def test_the_gate_leaves_to_transitions_what_was_planted() -> None:
     gap = np.expm1(recent.context[:, 1].double().numpy())
     row_sum = torch.zeros(recent.item.shape, dtype=torch.float64)
     for rows, now in fit.stream.replay(fit.stream.new_counts(), test, REFRESH_DAILY):
-        row_sum[rows] = transition_rows(now, fit.stream).row_sum(recent)[rows]
+        row_sum[rows] = TransitionRows.from_counts(now, fit.stream.text).row_sum(recent)[rows]
     share = fit.head.log_mixture_shares(recent, row_sum, torch.zeros(2)).exp()[:, 1].numpy()
     planted = FADES_WITH_THE_GAP.chance(gap)
     found = []

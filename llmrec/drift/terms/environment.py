@@ -1,65 +1,151 @@
-"""What everyone is interested in just now: counts of events that fade, at several half-lives at once.
+"""Current popularity: counts of events that decay, at several half-lives at once.
 
     c_h,i(t) = sum over events e of item i with time_e < t of 2^(-(t - time_e) / h)
 
 The sums are kept as of a reference time, as 2^((time_e - reference) / h), so that an event costs O(H) and nothing else
-has to be touched; they move to a later reference before a number grows too large.
+changes; they move to a later reference before a number grows too large.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from llmrec.config.drift import NO_DECAY_DAYS, TermName
+from llmrec.drift.terms.protocol import DriftTerm
+from llmrec.drift.terms.term_inputs import Counts, Events, ExplainTarget, Head, RecentEvents, Stream, TermContext
 from llmrec.errors import DataError
-from llmrec.utils.arrays import MAX_EXPONENT, NO_TIME, ROUNDING, Arrays, Rows
+from llmrec.utils.arrays import EPS, MAX_EXPONENT, NO_TIME, ROUNDING, Arrays
+from llmrec.utils.text import format_duration
 from llmrec.utils.units import SECONDS_PER_DAY
+
+NAME: TermName = "environment"
+POPULARITY_PHRASES = (  # by half-life, up to so many days
+    (10.0, "is popular this week"),
+    (45.0, "is popular this month"),
+    (200.0, "has been popular for some months"),
+    (800.0, "has been popular this year"),
+)
+ALWAYS = "is popular at all times"
 
 
 class Environment:
-    """Fading counts of N items at H half-lives, updated event by event; events may arrive late or out of order."""
+    """Decaying counts of N items at H half-lives; events may arrive late or out of order.
+
+    Attributes:
+        half_lives_days: The H half-lives.
+        rate: (H,) halvings per second.
+        sums: (H, N) counts as of `reference`.
+        reference: Seconds, None before the first event.
+        newest: Time of the newest event in seconds, None before the first one.
+    """
 
     def __init__(self, n_items: int, half_lives_days: tuple[float, ...]) -> None:
         self.half_lives_days = half_lives_days
-        self.rate = np.array([1 / (days * SECONDS_PER_DAY) for days in half_lives_days])  # (H,) halvings per second
-        self.sums: NDArray[np.float64] = np.zeros((len(half_lives_days), n_items))  # as of `reference`
+        self.rate = np.array([1 / (days * SECONDS_PER_DAY) for days in half_lives_days])
+        self.sums: NDArray[np.float64] = np.zeros((len(half_lives_days), n_items))
         self.reference: int | None = None
         self.newest: int | None = None
 
-    def observe(self, item: Rows, time: Rows) -> None:
-        """Count events (E,) of `item` rows at `time` seconds; an event given twice counts twice."""
-        if not len(time):
+    def observe(self, events: Events) -> None:
+        """Count events in any order; an event given twice counts twice."""
+        if not len(events.time):
             return
-        newest = int(time.max())
+        newest = int(events.time.max())
         self.newest = newest if self.newest is None else max(self.newest, newest)
         self.reference = self._rebase_time(newest)
         for half_life, rate in enumerate(self.rate):
-            np.add.at(self.sums[half_life], item, np.exp2((time - self.reference) * rate))
+            np.add.at(self.sums[half_life], events.item, np.exp2((events.time - self.reference) * rate))
 
-    def subtract(self, item: Rows, time: Rows) -> None:
-        """Take back events (E,) that were counted: what is left is what the others add up to, to rounding, and nothing
-        where there are none. The newest time stays the newest.
+    def subtract(self, events: Events) -> None:
+        """Subtract events that were counted, to rounding, and to zero where no others are left.
+
+        The newest time stays the newest.
         """
         if self.reference is None:
             return
         for sums, rate in zip(self.sums, self.rate, strict=True):
-            theirs = np.bincount(item, np.exp2((time - self.reference) * rate), len(sums))
+            theirs = np.bincount(events.item, np.exp2((events.time - self.reference) * rate), len(sums))
             sums -= theirs
             sums[sums <= ROUNDING * theirs] = 0
 
-    def with_events(self, item: Rows, time: Rows) -> Environment:
-        """A copy that has counted more events."""
+    def with_events(self, events: Events) -> Environment:
+        """Return a copy that has counted more events."""
         other = copy(self)
         other.sums = self.sums.copy()
-        other.observe(item, time)
+        other.observe(events)
         return other
 
+    def forget(self, user: int) -> None:
+        """Keep all counts: they hold nothing of a single user."""
+
+    def grow_users(self, n_users: int) -> None:
+        """Keep all counts: they hold nothing of a single user."""
+
+    def grow_items(self, n_items: int) -> None:
+        """Add items without events, up to `n_items`."""
+        self.sums = np.pad(self.sums, ((0, 0), (0, n_items - self.sums.shape[1])))
+
+    def counts_at(self, time: int) -> NDArray[np.float64]:
+        """Return the counts as of a time.
+
+        Args:
+            time: Seconds, later than every counted event.
+
+        Returns:
+            Decayed counts, (H, N).
+
+        Raises:
+            DataError: If an event at or after `time` was counted: the answer would know the future.
+        """
+        if self.newest is None or self.reference is None:
+            return self.sums.copy()
+        if time <= self.newest:
+            raise DataError(
+                NAME,
+                [f"counts as of {time} were requested, but events up to {self.newest} are counted. Use a later time"],
+            )
+        decayed: NDArray[np.float64] = self.sums * np.exp2(-(time - self.reference) * self.rate)[:, None]
+        return decayed
+
+    def export_state(self) -> Arrays:
+        """Return the arrays that `restore` continues from to the bit, without copies."""
+        times = [NO_TIME if time is None else time for time in (self.reference, self.newest)]
+        return {"sums": self.sums, "times": np.array(times, dtype=np.int64)}
+
+    def export_counts(self) -> Arrays:
+        """Return `export_state`, which holds nothing of a single user."""
+        return self.export_state()
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Continue from the arrays of `export_state`, of as many items and the same half-lives.
+
+        Raises:
+            LookupError: If an array is missing.
+        """
+        self.sums = state["sums"].copy()
+        self.reference, self.newest = (None if time == NO_TIME else int(time) for time in state["times"])
+
+    def restore_counts(self, state: Mapping[str, NDArray[Any]], n_items: int) -> None:
+        """Continue from the arrays of `export_counts`, of `n_items` items or fewer.
+
+        Raises:
+            LookupError: If an array is missing.
+            ValueError: If the half-lives differ or there are more items.
+        """
+        if state["sums"].shape[0] != len(self.rate) or state["sums"].shape[1] > n_items:
+            raise ValueError(f"sums of shape {state['sums'].shape} do not fit {n_items} items")
+        self.restore(state)
+        self.grow_items(n_items)
+
     def _rebase_time(self, newest: int) -> int:
-        """The time that sums are kept as of: `newest` to start with, and where numbers would grow too large."""
+        """Return the reference time: `newest` at the start and before numbers grow too large."""
         if self.reference is None:
             return newest
         if (newest - self.reference) * self.rate.max() <= MAX_EXPONENT:
@@ -67,31 +153,101 @@ class Environment:
         self.sums *= np.exp2(-(newest - self.reference) * self.rate)[:, None]
         return newest
 
-    def grow_items(self, n_items: int) -> None:
-        """Make room for `n_items` items, those there are among them."""
-        self.sums = np.pad(self.sums, ((0, 0), (0, n_items - self.sums.shape[1])))
 
-    def counts_at(self, time: int) -> NDArray[np.float64]:
-        """(H, N) as of `time`, which must lie after every event that was counted.
+class EnvironmentTerm(DriftTerm):
+    """The view is the counts (H, C) of items as of the moment."""
 
-        Raises:
-            DataError: an event at or after `time` was counted: the answer would know the future.
-        """
-        if self.newest is None or self.reference is None:
-            return self.sums.copy()
-        if time <= self.newest:
-            raise DataError(
-                "environment", [f"asked for {time}, but events up to {self.newest} are counted; ask for a later time"]
-            )
-        faded: NDArray[np.float64] = self.sums * np.exp2(-(time - self.reference) * self.rate)[:, None]
-        return faded
+    optional = False
 
-    def export_state(self) -> Arrays:
-        """What `restore` goes on from, bit for bit; no copies."""
-        times = [NO_TIME if time is None else time for time in (self.reference, self.newest)]
-        return {"sums": self.sums, "times": np.array(times, dtype=np.int64)}
+    def describe(self, head: Head) -> dict[str, Any]:
+        """Return the weight of log counts at each half-life."""
+        return {"eta": [round(eta, 3) for eta in head.eta.tolist()]}
 
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `state` gave, for as many items and the same half-lives."""
-        self.sums = state["sums"].copy()
-        self.reference, self.newest = (None if time == NO_TIME else int(time) for time in state["times"])
+    def format_learned(self, learned: Mapping[str, Any]) -> str:
+        """Format the weights by half-life."""
+        pairs = zip(learned["half_lives_days"], learned["eta"], strict=True)
+        return (
+            "Popularity that fades moves the model's scores by its logarithm times "
+            + ", ".join(f"{eta:+.2f} ({format_decay(days)})" for days, eta in pairs)
+            + f"; the scores themselves count {learned['sharpness']:.2f} times."
+        )
+
+    def identify(self, head: Head, stream: Stream) -> dict[str, Any]:
+        """Return the half-lives."""
+        return {"half_lives_days": stream.config.half_lives_days}
+
+    def new_counts(self, stream: Stream) -> Environment:
+        """Return empty counts; the chain and explanations read them too, so that every head has them."""
+        return Environment(stream.n_items, stream.config.half_lives_days)
+
+    def is_counted(self, terms: frozenset[TermName]) -> bool:
+        """Return True."""
+        return True
+
+    def resize_state(self, state: Arrays, more: int) -> Arrays:
+        """Return the sums with `more` items without events."""
+        return {"sums": np.pad(state["sums"], ((0, 0), (0, more)))}
+
+    def read(self, stream: Stream, counts: Counts, recent: RecentEvents, state: Tensor | None) -> Tensor:
+        """Return the counts as of the moment, (H, N)."""
+        return read_popularity(counts)
+
+    def logits(self, head: Head, view: Tensor) -> Tensor:
+        """Return the weighted log counts, (C,)."""
+        return head.eta @ torch.log(view + EPS)
+
+    def select_items(self, view: Tensor, rows: Tensor | list[int] | None, n_items: int = 1) -> Tensor:
+        """Return the counts of items, zero for those outside the catalog."""
+        return view.new_zeros(len(view), n_items) if rows is None else view[:, rows]
+
+    def gather(self, view: Tensor, recent: RecentEvents, columns: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the counts of the sampled columns (H, C) and of the targets (H, B)."""
+        return view[:, columns], view[:, target]
+
+    def give_reason(self, context: TermContext | None, target: ExplainTarget) -> str | None:
+        """Return in words how long the item has been popular."""
+        if context is None:
+            return None
+        counts: Tensor = context.views[NAME]
+        own = counts[:, target.row] if target.row is not None else counts[:, 0] * 0
+        return f"it {describe_popularity(context.head.eta, counts, own, context.config.half_lives_days)}"
+
+
+def read_popularity(counts: Counts) -> Tensor:
+    """Return the counts (H, N) as of the moment of the counts of all terms."""
+    environment: Environment = counts.counts[NAME]
+    return torch.from_numpy(environment.counts_at(counts.require_moment())).float()
+
+
+def add_popularity(head: Head, logits: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
+    """Add weighted log counts to logits, where the head has this term.
+
+    Args:
+        head: Its terms decide.
+        logits: (..., C).
+        weight: Of each half-life, (H,).
+        counts: Of C items, (H, C).
+    """
+    return logits + weight @ torch.log(counts + EPS) if NAME in head.terms else logits
+
+
+def describe_popularity(eta: Tensor, counts: Tensor, own: Tensor, half_lives_days: Sequence[float]) -> str:
+    """Describe an item's popularity by the half-life at which it is most above the others.
+
+    Args:
+        eta: (H,) weights of log counts.
+        counts: (H, N) of all items.
+        own: (H,) of the item.
+        half_lives_days: The H half-lives.
+
+    Returns:
+        Words that follow "it".
+    """
+    above = eta * ((own + EPS).log() - (counts + EPS).log().mean(1))
+    days = half_lives_days[int(np.argmax(above.numpy()))]
+    return next((words for most, words in POPULARITY_PHRASES if days <= most), ALWAYS)
+
+
+def format_decay(half_life_days: float) -> str:
+    """Format a half-life."""
+    return "for ever" if half_life_days >= NO_DECAY_DAYS else f"half after {format_duration(half_life_days)}"

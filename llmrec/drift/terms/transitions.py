@@ -1,205 +1,241 @@
-"""What people went on to lately: counts of item pairs within a few steps of a user, which fade with time.
+"""Transitions: where people went from the items of a user's last events.
 
-An event of item i at time t adds to C[j, i], for each of the user's last W events (j at time t_j),
+    p(i|u,t) = sum_j w_uj (C_t[j,i] + kappa p_text(i|j)) / (sum_i C_t[j,i] + kappa)
 
-    steps^-1/2 * exp(-(t - t_j) / gap_days),        and `backward` times that to C[i, j],
-
-and C fades with a half-life. C is sparse: memory grows with the pairs that occur, never with N x N. As in
-`Environment`, sums are kept as of a reference time, so that fading costs nothing until they are read. They lie in a few
-tables of falling sizes, so that new pairs need not be written into the largest one each time (the logarithmic method of
-Bentley & Saxe 1980, doi:10.1016/0196-6774(80)90015-2).
+with C the decaying pair counts, w_uj the weight of the user's event on j, and p_text the text neighbors of j.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from copy import copy
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from torch import Tensor
 
-from llmrec.utils.arrays import MAX_EXPONENT, NO_TIME, ROUNDING, Arrays, Rows, merge_small_tables, resize_sparse
-from llmrec.utils.units import SECONDS_PER_DAY
+from llmrec.config.drift import TermName
+from llmrec.drift.terms import gate
+from llmrec.drift.terms.environment import format_decay
+from llmrec.drift.terms.pair_counts import Transitions, TransitionSettings
+from llmrec.drift.terms.protocol import DriftTerm
+from llmrec.drift.terms.term_inputs import Counts, ExplainTarget, Head, RecentEvents, Stream, TargetPass, TermContext
+from llmrec.drift.text_neighbors import find_new_item_neighbors, new_item_probability
+from llmrec.utils.arrays import Arrays, Rows, resize_sparse
 
-NO_USER = -1  # an empty place in a user's last events
-TABLE_PARTS = "data", "indices", "indptr"  # of a sparse table
+NAME: TermName = "transitions"
 
 
-@dataclass(frozen=True)
-class TransitionSettings:
-    """window: events of a user that a new one is paired with. backward: weight of a pair against its order.
+class TransitionRows(NamedTuple):
+    """Pair counts C and text neighbors as of a moment.
 
-    ties: under `strict` the events of one moment have no order: their pairs count the mean of both weights each way,
-    and steps are counted from moment to moment; under `file_order` in the log's order.
+    Attributes:
+        tables: (N, N) each, their sum is C before decay.
+        row_sums: (N,) row sums before decay.
+        decay: Factor of the tables and row sums at the moment.
+        text: (N, N) p_text.
     """
 
-    window: int = 10
-    gap_days: float = 180.0
-    backward: float = 0.1
-    half_life_days: float = 60.0
-    ties: Literal["strict", "file_order"] = "strict"
+    tables: list[sparse.csr_array]
+    row_sums: NDArray[np.float64]
+    decay: float
+    text: sparse.csr_array
+
+    @classmethod
+    def from_counts(cls, counts: Counts, text: sparse.csr_array) -> TransitionRows:
+        """Read the pair counts as of the moment of the counts of all terms; text is (N, N)."""
+        own: Transitions = counts.counts[NAME]
+        return cls(own.tables, own.row_sums, own.decay_at(counts.require_moment()), text)
+
+    def row_sum(self, recent: RecentEvents) -> Tensor:
+        """Return sum_i C_t[j,i] of each event's item, (B, T), in fp64."""
+        return torch.from_numpy(self.row_sums)[recent.item] * self.decay
 
 
-class Transitions:
-    """Fading pair counts of N items. Users are rows; their last W events are kept to pair new ones with.
+class TargetPairs(NamedTuple):
+    """Counts C, row sums and p_text (B, T) of the pairs of each event with the target."""
 
-    A late event, older than the newest of its user, makes no pairs. An event given twice counts twice.
+    pairs: Tensor
+    row_sum: Tensor
+    text: Tensor
+
+
+class TransitionTerm(DriftTerm):
+    """The view is `TransitionRows`; the gate reads its row sums even where the term is off."""
+
+    optional = False
+    shifts = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+
+    def describe(self, head: Head) -> dict[str, Any]:
+        """Return the weight of text neighbors, in pairs."""
+        return {"kappa": round(float(head.log_kappa.exp()), 3)}
+
+    def format_learned(self, learned: Mapping[str, Any]) -> str:
+        """Format the half-life of pairs and the weight of text neighbors."""
+        return (
+            f"What people went on to counts {format_decay(learned['transition_half_life_days'])}; the text "
+            f"neighbours of an item weigh as much as {learned['kappa']:.3g} moves from it."
+        )
+
+    def identify(self, head: Head, stream: Stream) -> dict[str, Any]:
+        """Return the settings of pairs."""
+        return {NAME: asdict(_make_settings(stream))}
+
+    def new_counts(self, stream: Stream) -> Transitions:
+        """Return empty counts."""
+        return Transitions(stream.n_items, stream.n_users, _make_settings(stream))
+
+    def is_counted(self, terms: frozenset[TermName]) -> bool:
+        """Return True if the part or the gate reads the pairs."""
+        return NAME in terms or gate.NAME in terms
+
+    def resize_state(self, state: Arrays, more: int) -> Arrays:
+        """Return the tables and row sums with `more` items without pairs."""
+        ends = {name: np.pad(array, (0, more), mode="edge") for name, array in state.items() if name.endswith("indptr")}
+        return ends | {"row_sums": np.pad(state["row_sums"], (0, more))}
+
+    def read(self, stream: Stream, counts: Counts, recent: RecentEvents, state: Tensor | None) -> TransitionRows:
+        """Return the pair counts as of the moment."""
+        return TransitionRows.from_counts(counts, stream.text)
+
+    def add_texts(self, view: TransitionRows, vectors: Tensor, n_neighbors: int) -> TransitionRows:
+        """Return the view with rows for items outside the catalog, which have no pairs: vectors (N + R, D)."""
+        n_items = len(view.row_sums)
+        near = find_new_item_neighbors(vectors[:n_items], vectors[n_items:], n_neighbors)
+        text = sparse.vstack([view.text, near], format="csr")
+        tables = [resize_sparse(table, (len(vectors), n_items)) for table in view.tables]
+        return TransitionRows(tables, np.pad(view.row_sums, (0, len(vectors) - n_items)), view.decay, text)
+
+    def is_open(self, recent: RecentEvents) -> Tensor:
+        """Return which histories have an event to continue from, (B,)."""
+        return recent.mask.any(1)
+
+    def score(self, context: TermContext) -> Tensor:
+        """Return the probabilities of all items, (B, N)."""
+        return transition_probabilities(context.head, context.recent, context.views[NAME])
+
+    def score_new_items(self, context: TermContext, vectors: Tensor) -> Tensor:
+        """Return the probabilities of items outside the catalog, which only text leads to: vectors (F, D) -> (B, F)."""
+        recent, view = context.recent, context.views[NAME]
+        text, row_sum = text_transition_probability(context, vectors), view.row_sum(recent).float()
+        none = torch.zeros_like(row_sum)
+        each = [transition_probability(context.head, recent, none, row_sum, one) for one in text.unbind(2)]
+        return torch.stack(each, dim=1)
+
+    def gather(self, view: TransitionRows, recent: RecentEvents, columns: Tensor, target: Tensor) -> TargetPairs:
+        """Return the pairs of each event with the target."""
+        pairs = recent.item.numpy().ravel(), np.repeat(target.numpy(), recent.item.shape[1])
+        count = sum((_gather_pairs(table, pairs, recent) for table in view.tables), torch.zeros(recent.item.shape))
+        row_sum = view.row_sum(recent).float()
+        return TargetPairs(count * view.decay, row_sum, _gather_pairs(view.text, pairs, recent))
+
+    def score_targets(self, head: Head, seen: TargetPass) -> Tensor:
+        """Return the probabilities of the targets, (B,), with gradients."""
+        return transition_probability(head, seen.recent, *seen.views[NAME])
+
+    def explain(self, context: TermContext, target: ExplainTarget) -> list[tuple[int | None, float]]:
+        """Return the probability that each of the last events gives; their sum is exact."""
+        recent, view = context.recent, context.views[NAME]
+        here = recent.mask[0].nonzero().flatten()
+        if not len(here):
+            return []
+        source = recent.item[0, here].numpy().copy()
+        count, text = np.zeros(len(source)), np.zeros(len(source))
+        if target.row is not None:
+            count = view.decay * _get_column(view.tables, source, target.row)
+            text = _get_column([view.text], source, target.row)
+        elif target.vectors is not None:
+            text = text_transition_probability(context, target.vectors)[0, here, 0].double().numpy()
+        kappa = float(context.head.log_kappa.double().exp())
+        weight = context.head.event_weights(recent)[0, here].double().numpy()
+        probability = weight * (count + kappa * text) / (view.row_sum(recent)[0, here].numpy() + kappa)
+        first = len(target.events) - len(source)
+        return [(first + position, float(each)) for position, each in enumerate(probability)]
+
+
+def count_known_pairs(views: Mapping[TermName, Any], recent: RecentEvents) -> Tensor | None:
+    """Return the pairs known of each event's item, (B, T), which the gate looks at; None where no term reads pairs."""
+    view: TransitionRows | None = views.get(NAME)
+    return None if view is None else view.row_sum(recent)
+
+
+def transition_probability(head: Head, recent: RecentEvents, count: Tensor, row_sum: Tensor, text: Tensor) -> Tensor:
+    """Return the probability of one item for each history.
+
+    Args:
+        head: Fitted weights.
+        recent: Last T events of B histories.
+        count: C of each event's item and the one item, (B, T).
+        row_sum: Row sums of C, (B, T).
+        text: p_text of the one item by each event's item, (B, T).
+
+    Returns:
+        Probabilities, (B,).
     """
+    weight, kappa = head.event_weights(recent), head.log_kappa.exp()
+    return (weight * (count + kappa * text) / (row_sum + kappa)).sum(1)
 
-    def __init__(self, n_items: int, n_users: int, settings: TransitionSettings = TransitionSettings()) -> None:
-        self.settings = settings
-        self.rate = 1 / (settings.half_life_days * SECONDS_PER_DAY)  # halvings per second
-        self.reference: int | None = None
-        self.tables: list[sparse.csr_array] = []  # (N, N) each; their sum is C as of `reference`
-        self.row_sums: NDArray[np.float64] = np.zeros(n_items)
-        self.last_item: Rows = np.full((n_users, settings.window), NO_USER, dtype=np.int64)  # oldest first
-        self.last_time: Rows = np.full((n_users, settings.window), NO_TIME, dtype=np.int64)
 
-    def observe(self, user: Rows, item: Rows, time: Rows) -> None:
-        """Pair new events (E,), in any order, with what their users did before them."""
-        fresh = time >= self.last_time[user, -1]
-        user, item, time = user[fresh], item[fresh], time[fresh]
-        if not len(user):
-            return
-        by_user = np.lexsort((time, user))  # stable
-        source, target, weight, when = self._make_pairs(user[by_user], item[by_user], time[by_user])
-        if len(source):
-            self._add(source, target, weight, when)
+def transition_probabilities(head: Head, recent: RecentEvents, view: TransitionRows) -> Tensor:
+    """Compute the probability of every item for each history, by products of sparse matrices.
 
-    def with_events(self, user: Rows, item: Rows, time: Rows) -> Transitions:
-        """Counts with more events in them, to be read only: of last events it has those of these users."""
-        other, (users, row) = copy(self), np.unique(user, return_inverse=True)
-        other.last_item, other.last_time = self.last_item[users], self.last_time[users]
-        # A table of its own, beside those there are: to merge it with them each time would cost far more.
-        other.tables, other.row_sums = [], self.row_sums.copy()
-        other.observe(row, item, time)
-        faded = 1.0 if other.reference is None else self.decay_at(other.reference)
-        other.tables = [*(self.tables if faded == 1 else [table * faded for table in self.tables]), *other.tables]
-        return other
+    Args:
+        head: Fitted weights.
+        recent: Last events of B histories.
+        view: Pair counts and text neighbors.
 
-    def decay_at(self, time: int) -> float:
-        """What every sum has faded to by `time`."""
-        return 1.0 if self.reference is None else float(np.exp2(-(time - self.reference) * self.rate))
+    Returns:
+        Probabilities, (B, N).
+    """
+    weight, kappa = head.event_weights(recent).double(), head.log_kappa.exp().double()
+    scaled = weight / (view.row_sum(recent) + kappa)
+    moved: Any = _build_rows(recent.item, kappa * scaled, len(view.row_sums)) @ view.text
+    counted = _build_rows(recent.item, view.decay * scaled, len(view.row_sums))
+    for table in view.tables:
+        moved = moved + counted @ table
+    return torch.from_numpy(moved.astype(np.float32).toarray())
 
-    def grow_users(self, n_users: int) -> None:
-        """Make room for `n_users` users, those there are among them."""
-        more = (0, n_users - len(self.last_item)), (0, 0)
-        self.last_item = np.pad(self.last_item, more, constant_values=NO_USER)
-        self.last_time = np.pad(self.last_time, more, constant_values=NO_TIME)
 
-    def grow_items(self, n_items: int) -> None:
-        """Make room for `n_items` items, those there are among them: new ones without pairs."""
-        self.tables = [resize_sparse(table, (n_items, n_items)) for table in self.tables]
-        self.row_sums = np.pad(self.row_sums, (0, n_items - len(self.row_sums)))
+def text_transition_probability(context: TermContext, vectors: Tensor) -> Tensor:
+    """Compute p_text of items outside the catalog by each event.
 
-    def forget(self, user: int) -> None:
-        """Pair nothing more with what a user did."""
-        self.last_item[user], self.last_time[user] = NO_USER, NO_TIME
+    Args:
+        context: B histories at one moment.
+        vectors: Unit text vectors of the items, (F, D).
 
-    def subtract(self, item: Rows, time: Rows) -> None:
-        """Take back the pairs of one user's events (E,), all that were counted of them, in order of time: what is left
-        is what the others' add up to, to rounding, and no pair that they do not have.
-        """
-        own = Transitions(len(self.row_sums), 1, self.settings)
-        own.observe(np.zeros_like(item), item, time)
-        if own.reference is None or self.reference is None:
-            return
-        scale = float(np.exp2((own.reference - self.reference) * self.rate))
-        theirs, shape = sparse.csr_array(sum(own.tables) * scale), (len(self.row_sums), len(self.row_sums))
-        left = sparse.csr_array(sum(self.tables, sparse.csr_array(shape)) - theirs)
-        left = sparse.csr_array(left.multiply(left > theirs * ROUNDING))
-        left.eliminate_zeros()
-        self.tables, self.row_sums = [left], self.row_sums - theirs.sum(1)
-        self.row_sums[np.diff(left.indptr) == 0] = 0
+    Returns:
+        Probabilities, (B, T, F).
+    """
+    recent, view = context.recent, context.views[NAME]
+    if context.vectors is None:
+        return torch.zeros(*recent.item.shape, len(vectors))
+    rows, n_neighbors = recent.item.flatten(), context.config.n_text_neighbors
+    probability = new_item_probability(view.text, context.vectors, rows, vectors, n_neighbors)
+    return probability.view(*recent.item.shape, len(vectors))
 
-    def export_state(self) -> Arrays:
-        """What `restore` goes on from, bit for bit; no copies."""
-        reference = NO_TIME if self.reference is None else self.reference
-        arrays: Arrays = {"reference": np.array([reference], dtype=np.int64), "row_sums": self.row_sums}
-        arrays |= {"last_item": self.last_item, "last_time": self.last_time}
-        for position, table in enumerate(self.tables):
-            arrays |= {f"table{position}.{part}": getattr(table, part) for part in TABLE_PARTS}
-        return arrays
 
-    def export_counts(self) -> Arrays:
-        """`export_state` without users, in half its size: one table, in fp32, as of its newest pair or nearly."""
-        n_items = len(self.row_sums)
-        total = sum(self.tables, sparse.csr_array((n_items, n_items)))
-        largest = float(total.data.max(initial=1.0))  # of sums that grow with time: what they fade by stays within fp32
-        halvings = np.floor(np.log2(largest)) if self.reference is not None else 0.0
-        table = sparse.csr_array((total * 2.0**-halvings).astype(np.float32))
-        reference = NO_TIME if self.reference is None else self.reference + round(halvings / self.rate)
-        arrays: Arrays = {"reference": np.array([reference], dtype=np.int64)}
-        arrays["row_sums"] = self.row_sums * 2.0**-halvings
-        return arrays | {f"table0.{part}": getattr(table, part) for part in TABLE_PARTS}
+def _make_settings(stream: Stream) -> TransitionSettings:
+    config, half_life = stream.config, stream.transition_half_life_days
+    return TransitionSettings(config.window, config.gap_decay_days, config.backward_weight, half_life, stream.ties)
 
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `state` gave, of the same settings.
 
-        Raises:
-            ValueError: a table names items that there are not.
-        """
-        shape = len(state["row_sums"]), len(state["row_sums"])
-        n_tables = sum(name.endswith(".indptr") for name in state)
-        parts = [tuple(state[f"table{position}.{part}"] for part in TABLE_PARTS) for position in range(n_tables)]
-        self.tables = [sparse.csr_array(part, shape=shape, copy=True) for part in parts]
-        for table in self.tables:
-            table.check_format(full_check=True)  # products with it would read beyond its ends
-        self.row_sums = state["row_sums"].copy()
-        self.last_item, self.last_time = state["last_item"].copy(), state["last_time"].copy()
-        reference = int(state["reference"][0])
-        self.reference = None if reference == NO_TIME else reference
+def _build_rows(item: Tensor, weight: Tensor, n_items: int) -> sparse.csr_array:
+    """Return sparse rows (B, N) with `weight` (B, T) in the columns `item` (B, T)."""
+    size, steps = item.shape
+    ends = np.arange(0, size * steps + 1, steps)
+    return sparse.csr_array((weight.flatten().numpy(), item.flatten().numpy(), ends), shape=(size, n_items))
 
-    def _make_pairs(self, user: Rows, item: Rows, time: Rows) -> tuple[Rows, Rows, NDArray[np.float64], Rows]:
-        """(P,) source, target, weight and time of the pairs of new events, sorted by user and time."""
-        window = self.settings.window
-        users, counts = np.unique(user, return_counts=True)
-        # Each user's last W events, then the new ones, one user after the other.
-        first = np.concatenate([[0], np.cumsum(counts + window)[:-1]])
-        old = (first[:, None] + np.arange(window)).ravel()
-        items, times = np.empty((2, len(user) + len(old)), dtype=np.int64)
-        new = np.setdiff1d(np.arange(len(items)), old, assume_unique=True)
-        items[old], times[old] = self.last_item[users].ravel(), self.last_time[users].ravel()
-        items[new], times[new] = item, time
-        last = (first + window + counts)[:, None] + np.arange(-window, 0)
-        self.last_item[users], self.last_time[users] = items[last], times[last]
-        moment = np.concatenate([[0], np.cumsum(np.diff(times) != 0)])
 
-        parts = [self._pairs_at_distance(steps, new, items, times, moment) for steps in range(1, window + 1)]
-        source, target, weight, when = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return source, target, weight, when
+def _gather_pairs(table: sparse.csr_array, pairs: tuple[Rows, Rows], recent: RecentEvents) -> Tensor:
+    return torch.from_numpy(np.asarray(table[pairs])).float().view(recent.item.shape)
 
-    def _pairs_at_distance(
-        self, positions: int, new: Rows, items: Rows, times: Rows, moment: Rows
-    ) -> tuple[Rows, Rows, NDArray[np.float64], Rows]:
-        """Pairs of each new event with the one that many places before it, in both directions."""
-        settings = self.settings
-        here = new[(items[new - positions] != NO_USER) & (items[new - positions] != items[new])]
-        before = here - positions
-        strict = settings.ties == "strict"
-        steps = np.maximum(moment[here] - moment[before], 1) if strict else np.full(len(here), positions)
-        gap = (times[here] - times[before]) / SECONDS_PER_DAY
-        weight = steps**-0.5 * np.exp(-gap / settings.gap_days)
-        unordered = (gap == 0) & strict
-        onward = np.where(unordered, (1 + settings.backward) / 2, 1.0) * weight
-        back = np.where(unordered, (1 + settings.backward) / 2, settings.backward) * weight
-        source = np.concatenate([items[before], items[here]])
-        target = np.concatenate([items[here], items[before]])
-        return source, target, np.concatenate([onward, back]), np.tile(times[here], 2)
 
-    def _add(self, source: Rows, target: Rows, weight: NDArray[np.float64], when: Rows) -> None:
-        newest = int(when.max())
-        if self.reference is None:
-            self.reference = newest
-        if (newest - self.reference) * self.rate > MAX_EXPONENT:
-            faded = self.decay_at(newest)
-            self.tables, self.row_sums = [table * faded for table in self.tables], self.row_sums * faded
-            self.reference = newest
-        weight = weight * np.exp2((when - self.reference) * self.rate)
-        n_items = len(self.row_sums)
-        self.tables.append(sparse.csr_array((weight, (source, target)), shape=(n_items, n_items)))
-        merge_small_tables(self.tables)
-        np.add.at(self.row_sums, source, weight)
+def _get_column(tables: Sequence[Any], source: Rows, row: int) -> NDArray[np.float64]:
+    """Return (T,) sums over sparse tables at rows `source` (T,) of one column."""
+    total = np.zeros(len(source))
+    for table in tables:
+        total += np.asarray(table[source, np.full(len(source), row)]).ravel()
+    return total

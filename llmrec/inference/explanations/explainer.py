@@ -1,16 +1,19 @@
-"""Explanations, put together: parts, events and people's doings, in numbers and in words."""
+"""Build explanations from parts, events and the transitions of other users, in numbers and words."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from llmrec.config.drift import ExplanationTerm
 from llmrec.data.interactions import Interactions
-from llmrec.drift.terms.transitions import NO_USER
+from llmrec.drift.terms import BY_NAME, transitions
+from llmrec.drift.terms.pair_counts import NO_USER
+from llmrec.drift.terms.term_inputs import ExplainTarget
 from llmrec.drift.user_profile import recent_window_days, users_with_transition
 from llmrec.inference.drift_scoring import iterate_contexts
 from llmrec.inference.explanations.decompose import ExplainRequest, decompose, to_parts
 from llmrec.inference.explanations.explanation import Explanation, ExplanationPart, PastEvent
-from llmrec.inference.explanations.sentences import compose_sentence, describe_popularity
+from llmrec.inference.explanations.sentences import compose_sentence
 from llmrec.inference.explanations.token_attribution import attribute_tokens
 from llmrec.inference.live.users import LiveUsers
 from llmrec.inference.queries import VERBATIM, Item, QueryBatch
@@ -28,33 +31,62 @@ def build_explanation(
     score: float,
     tokens: bool = False,
 ) -> Explanation:
-    """Of one history. live: None without a drift head. most: last events that are told of. score: of the item. tokens:
-    also what the words of the item's text add.
+    """Explain the score of an item.
+
+    Args:
+        items: Catalog and its vectors.
+        live: None without a drift head.
+        batch: One history.
+        item: Id of a catalog item, or the fields of another one.
+        most: Last events to explain at most.
+        score: Of the item.
+        tokens: Also attribute the score to the words of the item's text.
     """
     context = None if live is None else next(iterate_contexts(items, live, batch))[1]
     request = ExplainRequest.from_history(items, batch, item, most, context)
-    parts, start, chance = to_parts(decompose(request), score, len(items.items))
-    events = _collect_past_events(request, parts, chance)
-    at, popular, position, n_people, days = int(batch.queries.time[0]), "is popular", None, 0, 0
-    if context is not None and live is not None:
-        stream, row = live.state.stream, request.row
-        own = context.counts[:, row] if row is not None else context.counts[:, 0] * 0
-        popular = describe_popularity(context.head.eta, context.counts, own, stream.config.half_lives_days)
-        position, days = _strongest_transition(parts), recent_window_days(stream.transition_half_life_days)
-        if position is not None and row is not None:
-            source = int(batch.queries.histories.item[request.events[position]])
-            n_people = _count_people(live, source, row, at - days * SECONDS_PER_DAY, stream.config.window)
-    words = compose_sentence(parts, events, at, popular, (position, n_people, days))
+    target = request.to_target()
+    parts, start, chance = to_parts(decompose(request, target), score, len(items.items))
+    events, at = _collect_past_events(request, parts, chance), int(batch.queries.time[0])
+    people = (None, 0, 0) if live is None else _find_people(request, live, parts, at)
+    words = compose_sentence(parts, events, at, _give_reasons(request, target, parts), people)
     name = item if isinstance(item, str) else request.text
     read = attribute_tokens(items, batch, item) if tokens else ()
+    _, n_people, days = people
     return Explanation(name, items.label(item), at, score, start, chance, parts, events, n_people, days, words, read)
+
+
+def _give_reasons(
+    request: ExplainRequest, target: ExplainTarget, parts: tuple[ExplanationPart, ...]
+) -> dict[ExplanationTerm, str]:
+    """Return the reasons of the parts of no single event, by term."""
+    found: dict[ExplanationTerm, str] = {}
+    for term in dict.fromkeys(part.term for part in parts if part.event is None):
+        reason = BY_NAME[term].implementation.give_reason(request.context, target)
+        if reason is not None:
+            found[term] = reason
+    return found
+
+
+def _find_people(
+    request: ExplainRequest, live: LiveUsers, parts: tuple[ExplanationPart, ...], at: int
+) -> tuple[int | None, int, int]:
+    """Return the event with the strongest transition, the users who went from it to the item, and in how many days."""
+    stream = live.state.stream
+    moves = [part for part in parts if part.term == transitions.NAME and part.event is not None]
+    position, days = None, recent_window_days(stream.transition_half_life_days)
+    if moves:
+        position = max(moves, key=lambda part: part.chance).event
+    if position is None or request.row is None:
+        return position, 0, days
+    source = int(request.batch.queries.histories.item[request.events[position]])
+    return position, _count_people(live, source, request.row, at - days * SECONDS_PER_DAY, stream.config.window), days
 
 
 def _collect_past_events(
     request: ExplainRequest, parts: tuple[ExplanationPart, ...], chance: float
 ) -> tuple[PastEvent, ...]:
-    """The events that are told of, each with what all its parts give."""
-    past, items = request.asked.queries.histories, request.items
+    """Return the explained events, each with the share that all its parts give."""
+    past, items = request.batch.queries.histories, request.items
     shares = np.zeros(len(request.events))
     for part in parts:
         if part.event is not None:
@@ -63,19 +95,14 @@ def _collect_past_events(
     for event, share in zip(request.events.tolist(), shares.tolist(), strict=True):
         row = int(past.item[event])
         known = row < len(items.items)
-        name = str(items.items.ids[row]) if known else request.asked.texts[row - len(items.items)]
+        name = str(items.items.ids[row]) if known else request.batch.texts[row - len(items.items)]
         label = items.items.label(row) if known else items.label({VERBATIM: name})
         found.append(PastEvent(name, label, int(past.time[event]), share))
     return tuple(found)
 
 
-def _strongest_transition(parts: tuple[ExplanationPart, ...]) -> int | None:
-    transitions = [part for part in parts if part.term == "transitions" and part.event is not None]
-    return max(transitions, key=lambda part: part.chance).event if transitions else None
-
-
 def _count_people(live: LiveUsers, source: int, target: int, since: int, window: int) -> int:
-    """Live users who went on from one item to another, as far as their last events are known."""
+    """Count live users who went from one item to another, by their last events."""
     last = live.state.last
     who = np.flatnonzero(((last.item == target) & (last.time >= since)).any(1))
     item: Rows = last.item[who]

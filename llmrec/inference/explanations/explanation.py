@@ -1,21 +1,22 @@
-"""What an explanation is made of: summands of an item's chance and score, by term and by event of the history."""
+"""Parts of an explanation: summands of an item's probability and score, by term and by event of the history."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-ExplanationTerm = Literal["anyone", "base", "environment", "transitions", "chain"]
+from llmrec.config.drift import ExplanationTerm
 
 
 @dataclass(frozen=True, slots=True)
 class ExplanationPart:
     """One summand of an explanation.
 
-    term: `anyone`, what the model expects of users it knows nothing of; `base`, what it makes of the history;
-    `environment`, what is popular now; `transitions`, where people went on to; `chain`, latent interest. event: place
-    in the explanation's `events`, or None for what no single one of them says. chance: of the item's chance. value: of
-    its score. exact: a summand of the mixture itself, and not the share of one that was attributed.
+    Attributes:
+        term: A drift term; `anyone`, what the model expects without a history; or `base`, what the history changes.
+        event: Place in the explanation's `events`, or None for what no single event gives.
+        chance: Of the item's probability.
+        value: Of its score.
+        exact: A summand of the mixture itself, not an attribution.
     """
 
     term: ExplanationTerm
@@ -27,7 +28,14 @@ class ExplanationPart:
 
 @dataclass(frozen=True, slots=True)
 class PastEvent:
-    """An event of the history, the item by its id or, in no catalog, its text. share: of the chance, over all terms."""
+    """An event of the history.
+
+    Attributes:
+        item: Id, or the text of an item outside the catalog.
+        label: Words for the item.
+        time: Seconds.
+        share: Of the probability, over all terms.
+    """
 
     item: str
     label: str
@@ -37,7 +45,7 @@ class PastEvent:
 
 @dataclass(frozen=True, slots=True)
 class TokenAttribution:
-    """A token of the item's text, and what it adds to the score of the model below, against padding in its place."""
+    """A token of the item's text, and what it adds to the score of the model below compared with padding."""
 
     token: str
     value: float
@@ -45,12 +53,22 @@ class TokenAttribution:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why an item has its score.
+    """The parts that add up to an item's score.
 
-    chance: the sum of the parts' chances; of a mixture its logarithm is the score, else it is the item's share of the
-    softmax over the catalog. score: `start`, what an item of average chance has, and the parts' values. at: seconds.
-    n_people: who went on from the event that says most by transitions to the item in the last `lately_days` days, among
-    the live users. tokens: on request.
+    Attributes:
+        item: Id, or the text of an item outside the catalog.
+        label: Words for the item.
+        at: Query time in seconds.
+        score: `start` plus the values of the parts.
+        start: Score of an item of average probability.
+        chance: Sum of the parts' probabilities; the score is its logarithm, or, without a drift head, the logit of this
+            share of the softmax over the catalog.
+        parts: Summands.
+        events: Last events of the history.
+        n_people: Live users who chose the item after that of the strongest event in the last `lately_days` days.
+        lately_days: Days.
+        sentence: The strongest reasons in words.
+        tokens: Of the item's text, on request.
     """
 
     item: str
@@ -67,12 +85,12 @@ class Explanation:
     tokens: tuple[TokenAttribution, ...] = ()
 
     def term_shares(self) -> dict[ExplanationTerm, float]:
-        """How much of the chance each term gives."""
+        """Return the share of the probability that each term gives."""
         sums: dict[ExplanationTerm, float] = {}
         for part in self.parts:
             sums[part.term] = sums.get(part.term, 0.0) + part.chance / self.chance
         return sums
 
     def rank_events(self) -> list[int]:
-        """Places of the events, those that say most for the item first."""
+        """Return the places of the events, those with the largest share first."""
         return sorted(range(len(self.events)), key=lambda position: -self.events[position].share)

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-from torch import Tensor
-
+from llmrec.config.drift import ExplanationTerm
 from llmrec.inference.explanations.explanation import ExplanationPart, PastEvent
-from llmrec.utils.arrays import EPS
 from llmrec.utils.units import SECONDS_PER_DAY
 
 MAX_REASONS, MIN_SHARE = 3, 0.05
 NUMBERS = "no one two three four five six seven eight nine ten eleven twelve".split()
-POPULARITY_PHRASES = (  # up to so many days, in words
-    (10.0, "is popular this week"),
-    (45.0, "is popular this month"),
-    (200.0, "has been popular for some months"),
-    (800.0, "has been popular this year"),
-)
-ALWAYS = "is popular at all times"
 UNITS = (("year", 365.25), ("month", 30.44), ("week", 7.0), ("day", 1.0))
 
 
 def format_age(seconds: int) -> str:
-    """A time before now.
+    """Format a time before now.
 
-    >>> [ago(60), ago(86400), ago(15 * 86400), ago(400 * 86400), ago(20 * 7 * 86400)]
+    >>> [format_age(days * 86400) for days in (0.001, 1, 15, 400, 140)]
     ['just now', 'yesterday', 'two weeks ago', 'a year ago', 'five months ago']
     """
     days = seconds / SECONDS_PER_DAY
@@ -43,37 +33,33 @@ def format_age(seconds: int) -> str:
     return f"{NUMBERS[count] if count < len(NUMBERS) else f'{count:,}'} {unit}s ago"
 
 
-def describe_popularity(eta: Tensor, counts: Tensor, own: Tensor, half_lives_days: Sequence[float]) -> str:
-    """What an item's popularity is like: by the half-life at which it is most above the others.
-
-    eta: (H,). counts: (H, N) of all items. own: (H,) of the item.
-    """
-    above = eta * ((own + EPS).log() - (counts + EPS).log().mean(1))
-    days = half_lives_days[int(np.argmax(above.numpy()))]
-    return next((words for most, words in POPULARITY_PHRASES if days <= most), ALWAYS)
-
-
 def compose_sentence(
     parts: Sequence[ExplanationPart],
     events: Sequence[PastEvent],
     at: int,
-    popular: str,
+    whole: Mapping[ExplanationTerm, str],
     people: tuple[int | None, int, int],
 ) -> str:
-    """popular: `describe_popularity`. people: event from which `n` people went on to the item in the last `d` days."""
+    """Compose the sentence of an explanation.
+
+    Args:
+        parts: Summands.
+        events: Last events of the history.
+        at: Query time in seconds.
+        whole: Words after "because" for the parts of no single event, by term.
+        people: Event from which n people went to the item in the last d days, n, and d.
+    """
     chance = sum(part.chance for part in parts)
     reasons = [
         (event.share, _describe_transition(events, position, at) + _describe_people(position, people))
         for position, event in enumerate(events)
     ]
-    whole = {"anyone": "it suits most people", "environment": f"it {popular}", "base": "of your history as a whole",
-             "chain": "of what you liked before" if events else "of what newcomers like"}  # fmt: skip
     for term, words in whole.items():
         share = sum(part.chance for part in parts if part.term == term and part.event is None) / chance
         reasons.append((share, f"because {words}"))
     strongest = sorted(reasons, key=lambda reason: -reason[0])[:MAX_REASONS]
-    told = [f"{share:.0%} {words}" for share, words in strongest if share >= MIN_SHARE]
-    return "; ".join(told) or "nothing speaks for it in particular"
+    found = [f"{share:.0%} {words}" for share, words in strongest if share >= MIN_SHARE]
+    return "; ".join(found) or "nothing speaks for it in particular"
 
 
 def _describe_transition(events: Sequence[PastEvent], position: int, at: int) -> str:

@@ -1,8 +1,7 @@
-"""Which words of an item's text its score by the model below comes from: integrated gradients over the embeddings.
+"""Attribute an item's score by the model below to the words of its text: integrated gradients over the embeddings.
 
-Sundararajan et al. 2017 (arXiv:1703.01365): what the tokens add up to is the score less that of a text of as much
-padding, but for the error of the integral. The history's state stands still, and so does what the model knows of the
-item by its id.
+Sundararajan et al. 2017 (arXiv:1703.01365): the tokens add up to the score minus that of a text of as much padding, up
+to the error of the integral. The user state and the item's vector by id are held fixed.
 """
 
 from __future__ import annotations
@@ -24,10 +23,16 @@ STEPS, STEPS_PER_PASS = 32, 8  # of the integral; of them in one pass
 
 
 def attribute_tokens(items: ServedCatalog, batch: QueryBatch, item: Item) -> tuple[TokenAttribution, ...]:
-    """Of one history that was read, and an item of the catalog or in none; special tokens are left out.
+    """Attribute the score of an item to its tokens, leaving out special tokens.
+
+    Args:
+        items: Catalog and its vectors.
+        batch: One history.
+        item: Id of a catalog item, or the fields of another one.
 
     Raises:
-        ConfigError: captum is not installed. BundleError: a bundle on ids alone.
+        ConfigError: If captum is not installed.
+        BundleError: If the bundle works on ids alone.
     """
     try:
         from captum.attr import LayerIntegratedGradients
@@ -46,12 +51,12 @@ def attribute_tokens(items: ServedCatalog, batch: QueryBatch, item: Item) -> tup
         )
     values = found[0].sum(1)  # (L, D) -> (L,)
     names = backbone.tokenizer.convert_ids_to_tokens(ids[0].tolist())
-    told = zip(names, values.tolist(), special[0].tolist(), strict=True)
-    return tuple(TokenAttribution(name, value) for name, value, is_special in told if not is_special)
+    attributed = zip(names, values.tolist(), special[0].tolist(), strict=True)
+    return tuple(TokenAttribution(name, value) for name, value, is_special in attributed if not is_special)
 
 
 def _make_score_function(items: ServedCatalog, batch: QueryBatch, item: Item) -> Callable[[Tensor, Tensor], Tensor]:
-    """(B, L) ids and mask -> (B,) score of the item if that were its text."""
+    """Return a function from ids and mask (B, L) to the scores (B,) that the item has with these texts."""
     model = items.bundle.model
     state = items.scorer.encode_histories(batch.queries, items.cold_item_vectors(batch.texts))[0]  # (D,)
     known = torch.zeros(1, dtype=torch.bool, device=state.device)
@@ -75,7 +80,7 @@ def _get_text(items: ServedCatalog, item: Item) -> str:
 
 
 def _mark_special(backbone: TextBackbone, ids: Tensor) -> Tensor:
-    """Which of the tokens are the tokenizer's own, and no one's word."""
+    """Return which tokens are the tokenizer's own instead of words, (1, L) bool."""
     tokenizer = backbone.tokenizer
     own = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id} | {tokenizer.eos_token_id} - {None}
     return torch.isin(ids, torch.tensor(sorted(own), device=ids.device))

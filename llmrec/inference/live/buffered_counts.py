@@ -1,87 +1,94 @@
-"""What everyone's events add up to, counted in batches: counting hundreds costs little more than counting one.
+"""Counts of all users' events, updated in batches: counting hundreds costs little more than counting one.
 
-Who reads before a batch is full sees those that wait counted on a copy. Sums of floating-point numbers depend on their
-order, and so they are, to the last bit, what the events make of them, whenever they were read, saved or restored.
+Reads before a batch is full see the waiting events counted on a copy. Sums of floating-point numbers depend on their
+order; since a batch is the same whenever it is read, saved or restored, the counts depend on the events alone, to the
+bit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
+from llmrec.config.drift import TermName
 from llmrec.drift.stream import StreamCounts
+from llmrec.drift.terms.term_inputs import Events
 from llmrec.utils.arrays import Mask, Rows
 
-MAX_PENDING = 512  # events that are not counted yet, but on a copy each time that counts are read
+MAX_PENDING = 512  # events that wait to be counted; each read in between counts them on a copy
 CHUNK_ROWS = 1 << 18  # events that are counted together: each makes a pair with everything in its window
 
 
 class BufferedCounts:
-    """world: with every full batch counted. makes_pairs: whether transitions are counted as well."""
+    """Counts and the events that wait for the next batch.
 
-    def __init__(self, counts: StreamCounts, makes_pairs: bool) -> None:
-        self.world, self.makes_pairs = counts, makes_pairs
+    Attributes:
+        counts: With every full batch counted.
+        terms: Terms whose events are counted.
+    """
+
+    def __init__(self, counts: StreamCounts, terms: Iterable[TermName]) -> None:
+        self.counts, self.terms = counts, tuple(terms)
         self._waiting: list[tuple[int, int, int, bool]] = []
-        self._ahead: StreamCounts | None = None  # with what waits
+        self._ahead: StreamCounts | None = None  # with the waiting events
 
     def observe(self, user: int, item: int, time: int, late: bool) -> None:
-        """late: it is older than its user's newest."""
+        """Add an event; `late` marks one that is older than its user's newest."""
         self._waiting.append((user, item, time, late))
         self._ahead = None
         if len(self._waiting) >= MAX_PENDING:
             self.flush()
 
     def observe_many(self, user: Rows, item: Rows, time: Rows, late: Mask) -> None:
-        """Events (E,), after those that wait."""
+        """Count events (E,), after those that wait."""
         self.flush()
         for start in range(0, len(user), CHUNK_ROWS):
             chunk = slice(start, start + CHUNK_ROWS)
-            self._count(user[chunk], item[chunk], time[chunk], late[chunk])
+            self.counts.observe(Events(user[chunk], item[chunk], time[chunk], late[chunk]), self.terms)
 
     def flush(self) -> None:
-        """Count what waits, for good."""
+        """Count the waiting events in place."""
         if self._waiting:
-            self._count(*self._collect_columns())
+            self.counts.observe(self._collect_events(), self.terms)
             self._waiting.clear()
         self._ahead = None
 
+    def forget(self, user: int, events: Events) -> None:
+        """Remove a user: all its events, in order of time, and what the counts keep of it."""
+        self.flush()
+        self.counts.subtract(events, self.terms)
+        self.counts.forget(user)
+
     def invalidate(self) -> StreamCounts:
-        """To be changed otherwise: what was read of it holds no longer."""
+        """Return the counts for another change, and drop the copy."""
         self._ahead = None
-        return self.world
+        return self.counts
 
     def flushed_counts(self) -> StreamCounts:
-        """With every event counted."""
+        """Return counts, for reading only, with every event counted."""
         if not self._waiting:
-            return self.world
+            return self.counts
         if self._ahead is None:
-            user, item, time, late = self._collect_columns()
-            transitions = self.world.transitions
-            if self.makes_pairs:
-                transitions = transitions.with_events(user[~late], item[~late], time[~late])
-            self._ahead = StreamCounts(self.world.environment.with_events(item, time), transitions)
+            self._ahead = self.counts.with_events(self._collect_events(), self.terms)
         return self._ahead
 
     def pending_events(self) -> Rows:
-        """(W, 4) user, item, time and whether late."""
+        """Return user, item, time and late of the waiting events, (W, 4)."""
         return np.array(self._waiting, dtype=np.int64).reshape(-1, 4)
 
     def restore(self, events: Rows, n_users: int, n_items: int) -> None:
-        """Go on with what was `pending_events`; the world is restored by itself.
+        """Continue with the waiting events of `pending_events`; the counts are restored separately.
 
         Raises:
-            ValueError: no events, or of users and items that there are not.
+            ValueError: If they are not events of these users and items.
         """
         within = events.shape[1:] == (4,) and events.dtype == np.int64 and events.min(initial=0) >= 0
         if not (within and (events[:, 0] < n_users).all() and (events[:, 1] < n_items).all()):
-            raise ValueError("what waits to be counted is no event of these users and items")
+            raise ValueError("the waiting events are not of these users and items")
         self._waiting = [(user, item, time, bool(late)) for user, item, time, late in events.tolist()]
         self._ahead = None
 
-    def _collect_columns(self) -> tuple[Rows, Rows, Rows, Mask]:
+    def _collect_events(self) -> Events:
         user, item, time, late = np.array(self._waiting, dtype=np.int64).T
-        return user, item, time, late == 1
-
-    def _count(self, user: Rows, item: Rows, time: Rows, late: Mask) -> None:
-        self.world.environment.observe(item, time)
-        if self.makes_pairs:  # within a batch they go by time, where late is what arrived after a newer one
-            self.world.transitions.observe(user[~late], item[~late], time[~late])
+        return Events(user, item, time, late == 1)

@@ -1,8 +1,7 @@
-"""What moves while a fitted drift head serves: popularity, transitions, and each user's beliefs and last events.
+"""Everything that moves while a fitted drift head serves: counts of all users, states and last events of each.
 
-An event costs microseconds: its user's rows are brought up to date at once, and the event waits to be counted with
-others (`counted`). The state is, to the last bit, what its events make of it, whenever it was asked, saved or restored
-between them.
+An event costs microseconds: its user's rows are updated at once, and the event waits to be counted with others
+(`buffered_counts`). The state depends on its events alone, to the bit, whenever it is read, saved or restored.
 """
 
 from __future__ import annotations
@@ -14,16 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.config.drift import MAX_HISTORY
+from llmrec.config.drift import MAX_HISTORY, TermName
 from llmrec.data.histories import Queries
-from llmrec.drift.head import DriftHead, RecentEvents
-from llmrec.drift.mixture import build_recent_events, compute_mixture_terms
-from llmrec.drift.stream import ReplayStream, StreamCounts
-from llmrec.drift.terms.environment import Environment
-from llmrec.drift.terms.transitions import NO_USER, Transitions
+from llmrec.drift.head import DriftHead
+from llmrec.drift.mixture import build_recent_events, read_context
+from llmrec.drift.stream import ReplayStream, StreamCounts, take_prefix
+from llmrec.drift.terms import SWITCHES, chain
+from llmrec.drift.terms.pair_counts import NO_USER
+from llmrec.drift.terms.term_inputs import Events, RecentEvents
+from llmrec.drift.terms.term_state import UserStates
 from llmrec.errors import DataError
 from llmrec.inference.live.buffered_counts import BufferedCounts
-from llmrec.inference.live.interest_state import InterestState
 from llmrec.inference.live.recent_events import RecentHistories
 from llmrec.inference.live.seen_items import SeenItems
 from llmrec.inference.live.state_file import (
@@ -37,7 +37,8 @@ from llmrec.inference.live.state_file import (
 from llmrec.utils.arrays import NO_TIME, Arrays, Rows
 
 END_OF_TIME = 253_402_300_800  # the year 10000; milliseconds lie beyond
-WAITING = "waiting.events"
+WAITING, SEEN = "waiting.events", "seen"
+FREE_SIZE = WAITING, f"{SEEN}.item"  # arrays whose size the number of users and items does not give
 REMEDIES = {
     "user": "make place for new users with add_users",
     "item": "give a row of the catalog",
@@ -46,125 +47,131 @@ REMEDIES = {
 
 
 class OnlineState:
-    """Begins empty, takes events in order of arrival, and answers as of any time from a user's newest event on.
+    """State that starts empty, takes events in order of arrival, and answers at any time from a user's newest event on.
 
     It serves everything observed so far, a user's own last minute included, where `DriftScorer` at a daily refresh
-    counts whole days only: the two agree on a query at the start of a day. Counts are everyone's: asked for a time that
-    someone's event is not before, they are as of just after the newest event.
+    counts whole days only: the two agree on a query at the start of a day. Counts are of all users: at a time that is
+    not after every event, they are as of just after the newest one. A late event, older than its user's newest, counts
+    in the environment, makes no pairs, takes its place by time among the last events, and changes the beliefs without
+    moving their time. An event given twice counts twice. Events of several threads need a lock around this.
 
-    A late event, older than its user's newest, counts in the environment, makes no pairs, takes its place by time among
-    the last events, and is learnt by the beliefs without moving their time. An event given twice counts twice. The
-    beliefs know all of a user's events, where `LatentChain.belief_at_query` begins anew with the last 50: the same up
-    to 50 events.
-
-    head: fitted. stream: what it was fitted with: its configuration, tables, items and users count here, its log does
-    not. most: last events that histories hold. Events that come in from several threads need a lock around this.
+    Attributes:
+        head: Fitted weights.
+        stream: Configuration, tables, items and users that the head was fitted with; its log is not read.
+        most: Last events in a history.
+        users: State of live users, by term.
     """
 
     def __init__(self, head: DriftHead, stream: ReplayStream, most: int = MAX_HISTORY) -> None:
-        if "chain" in head.terms and stream.chain is None:
-            raise ValueError("the head has a chain and the stream has none; give it ChainTables")
-        tables = stream.chain if "chain" in head.terms else None
         self.head, self.stream, self.n_users = head, stream, stream.n_users
         self.last, self.seen, self.most = RecentHistories(self.n_users, most), SeenItems(self.n_users), most
-        self.beliefs = None if tables is None else InterestState(tables, self.n_users)
-        self._counted = BufferedCounts(stream.new_counts(), makes_pairs=bool({"transitions", "gate"} & head.terms))
+        self.users: dict[TermName, UserStates] = {
+            name: states
+            for name in SWITCHES
+            if name in head.terms
+            if (states := SWITCHES[name].new_users(stream, self.n_users)) is not None
+        }
+        counted = [name for name, term in SWITCHES.items() if term.is_counted(head.terms)]
+        self._counted = BufferedCounts(stream.new_counts(), counted)
 
     def add_users(self, count: int) -> None:
-        """Make place for new users, whose rows follow those there are."""
+        """Add users without events, whose rows follow the existing ones."""
         self.n_users += count
         if self.n_users > len(self.last):
             self._grow(max(self.n_users, 2 * len(self.last)))  # so that users who come one by one cost little
 
     def extend(self, stream: ReplayStream) -> None:
-        """Go on with more items: `stream` has those there are, in the same rows, and new ones after them.
+        """Continue with a stream that has the same items in the same rows, and new ones after them.
 
         Raises:
-            ValueError: it has fewer items, or lacks the chain.
+            ValueError: If it has fewer items, or lacks the tables of a term.
         """
-        if stream.n_items < self.stream.n_items or (self.beliefs is not None and stream.chain is None):
+        if stream.n_items < self.stream.n_items:
             raise ValueError(f"a stream of {stream.n_items} items cannot take the place of {self.stream.n_items}")
-        counts = self._counted.invalidate()
-        counts.environment.grow_items(stream.n_items)
-        counts.transitions.grow_items(stream.n_items)
-        if self.beliefs is not None and stream.chain is not None:
-            self.beliefs.set_tables(stream.chain)
+        for states in self.users.values():
+            states.set_stream(stream)
+        self._counted.invalidate().grow_items(stream.n_items)
         self.stream = stream
 
     def observe(self, user: int, item: int, time: int) -> None:
-        """Take note of an event at `time`, in seconds.
+        """Record an event at a time in seconds.
 
         Raises:
-            DataError: no such user, item or time; then nothing has changed.
+            DataError: If the user, item or time cannot be; then nothing has changed.
         """
         self.validate_events(user=user, item=item, time=time)
         newest = self.last.last_time(user)
         late = time < newest
-        if self.beliefs is not None:
-            self.beliefs.observe(user, item, 0 if late or newest == NO_TIME else time - newest)
+        for states in self.users.values():
+            states.observe(user, item, 0 if late or newest == NO_TIME else time - newest)
         self.last.insert(user, item, time)
         self.seen.insert(user, item)
         self._counted.observe(user, item, time, late)
 
     def observe_many(self, user: Rows, item: Rows, time: Rows) -> None:
-        """Take note of events (E,) in order of arrival, as `observe` does of one, in a fraction of the time.
+        """Record events (E,) in order of arrival, as `observe` does one, in a fraction of the time.
 
         Raises:
-            DataError: as `observe`; then nothing has changed.
+            DataError: As `observe`; then nothing has changed.
         """
         if not len(user):
             return
         self.validate_events(user=user, item=item, time=time)
         newest = self._find_newest_before(user, time)
         late = time < newest
-        if self.beliefs is not None:
-            self.beliefs.observe_many(user, item, np.where(late | (newest == NO_TIME), 0, time - newest))
+        for states in self.users.values():
+            states.observe_many(user, item, np.where(late | (newest == NO_TIME), 0, time - newest))
         self.last.insert_many(user, item, time)
         self.seen.insert_many(user, item)
         self._counted.observe_many(user, item, time, late)
 
     def forget(self, user: int, older: tuple[Rows, Rows] | None = None) -> None:
-        """Leave nothing of a user: what the last events added to everyone's counts is taken back, so that these are, to
-        rounding, what they would be without. older: items and times of those before the last `most`, which would stay
-        in the counts. Of events that came late, which made no pairs, too much is taken back.
+        """Remove all events of a user, so that counts are, to rounding, those of the other users.
+
+        Of events that came late, which made no pairs, too much is subtracted.
+
+        Args:
+            user: Row.
+            older: Items and times of the events before the last `most`, which would stay in the counts.
 
         Raises:
-            DataError: no such user.
+            DataError: If there is no such user.
         """
         self.validate_events(user=user)
-        self._counted.flush()
         item, time = self.last.get_events(user)
         if older is not None:
             item, time = np.concatenate([older[0], item]), np.concatenate([older[1], time])
-        self._counted.world.environment.subtract(item, time)
-        if self._counted.makes_pairs:
-            self._counted.world.transitions.subtract(item, time)
+        self._counted.forget(user, Events.from_user(item, time))
         self.last.forget(user)
         self.seen.forget(user)
-        self._counted.world.transitions.forget(user)
-        if self.beliefs is not None:
-            self.beliefs.rows[user] = self.beliefs.newcomer
+        for states in self.users.values():
+            states.forget(user)
 
     def interest_at(self, user: int, at: int) -> Tensor:
-        """(K,) chances of the chain's states."""
+        """Return the probabilities of the chain's states, (K,)."""
         return self.interests_at(np.array([user]), at)[0]
 
     def interests_at(self, users: Rows, at: int) -> Tensor:
-        """(B, K) `interest_at` of several users.
+        """Return `interest_at` of several users, (B, K).
 
         Raises:
-            DataError: the head has no chain, and as `make_queries` does.
+            DataError: If the head has no chain, and as `make_queries`.
         """
-        if self.beliefs is None:
+        if chain.NAME not in self.users:
             raise DataError("live state", ["the head has no chain to tell interest by; fit it with the term `chain`"])
+        return self.states_at(users, at)[chain.NAME]
+
+    def states_at(self, users: Rows, at: int) -> dict[TermName, Tensor]:
+        """Return the states of users (B,) by term, (B, ...) each; raises as `make_queries`."""
         newest = self.make_queries(users, at).histories.time[self.most - 1 :: self.most]  # (B,)
-        return self.beliefs.interest(users, at - np.where(newest == NO_TIME, at, newest))
+        gap = at - np.where(newest == NO_TIME, at, newest)
+        return {name: states.read(users, gap) for name, states in self.users.items()}
 
     def make_queries(self, users: Rows, at: int) -> Queries:
-        """What a model's scorer is to be asked about B users; histories hold their last `most` events.
+        """Make the queries of users (B,) with their last `most` events as histories.
 
         Raises:
-            DataError: no such user, or an event of one is known that is later than `at`.
+            DataError: If there is no such user, or one has an event later than `at`.
         """
         for user in users.tolist():
             self.validate_events(user=user, time=at)
@@ -174,11 +181,11 @@ class OnlineState:
         return self.last.make_queries(users, at)
 
     def recent_events(self, users: Rows, at: int) -> RecentEvents:
-        """Last events of B users; raises as `make_queries` does."""
+        """Collect the last events of users (B,); raises as `make_queries`."""
         return build_recent_events(self.make_queries(users, at), self.stream.trained_until)
 
     def counts_at(self, at: int) -> StreamCounts:
-        """Environment and transitions with every event counted, as of `at` or just after the newest event."""
+        """Return the counts of every event, as of `at` or just after the newest event."""
         counts = self._counted.flushed_counts()
         newest = counts.environment.newest
         counts.moment = at if newest is None else max(at, newest + 1)
@@ -186,34 +193,37 @@ class OnlineState:
 
     @torch.no_grad()
     def score(self, base_scores: Tensor, users: Rows, at: int) -> Tensor:
-        """(B, N) log chances of all items by base_scores (B, N) of the model below it; raises as `make_queries`."""
-        interest = None if self.beliefs is None else self.interests_at(users, at)
-        recent, counts = self.recent_events(users, at), self.counts_at(at)
-        return self.head.mix_log_probabilities(
-            *compute_mixture_terms(self.head, self.stream, base_scores, recent, counts, interest)
-        )
+        """Compute the log-probabilities of all items, (B, N); raises as `make_queries`.
+
+        Args:
+            base_scores: Of the model below, (B, N).
+            users: Rows, (B,).
+            at: Query time in seconds.
+        """
+        recent, counts, states = self.recent_events(users, at), self.counts_at(at), self.states_at(users, at)
+        return read_context(self.head, self.stream, base_scores, recent, counts, states).log_probabilities()
 
     def restore_counts(self, sums: Arrays) -> None:
-        """Count on from `StreamCounts.export_counts`, in place of what has been counted.
+        """Continue from `StreamCounts.export_counts`, in place of all counts so far.
 
         Raises:
-            LookupError, ValueError: sums of other items or settings, or none.
+            LookupError: If an array is missing.
+            ValueError: If the counts are of other items or settings.
         """
-        self._counted = BufferedCounts(self._counted.world, self._counted.makes_pairs)
-        self._counted.world.restore(sums)
+        self._counted = BufferedCounts(self._counted.counts, self._counted.terms)
+        self._counted.counts.restore_counts(sums, self.stream.n_items)
 
     def save(self, path: Path, also: Arrays | None = None) -> None:
-        """Write all of it to one file, whole or not at all. also: what else is to lie in it; `load` passes it over."""
-        write_state(
-            path, (also or {}) | self._collect_arrays(), state_metadata(self.head, self.stream) | self._get_sizes()
-        )
+        """Write the state, and more arrays that `load` ignores, to one file, whole or not at all."""
+        sizes = {"n_users": self.n_users, "n_items": self.stream.n_items}
+        write_state(path, (also or {}) | self._collect_arrays(), state_metadata(self.head, self.stream) | sizes)
 
     @classmethod
     def load(cls, path: Path, head: DriftHead, stream: ReplayStream, most: int = MAX_HISTORY) -> OnlineState:
-        """What was saved, to go on from there bit for bit. Items of `stream` that came since are taken in.
+        """Load a saved state, to continue from it to the bit; items of `stream` may have been added since.
 
         Raises:
-            StateError: a damaged or foreign file, or a state of another chain, other settings or more items.
+            StateError: If the file is damaged or foreign, or of another chain, other settings or more items.
         """
         arrays, facts = read_state(path)
         check_metadata(path, facts, state_metadata(head, stream))
@@ -226,10 +236,10 @@ class OnlineState:
         return state
 
     def validate_events(self, **given: int | Rows) -> None:
-        """Whether a user, item or time, or each of several, is one that there can be.
+        """Check a user, item or time, or several of each.
 
         Raises:
-            DataError: it is none.
+            DataError: If one of them cannot be.
         """
         ends = {"user": self.n_users, "item": self.stream.n_items, "time": END_OF_TIME}
         problems = [
@@ -241,11 +251,8 @@ class OnlineState:
         if problems:
             raise DataError("live state", problems)
 
-    def _get_sizes(self) -> dict[str, int]:
-        return {"n_users": self.n_users, "n_items": self.stream.n_items}
-
     def _find_newest_before(self, user: Rows, time: Rows) -> Rows:
-        """(E,) time of the newest event of the same user that arrived before each event, or NEVER."""
+        """Return the time of the newest event of the same user that arrived before each event, or NO_TIME, (E,)."""
         order = np.argsort(user, kind="stable")
         users, first, count = np.unique(user[order], return_index=True, return_counts=True)
         shift = np.repeat(np.arange(len(users)), count) * END_OF_TIME  # so that no user's times reach the next one's
@@ -259,35 +266,30 @@ class OnlineState:
     def _grow(self, n_rows: int) -> None:
         self.last.grow_users(n_rows)
         self.seen.grow_users(n_rows)
-        self._counted.world.transitions.grow_users(n_rows)
-        if self.beliefs is not None:
-            self.beliefs.grow_users(n_rows)
-
-    def _get_parts(self) -> dict[str, Environment | Transitions | SeenItems]:
-        counts = self._counted.world
-        return {"environment": counts.environment, "transitions": counts.transitions, "seen": self.seen}
+        self._counted.counts.grow_users(n_rows)
+        for states in self.users.values():
+            states.grow_users(n_rows)
 
     def _collect_arrays(self) -> Arrays:
-        """No copies, but of what waits."""
+        """Collect all arrays without copies, except of the waiting events."""
         arrays: Arrays = {"item": self.last.item, "time": self.last.time, WAITING: self._counted.pending_events()}
-        if self.beliefs is not None:
-            arrays["belief"] = self.beliefs.rows
-        for name, part in self._get_parts().items():
-            arrays |= {f"{name}.{key}": array for key, array in part.export_state().items()}
-        return arrays
+        for states in self.users.values():
+            arrays |= states.export_state()
+        seen = {f"{SEEN}.{key}": array for key, array in self.seen.export_state().items()}
+        return arrays | self._counted.counts.export_state() | seen
 
     def _restore(self, arrays: Arrays, n_users: int) -> None:
         for name, own in self._collect_arrays().items():
             saved = arrays[name]
-            if name not in ("seen.item", WAITING) and (saved.shape, saved.dtype) != (own.shape, own.dtype):
+            if name not in FREE_SIZE and (saved.shape, saved.dtype) != (own.shape, own.dtype):
                 raise ValueError(f"{name} is {saved.dtype} {saved.shape}, not {own.dtype} {own.shape}")
-        items = arrays["item"], arrays["transitions.last_item"], arrays["seen.item"]
-        largest = max(int(rows.max(initial=NO_USER)) for rows in items)
+        seen = take_prefix(arrays, SEEN)
+        largest = max(int(rows.max(initial=NO_USER)) for rows in (arrays["item"], seen["item"]))
         if largest >= self.stream.n_items or not 0 <= n_users <= len(self.last):
             raise ValueError("it names items or users that there are not")
         self._counted.restore(arrays[WAITING], n_users, self.stream.n_items)
         self.n_users, self.last.item, self.last.time = n_users, arrays["item"], arrays["time"]
-        if self.beliefs is not None:
-            self.beliefs.rows = arrays["belief"]
-        for name, part in self._get_parts().items():
-            part.restore({key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(name)})
+        for states in self.users.values():
+            states.restore(arrays)
+        self._counted.counts.restore(arrays)
+        self.seen.restore(seen)

@@ -1,16 +1,21 @@
-"""The last events of every user, in order of time: the histories that a live model is asked about."""
+"""The last events of each user in time order: the histories of live users."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from llmrec.data.histories import Histories, Queries
-from llmrec.drift.terms.transitions import NO_USER
+from llmrec.drift.terms.pair_counts import NO_USER
 from llmrec.utils.arrays import NO_TIME, Rows
 
 
 class RecentHistories:
-    """item, time: (U, T), oldest first and flush right; events of one time in order of arrival."""
+    """The last T events of U users.
+
+    Attributes:
+        item: (U, T) rows, oldest first and padded left; events of one time in order of arrival.
+        time: (U, T) seconds.
+    """
 
     def __init__(self, n_users: int, most: int) -> None:
         self.item: Rows = np.full((n_users, most), NO_USER, dtype=np.int64)
@@ -20,25 +25,25 @@ class RecentHistories:
         return len(self.item)
 
     def grow_users(self, n_users: int) -> None:
-        """Make room for `n_users` users, those there are among them."""
+        """Add users without events, up to `n_users`."""
         more = (0, n_users - len(self)), (0, 0)
         self.item = np.pad(self.item, more, constant_values=NO_USER)
         self.time = np.pad(self.time, more, constant_values=NO_TIME)
 
     def last_time(self, user: int) -> int:
-        """Time of the user's newest event, or NEVER."""
+        """Return the time of the user's newest event, or NO_TIME."""
         return int(self.time[user, -1])
 
     def insert(self, user: int, item: int, time: int) -> None:
-        """Put an event in its place, and let the oldest go."""
+        """Insert an event by time, and drop the oldest."""
         items, times = self.item[user], self.time[user]
         position = int(times.searchsorted(time, side="right"))
-        if position:  # else it is older than all that are kept
+        if position:  # otherwise it is older than all kept ones
             items[: position - 1], times[: position - 1] = items[1:position].copy(), times[1:position].copy()
             items[position - 1], times[position - 1] = item, time
 
     def insert_many(self, user: Rows, item: Rows, time: Rows) -> None:
-        """Events (E,) in order of arrival, as if one by one."""
+        """Insert events (E,) in order of arrival, as if one by one."""
         users, position = np.unique(user, return_inverse=True)
         who = np.concatenate([np.repeat(np.arange(len(users)), self.item.shape[1]), position])
         items = np.concatenate([self.item[users].ravel(), item])
@@ -49,16 +54,16 @@ class RecentHistories:
         self.item[users], self.time[users] = items[newest], times[newest]
 
     def get_events(self, user: int) -> tuple[Rows, Rows]:
-        """Items and times (T,) of the user's last events."""
+        """Return items and times (T,) of the user's last events."""
         there = self.item[user] != NO_USER
         return self.item[user, there], self.time[user, there]
 
     def forget(self, user: int) -> None:
-        """Leave nothing of a user."""
+        """Remove all events of a user."""
         self.item[user], self.time[user] = NO_USER, NO_TIME
 
     def make_queries(self, users: Rows, at: int) -> Queries:
-        """What these users (B,) will touch next; their targets are not known."""
+        """Make queries, without targets, for the next item of users (B,)."""
         item, time = self.item[users], self.time[users]  # (B, T)
         size, most = item.shape
         offset = np.arange(size + 1) * most

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from llmrec.drift.head import DriftHead
-from llmrec.drift.stream import ReplayStream
+from llmrec.drift.stream import ReplayStream, take_prefix
+from llmrec.drift.terms import SWITCHES
 from llmrec.errors import LlmrecError
 from llmrec.utils.arrays import Arrays
 
@@ -28,21 +27,15 @@ class StateError(LlmrecError, ValueError):
 
 
 def state_metadata(head: DriftHead, stream: ReplayStream) -> dict[str, Any]:
-    """What a saved state must share with the head and stream that go on from it."""
-    digest = hashlib.sha256()
-    if "chain" in head.terms and stream.chain is not None:
-        for weight in stream.chain.chain.state_dict().values():
-            digest.update(weight.numpy().tobytes())
-    return {
-        "format": FORMAT,
-        "half_lives_days": stream.config.half_lives_days,
-        "transitions": asdict(stream.new_counts().transitions.settings),
-        "chain": digest.hexdigest(),
-    }
+    """Return the facts that a saved state must share with the head and stream that continue from it."""
+    facts: dict[str, Any] = {"format": FORMAT}
+    for _, term in head.iterate_terms():
+        facts |= term.identify(head, stream)
+    return facts
 
 
 def write_state(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
-    """A file that is already there is replaced, once the new one is on disk."""
+    """Write arrays and facts to a file; an existing one is replaced once the new one is on disk."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
@@ -56,10 +49,10 @@ def write_state(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
 
 
 def read_state(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    """Arrays and facts.
+    """Return the arrays and facts of a file.
 
     Raises:
-        StateError: no such file, a truncated one, or one that something else wrote.
+        StateError: If the file is missing, truncated or of another program.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -70,9 +63,10 @@ def read_state(path: Path) -> tuple[Arrays, dict[str, Any]]:
 
 
 def check_metadata(path: Path, facts: Any, expected: Mapping[str, Any]) -> None:
-    """
+    """Check the facts of a file.
+
     Raises:
-        StateError: a fact differs from what is expected.
+        StateError: If a fact differs from the expected one.
     """
     found = facts if isinstance(facts, dict) else {}
     expected = json.loads(json.dumps(expected))
@@ -83,19 +77,21 @@ def check_metadata(path: Path, facts: Any, expected: Mapping[str, Any]) -> None:
 
 
 def resize_items(arrays: Arrays, n_items: int, wanted: int) -> Arrays:
-    """A state of `n_items` items as one of `wanted`: the new ones are untouched.
+    """Return the arrays of a state of `n_items` items as those of `wanted` items; the new ones have no events.
 
     Raises:
-        ValueError: fewer are wanted.
+        ValueError: If `wanted` is smaller.
     """
     more = wanted - n_items
     if more < 0:
         raise ValueError(f"it knows {n_items} items and the catalog has {wanted}; add the others first")
-    grown = {name: np.pad(array, (0, more), mode="edge") for name, array in arrays.items() if name.endswith(".indptr")}
-    sums = np.pad(arrays["environment.sums"], ((0, 0), (0, more)))
-    row_sums = np.pad(arrays["transitions.row_sums"], (0, more))
-    return arrays | grown | {"environment.sums": sums, "transitions.row_sums": row_sums}
+    grown = dict(arrays)
+    for name, term in SWITCHES.items():
+        if own := take_prefix(arrays, name):
+            grown |= {f"{name}.{key}": array for key, array in term.resize_state(own, more).items()}
+    return grown
 
 
 def unreadable_error(path: Path, error: Exception) -> StateError:
+    """Return the error of a file that cannot be read."""
     return StateError(f"{path}: no live state that can be read ({error}); restore a copy, or begin anew")

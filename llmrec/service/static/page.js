@@ -4,9 +4,6 @@
 const HOUR = 3600, DAY = 86400;
 const AFTER = [[HOUR, "an hour"], [DAY, "a day"], [7 * DAY, "a week"], [30 * DAY, "30 days"], [90 * DAY, "90 days"],
   [365 * DAY, "a year"]];
-const TERMS = { anyone: "what anybody may want", base: "what the model makes of the history",
-  environment: "what is popular now", transitions: "what people went on to from there", chain: "latent interest" };
-const PARTS = { base: "model and popularity", transitions: "what people went on to", chain: "latent interest" };
 const $ = (id) => document.getElementById(id);
 
 let about = null;      // what is served
@@ -64,11 +61,18 @@ const date = (seconds) => new Date(seconds * 1000).toISOString().slice(0, 16).re
 const percent = (share) => share >= 0.0995 ? `${Math.round(100 * share)}%`
   : share >= 0.00005 ? `${(100 * share).toPrecision(2)}%` : "under 0.01%";
 
+// Words and color of a drift term.
+function term(name) {
+  const row = about.terms.find((one) => one.name === name);
+  return { label: row?.caption ?? name, color: row?.color };
+}
+
 function bars(place, rows) {
-  place.replaceChildren(...rows.map(({ label, share, value }) => {
+  place.replaceChildren(...rows.map(({ label, share, value, color }) => {
     const row = make("div"), line = make("div", "line"), bar = make("div", "bar"), fill = make("i");
     line.append(make("span", "", label), make("span", "", value ?? percent(share)));
     fill.style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
+    if (color) fill.style.background = color;
     bar.append(fill);
     row.append(line, bar);
     return row;
@@ -212,7 +216,7 @@ function showInterest({ states, parts }) {
   rows.sort((a, b) => b.share - a.share);
   const widest = rows.length ? rows[0].share : 1;
   bars($("states"), rows.slice(0, 8).map((row) => ({ ...row, share: row.share / widest, value: percent(row.share) })));
-  bars($("parts"), Object.entries(parts).map(([name, share]) => ({ label: PARTS[name] ?? name, share })));
+  bars($("parts"), Object.entries(parts).map(([name, share]) => ({ ...term(name), share })));
 }
 
 // --- why
@@ -225,7 +229,7 @@ const explain = latest(async (current, item) => {
   const terms = new Map();
   for (const part of why.parts) terms.set(part.term, (terms.get(part.term) ?? 0) + part.chance / why.chance);
   bars($("why-terms"), [...terms].sort((a, b) => b[1] - a[1])
-    .map(([term, share]) => ({ label: TERMS[term] ?? term, share })));
+    .map(([name, share]) => ({ ...term(name), share })));
   const said = why.events.map((one) => ({ label: `${one.label} (${date(one.time).slice(0, 10)})`, share: one.share }))
     .sort((a, b) => b.share - a.share).slice(0, 8);
   bars($("why-events"), said);

@@ -12,6 +12,7 @@ import torch
 
 from llmrec.config.backbone import Strategy
 from llmrec.data.log import Log
+from llmrec.drift.terms.chain import state_logits
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.inference.explanations.explanation import Explanation
 from llmrec.inference.explanations.sentences import format_age
@@ -121,7 +122,7 @@ def test_transitions_and_chain_are_taken_apart_exactly(drifting: Drift, log: Log
     # The chain: what is told of an event is what the belief loses where the event brings nothing.
     assert stream.chain is not None
     counts = torch.from_numpy(world.environment.counts_at(at)).float()
-    taken = head.state_logits(stream.chain.emission, counts).softmax(1)[:, target]
+    taken = state_logits(head, stream.chain.emission, counts).softmax(1)[:, target]
     for place in range(len(history)):
         evidence = stream.chain.evidence[recent.item].clone()
         evidence[0, place] = 0.0

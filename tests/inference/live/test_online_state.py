@@ -19,10 +19,11 @@ from llmrec.data.interactions import Interactions
 from llmrec.drift.head import DriftHead
 from llmrec.drift.mixture import build_recent_events
 from llmrec.drift.scorers import DriftScorer
-from llmrec.drift.stream import ChainTables, ReplayStream
-from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.stream import ReplayStream
+from llmrec.drift.terms import term_inputs
 from llmrec.drift.terms.environment import Environment
-from llmrec.drift.terms.transitions import Transitions
+from llmrec.drift.terms.latent_chain import ChainTables, LatentChain
+from llmrec.drift.terms.pair_counts import Transitions
 from llmrec.drift.text_neighbors import center_and_normalize, find_text_neighbors
 from llmrec.errors import DataError
 from llmrec.inference.live.buffered_counts import MAX_PENDING
@@ -142,8 +143,8 @@ def test_counts_are_those_of_one_batch(events: list[Event]) -> None:
             in_time.append((user, item, time))
     environment = Environment(N_ITEMS, CONFIG.half_lives_days)
     transitions = STREAM.new_counts().transitions
-    environment.observe(*columns(events)[1:])
-    transitions.observe(*columns(in_time))
+    environment.observe(term_inputs.Events(*columns(events)))
+    transitions.observe(term_inputs.Events(*columns(in_time)))
     world = fed(events).counts_at(NOW)
     np.testing.assert_allclose(world.environment.counts_at(NOW), environment.counts_at(NOW))
     np.testing.assert_allclose(

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from llmrec.drift.terms.transitions import Transitions, TransitionSettings
+from llmrec.drift.terms import term_inputs
+from llmrec.drift.terms.pair_counts import Transitions, TransitionSettings
 from llmrec.utils.units import SECONDS_PER_DAY
 
 N_ITEMS, N_USERS = 8, 3
@@ -36,7 +37,7 @@ def by_hand(events: list[Event], now: int, settings: TransitionSettings) -> NDAr
 def observed(events: list[Event], settings: TransitionSettings, cuts: list[int]) -> Transitions:
     transitions = Transitions(N_ITEMS, N_USERS, settings)
     for batch in np.split(np.array(events, dtype=np.int64).reshape(-1, 3), sorted(cuts)):
-        transitions.observe(batch[:, 0], batch[:, 1], batch[:, 2] * SECONDS_PER_DAY)
+        transitions.observe(term_inputs.Events(batch[:, 0], batch[:, 1], batch[:, 2] * SECONDS_PER_DAY))
     return transitions
 
 
@@ -85,7 +86,7 @@ def test_a_late_event_makes_no_pairs() -> None:
     events = [(0, 1, 0), (0, 2, 10)]
     transitions = observed(events, TransitionSettings(), [])
     before = sums(transitions)
-    transitions.observe(np.array([0]), np.array([3]), np.array([5 * SECONDS_PER_DAY]))
+    transitions.observe(term_inputs.Events(np.array([0]), np.array([3]), np.array([5 * SECONDS_PER_DAY])))
     np.testing.assert_array_equal(sums(transitions), before)
 
 
@@ -103,7 +104,8 @@ def test_restored_transitions_go_on_exactly(before: list[Event], after: list[Eve
     second = Transitions(N_ITEMS, 0)
     second.restore(first.export_state())
     for transitions in (first, second):
-        transitions.observe(*np.array(after, dtype=np.int64).reshape(-1, 3).T * np.array([[1], [1], [SECONDS_PER_DAY]]))
+        rows = np.array(after, dtype=np.int64).reshape(-1, 3).T * np.array([[1], [1], [SECONDS_PER_DAY]])
+        transitions.observe(term_inputs.Events(*rows))
     np.testing.assert_array_equal(sums(first), sums(second))
     np.testing.assert_array_equal(first.row_sums, second.row_sums)
     assert first.decay_at(500 * SECONDS_PER_DAY) == second.decay_at(500 * SECONDS_PER_DAY)
@@ -119,7 +121,7 @@ def test_a_table_of_other_items_is_refused() -> None:
 def test_users_who_come_later_pair_their_events() -> None:
     events: list[Event] = [(0, 1, 0), (1, 2, 1), (1, 3, 2), (0, 4, 3)]
     transitions = Transitions(N_ITEMS, 1)
-    transitions.observe(np.array([0]), np.array([1]), np.array([0]))
+    transitions.observe(term_inputs.Events(np.array([0]), np.array([1]), np.array([0])))
     transitions.grow_users(N_USERS)
-    transitions.observe(*np.array(events[1:]).T * np.array([[1], [1], [SECONDS_PER_DAY]]))
+    transitions.observe(term_inputs.Events(*np.array(events[1:]).T * np.array([[1], [1], [SECONDS_PER_DAY]])))
     np.testing.assert_allclose(sums(transitions), sums(observed(events, TransitionSettings(), [1])))

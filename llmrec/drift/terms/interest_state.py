@@ -1,10 +1,12 @@
-"""Live users' beliefs about their latent interest, brought up to date event by event, in O(K^2) and without gradient.
+"""Beliefs about the latent interest of live users, updated event by event in O(K^2) and without gradient.
 
-The same steps as `LatentChain.belief_at_query`, but of everything a user ever did, where that begins anew with the last
-events.
+The steps are those of `LatentChain.belief_at_query`, but over all events of a user instead of the last ones.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,16 +14,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmrec.drift.markov_chain import N_POWERS, TICKS_PER_DAY, propagate, to_ticks
-from llmrec.drift.stream import ChainTables
-from llmrec.utils.arrays import Rows, concat_ranges
+from llmrec.drift.terms.latent_chain import ChainTables, get_tables
+from llmrec.drift.terms.term_inputs import Stream
+from llmrec.utils.arrays import Arrays, Rows, concat_ranges
 from llmrec.utils.units import SECONDS_PER_DAY
 
 Floats = NDArray[np.float32]
-MAX_LOOP_EVENTS = 8  # events that are sooner done one by one
+MAX_LOOP_EVENTS = 8  # that are faster one by one
+BELIEF = "belief"  # in the state file
 
 
 class InterestState:
-    """(U, 2, K) slow and fast beliefs, each as of its user's newest event."""
+    """Slow and fast beliefs of U users.
+
+    Attributes:
+        rows: (U, 2, K), each as of its user's newest event.
+        newcomer: (2, K) beliefs about a new user.
+    """
 
     def __init__(self, tables: ChainTables, n_users: int) -> None:
         self.set_tables(tables)
@@ -32,17 +41,25 @@ class InterestState:
             self.gain: Floats = torch.sigmoid(tables.chain.gain).numpy()[:, None]  # (2, 1)
         self.rows: Floats = np.tile(self.newcomer, (n_users, 1, 1))
 
+    def set_stream(self, stream: Stream) -> None:
+        """Continue with the chain tables of a stream that has more items.
+
+        Raises:
+            ValueError: If it has no chain.
+        """
+        self.set_tables(get_tables(stream))
+
     def set_tables(self, tables: ChainTables) -> None:
-        """Go on with the same chain over more items."""
+        """Continue with the same chain over more items."""
         self.tables = tables
         self.evidence: Floats = tables.evidence.numpy()  # (N, K)
 
     def grow_users(self, n_users: int) -> None:
-        """Make room for `n_users` users, those there are among them."""
+        """Add new users up to `n_users`."""
         self.rows = np.concatenate([self.rows, np.tile(self.newcomer, (n_users - len(self.rows), 1, 1))])
 
     def observe(self, user: int, item: int, gap_seconds: int) -> None:
-        """An event on `item`, so long after the user's newest: one product with P for each bit of the gap in ticks."""
+        """Record an event so long after the user's newest: one product with P for each bit of the gap in ticks."""
         belief = self.rows[user]  # (2, K)
         gap, position = min(round(gap_seconds * TICKS_PER_DAY / SECONDS_PER_DAY), 2**N_POWERS - 1), 0
         while gap:
@@ -51,9 +68,25 @@ class InterestState:
             gap, position = gap >> 1, position + 1
         self.rows[user] = (1 - self.gain) * belief + self.gain * self.evidence[item]
 
+    def forget(self, user: int) -> None:
+        """Reset a user to the beliefs about a new one."""
+        self.rows[user] = self.newcomer
+
+    def copy_rows(self, rows: Rows, other: InterestState, other_rows: Rows) -> None:
+        """Set users `rows` (B,) to the beliefs that users `other_rows` (B,) have in `other`."""
+        self.rows[rows] = other.rows[other_rows]
+
+    def export_state(self) -> Arrays:
+        """Return the beliefs by their name in the state file, without a copy."""
+        return {BELIEF: self.rows}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Continue from the array of `export_state`."""
+        self.rows = state[BELIEF]
+
     @torch.no_grad()
     def observe_many(self, user: Rows, item: Rows, gap_seconds: Rows) -> None:
-        """Events (E,) in order of arrival: everyone's first of them at once, then everyone's second, ..."""
+        """Record events (E,) in order of arrival: the first of each user at once, then the second of each, ..."""
         by_user = np.argsort(user, kind="stable")
         turn = np.empty_like(by_user)
         turn[by_user] = concat_ranges(np.unique(user, return_counts=True)[1])
@@ -70,8 +103,8 @@ class InterestState:
             ).numpy()
 
     @torch.no_grad()
-    def interest(self, users: Rows, gap_seconds: Rows) -> Tensor:
-        """(B, K) chances of the states, so long after each user's newest event."""
+    def read(self, users: Rows, gap_seconds: Rows) -> Tensor:
+        """Return the probabilities of the states (B, K), each `gap_seconds` (B,) after the user's newest event."""
         gap = to_ticks(torch.from_numpy(gap_seconds / SECONDS_PER_DAY))
         belief = propagate(torch.from_numpy(self.rows[users]), gap, self.tables.powers)
         return self.tables.chain.state_probabilities(belief)

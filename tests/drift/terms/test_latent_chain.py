@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from llmrec.drift.markov_chain import TICKS_PER_DAY
-from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.terms.latent_chain import LatentChain
 
 N_STATES, DIM = 4, 6
 Moments = list[list[int]]
@@ -66,11 +66,11 @@ def test_an_event_moves_a_belief_by_its_gain() -> None:
     chain = LatentChain(torch.eye(2)).requires_grad_(False)
     chain.gain.data = torch.logit(torch.tensor([0.2, 0.6]))
     belief = torch.tensor([[[0.5, 0.5], [0.1, 0.9]]])
-    learnt = chain.update_belief(belief, torch.tensor([[1.0, 0.0]]))
+    learned = chain.update_belief(belief, torch.tensor([[1.0, 0.0]]))
     # slow: .8 * .5 + .2; fast: .4 * .1 + .6
-    torch.testing.assert_close(learnt, torch.tensor([[[0.6, 0.4], [0.64, 0.36]]]))
+    torch.testing.assert_close(learned, torch.tensor([[[0.6, 0.4], [0.64, 0.36]]]))
     chain.blend.data = torch.logit(torch.tensor(0.25))
-    torch.testing.assert_close(chain.state_probabilities(learnt), torch.tensor([[0.61, 0.39]]))  # .75 * .6 + .25 * .64
+    torch.testing.assert_close(chain.state_probabilities(learned), torch.tensor([[0.61, 0.39]]))  # .75 * .6 + .25 * .64
 
 
 def test_a_newcomer_is_believed_to_be_like_anyone() -> None:

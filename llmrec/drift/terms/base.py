@@ -1,0 +1,28 @@
+"""The model below the drift head: what it expects of anyone, and what the history changes."""
+
+from __future__ import annotations
+
+from llmrec.config.drift import ExplanationTerm
+from llmrec.drift.terms.protocol import DriftTerm
+from llmrec.drift.terms.term_inputs import ExplainTarget, TermContext
+
+ANYONE: ExplanationTerm = "anyone"
+BASE: ExplanationTerm = "base"
+
+
+class AnyoneTerm(DriftTerm):
+    """The model's answer to an empty history."""
+
+    def give_reason(self, context: TermContext | None, target: ExplainTarget) -> str:
+        """Return the reason of an item that suits every user."""
+        return "it suits most people"
+
+
+class BaseTerm(DriftTerm):
+    """The model's answer to the history; its probabilities come from the mixture itself."""
+
+    optional = False
+
+    def give_reason(self, context: TermContext | None, target: ExplainTarget) -> str:
+        """Return the reason of what events give together."""
+        return "of your history as a whole"

@@ -1,0 +1,154 @@
+"""Interest in K latent states, read from item texts and moved by a Markov chain, so that new items need no events.
+
+    p(k|j)   = softmax_k(w_k . x_j + a_k)                        states that an event on item j is evidence for
+    p(i|k,t) = softmax_i(w_k . x_i + o_i(t))                     items that people in state k choose; o: popularity
+    s       <- s P(dt)                                           over a gap, by `MarkovChain`
+    s       <- (1 - g) s + g p(.|j)                              on an event
+
+with x the text vectors. Two beliefs, a slow and a fast one, share states and M, and differ in lambda and g; interest in
+a state is a blend of them. An event costs O(K^2), and no gradient.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from llmrec.drift.markov_chain import MarkovChain, propagate, to_ticks
+from llmrec.drift.terms.term_inputs import RecentEvents, Stream
+
+MOVES_PER_DAY = 1 / 240, 1 / 20  # lambda of the slow and of the fast belief to start with
+GAIN = 0.15, 0.5  # g of the two, to start with
+SHARPNESS = 10.0  # of w, in unit vectors
+
+
+class LatentChain(nn.Module):
+    """The states' directions w and biases a, the chain, and the two beliefs that follow it."""
+
+    def __init__(self, centres: Tensor) -> None:
+        """Start the directions along unit vectors (K, D)."""
+        super().__init__()
+        self.direction = nn.Parameter(SHARPNESS * centres)
+        self.bias = nn.Parameter(torch.zeros(len(centres)))
+        self.start = nn.Parameter(torch.zeros(len(centres)))
+        self.chain = MarkovChain(len(centres), MOVES_PER_DAY)
+        self.gain = nn.Parameter(torch.logit(torch.tensor(GAIN)))
+        self.blend = nn.Parameter(torch.zeros(()))
+
+    def evidence(self, vectors: Tensor) -> Tensor:
+        """Compute p(k|j) of items: text vectors (..., D) -> (..., K)."""
+        return (vectors @ self.direction.T + self.bias).softmax(-1)
+
+    def emission(self, vectors: Tensor) -> Tensor:
+        """Compute w_k . x_i of items: text vectors (N, D) -> (K, N)."""
+        return self.direction @ vectors.T
+
+    def initial_belief(self, size: int) -> Tensor:
+        """Return the beliefs about users without events, (B, 2, K)."""
+        return self.start.softmax(0).expand(size, len(self.chain.log_rate), -1)
+
+    def update_belief(self, belief: Tensor, evidence: Tensor) -> Tensor:
+        """Update beliefs (B, 2, K) with an event of evidence (B, K)."""
+        gain = torch.sigmoid(self.gain)[:, None]  # (2, 1)
+        return (1 - gain) * belief + gain * evidence[:, None]
+
+    def state_probabilities(self, belief: Tensor) -> Tensor:
+        """Blend beliefs (..., 2, K) into probabilities of the states, (..., K)."""
+        fast = torch.sigmoid(self.blend)
+        return (1 - fast) * belief[..., 0, :] + fast * belief[..., 1, :]
+
+    def beliefs_before_events(
+        self, evidence: Tensor, gap_days: Tensor, mask: Tensor, ties: bool, powers: Tensor
+    ) -> Tensor:
+        """Compute the interest just before each event, by the history of that event.
+
+        Args:
+            evidence: Of the events, oldest first, (B, T, K).
+            gap_days: Days since the previous event, (B, T).
+            mask: (B, T) bool.
+            ties: Events of one moment, which have a gap of 0, are in each other's history, in order.
+            powers: Transition powers of the chain.
+
+        Returns:
+            Probabilities of the states, (B, T, K).
+        """
+        belief = before = self.initial_belief(len(evidence))
+        gaps, interests = to_ticks(gap_days), []
+        for step in range(evidence.shape[1]):
+            belief = propagate(belief, gaps[:, step], powers)
+            fresh = (gap_days[:, step] > 0) | (step == 0) | ties
+            before = torch.where(fresh[:, None, None], belief, before)
+            interests.append(self.state_probabilities(before))
+            updated = self.update_belief(belief, evidence[:, step])
+            belief = torch.where(mask[:, step, None, None], updated, belief)
+        return torch.stack(interests, dim=1)
+
+    @torch.no_grad()
+    def belief_at_query(self, evidence: Tensor, age_days: Tensor, mask: Tensor, powers: Tensor) -> Tensor:
+        """Compute the beliefs at the query; the first event finds those about a new user.
+
+        Args:
+            evidence: Of the events, padded right, (B, T, K).
+            age_days: Age of each event at the query, (B, T).
+            mask: (B, T) bool.
+            powers: Transition powers of the chain.
+
+        Returns:
+            Beliefs, (B, 2, K).
+        """
+        age = torch.where(mask, age_days, 0.0)
+        gaps = to_ticks(
+            functional.pad(age[:, :-1] - age[:, 1:], (1, 0))
+        )  # the step into the padding goes up to the query
+        belief = self.initial_belief(len(evidence))
+        for step in range(evidence.shape[1]):
+            belief = propagate(belief, gaps[:, step], powers)
+            belief = torch.where(mask[:, step, None, None], self.update_belief(belief, evidence[:, step]), belief)
+        full = mask[:, -1]
+        return propagate(belief, to_ticks(torch.where(full, age[:, -1], 0.0)), powers)
+
+
+class ChainTables(NamedTuple):
+    """Tables of a fitted chain over all items, made once.
+
+    Attributes:
+        chain: Fitted chain.
+        evidence: p(k|j), (N, K).
+        emission: w_k . x_i, (K, N).
+        powers: Transition powers, (R, J, K, K).
+    """
+
+    chain: LatentChain
+    evidence: Tensor
+    emission: Tensor
+    powers: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def from_chain(cls, chain: LatentChain, vectors: Tensor) -> ChainTables:
+        """Make the tables from text vectors (N, D) like those that the chain was fitted on."""
+        return cls(chain, chain.evidence(vectors), chain.emission(vectors), chain.chain.transition_powers())
+
+    def with_texts(self, vectors: Tensor) -> ChainTables:
+        """Return tables that have evidence of more items, by their text vectors (R, D)."""
+        return self._replace(evidence=torch.cat([self.evidence, self.chain.evidence(vectors)]))
+
+    def interest_from_history(self, recent: RecentEvents) -> Tensor:
+        """Compute the interest of users with these last events, (B, K)."""
+        belief = self.chain.belief_at_query(self.evidence[recent.item], recent.age_days, recent.mask, self.powers)
+        return self.chain.state_probabilities(belief)
+
+
+def get_tables(stream: Stream) -> ChainTables:
+    """Return the chain tables of a stream.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    tables: ChainTables | None = stream.chain
+    if tables is None:
+        raise ValueError("the stream has no chain; fit one, or leave the term out")
+    return tables
