@@ -9,6 +9,7 @@ kappa = 0 it is one step of `markov_update`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ from llmrec.drift.terms.protocol import DriftTerm
 from llmrec.drift.terms.term_inputs import RecentEvents
 
 START_KAPPA = 2.0
-SMALLEST_CHANCE = 1e-30  # whose logarithm is still a number
+MIN_PROBABILITY = 1e-30  # whose logarithm is still a number
 
 
 class DriftHead(nn.Module):
@@ -59,7 +60,7 @@ class DriftHead(nn.Module):
         self.chain = chain
 
     def iterate_terms(self) -> Iterator[tuple[TermName, DriftTerm]]:
-        """Iterate over the terms that have weights in this head."""
+        """Iterate over the terms that are on, and over those that every head has weights of."""
         yield from ((name, term) for name, term in SWITCHES.items() if name in self.terms or not term.optional)
 
     def base_logits(self, scores: Tensor, views: Mapping[TermName, Any]) -> Tensor:
@@ -72,7 +73,7 @@ class DriftHead(nn.Module):
         Returns:
             Logits, (B, C).
         """
-        return list(self.iterate_base_logits(scores, views))[-1][1]
+        return deque(self.iterate_base_logits(scores, views), maxlen=1)[0][1]
 
     def iterate_base_logits(
         self, scores: Tensor, views: Mapping[TermName, Any]
@@ -135,7 +136,7 @@ class DriftHead(nn.Module):
         weighted = [share.exp() * other for share, other in zip(shares, others, strict=True)]
         # Probabilities far below fp32's range still have a logarithm in `own`, which keeps its gradient.
         total = torch.as_tensor(sum(weighted[1:], weighted[0]))
-        return torch.logaddexp(own + base, total.clamp(min=SMALLEST_CHANCE).log())
+        return torch.logaddexp(own + base, total.clamp(min=MIN_PROBABILITY).log())
 
     def describe(self) -> dict[str, Any]:
         """Return the learned values by name, in the units of a report."""
