@@ -42,7 +42,7 @@ class ExplainRequest:
     """One history, and the item to explain.
 
     Attributes:
-        items: Catalog and its vectors.
+        catalog: Items and their vectors.
         batch: The history.
         row: Catalog row, None for an item outside the catalog.
         text: Of the item.
@@ -50,7 +50,7 @@ class ExplainRequest:
         context: None without a drift head.
     """
 
-    items: ServedCatalog
+    catalog: ServedCatalog
     batch: QueryBatch
     row: int | None
     text: str
@@ -59,12 +59,12 @@ class ExplainRequest:
 
     @classmethod
     def from_history(
-        cls, items: ServedCatalog, batch: QueryBatch, item: Item, most: int, context: DriftContext | None
+        cls, catalog: ServedCatalog, batch: QueryBatch, item: Item, most: int, context: DriftContext | None
     ) -> ExplainRequest:
         """Return the request for an item.
 
         Args:
-            items: Catalog and its vectors.
+            catalog: Items and their vectors.
             batch: One history.
             item: Id of a catalog item, or the fields of another one.
             most: Events to explain at most.
@@ -72,16 +72,16 @@ class ExplainRequest:
         """
         row, text = None, ""
         if isinstance(item, str):
-            row = int(find_item_rows(items.items, [item])[0])
-            text = str(items.items.text_array[row])
+            row = int(find_item_rows(catalog.items, [item])[0])
+            text = str(catalog.items.text_array[row])
         else:
-            text = render_item_text(items.items, item)
+            text = render_item_text(catalog.items, item)
         first, end = int(batch.queries.start[0]), int(batch.queries.end[0])
-        return cls(items, batch, row, text, np.arange(max(first, end - most), end), context)
+        return cls(catalog, batch, row, text, np.arange(max(first, end - most), end), context)
 
     def to_target(self) -> ExplainTarget:
         """Return the item as drift terms read it."""
-        vectors = untrained_text_vectors(self.items, [self.text]) if self.row is None else None
+        vectors = untrained_text_vectors(self.catalog, [self.text]) if self.row is None else None
         return ExplainTarget(self.row, vectors, self.events, self.batch.queries)
 
 
@@ -159,7 +159,7 @@ def _decompose_base(request: ExplainRequest, share: float) -> list[Contribution]
     """Divide `share` times B: by anyone, each event, events together, and each logit term."""
     queries = _leave_one_out_queries(request)
     plain, tilted = _log_base(request, queries)
-    average = -math.log(len(request.items.items))
+    average = -math.log(len(request.catalog.items))
     full, empty, without = float(plain[0]), float(plain[1]), plain[2:].tolist()
     alone = [full - less for less in without]
     scale = share * _logarithmic_mean([full, *tilted.values()][-1], average)
@@ -186,11 +186,11 @@ def _leave_one_out_queries(request: ExplainRequest) -> Queries:
 
 def _log_base(request: ExplainRequest, queries: Queries) -> tuple[Tensor, dict[ExplanationTerm, float]]:
     """Return log B of the item without logit terms for each query, (M,), and after each logit term for the first."""
-    items, context, model = request.items, request.context, request.items.bundle.model
-    states = items.scorer.encode_histories(queries, items.cold_item_vectors(request.batch.texts))
-    scores = model.score(states, items.scorer.scoring_items, model.items.known).cpu().double()  # (M, N)
+    catalog, context, model = request.catalog, request.context, request.catalog.bundle.model
+    states = catalog.scorer.encode_histories(queries, catalog.cold_item_vectors(request.batch.texts))
+    scores = model.score(states, catalog.scorer.scoring_items, model.items.known).cpu().double()  # (M, N)
     if request.row is None:
-        own = model.score(states, *items.scoring_vectors([{VERBATIM: request.text}])).cpu().double()[:, 0]
+        own = model.score(states, *catalog.scoring_vectors([{VERBATIM: request.text}])).cpu().double()[:, 0]
     else:
         own = scores[:, request.row]
     if context is None:

@@ -23,7 +23,7 @@ from llmrec.utils.units import SECONDS_PER_DAY
 
 
 def build_explanation(
-    items: ServedCatalog,
+    catalog: ServedCatalog,
     live: LiveUsers | None,
     batch: QueryBatch,
     item: Item,
@@ -34,7 +34,7 @@ def build_explanation(
     """Explain the score of an item.
 
     Args:
-        items: Catalog and its vectors.
+        catalog: Items and their vectors.
         live: None without a drift head.
         batch: One history.
         item: Id of a catalog item, or the fields of another one.
@@ -42,17 +42,17 @@ def build_explanation(
         score: Of the item.
         tokens: Also attribute the score to the words of the item's text.
     """
-    context = None if live is None else next(iterate_contexts(items, live, batch))[1]
-    request = ExplainRequest.from_history(items, batch, item, most, context)
+    context = None if live is None else next(iterate_contexts(catalog, live, batch))[1]
+    request = ExplainRequest.from_history(catalog, batch, item, most, context)
     target = request.to_target()
-    parts, start, chance = to_parts(decompose(request, target), score, len(items.items))
+    parts, start, chance = to_parts(decompose(request, target), score, len(catalog.items))
     events, at = _collect_past_events(request, parts, chance), int(batch.queries.time[0])
     people = (None, 0, 0) if live is None else _find_people(request, live, parts, at)
     words = compose_sentence(parts, events, at, _give_reasons(request, target, parts), people)
     name = item if isinstance(item, str) else request.text
-    read = attribute_tokens(items, batch, item) if tokens else ()
+    read = attribute_tokens(catalog, batch, item) if tokens else ()
     _, n_people, days = people
-    return Explanation(name, items.label(item), at, score, start, chance, parts, events, n_people, days, words, read)
+    return Explanation(name, catalog.label(item), at, score, start, chance, parts, events, n_people, days, words, read)
 
 
 def _give_reasons(
@@ -86,7 +86,7 @@ def _collect_past_events(
     request: ExplainRequest, parts: tuple[ExplanationPart, ...], chance: float
 ) -> tuple[PastEvent, ...]:
     """Return the explained events, each with the share that all its parts give."""
-    past, items = request.batch.queries.histories, request.items
+    past, catalog = request.batch.queries.histories, request.catalog
     shares = np.zeros(len(request.events))
     for part in parts:
         if part.event is not None:
@@ -94,9 +94,9 @@ def _collect_past_events(
     found = []
     for event, share in zip(request.events.tolist(), shares.tolist(), strict=True):
         row = int(past.item[event])
-        known = row < len(items.items)
-        name = str(items.items.ids[row]) if known else request.batch.texts[row - len(items.items)]
-        label = items.items.label(row) if known else items.label({VERBATIM: name})
+        known = row < len(catalog.items)
+        name = str(catalog.items.ids[row]) if known else request.batch.texts[row - len(catalog.items)]
+        label = catalog.items.label(row) if known else catalog.label({VERBATIM: name})
         found.append(PastEvent(name, label, int(past.time[event]), share))
     return tuple(found)
 

@@ -22,11 +22,11 @@ from llmrec.inference.served_catalog import ServedCatalog
 STEPS, STEPS_PER_PASS = 32, 8  # of the integral; of them in one pass
 
 
-def attribute_tokens(items: ServedCatalog, batch: QueryBatch, item: Item) -> tuple[TokenAttribution, ...]:
+def attribute_tokens(catalog: ServedCatalog, batch: QueryBatch, item: Item) -> tuple[TokenAttribution, ...]:
     """Attribute the score of an item to its tokens, leaving out special tokens.
 
     Args:
-        items: Catalog and its vectors.
+        catalog: Items and their vectors.
         batch: One history.
         item: Id of a catalog item, or the fields of another one.
 
@@ -38,13 +38,13 @@ def attribute_tokens(items: ServedCatalog, batch: QueryBatch, item: Item) -> tup
         from captum.attr import LayerIntegratedGradients
     except ImportError as error:
         raise ConfigError("tokens: needs captum; pip install llmrec[explain], or ask without them") from error
-    backbone = items.backbone
-    tokens = backbone.tokenize([_get_text(items, item)])
+    backbone = catalog.backbone
+    tokens = backbone.tokenize([_get_text(catalog, item)])
     ids, mask = tokens.get_batch(np.array([0]), backbone.device)  # (1, L)
     special = _mark_special(backbone, ids)
     exclude = ids.masked_fill(~special, tokens.pad_id)
     model: Any = backbone.model
-    gradients = LayerIntegratedGradients(_make_score_function(items, batch, item), model.get_input_embeddings())
+    gradients = LayerIntegratedGradients(_make_score_function(catalog, batch, item), model.get_input_embeddings())
     with torch.inference_mode(False):
         found = gradients.attribute(
             ids, exclude, additional_forward_args=(mask,), n_steps=STEPS, internal_batch_size=STEPS_PER_PASS
@@ -55,28 +55,28 @@ def attribute_tokens(items: ServedCatalog, batch: QueryBatch, item: Item) -> tup
     return tuple(TokenAttribution(name, value) for name, value, is_special in attributed if not is_special)
 
 
-def _make_score_function(items: ServedCatalog, batch: QueryBatch, item: Item) -> Callable[[Tensor, Tensor], Tensor]:
+def _make_score_function(catalog: ServedCatalog, batch: QueryBatch, item: Item) -> Callable[[Tensor, Tensor], Tensor]:
     """Return a function from ids and mask (B, L) to the scores (B,) that the item has with these texts."""
-    model = items.bundle.model
-    state = items.scorer.encode_histories(batch.queries, items.cold_item_vectors(batch.texts))[0]  # (D,)
+    model = catalog.bundle.model
+    state = catalog.scorer.encode_histories(batch.queries, catalog.cold_item_vectors(batch.texts))[0]  # (D,)
     known = torch.zeros(1, dtype=torch.bool, device=state.device)
     by_id: Tensor | float = 0.0
     if isinstance(item, str):
-        row = find_item_rows(items.items, [item])
+        row = find_item_rows(catalog.items, [item])
         known = model.items.known[row]
-        by_id = (items.scorer.table[row] - model.items.encode_text(items.text[row])).detach()
+        by_id = (catalog.scorer.table[row] - model.items.encode_text(catalog.text[row])).detach()
 
     def score(ids: Tensor, mask: Tensor) -> Tensor:
-        vectors = model.items.encode_text(items.backbone(ids, mask)) + by_id
+        vectors = model.items.encode_text(catalog.backbone(ids, mask)) + by_id
         return model.score(state[None], model.scoring_vectors(vectors), known)[0]
 
     return score
 
 
-def _get_text(items: ServedCatalog, item: Item) -> str:
+def _get_text(catalog: ServedCatalog, item: Item) -> str:
     if isinstance(item, str):
-        return str(items.items.text_array[int(find_item_rows(items.items, [item])[0])])
-    return render_item_text(items.items, item)
+        return str(catalog.items.text_array[int(find_item_rows(catalog.items, [item])[0])])
+    return render_item_text(catalog.items, item)
 
 
 def _mark_special(backbone: TextBackbone, ids: Tensor) -> Tensor:
