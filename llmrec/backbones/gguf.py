@@ -40,7 +40,7 @@ def unpack_gguf(file: Path) -> Path:
             raise BackboneError(
                 f"{file.name}: the package gguf, which reads it, is not installed. Run pip install gguf."
             )
-        print(f"{file.name}: unpacked into the cache once, about a minute", file=sys.stderr)
+        sys.stderr.write(f"{file.name}: unpacked into the cache once, about a minute\n")
         _convert(file, folder)
     return folder
 

@@ -74,7 +74,7 @@ class RunRecord(logging.Handler):
             write_text_atomic(self.path, json.dumps(self.content, indent=1, default=str) + "\n")
         except OSError as error:
             if not self.told:
-                print(f"{self.path}: {error}", file=sys.stderr)
+                sys.stderr.write(f"{self.path}: {error}\n")
             self.told = True
 
 

@@ -56,7 +56,8 @@ def run_server(
             for served in self.servers if self.started else ():
                 name, number = served.sockets[0].getsockname()[:2]
                 address = f"http://{f'[{name}]' if ':' in name else name}:{number}"
-                print(f"llmrec: {address}", flush=True)
+                sys.stdout.write(f"llmrec: {address}\n")
+                sys.stdout.flush()
                 if open_browser:
                     webbrowser.open(address)
                 break

@@ -62,5 +62,5 @@ def _write_traceback() -> str:
 
 
 def _exit(program: str, message: str, status: int) -> None:
-    print(f"{program}: {message}", file=sys.stderr)
+    sys.stderr.write(f"{program}: {message}\n")
     raise SystemExit(status) from None

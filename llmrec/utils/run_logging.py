@@ -193,12 +193,12 @@ class JsonFileHandler(logging.FileHandler):
 
     told = False
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is that of logging
         """Report the first failed write on standard error.
 
         Args:
             record: The record that could not be written.
         """
         if not self.told:
-            print(f"{self.baseFilename}: records lost ({sys.exc_info()[1]}). Make room on the disk.", file=sys.stderr)
+            sys.stderr.write(f"{self.baseFilename}: records lost ({sys.exc_info()[1]}). Make room on the disk.\n")
         self.told = True

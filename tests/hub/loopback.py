@@ -75,7 +75,7 @@ class Repo:
     def sha(self, revision: str) -> str:
         found = self.branches.get(revision) or self.tags.get(revision) or revision
         if found not in self.commits:
-            raise Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            raise RefusalError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return found
 
     def log(self, revision: str) -> list[str]:
@@ -87,7 +87,7 @@ class Repo:
         return messages
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     def __init__(self, status: int, code: str = "", message: str = "", body: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.body = status, code, body or {"error": message}
@@ -96,7 +96,7 @@ class Refusal(Exception):
 class Hub:
     """tokens: whose they are. broken: a function that is asked before each request and may raise a refusal."""
 
-    refusal = Refusal
+    refusal = RefusalError
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
@@ -134,14 +134,14 @@ class Request:
         found = self.hub.repos.get(repo)
         if found is None or (found.private and self.user != repo.split("/")[0]):
             if self.user is None:  # the hub does not tell strangers what there is
-                raise Refusal(401, "", "Invalid username or password.")
-            raise Refusal(404, "RepoNotFound", "Repository not found")
+                raise RefusalError(401, "", "Invalid username or password.")
+            raise RefusalError(404, "RepoNotFound", "Repository not found")
         return found
 
     def written(self, repo: str) -> Repo:
         found = self.seen(repo)
         if self.user != repo.split("/")[0]:
-            raise Refusal(403 if self.user else 401, "", "You don't have the rights to write here")
+            raise RefusalError(403 if self.user else 401, "", "You don't have the rights to write here")
         return found
 
 
@@ -149,9 +149,9 @@ class Request:
 def create(request: Request) -> dict[str, Any]:
     name = f"{request.json.get('organization') or request.user}/{request.json['name']}"
     if request.user is None or name.split("/")[0] != request.user:
-        raise Refusal(403 if request.user else 401, "", "You don't have the rights to create a model there")
+        raise RefusalError(403 if request.user else 401, "", "You don't have the rights to create a model there")
     if name in request.hub.repos:
-        raise Refusal(409, "", "You already created this model repo", {"url": f"{request.hub.url}/{name}"})
+        raise RefusalError(409, "", "You already created this model repo", {"url": f"{request.hub.url}/{name}"})
     private = request.json.get("visibility") == "private" or bool(request.json.get("private"))
     attributes = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
     file = File.of(attributes)
@@ -170,7 +170,7 @@ def validate(request: Request) -> dict[str, Any]:
         errors = [f"no YAML: {error}"]
     if errors:
         listed = [{"message": message} for message in errors]
-        raise Refusal(400, "", "Invalid metadata", {"errors": listed, "warnings": []})
+        raise RefusalError(400, "", "Invalid metadata", {"errors": listed, "warnings": []})
     return {"errors": [], "warnings": [] if found else [{"message": "empty or missing yaml metadata in repo card"}]}
 
 
@@ -232,7 +232,7 @@ def lfs_batch(request: Request, repo: str) -> dict[str, Any]:
 @route("PUT", r"/lfs/(?P<sha256>[0-9a-f]{64})")
 def lfs_put(request: Request, sha256: str) -> dict[str, Any]:
     if hashlib.sha256(request.body).hexdigest() != sha256:
-        raise Refusal(400, "", "the content is not what was announced")
+        raise RefusalError(400, "", "the content is not what was announced")
     request.hub.stored[sha256] = request.body
     return {}
 
@@ -241,7 +241,7 @@ def lfs_put(request: Request, sha256: str) -> dict[str, Any]:
 def commit(request: Request, repo: str, revision: str) -> dict[str, Any]:
     held = request.written(repo)
     if revision not in held.branches:
-        raise Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        raise RefusalError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
     header, *operations = [json.loads(line) for line in request.body.splitlines()]
     tree, contents = dict(held.commits[held.branches[revision]].tree), dict[str, bytes]()
     for operation in operations:
@@ -252,7 +252,7 @@ def commit(request: Request, repo: str, revision: str) -> dict[str, Any]:
             contents[tree[value["path"]].oid] = content
         elif operation["key"] == "lfsFile":
             if value["oid"] not in request.hub.stored:
-                raise Refusal(400, "", f"LFS object {value['oid']} was never uploaded")
+                raise RefusalError(400, "", f"LFS object {value['oid']} was never uploaded")
             size = len(request.hub.stored[value["oid"]])
             pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{value['oid']}\nsize {size}\n".encode()
             tree[value["path"]] = File(File.of(pointer).oid, size, value["oid"])
@@ -290,7 +290,7 @@ def ref(request: Request, repo: str, kind: str, name: str) -> dict[str, Any]:
     else:
         revision = request.json.get("startingPoint", "main")
     if name in refs:
-        raise Refusal(409, "", f"Reference {name} exists")
+        raise RefusalError(409, "", f"Reference {name} exists")
     refs[name] = held.sha(revision)
     return {}
 
@@ -311,7 +311,7 @@ def resolve(request: Request, repo: str, revision: str, path: str) -> Answer:
     sha = held.sha(revision)
     file = held.commits[sha].tree.get(path)
     if file is None:
-        raise Refusal(404, "EntryNotFound", "Entry not found")
+        raise RefusalError(404, "EntryNotFound", "Entry not found")
     headers = {"X-Repo-Commit": sha, "ETag": f'"{file.sha256 or file.oid}"'}
     if file.sha256 is None:
         return 200, headers, request.hub.stored[file.oid]
@@ -322,7 +322,7 @@ def resolve(request: Request, repo: str, revision: str, path: str) -> Answer:
 @route("GET HEAD", r"/lfs/(?P<sha256>[0-9a-f]{64})")
 def lfs_get(request: Request, sha256: str) -> Answer:
     if sha256 not in request.hub.stored:
-        raise Refusal(404, "EntryNotFound", "no such object")
+        raise RefusalError(404, "EntryNotFound", "no such object")
     return 200, {"ETag": f'"{sha256}"'}, request.hub.stored[sha256]
 
 
@@ -340,7 +340,7 @@ class Handler(BaseHTTPRequestHandler):
             self.hub.broken(self.command, place.path)
             found = self._found(request, place.path)
             status, headers, content = found if isinstance(found, tuple) else (200, {}, json.dumps(found).encode())
-        except Refusal as refusal:
+        except RefusalError as refusal:
             status, content = refusal.status, json.dumps(refusal.body).encode()
             headers = {"X-Error-Message": str(refusal)} | ({"X-Error-Code": refusal.code} if refusal.code else {})
         self.send_response(status)
@@ -350,14 +350,14 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - the names of http.server
 
     def _found(self, request: Request, path: str) -> Any:
         for method, pattern, function in ROUTES:
             if method == self.command and (match := pattern.fullmatch(path)):
                 named = match.groupdict()
                 return function(request, **{name: part and unquote(part) for name, part in named.items()})
-        raise Refusal(404, "", f"the stand-in does not know {self.command} {path}")
+        raise RefusalError(404, "", f"the stand-in does not know {self.command} {path}")
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":

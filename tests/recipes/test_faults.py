@@ -146,7 +146,7 @@ def phases(folder: Path, since: int = 0) -> list[dict[str, Any]]:
     return [told for told in found if "phase" in told]
 
 
-class Missed(Exception):
+class MissedError(Exception):
     """A run was over, or struck elsewhere too often."""
 
 
@@ -204,7 +204,7 @@ def kill(start: Start, folder: Path, group: Group, aim: Aim, rng: np.random.Gene
         if group == "cache write":
             for path in (folder / "cache").rglob("*.safetensors"):  # what was not to be there yet
                 path.unlink()
-    raise Missed(f"{aim}: {struck}")
+    raise MissedError(f"{aim}: {struck}")
 
 
 def killed(start: Start, reference: Path, folder: Path, recipe: Recipe, rng: np.random.Generator) -> Counter[Group]:
@@ -231,7 +231,7 @@ def killed_and_resumed(
         try:
             struck = killed(start, reference, folder, recipe, rng)
             break
-        except Missed as missed:  # it does not count
+        except MissedError as missed:  # it does not count
             print(f"anew: {missed}", flush=True)
     else:
         raise AssertionError("most kills miss: the machine's pace has changed since the reference ran")

@@ -189,7 +189,7 @@ def test_fp32_differs_by_the_rounding_of_sums(name: str, tiny_bert: Path, tiny_g
     assert max(found.values()) < 1e-4, found
 
 
-class Interrupted(Exception):
+class InterruptionError(Exception):
     pass
 
 
@@ -200,11 +200,11 @@ def cut_off(case: Case, path: Path, folder: Path) -> dict[str, Any]:
     def interrupted(self: Trainer, *given: Any) -> None:
         measure(self, *given)
         if self.objective.reader is not None:
-            raise Interrupted
+            raise InterruptionError
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_measure", interrupted)
-        with pytest.raises(Interrupted):
+        with pytest.raises(InterruptionError):
             run(case, path, folder / "parts", torch.float64)
     parts = run(case, path, folder / "parts", torch.float64, resume=True)
     return {"whole": whole, "parts": parts, "processes": parts["processes"]}

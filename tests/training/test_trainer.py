@@ -58,7 +58,7 @@ def test_one_seed_gives_the_same_bits_and_another_does_not(task: TrainingTask) -
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-class Interrupted(Exception):
+class InterruptionError(Exception):
     pass
 
 
@@ -71,12 +71,12 @@ def test_a_run_that_was_cut_off_resumes_to_the_same_bits(
 
     def cut_off(self: Trainer, group: object, row: int) -> float:
         if len(self.progress.history) == measured and row % 2 == 1:  # in the middle, after a checkpoint
-            raise Interrupted
+            raise InterruptionError
         return step(self, group, row)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", cut_off)
-        with pytest.raises(Interrupted):
+        with pytest.raises(InterruptionError):
             fit(task)
     torch.manual_seed(99)  # whatever happened in between
     resumed, resumed_progress = fit(replace(task, resume=True))
@@ -96,14 +96,14 @@ def test_in_the_midst_of_an_epoch_nothing_is_lost_either(
         steps.append(self.progress.step)
         if len(steps) == 8:  # the second of its stretch
             if how == "killed":
-                raise Interrupted
+                raise InterruptionError
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, group, row)  # type: ignore[arg-type]
 
     each_step = replace(task, checkpoints=CheckpointConfig(save_every_minutes=0 if how == "killed" else None))
     monkeypatch.setattr(Trainer, "_step", cut_off)
     with pytest.raises(
-        Interrupted if how == "killed" else errors.RunInterruptedError,
+        InterruptionError if how == "killed" else errors.RunInterruptedError,
         match=None if how == "killed" else "after step 8;",
     ):
         fit(each_step)
@@ -121,12 +121,12 @@ def test_a_refit_that_was_cut_off_keeps_its_last_weights(task: TrainingTask, mon
 
     def cut_off(self: Trainer, group: object, row: int) -> float:
         if self.run.name == "model-refit" and self.progress.epoch == 1:
-            raise Interrupted
+            raise InterruptionError
         return step(self, group, row)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", cut_off)
-        with pytest.raises(Interrupted):
+        with pytest.raises(InterruptionError):
             fit(task, refit=True, evals_per_epoch=1)
     resumed, _ = fit(replace(task, resume=True), refit=True, evals_per_epoch=1)
     for name, weight in weights(uninterrupted).items():

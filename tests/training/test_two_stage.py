@@ -130,7 +130,7 @@ def test_every_process_reads_its_share_of_the_catalog(world: Log, tiny_bert: Pat
     torch.testing.assert_close(model.items.text, reader.backbone.encode(reader.tokens), atol=1e-5, rtol=0)
 
 
-class Interrupted(Exception):
+class InterruptionError(Exception):
     pass
 
 
@@ -154,11 +154,11 @@ def test_resuming_gives_the_same_bits_and_the_same_table(
     def cut_off(self: Trainer, loss: float, share: float, bar: object) -> None:
         measure(self, loss, share, bar)
         if self.objective.reader is not None and not self.progress.finished:
-            raise Interrupted
+            raise InterruptionError
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_measure", cut_off)
-        with pytest.raises(Interrupted):
+        with pytest.raises(InterruptionError):
             adapt("parts")
     resumed = adapt("parts", resume=True)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
