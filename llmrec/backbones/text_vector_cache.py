@@ -32,7 +32,7 @@ from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.backbones.token_store import TokenStore
 from llmrec.utils.atomic_files import fsync_rename, translate_disk_full
 from llmrec.utils.paths import get_cache_dir
-from llmrec.utils.run_logging import phase
+from llmrec.utils.timing import timer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -105,7 +105,7 @@ class TextVectorCache:
         self.folder = (cache_dir or get_cache_dir()) / "text" / f"{backbone.fingerprint()}{reading}"
         self._shards: dict[Path, Shard] = {}
 
-    @phase("encode")
+    @timer.section("encode")
     def fill(self, texts: Texts, describe: str | None = "encoding item text") -> FillResult:
         """Encode the texts that no shard holds, each once, into shards, without keeping vectors in memory.
 
@@ -133,7 +133,7 @@ class TextVectorCache:
             absent[ours] = False
         return first[absent]
 
-    @phase("encode")
+    @timer.section("encode")
     def get_vectors(self, texts: Texts, describe: str | None = "encoding item text") -> Tensor:
         """Return the vectors of texts; only texts that no shard holds are encoded.
 
@@ -253,7 +253,7 @@ class TextVectorCache:
         name = hashlib.sha256(keys.tobytes()).hexdigest()[:16]
         partial = self.folder / f"{name}.{os.getpid()}.partial"
         try:
-            with phase("write"), translate_disk_full(partial, " or set LLMREC_CACHE to a folder that has it"):
+            with timer.section("write"), translate_disk_full(partial, " or set LLMREC_CACHE to a folder that has it"):
                 save_file({"keys": raw, "vectors": vectors.contiguous()}, partial)
                 fsync_rename(partial, self.folder / f"{name}.safetensors")
         finally:

@@ -26,7 +26,7 @@ from llmrec.data.templates import parse_template
 from llmrec.data.timestamps import ParsedTimes, Resolution, parse_times
 from llmrec.errors import DataError
 from llmrec.utils.arrays import Rows
-from llmrec.utils.run_logging import phase
+from llmrec.utils.timing import timer
 
 logger = logging.getLogger(__name__)
 __all__ = ["Log", "LogFacts", "load_catalog", "load_log"]
@@ -45,7 +45,7 @@ class _EventColumns(NamedTuple):
     """Order of events of equal time, (E,)."""
 
 
-@phase("load")
+@timer.section("load")
 def load_log(config: DataConfig, tables: LogTables | None = None) -> Log:
     """Read, check and filter a log and its catalog.
 

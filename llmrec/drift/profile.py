@@ -28,7 +28,7 @@ from llmrec.drift.terms.gate import N_CONTEXT
 from llmrec.drift.terms.latent_chain import ChainTables
 from llmrec.drift.terms.term_inputs import RecentEvents
 from llmrec.utils.arrays import Rows
-from llmrec.utils.run_logging import phase
+from llmrec.utils.timing import timer
 from llmrec.utils.units import SECONDS_PER_DAY
 
 TITLES = 3  # that name a state
@@ -133,7 +133,7 @@ class DriftProfile:
         )
 
 
-@phase("portrait")
+@timer.section("portrait")
 def build_drift_profile(head: DriftHead, stream: ReplayStream, label: Callable[[int], str]) -> DriftProfile:
     """Describe a head on the log of a stream.
 

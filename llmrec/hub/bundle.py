@@ -45,7 +45,7 @@ from llmrec.hub.probe import Facts, check_encoding, check_probe, describe_differ
 from llmrec.models.history_encoders.protocol import BackboneHistoryEncoder
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import get_trainable_state, load_trainable
-from llmrec.utils.run_logging import phase
+from llmrec.utils.timing import timer
 from llmrec.utils.versions import get_package_versions
 
 
@@ -115,7 +115,7 @@ class Bundle:
     """Ids of items of the catalog that are not recommended any more."""
 
 
-@phase("bundle")
+@timer.section("bundle")
 def save_bundle(folder: Path, bundle: Bundle, address: RepoRef | None = None) -> None:
     """Save a bundle to a folder, completely or not at all; an older bundle there is replaced.
 

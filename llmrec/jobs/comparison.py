@@ -32,8 +32,7 @@ from llmrec.training.membership_audit import measure_membership
 from llmrec.training.privacy.dp_trainer import build_privacy_report
 from llmrec.training.task import FittedModel, TrainingTask, make_protocol, sasrec_train_configs
 from llmrec.training.two_stage import adapt_backbone, fit_model
-from llmrec.utils.run_logging import phase
-from llmrec.utils.timing import Timer
+from llmrec.utils.timing import timer
 
 
 @dataclass(frozen=True)
@@ -52,14 +51,10 @@ class BenchmarkResult:
 
 
 class ModelBenchmark:
-    """Fits and ranks models on one split, keeping every seed's ranking, settings and training record.
+    """Fit and rank models on one split, and keep every seed's ranking, settings and training record."""
 
-    phases: told what time each of it takes.
-    """
-
-    def __init__(self, task: TrainingTask, config: FinetuneConfig, test: Queries, phases: Timer | None = None) -> None:
+    def __init__(self, task: TrainingTask, config: FinetuneConfig, test: Queries) -> None:
         self.task, self.config, self.test = task, config, test
-        self.phases = phases or Timer()
         self.rankings: dict[str, list[Ranking]] = defaultdict(list)
         self.settings: dict[str, Any] = {}
         self.training: list[dict[str, Any]] = []
@@ -69,7 +64,7 @@ class ModelBenchmark:
         """is_streaming: whether it goes on counting everyone's events during the test."""
         if is_streaming:
             self.streaming[name] = None
-        with phase("evaluate", name), self.phases.section(f"rank {name}"):
+        with timer.section("evaluate", name):
             self.rankings[name].append(self._rank(name, scorer, self.task.accelerator))
 
     def fit(
@@ -77,7 +72,7 @@ class ModelBenchmark:
     ) -> FittedModel:
         """Feature transfer, or ids alone: fit, rank, record. private: if the task is."""
         task = self.task if private else replace(self.task, privacy=None)
-        with phase("fit", name), self.phases.section(f"fit {name}"):
+        with timer.section("fit", name):
             fitted = fit_model(name, task, model, train, text, seed)
         self.rank(name, ModelScorer(fitted.model))
         settings = {"model": dataclasses.asdict(model), "train": dataclasses.asdict(train)}
@@ -86,7 +81,7 @@ class ModelBenchmark:
 
     def adapt_and_rank(self, name: str, model: RecommenderModel, reader: CatalogEncoder, seed: int) -> Progress:
         """Parameter transfer on top of a fitted model: train the backbone too, rank, record."""
-        with phase("adapt", name), self.phases.section(f"adapt {name}"):
+        with timer.section("adapt", name):
             progress = adapt_backbone(name, self.task, model, self.config.adapt, reader, seed)
         self.rank(name, ModelScorer(model))
         self._record_training(name, seed, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
@@ -96,7 +91,7 @@ class ModelBenchmark:
         """The model in the stream of events: as it stood at the cut-off, kept up to date, and by its parts. The fit's
         stream is that of the model under test.
         """
-        with phase("drift"):
+        with timer.section("drift"):
             full, judged = task.fit(ModelScorer(fitted.watched), seed)
         split = self.task.split.merge_validation() if self.config.train.refit else self.task.split
         before = split.valid_start if split.name == "by_time" else None
@@ -122,10 +117,10 @@ class ModelBenchmark:
             names = [name for name in names if name != "nearest_text"]
         accelerator, found = self.task.accelerator, []
         for place in range(accelerator.process_index, len(names), accelerator.num_processes):
-            with phase("baselines", names[place]):
+            with timer.section("baselines", names[place]):
                 all_fitted = fit_baselines([names[place]], baseline_task)
             for name, fitted in all_fitted.items():
-                with phase("evaluate", name):
+                with timer.section("evaluate", name):
                     rankings = [self._rank(name, scorer, None) for scorer in fitted.scorers]
                 found.append((place, name, rankings, replace(fitted, scorers=())))
         for _, name, rankings, fitted in sorted(gather_object(found), key=lambda part: part[0]):
@@ -134,7 +129,7 @@ class ModelBenchmark:
             self.rankings[name] += rankings
             self.settings[name] = fitted.record
 
-    @phase("evaluate")
+    @timer.section("evaluate")
     def evaluate(self, main: str, text: Tensor | None, also: Sequence[str] = ()) -> SplitReport:
         """also: rows that are compared with every other, as `main` is."""
         config, split = self.config, self.task.split
@@ -181,15 +176,14 @@ def run_benchmark(
     text: Tensor | None,
     new_reader: Callable[[], CatalogEncoder] | None,
     main: str,
-    phases: Timer | None = None,
 ) -> BenchmarkResult:
     """All rows of one split.
 
     text: (N, D_text) frozen vectors, or None for ids alone. new_reader: makes a fresh trainable backbone where the
-    strategy trains one. main: the name of the row that the others are compared with. phases: of the run, to go on with.
+    strategy trains one. main: the name of the row that the others are compared with.
     """
     test = make_test_queries(task.split, task.ties, config.evaluation)
-    comparison = ModelBenchmark(task, config, test, phases)
+    comparison = ModelBenchmark(task, config, test)
     drift = DriftTask.from_task(config.drift, task, text) if config.drift is not None else None
     fitted: list[tuple[RecommenderModel, CatalogEncoder | None, FittedHead | None]] = []
     told: dict[str, Any] = {}
@@ -197,7 +191,7 @@ def run_benchmark(
         fit = comparison.fit(main if new_reader is None else "llmrec frozen", config.model, config.train, text, seed)
         reader = None
         if new_reader is not None:
-            with comparison.phases.section(f"load {main}"):
+            with timer.section("read", main):
                 reader = new_reader()
         steps = fit.progress.step
         if reader is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
 
 from llmrec.backbones.adaptation import apply_strategy
 from llmrec.backbones.catalog_encoder import CatalogEncoder
@@ -27,7 +26,7 @@ from llmrec.runs.start import start_run
 from llmrec.training.distillation import describe_student, distill, encode_cost
 from llmrec.training.distributed.collectives import encode_catalog
 from llmrec.training.task import make_task
-from llmrec.utils.timing import Timer
+from llmrec.utils.timing import timer
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +41,6 @@ def run_distill(config: DistillConfig, tables: LogTables | None = None) -> JobRe
     Returns:
         The report and the log; None in processes other than the first.
     """
-    began, phases = time.monotonic(), Timer()
     bundle_folder = config.output / "bundle"
     check_destination(bundle_folder)
     teacher = load_bundle(config.teacher)
@@ -57,13 +55,13 @@ def run_distill(config: DistillConfig, tables: LogTables | None = None) -> JobRe
     base, texts = BaseModelInfo.from_backbone(backbone), log.catalog.list_texts()
     logger.info(apply_strategy(backbone, config.backbone))
     reader = CatalogEncoder.from_texts(backbone.to(accelerator.device), texts)
-    with phases.section("read"):
+    with timer.section("read"):
         untaught = encode_catalog(reader, accelerator)
     task = make_task("by_time", log, student, accelerator)
-    comparison = ModelBenchmark(task, student, make_test_queries(task.split, task.ties, config.evaluation), phases)
+    comparison = ModelBenchmark(task, student, make_test_queries(task.split, task.ties, config.evaluation))
     comparison.rank("teacher", ModelScorer(teacher.model.to(accelerator.device)))
     comparison.fit("untaught", student.model, dataclasses.replace(student.train, refit=False), untaught, config.seed)
-    with phases.section("adapt student"):
+    with timer.section("adapt", "student"):
         model, _ = distill(task, student, teacher.model, reader, config.losses, config.seed)
     comparison.rank("student", ModelScorer(model))
     comparison.rank_baselines(untaught)
@@ -74,8 +72,8 @@ def run_distill(config: DistillConfig, tables: LogTables | None = None) -> JobRe
 
     cost = encode_cost(backbone.cpu(), load_backbone(config.teacher, teacher), texts)
     metadata |= {
-        "minutes": round((time.monotonic() - began) / 60, 1),
-        "phases": phases.to_record(),
+        "minutes": timer.minutes,
+        "phases": timer.to_record(),
         "data": dataclasses.asdict(log.facts),
         "distillation": describe_student(evaluated, get_primary_metric(config.evaluation), cost),
     }

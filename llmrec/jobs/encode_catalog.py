@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.backbones.text_vector_cache import TextVectorCache
 from llmrec.config.jobs.encode_catalog import EncodeConfig
 from llmrec.data.loading import load_catalog
 from llmrec.engines.accelerator import all_reduce_sum
 from llmrec.runs.start import join_run
+from llmrec.utils.timing import timer
 
 
 def run_encode_catalog(config: EncodeConfig) -> None:
@@ -20,11 +19,11 @@ def run_encode_catalog(config: EncodeConfig) -> None:
         backbone = TextBackbone.load(config.backbone).requires_grad_(False).to(accelerator.device)
     cache = TextVectorCache(backbone, accelerator=accelerator, shard_texts=config.texts_per_shard)
 
-    began = time.monotonic()
-    filled = cache.fill(texts)
-    n_read, seconds = all_reduce_sum(filled.n_read, accelerator), time.monotonic() - began
+    with timer.section("read") as spent:
+        filled = cache.fill(texts)
+        n_read = all_reduce_sum(filled.n_read, accelerator)
     accelerator.print(
         f"{len(texts):,} items with {filled.n_texts:,} texts: {n_read:,} read by {accelerator.num_processes} "
-        f"process(es) in {seconds:,.0f} s, {n_read / seconds:,.0f} items/s; the others were there\n{cache.folder}"
+        f"process(es) in {spent.wall:,.0f} s, {n_read / spent.wall:,.0f} items/s; the others were there\n{cache.folder}"
     )
     accelerator.end_training()

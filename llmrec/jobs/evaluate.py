@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
 
 from accelerate import Accelerator
 
@@ -27,12 +26,12 @@ from llmrec.runs.start import join_run
 from llmrec.training.distributed.parallel_ranking import rank_in_parallel
 from llmrec.training.task import make_protocol
 from llmrec.utils.arrays import Rows
-from llmrec.utils.run_logging import phase
+from llmrec.utils.timing import timer
 
 logger = logging.getLogger(__name__)
 
 
-@phase("evaluate")
+@timer.section("evaluate")
 def evaluate_bundle(
     model: RecommenderModel,
     split: Split,
@@ -73,7 +72,6 @@ def run_evaluate(config: EvaluateConfig, tables: LogTables | None = None) -> Job
     Returns:
         The report and the log; None in processes other than the first.
     """
-    began = time.monotonic()
     accelerator = join_run(config)
     metadata = collect_provenance(accelerator)
     loaded, log = load_bundle_and_log(config.bundle, config.data, config.backbone, tables)
@@ -96,7 +94,7 @@ def run_evaluate(config: EvaluateConfig, tables: LogTables | None = None) -> Job
     if not accelerator.is_main_process:
         return None
 
-    metadata["minutes"] = round((time.monotonic() - began) / 60, 1)
+    metadata["minutes"] = timer.minutes
     report = dataclasses.replace(report, run=metadata | report.run)
     write_report(report, config.output)
     print(render_slices(report, split))

@@ -16,13 +16,13 @@ from llmrec.data.log import Log
 from llmrec.evaluation.deletion_test import DeletionResult, ExplainedItem, run_deletion_test
 from llmrec.inference.explanations.decompose import ImprobableItemError
 from llmrec.recommender import Recommender
-from llmrec.utils.run_logging import phase
+from llmrec.utils.timing import timer
 
 MIN_EVENTS = 2  # events of a history
 DELETED = 1, 3
 
 
-@phase("explain")
+@timer.section("explain")
 def measure_faithfulness(
     recommender: Recommender, log: Log, at: int, n_users: int, deleted: Sequence[int] = DELETED
 ) -> list[DeletionResult]:

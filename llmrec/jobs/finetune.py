@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
 
 from llmrec.backbones.adaptation import apply_strategy
 from llmrec.backbones.catalog_encoder import CatalogEncoder
@@ -28,7 +27,7 @@ from llmrec.reports.report_text import render_table, summarize_report
 from llmrec.runs.provenance import collect_provenance
 from llmrec.runs.start import start_run
 from llmrec.training.task import make_task
-from llmrec.utils.timing import Timer
+from llmrec.utils.timing import timer
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +42,6 @@ def run_finetune(config: FinetuneConfig, tables: LogTables | None = None) -> Job
     Returns:
         The report and the log; None in processes other than the first.
     """
-    began, phases = time.monotonic(), Timer()
     bundle_folder = config.output / "bundle"
     check_destination(bundle_folder)
     accelerator = start_run(config)
@@ -53,7 +51,7 @@ def run_finetune(config: FinetuneConfig, tables: LogTables | None = None) -> Job
     strategy = config.backbone.strategy
     text, base, histories = None, None, None
     if strategy != "none":
-        with phases.section("read"):
+        with timer.section("read"):
             with accelerator.main_process_first():
                 frozen = TextBackbone.load(config.backbone).requires_grad_(False).to(accelerator.device)
             cache = TextVectorCache(frozen, accelerator=accelerator)
@@ -69,16 +67,14 @@ def run_finetune(config: FinetuneConfig, tables: LogTables | None = None) -> Job
     trains_backbone = strategy not in ("none", "frozen")
     name = f"llmrec {strategy}" if strategy != "none" else "llmrec ids"
     tasks = [make_task(split, log, config, accelerator, histories) for split in config.split.names]
-    compared = [
-        run_benchmark(task, config, text, new_reader if trains_backbone else None, name, phases) for task in tasks
-    ]
+    compared = [run_benchmark(task, config, text, new_reader if trains_backbone else None, name) for task in tasks]
     accelerator.end_training()
     if not accelerator.is_main_process:
         return None
 
     metadata |= {
-        "minutes": round((time.monotonic() - began) / 60, 1),
-        "phases": phases.to_record(),
+        "minutes": timer.minutes,
+        "phases": timer.to_record(),
         "seeds_used": {split: list(config.seeds_for_split(split)) for split in config.split.names},
         "data": dataclasses.asdict(log.facts),
     }

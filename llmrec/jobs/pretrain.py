@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
 
 from llmrec.backbones.adaptation import apply_strategy
 from llmrec.backbones.lm_head import make_head
@@ -21,6 +20,7 @@ from llmrec.runs.start import start_run
 from llmrec.training.pretraining.corpus import make_corpus
 from llmrec.training.pretraining.pretrain_objectives import PretrainObjective
 from llmrec.training.pretraining.pretrainer import Pretrainer, make_pretrain_tasks, make_run
+from llmrec.utils.timing import timer
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,6 @@ def run_pretrain(config: PretrainConfig, tables: LogTables | None = None) -> Non
         config: Settings of the job.
         tables: Events and items in memory, instead of the sources in `config.data`.
     """
-    began = time.monotonic()
     folder = config.output / "backbone"
     check_destination(folder, RECORD, "a pretrained backbone")
     accelerator = start_run(config)
@@ -64,7 +63,7 @@ def run_pretrain(config: PretrainConfig, tables: LogTables | None = None) -> Non
         "corpus": corpus.to_record(),
         "best_step": progress.best_epoch,
         "history": progress.history,
-        "run": metadata | {"minutes": round((time.monotonic() - began) / 60, 1)},
+        "run": metadata | {"minutes": timer.minutes},
     }
     save_pretrained(folder, backbone.cpu(), record)
     print(f"{folder}: step {progress.best_epoch:g} of {progress.step}, held-out loss {-progress.best:.4f}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from llmrec.inference.queries import parse_time
 from llmrec.recommender import Recommender
 from llmrec.runs.start import join_run
 from llmrec.search.topk import TopK
+from llmrec.utils.timing import timer
 
 FACTS = "_recommendations.json"  # readers of the folder pass over names like that
 
@@ -126,11 +126,10 @@ def run_recommend(config: RecommendConfig) -> None:
     recommender = Recommender.from_pretrained(config.bundle, backbone=config.backbone, device=accelerator.device)
     log = recommender.training_log(config.data)
 
-    began = time.monotonic()
-    n_users = all_reduce_sum(recommend_all_users(recommender, log, config, accelerator), accelerator)
-    seconds = time.monotonic() - began
+    with timer.section("recommend") as spent:
+        n_users = all_reduce_sum(recommend_all_users(recommender, log, config, accelerator), accelerator)
     accelerator.print(
-        f"{n_users:,} users by {accelerator.num_processes} process(es) in {seconds:,.0f} s, "
-        f"{n_users / seconds:,.0f} users/s; the others were there\n{config.output}"
+        f"{n_users:,} users by {accelerator.num_processes} process(es) in {spent.wall:,.0f} s, "
+        f"{n_users / spent.wall:,.0f} users/s; the others were there\n{config.output}"
     )
     accelerator.end_training()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 
 from llmrec.backbones.likelihood import LineLikelihood
 from llmrec.backbones.text_backbone import TextBackbone
@@ -28,13 +27,13 @@ from llmrec.reports.report_files import write_report
 from llmrec.reports.report_text import render_table
 from llmrec.runs.provenance import collect_provenance
 from llmrec.runs.start import start_run
+from llmrec.utils.timing import timer
 
 RANDOM_ORDERS = 5
 
 
 def run_rerank(config: RerankConfig) -> None:
     """Re-rank candidates by a pretrained decoder, and write the report."""
-    began = time.monotonic()
     accelerator = start_run(config)
     if accelerator.num_processes > 1:
         raise ConfigError("recipes/rerank.py runs in one process; launch it with --num_processes 1")
@@ -56,10 +55,9 @@ def run_rerank(config: RerankConfig) -> None:
 
     likelihood = LineLikelihood(TextBackbone.load(config.backbone).to(accelerator.device))
     judge = LikelihoodReranker(likelihood, likelihood.tokenize_lines(log.catalog.list_texts()), config.prompt)
-    asked = time.process_time()
-    with accelerator.autocast():
+    with timer.section("rerank") as spent, accelerator.autocast():
         judged = judge.score(queries, candidates.items, config.score_types, "reading candidates")
-    cost = time.process_time() - asked
+    cost = spent.cpu
 
     scores = {f"lm {kind}": [of_kind] for kind, of_kind in judged.items()}
     scores |= {name: [gather_scores(stage.scorers[0], queries, candidates)] for name, stage in stages.items()}
@@ -83,7 +81,7 @@ def run_rerank(config: RerankConfig) -> None:
     slices = make_slices(split, queries)
     evaluated = evaluate_split("by_time", queries, slices, rankings, protocol, evaluation, main_row, settings, [first])
     metadata |= {
-        "minutes": round((time.monotonic() - began) / 60, 1),
+        "minutes": timer.minutes,
         "data": dataclasses.asdict(log.facts),
         "first_stage": first,
         "targets_among_candidates": candidates.target_recall(queries),

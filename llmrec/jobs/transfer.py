@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
 from collections.abc import Sequence
 
 from llmrec.backbones.adaptation import apply_strategy
@@ -32,6 +31,7 @@ from llmrec.training.cross_domain import (
     make_source_domain,
 )
 from llmrec.training.task import make_task
+from llmrec.utils.timing import timer
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,6 @@ def run_transfer(
     Returns:
         The report and the log; None in processes other than the first.
     """
-    began = time.monotonic()
     bundle_folder = config.output / "bundle"
     check_destination(bundle_folder)
     accelerator = start_run(config)
@@ -87,7 +86,7 @@ def run_transfer(
         return None
 
     metadata |= {
-        "minutes": round((time.monotonic() - began) / 60, 1),
+        "minutes": timer.minutes,
         "data": dataclasses.asdict(log.facts),
         "sources": [dataclasses.asdict(part.facts) for part in sources],
         "share": config.train_fraction,

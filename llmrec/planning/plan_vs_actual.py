@@ -17,7 +17,8 @@ from llmrec.utils.timing import ALL
 
 STUDENT = ("teacher", "untaught", "student")  # rows of recipes/distill.py
 TRAINED_PHASES = ("read", "fit", "adapt", "rank")
-PHASE_ALIASES = {"load": "read"}  # runs record the first loading as a part of reading, and later ones as a phase
+PHASES = {"evaluate": "rank"}  # sections of a run by another name than the plan's
+READ = ("load", "read")  # loading is a part of what runs record as reading
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _predict_phases(
     seconds: dict[str, float] = defaultdict(float)
     for phase in option.gpu_phases if on_gpu else option.phases:
         done: PhaseEstimate = replace(phase, times=counts.get((phase.split, phase.counted), phase.times))
-        seconds[PHASE_ALIASES.get(phase.name, phase.name)] += (
+        seconds["read" if phase.name in READ else phase.name] += (
             done.seconds(plan.machine.tflops) if on_gpu else done.total.cpu
         )
     return seconds
@@ -125,10 +126,9 @@ def _measured(run: Mapping[str, Any], clock: str) -> tuple[dict[str, float], flo
     spent: dict[str, float] = defaultdict(float)
     peak = 0.0
     for phase in run["phases"]:
-        name, _, row = phase["phase"].partition(" ")
-        name = PHASE_ALIASES.get(name, name)
-        own = not row or row in STUDENT or row.startswith("llmrec ")
-        if own and name in TRAINED_PHASES:
+        name, row = PHASES.get(phase["phase"], phase["phase"]), phase["of"]
+        own = row is None or row in STUDENT or row.startswith("llmrec ")
+        if own and name in TRAINED_PHASES and (name, row) != ("rank", None):
             spent[name] += phase[clock]
             peak = max(peak, phase["peak_mib"] * 2**20)
         elif row in ("sasrec", "sasrec_sampled"):

@@ -19,7 +19,8 @@ from llmrec.planning.cost import (
 )
 from llmrec.training.objectives import Objective
 from llmrec.training.task import TrainingTask
-from llmrec.training.trainer import RunState, Trainer
+from llmrec.training.trainer import Trainer, TrainerInputs
+from llmrec.training.training_loop import RunState
 from llmrec.utils.arrays import Rows
 
 
@@ -89,7 +90,7 @@ def measure_stage(
         task.split.train, task.split.n_users, objective.model.config.max_history, task.ties
     )
     run = RunState("plan", task.folder / "checkpoints" / "plan", 0, False, "plan")
-    trainer = SampledSteps(objective, windows, lambda: 0.0, config, task.accelerator, run)
+    trainer = SampledSteps(TrainerInputs(objective, windows, lambda: 0.0, config, task.accelerator, run))
     chosen = trainer.sample_groups(n_steps)
     trainer.step(*chosen[-1])  # the longest, so that memory reaches its peak
     step = Cost()

@@ -13,7 +13,7 @@ from llmrec.drift.profile import DriftProfile
 from llmrec.evaluation.results import MetricRow, Report
 from llmrec.reports.drift_figures import plot_drift_profile
 from llmrec.reports.report_text import sort_models
-from llmrec.utils.run_logging import phase
+from llmrec.utils.timing import timer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ _MARKERS = ("s", "^", "D", "v", "P", "X")
 _MODELS_BY_SLICE = 5  # more would not be told apart
 
 
-@phase("figures")
+@timer.section("figures")
 def write_figures(report: Report, folder: Path, training: Sequence[Mapping[str, Any]] = ()) -> list[Path]:
     """Writes plot_ndcg_by_model.png, plot_ndcg_by_slice.png, training.png of a training record and, of a run with a
     drift head, the figures of `plot_drift_profile`; returns their paths.

@@ -10,10 +10,10 @@ from llmrec.errors import DataError
 from llmrec.evaluation.results import MetricRow, Report
 from llmrec.reports.report_text import render_markdown
 from llmrec.utils.atomic_files import write_text_atomic
-from llmrec.utils.run_logging import phase
+from llmrec.utils.timing import timer
 
 
-@phase("report")
+@timer.section("report")
 def write_report(report: Report, folder: Path) -> None:
     """Writes `report.json` = {"rows": [...], "run": {...}} and `report.md`; each is there whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)

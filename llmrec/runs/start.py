@@ -19,6 +19,7 @@ from llmrec.errors import ConfigError
 from llmrec.runs.provenance import collect_provenance
 from llmrec.runs.run_record import open_record
 from llmrec.training.distributed.collectives import is_fsdp_requested
+from llmrec.utils.timing import timer
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def start_run(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Acceler
     Raises:
         ConfigError: `accelerate launch` was asked for what this run cannot do.
     """
+    timer.restart()
     sharded = _get_sharding_plugin(config)
     with patch_environment(ACCELERATE_USE_FSDP="false"):  # shards are llmrec's own, see training/sharded_trainer.py
         accelerator = Accelerator(
@@ -69,6 +71,7 @@ def _get_sharding_plugin(config: FinetuneConfig | PretrainConfig | RerankConfig)
 
 def join_run(config: EvaluateConfig | None = None) -> Accelerator:
     """The accelerator of a process that shares work without training anything. config: of a run that has a folder."""
+    timer.restart()
     accelerator = Accelerator(kwargs_handlers=[PATIENT])
     if config is not None:
         open_record(config, accelerator, collect_provenance(accelerator))

@@ -33,7 +33,8 @@ from llmrec.training.micro_batching import BACKBONE, STEPS, explain_out_of_memor
 from llmrec.training.objectives import Objective, RecommendationObjective
 from llmrec.training.privacy.dp_trainer import DPObjective, DPTrainer, freeze_by_prefix, set_public_calibration
 from llmrec.training.task import FittedModel, TrainingTask
-from llmrec.training.trainer import RunState, Trainer
+from llmrec.training.trainer import Trainer, TrainerInputs
+from llmrec.training.training_loop import RunState
 
 
 def fit_model(
@@ -169,18 +170,16 @@ def train(
     model = objective.model
     windows = build_training_windows(task.split.train, task.split.n_users, model.config.max_history, task.ties)
     torch.manual_seed(seed + 1_000_003 * task.accelerator.process_index)  # dropout differs between processes
-    inputs = task.inputs if objective.backbone is None else f"{task.inputs} {objective.backbone.config}"
-    identity = _checkpoint_identity(name, replace(task, inputs=inputs), model.config, config, seed)
+    depends_on = task.inputs if objective.backbone is None else f"{task.inputs} {objective.backbone.config}"
+    identity = _checkpoint_identity(name, replace(task, inputs=depends_on), model.config, config, seed)
     place = f"{task.split.name}-{name}-{seed}".replace(" ", "-")
     run = RunState(name, task.folder / "checkpoints" / place, seed, task.resume, identity, task.checkpoints)
     with explain_out_of_memory(STEPS if objective.backbone is None else f"{STEPS}; {BACKBONE}"):
-        given = (objective, windows, validate, config, task.accelerator, run)
+        inputs = TrainerInputs(objective, windows, validate, config, task.accelerator, run, start)
         if task.privacy:
-            trainer: Trainer = DPTrainer(*given, task.privacy)
+            trainer: Trainer = DPTrainer(inputs, task.privacy)
         else:
-            trainer = _choose_trainer(objective, task.accelerator)(*given)
-        if start is not None:
-            trainer.progress.best = start
+            trainer = _choose_trainer(objective, task.accelerator)(inputs)
         progress = trainer.fit()
     task.accelerator.free_memory()
     return progress

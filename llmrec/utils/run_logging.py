@@ -10,47 +10,12 @@ import json
 import logging
 import os
 import sys
-import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 ROOT = "llmrec"
-logger = logging.getLogger(__name__)
-_within: ContextVar[tuple[str, ...]] = ContextVar("phases", default=())
-
-
-@contextmanager
-def phase(name: str, of: str | None = None) -> Iterator[None]:
-    """Time a part of a run, as a context manager or a decorator.
-
-    `with phase("load"):` times a block, `@phase("load")` each call of a function.
-
-    Args:
-        name: Name of the part; inside another one, it is logged as `fit/checkpoint`.
-        of: Subject of the part, such as the name of a model.
-    """
-    outer = _within.set((*_within.get(), name))
-    path, began = "/".join(_within.get()), time.monotonic()
-    about = {"phase": path} | ({} if of is None else {"of": of})
-    shown = path if of is None else f"{path} of {of}"
-    logger.debug("%s: started", shown, extra={"facts": about})
-    try:
-        yield
-    except BaseException as error:
-        seconds = round(time.monotonic() - began, 3)
-        facts = about | {"seconds": seconds, "failed": type(error).__name__}
-        logger.debug("%s: stopped by %s, %.3f s", shown, type(error).__name__, seconds, extra={"facts": facts})
-        raise
-    else:
-        seconds = round(time.monotonic() - began, 3)
-        logger.debug("%s: finished, %.3f s", shown, seconds, extra={"facts": about | {"seconds": seconds}})
-    finally:
-        _within.reset(outer)
 
 
 def add_console_handler() -> logging.Handler:

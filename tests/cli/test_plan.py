@@ -53,7 +53,8 @@ def test_a_plan_from_the_command_line_and_a_run_beside_it(
     assert "recommended: frozen" in out
     assert "30 users" in out
     phases = [
-        {"phase": name, "wall": 2.0, "cpu": 1.0, "peak_mib": 512} for name in ("read", "fit llmrec frozen", "all")
+        {"phase": name, "of": of, "wall": 2.0, "cpu": 1.0, "peak_mib": 512}
+        for name, of in (("read", None), ("fit", "llmrec frozen"), ("all", None))
     ]
     run = {"main": "llmrec frozen", "machine": "a CPU, no GPU", "phases": phases, "settings": {}, "protocol": {}}
     (tmp_path / "report.json").write_text(json.dumps({"rows": [], "run": run}))

@@ -13,7 +13,8 @@ from llmrec.data.log import Log
 from llmrec.planning.workload import LoopCounts, count_work
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.task import make_task
-from llmrec.training.trainer import RunState, Trainer
+from llmrec.training.trainer import Trainer, TrainerInputs
+from llmrec.training.training_loop import RunState
 from llmrec.training.two_stage import make_model
 
 
@@ -47,7 +48,7 @@ def test_the_training_loop_does_as_often_as_was_said(config: FinetuneConfig, mon
     monkeypatch.setattr(objective, "refresh_text_table", renewed.append)
     windows = build_training_windows(task.split.train, task.split.n_users, config.model.max_history, task.ties)
     run = RunState("counted", config.output / "counted", 0, False, "counted")
-    progress = Trainer(objective, windows, lambda: 0.0, train, task.accelerator, run).fit()
+    progress = Trainer(TrainerInputs(objective, windows, lambda: 0.0, train, task.accelerator, run)).fit()
     loop = count_work(log, replace(config, adapt=train), "by_time").adapt
     assert progress.step == loop.steps > 2
     assert len(progress.history) == loop.measurements

@@ -21,7 +21,7 @@ from llmrec.errors import ConfigError, RunInterruptedError
 from llmrec.jobs.runner import run_job
 from llmrec.runs.provenance import collect_provenance
 from llmrec.runs.run_record import close_record, collect_environment, open_record
-from llmrec.utils.run_logging import phase
+from llmrec.utils.timing import timer
 
 logger = logging.getLogger("llmrec.of.a.test")
 
@@ -80,7 +80,7 @@ def test_the_record_is_up_to_date_at_any_time(config: FinetuneConfig, monkeypatc
     logger.info("read", extra={"run": {"data": {"first": {"n_events": 3}}}})
     logger.info("read", extra={"run": {"data": {"second": {"n_events": 4}}}})
     for _ in range(2):
-        with phase("fit"), phase("checkpoint"):
+        with timer.section("fit"), timer.section("checkpoint"):
             pass
     assert record(config)["data"] == {"first": {"n_events": 3}, "second": {"n_events": 4}}
     assert list(record(config)["seconds"]) == ["fit/checkpoint", "fit"]  # type: ignore[call-overload]
@@ -128,16 +128,16 @@ def test_how_a_recipe_ends_is_told_and_kept(
 
 def test_a_run_that_is_refused_leaves_the_record_of_the_one_before(config: FinetuneConfig) -> None:
     opened(config)
-    with phase("fit"):
+    with timer.section("fit"):
         pass
     close_record()
     before = [(config.output / name).read_text() for name in ("run.json", "config.yaml")]
     other = replace(config, seeds=(5,))
 
     opened(other)
-    with phase("load"):
+    with timer.section("load"):
         pass
-    with pytest.raises(ConfigError), phase("encode"):
+    with pytest.raises(ConfigError), timer.section("encode"):
         raise ConfigError("no such backbone")
     logger.error("no such backbone", extra={"run": {"status": "failed: no such backbone"}})
     close_record()
@@ -146,7 +146,7 @@ def test_a_run_that_is_refused_leaves_the_record_of_the_one_before(config: Finet
 
     opened(other)
     for name in ("load", "encode"):
-        with phase(name):
+        with timer.section(name):
             pass
     assert list(record(config)["seconds"]) == ["load", "encode"]  # type: ignore[call-overload]
     assert record(config)["seeds"] == {"seeds": [5], "leave_one_out_seeds": None}

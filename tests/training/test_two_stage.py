@@ -151,8 +151,8 @@ def test_resuming_gives_the_same_bits_and_the_same_table(
     whole = adapt("whole")
     measure = Trainer._measure
 
-    def cut_off(self: Trainer, loss: float, share: float, bar: object) -> None:
-        measure(self, loss, share, bar)
+    def cut_off(self: Trainer, loss: float, share: float) -> None:
+        measure(self, loss, share)
         if self.objective.reader is not None and not self.progress.finished:
             raise InterruptionError
 

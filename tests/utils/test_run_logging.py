@@ -1,4 +1,4 @@
-"""What is told of a run: lines for people on the error stream, JSON objects in a file, and phases with their times."""
+"""Log lines for people on the error stream and JSON objects in a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from llmrec.utils.run_logging import (
     add_console_handler,
     add_json_file,
     enable_debug_output,
-    phase,
     remove_handlers,
 )
 
@@ -56,30 +55,6 @@ def test_a_file_goes_on_after_a_line_that_a_kill_cut_off(tmp_path: Path) -> None
     logger.info("after")
     first, cut, last = path.read_text().splitlines()
     assert (json.loads(first)["message"], cut, json.loads(last)["message"]) == ("before", '{"mess', "after")
-
-
-def test_phases_are_timed_within_each_other(tmp_path: Path) -> None:
-    add_json_file(tmp_path / "log.jsonl", rank=0)
-
-    @phase("checkpoint")
-    def save() -> int:
-        return 7
-
-    with phase("fit", of="llmrec"):
-        assert save() == 7
-        with pytest.raises(ValueError, match="no"), phase("validate"):
-            raise ValueError("no")
-    told = [
-        (line["phase"], "seconds" in line, line.get("of"), line.get("failed")) for line in lines(tmp_path / "log.jsonl")
-    ]
-    assert told == [
-        ("fit", False, "llmrec", None),
-        ("fit/checkpoint", False, None, None),
-        ("fit/checkpoint", True, None, None),
-        ("fit/validate", False, None, None),
-        ("fit/validate", True, None, "ValueError"),
-        ("fit", True, "llmrec", None),
-    ]
 
 
 @pytest.mark.parametrize(("rank", "verbose"), [("0", False), ("0", True), ("1", False), ("1", True)])

@@ -1,7 +1,6 @@
-"""The loop of continued pretraining: steps over batches of texts and pairs, until held-out losses stop falling.
+"""Continued pretraining: steps over batches of texts and pairs, until held-out losses stop falling.
 
-Beside training/trainer.py, which counts epochs of windows and targets, this one counts steps, because texts and pairs
-come round at different times. Checkpoints, random states and weighing by terms of all processes are the same.
+It counts steps, where training/trainer.py counts epochs, because texts and pairs come round at different times.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,29 +15,18 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from llmrec.backbones.token_store import TokenStore
 from llmrec.config.jobs.pretrain import ObjectiveName, PretrainConfig, PretrainTrainConfig
 from llmrec.errors import ConfigError
-from llmrec.training.checkpoints import (
-    Progress,
-    get_random_state,
-    get_trainable_state,
-    load_checkpoint,
-    load_trainable,
-    save_checkpoint,
-    set_random_state,
-)
+from llmrec.training.checkpoints import Progress
 from llmrec.training.micro_batching import PRETRAINING, explain_out_of_memory
-from llmrec.training.preemption import PreemptionGuard, make_interrupted_error
 from llmrec.training.pretraining.corpus import PretrainCorpus, draw_batch_rows
 from llmrec.training.pretraining.pretrain_objectives import PairBatcher, PretrainObjective, TextBatcher
-from llmrec.training.trainer import RunState
+from llmrec.training.training_loop import RunState, TrainingLoop
 from llmrec.utils.arrays import Rows
-from llmrec.utils.run_logging import phase
+from llmrec.utils.timing import timer
 
-logger = logging.getLogger(__name__)
 HELD_OUT = 1_000_003  # the seed of held-out masks and negatives, which are the same in every measurement
 
 
@@ -73,8 +60,11 @@ def make_pretrain_tasks(
     return readings
 
 
-class Pretrainer:
-    """Trains what the objective leaves open; the best weights stay in it."""
+class Pretrainer(TrainingLoop):
+    """Train the backbone on texts and pairs until the held-out loss stops falling; the best weights stay in it."""
+
+    objective: PretrainObjective
+    config: PretrainTrainConfig
 
     def __init__(
         self,
@@ -84,9 +74,7 @@ class Pretrainer:
         accelerator: Accelerator,
         run: RunState,
     ) -> None:
-        from transformers.optimization import get_scheduler
-
-        self.readings, self.config, self.accelerator, self.run = readings, config, accelerator, run
+        self.readings = readings
         self.weights = torch.tensor([reading.weight for reading in readings], device=accelerator.device)
         for reading in readings:
             if min(len(reading.train), len(reading.held), reading.size) < accelerator.num_processes:
@@ -94,52 +82,27 @@ class Pretrainer:
                     f"objectives.{reading.name}: {len(reading.train)} to train on, {len(reading.held)} held out and "
                     f"batches of {reading.size} are too few for {accelerator.num_processes} processes; start fewer"
                 )
-        self.objective = objective.to(accelerator.device)
-        optimizer = torch.optim.AdamW(self._make_parameter_groups(), weight_decay=config.weight_decay)
-        kind = {"constant": "constant_with_warmup"}.get(config.lr_scheduler, config.lr_scheduler)
-        self.scheduler = get_scheduler(kind, optimizer, int(config.max_steps * config.warmup_ratio), config.max_steps)
-        self.wrapped, self.optimizer = accelerator.prepare(self.objective, optimizer)
-        self.watch = PreemptionGuard(run.checkpoints.save_every_minutes, accelerator)
-        self.progress = Progress()
-        self.best = get_trainable_state(self.objective)
+        super().__init__(objective, config, accelerator, run, config.max_steps)
+        self._make_optimizer()
 
     @explain_out_of_memory(PRETRAINING)
     def fit(self) -> Progress:
         """Train until the steps are over or the held-out loss stops falling; it is measured before the first, too."""
-        if self.run.resume:
-            self._resume()
-        bar = tqdm(
-            total=self.config.max_steps,
-            initial=self.progress.step,
-            desc=self.run.name,
-            unit="step",
-            disable=None if self.accelerator.is_main_process else True,  # None: without a terminal
-            leave=False,
-        )
-        if not self.progress.history:
-            self._measure(bar)
-        with self.watch:
-            while not self.progress.finished:
-                self._train_step(bar)
-        bar.close()
-        load_trainable(self.objective, self.best)
-        return self.progress
+        return super().fit()
 
-    def _train_step(self, bar: Any) -> None:
-        """A step, and what is due after it."""
-        progress = self.progress
-        progress.loss += self._step(progress.step)
-        progress.n_losses += 1
-        progress.step += 1
-        bar.update()
-        measured = progress.step % self.config.eval_every_steps == 0 or progress.step == self.config.max_steps
+    def _start(self) -> None:
+        self._measure()
+
+    def _run_steps(self) -> None:
+        """Take one step."""
+        self._count_step(self._step(self.progress.step), 1)
+        measured = self.progress.step % self.config.eval_every_steps == 0 or self._is_over()
         if measured:
-            self._measure(bar)
-        due, ends = self.watch.poll()
-        if due and not measured:
-            self._save()
-        if ends and not progress.finished:
-            raise make_interrupted_error(self.run.name, progress.step)
+            self._measure()
+        self._poll(measured)
+
+    def _is_over(self) -> bool:
+        return self.progress.step >= self.config.max_steps
 
     def _step(self, step: int) -> float:
         """One optimizer step; returns the weighted sum of the objectives' mean losses over all processes."""
@@ -150,11 +113,8 @@ class Pretrainer:
             sums, counts = self._compute_losses(self.wrapped, self.readings, rows, (seed, step))
         loss = (sums * (self.weights / counts)).sum()
         self.accelerator.backward(loss * self.accelerator.num_processes)  # DDP averages; the sum is what is wanted
-        if self.config.max_grad_norm > 0:
-            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.max_grad_norm)
-        self.optimizer.step()
-        self.scheduler.step()
-        self.optimizer.zero_grad()
+        self._clip()
+        self._apply_gradients()
         return float(self.accelerator.reduce(loss.detach(), "sum"))
 
     def _compute_losses(
@@ -180,52 +140,17 @@ class Pretrainer:
             found[reading.name] = loss / n_terms
         return found
 
-    def _measure(self, bar: Any) -> None:
-        """Measure what is held out, keep the best weights, decide whether to stop, and write a checkpoint."""
+    def _measure(self) -> None:
+        """Measure the held-out losses; the lowest weighted sum is the best."""
         progress = self.progress
-        with phase("validate"):
+        with timer.section("validate"):
             found = self.measure_held_out()
         held = sum(reading.weight * found[reading.name] for reading in self.readings)
         point = {"step": progress.step, "held_out": held} | {f"held_out_{name}": loss for name, loss in found.items()}
         if progress.n_losses:
             point["loss"] = progress.loss / progress.n_losses
-        progress.history.append(point)
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in point.items() if name != "step")
-        logger.info(f"{self.run.name} step {progress.step}: {shown}", extra={"facts": {"fit": self.run.name, **point}})
-        bar.set_postfix_str(shown)
-        self.accelerator.log({f"{self.run.name}/{name}": value for name, value in point.items()}, step=progress.step)
-        if -held > progress.best:
-            progress.best, progress.best_epoch, progress.stale = -held, float(progress.step), 0
-            self.best = get_trainable_state(self.objective)
-        else:
-            progress.stale += 1
-        progress.finished = progress.stale >= self.config.patience or progress.step >= self.config.max_steps
-        progress.loss, progress.n_losses = 0.0, 0
-        self._save()
-
-    @phase("checkpoint")
-    def _save(self) -> None:
-        states = self.accelerator.gather(get_random_state().to(self.accelerator.device)[None]).cpu()
-        if self.accelerator.is_main_process:
-            optimizer, schedule = self.optimizer.optimizer, self.scheduler.state_dict()
-            save_checkpoint(
-                self.run.folder, self.progress, self.objective, self.best, optimizer, schedule, list(states.clone()),
-                self.run.identity, self.run.checkpoints.save_total_limit,
-            )  # fmt: skip
-        self.accelerator.wait_for_everyone()
-        self.watch.mark_saved()
-
-    def _resume(self) -> None:
-        strict = self.run.resume is True
-        saved = load_checkpoint(self.run.folder, self.run.identity, self.accelerator.num_processes, strict)
-        if saved is None:
-            return
-        load_trainable(self.objective, saved.weights)
-        self.optimizer.load_state_dict(saved.optimizer)
-        self.scheduler.load_state_dict(saved.scheduler)
-        self.progress, self.best = saved.progress, saved.best
-        logger.info("%s goes on from step %d", self.run.name, saved.progress.step)
-        set_random_state(saved.random_states[self.accelerator.process_index])
+        self._report_measurement(f"step {progress.step}", point)
+        self._judge(-held, float(progress.step))
 
     def _make_parameter_groups(self) -> list[dict[str, Any]]:
         tuned = [p for p in self.objective.backbone.parameters() if p.requires_grad]

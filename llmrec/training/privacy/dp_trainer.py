@@ -9,7 +9,7 @@ stored for another's, and every item of the catalog counts as known.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,14 @@ from accelerate import Accelerator, DistributedType
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
 
-from llmrec.config.train import TrainConfig
 from llmrec.data.batches import TrainingWindows
 from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.calibration import RECENCIES
 from llmrec.training.distributed.collectives import is_fsdp_requested
-from llmrec.training.objectives import Objective, RecommendationObjective
+from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.privacy.accounting import NoiseMechanism, draw_noise
-from llmrec.training.trainer import RunState, Trainer
+from llmrec.training.trainer import Trainer, TrainerInputs
 from llmrec.utils.arrays import Rows
 
 NOISE, WINDOWS = 2**32 - 1, 2**32 - 2  # what random numbers are for, where they are not for a user's gradient
@@ -51,26 +50,17 @@ class DPTrainer(Trainer):
         ConfigError: weights in shards, whose per-user gradients no process has.
     """
 
-    def __init__(
-        self,
-        objective: Objective,
-        windows: TrainingWindows,
-        validate: Callable[[], float] | None,
-        config: TrainConfig,
-        accelerator: Accelerator,
-        run: RunState,
-        mechanism: NoiseMechanism,
-    ) -> None:
+    def __init__(self, inputs: TrainerInputs, mechanism: NoiseMechanism) -> None:
+        accelerator = inputs.accelerator
         if accelerator.distributed_type not in SUPPORTED or (accelerator.num_processes > 1 and is_fsdp_requested()):
             raise ConfigError(
                 "privacy with weights in shards (FSDP, DeepSpeed): a user's gradient has to be whole in one process; "
                 "launch with recipes/accelerate/ddp.yaml"
             )
         self.mechanism = mechanism
-        self.secret: int = _broadcast_number(
-            secrets.randbits(128) if mechanism.config.secure_rng else run.seed, accelerator
-        )
-        super().__init__(objective, windows, validate, config, accelerator, run)
+        number = secrets.randbits(128) if mechanism.config.secure_rng else inputs.run.seed
+        self.secret: int = _broadcast_number(number, accelerator)
+        super().__init__(inputs)
         self.weights = [weight for weight in self.objective.parameters() if weight.requires_grad]
         if not self.weights:
             raise ConfigError("privacy.frozen_prefixes names every weight; leave some to train")
@@ -110,9 +100,7 @@ class DPTrainer(Trainer):
             loss += own
         total = accelerator.reduce(total, "sum") + self._draw_noise(row)
         self._set_gradients(total / mechanism.expected_users)
-        self.optimizer.step()
-        self.scheduler.step()
-        self.optimizer.zero_grad()
+        self._apply_gradients()
         return float(accelerator.reduce(loss, "sum"))
 
     def user_gradient(self, rows: Rows, row: int) -> tuple[Tensor, Tensor]:

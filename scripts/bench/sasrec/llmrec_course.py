@@ -17,7 +17,8 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.splits import VALID, Split
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.training.objectives import RecommendationObjective
-from llmrec.training.trainer import RunState, Trainer
+from llmrec.training.trainer import Trainer, TrainerInputs
+from llmrec.training.training_loop import RunState
 from llmrec.training.two_stage import make_model
 
 
@@ -50,7 +51,7 @@ def main(given: Course) -> None:
 
     training = TrainConfig(**given.train | {"evals_per_epoch": max(round(n_targets / given.every), 1)})
     run = RunState("ours", Path(given.folder) / "checkpoint", given.seed, False, "")
-    trainer = Trainer(objective, windows, validate, training, Accelerator(cpu=True), run)
+    trainer = Trainer(TrainerInputs(objective, windows, validate, training, Accelerator(cpu=True), run))
     given.begin()
     trainer.fit()
     given.finish()

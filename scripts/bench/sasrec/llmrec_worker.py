@@ -18,7 +18,8 @@ from llmrec.data.batches import build_training_windows
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TRAIN, Split
 from llmrec.training.objectives import RecommendationObjective
-from llmrec.training.trainer import RunState, Trainer
+from llmrec.training.trainer import Trainer, TrainerInputs
+from llmrec.training.training_loop import RunState
 from llmrec.training.two_stage import make_model
 
 
@@ -40,7 +41,7 @@ def main(given: Asked) -> None:
     def one_round() -> tuple[int, float]:
         with tempfile.TemporaryDirectory() as folder:
             run = RunState("sasrec", Path(folder), 0, False, "")
-            trainer = Trainer(objective, windows, lambda: 0.0, training, Accelerator(cpu=True), run)
+            trainer = Trainer(TrainerInputs(objective, windows, lambda: 0.0, training, Accelerator(cpu=True), run))
             began = time.process_time()
             trainer.fit()
             return int(windows.n_targets.sum()), time.process_time() - began

@@ -32,7 +32,8 @@ from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.privacy.accounting import NoiseMechanism, draw_noise
 from llmrec.training.privacy.dp_trainer import DPObjective, DPTrainer, clip_by_norm
 from llmrec.training.task import TrainingTask, make_task
-from llmrec.training.trainer import RunState, Trainer
+from llmrec.training.trainer import Trainer, TrainerInputs
+from llmrec.training.training_loop import RunState
 from llmrec.training.two_stage import adapt_backbone, fit_model, make_model
 
 MODEL = ModelConfig(dim=8, n_layers=1, n_heads=2, max_history=4, dropout=0.2, id_dropout=0.2)
@@ -58,7 +59,8 @@ def trainer_of(task: TrainingTask, model: RecommenderModel, train: TrainConfig =
     windows = build_training_windows(task.split.train, task.split.n_users, model.config.max_history, task.ties)
     run = RunState("model", task.folder / "checkpoints", 3, False, "")
     objective = RecommendationObjective(model)
-    return DPTrainer(objective, windows, lambda: 0.0, train, task.accelerator, run, task.privacy)
+    inputs = TrainerInputs(objective, windows, lambda: 0.0, train, task.accelerator, run)
+    return DPTrainer(inputs, task.privacy)
 
 
 def untrained(task: TrainingTask, config: ModelConfig) -> RecommenderModel:
