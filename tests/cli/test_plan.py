@@ -61,7 +61,7 @@ def test_a_plan_from_the_command_line_and_a_run_beside_it(
     main([*asked, "--from-plan", str(tmp_path / "plan.json"), "--report", str(tmp_path / "report.json")])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["unit", "predicted", "happened", "ratio"]
-    assert [line.split()[0] for line in lines[1:]] == ["read", "fit", "these", "everything", "peak"]
+    assert [line.split()[0] for line in lines[1:]] == ["read", "fit", "sum", "everything", "peak"]
     (peak,) = (option["peak_gib"] for option in json.loads((tmp_path / "plan.json").read_text())["options"])
     assert lines[-1].split()[-3:] == [f"{peak:.2f}", "0.50", f"{peak / 0.5:.2f}"]
 
