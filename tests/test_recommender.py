@@ -161,7 +161,7 @@ def test_a_new_item_scores_by_its_text_before_and_after_it_joins(make: Make, sim
     others = recommender.score(history, before)
     recommender.catalog.add([NEW])
     assert recommender.score(history, ["new"])[0] == pytest.approx(cold, abs=1e-5)
-    assert recommender.score(history, before) == pytest.approx(others, abs=1e-5)
+    assert recommender.score(history, before) == pytest.approx(others, rel=1e-5, abs=1e-5)
     found = {item.item: item for item in recommender.recommend(history, k=len(before))}
     assert found["new"].label == NEW["title"]
     assert found["new"].score == pytest.approx(cold, abs=1e-5)
@@ -196,7 +196,9 @@ def test_a_grown_catalog_can_be_saved(recommender: Recommender, tmp_path: Path, 
     recommender.save_pretrained(tmp_path / "grown")
     again = Recommender.from_pretrained(tmp_path / "grown", backbone=str(tiny_bert))
     assert_same(again.recommend(history, k=41), recommender.recommend(history, k=41))
-    assert again.score(history, [{"title": "hat"}]) == pytest.approx(recommender.score(history, [{"title": "hat"}]))
+    assert again.score(history, [{"title": "hat"}]) == pytest.approx(
+        recommender.score(history, [{"title": "hat"}]), rel=1e-5
+    )
     again.catalog.add([{"item_id": "newer", "title": "hat"}])
     again.save_pretrained(tmp_path / "grown")  # over the folder that it came from
     third = Recommender.from_pretrained(tmp_path / "grown", backbone=str(tiny_bert))
