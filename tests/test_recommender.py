@@ -207,9 +207,9 @@ def test_a_grown_catalog_can_be_saved(recommender: Recommender, tmp_path: Path, 
 
 
 def test_a_model_on_ids_alone_says_that_it_cannot_read(make: Callable[[Strategy], Recommender]) -> None:
-    with pytest.raises(BundleError, match="by id alone"):
+    with pytest.raises(BundleError, match="item ids only"):
         make("none").score([], [{"title": "hat"}])
-    with pytest.raises(BundleError, match="by id alone"):
+    with pytest.raises(BundleError, match="item ids only"):
         make("none").catalog.add([NEW])
 
 

@@ -64,7 +64,10 @@ class CandidatePool:
         """
         fewest = int(left.sum(axis=1).min(initial=self.n))
         if fewest < self.n:
-            raise ConfigError(f"n_candidates={self.n}: only {fewest} items are left for some query; give fewer")
+            raise ConfigError(
+                f"n_candidates={self.n}: some queries have only {fewest} eligible items. "
+                f"Set n_candidates to at most {fewest}."
+            )
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def first_stage_candidates(name: str, scorer: Scorer, queries: Queries, pool: Ca
         keys = np.where(pool.excluded_mask(queries.take(rows), scores.shape[1]), -np.inf, scores)
         pool.check(keys > -np.inf)
         best[rows] = np.lexsort((rng.random(keys.shape), -keys))[:, : pool.n]
-    told = f"the {pool.n} {pool.kind} that {name} puts first, equals in random order"
+    told = f"the {pool.n} {pool.kind} that {name} ranks first, equals in random order"
     return Candidates(best, f"{told}; a target that is not among them counts as a miss")
 
 
@@ -161,7 +164,7 @@ def rank_candidates(candidates: Candidates, scores: Values, queries: Queries, n_
         ScoreError: If a score is NaN.
     """
     if np.isnan(scores).any():
-        raise ScoreError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are NaN; check the model's weights")
+        raise ScoreError(f"scores: {int(np.isnan(scores).sum())} of {scores.size} are NaN. Check the model's weights.")
     is_target = candidates.items == queries.target[:, None]  # (Q, C)
     own = np.where(is_target, scores, -np.inf).max(axis=1, keepdims=True)
     rank = 1 + (scores > own).sum(axis=1) + 0.5 * ((scores == own) & ~is_target).sum(axis=1)

@@ -187,8 +187,8 @@ def _rank_rows(scores: Tensor, masked: Tensor, target: Tensor, n_top: int) -> tu
 
 def _check_scores(scores: Tensor, queries: Queries) -> Tensor:
     if scores.ndim != 2 or len(scores) != len(queries):
-        raise ScoreError(f"scores have shape {tuple(scores.shape)}; expected ({len(queries)}, items)")
+        raise ScoreError(f"scores: shape {tuple(scores.shape)}. Return ({len(queries)}, items).")
     if scores.numel() and bool(torch.isnan(scores.amax())):  # the maximum is NaN if any score is
         n_bad = int(torch.isnan(scores).sum())
-        raise ScoreError(f"{n_bad} of {scores.numel()} scores are NaN; check the model's weights and learning rate")
+        raise ScoreError(f"scores: {n_bad} of {scores.numel()} are NaN. Check the model's weights and learning rate.")
     return scores

@@ -39,7 +39,7 @@ def read_target_modules(folder: Path, lora: LoraConfig, base: str) -> list[str]:
     path = bundle_file(folder, LAYOUT.adapter_config)
     found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
-        raise BundleError(f"{path}: no settings of an adapter; copy or download the bundle again")
+        raise BundleError(f"{path}: no settings of an adapter. Copy or download the bundle again.")
     expected = PLAIN | {
         "r": lora.rank,
         "lora_alpha": lora.alpha,
@@ -54,8 +54,8 @@ def read_target_modules(folder: Path, lora: LoraConfig, base: str) -> list[str]:
     if odd or not isinstance(targets, list) or not all(isinstance(one, str) and NAME.fullmatch(one) for one in targets):
         named = next(iter(odd.items()), ("target_modules", targets))
         raise BundleError(
-            f"{path}: {named[0]}={str(named[1])[:80]!r} is not of the LoRA that llmrec.json describes; copy or "
-            "download the bundle again, and trust none that says so then"
+            f"{path}: {named[0]}={str(named[1])[:80]!r} differs from the LoRA in llmrec.json. Copy or "
+            "download the bundle again, and do not trust it if that does not help."
         )
     return sorted(targets)
 

@@ -244,17 +244,21 @@ def _open_backbone(
 ) -> TextBackbone:
     """Load the base, check that it is the bundle's, and load its trained weights."""
     if base is None:
-        raise BundleError(f"{folder}: this recommender knows items by id alone and cannot read text")
+        raise BundleError(
+            f"{folder}: this recommender has item ids only and cannot encode text. Use one with a backbone."
+        )
     name = backbone or str(find_packaged_copy(base.hub_id) or base.hub_id)
     if backbone is None and is_download(folder) and not is_hub_id(base.hub_id):
-        raise BundleError(f"{folder}: the base model is a place on another machine ({name}); give yours as backbone=")
+        raise BundleError(
+            f"{folder}: the base model is a path on another machine ({name}). Give your copy as backbone=."
+        )
     revision = base.revision if name == base.hub_id else None
     loaded = TextBackbone.load(replace(config.backbone, name=name, hub_id=base.hub_id, revision=revision))
     if loaded.base_fingerprint != base.fingerprint:
         differences = describe_differences(*_environment_differences(folder, base, loaded))
         raise BundleError(
-            f"backbone {name!r} is not the bundle's base {base.hub_id}: weights or tokenizer differ "
-            f"({differences}); give the right one as backbone="
+            f"backbone {name!r}: weights or tokenizer differ from the bundle's base {base.hub_id} "
+            f"({differences}). Give the right one as backbone=."
         )
     if isinstance(tuned, StoredWeights):
         with translate_read_errors(folder):

@@ -31,7 +31,7 @@ def translate_read_errors(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        raise BundleError(f"{folder}: not readable as a bundle ({reason}); save or download it again") from error
+        raise BundleError(f"{folder}: not readable as a bundle ({reason}). Save or download it again.") from error
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -48,20 +48,18 @@ def read_record(folder: Path) -> dict[str, Any]:
     """
     path = folder / LAYOUT.settings
     if not path.is_file():
-        raise BundleError(f"{folder} is not a bundle (no {LAYOUT.settings}); give the folder that finetune.py wrote")
+        raise BundleError(f"{folder}: not a bundle (no {LAYOUT.settings}). Give the folder that finetune.py wrote.")
     if bundle_file(folder, LAYOUT.settings).stat().st_size > MAX_RECORD_BYTES:
-        raise BundleError(
-            f"{path} is larger than {MAX_RECORD_BYTES >> 20} MiB, which no settings are; download it again"
-        )
+        raise BundleError(f"{path}: larger than {MAX_RECORD_BYTES >> 20} MiB. Download the bundle again.")
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deep
-        raise BundleError(f"{path} is damaged ({error}); copy or download the bundle again") from error
+        raise BundleError(f"{path}: damaged ({error}). Copy or download the bundle again.") from error
     found = record.get("format") if isinstance(record, dict) else None
     if found != FORMAT:
-        raise BundleError(f"{path}: format {found}, this llmrec reads {FORMAT}; install a matching llmrec")
+        raise BundleError(f"{path}: format {found}, but this llmrec reads {FORMAT}. Install a matching llmrec.")
     for part, names in TEXTS.items():
         said = record.get(part)
         if not isinstance(said, dict) or not all(isinstance(said.get(name), str) for name in names):
-            raise BundleError(f"{path}: {part} without {', '.join(names)}; copy or download the bundle again")
+            raise BundleError(f"{path}: {part} without {', '.join(names)}. Copy or download the bundle again.")
     return record

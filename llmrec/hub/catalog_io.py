@@ -50,13 +50,13 @@ def load_bundle_catalog(folder: Path, settings: dict[str, Any], n_items: int) ->
     path = bundle_file(folder, LAYOUT.catalog)
     metadata = pq.read_metadata(path)
     if metadata.num_rows != n_items:
-        raise BundleError(f"{path}: {metadata.num_rows:,} items, and the model has {n_items:,}; save the bundle again")
+        raise BundleError(f"{path}: {metadata.num_rows:,} items, but the model has {n_items:,}. Save the bundle again.")
     fields = pq.read_table(path)
     # Parquet has no seconds and returns milliseconds; its metadata has the schema that was saved.
     saved = base64.b64decode(metadata.metadata[b"ARROW:schema"])
     catalog = ItemCatalog(fields.cast(pa.ipc.read_schema(pa.py_buffer(saved))), **{k: settings[k] for k in SETTINGS})
     if problem := _find_catalog_problem(catalog):
-        raise BundleError(f"{path}: {problem}; save the bundle again")
+        raise BundleError(f"{path}: {problem}. Save the bundle again.")
     return catalog
 
 
@@ -65,10 +65,10 @@ def _find_catalog_problem(catalog: ItemCatalog) -> str | None:
     wanted = [part.field for part in parse_template(catalog.template)] + [catalog.id_column]
     wanted += [catalog.release_column] if catalog.release_column else []
     if odd := [name for name in dict.fromkeys(wanted) if names.count(name) != 1]:
-        return f"columns {', '.join(names)}, of which {', '.join(odd)} must be there once"
+        return f"columns {', '.join(odd)} do not occur exactly once among {', '.join(names)}"
     if catalog.release_column and not pa.types.is_timestamp(catalog.fields.schema.field(catalog.release_column).type):
-        return f"column {catalog.release_column} holds no times"
+        return f"column {catalog.release_column} has no times"
     ids = catalog.fields[catalog.id_column]
     if ids.type != pa.large_string() or ids.null_count or len(pc.unique(ids)) != len(ids):
-        return f"column {catalog.id_column} does not hold one id for each item"
+        return f"column {catalog.id_column} does not have one id for each item"
     return None

@@ -95,7 +95,7 @@ def _build_neighbor_matrix(tensors: dict[str, Tensor], n_items: int) -> sparse.c
     """Build the neighbors of items; raise ValueError for shapes or columns outside the catalog."""
     chance, column = tensors[CHANCE], tensors[COLUMN]
     if column.ndim != 2 or chance.shape != column.shape or len(column) > n_items:
-        raise ValueError(f"neighbours of shapes {tuple(chance.shape)} and {tuple(column.shape)} for {n_items} items")
+        raise ValueError(f"neighbors of shapes {tuple(chance.shape)} and {tuple(column.shape)} for {n_items} items")
     text_neighbors = build_neighbor_matrix(chance.double(), column, len(column))
     text_neighbors.check_format(full_check=True)
     return text_neighbors

@@ -57,8 +57,8 @@ def export_merged_encoder(folder: Path, backbone: TextBackbone, bundle: Bundle) 
     before, after = backbone.config.prompt.split("{text}", 1)
     if after:
         raise BundleError(
-            f"backbone.prompt {backbone.config.prompt!r} has words after the text, where sentence-transformers has "
-            "none; read texts by Recommender.backbone, or train with a prompt that ends on {text}"
+            f"backbone.prompt={backbone.config.prompt!r}: sentence-transformers does not support words after the text. "
+            "Encode texts with Recommender.backbone, or train with a prompt that ends in {text}."
         )
     with atomic_folder(folder, ENCODER, "an exported encoder") as partial:
         model: Any = backbone.model
@@ -97,7 +97,8 @@ def make_eos_tokenizer(backbone: TextBackbone) -> Any:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise BackboneError(
-            f"the tokenizer of {backbone.hub_id!r} is no fast one and cannot end texts on EOS by itself"
+            f"tokenizer of {backbone.hub_id!r}: not a fast tokenizer, so it cannot end texts with EOS. Use a backbone "
+            "with a fast one."
         )
     rules = json.loads(backend.to_str()) | {"padding": None, "truncation": None}
     _append_eos_rule(rules, tokenizer.eos_token, tokenizer.eos_token_id)

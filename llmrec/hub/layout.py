@@ -66,7 +66,7 @@ def check_destination(folder: Path, marker: str = LAYOUT.settings, kind: str = "
         BundleError: If `folder` is a file, or a folder with other files in it.
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / marker).is_file()):
-        raise BundleError(f"{folder} exists and is not {kind}; give another place, or move it away")
+        raise BundleError(f"{folder}: exists and is not {kind}. Choose another path, or move it away.")
 
 
 @contextmanager
@@ -151,10 +151,10 @@ def bundle_file(folder: Path, name: str) -> Path:
     """
     path, home = folder / name, folder.resolve()
     if Path(name).name != name or not path.is_file():
-        raise BundleError(f"{folder}: {name} is missing; copy or download the bundle again")
+        raise BundleError(f"{folder}: {name} is missing. Copy or download the bundle again.")
     there = path.resolve().parent
     if there != home and not (home.parent.name == SNAPSHOTS and there == home.parent.parent / "blobs"):
-        raise BundleError(f"{path} is a link that leads out of the bundle, to {there}; put the file itself there")
+        raise BundleError(f"{path}: a link out of the bundle, to {there}. Replace it by the file itself.")
     return path
 
 
@@ -196,8 +196,8 @@ def verify_hashes(folder: Path, expected: dict[str, str], with_all: bool = False
     """
     known = {*vars(LAYOUT).values()} - {LAYOUT.settings, LAYOUT.card} - expected.keys() if with_all else set()
     if strange := [name for name in sorted(known) if (folder / name).exists()]:
-        raise BundleError(f"{folder}: {strange[0]} is not of this bundle; copy or download the bundle again")
+        raise BundleError(f"{folder}: {strange[0]} does not belong to this bundle. Copy or download the bundle again.")
     for name, digest in expected.items():
         path = bundle_file(folder, name)
         if sha256_file(path) != digest:
-            raise BundleError(f"{path} is not the file that was saved (sha256 differs); copy or download it again")
+            raise BundleError(f"{path}: not the file that was saved (sha256 differs). Copy or download it again.")

@@ -64,8 +64,8 @@ def check_probe(model: RecommenderModel, probe: dict[str, Any], recorded: Facts,
     difference = score_difference(model, probe)
     if not difference <= ALLOWED:
         raise BundleError(
-            f"the bundle does not reproduce its own scores (they differ by {difference:,.0f} times what rounding moves "
-            f"them by, allowed {ALLOWED}); {describe_differences(recorded, present)}"
+            f"bundle: does not reproduce its own scores (they differ by {difference:,.0f} times their rounding, "
+            f"allowed {ALLOWED}); {describe_differences(recorded, present)}. Copy or download the bundle again."
         )
 
 
@@ -134,8 +134,8 @@ def check_encoding(
     cosine = float(torch.nn.functional.cosine_similarity(stored, read).min())
     if not cosine >= (MIN_COSINE_FAST if backbone.config.encode_precision == "auto" else MIN_COSINE):
         raise BundleError(
-            f"backbone {backbone.path!r} does not read the catalog as the bundle's did (cosine {cosine:.5f}); "
-            f"{describe_differences(recorded, present)}"
+            f"backbone {backbone.path!r}: does not encode the catalog as the bundle's did (cosine {cosine:.5f}); "
+            f"{describe_differences(recorded, present)}. Give the right one as backbone=."
         )
 
 

@@ -50,9 +50,7 @@ def resolve_bundle(name: str | Path, revision: str | None = None, token: Token =
     if not folder.exists() and HUB_ID.fullmatch(Path(name).as_posix()) and is_hub_id(str(name)):
         return pull_bundle(Path(name).as_posix(), revision, token)
     if revision is not None:
-        raise BundleError(
-            f"{name} is no repository of the hub, so that revision={revision!r} means nothing; leave it out"
-        )
+        raise BundleError(f"revision={revision!r}: {name} is not a repository of the Hub. Leave the revision out.")
     return folder
 
 
@@ -70,25 +68,27 @@ def pull_bundle(repo_id: str, revision: str | None = None, token: Token = None) 
     Raises:
         BundleError: If the token cannot see such a repository or revision, it has no bundle, or there is no network.
     """
-    with translate_hub_errors(repo_id, "cannot be fetched"):
+    with translate_hub_errors(repo_id, "cannot be downloaded"):
         try:
             found = snapshot_download(repo_id, revision=revision, token=token, allow_patterns=FILES)
         except RevisionNotFoundError as error:
             refs = HfApi(token=token).list_repo_refs(repo_id)
             known = ", ".join(ref.name for ref in (*refs.branches, *refs.tags))
             raise BundleError(
-                f"{repo_id} has no revision {revision!r}; it has {known}, and commits by their sha"
+                f"{repo_id}: no revision {revision!r}. Use one of {known}, or the sha of a commit."
             ) from error
         except HfHubHTTPError as error:
             if isinstance(error, RepositoryNotFoundError) or error.response.status_code == 401:  # without access
                 raise BundleError(
-                    f"{repo_id} is no folder here, and no repository on {constants.ENDPOINT} that you may see; correct "
-                    f"the name, and for a private one {LOG_IN}"
+                    f"{repo_id}: no such folder, and no repository on {constants.ENDPOINT} that you can access. "
+                    f"Correct the name; for a private repository, {LOG_IN}."
                 ) from error
             raise
     folder = Path(found)
     if not (folder / LAYOUT.settings).is_file():
-        raise BundleError(f"{repo_id} (revision {revision or 'main'}) is on the hub and holds no bundle of llmrec")
+        raise BundleError(
+            f"{repo_id}: no bundle of llmrec in revision {revision or 'main'}. Give another repository or revision."
+        )
     return folder
 
 
@@ -117,11 +117,11 @@ def push_bundle(
         BundleError: If the repository is public although `private` is set, or the Hub refuses.
     """
     if not HUB_ID.fullmatch(repo_id):
-        raise BundleError(f"{repo_id!r} is no repository of the hub; give OWNER/NAME")
+        raise BundleError(f"{repo_id!r}: not a repository of the Hub. Give OWNER/NAME.")
     with TemporaryDirectory(prefix="llmrec-push-") as scratch:
         folder = Path(scratch) / "bundle"
         save_bundle(folder, bundle, RepoRef(repo_id, revision))
-        with translate_hub_errors(repo_id, "was not pushed, and nothing of it is published"):
+        with translate_hub_errors(repo_id, "not pushed, and nothing is published"):
             return _commit_files(HfApi(token=token), folder, repo_id, private, revision, message)
 
 
@@ -144,8 +144,8 @@ def strip_private_paths(bundle: Bundle, base: str | None = None, counts: bool = 
         known = replace(known, hub_id=base or known.hub_id)
         if not is_hub_id(known.hub_id):
             raise BundleError(
-                f"the base model is known by its place on this machine alone ({known.hub_id}), so that nobody else "
-                "could load it; push it first, and give its name as base=OWNER/NAME"
+                f"base model {known.hub_id}: a path on this machine, from which other users cannot load it. Push it "
+                "first, and give its name as base_model_id=OWNER/NAME."
             )
     if drift is not None and not counts:
         drift = replace(drift, counts=None)
@@ -182,7 +182,7 @@ def _commit_files(
     """Upload files, then commit them; a failure before the commit leaves the repository unchanged."""
     api.create_repo(repo_id, private=private, exist_ok=True)
     if private and not api.model_info(repo_id).private:
-        raise BundleError(f"{repo_id} exists and is public; make it private on the hub, or give another name")
+        raise BundleError(f"{repo_id}: exists and is public. Make it private on the Hub, or give another name.")
     api.preupload_lfs_files(repo_id, _list_uploads(folder))
     with _open_branch(api, repo_id, revision) if revision else nullcontext(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "It seems that you are about to commit a data file", UserWarning)
@@ -203,7 +203,7 @@ def _open_branch(api: HfApi, repo_id: str, name: str) -> Iterator[None]:
     """Open a branch to commit to, and delete a new one if the commit fails."""
     refs = api.list_repo_refs(repo_id)
     if name in [tag.name for tag in refs.tags]:
-        raise BundleError(f"{repo_id}: {name!r} is a tag, which stays where it is; give a branch as revision=")
+        raise BundleError(f"{repo_id}: {name!r} is a tag and cannot be changed. Give a branch as revision=.")
     new = name not in [branch.name for branch in refs.branches]
     if new:
         api.create_branch(repo_id, branch=name)

@@ -60,7 +60,9 @@ def load_own_log(bundle: Bundle, folder: Path, data: DataConfig | None = None) -
         return load_bundle_log(bundle, override_data_config(trained, data))
     places = [place for place in (trained.source, trained.interactions, trained.items) if place is not None]
     if is_download(folder) and not all(place.startswith((MOVIELENS, HUB)) for place in places):
-        message = f"{', '.join(places)}: the log of a bundle that came from the hub; give it yourself, if you have it"
+        message = (
+            f"{', '.join(places)}: not on this machine, since the bundle was downloaded. Give the log if you have it."
+        )
         raise DataError("log", [message])
     return load_bundle_log(bundle, trained)
 
@@ -104,7 +106,9 @@ def load_bundle_and_log(
     loaded = load_bundle(resolve_bundle(bundle), backbone)
     log = load_bundle_log(loaded, override_data_config(loaded.config.data, data), tables)
     if not log.catalog.ids.equals(loaded.catalog.ids):
-        raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
+        raise ConfigError(
+            f"{log.facts.source}: its items differ from the bundle's in ids or order. Give the bundle's log."
+        )
     return loaded, log
 
 
@@ -121,4 +125,4 @@ def training_overlap_warning(bundle: Bundle, log: Log, split: SplitName) -> str 
     """
     if split == bundle.config.split.names[0] and log.facts.fingerprint == bundle.facts["fingerprint"]:
         return None
-    return "another log or split than this recommender was trained on: training may have seen the test part"
+    return "log or split differs from the one this recommender was trained on: training may have seen the test part"

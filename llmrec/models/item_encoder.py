@@ -125,7 +125,7 @@ class ItemEncoder(nn.Module):
             ValueError: If the model has ids only.
         """
         if self.text is None:
-            raise ValueError("this model knows items by id alone and cannot read text")
+            raise ValueError("this model has item ids only and cannot encode text. Give it text vectors.")
         self.text = torch.cat([self.text, text.to(self.text)])
         self.known = torch.cat([self.known, self.known.new_zeros(len(text))])
         if self.ids is not None:
@@ -134,7 +134,7 @@ class ItemEncoder(nn.Module):
 
     def _adapt(self, text: Tensor) -> Tensor:
         if self.adaptor is None:
-            raise ValueError("this model knows items by id alone and cannot read text")
+            raise ValueError("this model has item ids only and cannot encode text. Give it text vectors.")
         vectors: Tensor = self.adaptor(text)
         return vectors
 
@@ -144,6 +144,6 @@ class ItemEncoder(nn.Module):
     def _compute_residual(self, shown: Tensor, rows: Tensor | None) -> Tensor:
         """Return gated id vectors (C, D), 0 where `shown` (C,) is False."""
         if self.ids is None:
-            raise ValueError("this model knows items by their text alone")
+            raise ValueError("this model has no item ids. Set use_item_ids.")
         ids = self.ids.weight if rows is None else self.ids(rows)
         return self.gate * ids * shown[:, None]

@@ -140,7 +140,7 @@ def test_mistakes_are_told_in_words(refused: Ask, folder: Path) -> None:
         assert one in refused("audience", *arguments)
     assert "of" in refused("similar", "--item", "i1", "--of", "colour")
     assert "trained apart" in refused("similar", "--item", "i1", "--other", str(folder / "tuned"))
-    assert "is not a bundle" in refused("similar", "--item", "i1", "--other", str(folder))
+    assert "not a bundle" in refused("similar", "--item", "i1", "--other", str(folder))
     for given in ([], ["--user", "u3", "--history", "i1"]):
         assert "either --history" in refused("friends", *given, "LOG")
     assert "Give an id such as u" in refused("friends", "--user", "x", "LOG")
@@ -153,7 +153,7 @@ def test_mistakes_are_told_in_words(refused: Ask, folder: Path) -> None:
     assert "no events (before `at`)" in refused("topics", "--history", *labels)
     assert "is no condition" in refused("recommend", "--history", "--where", "Soap")
     assert "query is empty" in refused("recommend", "--looking-for", "")
-    assert "is not a bundle" in refused("recommend", "--history", "i1", "--domain", str(folder))
+    assert "not a bundle" in refused("recommend", "--history", "i1", "--domain", str(folder))
 
 
 def test_explain(ask: Ask, recommender: Recommender) -> None:

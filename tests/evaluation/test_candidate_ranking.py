@@ -72,7 +72,7 @@ def test_the_first_stages_best_are_its_ranking(world: tuple[Split, Queries]) -> 
         elif best < worst:
             assert np.isinf(ours.rank[row])
     assert candidates.target_recall(queries) == np.isfinite(ours.rank).mean()
-    assert "popularity puts first" in candidates.description
+    assert "popularity ranks first" in candidates.description
     assert "counts as a miss" in candidates.description
 
 
@@ -95,9 +95,9 @@ def test_sampled_candidates_hold_the_target_and_follow_popularity(world: tuple[S
 
 def test_a_catalog_too_small_is_told(world: tuple[Split, Queries]) -> None:
     split, queries = world
-    with pytest.raises(ConfigError, match=r"n_candidates=51: only \d+ items are left"):
+    with pytest.raises(ConfigError, match=r"n_candidates=51: some queries have only \d+ eligible items"):
         sample_candidates(split, queries, CandidatePool(51), 0)
-    with pytest.raises(ConfigError, match=r"n_candidates=50: only \d+ items are left"):
+    with pytest.raises(ConfigError, match=r"n_candidates=50: some queries have only \d+ eligible items"):
         first_stage_candidates("popularity", Popularity.fit(split), queries, CandidatePool(50), 0)
 
 
@@ -114,7 +114,7 @@ def test_ranks_by_hand(world: tuple[Split, Queries]) -> None:
     values = compute_metrics(ranking.rank, (10,))
     assert [of_query[2] for of_query in values.values()] == [0, 0, 0]
     scores[0, 0] = np.nan
-    with pytest.raises(ScoreError, match="1 of 12 scores are NaN"):
+    with pytest.raises(ScoreError, match="1 of 12 are NaN"):
         rank_candidates(Candidates(items, ""), scores, queries, 2)
 
 

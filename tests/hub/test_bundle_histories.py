@@ -75,11 +75,11 @@ def test_other_trained_weights_do_not_pass_for_the_saved_ones(
     weights = load_file(folder / LAYOUT.backbone)
     moved = {name: weight + 0.05 * torch.randn_like(weight) for name, weight in weights.items()}
     save_file(moved, folder / LAYOUT.backbone)
-    with pytest.raises(BundleError, match=r"backbone\.safetensors is not the file that was saved"):
+    with pytest.raises(BundleError, match=r"backbone\.safetensors: not the file that was saved"):
         load_bundle(folder, path)
     record = json.loads((folder / LAYOUT.settings).read_text())
     (folder / LAYOUT.settings).write_text(json.dumps(record | {"files": hash_files(folder)}))
-    with pytest.raises(BundleError, match="does not read the catalog as the bundle's did"):
+    with pytest.raises(BundleError, match="does not encode the catalog as the bundle's did"):
         load_bundle(folder, path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("llmrec.hub.probe.MIN_COSINE", -1.0)
@@ -91,7 +91,7 @@ def test_without_its_base_the_remedy_is_named(bundle_of: Make, tmp_path: Path) -
     save_bundle(tmp_path / "bundle", bundle_of("lora", "text", "bert"))
     with pytest.raises(BackboneError, match="owner/tiny"):
         load_bundle(tmp_path / "bundle")
-    with pytest.raises(BundleError, match="not the bundle's base"):
+    with pytest.raises(BundleError, match="differ from the bundle's base"):
         load_bundle(tmp_path / "bundle", "packaged:all-MiniLM-L6-v2")
 
 

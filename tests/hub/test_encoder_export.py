@@ -65,7 +65,7 @@ def test_what_sentence_transformers_cannot_do_is_refused(make_bundle: Make, tmp_
     wordy, ids = make_bundle("frozen", prompt='"{text}" means'), make_bundle("none")
     for name, bundle in (("wordy", wordy), ("ids", ids)):
         save_bundle(tmp_path / name, bundle)
-    with pytest.raises(BundleError, match="has words after the text"):
+    with pytest.raises(BundleError, match="does not support words after the text"):
         export_merged_encoder(tmp_path / "out", load_backbone(tmp_path / "wordy", wordy, str(tiny_bert)), wordy)
     with pytest.raises(SystemExit):
         main(["export", "--bundle", str(tmp_path / "ids"), "--merged", str(tmp_path / "out")])

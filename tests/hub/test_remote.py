@@ -122,7 +122,7 @@ def test_two_revisions_are_two_bundles(
         assert_same(there, answers(folder, backbone=str(tiny_bert)))
     visit("push", second, "owner/two", backbone=tiny_bert, revision="next")
     assert hub.repos["owner/two"].log("next") == [PUSHED, PUSHED, "initial commit"]  # the same again is nothing new
-    with pytest.raises(BundleError, match=r"owner/two has no revision 'v9'; it has main, next, v1, and commits"):
+    with pytest.raises(BundleError, match=r"owner/two: no revision 'v9'. Use one of main, next, v1, or the sha"):
         visit("answers", "owner/two", revision="v9")
     with pytest.raises(BundleError, match="'v1' is a tag"):
         visit("push", second, "owner/two", backbone=tiny_bert, revision="v1")
@@ -135,15 +135,15 @@ def test_a_private_repository_is_for_those_who_may_see_it(
     visit("push", tmp_path / "bundle", "owner/secret", private=True)
     assert hub.repos["owner/secret"].private
     for token in (False, "hf_guest"):
-        with pytest.raises(BundleError, match=r"owner/secret is .* no repository .* that you may see.*HF_TOKEN"):
+        with pytest.raises(BundleError, match=r"owner/secret: .* no repository .* that you can access.*HF_TOKEN"):
             visit("answers", "owner/secret", token=token)
     assert visit("answers", "owner/secret", token="hf_owner")["n_items"] == 40
-    with pytest.raises(BundleError, match=r"owner/nowhere is no folder here, and no repository on http://127"):
+    with pytest.raises(BundleError, match=r"owner/nowhere: no such folder, and no repository on http://127"):
         visit("answers", "owner/nowhere")
-    with pytest.raises(BundleError, match=r"was not pushed.*with a token that may do this"):
+    with pytest.raises(BundleError, match=r"not pushed.*With a token that has access"):
         visit("push", tmp_path / "bundle", "owner/other", token="hf_guest")
     visit("push", tmp_path / "bundle", "owner/open")
-    with pytest.raises(BundleError, match="owner/open exists and is public"):
+    with pytest.raises(BundleError, match="owner/open: exists and is public"):
         visit("push", tmp_path / "bundle", "owner/open", private=True)
 
 
@@ -160,7 +160,7 @@ def test_a_broken_upload_publishes_nothing(
     before = dict(hub.repos[repo].branches)
     refuse(hub, method, path)
     for revision in (None, "next"):
-        with pytest.raises(BundleError, match=r"was not pushed, and nothing of it is published: .*No room is left"):
+        with pytest.raises(BundleError, match=r"not pushed, and nothing is published\. .*No room is left"):
             visit("push", tmp_path / "second", repo, backbone=tiny_bert, revision=revision)
         assert hub.repos[repo].branches == before
     hub.broken = lambda method, path: None
@@ -173,7 +173,7 @@ def test_a_broken_download_is_told_and_begun_again(make_bundle: Make, visit: Vis
     save_bundle(tmp_path / "bundle", make_bundle("none"))
     visit("push", tmp_path / "bundle", "owner/halfway")
     refuse(hub, "GET", "/lfs/")
-    with pytest.raises(BundleError, match=r"owner/halfway cannot be fetched: .*No room is left"):
+    with pytest.raises(BundleError, match=r"owner/halfway: cannot be downloaded\. .*No room is left"):
         visit("answers", "owner/halfway")
     hub.broken = lambda method, path: None
     assert_same(visit("answers", "owner/halfway")["scores"], answers(tmp_path / "bundle", None)["scores"])
@@ -189,14 +189,14 @@ def test_a_tampered_adapter_is_refused(
     adapter = load_file(folder / LAYOUT.adapter)
     save_file({name: weight * -3 for name, weight in adapter.items()}, tmp_path / "adapter")
     visit("upload", tmp_path / "adapter", LAYOUT.adapter, "owner/tampered")
-    with pytest.raises(BundleError, match=r"adapter_model\.safetensors is not the file that was saved"):
+    with pytest.raises(BundleError, match=r"adapter_model\.safetensors: not the file that was saved"):
         visit("answers", "owner/tampered", TEXT)
     # Even where the record of hashes was altered with it.
     shutil.copy(tmp_path / "adapter", folder / LAYOUT.adapter)
     record = json.loads((folder / LAYOUT.settings).read_text())
     (tmp_path / "record").write_text(json.dumps(record | {"files": hash_files(folder)}))
     visit("upload", tmp_path / "record", LAYOUT.settings, "owner/tampered")
-    with pytest.raises(BundleError, match="does not read the catalog as the bundle's did"):
+    with pytest.raises(BundleError, match="does not encode the catalog as the bundle's did"):
         visit("answers", "owner/tampered", TEXT)
     visit("answers", "owner/tampered", TEXT, revision=good)
 
@@ -228,7 +228,7 @@ def test_no_path_of_this_machine_goes_along(make_bundle: Make, visit: Visit, hub
     save_bundle(tmp_path / "bundle", unnamed)
     local = load_bundle(tmp_path / "bundle")
     assert local.config.data == data
-    with pytest.raises(BundleError, match=r"known by its place on this machine.*give its name as base="):
+    with pytest.raises(BundleError, match=r"a path on this machine.*give its name as base_model_id="):
         strip_private_paths(local)
     backbone = saved.config.backbone.name
     visit("push", tmp_path / "bundle", "owner/paths", backbone=backbone, base="owner/tiny")
@@ -297,10 +297,10 @@ def test_what_is_no_repository_is_said(make_bundle: Make, tmp_path: Path) -> Non
     save_bundle(tmp_path / "bundle", make_bundle("none"))
     recommender = Recommender.from_pretrained(tmp_path / "bundle")
     for name in ("name", "a/b/c", str(tmp_path), "../name"):
-        with pytest.raises(BundleError, match="give OWNER/NAME"):
+        with pytest.raises(BundleError, match="Give OWNER/NAME"):
             recommender.push_to_hub(name)
-    with pytest.raises(BundleError, match=r"revision='v1' means nothing"):
+    with pytest.raises(BundleError, match=r"revision='v1': .* not a repository of the Hub"):
         Recommender.from_pretrained(tmp_path / "bundle", revision="v1")
     for name in (tmp_path / "nowhere", "./nowhere/here", "a/b/c"):
-        with pytest.raises(BundleError, match="is not a bundle"):
+        with pytest.raises(BundleError, match="not a bundle"):
             Recommender.from_pretrained(name)

@@ -84,6 +84,6 @@ def test_mistakes_are_named(recommender: Recommender, log: Log, load: Callable[.
         recommender.audience("i1", log=wider)
     with pytest.raises(DataError, match="nowhere"):  # the bundle's own log is gone
         recommender.audience("i1")
-    with pytest.raises(BundleError, match="by id alone"):
+    with pytest.raises(BundleError, match="item ids only"):
         load("none").audience(NEW, log=log)
     assert len(load("none").audience("i1", log=log)) == 10

@@ -51,5 +51,5 @@ def test_mistakes_are_named(recommender: Recommender, load: Callable[..., Recomm
         recommender.recommend([{"text": " "}])
     with pytest.raises(DataError, match="titel"):
         recommender.recommend([{"titel": TITLE}])
-    with pytest.raises(BundleError, match="by id alone"):
+    with pytest.raises(BundleError, match="item ids only"):
         load("none").recommend([{"text": TITLE}])

@@ -120,5 +120,5 @@ def test_a_model_on_ids_alone_has_no_words(load: Callable[..., Recommender]) -> 
         lambda: recommender.item_topics(["i1"], LABELS),
         lambda: recommender.topics(["i1"], LABELS),
     ):
-        with pytest.raises(BundleError, match="by id alone"):
+        with pytest.raises(BundleError, match="item ids only"):
             ask()

@@ -70,5 +70,5 @@ def test_some_rows_are_those_rows_of_the_whole_table() -> None:
 def test_ids_alone_need_no_text() -> None:
     items = ItemEncoder(ModelConfig(dim=8, use_item_ids=False), torch.ones(3, dtype=torch.bool), None)
     assert items().shape == (3, 8)
-    with pytest.raises(ValueError, match="cannot read text"):
+    with pytest.raises(ValueError, match="cannot encode text"):
         items.encode_text(torch.randn(1, 8))

@@ -90,7 +90,7 @@ def test_another_log_is_told_or_refused(config: EvaluateConfig, trained: Finetun
         table = pq.read_table(Path(str(trained.data.source)) / f"{name}.parquet")
         pq.write_table(table.slice(0, rows), other / f"{name}.parquet")
     drop = DataConfig(source=str(other), unknown_items="drop")
-    with pytest.raises(ConfigError, match="its items are not those of the bundle"):
+    with pytest.raises(ConfigError, match="its items differ from the bundle's"):
         run(replace(config, data=drop))
 
 

@@ -48,7 +48,7 @@ def test_the_yaml_loads_and_opens_with_its_launch_line() -> None:
 
 def test_every_order_is_reported_under_its_protocol(config: RerankConfig, capsys: pytest.CaptureFixture[str]) -> None:
     for candidates, told in (
-        ("first_stage", "the 12 unseen items that item_knn puts first, equals in random order; a target that is not"),
+        ("first_stage", "the 12 unseen items that item_knn ranks first, equals in random order; a target that is not"),
         ("target_and_sampled", "12 candidates, the target itself and 11 unseen items drawn by their popularity"),
     ):
         report = run(replace(config, candidate_source=candidates))

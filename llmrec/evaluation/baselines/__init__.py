@@ -91,7 +91,7 @@ def fit_baselines(names: Sequence[str], task: BaselineTask) -> dict[str, FittedB
     """
     unknown = sorted(set(names) - set(BASELINES))
     if unknown:
-        raise ConfigError(f"unknown baselines {unknown}; choose from {sorted(BASELINES)}")
+        raise ConfigError(f"baselines: {unknown} are unknown. Choose from {sorted(BASELINES)}.")
     fitted: dict[str, FittedBaseline] = {}
     for name in names:
         fitted |= BASELINES[name](task)
@@ -140,7 +140,9 @@ def _fit_matrix(task: BaselineTask) -> dict[str, FittedBaseline]:
 
 def _fit_nearest_text(task: BaselineTask) -> dict[str, FittedBaseline]:
     if task.text_vectors is None:
-        raise ConfigError("baseline 'nearest_text' needs the catalog's text vectors; give a backbone or leave it out")
+        raise ConfigError(
+            "baseline 'nearest_text': no text vectors of the catalog. Give a backbone or leave the baseline out."
+        )
     found = NearestText.tune(task.text_vectors, task.tuning_queries, task.tuning)
     return {"nearest_text": FittedBaseline((NearestText.fit(task.text_vectors, found.chosen),), found.to_record())}
 

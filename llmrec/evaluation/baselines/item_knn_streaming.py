@@ -48,7 +48,7 @@ class StreamingSettings(ItemKNNSettings):
         for name in ("half_life_days", "history_half_life_days"):
             days = getattr(self, name)
             if days is not None and not days > 0:
-                raise ConfigError(f"{name}={days:g} must be above 0; None for no fading")
+                raise ConfigError(f"{name}={days:g}: not above 0. Set it above 0, or to None for no decay.")
 
 
 class StreamingItemKNN:

@@ -74,7 +74,7 @@ def test_fitting_uses_the_split_it_is_told_to(split: Split) -> None:
 
 def test_unknown_names_and_missing_vectors_are_named(split: Split) -> None:
     task = BaselineTask(split, split, make_queries(split, VALID))
-    with pytest.raises(ConfigError, match=r"unknown baselines \['itemknn'\]; choose from"):
+    with pytest.raises(ConfigError, match=r"baselines: \['itemknn'\] are unknown\. Choose from"):
         fit_baselines(["itemknn"], task)
-    with pytest.raises(ConfigError, match="'nearest_text' needs the catalog's text vectors"):
+    with pytest.raises(ConfigError, match="'nearest_text': no text vectors of the catalog"):
         fit_baselines(["nearest_text"], task)

@@ -173,5 +173,5 @@ def test_each_row_tunes_what_it_asks_about(split: Split) -> None:
 @pytest.mark.parametrize("name", ["half_life_days", "history_half_life_days"])
 def test_a_half_life_is_above_zero(name: str) -> None:
     wrong: dict[str, Any] = {name: 0.0}
-    with pytest.raises(ConfigError, match=f"{name}=0 must be above 0"):
+    with pytest.raises(ConfigError, match=f"{name}=0: not above 0"):
         StreamingSettings(**wrong)
