@@ -193,7 +193,7 @@ class TextVectorCache:
     def _encode_share(
         self, keys: NDArray[np.bytes_], tokens: Callable[[NDArray[np.int64]], TokenStore], describe: str | None
     ) -> FillResult:
-        """Encode this process's share of missing texts, and return when all processes have written theirs."""
+        """Encode this process's share of missing texts, and return when all processes have written."""
         # Keys are divided in order, including those already stored, so that processes agree on who encodes a text
         # without communication, whatever has been written by then.
         distinct, first = np.unique(keys, return_index=True)

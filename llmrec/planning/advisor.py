@@ -119,8 +119,8 @@ def rank_strategies(facts: Facts, ways: Sequence[PlannedStrategy]) -> tuple[list
     if facts.causal:
         order: tuple[PlannedStrategy, ...] = ("lora", "last_k", "full", "frozen", "distil")
         why = [
-            "a decoder's raw vectors hardly tell texts apart: on Beauty LoRA took SmolLM2's validation loss from 6.19 "
-            "to 5.55, layers above a frozen one to 5.91 (200 items; not measured on more)"
+            "a decoder's raw vectors barely differ between texts: on Beauty LoRA lowered SmolLM2's validation loss "
+            "from 6.19 to 5.55, layers above a frozen one to 5.91 (200 items; not measured on more)"
         ]
     elif facts.n_events <= MEASURED_EVENTS:
         order = ("frozen", "last_k", "lora", "full", "distil")
