@@ -99,7 +99,7 @@ def test_a_drift_head_goes_along(
     visit("push", folder, "owner/drift", backbone=tiny_bert)
     there = visit("answers", "owner/drift", TEXT)
     assert_same({"folder": there["folder"]} | answers(folder, backbone=str(tiny_bert)), there)
-    visit("push", folder, "owner/drift", backbone=tiny_bert, revision="uncounted", counts=False)
+    visit("push", folder, "owner/drift", backbone=tiny_bert, revision="uncounted", include_counts=False)
     assert tree(hub, "owner/drift") - tree(hub, "owner/drift", "uncounted") == {LAYOUT.world}
     kept = {name: weight.flatten().tolist() for name, weight in saved.drift.head.state_dict().items()}
     assert visit("drift", "owner/drift") == kept
@@ -231,7 +231,7 @@ def test_no_path_of_this_machine_goes_along(make_bundle: Make, visit: Visit, hub
     with pytest.raises(BundleError, match=r"a path on this machine.*give its name as base_model_id="):
         strip_private_paths(local)
     backbone = saved.config.backbone.name
-    visit("push", tmp_path / "bundle", "owner/paths", backbone=backbone, base="owner/tiny")
+    visit("push", tmp_path / "bundle", "owner/paths", backbone=backbone, base_model_id="owner/tiny")
     held = hub.repos["owner/paths"]
     files = held.commits[held.branches["main"]].tree
     for name, file in files.items():
