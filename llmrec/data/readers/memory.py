@@ -38,7 +38,7 @@ def missing_tables() -> DataError:
 
 
 def _read(name: str, data: object, problems: list[str]) -> NamedTable | None:
-    """Convert one table; `name` stands for it in messages."""
+    """Convert one table; `name` is its name in messages."""
     try:
         return NamedTable(name, validate_table(name, _normalize(_to_arrow(name, data)), None))
     except DataError as error:
