@@ -1,38 +1,57 @@
-"""The command evaluate.
-
-What is heavy is imported inside.
-"""
+"""The command evaluate. Heavy imports wait inside the function."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from dataclasses import asdict
+from typing import Annotated, Literal
 
-from llmrec.config.data import DataConfig
-from llmrec.config.split import SplitName
+import typer
+
+from llmrec.cli.options import (
+    LOG_SETTINGS,
+    BackboneOption,
+    BundleArgument,
+    JsonOption,
+    RevisionOption,
+    SettingsCommand,
+)
+
+app = typer.Typer()
 
 
+@app.command(cls=SettingsCommand, epilog=LOG_SETTINGS)
 def evaluate(
-    bundle: Path, data: DataConfig | None = None, split: SplitName | None = None, backbone: str | None = None
+    context: typer.Context,
+    bundle: BundleArgument,
+    split: Annotated[
+        Literal["by_time", "leave_one_out"] | None,
+        typer.Option(metavar="by_time|leave_one_out", help="Split to test on. [default: the bundle's first]"),
+    ] = None,
+    backbone: BackboneOption = None,
+    revision: RevisionOption = None,
+    json_output: JsonOption = False,
 ) -> None:
-    """Print metrics of a bundle on the test part of its log, with intervals, overall and by slice.
+    """Evaluate a bundle on the test part of its log.
 
-    Args:
-        bundle: the folder of a saved recommender.
-        data: the log; settings that are not given are the bundle's. Its items must be those of the bundle.
-        split: default: the one the bundle was trained on.
-        backbone: a local copy of the base model, for bundles whose backbone encodes histories.
+    Metrics come with 95% intervals, overall and by slice.
     """
+    from llmrec.cli.inputs import find_bundle
+    from llmrec.cli.render import render_json, render_lines, render_note
+    from llmrec.cli.settings import parse_data_settings
     from llmrec.data.splits import make_split
     from llmrec.hub.training_log import load_bundle_and_log, training_overlap_warning
     from llmrec.jobs.evaluate import evaluate_bundle
     from llmrec.reports.report_text import render_slices
 
-    loaded, log = load_bundle_and_log(bundle, data, backbone)
+    data = parse_data_settings(context.args)
+    loaded, log = load_bundle_and_log(find_bundle(bundle, revision), data, backbone)
     config = loaded.config
     name = split or config.split.names[0]
     if note := training_overlap_warning(loaded, log, name):
-        print(f"note: {note}", file=sys.stderr)
+        render_note(note)
     part, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
     report = evaluate_bundle(loaded.model, part, ties, log.catalog.release_time, config, loaded.evaluation["main"])
-    print(render_slices(report, name))
+    if json_output:
+        render_json({"rows": [asdict(row) for row in report.rows], "run": report.run})
+    else:
+        render_lines([render_slices(report, name)])

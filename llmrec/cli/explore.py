@@ -1,217 +1,225 @@
-"""The commands similar, friends, topics, audience and drift.
-
-What is heavy is imported inside.
-"""
+"""The commands similar-items, similar-users, topics, audience and drift. Heavy imports wait inside the functions."""
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
-from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from llmrec.config.data import DataConfig
+import typer
+
+from llmrec.cli.options import (
+    LOG_SETTINGS,
+    BackboneOption,
+    BundleArgument,
+    CountOption,
+    HistoryArgument,
+    ItemOption,
+    ItemsOption,
+    JsonOption,
+    OutputFolder,
+    RevisionOption,
+    SettingsCommand,
+    TextOption,
+    TimeOption,
+    UserOption,
+)
 from llmrec.errors import ConfigError
 
+app = typer.Typer()
 MAX_SHOWN = 3
 
 
-def similar(
-    bundle: Path,
-    item: list[str] | str | None = None,
-    text: list[str] | str | None = None,
-    of: Literal["text", "model"] = "text",
-    other: Path | None = None,
-    k: int = 10,
-    backbone: str | None = None,
-    as_json: bool = False,
+@app.command("similar-items")
+def similar_items(
+    bundle: BundleArgument,
+    item: ItemOption = None,
+    text: TextOption = None,
+    by: Annotated[
+        Literal["text", "model"],
+        typer.Option(metavar="text|model", help="Compare texts, or the vectors that the model has learned."),
+    ] = "text",
+    in_bundle: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BUNDLE", help="Search another bundle's catalog; it needs the same backbone. [default: BUNDLE]"
+        ),
+    ] = None,
+    count: CountOption = 10,
+    backbone: BackboneOption = None,
+    revision: RevisionOption = None,
+    json_output: JsonOption = False,
 ) -> None:
-    """Print the items most like one.
+    """List the items most similar to one.
 
-    Args:
-        bundle: the folder of a saved recommender.
-        item: id of a catalog item.
-        text: text of an item that is in no catalog, instead.
-        of: `text`, what is written of them; `model`, how the model has learned to see them.
-        other: a bundle of another domain, to look in its catalog; it must read with the same backbone.
-        k: how many items; -k for short.
-        backbone: a local copy of the base model.
-        as_json: print JSON; --json for short.
+    The item is of the catalog, or new and given by its text.
     """
     from llmrec.cli.inputs import load_recommender, parse_item
-    from llmrec.cli.render import render_json, render_ranking
+    from llmrec.cli.render import render_json, render_lines, render_ranking
 
-    recommender = load_recommender(bundle, backbone)
-    there = None if other is None else load_recommender(other, backbone)
-    asked = parse_item(item, text)
-    found = recommender.similar_items(asked, k=k, by=of, catalog=None if there is None else there.catalog)
-    if as_json:
+    requested = parse_item(item, text)
+    recommender = load_recommender(bundle, backbone, revision)
+    other = None if in_bundle is None else load_recommender(in_bundle, backbone)
+    found = recommender.similar_items(requested, k=count, by=by, catalog=None if other is None else other.catalog)
+    if json_output:
         render_json(found)
         return
-    print(f"like {recommender.catalog.label(asked)}, by {of}{'' if other is None else f', in {other}'}")
+    render_lines([f"like {recommender.catalog.label(requested)}, by {by}{'' if other is None else f', in {in_bundle}'}"])
     render_ranking(found)
 
 
-def friends(
-    bundle: Path,
-    user: str | None = None,
-    history: list[str] | str | None = None,
-    k: int = 10,
-    at: str | None = None,
-    data: DataConfig | None = None,
-    backbone: str | None = None,
-    as_json: bool = False,
+@app.command("similar-users", cls=SettingsCommand, epilog=LOG_SETTINGS)
+def similar_users(
+    context: typer.Context,
+    bundle: BundleArgument,
+    history: HistoryArgument = None,
+    user: UserOption = None,
+    count: CountOption = 10,
+    at: TimeOption = None,
+    backbone: BackboneOption = None,
+    revision: RevisionOption = None,
+    json_output: JsonOption = False,
 ) -> None:
-    """Print the users most like one, and what they have in common.
+    """List the users most similar to a user or history.
 
-    Args:
-        bundle: the folder of a saved recommender.
-        user: a user id of the log; the log is the one the bundle was trained on unless `data` names another.
-        history: item ids instead, oldest first: --history ID ID ...
-        k: how many users; -k for short.
-        at: the query time, ISO; events of anybody at or after it are left out.
-        data: where the log is; settings that are not given are the bundle's.
-        backbone: a local copy of the base model.
-        as_json: print JSON; --json for short.
+    Shows the items that they share, and the most similar of the others.
     """
-    from llmrec.cli.inputs import as_list, load_recommender, require_history_or_user
-    from llmrec.cli.render import render_json
+    from llmrec.cli.inputs import load_recommender, require_history_or_user
+    from llmrec.cli.render import render_json, render_lines
+    from llmrec.cli.settings import parse_data_settings
 
     require_history_or_user(history, user)
-    recommender = load_recommender(bundle, backbone)
-    who = user if user is not None else list(as_list(history))
+    data = parse_data_settings(context.args)
+    recommender = load_recommender(bundle, backbone, revision)
     log = recommender.training_log(data)
-    found = recommender.similar_users(who, k=k, at=at, log=log)
-    if as_json:
+    found = recommender.similar_users(list(history or []) if user is None else user, k=count, at=at, log=log)
+    if json_output:
         render_json(found)
         return
-    print(f"like {f'user {log.names.pseudonym(user)}' if user is not None else 'this history'}")
-    width = max([len(one.user) for one in found], default=0)
-    for one in found:
-        shared = "; ".join(recommender.catalog.label(item) for item in one.shared[:MAX_SHOWN])
-        told = f"{one.n_shared:>4,} shared{f': {shared}' if shared else ''}"
-        print(f"{one.rank:>3}  {one.similarity:8.3f}  user {one.user:<{width}}  {one.n_events:>6,} events  {told}")
-        for pair in one.alike[:MAX_SHOWN]:
-            mine, theirs = recommender.catalog.label(pair.mine), recommender.catalog.label(pair.theirs)
-            print(f"{'':>7}{pair.similarity:8.3f}  {mine} ~ {theirs}")
+    lines = [f"like {f'user {log.names.pseudonym(user)}' if user is not None else 'this history'}"]
+    width = max([len(row.user) for row in found], default=0)
+    for row in found:
+        shared = "; ".join(recommender.catalog.label(item) for item in row.shared[:MAX_SHOWN])
+        counts = f"{row.n_events:>6,} events  {row.n_shared:>4,} shared{f': {shared}' if shared else ''}"
+        lines.append(f"{row.rank:>3}  {row.similarity:8.3f}  user {row.user:<{width}}  {counts}")
+        lines += [
+            f"{'':>7}{pair.similarity:8.3f}  {recommender.catalog.label(pair.mine)} ~ {recommender.catalog.label(pair.theirs)}"
+            for pair in row.alike[:MAX_SHOWN]
+        ]
+    render_lines(lines)
 
 
+@app.command(cls=SettingsCommand, epilog=LOG_SETTINGS)
 def topics(
-    bundle: Path,
-    label: list[str] | str,
-    history: list[str] | str | None = None,
-    user: str | None = None,
-    item: list[str] | str | None = None,
-    template: str = "{label}",
-    at: str | None = None,
-    data: DataConfig | None = None,
-    backbone: str | None = None,
-    as_json: bool = False,
+    context: typer.Context,
+    bundle: BundleArgument,
+    history: HistoryArgument = None,
+    user: UserOption = None,
+    item: ItemsOption = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="A topic in words; repeat for each, at least two. [required]"),
+    ] = None,
+    template: Annotated[
+        str, typer.Option(metavar="TEXT", help="Text that is read for a topic, such as 'a {label} film'.")
+    ] = "{label}",
+    at: TimeOption = None,
+    backbone: BackboneOption = None,
+    revision: RevisionOption = None,
+    json_output: JsonOption = False,
 ) -> None:
-    """Print how a user's interest, or an item, divides among topics.
+    """Divide a user's interest, or items, among topics.
 
-    Args:
-        bundle: the folder of a saved recommender.
-        label: the topics, in words: --label horror 'romantic comedy' ...
-        history: item ids, oldest first: --history ID ID ...
-        user: a user id of the log instead; the log is the one the bundle was trained on unless `data` names another.
-        item: ids of items instead, each of which is told by itself.
-        template: what is read in a label's place, such as 'a {label} film'.
-        at: the query time, ISO; events at or after it are left out.
-        data: where the user's log is; settings that are not given are the bundle's.
-        backbone: a local copy of the base model.
-        as_json: print JSON; --json for short.
+    Shares are in percent and add up to 100.
     """
-    from llmrec.cli.inputs import as_list, load_recommender, resolve_history
-    from llmrec.cli.render import render_history, render_json
+    from llmrec.cli.inputs import load_recommender, require_history_or_user, resolve_history
+    from llmrec.cli.render import render_history, render_json, render_lines
+    from llmrec.cli.settings import parse_data_settings
 
-    if item is not None and (history is not None or user is not None):
-        raise ConfigError("give either --item ID ..., or one of --history ID ... and --user ID")
-    recommender = load_recommender(bundle, backbone)
-    labels, items = as_list(label), as_list(item)
-    if items:
-        found = recommender.item_topics(items, labels, template=template)
-        rows = {one: [asdict(share) for share in shares] for one, shares in zip(items, found, strict=True)}
-        if as_json:
-            print(json.dumps(rows, ensure_ascii=False))
+    if not label:
+        raise ConfigError("no topics: give at least two, --label TEXT --label TEXT")
+    if item and (history or user is not None):
+        raise ConfigError("give either --item ID, or a history or --user ID")
+    if not item:
+        require_history_or_user(history, user)
+    data = parse_data_settings(context.args)
+    recommender = load_recommender(bundle, backbone, revision)
+    if item:
+        found = dict(zip(item, recommender.item_topics(item, label, template=template), strict=True))
+        if json_output:
+            render_json(found)
             return
-        for one, shares in zip(items, found, strict=True):
-            told = "  ".join(f"{share.share:4.0%} {share.label}" for share in shares[:MAX_SHOWN])
-            print(f"{recommender.catalog.label(one)}  [{one}]\n  {told}")
+        for one, shares in found.items():
+            best = "  ".join(f"{share.share:4.0%} {share.label}" for share in shares[:MAX_SHOWN])
+            render_lines([f"{recommender.catalog.label(one)}  [{one}]", f"  {best}"])
         return
-    events = resolve_history(recommender, history, user, data, at)
-    of_user = recommender.topics(events, labels, at=at, template=template)
-    if as_json:
+    events = resolve_history(recommender, history, user, data=data, at=at)
+    of_user = recommender.topics(events, label, at=at, template=template)
+    if json_output:
         render_json(of_user)
         return
     render_history(recommender, events)
-    for share in of_user:
-        print(f"{share.share:6.1%}  {share.label}")
+    render_lines(f"{share.share:6.1%}  {share.label}" for share in of_user)
 
 
+@app.command(cls=SettingsCommand, epilog=LOG_SETTINGS)
 def audience(
-    bundle: Path,
-    item: list[str] | str | None = None,
-    text: list[str] | str | None = None,
-    k: int = 10,
-    at: str | None = None,
-    data: DataConfig | None = None,
-    backbone: str | None = None,
-    as_json: bool = False,
+    context: typer.Context,
+    bundle: BundleArgument,
+    item: ItemOption = None,
+    text: TextOption = None,
+    count: CountOption = 10,
+    at: TimeOption = None,
+    backbone: BackboneOption = None,
+    revision: RevisionOption = None,
+    json_output: JsonOption = False,
 ) -> None:
-    """Print the users to show an item to: those whose next it is likeliest to be, among all there is for them.
+    """List the users to show an item to.
 
-    Args:
-        bundle: the folder of a saved recommender.
-        item: id of a catalog item; users who have it are left out.
-        text: text of a new item instead.
-        k: how many users; -k for short.
-        at: the query time, ISO; events of anybody at or after it are left out.
-        data: where the log is; default: the one the bundle was trained on. Settings not given are the bundle's.
-        backbone: a local copy of the base model.
-        as_json: print JSON; --json for short.
+    They do not have it yet and are the most likely to choose it next, among all items.
     """
     from llmrec.cli.inputs import load_recommender, parse_item
-    from llmrec.cli.render import render_json
+    from llmrec.cli.render import render_json, render_lines
+    from llmrec.cli.settings import parse_data_settings
     from llmrec.utils.text import format_table
 
-    recommender = load_recommender(bundle, backbone)
-    asked = parse_item(item, text)
-    found = recommender.audience(asked, k=k, at=at, log=recommender.training_log(data))
-    if as_json:
+    requested, data = parse_item(item, text), parse_data_settings(context.args)
+    recommender = load_recommender(bundle, backbone, revision)
+    found = recommender.audience(requested, k=count, at=at, log=recommender.training_log(data))
+    if json_output:
         render_json(found)
         return
-    print(f"for {recommender.catalog.label(asked)}")
-    heads = ["user", "times the mean chance", f"place among {len(recommender.catalog):,}", "events"]
-    rows = [[one.user, f"{one.lift:.1f}", f"{one.place:,}", f"{one.n_events:,}"] for one in found]
-    print("\n".join(format_table([heads, *rows])))
+    heads = ["user", "times the mean chance", f"rank among {len(recommender.catalog):,}", "events"]
+    rows = [[row.user, f"{row.lift:.1f}", f"{row.place:,}", f"{row.n_events:,}"] for row in found]
+    render_lines([f"for {recommender.catalog.label(requested)}", *format_table([heads, *rows])])
 
 
+@app.command(cls=SettingsCommand, epilog=LOG_SETTINGS)
 def drift(
-    bundle: Path,
-    user: str,
-    at: str | None = None,
-    data: DataConfig | None = None,
-    output: Path | None = None,
-    as_json: bool = False,
+    context: typer.Context,
+    bundle: BundleArgument,
+    user: Annotated[str, typer.Option(metavar="ID", help="User of the log.")],
+    at: TimeOption = None,
+    output: OutputFolder = None,
+    revision: RevisionOption = None,
+    json_output: JsonOption = False,
 ) -> None:
-    """Print a user's interest over time, where it is going, and what the crowd went on to, by the bundle's drift head.
+    """Show a user's interests over time and a forecast.
 
-    Args:
-        bundle: the folder of a saved recommender that was trained with `drift`.
-        user: a user id of the log; the log is the one the bundle was trained on unless `data` names another.
-        at: the query time, ISO; events of anybody at or after it are left out. Default: after the user's last event.
-        data: where the log is; settings that are not given are the bundle's. Its items must be those of the bundle.
-        output: a folder for pictures.
-        as_json: print JSON; --json for short.
+    The forecast is for 30 days, by the bundle's drift head; recent transitions of others follow.
     """
+    from llmrec.cli.inputs import find_bundle
+    from llmrec.cli.render import render_json, render_lines, render_note
+    from llmrec.cli.settings import parse_data_settings
     from llmrec.inference.user_drift import load_user_drift
     from llmrec.reports.drift_figures import write_user_figures
     from llmrec.reports.drift_text import format_user_drift
 
-    found = load_user_drift(bundle, user, at, data)
-    print(json.dumps(asdict(found), ensure_ascii=False) if as_json else "\n".join(format_user_drift(found)))
+    data = parse_data_settings(context.args)
+    found = load_user_drift(find_bundle(bundle, revision), user, at, data)
+    if json_output:
+        render_json(asdict(found))
+    else:
+        render_lines(format_user_drift(found))
     if output is not None:
         for path in write_user_figures(found, output):
-            print(f"wrote {path}", file=sys.stderr)
+            render_note(f"wrote {path}")

@@ -1,58 +1,82 @@
-"""Verbs of the `llmrec` command about the people in a log.
-
-What is heavy is imported inside.
-"""
+"""The command forget. Heavy imports wait inside the function."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
-from llmrec.config.data import DataConfig
+import typer
+
+from llmrec.cli.options import (
+    LOG_SETTINGS,
+    BackboneOption,
+    BundleArgument,
+    JsonOption,
+    RevisionOption,
+    SettingsCommand,
+)
 from llmrec.errors import ConfigError
 
+app = typer.Typer()
 
+
+@app.command(cls=SettingsCommand, epilog=LOG_SETTINGS)
 def forget(
-    bundle: Path,
-    user: list[str] | str,
-    data: DataConfig | None = None,
-    output: Path | None = None,
-    in_place: bool = False,
-    state: list[str] | str | None = None,
-    store: str | None = None,
-    snapshots: Path | None = None,
-    backbone: str | None = None,
-    as_json: bool = False,
+    context: typer.Context,
+    bundle: BundleArgument,
+    user: Annotated[
+        list[str], typer.Option(metavar="ID", help="User to remove, by id or pseudonym; repeat for several.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="New folder for the log, bundle and states without the users. [default: none]"
+        ),
+    ] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Change the log, bundle and states themselves. [default: off]")
+    ] = False,
+    state: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Saved state of live users; repeat for several. [default: none]"),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Event store, sqlite:///FILE or postgresql://USER@HOST/NAME; with --in-place only. [default: none]",
+        ),
+    ] = None,
+    snapshot_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of the store's snapshots. [default: next to a SQLite store]"),
+    ] = None,
+    backbone: BackboneOption = None,
+    revision: RevisionOption = None,
+    json_output: JsonOption = False,
 ) -> None:
-    """Forget users: write their log, bundle and states without them, delete them from a store, and say what stays.
+    """Remove users from a log, a bundle and its states.
 
-    Ends with status 1 where an id is found in a file that was to be without it.
-
-    Args:
-        bundle: the folder of a saved recommender; its counts are taken anew from the log that is left.
-        user: an id, or several; with pseudonyms the id or the pseudonym.
-        data: where the log is; settings that are not given are the bundle's.
-        output: a new folder, for the log, the bundle and the states without the users; nothing else is changed.
-        in_place: change the log, the bundle and the states where they are instead; --in-place for short.
-        state: a file of saved live users (`save_state`), or several.
-        store: of events, sqlite:///FILE or postgresql://USER@HOST/NAME; in place only.
-        snapshots: the folder of the store's saved states; beside a SQLite store unless given.
-        backbone: a local copy of the base model, for bundles whose backbone encodes histories.
-        as_json: print JSON; --json for short.
+    Shows what remains of them. The exit status is 1 if an id is found in a file that should not hold it any more.
     """
-    from llmrec.cli.inputs import as_list
+    from llmrec.cli.inputs import find_bundle
+    from llmrec.cli.render import render_json, render_lines
+    from llmrec.cli.settings import parse_data_settings
     from llmrec.reports.unlearning_text import format_forget_result
     from llmrec.service.server import default_snapshot_dir
-    from llmrec.unlearning.unlearn import ForgetRequest
-    from llmrec.unlearning.unlearn import forget_users as forget_users
+    from llmrec.unlearning.unlearn import ForgetRequest, forget_users
 
     if (output is None) != in_place:
-        raise ConfigError("give --output FOLDER for copies without them, or --in-place; one of the two")
-    if store is not None and snapshots is None:
-        snapshots = default_snapshot_dir(store)
-    states = tuple(map(Path, as_list(state)))
-    done = forget_users(ForgetRequest(bundle, tuple(as_list(user)), data, output, states, store, snapshots, backbone))
-    print(json.dumps(asdict(done), ensure_ascii=False) if as_json else "\n".join(format_forget_result(done)))
-    if done.traces:
-        raise SystemExit(1)
+        raise ConfigError("give --output FOLDER for copies without the users, or --in-place; one of the two")
+    if store is not None and snapshot_dir is None:
+        snapshot_dir = default_snapshot_dir(store)
+    folder = Path(bundle) if revision is None else find_bundle(bundle, revision)
+    data = parse_data_settings(context.args)
+    states = tuple(state or ())
+    result = forget_users(ForgetRequest(folder, tuple(user), data, output, states, store, snapshot_dir, backbone))
+    if json_output:
+        render_json(result)
+    else:
+        render_lines(format_forget_result(result))
+    if result.traces:
+        raise typer.Exit(1)

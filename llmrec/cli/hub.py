@@ -1,57 +1,81 @@
-"""Verbs of the `llmrec` command that take a bundle elsewhere.
-
-What is heavy is imported inside.
-"""
+"""The commands push and export. Heavy imports wait inside the functions."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmrec.cli.options import BackboneOption, BundleArgument, JsonOption, RevisionOption
+
+app = typer.Typer()
 
 
+@app.command()
 def push(
-    bundle: Path,
-    repo_id: str,
-    private: bool | None = None,
-    revision: str | None = None,
-    base: str | None = None,
-    counts: bool = True,
-    backbone: str | None = None,
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Folder of a saved recommender.")],
+    repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the hub; made if it is missing.")],
+    private: Annotated[
+        bool | None,
+        typer.Option("--private/--public", help="Visibility of a repository that is made. [default: the account's]"),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Branch to push to; made if it is missing. [default: main]")
+    ] = None,
+    base_model_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OWNER/NAME",
+            help="Public name of the base model, if it was trained from a folder. [default: as the bundle says]",
+        ),
+    ] = None,
+    include_counts: Annotated[
+        bool,
+        typer.Option(
+            "--include-counts/--no-include-counts", help="Include the drift head's sums of everyone's events."
+        ),
+    ] = True,
+    backbone: BackboneOption = None,
+    json_output: JsonOption = False,
 ) -> None:
-    """Check a bundle, put it on the hub in one commit, and print that commit's address.
+    """Push a bundle to the Hugging Face hub in one commit.
 
-    The token is that of `hf auth login`, or HF_TOKEN.
-
-    Args:
-        bundle: the folder of a saved recommender.
-        repo_id: OWNER/NAME on the hub; made if it is not there.
-        private: of a repository that is made; --private for short.
-        revision: a branch, made if there is none; main unless given.
-        base: the public name of the base model, where it was trained from a folder.
-        counts: with what a drift head has counted of everybody's events; `false` leaves it out.
-        backbone: a local copy of the base model, for bundles whose backbone encodes histories.
+    Prints the commit's address. The token is that of `hf auth login`, or HF_TOKEN.
     """
     from llmrec.cli.inputs import load_recommender
+    from llmrec.cli.render import render_json, render_lines
 
-    print(
-        load_recommender(bundle, backbone).push_to_hub(
-            repo_id, private=private, revision=revision, base_model_id=base, include_counts=counts
-        )
+    recommender = load_recommender(bundle, backbone)
+    address = recommender.push_to_hub(
+        repo_id, private=private, revision=revision, base_model_id=base_model_id, include_counts=include_counts
     )
+    if json_output:
+        render_json({"address": address})
+    else:
+        render_lines([address])
 
 
-def export(bundle: Path, merged: Path, backbone: str | None = None) -> None:
-    """Write a bundle's text encoder with its trained weights merged in, for those who want text vectors alone.
+@app.command()
+def export(
+    bundle: BundleArgument,
+    output: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder to write, which SentenceTransformer(FOLDER) loads.")
+    ],
+    backbone: BackboneOption = None,
+    revision: RevisionOption = None,
+) -> None:
+    """Export a bundle's text encoder.
 
-    Args:
-        bundle: the folder of a saved recommender.
-        merged: the folder to write; SentenceTransformer(FOLDER) loads it.
-        backbone: a local copy of the base model.
+    Its trained weights are merged in; sentence-transformers loads the folder.
     """
+    from llmrec.cli.inputs import find_bundle
+    from llmrec.cli.render import render_lines
     from llmrec.hub.bundle import load_backbone, load_bundle
     from llmrec.hub.encoder_export import export_merged_encoder
-    from llmrec.hub.remote import resolve_bundle
 
-    folder = resolve_bundle(bundle)
+    folder = find_bundle(bundle, revision)
     loaded = load_bundle(folder, backbone)
-    export_merged_encoder(merged, load_backbone(folder, loaded, backbone), loaded)
-    print(f"{merged}: text vectors of {loaded.facts['source']}'s recommender, by SentenceTransformer({str(merged)!r})")
+    export_merged_encoder(output, load_backbone(folder, loaded, backbone), loaded)
+    source = loaded.facts["source"]
+    render_lines([f"{output}: text vectors of {source}'s recommender, by SentenceTransformer({str(output)!r})"])

@@ -1,69 +1,118 @@
-"""The recommender, the history and the item that a command is given."""
+"""The recommender, the history and the item that a command's arguments name."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import yaml
-
-from llmrec.config.data import DataConfig
 from llmrec.errors import ConfigError
-from llmrec.inference.queries import VERBATIM, Event, Item, parse_time
-from llmrec.recommender import Recommender
+
+if TYPE_CHECKING:
+    from llmrec.config.data import DataConfig
+    from llmrec.inference.queries import Event, Item
+    from llmrec.recommender import Recommender
 
 
-def as_list(given: list[str] | str | None) -> list[str]:
-    """One or many. Ids such as 0205616461 are left as they were written: the command line's YAML takes a list with
-    numbers for no list of text, and passes it on whole.
+def load_recommender(bundle: str, backbone: str | None, revision: str | None = None) -> Recommender:
+    """Load and verify a bundle.
+
+    Args:
+        bundle: Folder, or OWNER/NAME on the hub.
+        backbone: Local copy of the base model.
+        revision: Branch, tag or commit on the hub.
+
+    Returns:
+        The recommender.
     """
-    if not isinstance(given, str):
-        return given or []
-    if not given.startswith("["):
-        return [given]
-    try:  # BaseLoader makes lists, dicts and text, and nothing else
-        listed = yaml.load(given, Loader=yaml.BaseLoader)  # nosec B506
-    except yaml.YAMLError:
-        return [given]
-    return listed if isinstance(listed, list) and all(isinstance(one, str) for one in listed) else [given]
+    from llmrec.recommender import Recommender
 
-
-def load_recommender(bundle: Path, backbone: str | None) -> Recommender:
-    return Recommender.from_pretrained(bundle, backbone=backbone)
+    return Recommender.from_pretrained(bundle, backbone=backbone, revision=revision)
 
 
 def resolve_history(
     recommender: Recommender,
-    history: list[str] | str | None,
+    history: list[str] | None,
     user: str | None,
-    data: DataConfig | None,
-    at: str | None,
-    domain: Path | None = None,
+    *,
+    data: DataConfig | None = None,
+    at: str | None = None,
+    history_bundle: str | None = None,
 ) -> list[Event]:
-    """The events asked for: given ids, or a user's in the log before `at`. domain: the bundle whose items or log these
-    are, where it is another than the recommender's; its items are then told by their text.
+    """Return the events that are named: given items, or a user's events in the log before the query time.
+
+    Args:
+        recommender: The recommender that answers.
+        history: Item ids, oldest first.
+        user: User of the log, in place of a history.
+        data: Settings of the log that replace the bundle's.
+        at: Query time, ISO 8601.
+        history_bundle: Bundle whose items or log these are, if not the recommender's; its items come as their texts.
+
+    Returns:
+        Events, oldest first; none for a user without history.
+
+    Raises:
+        ConfigError: If both a history and a user are given.
     """
-    if domain is not None:
-        other = load_recommender(domain, None)
-        return other.catalog.to_text_history(resolve_history(other, history, user, data, at))
-    require_history_or_user(history, user)
+    from llmrec.inference.queries import parse_time
+
+    refuse_history_and_user(history, user)
+    if history_bundle is not None:
+        other = load_recommender(history_bundle, None)
+        return other.catalog.to_text_history(resolve_history(other, history, user, data=data, at=at))
     if user is None:
-        return list(as_list(history))
+        return list(history or [])
     log = recommender.training_log(data)
-    mine = log.interactions.take(log.interactions.user == log.find_user_row(user))
+    events = log.interactions.take(log.interactions.user == log.find_user_row(user))
     if at is not None:
-        mine = mine.take(mine.time < parse_time(at))
-    return [(str(log.catalog.ids[item]), int(time)) for item, time in zip(mine.item, mine.time, strict=True)]
+        events = events.take(events.time < parse_time(at))
+    return [(str(log.catalog.ids[item]), int(time)) for item, time in zip(events.item, events.time, strict=True)]
 
 
-def require_history_or_user(history: object, user: object) -> None:
-    """Raises ConfigError unless one of the two is there to be asked about."""
-    if (history is None) == (user is None):
-        raise ConfigError("give either --history ID ... or --user ID")
+def refuse_history_and_user(history: list[str] | None, user: str | None) -> None:
+    """Raise ConfigError if both a history and a user are given."""
+    if history and user is not None:
+        raise ConfigError(f"--user {user}: give a user or the items of a history, not both")
 
 
-def parse_item(item: list[str] | str | None, text: list[str] | str | None) -> Item:
-    """The item asked about: of the catalog, or by its text."""
-    given: list[Item] = [*as_list(item), *({VERBATIM: words} for words in as_list(text))]
+def require_history_or_user(history: list[str] | None, user: str | None) -> None:
+    """Raise ConfigError unless either a history or a user is given."""
+    refuse_history_and_user(history, user)
+    if not history and user is None:
+        raise ConfigError("no history: give the item ids of one after BUNDLE, or --user ID")
+
+
+def parse_item(item: list[str] | None, text: list[str] | None) -> Item:
+    """Return the one item that is named: of the catalog, or by its text.
+
+    Args:
+        item: Values of `--item`.
+        text: Values of `--text`.
+
+    Returns:
+        Its id, or its text as a field.
+
+    Raises:
+        ConfigError: If there is not exactly one.
+    """
+    from llmrec.inference.queries import VERBATIM
+
+    given: list[Item] = [*(item or []), *({VERBATIM: words} for words in text or [])]
     if len(given) != 1:
         raise ConfigError("give one item: --item ID, or --text '...' for an item that is in no catalog")
     return given[0]
+
+
+def find_bundle(bundle: str, revision: str | None) -> Path:
+    """Return the folder of a bundle: itself, or the copy of a hub repository in the cache.
+
+    Args:
+        bundle: Folder, or OWNER/NAME on the hub.
+        revision: Branch, tag or commit on the hub.
+
+    Returns:
+        The folder.
+    """
+    from llmrec.hub.remote import resolve_bundle
+
+    return resolve_bundle(bundle, revision)

@@ -22,7 +22,7 @@ UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TI
 
 
 def make_or_read_plan(
-    config: Path,
+    config: str,
     data: DataConfig | None,
     limits: tuple[int, str | None, float | None, float],
     steps: int,
@@ -43,11 +43,9 @@ def make_or_read_plan(
     return make_plan(load_recipe_config(config, data), machine, ways, steps)
 
 
-def load_recipe_config(config: Path, data: DataConfig | None) -> FinetuneConfig:
+def load_recipe_config(config: str, data: DataConfig | None) -> FinetuneConfig:
     """A YAML of recipes/finetune.py, with what is given of its log in place of its settings."""
-    if not config.is_file():
-        raise ConfigError(f"config={config}: no such file; give a YAML of recipes/finetune.py")
-    settings = parse_config(FinetuneConfig, ["--config", str(config)])
+    settings = parse_config(FinetuneConfig, ["--config", config])
     return replace(settings, data=override_data_config(settings.data, data))
 
 

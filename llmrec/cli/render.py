@@ -1,30 +1,86 @@
-"""What commands print."""
+"""Results of commands on standard output: tables on a terminal, plain text elsewhere, and JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Any
 
-from llmrec.inference.queries import Event, get_event_item
-from llmrec.inference.ranked_items import Recommendation
-from llmrec.recommender import Recommender
-from llmrec.reports.explanation_text import SHOWN_EVENTS
+if TYPE_CHECKING:
+    from llmrec.inference.queries import Event
+    from llmrec.inference.ranked_items import Recommendation
+    from llmrec.recommender import Recommender
 
 
-def render_history(recommender: Recommender, events: list[Event], looking_for: str | None = None) -> None:
+def render_lines(lines: Iterable[str]) -> None:
+    """Print lines of text."""
+    print("\n".join(lines))
+
+
+def render_json(result: Any) -> None:
+    """Print a result as JSON: dataclasses as objects, also inside lists and dictionaries."""
+    print(json.dumps(result, ensure_ascii=False, default=_to_plain))
+
+
+def render_note(text: str) -> None:
+    """Print a note on the error stream, where it does not mix with results."""
+    print(f"note: {text}", file=sys.stderr)
+
+
+def render_table(heads: Sequence[str], rows: Sequence[Sequence[str]], lines: Iterable[str]) -> None:
+    """Print a table on a terminal, and plain lines elsewhere.
+
+    Args:
+        heads: Name of each column; numbers stand in all columns but the last.
+        rows: Cells of each row.
+        lines: The same as plain text.
+    """
+    if not sys.stdout.isatty():
+        render_lines(lines)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for head in heads[:-1]:
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column(heads[-1], overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))  # item texts may hold what rich takes for markup
+    Console().print(table)
+
+
+def render_history(recommender: Recommender, events: list[Event], query: str | None = None) -> None:
+    """Print how many events a history has and the newest of them.
+
+    Args:
+        recommender: The recommender, which knows the items' labels.
+        events: The history, oldest first.
+        query: Text query that goes with it.
+    """
+    from llmrec.inference.queries import get_event_item
+    from llmrec.reports.explanation_text import SHOWN_EVENTS
+
     labels = [recommender.catalog.label(get_event_item(event)) for event in events[-SHOWN_EVENTS:]]
     print(f"after {len(events):,} events, the last: {'; '.join(labels) or 'none'}")
-    if looking_for is not None:
-        print(f"looking for: {looking_for}")
-
-
-def render_json(found: Sequence[Any]) -> None:
-    """Dataclasses, as one JSON list."""
-    print(json.dumps([asdict(one) for one in found], ensure_ascii=False))
+    if query is not None:
+        print(f"query: {query}")
 
 
 def render_ranking(found: list[Recommendation]) -> None:
-    for item in found:
-        print(f"{item.rank:>3}  {item.score:8.3f}  {item.label}  [{item.item}]")
+    """Print ranked items with their scores.
+
+    Args:
+        found: Items, best first.
+    """
+    rows = [[str(item.rank), f"{item.score:.3f}", f"{item.label}  [{item.item}]"] for item in found]
+    lines = [f"{item.rank:>3}  {item.score:8.3f}  {item.label}  [{item.item}]" for item in found]
+    render_table(["rank", "score", "item"], rows, lines)
+
+
+def _to_plain(value: Any) -> Any:
+    """Convert what JSON does not know."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)

@@ -35,7 +35,7 @@ def ask(folder: Path, log_folder: str, tiny_bert: Path, capsys: pytest.CaptureFi
 
     def asked(verb: str, *arguments: str) -> str:
         given = [one for a in arguments for one in (["--data.source", log_folder] if a == "LOG" else [a])]
-        main([verb, "--bundle", str(folder / "bundle"), "--backbone", str(tiny_bert), *given])
+        main([verb, str(folder / "bundle"), "--backbone", str(tiny_bert), *given])
         return capsys.readouterr().out
 
     return asked
@@ -57,54 +57,55 @@ def refused(ask: Ask, capsys: pytest.CaptureFixture[str]) -> Ask:
 
 
 def test_similar_items(ask: Ask, recommender: Recommender, folder: Path) -> None:
-    lines = ask("similar", "--item", "i3", "-k", "4").splitlines()
+    lines = ask("similar-items", "--item", "i3", "-k", "4").splitlines()
     assert lines[0] == f"like {recommender.catalog.label('i3')}, by text"
     assert [line.rpartition("[")[2].strip("]") for line in lines[1:]] == [
         one.item for one in recommender.similar_items("i3", k=4)
     ]
-    told = json.loads(ask("similar", "--text", "red mini", "--json"))
+    told = json.loads(ask("similar-items", "--text", "red mini", "--json"))
     assert told == [asdict(one) for one in recommender.similar_items({"text": "red mini"})]
-    by_model = json.loads(ask("similar", "--item", "i3", "--of", "model", "--json"))
+    by_model = json.loads(ask("similar-items", "--item", "i3", "--by", "model", "--json"))
     assert by_model == [asdict(one) for one in recommender.similar_items("i3", by="model")]
-    across = ask("similar", "--item", "i3", "--other", str(folder / "bundle"), "-k", "1").splitlines()
+    across = ask("similar-items", "--item", "i3", "--in-bundle", str(folder / "bundle"), "-k", "1").splitlines()
     assert across[0].endswith(f"by text, in {folder / 'bundle'}")
     assert across[1].split()[:2] == ["1", "1.000"]
 
 
 def test_friends(ask: Ask, recommender: Recommender, log: Log) -> None:
-    out = ask("friends", "--user", "u3", "-k", "3", "LOG")
+    out = ask("similar-users", "--user", "u3", "-k", "3", "LOG")
     found = recommender.similar_users("u3", k=3, log=log)
     assert out.splitlines()[0] == "like user u3"
     for one in found:
         assert f"{one.similarity:8.3f}  user {one.user}" in out
         assert f"{one.n_shared:>4} shared" in out
         assert f"{one.alike[0].similarity:8.3f}  {recommender.catalog.label(one.alike[0].mine)} ~ " in out
-    told = json.loads(ask("friends", "--history", "i1", "i2", "--json", "LOG"))
+    told = json.loads(ask("similar-users", "i1", "i2", "--json", "LOG"))
     expected = [asdict(one) for one in recommender.similar_users(["i1", "i2"], log=log)]
     assert told == json.loads(json.dumps(expected))
 
 
 def test_topics(ask: Ask, recommender: Recommender) -> None:
     labels = ["love war", "night river"]
-    lines = ask("topics", "--history", "i1", "i2", "--label", *labels).splitlines()
+    label_options = [word for label in labels for word in ("--label", label)]
+    lines = ask("topics", "i1", "i2", *label_options).splitlines()
     shares = recommender.topics(["i1", "i2"], labels)
     assert lines[0].startswith("after 2 events")
     assert lines[1:] == [f"{one.share:6.1%}  {one.label}" for one in shares]
-    told = json.loads(ask("topics", "--user", "u3", "--label", *labels, "--json", "LOG"))
+    told = json.loads(ask("topics", "--user", "u3", *label_options, "--json", "LOG"))
     assert sum(one["share"] for one in told) == pytest.approx(1)
     of_items = json.loads(
-        ask("topics", "--item", "i1", "i2", "--label", *labels, "--template", "{label} movie", "--json")
+        ask("topics", "--item", "i1", "--item", "i2", *label_options, "--template", "{label} movie", "--json")
     )
     expected = recommender.item_topics(["i1", "i2"], labels, template="{label} movie")
     assert of_items == {item: [asdict(one) for one in row] for item, row in zip(["i1", "i2"], expected, strict=True)}
-    shown = ask("topics", "--item", "i1", "--label", *labels).splitlines()
+    shown = ask("topics", "--item", "i1", *label_options).splitlines()
     assert shown[0].endswith("[i1]")
     assert all(label in shown[1] for label in labels)
 
 
 def test_audience(ask: Ask, recommender: Recommender, log: Log) -> None:
     lines = ask("audience", "--text", "red mini", "-k", "3", "LOG").splitlines()
-    assert lines[:2] == ["for red mini", "user  times the mean chance  place among 40  events"]
+    assert lines[:2] == ["for red mini", "user  times the mean chance  rank among 40  events"]
     found = recommender.audience({"text": "red mini"}, k=3, log=log)
     assert [line.split() for line in lines[2:]] == [
         [one.user, f"{one.lift:.1f}", str(one.place), str(one.n_events)] for one in found
@@ -114,10 +115,10 @@ def test_audience(ask: Ask, recommender: Recommender, log: Log) -> None:
 
 
 def test_recommend_by_words_and_conditions(ask: Ask, recommender: Recommender) -> None:
-    lines = ask("recommend", "--looking-for", "love war", "-k", "2").splitlines()
-    assert lines[:2] == ["after 0 events, the last: none", "looking for: love war"]
+    lines = ask("recommend", "--query", "love war", "-k", "2").splitlines()
+    assert lines[:2] == ["after 0 events, the last: none", "query: love war"]
     word = str(recommender.catalog.items.fields["title"][0]).split()[0]
-    given = ["--history", "i1", "--looking_for", "love war", "--topic", "war", "--where", f"title~{word}", "--json"]
+    given = ["i1", "--query", "love war", "--topic", "war", "--filter", f"title~{word}", "--json"]
     expected = recommender.recommend(["i1"], query="love war", topic="war", filters=f"title~{word}")
     assert json.loads(ask("recommend", *given)) == [asdict(one) for one in expected]
 
@@ -125,46 +126,46 @@ def test_recommend_by_words_and_conditions(ask: Ask, recommender: Recommender) -
 def test_a_history_of_another_domain(ask: Ask, recommender: Recommender, folder: Path, log: Log) -> None:
     there = str(folder / "tuned")
     history = recommender.catalog.to_text_history(["i1", "i2"])
-    found = json.loads(ask("recommend", "--history", "i1", "i2", "--domain", there, "-k", "40", "--json"))
+    found = json.loads(ask("recommend", "i1", "i2", "--history-bundle", there, "-k", "40", "--json"))
     assert found == [asdict(one) for one in recommender.recommend(history, k=40)]
     assert {"i1", "i2"} <= {one["item"] for one in found}  # seen there, not here
-    (scored,) = json.loads(ask("score", "--history", "i1", "i2", "--domain", there, "--item", "i3", "--json"))
+    (scored,) = json.loads(ask("score", "i1", "i2", "--history-bundle", there, "--item", "i3", "--json"))
     assert scored["score"] == pytest.approx(recommender.score(history, ["i3"])[0])
-    assert ask("recommend", "--user", "u3", "--domain", there, "LOG").startswith("after 6 events")
+    assert ask("recommend", "--user", "u3", "--history-bundle", there, "LOG").startswith("after 6 events")
 
 
 def test_mistakes_are_told_in_words(refused: Ask, folder: Path) -> None:
     one = "give one item: --item ID, or --text"
-    for arguments in ([], ["--item", "i1", "i2"], ["--item", "i1", "--text", "a"]):
-        assert one in refused("similar", *arguments)
+    for arguments in ([], ["--item", "i1", "--item", "i2"], ["--item", "i1", "--text", "a"]):
+        assert one in refused("similar-items", *arguments)
         assert one in refused("audience", *arguments)
-    assert "of" in refused("similar", "--item", "i1", "--of", "colour")
-    assert "trained apart" in refused("similar", "--item", "i1", "--other", str(folder / "tuned"))
-    assert "not a bundle" in refused("similar", "--item", "i1", "--other", str(folder))
-    for given in ([], ["--user", "u3", "--history", "i1"]):
-        assert "either --history" in refused("friends", *given, "LOG")
-    assert "Give an id such as u" in refused("friends", "--user", "x", "LOG")
+    assert "of" in refused("similar-items", "--item", "i1", "--by", "colour")
+    assert "trained apart" in refused("similar-items", "--item", "i1", "--in-bundle", str(folder / "tuned"))
+    assert "is not a bundle" in refused("similar-items", "--item", "i1", "--in-bundle", str(folder))
+    assert "give the item ids of one after BUNDLE, or --user ID" in refused("similar-users", "LOG")
+    assert "a user or the items of a history, not both" in refused("similar-users", "i1", "--user", "u3", "LOG")
+    assert "Give an id such as u" in refused("similar-users", "--user", "x", "LOG")
     assert "no events before" in refused("audience", "--item", "i1", "--at", "1980-01-01", "LOG")
-    labels = ["--label", "love", "war"]
-    assert "either --item" in refused("topics", "--item", "i1", "--history", "i1", *labels)
-    assert "either --history" in refused("topics", *labels)
-    assert "at least two" in refused("topics", "--history", "i1", "--label", "love")
-    assert "label" in refused("topics", "--history", "i1")
-    assert "no events (before `at`)" in refused("topics", "--history", *labels)
-    assert "is no condition" in refused("recommend", "--history", "--where", "Soap")
-    assert "query is empty" in refused("recommend", "--looking-for", "")
-    assert "not a bundle" in refused("recommend", "--history", "i1", "--domain", str(folder))
+    labels = ["--label", "love", "--label", "war"]
+    assert "either --item" in refused("topics", "--item", "i1", "i1", *labels)
+    assert "give the item ids of one" in refused("topics", *labels)
+    assert "at least two" in refused("topics", "i1", "--label", "love")
+    assert "label" in refused("topics", "i1")
+    assert "no events (before `at`)" in refused("topics", "--user", "u3", "--at", "1980-01-01", *labels, "LOG")
+    assert "is no condition" in refused("recommend", "--filter", "Soap")
+    assert "query is empty" in refused("recommend", "--query", "")
+    assert "is not a bundle" in refused("recommend", "i1", "--history-bundle", str(folder))
 
 
 def test_explain(ask: Ask, recommender: Recommender) -> None:
     told = recommender.explain(["i1", "i2"], "i9")
-    lines = ask("explain", "--history", "i1", "i2", "--item", "i9").splitlines()
+    lines = ask("explain", "i1", "i2", "--item", "i9").splitlines()
     assert lines[0] == f"{told.label}, score {told.score:.3f}"
     assert lines[1] == told.sentence
     assert f"{told.term_shares()['base']:6.1%}  what the model makes of the history" in lines
     assert [line.split()[-1] for line in lines[-2:]] == [f"[{told.events[place].item}]" for place in told.rank_events()]
     best = recommender.recommend(["i1", "i2"], k=1)[0]
-    found = json.loads(ask("explain", "--history", "i1", "i2", "--json"))
+    found = json.loads(ask("explain", "i1", "i2", "--json"))
     assert (found["item"], found["score"]) == (best.item, pytest.approx(best.score))
     assert sum(part["chance"] for part in found["parts"]) == pytest.approx(found["chance"])
 
@@ -172,8 +173,8 @@ def test_explain(ask: Ask, recommender: Recommender) -> None:
 def test_explain_words(ask: Ask, refused: Ask) -> None:
     pytest.importorskip("captum")
     assert (
-        ask("explain", "--user", "u1", "LOG", "--text", "space robot", "--words", "true")
+        ask("explain", "--user", "u1", "LOG", "--text", "space robot", "--tokens")
         .splitlines()[-1]
         .startswith("words: ")
     )
-    assert "give either --history ID ... or --user ID" in refused("explain", "--item", "i1")
+    assert "give the item ids of one after BUNDLE, or --user ID" in refused("explain", "--item", "i1")

@@ -47,8 +47,18 @@ def recipe(log_folder: str, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest
 def test_a_plan_from_the_command_line_and_a_run_beside_it(
     recipe: Path, log_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["plan", "--config", str(recipe), "--data.source", log_folder, "--strategies", "[frozen]", "--steps", "1"]
-    main([*asked, "--memory", "64GB", "--hours", "1", "--output", str(tmp_path / "plan.json")])
+    asked = [
+        "plan",
+        "--config",
+        str(recipe),
+        "--data.source",
+        log_folder,
+        "--strategy",
+        "frozen",
+        "--measured-steps",
+        "1",
+    ]
+    main([*asked, "--max-memory", "64GB", "--max-hours", "1", "--output", str(tmp_path / "plan.json")])
     out = capsys.readouterr().out
     assert "recommended: frozen" in out
     assert "30 users" in out
@@ -58,7 +68,7 @@ def test_a_plan_from_the_command_line_and_a_run_beside_it(
     ]
     run = {"main": "llmrec frozen", "machine": "a CPU, no GPU", "phases": phases, "settings": {}, "protocol": {}}
     (tmp_path / "report.json").write_text(json.dumps({"rows": [], "run": run}))
-    main([*asked, "--from-plan", str(tmp_path / "plan.json"), "--report", str(tmp_path / "report.json")])
+    main([*asked, "--plan", str(tmp_path / "plan.json"), "--report", str(tmp_path / "report.json")])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["unit", "predicted", "happened", "ratio"]
     assert [line.split()[0] for line in lines[1:]] == ["read", "fit", "sum", "everything", "peak"]
@@ -69,10 +79,10 @@ def test_a_plan_from_the_command_line_and_a_run_beside_it(
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (["--memory", "much"], "memory='much'"),
-        (["--strategies", "[none]"], "strategy 'none'"),
-        (["--steps", "0"], "steps=0"),
-        (["--from-plan", "nowhere.json"], "nowhere.json"),
+        (["--max-memory", "much"], "memory='much'"),
+        (["--strategy", "none"], "strategy 'none'"),
+        (["--measured-steps", "0"], "steps=0"),
+        (["--plan", "nowhere.json"], "nowhere.json"),
         (["--report", "nowhere.json"], "nowhere.json"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
     ],

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,17 +103,30 @@ WRONG = {
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_what_is_not_understood_is_named(write: Write, capsys: pytest.CaptureFixture[str], text: str) -> None:
-    with pytest.raises(SystemExit) as stopped:
+def test_what_is_not_understood_is_named(write: Write, text: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(WRONG[text])):
         parse("--config", write(text))
-    assert stopped.value.code == 2
-    assert WRONG[text] in capsys.readouterr().err.split("error:")[1]
 
 
-def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+@pytest.mark.parametrize(
+    ("argument", "meant"),
+    [("--trian.epochs", "train.epochs"), ("--epochs", "train.epochs"), ("--train.lr_rate", "train.learning_rate")],
+)
+def test_the_setting_that_was_meant_is_suggested(argument: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=rf"no such setting\. Did you mean {meant}"):
+        parse(argument, "3")
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"/nowhere/my\.yaml"):
         parse("--config", "/nowhere/my.yaml")
-    assert "/nowhere/my.yaml" in capsys.readouterr().err
+
+
+def test_a_preset_is_found_by_name() -> None:
+    assert parse("--config", "quickstart").data.source == "movielens_small"
+    assert parse("--config=quickstart", "--train.epochs", "9").train.epochs == 9
+    with pytest.raises(ConfigError, match=r"quickstat: no such file or preset of finetune\. Did you mean quickstart"):
+        parse("--config", "quickstat")
 
 
 SECTIONS = [
