@@ -119,7 +119,7 @@ def try_wheel() -> str:
         for name in ("finetune.py", "finetune/quickstart.yaml"):  # recipes are files to copy and change
             shutil.copy(ROOT / "recipes" / name, away)
         python, config = str(venv / "bin" / "python"), ["finetune.py", "--config", "quickstart.yaml", *RUN]
-        asked = [str(venv / "bin" / "llmrec"), "recommend", "--bundle", "run/bundle", "--user", "1", "--k", "3"]
+        asked = [str(venv / "bin" / "llmrec"), "recommend", "run/bundle", "--user", "1", "--k", "3"]
         for command in ([python, "-c", "import llmrec; print(llmrec.__file__)"], [python, *config], asked):
             status, out = run(*command, at=away)
             if status or (command[1] == "-c" and str(venv) not in out):

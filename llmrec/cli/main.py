@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from llmrec import __version__
-from llmrec.cli import data, evaluate, explore, forget, hub, plan, recommend, serve
+from llmrec.cli import data, evaluate, explore, forget, hub, plan, recommend, serve, train
 from llmrec.cli.usage import format_usage_error
 from llmrec.config.validation import validate_utf8
 from llmrec.errors import ConfigError
 from llmrec.utils.exit_status import INTERRUPTED, exit_with_message
 from llmrec.utils.run_logging import ConsoleHandler, add_console_handler, enable_debug_output, remove_handlers
 
-FAMILIES = (data, recommend, explore, evaluate, plan, serve, hub, forget)  # in the order of the help
+FAMILIES = (data, train, plan, evaluate, recommend, explore, serve, hub, forget)  # in the order of the help
 VERBOSE = "--verbose"
 
 
@@ -25,7 +25,7 @@ def build_app() -> typer.Typer:
     Returns:
         The application with all commands.
     """
-    markup = "rich" if sys.stdout.isatty() else None
+    markup: Literal["rich"] | None = "rich" if sys.stdout.isatty() else None
     app = typer.Typer(name="llmrec", rich_markup_mode=markup, help="Turn pretrained language models into recommenders.")
     app.callback()(configure)
     for family in FAMILIES:

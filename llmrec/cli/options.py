@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-SETTING = re.compile(r"--[a-z_]+(?:\.\w+)+(=.*)?", re.DOTALL)
+DOTTED = re.compile(r"--[a-z_]+(?:\.\w+)+")
+SWITCHES = ("--print_config", "--print-config")  # of the parser of settings, without a value
 LOG_SETTINGS = (
     "Settings of the log follow as --data.KEY VALUE, such as --data.source FOLDER; those that are not given are the "
     "bundle's. `llmrec settings evaluate data` lists them."
@@ -92,11 +94,12 @@ class SettingsCommand(TyperCommand):
         return rest
 
 
-def split_settings(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Separate dotted settings and their values from a command's own arguments.
+def split_settings(arguments: list[str], own_options: Container[str] | None = None) -> tuple[list[str], list[str]]:
+    """Separate settings and their values from a command's own arguments.
 
     Args:
         arguments: Arguments of a command; those after `--` are its own.
+        own_options: Options of the command: every other one is a setting; None: dotted ones are.
 
     Returns:
         Arguments of the command, and settings.
@@ -110,11 +113,12 @@ def split_settings(arguments: list[str]) -> tuple[list[str], list[str]]:
         argument = rest.pop(0)
         if argument == "--":
             return [*own, argument, *rest], settings
-        found = SETTING.fullmatch(argument)
-        if found is None:
+        name, equals, value = argument.partition("=")
+        dotted = DOTTED.fullmatch(name)
+        if not (dotted if own_options is None else name.startswith("--") and name not in own_options):
             own.append(argument)
             continue
-        settings.append(argument)
-        if found[1] is None and rest:
+        settings.append(name.replace("-", "_").replace("__", "--", 1) + equals + value)
+        if not equals and rest and name not in SWITCHES:
             settings.append(rest.pop(0))
     return own, settings

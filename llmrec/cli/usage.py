@@ -26,7 +26,7 @@ def format_usage_error(error: typer.TyperException, command: str, arguments: Seq
     if close:
         message = f"{error.message}. Did you mean {close[0]}?"
     elif value is not None:
-        message = f"{value}: {error.message[:1].lower()}{error.message[1:].partition(', ')[0]}"
+        message = f"{value}: {error.message.removeprefix('Value error, ')}"
     else:
         message = error.format_message()
     message = message if message.endswith("?") else f"{message.rstrip('.')}."

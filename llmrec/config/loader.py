@@ -107,7 +107,7 @@ def _build_parser(kind: type[Config], with_help: bool = False, **options: Any) -
     from llmrec.config.strict_yaml import register_strict_yaml
 
     set_parsing_settings(docstring_parse_attribute_docstrings=with_help)
-    parser = ArgumentParser(parser_mode=register_strict_yaml(), exit_on_error=False, **options)
+    parser = ArgumentParser(parser_mode=register_strict_yaml(), exit_on_error=False, allow_abbrev=False, **options)
     parser.add_class_arguments(kind, as_group=False)
     return parser
 

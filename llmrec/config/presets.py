@@ -28,12 +28,13 @@ def list_presets(job: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted([*folder.glob(f"{job}/*.yaml"), *folder.glob(f"{job}.yaml")])}
 
 
-def get_preset(name: str, job: str) -> Path:
+def get_preset(name: str, job: str, flag: str = "--config") -> Path:
     """Return the file that a name means: a preset of the job unless it is a file.
 
     Args:
         name: Name of a preset, or path of a YAML file.
         job: Name of the job.
+        flag: Option that gave the name, for the message.
 
     Returns:
         The file; a path that does not exist is returned as it is.
@@ -48,7 +49,7 @@ def get_preset(name: str, job: str) -> Path:
     if name not in presets:
         close = get_close_matches(name, presets, n=1)
         remedy = f"Did you mean {close[0]}?" if close else f"Presets: {', '.join(presets) or 'none'}."
-        raise ConfigError(f"--config {name}: no such file or preset of {job}. {remedy}")
+        raise ConfigError(f"{flag} {name}: no such file or preset of {job}. {remedy}")
     return presets[name]
 
 

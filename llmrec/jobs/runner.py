@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llmrec.config.loader import Config, parse_config
 from llmrec.errors import LlmrecError, RunInterruptedError
 from llmrec.utils.exit_status import exit_with_message
-from llmrec.utils.run_logging import ConsoleHandler, add_console_handler, remove_handlers
+from llmrec.utils.run_logging import ConsoleHandler, add_console_handler, has_console_handler, remove_handlers
 
 logger = logging.getLogger(__name__)
 
 
-def run_job(main: Callable[[Config], object], kind: type[Config]) -> None:
-    """Run a recipe with the configuration of the command line, telling of it on the error stream; what the user can
-    mend ends in one message.
+def run_job(
+    main: Callable[[Config], object],
+    kind: type[Config],
+    arguments: Sequence[str] | None = None,
+    program: str | None = None,
+) -> None:
+    """Run a job with the configuration of the command line; an error ends it with one message.
+
+    Args:
+        main: The job.
+        kind: Dataclass of its configuration.
+        arguments: Settings; None for the arguments of the process.
+        program: Name that starts a message; None for the script's.
+
+    Raises:
+        SystemExit: If the job fails, with a status as of `exit_with_message`.
     """
-    add_console_handler()
-    name = Path(sys.argv[0]).name
+    if not has_console_handler():
+        add_console_handler()
+    name = program or Path(sys.argv[0]).name
     with exit_with_message(name):
         try:
-            main(parse_config(kind, description=sys.modules[main.__module__].__doc__))
+            main(parse_config(kind, arguments, kind.__doc__))
             logger.debug("finished", extra={"run": {"status": "finished"}})
         except LlmrecError as error:
             status = "interrupted" if isinstance(error, RunInterruptedError) else f"failed: {error}"

@@ -29,6 +29,11 @@ def add_console_handler() -> logging.Handler:
     return add_handler(handler)
 
 
+def has_console_handler() -> bool:
+    """Return True if records go to standard error already."""
+    return any(isinstance(handler, ConsoleHandler) for handler in logging.getLogger(ROOT).handlers)
+
+
 def enable_debug_output() -> None:
     """Log debug records on the console, with time and logger."""
     for handler in logging.getLogger(ROOT).handlers:

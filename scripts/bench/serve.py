@@ -119,7 +119,7 @@ def served(bundle: Path, *options: str) -> Iterator[tuple[tuple[str, int], subpr
     """Address and process of a service on a new store."""
     with tempfile.TemporaryDirectory(prefix="llmrec-bench-") as folder:
         command = [sys.executable, "-c", "from llmrec.cli.main import main; main()", "serve", "--port", "0"]
-        command += ["--bundle", str(bundle.resolve()), "--store", f"sqlite:///{folder}/state.db", *options]
+        command += [str(bundle.resolve()), "--store", f"sqlite:///{folder}/state.db", *options]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder)
         if process.stdout is None or not (line := process.stdout.readline()):

@@ -409,7 +409,7 @@ def test_the_command_line_ends_in_one_message(
     (folder / LAYOUT.heads).write_bytes(b"half")
     settle(folder)
     with pytest.raises(SystemExit) as stopped:
-        main(["recommend", "--bundle", str(folder), "--history", "i1"])
+        main(["recommend", str(folder), "i1"])
     assert stopped.value.code == 2
     assert "not readable as a bundle (SafetensorError" in capsys.readouterr().err
 

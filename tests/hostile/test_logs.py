@@ -93,7 +93,7 @@ def test_recommend_to_a_user_of_the_log(
     """The bundle has the items i0 to i39, those of the corpus i0 to i9."""
     count(1)
     case.lay(tmp_path)
-    asked = ["recommend", "--bundle", bundle, "--user", "u3", *arguments(case, tmp_path), "--json"]
+    asked = ["recommend", bundle, "--user", "u3", *arguments(case, tmp_path), "--json"]
     status, out, err = outcome(capsys, *asked)
     assert "Traceback" not in err
     if status == 0:
@@ -288,10 +288,10 @@ WHEN = [
     "\udcff",
 ]
 QUESTIONS = [
-    *(("--history", odd) for odd in ODD),
-    *(("--history", "i1", "--at", when) for when in WHEN),
-    *(("--history", "i1", "-k", k) for k in ("0", "-1", "1.5", "1e3", "many", "", "99999999999999999999", "NaN")),
-    *(("--history", "i1", "--where", where) for where in ("=", "~", "title", "titel=x", "title~\x00", "title=\udcff")),
+    *(("--", odd) for odd in ODD),
+    *(("i1", "--at", when) for when in WHEN),
+    *(("i1", "-k", k) for k in ("0", "-1", "1.5", "1e3", "many", "", "99999999999999999999", "NaN")),
+    *(("i1", "--filter", condition) for condition in ("=", "~", "title", "titel=x", "title~\x00", "title=\udcff")),
     *(("--user", odd) for odd in ODD),
 ]  # fmt: skip
 
@@ -301,7 +301,7 @@ def test_odd_questions(
     asked: tuple[str, ...], bundle: str, log_folder: str, capsys: pytest.CaptureFixture[str], count: Count
 ) -> None:
     count(1)
-    status, out, err = outcome(capsys, "recommend", "--bundle", bundle, "--data.source", log_folder, *asked)
+    status, out, err = outcome(capsys, "recommend", bundle, "--data.source", log_folder, *asked)
     assert status in (0, 2), err
     assert "Traceback" not in err
     assert bool(out) is (status == 0)

@@ -51,7 +51,7 @@ def test_its_vectors_are_the_bundle_s(
 ) -> None:
     path = request.getfixturevalue(family)
     save_bundle(tmp_path / "bundle", make_bundle(strategy, path, prompt=prompt))
-    main(["export", "--bundle", str(tmp_path / "bundle"), "--merged", str(tmp_path / "out"), "--backbone", str(path)])
+    main(["export", str(tmp_path / "bundle"), "--output", str(tmp_path / "out"), "--backbone", str(path)])
     backbone = load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), str(path))
     expected = backbone.encode(backbone.tokenize(TEXTS))
     torch.testing.assert_close(read(tmp_path / "out", TEXTS), expected, atol=1e-5, rtol=0)
@@ -68,5 +68,5 @@ def test_what_sentence_transformers_cannot_do_is_refused(make_bundle: Make, tmp_
     with pytest.raises(BundleError, match="does not support words after the text"):
         export_merged_encoder(tmp_path / "out", load_backbone(tmp_path / "wordy", wordy, str(tiny_bert)), wordy)
     with pytest.raises(SystemExit):
-        main(["export", "--bundle", str(tmp_path / "ids"), "--merged", str(tmp_path / "out")])
+        main(["export", str(tmp_path / "ids"), "--output", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()

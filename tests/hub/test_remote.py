@@ -262,11 +262,13 @@ def test_the_hub_takes_the_card_and_its_example_runs(
 
 def test_the_command_line_pushes_and_asks_by_name(make_bundle: Make, visit: Visit, hub: Any, tmp_path: Path) -> None:
     save_bundle(tmp_path / "bundle", make_bundle("none"))
-    told = visit("shell", "push", "--bundle", tmp_path / "bundle", "--repo-id", "owner/shell", "--private")
+    told = visit("shell", "push", tmp_path / "bundle", "owner/shell", "--private")
     assert told == f"{hub.url}/owner/shell/commit/{hub.repos['owner/shell'].branches['main']}\n"
     assert hub.repos["owner/shell"].private
-    asked = ["recommend", "--history", "i1", "--json", "--bundle"]
-    assert visit("shell", *asked, "owner/shell") == visit("shell", *asked, tmp_path / "bundle")
+    asked = ["i1", "--json"]
+    here = visit("shell", "recommend", tmp_path / "bundle", *asked)
+    for revision in ([], ["--revision", hub.repos["owner/shell"].branches["main"]]):
+        assert visit("shell", "recommend", "owner/shell", *asked, *revision) == here
 
 
 def test_the_recipe_fetches_what_it_pushed(make_bundle: Make, visit: Visit, hub: Any, tmp_path: Path) -> None:

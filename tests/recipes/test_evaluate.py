@@ -73,7 +73,7 @@ def test_two_processes_write_the_report_of_one(
     of_training = json.loads((trained.output / "report.json").read_text())["rows"]
     assert alone["rows"] == of_training
     table = capsys.readouterr().out
-    command_line(["evaluate", "--bundle", str(config.bundle)])
+    command_line(["evaluate", str(config.bundle)])
     assert capsys.readouterr().out in table
     assert table[table.index("slice ") : table.index("\n\n/")] in done.stdout
 

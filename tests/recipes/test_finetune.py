@@ -152,7 +152,7 @@ def test_a_whole_run_leaves_report_figures_and_bundle(
         assert f"| {name} | {row['value']:.4f} |" in card
 
     capsys.readouterr()
-    command_line(["evaluate", "--bundle", str(out / "bundle")])
+    command_line(["evaluate", str(out / "bundle")])
     again = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     for (model, split, part, _), value in values(report).items():
         if (model, split) == ("llmrec lora", "by_time") and not part.startswith("interest_"):  # by the run's own text
@@ -196,7 +196,7 @@ def test_a_whole_run_with_histories_by_the_backbone(
         named,
         pytest.approx(scores, abs=1e-5),
     )
-    command_line(["evaluate", "--bundle", str(config.output / "bundle"), "--backbone", str(path)])
+    command_line(["evaluate", str(config.output / "bundle"), "--backbone", str(path)])
     assert recommender.score(events[:2], named) == pytest.approx(scores, abs=1e-5)
 
 

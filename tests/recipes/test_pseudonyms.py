@@ -103,10 +103,10 @@ def test_a_run_leaves_no_raw_id(hidden: Path, capfd: pytest.CaptureFixture[str])
     recommender.live.observe("newcomer@example.com", item, "2030-01-01")
     recommender.live.save(hidden / "state")
     data = ["--data.source", str(hidden.parent / "log"), "--data.pseudonyms.key_env", ENV]
-    asked = ["--bundle", str(hidden / "bundle")]
+    asked = [str(hidden / "bundle")]
     command_line(["audit", *data])
     command_line(["recommend", *asked, "--user", user])
-    command_line(["friends", *asked, "--user", user])
+    command_line(["similar-users", *asked, "--user", user])
     command_line(["drift", *asked, "--user", user, "--output", str(hidden / "drift")])
     for unknown in ("recommend", "drift"):
         with pytest.raises(SystemExit):
@@ -152,7 +152,7 @@ def test_without_the_key_raw_ids_are_refused(
             recommender.live.observe(user, "i1", 5)
         assert recommender.recommend([str(recommender.catalog.ids[0])], k=3)  # histories need no name
         with pytest.raises(SystemExit) as stopped:
-            command_line(["recommend", "--bundle", str(hidden / "bundle"), "--user", user])
+            command_line(["recommend", str(hidden / "bundle"), "--user", user])
         assert stopped.value.code == 2
         said = capsys.readouterr().err
         assert why in said

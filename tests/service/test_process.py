@@ -31,7 +31,6 @@ def start(bundle_folder: Path, tiny_bert: Path, tmp_path: Path) -> Iterator[Star
             "-c",
             "from llmrec.cli.main import main; main()",
             "serve",
-            "--bundle",
             str(bundle_folder),
         ]
         given = {"LLMREC_STORE": f"sqlite:///{tmp_path / 'state.db'}", "LLMREC_PORT": "0", "PYTHONPATH": str(ROOT)}

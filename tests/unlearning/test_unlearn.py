@@ -225,14 +225,14 @@ def test_who_has_a_pseudonym_is_forgotten_by_either_name(
 
 def test_the_command_line_tells_what_stays(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(world.folder / "out")
-    main(["forget", "--bundle", str(world.bundle), "--user", world.user, "u4-lovelace", "--output", out])
+    main(["forget", str(world.bundle), "--user", world.user, "--user", "u4-lovelace", "--output", out])
     told = capsys.readouterr().out
     assert "log: 12 events of 2 user(s) left out, 168 of others stay" in told
     assert "heads.safetensors, drift.safetensors learned" in told
     assert f"--config {out}/finetune.yaml" in told
     assert told.rstrip().endswith("no trace of an id")
     assert "lovelace" not in told
-    asked = ["forget", "--bundle", str(world.bundle), "--user", world.user]
+    asked = ["forget", str(world.bundle), "--user", world.user]
     for wrong in ([], ["--in-place", "--output", out]):
         with pytest.raises(SystemExit) as stopped:
             main([*asked, *wrong])
@@ -255,7 +255,7 @@ def test_a_trace_that_is_left_is_told(world: World, capsys: pytest.CaptureFixtur
     log = load_log(world.data)
     loaded = load_bundle(world.bundle)
     save_bundle(world.bundle, replace(loaded, catalog=log.catalog, facts=asdict(log.facts)))
-    asked = ["forget", "--bundle", str(world.bundle), "--user", world.user, "--output", str(world.folder / "out")]
+    asked = ["forget", str(world.bundle), "--user", world.user, "--output", str(world.folder / "out")]
     with pytest.raises(SystemExit) as stopped:
         main([*asked, "--json"])
     assert stopped.value.code == 1
