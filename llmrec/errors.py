@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class LlmrecError(Exception):
@@ -58,3 +59,34 @@ class MemoryLimitError(LlmrecError, RuntimeError):
 
     def __init__(self, what: str, settings: str) -> None:
         super().__init__(f"out of memory: {what}. To use less, change {settings}.")
+
+
+def missing_extra(name: str) -> str:
+    """Return how to install an extra, as the end of a message.
+
+    Args:
+        name: Extra of pyproject.toml, such as `serve`.
+
+    Returns:
+        A sentence with a command that works where llmrec was installed from: a clone, a file, a repository or an index.
+    """
+    return f"Run pip install {_get_requirement(name)}"
+
+
+def _get_requirement(extra: str) -> str:
+    """Return the argument of `pip install` that adds an extra to the installed package."""
+    import json
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    clone = Path(__file__).resolve().parents[1]
+    if (clone / "pyproject.toml").is_file():
+        return f"-e '{clone}[{extra}]'"
+    try:
+        origin = json.loads(distribution("llmrec").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:
+        origin = {}
+    if not origin:
+        return f"'llmrec[{extra}]'"
+    vcs = origin.get("vcs_info")
+    url = f"{vcs['vcs']}+{origin['url']}@{vcs['commit_id']}" if vcs else origin["url"]
+    return f"'llmrec[{extra}] @ {url}'"

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from llmrec.errors import BackboneError
+from llmrec.errors import BackboneError, missing_extra
 from llmrec.utils.paths import get_cache_dir
 
 # Reading a GGUF file takes a minute even for a small model, and its tokenizer lacks the rule that splits digits. The
@@ -38,7 +38,7 @@ def unpack_gguf(file: Path) -> Path:
     if not folder.is_dir():
         if find_spec("gguf") is None:
             raise BackboneError(
-                f"{file.name}: the package gguf, which reads it, is not installed. Run pip install gguf."
+                f"{file.name}: the package gguf, which reads it, is not installed. {missing_extra('gguf')}"
             )
         sys.stderr.write(f"{file.name}: unpacked into the cache once, about a minute\n")
         _convert(file, folder)

@@ -63,7 +63,9 @@ def similar_items(
     if json_output:
         render_json(found)
         return
-    render_lines([f"like {recommender.catalog.label(requested)}, by {by}{'' if other is None else f', in {in_bundle}'}"])
+    render_lines(
+        [f"like {recommender.catalog.label(requested)}, by {by}{'' if other is None else f', in {in_bundle}'}"]
+    )
     render_ranking(found)
 
 
@@ -101,10 +103,9 @@ def similar_users(
         shared = "; ".join(recommender.catalog.label(item) for item in row.shared[:MAX_SHOWN])
         counts = f"{row.n_events:>6,} events  {row.n_shared:>4,} shared{f': {shared}' if shared else ''}"
         lines.append(f"{row.rank:>3}  {row.similarity:8.3f}  user {row.user:<{width}}  {counts}")
-        lines += [
-            f"{'':>7}{pair.similarity:8.3f}  {recommender.catalog.label(pair.mine)} ~ {recommender.catalog.label(pair.theirs)}"
-            for pair in row.alike[:MAX_SHOWN]
-        ]
+        for pair in row.alike[:MAX_SHOWN]:
+            first, second = recommender.catalog.label(pair.mine), recommender.catalog.label(pair.theirs)
+            lines.append(f"{'':>7}{pair.similarity:8.3f}  {first} ~ {second}")
     render_lines(lines)
 
 

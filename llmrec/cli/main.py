@@ -8,14 +8,26 @@ from typing import Annotated, Literal
 import typer
 
 from llmrec import __version__
-from llmrec.cli import data, evaluate, explore, forget, hub, plan, recommend, serve, train
+from llmrec.cli import data, env, evaluate, explore, forget, hub, plan, recommend, serve, settings, train
 from llmrec.cli.usage import format_usage_error
 from llmrec.config.validation import validate_utf8
 from llmrec.errors import ConfigError
 from llmrec.utils.exit_status import INTERRUPTED, exit_with_message
 from llmrec.utils.run_logging import ConsoleHandler, add_console_handler, enable_debug_output, remove_handlers
 
-FAMILIES = (data, train, plan, evaluate, recommend, explore, serve, hub, forget)  # in the order of the help
+FAMILIES = (
+    data,
+    train,
+    plan,
+    evaluate,
+    recommend,
+    explore,
+    serve,
+    hub,
+    forget,
+    settings,
+    env,
+)  # in the order of the help
 VERBOSE = "--verbose"
 
 

@@ -1,12 +1,53 @@
-"""Dotted settings of commands, such as `--data.source FOLDER`."""
+"""Dotted settings of commands, such as `--data.source FOLDER`, and the command settings, which lists them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmrec.cli.jobs import JOBS, load_config_class
+from llmrec.cli.options import JsonOption
+from llmrec.errors import ConfigError
 
 if TYPE_CHECKING:
     from llmrec.config.data import DataConfig
     from llmrec.config.split import SplitConfig
+
+app = typer.Typer()
+
+
+@app.command()
+def settings(
+    command: Annotated[str, typer.Argument(metavar="COMMAND", help=f"One of {', '.join(JOBS)}.")],
+    section: Annotated[
+        str, typer.Argument(metavar="SECTION", help="Section or setting, such as train. [default: all of them]")
+    ] = "",
+    json_output: JsonOption = False,
+) -> None:
+    """List the settings of a command, with type and default.
+
+    Example: llmrec settings train backbone.lora
+    """
+    from llmrec.cli.render import render_json, render_lines
+    from llmrec.config.presets import list_presets
+    from llmrec.config.settings import format_settings, list_settings
+
+    if command not in JOBS:
+        raise ConfigError(f"{command}: no such command with settings. Give one of {', '.join(JOBS)}.")
+    kind = load_config_class(command)
+    found = [
+        setting for setting in list_settings(kind) if f"{setting.name}.".startswith(f"{section}." if section else "")
+    ]
+    if not found:
+        names = [setting.name for setting in list_settings(kind) if "." not in setting.name]
+        raise ConfigError(f"{section}: no such setting of {command}. It has {', '.join(names)}.")
+    if json_output:
+        render_json(found)
+        return
+    render_lines(format_settings(found))
+    if not section and (presets := list_presets(JOBS[command][0])):
+        render_lines(["", f"presets for --config: {', '.join(presets)}"])
 
 
 def parse_data_settings(arguments: list[str]) -> DataConfig | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from textwrap import wrap
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+TYPE_NAMES = {str: "text", bool: "true | false", int: "integer", float: "number"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,23 @@ def list_settings(kind: type[Any], prefix: str = "") -> list[Setting]:
         Settings in the order of the class; those of a section follow it.
     """
     return list(_iterate_settings(kind, prefix))
+
+
+def format_settings(settings: Sequence[Setting], width: int = 100) -> list[str]:
+    """Format settings as text: name, type and default, then the help.
+
+    Args:
+        settings: The settings.
+        width: Characters of a line, at most.
+
+    Returns:
+        Lines.
+    """
+    lines = list[str]()
+    for setting in settings:
+        lines.append(f"{setting.name} ({setting.type}, default: {setting.default})")
+        lines += wrap(setting.help, width, initial_indent="    ", subsequent_indent="    ")
+    return lines
 
 
 def list_names(kind: type[Any], prefix: str = "") -> list[str]:
@@ -86,7 +106,7 @@ def _iterate_settings(kind: type[Any], prefix: str) -> Iterator[Setting]:
         name, hint = f"{prefix}{field.name}", hints[field.name]
         help_text = " ".join(texts.get(field.name, "").split())
         section = get_section(hint)
-        default = "a section" if section and _get_default(field) is not None else _format_default(field)
+        default = "as below" if section and _get_default(field) is not None else _format_default(field)
         yield Setting(name, format_type(hint), default, help_text)
         if section:
             yield from _iterate_settings(section, f"{name}.")
@@ -99,20 +119,20 @@ def format_type(hint: Any) -> str:
         hint: Type of a field.
 
     Returns:
-        Text such as `int or null`.
+        Text such as `integer | null`.
 
     Example:
         >>> format_type(int | None), format_type(tuple[float, ...]), format_type(Literal["full"] | int)
-        ('int or null', 'list of float', 'full or int')
+        ('integer | null', 'list of number', 'full | integer')
     """
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
         bounds = [str(part) for part in parts[1:]]
         return f"{format_type(parts[0])} {', '.join(bounds)}".strip()
     if origin in (Union, UnionType):
-        return " or ".join(format_type(part) for part in parts)
+        return " | ".join(format_type(part) for part in parts)
     if origin is Literal:
-        return ", ".join(str(part) for part in parts)
+        return " | ".join(str(part) for part in parts)
     if origin is tuple:
         return f"list of {format_type(parts[0])}"
     if origin is dict:
@@ -121,7 +141,7 @@ def format_type(hint: Any) -> str:
         return "null"
     if isinstance(hint, type) and is_dataclass(hint):
         return "section"
-    return {"str": "text", "bool": "true, false"}.get(hint.__name__, str(hint.__name__).lower())
+    return TYPE_NAMES.get(hint, str(hint.__name__).lower())
 
 
 def _get_default(field: Field[Any]) -> Any:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrec.config.data import PiiConfig, PiiKind
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, missing_extra
 
 # Phone numbers are those that Google's numbering plans accept (`phonenumbers`); card numbers and IBANs have the right
 # check digits (`stdnum`); IP addresses parse. The larger redaction tools rely on these too, and their language models,
@@ -45,7 +45,7 @@ class PiiRedactor:
             import phonenumbers
             import stdnum  # noqa: F401  (its checks are imported where they are used)
         except ImportError as error:
-            raise ConfigError(f"data.pii: {error.name} is not installed. Run pip install 'llmrec[scrub]'.") from error
+            raise ConfigError(f"data.pii: {error.name} is not installed. {missing_extra('scrub')}") from error
         unknown = set(config.phone_regions) - phonenumbers.SUPPORTED_REGIONS
         if unknown:
             raise ConfigError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from llmrec.data.audit import TOP, Audit
 from llmrec.data.pii import format_counts
 from llmrec.data.timestamps import format_iso
+from llmrec.errors import missing_extra
 from llmrec.training.pretraining.corpus import PretrainCorpus
 
 
@@ -39,7 +40,7 @@ def format_audit(audit: Audit) -> list[str]:
 
 def _format_details(audit: Audit) -> str:
     if audit.details is None:
-        return "personal details in item texts: not looked for; pip install 'llmrec[scrub]'"
+        return f"personal details in item texts: not searched for. {missing_extra('scrub')}"
     out = f", {format_counts(audit.facts.n_scrubbed)} taken out" if audit.facts.n_scrubbed else ""
     remedy = "; data.pii takes them out" if audit.details else ""
     return f"personal details in item texts: {format_counts(audit.details)}{out}{remedy} (names are not looked for)"

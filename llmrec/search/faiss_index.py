@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, missing_extra
 from llmrec.search.index import allowed_mask, empty_result, validate_new_rows
 from llmrec.search.topk import TopK
 from llmrec.utils.arrays import Mask, Rows
@@ -182,5 +182,5 @@ def _import_faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise ConfigError("index: FAISS is not installed. Run pip install 'llmrec[faiss]'.") from error
+        raise ConfigError(f"index: FAISS is not installed. {missing_extra('faiss')}") from error
     return faiss

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, missing_extra
 from llmrec.search.index import empty_result, validate_new_rows
 from llmrec.search.topk import TopK
 from llmrec.utils.arrays import Mask, Rows
@@ -158,7 +158,7 @@ def _open_client(place: str) -> Any:
         from pymilvus import MilvusClient
         from pymilvus.exceptions import MilvusException
     except ImportError as error:
-        raise ConfigError("index: pymilvus is not installed. Run pip install 'llmrec[milvus]'.") from error
+        raise ConfigError(f"index: pymilvus is not installed. {missing_extra('milvus')}") from error
     try:
         return MilvusClient(place)
     except (MilvusException, OSError, ValueError) as error:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from llmrec import __version__
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, missing_extra
 from llmrec.inference.live.store.event_store import EventStore
 from llmrec.recommender import Recommender
 from llmrec.service.settings import ServiceSettings
@@ -17,7 +17,7 @@ try:
     from fastapi.security import APIKeyHeader
     from starlette.staticfiles import StaticFiles
 except ImportError as error:
-    raise ConfigError("serving: FastAPI is not installed; pip install 'llmrec[serve]'") from error
+    raise ConfigError(f"serving: FastAPI is not installed. {missing_extra('serve')}") from error
 
 PROBLEM_SCHEMA = {
     "type": "object",

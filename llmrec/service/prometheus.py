@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, missing_extra
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 except ImportError as error:
-    raise ConfigError("serving: prometheus-client is not installed; pip install 'llmrec[serve]'") from error
+    raise ConfigError(f"serving: prometheus-client is not installed. {missing_extra('serve')}") from error
 
 METHODS = {"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"}
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, missing_extra
 from llmrec.recommender import Recommender
 from llmrec.service.settings import ServiceSettings
 
@@ -46,7 +46,7 @@ def run_server(
         from llmrec.inference.live.store.event_store import EventStore
         from llmrec.service.app import create_app
     except ImportError as error:
-        raise ConfigError(f"serving: {error.name} is not installed; pip install 'llmrec[serve]'") from error
+        raise ConfigError(f"serving: {error.name} is not installed. {missing_extra('serve')}") from error
 
     class Server(uvicorn.Server):
         """Tells where it listens once it does."""

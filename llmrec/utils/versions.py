@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy")
 
@@ -22,3 +23,22 @@ def _get_version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
+
+
+def list_missing_packages() -> dict[str, list[str]]:
+    """Return the packages of each extra that are not installed, by the name of the extra.
+
+    Returns:
+        An empty list for an extra that can be used; no extras if llmrec itself is not installed.
+    """
+    try:
+        declared = requires("llmrec") or []
+    except PackageNotFoundError:
+        return {}
+    missing: dict[str, list[str]] = {}
+    for line in declared:
+        found = re.fullmatch(r"([\w.-]+).*extra == ['\"]([\w-]+)['\"]", line)
+        if found is not None:
+            absent = missing.setdefault(found[2], [])
+            absent += [found[1]] if _get_version(found[1]) == "not installed" else []
+    return missing

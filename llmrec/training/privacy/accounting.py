@@ -22,7 +22,7 @@ from torch import Tensor
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.privacy import PrivacyConfig
 from llmrec.data.splits import Split
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, missing_extra
 
 SUMMED = 4  # draws to one number of noise: their floats do not give away the sum's (Holohan & Braghin 2021, 5.1)
 
@@ -123,7 +123,9 @@ def _make_accountant(config: PrivacyConfig) -> Any:
     try:
         from opacus.accountants import create_accountant
     except ImportError as error:
-        raise ConfigError("privacy needs Opacus, which counts what is spent: pip install 'llmrec[privacy]'") from error
+        raise ConfigError(
+            f"privacy: Opacus, which counts what is spent, is not installed. {missing_extra('privacy')}"
+        ) from error
     return create_accountant(config.accountant)
 
 

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from typing import Any
 
-from llmrec.errors import ConfigError, LlmrecError
+from llmrec.errors import ConfigError, LlmrecError, missing_extra
 
 try:
     from sqlalchemy import Connection, Engine, create_engine, event, text
     from sqlalchemy.engine import URL, make_url
     from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 except ImportError as error:
-    raise ConfigError("store: SQLAlchemy is not installed; pip install 'llmrec[state]'") from error
+    raise ConfigError(f"store: SQLAlchemy is not installed. {missing_extra('state')}") from error
 
 SQLITE, POSTGRES = "sqlite", "postgresql"
 REMEDY = "write sqlite:///state.db, or postgresql://user@host/name"
@@ -113,7 +113,9 @@ def _open_postgres(url: URL) -> Engine:
         # Who has waited for the ledger sees what was committed meanwhile; a server that was restarted is reached again.
         return create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True)
     except (ImportError, NoSuchModuleError) as error:
-        raise ConfigError(f"store: {url.drivername} has no driver here; pip install 'llmrec[postgres]'") from error
+        raise ConfigError(
+            f"store: the driver of {url.drivername} is not installed. {missing_extra('postgres')}"
+        ) from error
 
 
 def migrate(connection: Connection, steps: Sequence[Sequence[str]] = STEPS) -> None:
