@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -65,6 +65,24 @@ def parse_data_settings(arguments: list[str]) -> DataConfig | None:
     if not arguments:
         return None
     return parse_log_settings(arguments)[0]
+
+
+def parse_given_settings(arguments: list[str]) -> dict[str, Any]:
+    """Parse the settings of a log that differ from their defaults.
+
+    Args:
+        arguments: Dotted options, `--data.KEY VALUE`.
+
+    Returns:
+        Values by name.
+
+    Raises:
+        ConfigError: If a setting is unknown or its value is wrong.
+    """
+    from llmrec.config.data import DataConfig
+
+    given = parse_data_settings(arguments) or DataConfig()
+    return {name: value for name, value in vars(given).items() if value != getattr(DataConfig(), name)}
 
 
 def parse_log_settings(arguments: list[str]) -> tuple[DataConfig | None, SplitConfig | None]:

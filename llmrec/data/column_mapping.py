@@ -74,16 +74,17 @@ def guess_columns(events: pa.Schema, items: pa.Schema) -> list[ColumnGuess]:
     return [guess for guess in guesses if guess is not None]
 
 
-def guess_template(items: pa.Schema) -> ColumnGuess | None:
+def guess_template(items: pa.Schema, title: str | None = None) -> ColumnGuess | None:
     """Guess the template of item texts: a title, then details such as brand and genres.
 
     Args:
         items: Columns of the items.
+        title: Column that names an item; None for one that is called so.
 
     Returns:
         The guess; None if no column looks like a title.
     """
-    title = next(_find_by_names(items, TITLE_NAMES, _is_text), None)
+    title = title or next(_find_by_names(items, TITLE_NAMES, _is_text), None)
     if title is None:
         return None
     details = [name for name in _find_by_names(items, DETAIL_NAMES, _is_text_or_list) if name != title]

@@ -1,0 +1,170 @@
+"""Settings for a folder of data: which file and column is what, each with the reason for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmrec.config.data import DataConfig
+from llmrec.data.column_mapping import ColumnGuess, guess_columns, guess_template
+from llmrec.data.loading import load_log
+from llmrec.data.log import Log
+from llmrec.data.readers.sample import list_tables, read_sample
+from llmrec.data.timestamps import PER_SECOND
+from llmrec.errors import ConfigError, DataError
+
+REQUIRED = ("user_column", "item_column", "time_column", "catalog_item_column", "text_template")
+REPEATED = 0.05  # share of repeated events from which people are taken to come back to items
+MEDIAN_OF_UNITS = (("s", 1e11), ("ms", 1e14), ("us", 1e17))  # numbers below are of that unit
+SETTINGS = {field.name for field in fields(DataConfig)}
+
+
+@dataclass(frozen=True)
+class LogProposal:
+    """Proposed settings of a log, which was loaded with them."""
+
+    config: DataConfig
+    """The settings."""
+    reasons: dict[str, str]
+    """Reason of each setting that is not a default, by its name."""
+    log: Log
+    """The log."""
+
+    @property
+    def repeats(self) -> bool:
+        """Whether people come back to items that they have had."""
+        return self.config.repeats == "keep"
+
+
+def propose_log(folder: Path, given: Mapping[str, Any]) -> LogProposal:
+    """Propose the settings of a folder with one file of events and one of items, and load the log.
+
+    Args:
+        folder: The folder.
+        given: Settings that are known, by name.
+
+    Returns:
+        Settings, reasons and log.
+
+    Raises:
+        ConfigError: If there is no such folder.
+        DataError: If a file or a column cannot be found, or the data is wrong; all problems are listed at once.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder. Give one with a file of events and a file of items.")
+    tables = {path: read_sample(path) for path in list_tables(folder)}
+    guesses, problems = _find_tables(folder, tables)
+    if problems:
+        raise DataError(str(folder), problems)
+    events, items = tables[Path(guesses["interactions"].value)], tables[Path(guesses["items"].value)]
+    for guess in [*guess_columns(events.schema, items.schema), *_guess_from_values(events, items, given)]:
+        guesses.setdefault(guess.setting, guess)
+    settings = {name: guess.value for name, guess in guesses.items() if name in SETTINGS} | dict(given)
+    lacking = [_describe_missing(name, events, items) for name in REQUIRED if name not in settings]
+    if lacking:
+        raise DataError(str(folder), lacking)
+    reasons = {name: "given" if name in given else guesses[name].reason for name in settings}
+    return _load(DataConfig(**settings), reasons, given)
+
+
+def _find_tables(folder: Path, tables: Mapping[Path, pa.Table]) -> tuple[dict[str, ColumnGuess], list[str]]:
+    """Find the file of events and that of items, by name, else by their columns."""
+    found, problems = dict[str, ColumnGuess](), list[str]()
+    for role, contents in (("interactions", "users, items and times"), ("items", "the items' ids and texts")):
+        named = [path for path in tables if path.stem == role]
+        fitting = named or [
+            path for path in tables if str(path) not in {guess.value for guess in found.values()}
+            and _fits(role, tables[path].schema)
+        ]  # fmt: skip
+        if len(fitting) == 1:
+            reason = "by its name" if named else f"the only file with {contents}"
+            found[role] = ColumnGuess(role, str(fitting[0]), reason)
+        else:
+            names = ", ".join(path.name for path in fitting or tables) or "none"
+            which = "several fit" if fitting else "none fits"
+            problems.append(f"{role}.*: no such file, and {which} ({names}). Name it {role}.csv, .parquet or .jsonl.")
+    return found, problems
+
+
+def _fits(role: str, columns: pa.Schema) -> bool:
+    """Return True if a table has the columns of events, or those of items."""
+    settings = {guess.setting for guess in guess_columns(columns, columns)}
+    is_log = {"user_column", "time_column"} <= settings
+    return is_log if role == "interactions" else not is_log
+
+
+def _guess_from_values(events: pa.Table, items: pa.Table, given: Mapping[str, Any]) -> list[ColumnGuess]:
+    """Guess what names do not tell: the text of items, their label, and the unit of times."""
+    guesses = []
+    texts = _rank_text_columns(items)
+    if texts and (guess := guess_template(items.schema, texts[0])):
+        guesses.append(guess._replace(reason=f"{texts[0]} holds the most text, and no column is called a title"))
+    named = {guess.setting: guess.value for guess in guess_columns(events.schema, items.schema)}
+    label = next(iter(named.get("text_template", f"{{{texts[0]}}}" if texts else "").strip("{").split("}")), "")
+    if label:
+        guesses.append(ColumnGuess("label_column", label, "the first field of the text names an item"))
+    time = given.get("time_column") or named.get("time_column")
+    if time in events.column_names and (guess := _guess_time(events[time])):
+        guesses.append(guess)
+    return guesses
+
+
+def _rank_text_columns(items: pa.Table) -> list[str]:
+    """Return the columns of text, those with the longest first; ids, links and codes have no spaces in them."""
+    lengths = dict[str, float]()
+    for name in items.column_names:
+        kind = items[name].type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)) or set(name) & set("{}!:"):
+            continue
+        spaced = pc.mean(pc.match_substring(items[name], " ")).as_py()
+        if spaced is not None and spaced > 0.1:
+            lengths[name] = pc.mean(pc.utf8_length(items[name])).as_py()
+    return sorted(lengths, key=lambda name: -lengths[name])
+
+
+def _guess_time(column: pa.ChunkedArray) -> ColumnGuess | None:
+    """Say how times are read: the unit of numbers, or the zone of text."""
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        median = float(pc.quantile(column, 0.5)[0].as_py() or 0)
+        unit = next((name for name, most in MEDIAN_OF_UNITS if abs(median) < most), "ns")
+        when = f"{median / PER_SECOND[unit] / 31_556_952 + 1970:.0f}"
+        return ColumnGuess("time_unit", unit, f"numbers of which the median is in the year {when}")
+    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+        return ColumnGuess("timezone", "UTC", f"not used: the times carry a zone ({column.type.tz})")
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        zoned = pc.mean(pc.match_substring_regex(column, r"(?:Z|z|UTC|[+-]\d\d:?\d\d)$")).as_py()
+        if zoned == 1:
+            return ColumnGuess("timezone", "UTC", "not used: the times carry a zone")
+    return ColumnGuess("timezone", "UTC", "assumed: the times carry no zone")
+
+
+def _describe_missing(setting: str, events: pa.Table, items: pa.Table) -> str:
+    """Describe a setting that could not be guessed, with the columns that there are."""
+    table, name = (items, "items") if setting in ("catalog_item_column", "text_template") else (events, "interactions")
+    columns = ", ".join(table.column_names)
+    return f"{name}, columns {columns}: none looks like the {setting}. Give it: --data.{setting} VALUE"
+
+
+def _load(config: DataConfig, reasons: dict[str, str], given: Mapping[str, Any]) -> LogProposal:
+    """Load a log; drop events on unknown items and keep repeats if that is what the log needs."""
+    try:
+        log = load_log(replace(config, repeats="keep"))
+    except DataError:
+        if "unknown_items" in given:
+            raise
+        log = load_log(replace(config, repeats="keep", unknown_items="drop"))  # other problems are raised again
+        config = replace(config, unknown_items="drop")
+        reasons["unknown_items"] = "some events are on items that the catalog lacks"
+    if "repeats" not in given:
+        pairs = log.interactions.user.astype("int64") * log.n_items + log.interactions.item
+        share = 1 - len(set(pairs.tolist())) / max(len(pairs), 1)
+        config = replace(config, repeats="keep" if share > REPEATED else "drop")
+        reasons["repeats"] = f"{share:.1%} of the events repeat a pair of user and item"
+    if config.k_core == 0 and "k_core" not in given:
+        reasons["k_core"] = f"0 keeps all {log.n_users:,} users and {log.n_items:,} items; 5 is usual in papers"
+    return LogProposal(config, reasons, log if config.repeats == "keep" else load_log(config))
