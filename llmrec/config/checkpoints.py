@@ -12,16 +12,12 @@ Resume = bool | Literal["auto"]
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """Checkpoints of each fit of a run, by which `resume` goes on to the same bits.
-
-    save_total_limit: the newest ones; where one is damaged, the run goes on from the one before it.
-    save_every_minutes: after so many without one a checkpoint is written in the midst of an epoch; null: only where
-        validation is
-        measured. A process that is told to end (SIGTERM) writes one, too.
-    """
+    """Checkpoints from which a stopped run continues to the same bits."""
 
     save_total_limit: int = 2
+    """Number of newest checkpoints to keep; a damaged one falls back to the one before."""
     save_every_minutes: float | None = 15.0
+    """Minutes after which a checkpoint is written inside an epoch; null: at validations only."""
 
     def __post_init__(self) -> None:
         if self.save_total_limit < 1:

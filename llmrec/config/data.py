@@ -12,16 +12,14 @@ PiiKind = Literal["email", "phone", "credit_card", "iban", "ip"]
 
 @dataclass(frozen=True)
 class PseudonymConfig:
-    """Where the key of pseudonyms is. The key itself stands in no configuration, and is written nowhere.
-
-    key_env: a variable of the environment that holds it; or key_file: a file that does. At least 32 characters of
-        chance: `python -c "import secrets; print(secrets.token_hex(32))"`.
-    salt: no secret; with another one the same key makes other pseudonyms, so that two logs cannot be joined by them.
-    """
+    """Where the key of pseudonyms is; the key itself is in no configuration and is written nowhere."""
 
     key_env: str | None = None
+    """Environment variable that holds the key, of at least 32 random characters."""
     key_file: str | None = None
+    """File that holds the key, in place of key_env."""
     salt: str = ""
+    """Text that changes all pseudonyms, so that two logs cannot be joined by them; not secret."""
 
     def __post_init__(self) -> None:
         if (not self.key_env) == (not self.key_file):
@@ -30,15 +28,12 @@ class PseudonymConfig:
 
 @dataclass(frozen=True)
 class PiiConfig:
-    """What is taken out of texts (`pip install llmrec[scrub]`): what its form and its check digits give away. Names,
-    street addresses and dates of birth have no such form, and stay.
-
-    kinds: of details that are looked for.
-    phone_regions: countries (ISO 3166) whose phone numbers are known without +.. before them; those with it always are.
-    """
+    """Removal of personal details from texts (extra: scrub), by form and check digits; names and addresses stay."""
 
     kinds: tuple[PiiKind, ...] = get_args(PiiKind)
+    """Kinds of details to remove."""
     phone_regions: tuple[str, ...] = ("US", "GB")
+    """Countries (ISO 3166) whose phone numbers are found without a leading +."""
 
     def __post_init__(self) -> None:
         if not self.kinds:
@@ -47,36 +42,39 @@ class PiiConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the log is and how to read it.
-
-    source: a folder with interactions.* and items.* (parquet, csv or jsonl), `hub:owner/name` for a
-        Hugging Face dataset with configurations or files of those names, or `movielens_small`.
-    interactions, items: explicit files (or `hub:` ids) instead of those of `source`.
-    order_column: sorts events of equal time; without it they keep the file's order.
-    text_template: item text from item fields; a field that is missing takes its sentence part with it.
-    time_unit: of integer timestamps; `auto` decides by their size.
-    timezone: of timestamps that carry none.
-    repeats: `drop` keeps the first event of a (user, item) pair; `keep` is for repeat consumption.
-    unknown_items: what to do with events on items that the catalog lacks.
-    k_core: drop users and items with fewer events, until none is left (0: keep all).
-    pseudonyms: users are known by keyed hashes of their ids from here on; null: by their ids.
-    pii: personal details are taken out of item texts, and of words that are asked with; null: texts stay as they are.
-    """
+    """Where the log is and how to read it."""
 
     source: str | None = None
+    """Folder with interactions.* and items.* (parquet, csv or jsonl), hub:OWNER/NAME, or movielens_small."""
     interactions: str | None = None
+    """File or hub id of the events, in place of the source's."""
     items: str | None = None
+    """File or hub id of the items, in place of the source's."""
     user_column: str = "user_id"
+    """Column of the events with user ids."""
     item_column: str = "item_id"
+    """Column of the events with item ids."""
     time_column: str = "timestamp"
+    """Column of the events with times: ISO 8601 text, timestamps or numbers."""
     order_column: str | None = None
+    """Column of numbers that sorts events of equal time; null keeps the file's order."""
     catalog_item_column: str = "item_id"
+    """Column of the items with item ids."""
     release_column: str | None = None
+    """Column of the items with the time from which an item can be recommended; null: always."""
     text_template: str = "{title}"
+    """Text of an item from its fields; a missing field takes its part of the sentence with it."""
     time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto"
+    """Unit of times that are numbers; auto infers it from their size."""
     timezone: str = "UTC"
+    """Time zone of times that carry none, such as Europe/Berlin."""
     repeats: Literal["drop", "keep"] = "drop"
+    """drop keeps the first event of a user with an item; keep is for repeat consumption."""
     unknown_items: Literal["error", "drop"] = "error"
+    """What to do with events on items that the catalog lacks: stop with an error, or drop them."""
     k_core: int = 0
+    """Minimum number of events of each user and item; others are dropped until none is left. 0 keeps all."""
     pseudonyms: PseudonymConfig | None = None
+    """Replaces user ids by keyed hashes; null keeps the ids."""
     pii: PiiConfig | None = None
+    """Removes personal details from item texts and queries; null keeps the texts."""

@@ -17,35 +17,30 @@ CONTROL: tuple[TermName, ...] = ("interest", "environment", "transitions")  # of
 
 @dataclass(frozen=True)
 class DriftConfig:
-    """What moves with time beside a fitted model: a few weights, fitted on the validation window.
-
-    terms: `interest`, how much each of a user's last events still says (without it all say the same); `environment`,
-        popularity that fades at `half_lives_days` (a century: all events alike); `transitions`, what people went on to
-        lately; `chain`, interest in `n_states` latent states that moves on between events; `gate`, what is left to
-        each depends on the history and the time since (without it: one number each).
-    window, gap_decay_days, backward_weight: events of a user that a new one is paired with, how a pair counts less with
-        the days
-        between, and how much it counts against its order.
-    transition_half_lives_days: how fast pairs fade; the one that suits the validation window best is kept.
-    n_text_neighbors: items of like text that an item without transitions leads to.
-    refresh_days: how often counts are brought up to date during the test, each a row of the report beside `frozen`.
-    ablations: also a row for each term alone, for each term left out, and for a control that is as fresh but learns no
-        drift: environment and transitions that never fade, and a constant gate.
-    keep_counts: the bundle holds what everyone did by the end of the log, as sums of items and of pairs of items, so
-        that it knows the day wherever it is sent. It names no user, but a rare pair can be one user's.
-    """
+    """What moves with time next to a fitted model: a few weights, fitted on the validation part."""
 
     terms: tuple[TermName, ...] = ("interest", "environment", "transitions", "chain", "gate")
+    """Terms of the drift head: weights of events, popularity, transitions, latent interests, and their gate."""
     half_lives_days: tuple[float, ...] = (7.0, 30.0, 120.0, 480.0, NO_DECAY_DAYS)
+    """Half-lives of popularity, in days; 36500 does not fade."""
     window: int = 10
+    """Number of events of a user that a new one is paired with."""
     gap_decay_days: float = 180.0
+    """Days between two events after which their pair counts less by a factor of e."""
     backward_weight: float = 0.1
+    """Weight of a pair against its order, from 0 to 1."""
     transition_half_lives_days: tuple[float, ...] = (30.0, 120.0, NO_DECAY_DAYS)
+    """Half-lives of pairs to choose from on validation, in days."""
     n_text_neighbors: int = 30
+    """Items of similar text that an item without transitions leads to."""
     n_states: int = 32
+    """Number of latent interests of the chain."""
     refresh_days: tuple[float, ...] = (1.0, 7.0, 30.0)
+    """Days between updates of counts during the test; each is a row of the report."""
     ablations: bool = True
+    """Report each term alone, each left out, and a control that learns no drift."""
     keep_counts: bool = True
+    """Keep everyone's counts at the end of the log in the bundle; they name no user."""
 
     def __post_init__(self) -> None:
         lengths = (*self.half_lives_days, self.gap_decay_days, *self.transition_half_lives_days, *self.refresh_days)

@@ -21,28 +21,28 @@ Baseline = Literal[
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Full ranking over the whole catalog.
-
-    first_days: only the targets of the test's first days, which a model that is trained anew so often would meet; null:
-        all of them. `by_time` alone.
-    max_queries, max_valid_queries: a seeded sample where the test or validation part has more.
-    tuning_budget, tuning_queries: settings tried for each baseline, and validation queries looked at for each.
-    mask_seen: leave what the history holds out of the ranking; not for repeat consumption.
-    n_explained_users: users whose first recommendation is explained, and the explanations tested by deletion; 0: none.
-        Of
-        models whose backbone reads histories nothing is: each event that is left out would cost a reading.
-    """
+    """Full ranking over the whole catalog."""
 
     cutoffs: tuple[int, ...] = (10, 20)
+    """Lengths k of the lists that metrics look at."""
     first_days: int | None = None
+    """Days of the test part that are evaluated, by_time only; null: all."""
     max_queries: int = 50_000
+    """Test queries; a seeded sample if there are more."""
     max_valid_queries: int = 10_000
+    """Validation queries; a seeded sample if there are more."""
     tuning_budget: int = 12
+    """Settings that are tried for each baseline."""
     tuning_queries: int = 5_000
+    """Validation queries that tuning looks at."""
     mask_seen: bool = True
+    """Leave items of the history out of the ranking; false for repeat consumption."""
     bootstrap_samples: int = 1000
+    """Resamples of users for 95% intervals."""
     n_explained_users: int = 100
+    """Users whose first recommendation is explained and tested by deletion; 0: none."""
     baselines: tuple[Baseline, ...] = get_args(Baseline)
+    """Models to compare with."""
 
     def __post_init__(self) -> None:
         if self.first_days is not None and self.first_days < 1:

@@ -13,19 +13,16 @@ HistoryEncoderName = Literal["sequence", "backbone", "text"]
 
 @dataclass(frozen=True)
 class HistoryTextConfig:
-    """A history as one text, for `history_encoder: text`. Each item has at most `backbone.max_tokens` tokens in it.
-
-    max_tokens: of the whole text; where a history is longer, whole items are left out, the oldest first.
-    separator: after each item. prompt: what stands around the items.
-    targets_per_history: how many of a history's targets a step asks for at most, drawn anew in each epoch: each costs a
-        text. An
-        evaluation reads a text for each query; `evaluation.max_queries` and `max_valid_queries` bound it.
-    """
+    """A history as one text, for history_encoder text; each item has at most backbone.max_tokens tokens."""
 
     max_tokens: int = 256
+    """Tokens of the whole text; the oldest items are left out first."""
     separator: str = ";"
+    """Text after each item."""
     prompt: str = HISTORY
+    """Text around the items, which replace {history}."""
     targets_per_history: int = 4
+    """Targets of a history that a step asks for, at most, drawn again in each epoch."""
 
     def __post_init__(self) -> None:
         if self.prompt.count(HISTORY) != 1:
@@ -39,51 +36,50 @@ class HistoryTextConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The recommender's own layers.
-
-    history_encoder: `sequence`, a transformer of its own over item vectors, which alone has n_layers, n_heads, block,
-        feedforward_multiplier, time_bias and input_norm; `backbone`, item vectors enter the pretrained decoder as its
-        words do; `text`, the pretrained model reads the history as a text (`history_text`). The last two train as
-        `backbone.strategy` says.
-    feedforward_multiplier: width of the feed-forward layers, in `dim`s. max_history: events that a state looks back on.
-    use_item_ids: add a gated id embedding to the text vector. id_dropout: share of items whose id is hidden in a step.
-    whiten: start the text adaptor as a PCA whitening. item_init_std, id_init_scale: standard deviation of item vectors
-        at the
-        start, and of id vectors in proportion to it.
-    similarity: of states and items; `cosine` is divided by a learned temperature.
-    item_affinity: how strongly, to start with, the history's items speak for items like them, beside the transformer;
-        0: not
-        at all.
-    text_similarity: beside what is trained, items gain by how near their text is to the texts of the history, as much
-        as
-        validation finds best, which may be nothing. Vectors to rank by are longer for it, by those of the text.
-    time_bias: attention also sees the time between events.
-    input_norm: item vectors, positions added, are normalised before the first block, so that blocks that know nothing
-        yet do not drown which items they are.
-    query_time: whether the model is told when the target happens (`known`) or only the last event's time.
-    """
+    """The recommender's own layers."""
 
     dim: int = 64
+    """Width of item vectors and user states."""
     n_layers: int = 1
+    """Number of transformer blocks over the history."""
     n_heads: int = 2
+    """Number of attention heads; they divide dim."""
     block: Literal["sasrec", "ligr"] = "sasrec"
+    """Kind of transformer block."""
     feedforward_multiplier: int = 4
+    """Width of feed-forward layers, in multiples of dim."""
     max_history: int = 50
+    """Number of last events that a user state looks back on."""
     dropout: float = 0.5
+    """Share of activations that are dropped in training."""
     use_item_ids: bool = True
+    """Add a gated id embedding to the text vector."""
     id_dropout: float = 0.1
+    """Share of items whose id is hidden in a step."""
     whiten: bool = True
+    """Start the text adaptor as a PCA whitening."""
     similarity: Literal["dot", "cosine"] = "dot"
+    """Score of user state and item: dot product, or cosine divided by a learned temperature."""
     temperature: float = 0.05
+    """Initial temperature of similarity cosine."""
     item_init_std: float = 0.1
+    """Standard deviation of item vectors at the start."""
     id_init_scale: float = 1.0
+    """Standard deviation of id vectors at the start, as a multiple of item_init_std."""
     item_affinity: float = 10.0
+    """Initial strength with which items of the history speak for similar items; 0 turns it off."""
     text_similarity: bool = True
+    """Add how close an item's text is to those of the history, with a strength set on validation."""
     time_bias: bool = True
+    """Let attention see the time between events."""
     input_norm: bool = False
+    """Normalize item vectors, positions added, before the first block."""
     query_time: Literal["known", "last_event"] = "last_event"
+    """Time that the model is given: known is the target's, last_event the time of the newest event."""
     history_encoder: HistoryEncoderName = "sequence"
+    """Reader of histories: sequence (own transformer), backbone (item vectors), text (one text)."""
     history_text: HistoryTextConfig = field(default_factory=HistoryTextConfig)
+    """Text of a history, for history_encoder text."""
 
     def __post_init__(self) -> None:
         if self.history_encoder == "sequence" and (self.n_heads < 1 or self.dim % self.n_heads):

@@ -12,36 +12,26 @@ MIN_EPSILON = 0.1
 
 @dataclass(frozen=True)
 class PrivacyConfig:
-    """Differential privacy of users for all that trains: one user more or less hardly changes what comes out.
-
-    epsilon: spent over the whole run, from which the noise follows; null: users are clipped and no noise is added,
-        which guarantees nothing and is there for comparison.
-    delta: null: number of users ** -1.1.
-    users_per_step: on average; each user takes part in a step by chance, independently of all others (Poisson
-        sampling). An epoch has as many steps as make that one part for each user.
-    max_grad_norm: the most that one user's gradient, all targets together, can weigh in a step.
-    windows_per_user: stretches of at most `model.max_history` events that a step asks of a user, drawn anew each time.
-    frozen_prefixes: beginnings of the names of weights that stay as they start, such as `items.adaptor`: noise grows
-        with the
-        number of those that train.
-    text_similarity_strength: its strength, where `model.text_similarity` is on: validation, which usually sets it, is
-        the same users'.
-    accountant: of Opacus; `prv` (Gopi et al. 2021, arXiv:2106.02848) is tighter than `rdp` (Mironov et al. 2019,
-        arXiv:1908.10530).
-    secure_rng: users and noise are drawn from the operating system's secrets. `false` draws them from the seed, so that
-        a
-        run can be repeated to the bit: whoever knows the seed can take the noise off, and nothing is guaranteed.
-    """
+    """Differential privacy of users for all that trains."""
 
     epsilon: float | None = 8.0
+    """Privacy budget of the whole run; null clips users and adds no noise, without a guarantee."""
     delta: float | None = None
+    """Probability with which the guarantee may fail; null: number of users ** -1.1."""
     users_per_step: int = 64
+    """Users of a step, on average; each takes part by chance (Poisson sampling)."""
     max_grad_norm: float = 1.0
+    """Norm at which one user's gradient in a step is clipped."""
     windows_per_user: int = 4
+    """Stretches of at most model.max_history events that a step takes of a user."""
     frozen_prefixes: tuple[str, ...] = ()
+    """Beginnings of the names of weights that are not trained, such as items.adaptor."""
     text_similarity_strength: float = 0.0
+    """Strength of model.text_similarity, which validation would set otherwise."""
     accountant: Literal["prv", "rdp"] = "prv"
+    """Accountant of Opacus: prv (arXiv:2106.02848) is tighter than rdp (arXiv:1908.10530)."""
     secure_rng: bool = True
+    """Draw users and noise from the operating system; false draws them from the seed, without a guarantee."""
 
     def __post_init__(self) -> None:
         if self.epsilon is not None and not MIN_EPSILON <= self.epsilon < float("inf"):
@@ -61,17 +51,12 @@ class PrivacyConfig:
 
 @dataclass(frozen=True)
 class MembershipConfig:
-    """Whether it can be told from a model's losses who was in its training.
-
-    Told from users whose training events `split.held_out_user_fraction` has left out.
-
-    reference: also fit a model on half of those, and look at how much lower a user's loss is than that
-        model's.
-    max_users: of either kind, drawn at random.
-    """
+    """Attacks that tell a model's training users from those that split.held_out_user_fraction left out."""
 
     reference: bool = False
+    """Also fit a reference model on half of the left-out users, and compare losses with its own."""
     max_users: int = 1000
+    """Users of either kind, drawn at random."""
 
     def __post_init__(self) -> None:
         if self.max_users < 2:

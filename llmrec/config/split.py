@@ -12,23 +12,20 @@ SplitName = Literal["by_time", "leave_one_out"]
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How the log is cut.
-
-    names: every split the model is trained and reported on; the first one's model goes into the bundle.
-    valid_fraction, test_fraction: of `by_time`'s events.
-    ties, leave_one_out_ties: whether events of one moment are in each other's histories (`file_order`, the papers'
-        habit) or not (`strict`), by split.
-    held_out_user_fraction: share of the users, drawn at random, whose training events are left out, so that one can see
-        whether
-        the others are told from them (`membership`).
-    """
+    """How the log is cut into training, validation and test."""
 
     names: tuple[SplitName, ...] = ("by_time",)
+    """Splits to train and report on; the model of the first goes into the bundle."""
     valid_fraction: float = 0.1
+    """Share of the events of by_time for validation, before the test part."""
     test_fraction: float = 0.1
+    """Share of the events of by_time for the test, at the end."""
     ties: Literal["strict", "file_order"] = "strict"
+    """Events of the same moment: strict keeps them out of each other's histories, file_order does not."""
     leave_one_out_ties: Literal["strict", "file_order"] = "strict"
+    """The same for leave_one_out."""
     held_out_user_fraction: float = 0.0
+    """Share of users whose training events are left out, to measure membership."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.held_out_user_fraction < 1:

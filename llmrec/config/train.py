@@ -10,35 +10,40 @@ from llmrec.errors import ConfigError
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run of the training loop. Batches are counted in targets, so that each target weighs the same.
-
-    epochs: 0 skips the run. patience: measurements without gain before it stops.
-    negatives: `full` softmax over the catalog, or the number of shared uniform negatives.
-    trainable_items_per_step, backbone_learning_rate: where the backbone itself trains, the items that all processes of
-        a step read
-        through it with gradients, together, and its own learning rate.
-    refresh_every_steps: there, after how many steps the whole catalog is read anew; null: only before each validation.
-    micro_batches: that a process runs its share of a batch in, one by one: the same step in less memory; `auto`: few
-        that fit.
-    refit: after the best epoch is known, train anew on train + validation for as long, before the test.
-    """
+    """One run of the training loop; batches are counted in targets, so that each weighs the same."""
 
     epochs: int = 50
+    """Passes over the training part, at most; 0 skips the run."""
     patience: int = 5
+    """Validations without gain before training stops."""
     batch_targets: int = 1024
+    """Targets of a step, of all processes together."""
     learning_rate: float = 1e-3
+    """Learning rate of the recommender's own layers."""
     weight_decay: float = 0.0
+    """Weight decay of AdamW."""
     warmup_ratio: float = 0.02
+    """Share of the steps over which the learning rate grows from 0."""
     lr_scheduler: Literal["constant", "linear", "cosine"] = "constant"
+    """Course of the learning rate after the warm-up."""
     max_grad_norm: float = 5.0
+    """Norm at which gradients are clipped."""
     gradient_accumulation_steps: int = 1
+    """Batches whose gradients are added before a step."""
     negatives: Literal["full"] | int = "full"
+    """full for a softmax over the catalog, or the number of shared uniform negatives."""
     evals_per_epoch: int = 1
+    """Validations in each epoch."""
     trainable_items_per_step: int = 256
+    """Items of a step that the trained backbone reads with gradients, in all processes."""
     backbone_learning_rate: float = 2e-4
+    """Learning rate of the backbone."""
     refresh_every_steps: int | None = None
+    """Steps after which a trained backbone reads the catalog again; null: before validations only."""
     micro_batches: Literal["auto"] | int = 1
+    """Parts in which a process runs its share of a batch, to save memory; auto finds how many."""
     refit: bool = False
+    """Train again on training and validation part, as long as was best, before the test."""
 
     def __post_init__(self) -> None:
         if self.micro_batches != "auto" and self.micro_batches < 1:

@@ -15,20 +15,20 @@ from llmrec.errors import ConfigError
 
 @dataclass(frozen=True)
 class DistillationLosses:
-    """How much each kind of imitation counts, per target.
-
-    embedding: 1 - cosine of the student's and the teacher's vectors of the texts that a step reads.
-    scores: Kullback-Leibler divergence of the scores over all items, at `temperature` (Hinton et al. 2015,
-        arXiv:1503.02531). ranking: likelihood of the teacher's `top_k` items in its order (Xia et al. 2008,
-        doi:10.1145/1390156.1390306). targets: the softmax cross-entropy of what was chosen in truth.
-    """
+    """Weight of each kind of imitation, per target."""
 
     embedding: float = 100.0
+    """Weight of 1 - cosine between the text vectors of student and teacher."""
     scores: float = 1.0
+    """Weight of the divergence of scores over all items (Hinton et al. 2015, arXiv:1503.02531)."""
     ranking: float = 0.0
+    """Weight of the likelihood of the teacher's order (Xia et al. 2008, doi:10.1145/1390156.1390306)."""
     targets: float = 0.0
+    """Weight of the softmax cross-entropy of the true targets."""
     temperature: float = 1.0
+    """Temperature at which scores are compared."""
     top_k: int = 10
+    """Items of the teacher's order that `ranking` looks at."""
 
     def __post_init__(self) -> None:
         weights = self.embedding, self.scores, self.ranking, self.targets
@@ -40,22 +40,26 @@ class DistillationLosses:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """recipes/distill.py: a bundle's knowledge for a smaller backbone.
-
-    teacher: the folder of the bundle. source: where its log is, if not where it was. backbone: the student's, whose
-        weights all train. train: a step reads `trainable_items_per_step` texts and compares the scores of these and
-        `negatives` others, or, `full`, of all items; validation stops it.
-    """
+    """From a bundle to one with a smaller backbone."""
 
     teacher: Path
+    """Folder of the teacher's bundle."""
     source: str | None = None
+    """Where the teacher's log is; null: where it was."""
     output: Path = Path("runs/distill")
+    """Folder of the run."""
     backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(n_layers=2, strategy="full"))
+    """The student's backbone, which trains whole."""
     losses: DistillationLosses = field(default_factory=DistillationLosses)
+    """What the student imitates."""
     train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=5, patience=2))
+    """Training of the student; a step reads trainable_items_per_step texts."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """Evaluation of teacher, student and baselines."""
     seed: int = 0
+    """Seed of all random draws."""
     resume: Resume = False
+    """Continue from the folder's checkpoints: true, false, or auto to start again if they do not fit."""
 
     def __post_init__(self) -> None:
         if self.backbone.strategy in ("none", "frozen"):

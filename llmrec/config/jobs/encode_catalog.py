@@ -11,17 +11,14 @@ from llmrec.errors import ConfigError
 
 @dataclass(frozen=True)
 class EncodeConfig:
-    """recipes/encode_catalog.py: every text of a catalog read once, into the cache that fine-tuning looks in.
-
-    data: where the items are and what their text is made of; no log is needed. Give the `data` and `backbone` of the
-        run that is to find the vectors: another template, prompt, length or pooling makes another text or vector.
-    backbone: read as it is, whatever its strategy will be.
-    texts_per_shard: that a process reads before it writes them, and so what a kill loses; null: 4,096, 65,536 on a GPU.
-    """
+    """Encode every text of a catalog into the cache that training looks in."""
 
     data: DataConfig
+    """Items and the template of their text, as in the run that is to find the vectors."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    """Backbone, as in the run that is to find the vectors."""
     texts_per_shard: int | None = None
+    """Texts that a process reads before it writes them; null: 4,096, or 65,536 on a GPU."""
 
     def __post_init__(self) -> None:
         if self.backbone.strategy == "none":

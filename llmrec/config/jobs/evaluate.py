@@ -11,18 +11,17 @@ from llmrec.config.split import SplitName
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """recipes/evaluate.py: a bundle on the test part of a log.
-
-    bundle: the folder of a saved recommender, which also says how the test is cut and ranked.
-    data: the log; settings that are not given are the bundle's. Its items must be those of the bundle.
-    split: default: the one the bundle was trained on.
-    max_queries: a seeded sample where the test part has more; default: as in training.
-    backbone: a local copy of the base model, for bundles whose backbone encodes histories.
-    """
+    """Evaluate a bundle on the test part of a log."""
 
     bundle: Path
+    """Folder of a saved recommender."""
     data: DataConfig | None = None
+    """Log; settings that are not given are the bundle's."""
     split: SplitName | None = None
+    """Split to test on; null: the one that the bundle was trained on."""
     max_queries: int | None = None
+    """Test queries; null: as in training."""
     backbone: str | None = None
+    """Local copy of the base model; null: as the bundle says."""
     output: Path = Path("runs/evaluate")
+    """Folder of the run."""

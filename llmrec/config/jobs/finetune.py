@@ -20,45 +20,54 @@ from llmrec.errors import ConfigError
 
 @dataclass(frozen=True)
 class SasrecConfig:
-    """The id-only baseline: its own size and its own training, so that it can be tuned with the same care."""
+    """The id-only baseline, with its own size and training."""
 
     model: ModelConfig = field(default_factory=lambda: ModelConfig(item_affinity=0.0, time_bias=False))
+    """Layers of SASRec."""
     train: TrainConfig = field(default_factory=TrainConfig)
+    """Training of SASRec."""
 
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """recipes/finetune.py: from a log to an evaluated recommender.
-
-    sasrec: the id-only baseline, by the same trainer, with its own size and training.
-    train: the feature-transfer fit, on stored text vectors. adapt: the fit through the backbone that follows where
-        the strategy trains it. drift: rows for the model in the stream of events; null: none. output: the run's folder.
-    privacy: differential privacy of users, for both fits together. membership: measure who can be told to have been in
-        training.
-    seeds, leave_one_out_seeds: the model and SASRec are fitted once for each (`leave_one_out`, where its own are given,
-        for each of those); the first one's model goes into the bundle.
-    mixed_precision: None leaves it to `accelerate launch`. resume: go on from the output folder's checkpoints;
-        where they belong to another configuration or log, `true` stops and `auto` starts anew.
-    """
+    """From a log to an evaluated recommender."""
 
     data: DataConfig
+    """The log."""
     output: Path = Path("runs/finetune")
+    """Folder of the run."""
     split: SplitConfig = field(default_factory=SplitConfig)
+    """How the log is cut."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    """The pretrained language model."""
     model: ModelConfig = field(default_factory=ModelConfig)
+    """The recommender's own layers."""
     train: TrainConfig = field(default_factory=TrainConfig)
+    """Training on stored text vectors (feature transfer)."""
     adapt: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=2, patience=2))
+    """Training through the backbone that follows, if the strategy trains it."""
     drift: DriftConfig | None = None
+    """Drift head; {} for the defaults, null for none."""
     privacy: PrivacyConfig | None = None
+    """Differential privacy of users; null: none."""
     membership: MembershipConfig | None = None
+    """Attacks on training users; null: none."""
     sasrec: SasrecConfig = field(default_factory=SasrecConfig)
+    """The id-only baseline."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """Metrics, baselines and queries."""
     seeds: tuple[int, ...] = (0,)
+    """Seeds of the fits; the model of the first goes into the bundle."""
     leave_one_out_seeds: tuple[int, ...] | None = None
+    """Seeds for the split leave_one_out; null: the same."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    """Precision of training; null: as the launcher says."""
     resume: Resume = False
+    """Continue from the folder's checkpoints: true, false, or auto to start again if they do not fit."""
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """How often to write checkpoints."""
     trackers: tuple[Literal["tensorboard", "trackio"], ...] = ()
+    """Experiment trackers to log to (extra: tracking)."""
 
     def __post_init__(self) -> None:
         if not self.seeds or self.leave_one_out_seeds == ():

@@ -17,16 +17,14 @@ ObjectiveName = Literal["mlm", "clm", "contrast"]
 
 @dataclass(frozen=True)
 class ContrastConfig:
-    """Items that one user touched soon after each other, pulled together.
-
-    window: events of a user that each one is paired with, counted onward.
-    temperature: cosines are divided by it.
-    n_negatives: items drawn uniformly in each step, beside the batch's own.
-    """
+    """Vectors of items that one user chose soon after each other, pulled together."""
 
     window: int = 3
+    """Number of following events that each event is paired with."""
     temperature: float = 0.05
+    """Temperature that divides cosines."""
     n_negatives: int = 128
+    """Items drawn uniformly in each step, in addition to the batch's own."""
 
     def __post_init__(self) -> None:
         if min(self.window, self.temperature) <= 0:
@@ -40,31 +38,34 @@ class ContrastConfig:
 
 @dataclass(frozen=True)
 class PretrainTrainConfig:
-    """How long and how fast; batches are those of a step of all processes together.
-
-    max_steps: at most. eval_every_steps: steps between measurements of the held-out losses. patience: measurements
-        without
-        gain before it stops.
-    text_batch_size: of `mlm` and `clm`. pair_batch_size: of `contrast`; each is read in both directions.
-    learning_rate: of the backbone. head_learning_rate: of a language-model head.
-    held_out_fraction: share of the texts, and share of the pairs at the training window's end, that is never trained
-        on.
-    max_held_out_samples: texts or pairs that a measurement looks at, a seeded sample where there are more.
-    """
+    """Length and speed of pretraining; batches are those of all processes together."""
 
     max_steps: int = 2000
+    """Steps, at most."""
     eval_every_steps: int = 100
+    """Steps between measurements of the held-out losses."""
     patience: int = 3
+    """Measurements without gain before training stops."""
     text_batch_size: int = 64
+    """Texts of a step of mlm and clm."""
     pair_batch_size: int = 128
+    """Pairs of a step of contrast, each read in both directions."""
     learning_rate: float = 1e-4
+    """Learning rate of the backbone."""
     head_learning_rate: float = 1e-3
+    """Learning rate of a language-model head."""
     weight_decay: float = 0.01
+    """Weight decay of AdamW."""
     warmup_ratio: float = 0.05
+    """Share of the steps over which the learning rate grows from 0."""
     lr_scheduler: Literal["constant", "linear", "cosine"] = "linear"
+    """Course of the learning rate after the warm-up."""
     max_grad_norm: float = 1.0
+    """Norm at which gradients are clipped."""
     held_out_fraction: float = 0.05
+    """Share of the texts, and of the newest pairs, that measure the loss."""
     max_held_out_samples: int = 1024
+    """Texts or pairs of a measurement; a seeded sample if there are more."""
 
     def __post_init__(self) -> None:
         counts = (
@@ -85,30 +86,34 @@ class PretrainTrainConfig:
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """recipes/pretrain.py: continued pretraining of a backbone on a domain's texts and interactions.
-
-    objectives: a weight for each, of the mean loss of its terms: `mlm`, masked words, for encoders; `clm`, next words,
-        for decoders; `contrast`, items of one user's neighbouring events, for both.
-    split: as in the fine-tuning to come; only events in the training part of every split it names are looked at.
-    all_items: also read texts of items without an event there, which a model in service would not have had yet.
-    backbone: `last_k`, `lora` or `full`; a frozen one has nothing to train.
-    output: the run's folder; `backbone/` in it is what `backbone.name` of finetune.py takes.
-    mixed_precision, resume, checkpoints, trackers: as in finetune.py.
-    """
+    """Continued pretraining of a backbone on a domain's texts and events."""
 
     data: DataConfig
+    """The log."""
     output: Path = Path("runs/pretrain")
+    """Folder of the run; its backbone/ is what backbone.name of training takes."""
     objectives: dict[ObjectiveName, float] = field(default_factory=lambda: {"contrast": 1.0})
+    """Weight of each objective: mlm for encoders, clm for decoders, contrast for both."""
     split: SplitConfig = field(default_factory=SplitConfig)
+    """Split of the training to come; only its training part is read."""
     all_items: bool = False
+    """Also read texts of items without an event in the training part."""
     backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(strategy="last_k"))
+    """Backbone and strategy: last_k, lora or full."""
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
+    """Pairs of the objective contrast."""
     train: PretrainTrainConfig = field(default_factory=PretrainTrainConfig)
+    """Length and speed."""
     seed: int = 0
+    """Seed of all random draws."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    """Precision of training; null: as the launcher says."""
     resume: Resume = False
+    """Continue from the folder's checkpoints: true, false, or auto to start again if they do not fit."""
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """How often to write checkpoints."""
     trackers: tuple[Literal["tensorboard", "trackio"], ...] = ()
+    """Experiment trackers to log to (extra: tracking)."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.objectives) - set(get_args(ObjectiveName)))

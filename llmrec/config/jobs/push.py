@@ -8,19 +8,19 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class PushConfig:
-    """recipes/push.py: from a bundle on disk to a repository on the hub.
-
-    bundle: the folder of a saved recommender. repo_id: OWNER/NAME, made if it is not there, then `private` or not.
-    revision: a branch, made if there is none; null: main.
-    base_model_id: the public name of the base model, where it was trained from a folder.
-    include_counts: with what a drift head has counted of everybody's events.
-    backbone: a local copy of the base model, for bundles whose backbone encodes histories.
-    """
+    """From a bundle on disk to a repository on the hub."""
 
     bundle: Path
+    """Folder of a saved recommender."""
     repo_id: str
+    """OWNER/NAME, made if it is missing."""
     private: bool = True
+    """Visibility of a repository that is made."""
     revision: str | None = None
+    """Branch, made if it is missing; null: main."""
     base_model_id: str | None = None
+    """Public name of the base model, if it was trained from a folder."""
     include_counts: bool = True
+    """Include the drift head's sums of everyone's events."""
     backbone: str | None = None
+    """Local copy of the base model; null: as the bundle says."""

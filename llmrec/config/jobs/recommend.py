@@ -11,27 +11,28 @@ from llmrec.errors import ConfigError
 
 @dataclass(frozen=True)
 class RecommendConfig:
-    """recipes/recommend.py: the best items for every user of a log.
-
-    bundle: the folder of a saved recommender.
-    data: the log whose users are asked about; settings that are not given are the bundle's. Its items must be the
-        bundle's, or added to it.
-    k: items for each user. include_seen: those of the history too. filters: conditions as in `llmrec recommend`.
-    at: the query time, ISO; events of anybody at or after it are left out. Default: just after the log's newest event.
-    users_per_part: of a file; what a kill loses at most. batch_size: whose scores are held together.
-    backbone: a local copy of the base model, for bundles whose backbone encodes histories.
-    """
+    """The best items for every user of a log."""
 
     bundle: Path
+    """Folder of a saved recommender."""
     data: DataConfig | None = None
+    """Log of the users; settings that are not given are the bundle's."""
     k: int = 10
+    """Items for each user."""
     at: str | None = None
+    """Query time in ISO 8601; events at or after it are left out. null: after the log's newest event."""
     include_seen: bool = False
+    """Also recommend items of the history."""
     filters: tuple[str, ...] = ()
+    """Conditions on items, such as category=Soap or genres~drama."""
     users_per_part: int = 10_000
+    """Users of a file, and what a stopped run loses at most."""
     batch_size: int = 256
+    """Users whose scores are held in memory together."""
     backbone: str | None = None
+    """Local copy of the base model; null: as the bundle says."""
     output: Path = Path("runs/recommend")
+    """Folder of the parquet files."""
 
     def __post_init__(self) -> None:
         for name in ("k", "users_per_part", "batch_size"):

@@ -17,10 +17,12 @@ LikelihoodScore = Literal["mean", "sum", "gain"]
 
 @dataclass(frozen=True)
 class PromptConfig:
-    """What the language model reads before a candidate: `header`, then a user's newest items, a line for each."""
+    """What the language model reads before a candidate."""
 
     header: str = "Products that one customer bought, one after the other:"
+    """First line, before a line for each of the newest items."""
     history: int = 10
+    """Number of newest items."""
 
     def __post_init__(self) -> None:
         if not self.header.strip() or self.history < 1:
@@ -29,35 +31,36 @@ class PromptConfig:
 
 @dataclass(frozen=True)
 class RerankConfig:
-    """recipes/rerank.py: a pretrained decoder, without any training, as a judge of which of some items comes next.
-
-    first_stage: a baseline's name, or the folder of a bundle.
-    candidate_source: `first_stage`, its `n_candidates` best unseen items, whether or not the target is among them; or
-        `target_and_sampled`, the target and unseen items drawn by their popularity in training, which is easier.
-    backbone: a decoder, as it is; `max_tokens` of each item are read.
-    score_types: of a candidate's line, a row each: the `mean` log-likelihood of its tokens, their `sum`, or the `gain`
-        of
-        the sum over what it would be without a history (Holtzman et al. 2021, arXiv:2104.08315). The first one is
-        compared with every other row.
-    evaluation: `max_queries` of the test's targets that have a history; `baselines` are further orders of the same
-        candidates.
-    """
+    """A pretrained decoder, without training, as a judge of the next item."""
 
     data: DataConfig
+    """The log."""
     output: Path = Path("runs/rerank")
+    """Folder of the run."""
     split: SplitConfig = field(default_factory=SplitConfig)
+    """How the log is cut; by_time only."""
     backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig("packaged:SmolLM2-135M-Instruct"))
+    """A decoder; max_tokens of each item are read."""
     first_stage: str = "item_knn"
+    """Name of a baseline, or folder of a bundle, that proposes candidates."""
     candidate_source: Literal["first_stage", "target_and_sampled"] = "first_stage"
+    """first_stage for its best unseen items, or target_and_sampled, which is easier."""
     n_candidates: int = 100
+    """Candidates of each query."""
     prompt: PromptConfig = field(default_factory=PromptConfig)
+    """Text before a candidate."""
     score_types: tuple[LikelihoodScore, ...] = ("mean", "sum", "gain")
+    """Scores of a candidate: mean or sum of its log-likelihood, or gain (arXiv:2104.08315)."""
     evaluation: EvaluationConfig = field(
         default_factory=lambda: EvaluationConfig(cutoffs=(10,), max_queries=200, baselines=())
     )
+    """Queries with a history; baselines are further orders of the same candidates."""
     seed: int = 0
+    """Seed of all random draws."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    """Precision of reading; null: as the launcher says."""
     trackers: tuple[Literal["tensorboard", "trackio"], ...] = ()
+    """Experiment trackers to log to (extra: tracking)."""
 
     def __post_init__(self) -> None:
         if self.split.names != ("by_time",):

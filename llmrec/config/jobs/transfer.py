@@ -11,17 +11,12 @@ from llmrec.errors import ConfigError
 
 @dataclass(frozen=True)
 class TransferConfig(FinetuneConfig):
-    """recipes/transfer.py: from one or several domains to another one.
-
-    All of `FinetuneConfig` is about the target domain; the model of the sources has the same layers and training.
-
-    sources: the logs to learn from before; they become one, with nobody and nothing in common. What lies after the
-        start of the target's validation window is left out.
-    train_fraction: of the target's training users whose events are learned from; histories keep all events.
-    """
+    """From one or several domains to another one, whose settings are those of FinetuneConfig."""
 
     sources: tuple[DataConfig, ...] = ()
+    """Logs to learn from before; events after the target's validation start are left out."""
     train_fraction: float = 1.0
+    """Share of the target's training users whose events are learned from."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
