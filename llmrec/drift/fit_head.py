@@ -10,10 +10,10 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from llmrec.data.histories import Queries
@@ -26,6 +26,9 @@ from llmrec.drift.terms.transitions import count_known_pairs
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.ranking import Scorer, mask_items, sample_queries
 from llmrec.models.losses import choose_softmax_items
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 MAX_DAYS, MAX_QUERIES = 128, 8000  # of the validation window that the fit uses
 MAX_CACHED_SCORES = 512 << 20  # of these queries, for all items: 2 GiB in fp32

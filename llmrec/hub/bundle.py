@@ -45,6 +45,7 @@ from llmrec.hub.probe import Facts, check_encoding, check_probe, describe_differ
 from llmrec.models.history_encoders.protocol import BackboneHistoryEncoder
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import get_trainable_state, load_trainable
+from llmrec.utils.meta_device import build_on_meta
 from llmrec.utils.timing import timer
 from llmrec.utils.versions import get_package_versions
 
@@ -329,7 +330,7 @@ def _load_model(
     """Load the model after checking weights against settings, which then cannot request more memory."""
     settings, heads = replace(config.model, whiten=False), load_file(bundle_file(folder, LAYOUT.heads))
     if reader is None:
-        with torch.device("meta"):
+        with build_on_meta():
             text = items["text"].to("meta") if "text" in items else None
             sketch = RecommenderModel(settings, items["known"].to("meta"), text)
         sketch.load_state_dict({name: weight.to("meta") for name, weight in heads.items()}, strict=True)

@@ -7,13 +7,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
-
-from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import Environment, StrictUndefined
+from typing import TYPE_CHECKING, Any
 
 from llmrec.backbones.resolve import is_hub_id
 from llmrec.data.readers.files import HUB
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult, ModelCardData
 
 FIELD = re.compile(r"\{(\w+)\}")
 
@@ -43,6 +43,8 @@ def render_card(record: dict[str, Any], item_ids: Sequence[str], address: RepoRe
     Returns:
         Markdown.
     """
+    from jinja2 import Environment, StrictUndefined
+
     # Markdown needs no escaping here; software that shows it must make it safe, as the Hub does.
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # nosec B701
     environment.filters["thousands"] = lambda number: f"{number:,}"
@@ -63,6 +65,8 @@ def render_card(record: dict[str, Any], item_ids: Sequence[str], address: RepoRe
 
 def _build_metadata(record: dict[str, Any], address: RepoRef | None) -> ModelCardData:
     """Build the front matter that the Hub indexes; license and language are unknown and left out."""
+    from huggingface_hub import ModelCardData
+
     config, base, source = record["config"], record["base"], record["config"]["data"]["source"] or ""
     strategy, facts = config["backbone"]["strategy"], dict[str, Any]()
     if base is not None and is_hub_id(base["hub_id"]):
@@ -81,6 +85,8 @@ def _build_metadata(record: dict[str, Any], address: RepoRef | None) -> ModelCar
 
 def _build_results(record: dict[str, Any]) -> list[EvalResult]:
     """List the main model's metrics over all queries of the first split."""
+    from huggingface_hub import EvalResult
+
     evaluation, split, source = record["evaluation"], record["config"]["split"]["names"][0], record["facts"]["source"]
     return [
         EvalResult(

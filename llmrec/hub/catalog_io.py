@@ -51,7 +51,8 @@ def load_bundle_catalog(folder: Path, settings: dict[str, Any], n_items: int) ->
     metadata = pq.read_metadata(path)
     if metadata.num_rows != n_items:
         raise BundleError(f"{path}: {metadata.num_rows:,} items, but the model has {n_items:,}. Save the bundle again.")
-    fields = pq.read_table(path)
+    with pq.ParquetFile(path) as file:  # `read_table` would import pandas
+        fields = file.read()
     # Parquet has no seconds and returns milliseconds; its metadata has the schema that was saved.
     saved = base64.b64decode(metadata.metadata[b"ARROW:schema"])
     catalog = ItemCatalog(fields.cast(pa.ipc.read_schema(pa.py_buffer(saved))), **{k: settings[k] for k in SETTINGS})

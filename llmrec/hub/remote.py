@@ -12,9 +12,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
-
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from typing import TYPE_CHECKING
 
 from llmrec.backbones.resolve import is_hub_id
 from llmrec.config.backbone import BackboneConfig
@@ -23,7 +21,10 @@ from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.hub.card import RepoRef
 from llmrec.hub.layout import LAYOUT, recover_folder
-from llmrec.hub.remote_errors import FAILURES, LOG_IN, translate_hub_errors
+
+# The client is imported where it is used: a bundle in a folder is loaded without it.
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 Token = str | bool | None
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -68,6 +69,11 @@ def pull_bundle(repo_id: str, revision: str | None = None, token: Token = None) 
     Raises:
         BundleError: If the token cannot see such a repository or revision, it has no bundle, or there is no network.
     """
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    from llmrec.hub.remote_errors import LOG_IN, translate_hub_errors
+
     with translate_hub_errors(repo_id, "cannot be downloaded"):
         try:
             found = snapshot_download(repo_id, revision=revision, token=token, allow_patterns=FILES)
@@ -116,6 +122,10 @@ def push_bundle(
     Raises:
         BundleError: If the repository is public although `private` is set, or the Hub refuses.
     """
+    from huggingface_hub import HfApi
+
+    from llmrec.hub.remote_errors import translate_hub_errors
+
     if not HUB_ID.fullmatch(repo_id):
         raise BundleError(f"{repo_id!r}: not a repository of the Hub. Give OWNER/NAME.")
     with TemporaryDirectory(prefix="llmrec-push-") as scratch:
@@ -180,6 +190,8 @@ def _commit_files(
     api: HfApi, folder: Path, repo_id: str, private: bool | None, revision: str | None, message: str
 ) -> str:
     """Upload files, then commit them; a failure before the commit leaves the repository unchanged."""
+    from huggingface_hub import CommitOperationDelete
+
     api.create_repo(repo_id, private=private, exist_ok=True)
     if private and not api.model_info(repo_id).private:
         raise BundleError(f"{repo_id}: exists and is public. Make it private on the Hub, or give another name.")
@@ -195,12 +207,16 @@ def _commit_files(
 
 def _list_uploads(folder: Path) -> list[CommitOperationAdd]:
     """List the files to upload, again for each call, because the client stores their progress in the list."""
+    from huggingface_hub import CommitOperationAdd
+
     return [CommitOperationAdd(path.name, path) for path in sorted(folder.iterdir())]
 
 
 @contextmanager
 def _open_branch(api: HfApi, repo_id: str, name: str) -> Iterator[None]:
     """Open a branch to commit to, and delete a new one if the commit fails."""
+    from llmrec.hub.remote_errors import FAILURES
+
     refs = api.list_repo_refs(repo_id)
     if name in [tag.name for tag in refs.tags]:
         raise BundleError(f"{repo_id}: {name!r} is a tag and cannot be changed. Give a branch as revision=.")

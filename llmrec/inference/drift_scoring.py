@@ -18,6 +18,7 @@ from llmrec.data.histories import Queries
 from llmrec.drift.mixture import DriftContext, build_recent_events, read_views
 from llmrec.drift.stream import ReplayStream
 from llmrec.drift.terms import SWITCHES
+from llmrec.inference.live.online_state import OnlineState
 from llmrec.inference.live.users import LiveUsers
 from llmrec.inference.queries import VERBATIM, Item, QueryBatch
 from llmrec.inference.served_catalog import ServedCatalog
@@ -40,18 +41,17 @@ def iterate_contexts(catalog: ServedCatalog, live: LiveUsers, batch: QueryBatch)
     Yields:
         Rows of the batch, and their context.
     """
-    newest = live.state.counts_at(0).moment or 0
+    state = live.state if (batch.users >= 0).any() else live.counting_state
+    newest = state.counts_at(0).moment or 0
     moments = np.maximum(batch.queries.time, newest)
-    new_items = _NewItems.from_texts(catalog, live, batch.texts)
+    new_items = _NewItems.from_texts(catalog, state, batch.texts)
     most = max(MAX_BATCH_SCORES // max(len(catalog), 1), 1)
     for moment in np.unique(moments):
         rows = np.flatnonzero(moments == moment)
         for start in range(0, len(rows), most):
             chunk = rows[start : start + most]
-            yield (
-                chunk,
-                _build_context(catalog, live, batch.queries.take(chunk), batch.users[chunk], int(moment), new_items),
-            )
+            queries, users = batch.queries.take(chunk), batch.users[chunk]
+            yield chunk, _build_context(catalog, state, queries, users, int(moment), new_items)
 
 
 @torch.no_grad()
@@ -139,8 +139,8 @@ class _NewItems:
     stream: ReplayStream
 
     @classmethod
-    def from_texts(cls, catalog: ServedCatalog, live: LiveUsers, texts: list[str]) -> _NewItems:
-        stream = live.state.stream
+    def from_texts(cls, catalog: ServedCatalog, state: OnlineState, texts: list[str]) -> _NewItems:
+        stream = state.stream
         vectors = None if catalog.drift is None else catalog.drift.unit_vectors()
         if not texts:
             return cls(None, vectors, stream)
@@ -159,11 +159,11 @@ def untrained_text_vectors(catalog: ServedCatalog, texts: list[str]) -> Tensor |
 
 @torch.no_grad()
 def _build_context(
-    catalog: ServedCatalog, live: LiveUsers, queries: Queries, users: Rows, moment: int, new_items: _NewItems
+    catalog: ServedCatalog, state: OnlineState, queries: Queries, users: Rows, moment: int, new_items: _NewItems
 ) -> DriftContext:
-    state, stream, vectors = live.state, live.state.stream, new_items.vectors
+    stream, vectors = state.stream, new_items.vectors
     recent = build_recent_events(queries, stream.trained_until)
-    states = _compute_states(live, queries, users, new_items.stream)
+    states = _compute_states(state, queries, users, new_items.stream)
     views = read_views(state.head.terms, stream, state.counts_at(moment), recent, states)
     if vectors is not None and len(vectors) > stream.n_items:
         n_neighbors = stream.config.n_text_neighbors
@@ -172,7 +172,7 @@ def _build_context(
     return DriftContext(state.head, recent, views, vectors, stream.config, scores, queries, new_items.cold)
 
 
-def _compute_states(live: LiveUsers, queries: Queries, users: Rows, stream: ReplayStream) -> dict[TermName, Tensor]:
+def _compute_states(state: OnlineState, queries: Queries, users: Rows, stream: ReplayStream) -> dict[TermName, Tensor]:
     """Return each term's state, (B, ...), by all events of a live user ever observed, or of a given history."""
     past, count = queries.histories, queries.end - queries.start
     who = np.repeat(np.arange(len(queries)), count)
@@ -183,7 +183,7 @@ def _compute_states(live: LiveUsers, queries: Queries, users: Rows, stream: Repl
     gap[np.flatnonzero(np.diff(who, prepend=-1))] = 0  # the first event starts from the state of a new user
     given, followed = (users < 0)[who], users >= 0
     found: dict[TermName, Tensor] = {}
-    for name, known in live.state.users.items():
+    for name, known in state.users.items():
         states = SWITCHES[name].new_users(stream, len(queries))
         if states is not None:
             states.observe_many(who[given], past.item[event[given]], gap[given])

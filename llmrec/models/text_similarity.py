@@ -32,7 +32,8 @@ class TextSimilarity(nn.Module):
         super().__init__()
         self.register_buffer("strength", torch.zeros(()))
         self.register_buffer("recency", torch.ones(()))
-        self.register_buffer("centre", text.mean(0))
+        # On the meta device a mean would import the compiler.
+        self.register_buffer("centre", text.new_empty(text.shape[1]) if text.is_meta else text.mean(0))
 
     def set_parameters(self, strength: float, recency: float) -> None:
         """Set the two numbers of the term.

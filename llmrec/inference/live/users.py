@@ -61,6 +61,7 @@ class LiveUsers:
         self._read_log, self._is_excluded = read_log, is_excluded
         self._users: dict[str, int] = {}
         self._state: OnlineState | None = None
+        self._counting: OnlineState | None = None
 
     def __repr__(self) -> str:
         if self._state is None:
@@ -200,6 +201,17 @@ class LiveUsers:
             if state.stream.n_items < len(self.catalog):
                 state.extend(get_serving_drift(self.catalog).extend_stream(state.stream, len(self.catalog)))
             return state
+
+    @property
+    def counting_state(self) -> OnlineState:
+        """The state for given histories: until it starts, the counts in the bundle, which need no replay of the log."""
+        with self.lock:
+            if self._state is not None or self.catalog.drift is None or self.catalog.drift.counts is None:
+                return self.state
+            if self._counting is None or self._counting.stream.n_items < len(self.catalog):
+                self._counting = make_state(self.catalog)
+                restore_bundle_counts(self._counting, self.catalog)
+            return self._counting
 
     @property
     def origin(self) -> str:
