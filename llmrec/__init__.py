@@ -11,22 +11,93 @@ from typing import TYPE_CHECKING
 from llmrec.utils.reproducibility import request_reproducible_products
 
 if TYPE_CHECKING:
+    from llmrec.api import FitResult, distill, evaluate, fit, pretrain, transfer
+    from llmrec.config.backbone import BackboneConfig, LoraConfig
+    from llmrec.config.checkpoints import CheckpointConfig
+    from llmrec.config.data import DataConfig
+    from llmrec.config.drift import DriftConfig
+    from llmrec.config.evaluation import EvaluationConfig
+    from llmrec.config.jobs.distill import DistillConfig
+    from llmrec.config.jobs.evaluate import EvaluateConfig
+    from llmrec.config.jobs.finetune import FinetuneConfig
+    from llmrec.config.jobs.pretrain import PretrainConfig
+    from llmrec.config.jobs.transfer import TransferConfig
+    from llmrec.config.model import ModelConfig
+    from llmrec.config.privacy import PrivacyConfig
+    from llmrec.config.split import SplitConfig
+    from llmrec.config.train import TrainConfig
     from llmrec.data.catalog import ItemCatalog
     from llmrec.data.interactions import Interactions
     from llmrec.data.loading import load_log
     from llmrec.data.splits import leave_one_out, split_by_time
+    from llmrec.drift.head import DriftHead
     from llmrec.recommender import Recommender
+    from llmrec.training.trainer import Trainer
 
 __version__ = "0.1.0"
-__all__ = ["Interactions", "ItemCatalog", "Recommender", "__version__", "leave_one_out", "load_log", "split_by_time"]
+__all__ = [
+    "BackboneConfig",
+    "CheckpointConfig",
+    "DataConfig",
+    "DistillConfig",
+    "DriftConfig",
+    "DriftHead",
+    "EvaluateConfig",
+    "EvaluationConfig",
+    "FinetuneConfig",
+    "FitResult",
+    "Interactions",
+    "ItemCatalog",
+    "LoraConfig",
+    "ModelConfig",
+    "PretrainConfig",
+    "PrivacyConfig",
+    "Recommender",
+    "SplitConfig",
+    "TrainConfig",
+    "Trainer",
+    "TransferConfig",
+    "__version__",
+    "distill",
+    "evaluate",
+    "fit",
+    "leave_one_out",
+    "load_log",
+    "pretrain",
+    "split_by_time",
+    "transfer",
+]
 
 _HOME = {
+    "BackboneConfig": "llmrec.config.backbone",
+    "CheckpointConfig": "llmrec.config.checkpoints",
+    "DataConfig": "llmrec.config.data",
+    "DistillConfig": "llmrec.config.jobs.distill",
+    "DriftConfig": "llmrec.config.drift",
+    "DriftHead": "llmrec.drift.head",
+    "EvaluateConfig": "llmrec.config.jobs.evaluate",
+    "EvaluationConfig": "llmrec.config.evaluation",
+    "FinetuneConfig": "llmrec.config.jobs.finetune",
+    "FitResult": "llmrec.api",
     "Interactions": "llmrec.data.interactions",
     "ItemCatalog": "llmrec.data.catalog",
+    "LoraConfig": "llmrec.config.backbone",
+    "ModelConfig": "llmrec.config.model",
+    "PretrainConfig": "llmrec.config.jobs.pretrain",
+    "PrivacyConfig": "llmrec.config.privacy",
     "Recommender": "llmrec.recommender",
+    "SplitConfig": "llmrec.config.split",
+    "TrainConfig": "llmrec.config.train",
+    "Trainer": "llmrec.training.trainer",
+    "TransferConfig": "llmrec.config.jobs.transfer",
+    "distill": "llmrec.api",
+    "evaluate": "llmrec.api",
+    "fit": "llmrec.api",
     "leave_one_out": "llmrec.data.splits",
     "load_log": "llmrec.data.loading",
+    "pretrain": "llmrec.api",
     "split_by_time": "llmrec.data.splits",
+    "transfer": "llmrec.api",
 }
 
 request_reproducible_products()  # before torch multiplies for the first time
