@@ -1,4 +1,4 @@
-"""The tables of recipes/RESULTS.md, in Markdown, from the report.json of one or several runs.
+"""The tables of docs/benchmarks.md, in Markdown, from the report.json of one or several runs.
 
     python scripts/tables.py '[runs/A/report.json]' [--split by_time] [--slices '[first_14_days, warm_item, cold_item]']
     python scripts/tables.py '[runs/A/report.json, runs/B/report.json]' --ahead "drift 1d" [--slices '[first_14_days]']

@@ -1,4 +1,4 @@
-"""What scripts/check runs: style, format and types of the whole tree, its layers, unsafe code, and advisories."""
+"""The checks of scripts/check: style, format, types, layers, spelling, unsafe code, and advisories."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BANDIT = "bandit --quiet --recursive --configfile pyproject.toml llmrec recipes"
-COMMANDS = ["ruff check .", "ruff format --check .", "mypy --strict", BANDIT]
+SPELLING = "codespell_lib --builtin clear,rare,en-GB_to_en-US README.md docs"
+WORDS = "codespell_lib --dictionary .codespell/house.txt --regex [A-Za-z]+ README.md docs"
+COMMANDS = ["ruff check .", "ruff format --check .", "mypy --strict", BANDIT, SPELLING, WORDS]
 
 
 @pytest.mark.slow
@@ -22,7 +24,7 @@ def test_check(command: str) -> None:
     if find_spec(tool) is None:
         pytest.skip(f"needs {tool} (extra: dev)")
     run = subprocess.run([sys.executable, "-m", tool, *arguments], capture_output=True, text=True, cwd=ROOT)
-    assert run.returncode == 0, f"{run.stdout}{run.stderr}\nscripts/check --fix mends some of it"
+    assert run.returncode == 0, f"{run.stdout}{run.stderr}\nscripts/check --fix fixes some of it"
 
 
 @pytest.mark.slow

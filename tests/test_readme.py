@@ -1,24 +1,62 @@
-"""The README's Python runs as it stands, on a bundle of the quickstart's shape."""
+"""Every code block of the README and of docs/ runs, or its commands are parsed by the real command line."""
+
+from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from typer.main import get_command
 
 from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.cli.jobs import JOBS, JobCommand, load_config_class
+from llmrec.cli.main import build_app, main
+from llmrec.cli.options import SettingsCommand
+from llmrec.cli.settings import parse_log_settings
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.loader import parse_config
 from llmrec.config.model import ModelConfig
 from llmrec.data.loading import load_log
 from llmrec.hub.bundle import BaseModelInfo, Bundle, save_bundle
 from llmrec.models.recommender_model import RecommenderModel
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 EVALUATION = {"main": "llmrec frozen", "primary": "ndcg@10", "protocol": {}, "rows": []}
+RUN = ("recommend", "score", "similar-items", "topics", "explain")  # commands that answer from the bundle below
+
+
+def list_blocks(page: Path, language: str) -> list[str]:
+    return [body for name, body in BLOCK.findall(page.read_text(encoding="utf-8")) if name == language]
+
+
+def list_commands(page: Path, start: str) -> Iterator[list[str]]:
+    for block in list_blocks(page, ""):
+        for line in block.replace("\\\n", " ").splitlines():
+            command = line.removeprefix("$ ")
+            if command.startswith(start):
+                yield shlex.split(command, comments=True)
+
+
+COMMANDS = [
+    pytest.param(words[1:], id=f"{page.stem}: {shlex.join(words)}")
+    for page in PAGES
+    for words in list_commands(page, "llmrec ")
+]
+LAUNCHES = [
+    pytest.param(words, id=f"{page.stem}: {shlex.join(words)}")
+    for page in PAGES
+    for words in list_commands(page, ("accelerate launch", "ACCELERATE_USE_CPU=true accelerate launch"))
+]
 
 
 @pytest.fixture
@@ -39,17 +77,81 @@ def quickstart_bundle(tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.Monke
     save_bundle(Path("runs/quickstart/bundle"), bundle)
 
 
-@pytest.mark.usefixtures("quickstart_bundle")
-def test_the_python_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+def run_blocks(page: Path) -> dict[str, Any]:
+    names: dict[str, Any] = {}  # a block continues the one before it
+    blocks = list_blocks(page, "python")
     assert blocks
-    names: dict[str, Any] = {}  # one goes on from the other
     for block in blocks:
         assert len(block.strip().splitlines()) <= 15
-        exec(compile(block, "README.md", "exec"), names)
+        exec(compile(block, page.name, "exec"), names)
+    return names
+
+
+def test_the_readme_is_short() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert len(text.split()) <= 1500
+    assert len(text.splitlines()) <= 200
+
+
+@pytest.mark.usefixtures("quickstart_bundle")
+def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_blocks(README)
     assert "Toy Story" in capsys.readouterr().out
-    followed = names["recommender"]
-    assert max(time for _, time in followed.live.history("15")) < 1420070400  # 2015
-    followed.live.load("runs/live")
-    assert followed.live.history("ada") == [("1", 1478131200), ("2571", 1478217600)]
-    assert followed.live.history("15")[-1] == ("2571", 1478116800)
+    assert names["recommender"].live.history("ada") == [("2571", 1478116800)]
+
+
+@pytest.mark.usefixtures("quickstart_bundle")
+def test_the_python_of_getting_started_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    run_blocks(ROOT / "docs" / "getting_started.md")
+    assert len(capsys.readouterr().out.splitlines()) == 6
+
+
+@pytest.mark.usefixtures("quickstart_bundle")
+def test_the_python_of_drift_runs() -> None:
+    live = run_blocks(ROOT / "docs" / "drift.md")["recommender"].live
+    assert max(time for _, time in live.history("15")) < 1420070400  # 2015
+    live.load("runs/live")
+    assert live.history("ada") == [("1", 1478131200), ("2571", 1478217600)]
+    assert live.history("15")[-1] == ("2571", 1478116800)
+
+
+@pytest.mark.usefixtures("quickstart_bundle")
+def test_commands_of_the_readme_run(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = [words[1:] for words in list_commands(README, "llmrec ") if words[1] in RUN]
+    assert len(commands) >= 4
+    for command in commands:
+        main(command)
+        assert capsys.readouterr().out.strip(), command
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_commands_are_parsed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    name, *arguments = words
+    command: Any = get_command(build_app())
+    context = command.commands[name].make_context(name, arguments)
+    if isinstance(context.command, JobCommand):
+        files = [word for file in context.params["config"] or () for word in ("--config", file)]
+        if Path("runs") not in Path(files[-1] if files else "").parents:  # the settings of a run of one's own
+            parse_config(load_config_class(name), [*files, *context.args])
+    elif isinstance(context.command, SettingsCommand):
+        parse_log_settings(context.args)
+
+
+@pytest.mark.parametrize("words", LAUNCHES)
+def test_launches_are_parsed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    recipe = next(number for number, word in enumerate(words) if word.startswith("recipes/") and word.endswith(".py"))
+    assert (ROOT / words[recipe]).is_file()
+    job = Path(words[recipe]).stem
+    command = next(name for name, (module, _) in JOBS.items() if module == job)
+    parse_config(load_config_class(command), words[recipe + 1 :])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    named = re.findall(r"\b((?:recipes|scripts|tests|docs)/[\w./-]+\w)", page.read_text(encoding="utf-8"))
+    links = re.findall(r"\]\((?!http)([\w./]+\.md)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8"))
+    missing = [name for name in named if not (ROOT / name).exists()]
+    missing += [link for link in links if not (page.parent / link).is_file()]
+    assert not missing
