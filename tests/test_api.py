@@ -7,7 +7,6 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pandas
-import polars
 import pyarrow as pa
 import pyarrow.csv
 import pytest
@@ -65,7 +64,7 @@ def write_csv(tables: Tables, folder: Path) -> tuple[Path, Path]:
 
 KINDS: dict[str, Callable[[Tables, Path], tuple[object, object]]] = {
     "pandas": lambda tables, folder: tuple(table.to_pandas() for table in tables),
-    "polars": lambda tables, folder: tuple(polars.from_arrow(table) for table in tables),
+    "polars": lambda tables, folder: tuple(pytest.importorskip("polars").from_arrow(table) for table in tables),
     "datasets": lambda tables, folder: tuple(datasets.Dataset(table) for table in tables),
     "paths": write_csv,
 }

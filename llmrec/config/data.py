@@ -45,7 +45,9 @@ class DataConfig:
     """Where the log is and how to read it."""
 
     source: str | None = None
-    """Folder with interactions.* and items.* (parquet, csv or jsonl), hub:OWNER/NAME, or movielens_small."""
+    """Folder with interactions.* and items.* (parquet, csv or jsonl), hub:OWNER/NAME, or movielens_small; `memory` for
+    tables that were passed in Python.
+    """
     interactions: str | None = None
     """File or hub id of the events, in place of the source's."""
     items: str | None = None
