@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from typer.main import get_command
@@ -24,6 +26,7 @@ from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.loader import parse_config
 from llmrec.config.model import ModelConfig
 from llmrec.data.loading import load_log
+from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.hub.bundle import BaseModelInfo, Bundle, save_bundle
 from llmrec.models.recommender_model import RecommenderModel
 
@@ -93,11 +96,23 @@ def test_the_readme_is_short() -> None:
     assert len(text.splitlines()) <= 200
 
 
-@pytest.mark.usefixtures("quickstart_bundle")
+@pytest.fixture
+def own_log(quickstart_bundle: None) -> None:
+    """interactions.parquet and items.parquet in the working folder."""
+    log = make_synthetic_log(n_users=60, n_items=50, events_per_user=8)[0]
+    events, catalog = log.interactions, log.catalog
+    users, items = log.user_ids.take(pa.array(events.user)), catalog.ids.take(pa.array(events.item))
+    columns = {"user_id": users, "item_id": items, "timestamp": events.time}
+    pq.write_table(pa.table(columns), "interactions.parquet")
+    pq.write_table(pa.table({"item_id": catalog.ids, "title": catalog.fields["title"]}), "items.parquet")
+
+
+@pytest.mark.usefixtures("own_log")
 def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
     names = run_blocks(README)
     assert "Toy Story" in capsys.readouterr().out
     assert names["recommender"].live.history("ada") == [("2571", 1478116800)]
+    assert (names["result"].folder / "report.md").is_file()
 
 
 @pytest.mark.usefixtures("quickstart_bundle")

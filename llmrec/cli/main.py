@@ -48,7 +48,7 @@ def build_app() -> typer.Typer:
 def print_version(requested: bool) -> None:
     """Print the version and end, if requested."""
     if requested:
-        print(f"llmrec {__version__}")
+        typer.echo(f"llmrec {__version__}")
         raise typer.Exit
 
 
