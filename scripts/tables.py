@@ -1,7 +1,8 @@
-"""The tables of docs/benchmarks.md, in Markdown, from the report.json of one or several runs.
+r"""The tables of docs/benchmarks.md, in Markdown, from the report.json of one or several runs.
 
     python scripts/tables.py '[runs/A/report.json]' [--split by_time] [--slices '[first_14_days, warm_item, cold_item]']
-    python scripts/tables.py '[runs/A/report.json, runs/B/report.json]' --ahead "drift 1d" [--slices '[first_14_days]']
+    python scripts/tables.py '[runs/A/report.json, runs/B/report.json]' \
+        --ahead "llmrec + drift, refreshed daily" [--slices '[first_14_days]']
 
 The first has the models of one run, best first, and the primary metric again in each slice; the second what one model
 is ahead of all others, a column for each run.
@@ -38,12 +39,12 @@ def tables(
 
 
 def _models(report: Report, split: str, slices: list[str]) -> str:
-    metrics = [report.run["primary"], *(m for m in ("recall@10",) if m != report.run["primary"])]
+    metrics = [report.primary, *(m for m in ("recall@10",) if m != report.primary)]
     rows = {(r.model, r.slice, r.metric): r for r in report.rows if r.split == split}
     body = []
     for model in sort_models(report, split):
         best = rows[model, "overall", metrics[0]]
-        name = f"**{model}**" if model == report.run["main"] else model
+        name = f"**{model}**" if model == report.part(split).headline else model.name
         rest = [rows.get((model, "overall", metric)) for metric in metrics[1:]]
         rest += [rows.get((model, part, metrics[0])) for part in slices]
         body.append([name, f"{best.value:.4f}", f"{best.low:.4f} to {best.high:.4f}", *map(_value, rest)])
@@ -53,12 +54,12 @@ def _models(report: Report, split: str, slices: list[str]) -> str:
 def _ahead(read: dict[str, Report], ahead: str, split: str, part: str) -> str:
     """`part` of the queries."""
     cells = {
-        (name, c.against): f"{c.difference:+.4f} ({c.low:+.4f} to {c.high:+.4f})"
+        (name, c.against.name): f"{c.difference:+.4f} ({c.low:+.4f} to {c.high:+.4f})"
         for name, report in read.items()
         for c in report.comparisons
-        if (c.model, c.split, c.slice, c.metric) == (ahead, split, part, report.run["primary"])
+        if (c.model.name, c.split, c.slice, c.metric) == (ahead, split, part, report.primary)
     }
-    models = dict.fromkeys(model for report in read.values() for model in sort_models(report, split))
+    models = dict.fromkeys(model.name for report in read.values() for model in sort_models(report, split))
     body = [[model, *(cells.get((name, model), "") for name in read)] for model in models if model != ahead]
     return format_markdown_table([f"`{ahead}` minus, {part}", *read], body)
 

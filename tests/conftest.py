@@ -175,14 +175,18 @@ def shared_data() -> Callable[[str], Path]:
     return folder
 
 
+MODEL = {"model": "llmrec (frozen backbone)", "kind": "llmrec", "strategy": "frozen", "refresh": None, "seed": 0}
+POPULARITY = {"model": "popularity", "kind": "baseline", "strategy": "popularity", "refresh": None, "seed": None}
 EVALUATION = {
-    "main": "llmrec",
+    "main": "llmrec (frozen backbone)",
+    "row": MODEL,
+    "headlines": {"by_time": "llmrec (frozen backbone)", "leave_one_out": "llmrec (frozen backbone)"},
     "primary": "ndcg@10",
     "protocol": {"by_time": "Every target is ranked among all items."},
     "rows": [
-        {"model": "llmrec", "split": "by_time", "slice": "overall", "metric": "ndcg@10", "value": 0.1234,
+        MODEL | {"split": "by_time", "slice": "overall", "metric": "ndcg@10", "value": 0.1234,
          "low": 0.1, "high": 0.15, "n": 1234},
-        {"model": "popularity", "split": "by_time", "slice": "overall", "metric": "ndcg@10", "value": 0.05,
+        POPULARITY | {"split": "by_time", "slice": "overall", "metric": "ndcg@10", "value": 0.05,
          "low": None, "high": None, "n": 1234},
     ],
 }  # fmt: skip

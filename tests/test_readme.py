@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
-EVALUATION = {"main": "llmrec frozen", "primary": "ndcg@10", "protocol": {}, "rows": []}
+EVALUATION = {"main": "llmrec (frozen backbone)", "primary": "ndcg@10", "protocol": {}, "rows": []}
 RUN = ("recommend", "score", "similar-items", "topics", "explain")  # commands that answer from the bundle below
 
 

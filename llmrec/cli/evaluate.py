@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Literal
 
 import typer
@@ -38,20 +37,17 @@ def evaluate(
     from llmrec.cli.inputs import find_bundle
     from llmrec.cli.render import render_json, render_lines, render_note
     from llmrec.cli.settings import parse_data_settings
-    from llmrec.data.splits import make_split
     from llmrec.hub.training_log import load_bundle_and_log, training_overlap_warning
     from llmrec.jobs.evaluate import evaluate_bundle
     from llmrec.reports.report_text import render_slices
 
     data = parse_data_settings(context.args)
     loaded, log = load_bundle_and_log(find_bundle(bundle, revision), data, backbone)
-    config = loaded.config
-    name = split or config.split.names[0]
+    name = split or loaded.config.split.names[0]
     if note := training_overlap_warning(loaded, log, name):
         render_note(note)
-    part, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
-    report = evaluate_bundle(loaded.model, part, ties, log.catalog.release_time, config, loaded.evaluation["main"])
+    report = evaluate_bundle(loaded, log, name)
     if json_output:
-        render_json({"rows": [asdict(row) for row in report.rows], "run": report.run})
+        render_json(report.to_record())
     else:
         render_lines([render_slices(report, name)])

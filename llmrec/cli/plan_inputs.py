@@ -15,7 +15,7 @@ from llmrec.evaluation.results import Report
 from llmrec.hub.training_log import override_data_config
 from llmrec.planning.advisor import ResourceLimits
 from llmrec.planning.plan import GIB, MachineSpec, Plan, make_plan, read_plan
-from llmrec.planning.plan_vs_actual import way_of
+from llmrec.planning.plan_vs_actual import get_strategy
 from llmrec.planning.strategies import WAYS, PlannedStrategy
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -38,7 +38,7 @@ def make_or_read_plan(
     gpus, memory, hours, tflops = limits
     ways = [parse_strategy(name) for name in strategies] or list(WAYS)
     if report is not None:
-        ways = [parse_strategy(way_of(report.run["main"]))]
+        ways = [parse_strategy(get_strategy(report))]
     machine = MachineSpec(gpus, tflops, ResourceLimits(None if memory is None else parse_memory_gib(memory), hours))
     return make_plan(load_recipe_config(config, data), machine, ways, steps)
 

@@ -8,7 +8,7 @@ lie apart is told beside it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,17 @@ from llmrec.data.splits import TEST, Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.intervals import bootstrap_means, difference_from_means, interval_from_means
 from llmrec.evaluation.metrics import Values, compute_metrics, coverage
+from llmrec.evaluation.model_rows import ModelRow
 from llmrec.evaluation.ranking import Ranking, sample_queries
-from llmrec.evaluation.results import Comparison, MetricRow, Protocol, Report, SplitReport
+from llmrec.evaluation.results import (
+    Comparison,
+    MetricRow,
+    Protocol,
+    Report,
+    RunMetadata,
+    SeedSpread,
+    SplitReport,
+)
 from llmrec.utils.arrays import Mask, Rows
 from llmrec.utils.units import SECONDS_PER_DAY
 
@@ -43,23 +52,32 @@ def evaluate_split(
     split: str,
     queries: Queries,
     slices: Mapping[str, Mask],
-    rankings: Mapping[str, Sequence[Ranking]],
+    rankings: Mapping[ModelRow, Sequence[Ranking]],
     protocol: Protocol,
     config: EvaluationConfig,
-    main: str,
+    main: ModelRow,
     settings: Mapping[str, Any] | None = None,
-    also: Sequence[str] = (),
+    also: Sequence[ModelRow] = (),
 ) -> SplitReport:
-    """Numbers of all models on one split's queries.
+    """Compute the numbers of all models on the queries of a split.
 
-    slices: of `make_slices`, each a mask (Q,). rankings: by model, one for each seed; `main` is compared with every
-    other, in all metrics overall and in the primary one in each slice; so are those of `also`. settings: by
-    model, how it was chosen (`TuningResult.to_record()`).
+    Args:
+        split: Its name.
+        queries: Q queries that all models answered.
+        slices: Masks (Q,) of `make_slices`, by name.
+        rankings: By model, one for each seed.
+        protocol: Rules that the numbers depend on.
+        config: Cut-offs of the metrics, and bootstrap samples.
+        main: Headline of the split; compared with every other model, in all metrics overall and in the primary one in
+            each slice.
+        settings: By name of the model, how it was fitted or tuned.
+        also: Models that are compared like `main`.
 
     Raises:
-        ConfigError: `main` was not ranked, or a ranking is of other queries.
+        ConfigError: If `main` was not ranked, or a ranking is of other queries.
     """
     _check(queries, rankings, main)
+    rankings = {replace(row, seed=row.seed if len(of_row) == 1 else None): of_row for row, of_row in rankings.items()}
     names, values = _compute_values(rankings, config.cutoffs)  # M names of metrics; model -> (Q, M)
     rows: list[MetricRow] = []
     comparisons: list[Comparison] = []
@@ -74,7 +92,7 @@ def evaluate_split(
                     comparisons += part.iterate_comparisons(subject, model, names, compared)
     rows += _build_coverage_rows(split, rankings, protocol.n_items, config.cutoffs)
     spread = tuple(_seed_spread(split, rankings, names, config.cutoffs))
-    return SplitReport(split, protocol, tuple(rows), tuple(comparisons), spread, dict(settings or {}))
+    return SplitReport(split, main, protocol, tuple(rows), tuple(comparisons), spread, dict(settings or {}))
 
 
 def get_primary_metric(config: EvaluationConfig) -> str:
@@ -82,20 +100,31 @@ def get_primary_metric(config: EvaluationConfig) -> str:
     return f"ndcg@{config.cutoffs[0]}"
 
 
-def make_report(
-    evaluated: Sequence[SplitReport], config: EvaluationConfig, main: str, metadata: Mapping[str, Any]
-) -> Report:
-    """One report of all splits. metadata: free, of JSON types (commit, data, seeds, seconds ...)."""
-    run = dict(metadata) | {
-        "main": main,
-        "primary": get_primary_metric(config),
-        "bootstrap_samples": config.bootstrap_samples,
-        "protocol": {part.split: asdict(part.protocol) for part in evaluated},
-        "settings": {part.split: part.settings for part in evaluated},
-        "seeds": [spread for part in evaluated for spread in part.seeds],
-        "comparisons": [asdict(comparison) for part in evaluated for comparison in part.comparisons],
-    }
-    return Report(tuple(row for part in evaluated for row in part.rows), run)
+def compute_weekly(
+    split: Split,
+    queries: Queries,
+    rankings: Mapping[ModelRow, Sequence[Ranking]],
+    models: Sequence[ModelRow],
+    config: EvaluationConfig,
+) -> tuple[MetricRow, ...]:
+    """Compute the primary metric of some models by week after the cutoff; the slice is the number of the week.
+
+    Weeks without a query are left out.
+    """
+    metric, week = get_primary_metric(config), (queries.time - split.test_start) // (7 * SECONDS_PER_DAY) + 1
+    of_model = {model: _compute_values({model: rankings[model]}, config.cutoffs) for model in models}
+    rows: list[MetricRow] = []
+    for number in np.unique(week):
+        mask = week == number
+        values = {model: found[model][:, [names.index(metric)]] for model, (names, found) in of_model.items()}
+        part = _Slice.from_mask(split.name, str(number), queries.user[mask], values, mask, config.bootstrap_samples)
+        rows += [row for model in models for row in part.iterate_rows(model, [metric])]
+    return tuple(rows)
+
+
+def make_report(parts: Sequence[SplitReport], config: EvaluationConfig, run: RunMetadata) -> Report:
+    """Return one report of all splits. run: where its numbers come from."""
+    return Report(tuple(parts), get_primary_metric(config), config.bootstrap_samples, run)
 
 
 @dataclass(frozen=True)
@@ -105,19 +134,19 @@ class _Slice:
     split: str
     slice: str
     user: Rows
-    values: dict[str, Values]
-    means: dict[str, Values]
+    values: dict[ModelRow, Values]
+    means: dict[ModelRow, Values]
 
     @classmethod
     def from_mask(
-        cls, split: str, name: str, user: Rows, of_all: Mapping[str, Values], mask: Mask, samples: int
+        cls, split: str, name: str, user: Rows, of_all: Mapping[ModelRow, Values], mask: Mask, samples: int
     ) -> _Slice:
         values = {model: of_model[mask] for model, of_model in of_all.items()}
         drawn = bootstrap_means(np.concatenate(list(values.values()), axis=1), user, samples)  # the same for all models
         means = dict(zip(values, np.split(drawn, len(values), axis=1), strict=True))
         return cls(split, name, user, values, means)
 
-    def iterate_rows(self, model: str, names: Sequence[str]) -> Iterator[MetricRow]:
+    def iterate_rows(self, model: ModelRow, names: Sequence[str]) -> Iterator[MetricRow]:
         for m, metric in enumerate(names):
             value, low, high = interval_from_means(self.values[model][:, m], self.means[model][:, m], self.user)
             yield MetricRow(
@@ -125,7 +154,7 @@ class _Slice:
             )
 
     def iterate_comparisons(
-        self, main: str, against: str, names: Sequence[str], compared: Sequence[str]
+        self, main: ModelRow, against: ModelRow, names: Sequence[str], compared: Sequence[str]
     ) -> Iterator[Comparison]:
         where, n = (main, against, self.split, self.slice), len(self.user)
         for m, metric in enumerate(names):
@@ -141,9 +170,11 @@ def _nan_to_none(number: float) -> float | None:
     return None if np.isnan(number) else number
 
 
-def _check(queries: Queries, rankings: Mapping[str, Sequence[Ranking]], main: str) -> None:
+def _check(queries: Queries, rankings: Mapping[ModelRow, Sequence[Ranking]], main: ModelRow) -> None:
     if main not in rankings:
-        raise ConfigError(f"main model {main!r} is not among the ranked ones {sorted(rankings)}")
+        raise ConfigError(
+            f"main model {main.name!r} is not among the ranked ones {sorted(row.name for row in rankings)}"
+        )
     for model, seeds in rankings.items():
         lengths = {len(ranking.rank) for ranking in seeds}
         if lengths != {len(queries)}:
@@ -151,10 +182,10 @@ def _check(queries: Queries, rankings: Mapping[str, Sequence[Ranking]], main: st
 
 
 def _compute_values(
-    rankings: Mapping[str, Sequence[Ranking]], cutoffs: tuple[int, ...]
-) -> tuple[list[str], dict[str, Values]]:
+    rankings: Mapping[ModelRow, Sequence[Ranking]], cutoffs: tuple[int, ...]
+) -> tuple[list[str], dict[ModelRow, Values]]:
     """Names of the M metrics, and for each model its values (Q, M), averaged over seeds."""
-    values: dict[str, Values] = {}
+    values: dict[ModelRow, Values] = {}
     names: list[str] = []
     for model, seeds in rankings.items():
         of_seeds = [compute_metrics(ranking.rank, cutoffs) for ranking in seeds]
@@ -164,7 +195,7 @@ def _compute_values(
 
 
 def _build_coverage_rows(
-    split: str, rankings: Mapping[str, Sequence[Ranking]], n_items: int, cutoffs: tuple[int, ...]
+    split: str, rankings: Mapping[ModelRow, Sequence[Ranking]], n_items: int, cutoffs: tuple[int, ...]
 ) -> list[MetricRow]:
     rows: list[MetricRow] = []
     for model, seeds in rankings.items():
@@ -175,16 +206,15 @@ def _build_coverage_rows(
 
 
 def _seed_spread(
-    split: str, rankings: Mapping[str, Sequence[Ranking]], names: Sequence[str], cutoffs: tuple[int, ...]
-) -> list[dict[str, Any]]:
-    """Of models with several seeds: each seed's overall mean, and their standard deviation."""
-    spread: list[dict[str, Any]] = []
+    split: str, rankings: Mapping[ModelRow, Sequence[Ranking]], names: Sequence[str], cutoffs: tuple[int, ...]
+) -> list[SeedSpread]:
+    """Return each seed's overall mean and their standard deviation, of models with several seeds."""
+    spread: list[SeedSpread] = []
     for model, seeds in rankings.items():
         if len(seeds) < 2:
             continue
         of_seeds = [compute_metrics(ranking.rank, cutoffs) for ranking in seeds]
         for metric in names:
-            means = [float(metrics[metric].mean()) for metrics in of_seeds]
-            std = float(np.std(means, ddof=1))
-            spread.append({"model": model, "split": split, "metric": metric, "values": means, "std": std})
+            means = tuple(float(metrics[metric].mean()) for metrics in of_seeds)
+            spread.append(SeedSpread(model.name, split, metric, means, float(np.std(means, ddof=1))))
     return spread

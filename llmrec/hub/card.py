@@ -84,7 +84,7 @@ def _build_metadata(record: dict[str, Any], address: RepoRef | None) -> ModelCar
 
 
 def _build_results(record: dict[str, Any]) -> list[EvalResult]:
-    """List the main model's metrics over all queries of the first split."""
+    """List the headline's metrics over all queries of the first split."""
     from huggingface_hub import EvalResult
 
     evaluation, split, source = record["evaluation"], record["config"]["split"]["names"][0], record["facts"]["source"]
@@ -99,5 +99,5 @@ def _build_results(record: dict[str, Any]) -> list[EvalResult]:
             metric_value=float(row["value"]),
         )
         for row in evaluation["rows"]
-        if (row["model"], row["split"], row["slice"]) == (evaluation["main"], split, "overall")
+        if (row["model"], row["split"], row["slice"]) == (evaluation["headlines"][split], split, "overall")
     ]

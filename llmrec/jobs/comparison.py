@@ -1,8 +1,9 @@
-"""One split, every model: our own by its transfer strategy, SASRec, and the baselines, on the same queries."""
+"""All models of one split on the same queries: our own, with and without drift, SASRec, and the baselines."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor
+from torch import Tensor, nn
 
 from llmrec.backbones.catalog_encoder import CatalogEncoder
 from llmrec.config.jobs.finetune import FinetuneConfig
@@ -18,12 +19,14 @@ from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries
 from llmrec.drift.fit_head import FittedHead
-from llmrec.evaluation.aggregate import evaluate_split, make_test_queries
+from llmrec.evaluation.aggregate import compute_weekly, evaluate_split, make_test_queries
 from llmrec.evaluation.baselines import BASELINES, BaselineTask, Tuning, fit_baselines
+from llmrec.evaluation.model_rows import DRIFT_STATIC, FROZEN, ModelRow
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.ranking import Ranking, Scorer
 from llmrec.evaluation.results import SplitReport
 from llmrec.evaluation.slices import make_slices
+from llmrec.jobs.adaptation import describe_adaptation, is_kept
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
 from llmrec.training.distributed.parallel_ranking import rank_in_parallel
@@ -34,20 +37,25 @@ from llmrec.training.task import FittedModel, TrainingTask, make_protocol, sasre
 from llmrec.training.two_stage import adapt_backbone, fit_model
 from llmrec.utils.timing import timer
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """A split's numbers, the model of the first seed with its backbone and drift head, and how training went.
+    """Results on a split, with what the first seed trained.
 
-    privacy_record: of that model, what its users' privacy was worth and how well attacks did, where that was asked for.
+    reader: its adapted backbone, None where none was trained or kept. adaptation: why it was kept or not, "" where none
+    was trained. training: a point for each measurement of each fit. privacy, membership: of the first seed's model.
     """
 
     evaluated: SplitReport
     model: RecommenderModel
     reader: CatalogEncoder | None
     drift: FittedHead | None
+    adaptation: str
     training: list[dict[str, Any]]
-    privacy_record: dict[str, Any]
+    privacy: dict[str, Any] | None
+    membership: list[dict[str, Any]]
 
 
 class ModelBenchmark:
@@ -55,53 +63,74 @@ class ModelBenchmark:
 
     def __init__(self, task: TrainingTask, config: FinetuneConfig, test: Queries) -> None:
         self.task, self.config, self.test = task, config, test
-        self.rankings: dict[str, list[Ranking]] = defaultdict(list)
+        self.rankings: dict[ModelRow, list[Ranking]] = defaultdict(list)
         self.settings: dict[str, Any] = {}
         self.training: list[dict[str, Any]] = []
-        self.streaming: dict[str, None] = {}  # names, once each, in order
 
-    def rank(self, name: str, scorer: Scorer, is_streaming: bool = False) -> None:
-        """is_streaming: whether it goes on counting everyone's events during the test."""
-        if is_streaming:
-            self.streaming[name] = None
-        with timer.section("evaluate", name):
-            self.rankings[name].append(self._rank(name, scorer, self.task.accelerator))
+    def rank(self, row: ModelRow, scorer: Scorer) -> None:
+        """Rank the test queries by a model, or by one more seed of it."""
+        with timer.section("evaluate", row.name):
+            self.rankings[row].append(self._rank(row, scorer, self.task.accelerator))
 
     def fit(
-        self, name: str, model: ModelConfig, train: TrainConfig, text: Tensor | None, seed: int, private: bool = True
+        self,
+        row: ModelRow,
+        model: ModelConfig,
+        train: TrainConfig,
+        text: Tensor | None,
+        seed: int,
+        *,
+        private: bool = True,
     ) -> FittedModel:
-        """Feature transfer, or ids alone: fit, rank, record. private: if the task is."""
-        task = self.task if private else replace(self.task, privacy=None)
-        with timer.section("fit", name):
-            fitted = fit_model(name, task, model, train, text, seed)
-        self.rank(name, ModelScorer(fitted.model))
+        """Fit a model on stored text vectors, or on ids alone, and rank by it.
+
+        Args:
+            row: Row of the report.
+            model: Size of the model.
+            train: Settings of its training.
+            text: Text vectors of the catalog, (N, D_text); None for ids alone.
+            seed: Of the training.
+            private: False to fit without differential privacy even if the task has it.
+        """
+        row, task = replace(row, seed=seed), self.task if private else replace(self.task, privacy=None)
+        with timer.section("fit", row.name):
+            fitted = fit_model(row.name, task, model, train, text, seed)
+        self.rank(row, ModelScorer(fitted.model))
         settings = {"model": dataclasses.asdict(model), "train": dataclasses.asdict(train)}
-        self._record_training(name, seed, fitted.progress, settings, fitted.model)
+        self._record_training(row, fitted.progress, settings, fitted.model)
         return fitted
 
-    def adapt_and_rank(self, name: str, model: RecommenderModel, reader: CatalogEncoder, seed: int) -> Progress:
-        """Parameter transfer on top of a fitted model: train the backbone too, rank, record."""
-        with timer.section("adapt", name):
-            progress = adapt_backbone(name, self.task, model, self.config.adapt, reader, seed)
-        self.rank(name, ModelScorer(model))
-        self._record_training(name, seed, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
+    def adapt_and_rank(self, row: ModelRow, model: RecommenderModel, reader: CatalogEncoder, seed: int) -> Progress:
+        """Train a fitted model together with its backbone, and rank by it."""
+        row = replace(row, seed=seed)
+        with timer.section("adapt", row.name):
+            progress = adapt_backbone(row.name, self.task, model, self.config.adapt, reader, seed)
+        logger.info(describe_adaptation(row, progress), extra={"facts": {"fit": row.name, "kept": is_kept(progress)}})
+        self.rank(row, ModelScorer(model))
+        self._record_training(row, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
         return progress
 
     def fit_and_rank_drift(self, fitted: FittedModel, seed: int, task: DriftTask) -> FittedHead:
-        """The model in the stream of events: as it stood at the cut-off, kept up to date, and by its parts. The fit's
-        stream is that of the model under test.
+        """Fit a drift head on a model, and rank by it: refreshed, static, and by its terms.
+
+        Returns:
+            The head, with the stream of the model under test.
         """
         with timer.section("drift"):
             full, judged = task.fit(ModelScorer(fitted.watched), seed)
         split = self.task.split.merge_validation() if self.config.train.refit else self.task.split
-        before = split.valid_start if split.name == "by_time" else None
-        for row in iterate_drift_rows(task, judged, full, ModelScorer(fitted.model), before):
-            self.rank(row.name, row.scorer, row.streams)
-            self.settings.setdefault(row.name, {})[f"seed {seed}"] = row.settings
-        return replace(full, stream=replace(full.stream, trained_until=before))
+        until = split.valid_start if split.name == "by_time" else None
+        for drift in iterate_drift_rows(task, judged, full, ModelScorer(fitted.model), until):
+            self.rank(replace(drift.row, seed=seed), drift.scorer)
+            self.settings.setdefault(drift.row.name, {})[f"seed {seed}"] = drift.settings
+        return replace(full, stream=replace(full.stream, trained_until=until))
 
     def rank_baselines(self, text: Tensor | None) -> None:
-        """The baselines that are not trained by this trainer, each tuned with the same budget, in one process each."""
+        """Tune, fit and rank the baselines that need no trainer; each is the work of one process.
+
+        Args:
+            text: Text vectors of the catalog, (N, D_text); None leaves out baselines that read text.
+        """
         evaluation = self.config.evaluation
         names = [name for name in evaluation.baselines if name in BASELINES]
         refit = self.config.train.refit
@@ -116,54 +145,65 @@ class ModelBenchmark:
         if text is None:
             names = [name for name in names if name != "nearest_text"]
         accelerator, found = self.task.accelerator, []
-        for place in range(accelerator.process_index, len(names), accelerator.num_processes):
-            with timer.section("baselines", names[place]):
-                all_fitted = fit_baselines([names[place]], baseline_task)
+        for index in range(accelerator.process_index, len(names), accelerator.num_processes):
+            with timer.section("baselines", names[index]):
+                all_fitted = fit_baselines([names[index]], baseline_task)
             for name, fitted in all_fitted.items():
-                with timer.section("evaluate", name):
-                    rankings = [self._rank(name, scorer, None) for scorer in fitted.scorers]
-                found.append((place, name, rankings, replace(fitted, scorers=())))
-        for _, name, rankings, fitted in sorted(gather_object(found), key=lambda part: part[0]):
-            if fitted.streams:
-                self.streaming[name] = None
-            self.rankings[name] += rankings
-            self.settings[name] = fitted.record
+                row = ModelRow("baseline", name, fitted.refresh)
+                with timer.section("evaluate", row.name):
+                    rankings = [self._rank(row, scorer, None) for scorer in fitted.scorers]
+                found.append((index, row, rankings, fitted.record))
+        for _, row, rankings, record in sorted(gather_object(found), key=lambda part: part[0]):
+            self.rankings[row] += rankings
+            self.settings[row.name] = record
 
     @timer.section("evaluate")
-    def evaluate(self, main: str, text: Tensor | None, also: Sequence[str] = ()) -> SplitReport:
-        """also: rows that are compared with every other, as `main` is."""
+    def evaluate(self, headline: ModelRow, text: Tensor | None, also: Sequence[ModelRow] = ()) -> SplitReport:
+        """Compute all numbers of the split.
+
+        Args:
+            headline: Model that the report is about; it is compared with every other.
+            text: Text vectors of the catalog, (N, D_text), for slices by similarity of texts.
+            also: Models that are compared with every other as well.
+        """
         config, split = self.config, self.task.split
         protocol = make_protocol(split, self.task.ties, config, self.task.release_time is not None)
-        protocol = replace(protocol, streaming=tuple(self.streaming))
+        streaming = tuple(row.name for row in self.rankings if row.refresh is not None)
         slices = make_slices(split.merge_validation() if config.train.refit else split, self.test, text)
-        return evaluate_split(
+        evaluated = evaluate_split(
             split.name,
             self.test,
             slices,
             self.rankings,
-            protocol,
+            replace(protocol, streaming=streaming),
             config.evaluation,
-            main,
+            headline,
             self.settings,
             also,
         )
+        if split.name != "by_time" or DRIFT_STATIC not in self.rankings:
+            return evaluated
+        lines = [headline, DRIFT_STATIC, *also]
+        return replace(evaluated, weekly=compute_weekly(split, self.test, self.rankings, lines, config.evaluation))
 
-    def _rank(self, name: str, scorer: Scorer, accelerator: Accelerator | None) -> Ranking:
+    def _rank(self, row: ModelRow, scorer: Scorer, accelerator: Accelerator | None) -> Ranking:
         """accelerator: of the processes that share the queries; None: this one answers all of them."""
         task, n_top = self.task, max(self.config.evaluation.cutoffs)
-        n_items, progress = task.split.n_items, f"ranking {name}"
+        n_items, progress = task.split.n_items, f"ranking {row}"
         return rank_in_parallel(
             scorer, self.test, n_items, accelerator, n_top, task.mask_seen, task.release_time, progress
         )
 
     def _record_training(
-        self, name: str, seed: int, progress: Progress, settings: dict[str, Any], model: RecommenderModel
+        self, row: ModelRow, progress: Progress, settings: dict[str, Any], model: RecommenderModel
     ) -> None:
-        name_and_split = f"{name}, {self.task.split.name}"
-        self.training += [{"model": name_and_split, "seed": seed, **point} for point in progress.history]
-        match = model.items.match
-        self.settings.setdefault(name, settings | {"seeds": {}})["seeds"][str(seed)] = {
-            "valid_ndcg": [round(point["valid_ndcg"], 4) for point in progress.history],
+        subject, match = f"{row}, {self.task.split.name}", model.items.match
+        self.training += [{"model": subject, "seed": row.seed, **point} for point in progress.history]
+        trained = [point for point in progress.history if point["epoch"] > 0]
+        start = [point["valid_ndcg"] for point in progress.history if point["epoch"] == 0]
+        self.settings.setdefault(row.name, settings | {"seeds": {}})["seeds"][str(row.seed)] = {
+            "valid_ndcg": [round(point["valid_ndcg"], 4) for point in trained],
+            "start": round(start[0], 4) if start else None,
             "best_epoch": progress.best_epoch,
             "novelty": round(float(model.novelty), 4),
             "text_match": None if match is None else [float(match.strength), round(float(match.recency), 2)],
@@ -175,50 +215,84 @@ def run_benchmark(
     config: FinetuneConfig,
     text: Tensor | None,
     new_reader: Callable[[], CatalogEncoder] | None,
-    main: str,
 ) -> BenchmarkResult:
-    """All rows of one split.
+    """Fit, rank and evaluate all models of one split.
 
-    text: (N, D_text) frozen vectors, or None for ids alone. new_reader: makes a fresh trainable backbone where the
-    strategy trains one. main: the name of the row that the others are compared with.
+    Args:
+        task: The split, and how models are trained on it.
+        config: Of the run.
+        text: Text vectors of the frozen backbone, (N, D_text); None for ids alone.
+        new_reader: Makes a trainable backbone for each seed; None where the strategy trains none.
     """
-    test = make_test_queries(task.split, task.ties, config.evaluation)
-    comparison = ModelBenchmark(task, config, test)
+    benchmark = ModelBenchmark(task, config, make_test_queries(task.split, task.ties, config.evaluation))
     drift = DriftTask.from_task(config.drift, task, text) if config.drift is not None else None
-    fitted: list[tuple[RecommenderModel, CatalogEncoder | None, FittedHead | None]] = []
-    told: dict[str, Any] = {}
-    for seed in config.seeds_for_split(task.split.name):
-        fit = comparison.fit(main if new_reader is None else "llmrec frozen", config.model, config.train, text, seed)
-        reader = None
-        if new_reader is not None:
-            with timer.section("read", main):
-                reader = new_reader()
-        steps = fit.progress.step
-        if reader is not None:
-            steps += comparison.adapt_and_rank(main, fit.model, reader, seed).step
-        if not fitted:
-            told = _build_privacy_record(task, config, fit.model, reader, steps, text, seed)
-        fitted.append((fit.model, reader, None if drift is None else comparison.fit_and_rank_drift(fit, seed, drift)))
-        for name, train in sasrec_train_configs(config).items():
-            comparison.fit(name, config.sasrec.model, train, None, seed, private=False)
-    comparison.rank_baselines(text)
-    fresh = [name for name in comparison.streaming if name.startswith("drift ")][:1]
-    return BenchmarkResult(comparison.evaluate(main, text, fresh), *fitted[0], comparison.training, told)
+    own = ModelRow("llmrec", config.backbone.strategy)
+    seeds = config.seeds_for_split(task.split.name)
+    first = _fit_seed(benchmark, own, text, new_reader, seeds[0])
+    privacy, membership = _measure_privacy(benchmark, first, text, seeds[0])
+    head = benchmark.fit_and_rank_drift(first.fitted, seeds[0], drift) if drift is not None else None
+    _fit_sasrec(benchmark, seeds[0])
+    for seed in seeds[1:]:
+        again = _fit_seed(benchmark, own, text, new_reader, seed)
+        if drift is not None:
+            benchmark.fit_and_rank_drift(again.fitted, seed, drift)
+        _fit_sasrec(benchmark, seed)
+    benchmark.rank_baselines(text)
+    answers = own if first.reader is not None or new_reader is None else FROZEN
+    headline, also = (answers, ()) if head is None else (_get_refreshed_row(benchmark), (answers,))
+    evaluated = benchmark.evaluate(headline, text, also)
+    model, reader, training = first.fitted.model, first.reader, benchmark.training
+    return BenchmarkResult(evaluated, model, reader, head, first.adaptation, training, privacy, membership)
 
 
-def _build_privacy_record(
-    task: TrainingTask,
-    config: FinetuneConfig,
-    model: RecommenderModel,
-    reader: CatalogEncoder | None,
-    steps: int,
+@dataclass(frozen=True)
+class _SeedFit:
+    """The fit of one seed: model, adapted backbone if it was kept, why, optimizer steps, and modules that trained."""
+
+    fitted: FittedModel
+    reader: CatalogEncoder | None
+    adaptation: str
+    steps: int
+    trained: list[nn.Module]
+
+
+def _fit_seed(
+    benchmark: ModelBenchmark,
+    own: ModelRow,
     text: Tensor | None,
+    new_reader: Callable[[], CatalogEncoder] | None,
     seed: int,
-) -> dict[str, Any]:
-    """What was spent on a model's training, and what attacks on it found."""
-    told: dict[str, Any] = {}
-    if task.privacy:
-        told["privacy"] = build_privacy_report(task.privacy, steps, [model, *([reader.backbone] if reader else [])])
-    if config.membership:
-        told["membership"] = measure_membership(task, config, config.membership, model, text, seed)
-    return told
+) -> _SeedFit:
+    """Fit on stored vectors, then together with the backbone where the strategy trains one."""
+    config = benchmark.config
+    fitted = benchmark.fit(own if new_reader is None else FROZEN, config.model, config.train, text, seed)
+    if new_reader is None:
+        return _SeedFit(fitted, None, "", fitted.progress.step, [fitted.model])
+    with timer.section("read", own.name):
+        reader = new_reader()
+    progress = benchmark.adapt_and_rank(own, fitted.model, reader, seed)
+    steps, trained = fitted.progress.step + progress.step, [fitted.model, reader.backbone]
+    kept = reader if is_kept(progress) else None
+    return _SeedFit(fitted, kept, describe_adaptation(own, progress), steps, trained)
+
+
+def _fit_sasrec(benchmark: ModelBenchmark, seed: int) -> None:
+    config = benchmark.config
+    for name, train in sasrec_train_configs(config).items():
+        benchmark.fit(ModelRow("baseline", name), config.sasrec.model, train, None, seed, private=False)
+
+
+def _get_refreshed_row(benchmark: ModelBenchmark) -> ModelRow:
+    """Return the row with the drift head whose counts are updated first, and most often by default."""
+    return next(row for row in benchmark.rankings if row.kind == "drift" and row.refresh is not None)
+
+
+def _measure_privacy(
+    benchmark: ModelBenchmark, fit: _SeedFit, text: Tensor | None, seed: int
+) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """Return the guarantee of a model's training, and the results of attacks on it."""
+    task, config = benchmark.task, benchmark.config
+    privacy = build_privacy_report(task.privacy, fit.steps, fit.trained) if task.privacy else None
+    if not config.membership:
+        return privacy, []
+    return privacy, measure_membership(task, config, config.membership, fit.fitted.model, text, seed)

@@ -1,4 +1,4 @@
-"""A saved model ranked again on the test part of a split."""
+"""A saved recommender ranked again on the test part of a split, as it answers: with its drift head if it has one."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ import logging
 
 from accelerate import Accelerator
 
+from llmrec.config.drift import DriftConfig
 from llmrec.config.jobs.evaluate import EvaluateConfig
-from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.split import SplitName
 from llmrec.data.interactions import Ties
+from llmrec.data.log import Log
 from llmrec.data.readers.memory import LogTables
 from llmrec.data.splits import Split, make_split
+from llmrec.drift.fitted import FittedDrift
+from llmrec.drift.scorers import DriftScorer
+from llmrec.drift.stream import REFRESH_DAILY
 from llmrec.evaluation.aggregate import evaluate_split, make_report, make_test_queries
+from llmrec.evaluation.model_rows import ModelRow
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.evaluation.results import Report
+from llmrec.evaluation.ranking import Scorer
+from llmrec.evaluation.results import Report, RunMetadata
 from llmrec.evaluation.slices import make_slices
+from llmrec.hub.bundle import Bundle
 from llmrec.hub.training_log import load_bundle_and_log, training_overlap_warning
 from llmrec.jobs.result import JobResult
-from llmrec.models.recommender_model import RecommenderModel
 from llmrec.reports.report_files import write_report
 from llmrec.reports.report_text import render_slices
 from llmrec.runs.provenance import collect_provenance
 from llmrec.runs.start import join_run
 from llmrec.training.distributed.parallel_ranking import rank_in_parallel
 from llmrec.training.task import make_protocol
-from llmrec.utils.arrays import Rows
 from llmrec.utils.timing import timer
 
 logger = logging.getLogger(__name__)
@@ -33,21 +39,29 @@ logger = logging.getLogger(__name__)
 
 @timer.section("evaluate")
 def evaluate_bundle(
-    model: RecommenderModel,
-    split: Split,
-    ties: Ties,
-    available: Rows | None,
-    config: FinetuneConfig,
-    name: str,
+    bundle: Bundle,
+    log: Log,
+    split_name: SplitName,
+    *,
     accelerator: Accelerator | None = None,
+    run: RunMetadata | None = None,
 ) -> Report:
-    """Every metric by slice. available: (N,) release times, where there are any. accelerator: of processes that share
-    the queries, and then all get the report.
+    """Compute every metric of a bundle by slice, on the test part of a split of a log of its items.
+
+    Args:
+        bundle: The recommender; its model is on the device that ranks.
+        log: Its own log, or another of its items.
+        split_name: Kind of split; its fractions are the bundle's.
+        accelerator: Of processes that share the queries, and then all get the report.
+        run: Where the numbers come from, for the report.
     """
+    config, available = bundle.config, log.catalog.release_time
+    split, ties = make_split(split_name, log.interactions, log.n_users, log.n_items, config.split)
     evaluation = config.evaluation
     queries = make_test_queries(split, ties, evaluation)
+    row, scorer = make_bundle_scorer(bundle, split, ties)
     ranking = rank_in_parallel(
-        ModelScorer(model),
+        scorer,
         queries,
         split.n_items,
         accelerator,
@@ -58,8 +72,29 @@ def evaluate_bundle(
     )
     slices = make_slices(split.merge_validation() if config.train.refit else split, queries)
     protocol = make_protocol(split, ties, config, available is not None)
-    evaluated = evaluate_split(split.name, queries, slices, {name: [ranking]}, protocol, evaluation, name)
-    return make_report([evaluated], evaluation, name, {})
+    protocol = dataclasses.replace(protocol, streaming=() if row.refresh is None else (row.name,))
+    evaluated = evaluate_split(split.name, queries, slices, {row: [ranking]}, protocol, evaluation, row)
+    return make_report([evaluated], evaluation, run or RunMetadata())
+
+
+def make_bundle_scorer(bundle: Bundle, split: Split, ties: Ties) -> tuple[ModelRow, Scorer]:
+    """Return what a bundle answers with during the test of a split, and its row in reports.
+
+    A drift head's counts begin with the events before the cutoff, and are updated as in the report of its training.
+    """
+    base = ModelScorer(bundle.model)
+    if bundle.drift is None or bundle.config.drift is None:
+        return ModelRow.from_record(bundle.evaluation["row"]), base
+    days = bundle.config.drift.refresh_days[0] if split.name == "by_time" else REFRESH_DAILY
+    return ModelRow.refreshed(days), _make_drift_scorer(bundle.drift, bundle.config.drift, split, ties, base, days)
+
+
+def _make_drift_scorer(
+    drift: FittedDrift, config: DriftConfig, split: Split, ties: Ties, base: Scorer, days: float
+) -> DriftScorer:
+    until = drift.trained_until if split.name == "by_time" else None
+    stream = dataclasses.replace(drift.build_stream(config, split, ties), trained_until=until)
+    return DriftScorer(drift.head, base, stream, days)
 
 
 def run_evaluate(config: EvaluateConfig, tables: LogTables | None = None) -> JobResult | None:
@@ -73,30 +108,27 @@ def run_evaluate(config: EvaluateConfig, tables: LogTables | None = None) -> Job
         The report and the log; None in processes other than the first.
     """
     accelerator = join_run(config)
-    metadata = collect_provenance(accelerator)
+    provenance = collect_provenance(accelerator)
     loaded, log = load_bundle_and_log(config.bundle, config.data, config.backbone, tables)
 
-    trained = loaded.config
     if config.max_queries is not None:
-        trained = dataclasses.replace(
-            trained, evaluation=dataclasses.replace(trained.evaluation, max_queries=config.max_queries)
-        )
-    split = config.split or trained.split.names[0]
-    part, ties = make_split(split, log.interactions, log.n_users, log.n_items, trained.split)
-    metadata |= {"bundle": config.bundle.name, "data": dataclasses.asdict(log.facts)}
-    if note := training_overlap_warning(loaded, log, split):
+        evaluation = dataclasses.replace(loaded.config.evaluation, max_queries=config.max_queries)
+        loaded = dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, evaluation=evaluation))
+    split = config.split or loaded.config.split.names[0]
+    note = training_overlap_warning(loaded, log, split) or ""
+    if note:
         logger.warning("note: %s", note)
-        metadata["note"] = note
+    facts = dataclasses.asdict(log.facts)
+    run = RunMetadata(**provenance, data=facts, bundle=config.bundle.name, note=note)
 
-    model, name = loaded.model.to(accelerator.device), loaded.evaluation["main"]
-    report = evaluate_bundle(model, part, ties, log.catalog.release_time, trained, name, accelerator)
+    loaded.model.to(accelerator.device)
+    report = evaluate_bundle(loaded, log, split, accelerator=accelerator, run=run)
     accelerator.end_training()
     if not accelerator.is_main_process:
         return None
 
-    metadata["minutes"] = timer.minutes
-    report = dataclasses.replace(report, run=metadata | report.run)
+    report = dataclasses.replace(report, run=dataclasses.replace(run, minutes=timer.minutes))
     write_report(report, config.output)
     print(render_slices(report, split))
-    print(f"\n{config.output}: report.md, report.json ({metadata['minutes']} minutes)")
+    print(f"\n{config.output}: report.md, report.json ({timer.minutes} minutes)")
     return JobResult(report, log)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from typing import Any
+
+from torch import Tensor
 
 from llmrec.backbones.adaptation import apply_strategy
 from llmrec.backbones.catalog_encoder import CatalogEncoder
@@ -11,19 +14,18 @@ from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.backbones.text_vector_cache import TextVectorCache
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.loading import load_log
+from llmrec.data.log import Log
 from llmrec.data.readers.memory import LogTables
 from llmrec.drift.fitted import FittedDrift
 from llmrec.drift.profile import build_drift_profile
 from llmrec.evaluation.aggregate import make_report
-from llmrec.hub.bundle import BaseModelInfo, Bundle, save_bundle
-from llmrec.hub.layout import check_destination
-from llmrec.jobs.comparison import run_benchmark
+from llmrec.evaluation.results import RunMetadata
+from llmrec.hub.bundle import BaseModelInfo, Bundle
+from llmrec.jobs.comparison import BenchmarkResult, run_benchmark
 from llmrec.jobs.faithfulness import measure_faithfulness
 from llmrec.jobs.result import JobResult
 from llmrec.recommender import Recommender
-from llmrec.reports.figures import write_figures
-from llmrec.reports.report_files import write_report
-from llmrec.reports.report_text import render_table, summarize_report
+from llmrec.runs.finish import BUNDLE, check_output, finish
 from llmrec.runs.provenance import collect_provenance
 from llmrec.runs.start import start_run
 from llmrec.training.task import make_task
@@ -42,10 +44,9 @@ def run_finetune(config: FinetuneConfig, tables: LogTables | None = None) -> Job
     Returns:
         The report and the log; None in processes other than the first.
     """
-    bundle_folder = config.output / "bundle"
-    check_destination(bundle_folder)
+    check_output(config.output)
     accelerator = start_run(config)
-    metadata = collect_provenance(accelerator)  # now: the source tree may be another one when the run ends
+    provenance = collect_provenance(accelerator)  # now: the source tree may be another one when the run ends
     log = load_log(config.data, tables)
 
     strategy = config.backbone.strategy
@@ -65,39 +66,49 @@ def run_finetune(config: FinetuneConfig, tables: LogTables | None = None) -> Job
         return CatalogEncoder.from_texts(backbone.to(accelerator.device), log.catalog.list_texts())
 
     trains_backbone = strategy not in ("none", "frozen")
-    name = f"llmrec {strategy}" if strategy != "none" else "llmrec ids"
     tasks = [make_task(split, log, config, accelerator, histories) for split in config.split.names]
-    compared = [run_benchmark(task, config, text, new_reader if trains_backbone else None, name) for task in tasks]
+    results = [run_benchmark(task, config, text, new_reader if trains_backbone else None) for task in tasks]
     accelerator.end_training()
     if not accelerator.is_main_process:
         return None
 
-    metadata |= {
-        "minutes": timer.minutes,
-        "phases": timer.to_record(),
-        "seeds_used": {split: list(config.seeds_for_split(split)) for split in config.split.names},
-        "data": dataclasses.asdict(log.facts),
-    }
-    first = compared[0]
-    metadata |= first.privacy_record
-    if first.drift:
-        metadata["drift"] = dataclasses.asdict(
-            build_drift_profile(first.drift.head, first.drift.stream, log.catalog.label)
-        )
-    report = make_report([part.evaluated for part in compared], config.evaluation, name, metadata)
-    tuned = first.reader.backbone if first.reader else None
-    facts, evaluation = dataclasses.asdict(log.facts), summarize_report(report)
-    drift = FittedDrift.from_fit(first.drift, text) if first.drift else None
-    bundle = Bundle(config, log.catalog, first.model.cpu(), base, tuned, facts, evaluation, drift)
+    first = results[0]
+    bundle = _make_bundle(config, log, first, base, text)
+    explanations: list[dict[str, Any]] = []
     if config.evaluation.n_explained_users and histories is None:
-        recommender, at = Recommender(bundle, bundle_folder), tasks[0].split.test_start
+        recommender, at = Recommender(bundle, config.output / BUNDLE), tasks[0].split.test_start
         tests = measure_faithfulness(recommender, log, at, config.evaluation.n_explained_users)
-        told = {"explanations": [dataclasses.asdict(test) for test in tests]}
-        report = dataclasses.replace(report, run=report.run | told)
-    write_report(report, config.output)
-    write_figures(report, config.output / "figures", [point for part in compared for point in part.training])
-    save_bundle(bundle_folder, bundle)
-    for split in config.split.names:
-        print("\n" + render_table(report, split))
-    print(f"\n{config.output}: report.md, report.json, figures/, bundle/ ({metadata['minutes']} minutes)")
+        explanations = [dataclasses.asdict(test) for test in tests]
+    run = RunMetadata(
+        **provenance,
+        minutes=timer.minutes,
+        phases=timer.to_record(),
+        data=dataclasses.asdict(log.facts),
+        seeds={split: list(config.seeds_for_split(split)) for split in config.split.names},
+        adaptation={result.evaluated.split: result.adaptation for result in results if result.adaptation},
+        drift=_make_drift_record(first, log),
+        explanations=explanations,
+        privacy=first.privacy,
+        membership=first.membership,
+    )
+    report = make_report([result.evaluated for result in results], config.evaluation, run)
+    training = [point for result in results for point in result.training]
+    finish(report, bundle, config.output, training=training, notes=list(run.adaptation.values())[:1])
     return JobResult(report, log)
+
+
+def _make_bundle(
+    config: FinetuneConfig, log: Log, result: BenchmarkResult, base: BaseModelInfo | None, text: Tensor | None
+) -> Bundle:
+    """Return the bundle of the first seed; one whose adapted weights were dropped has a frozen backbone."""
+    backbone = result.reader.backbone if result.reader else None
+    if result.adaptation and backbone is None:
+        config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, strategy="frozen"))
+    drift = FittedDrift.from_fit(result.drift, text) if result.drift else None
+    return Bundle(config, log.catalog, result.model.cpu(), base, backbone, dataclasses.asdict(log.facts), {}, drift)
+
+
+def _make_drift_record(result: BenchmarkResult, log: Log) -> dict[str, Any] | None:
+    if result.drift is None:
+        return None
+    return dataclasses.asdict(build_drift_profile(result.drift.head, result.drift.stream, log.catalog.label))

@@ -11,6 +11,7 @@ from llmrec.data.loading import load_log
 from llmrec.data.splits import make_split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.aggregate import evaluate_split, make_report, make_test_queries
+from llmrec.evaluation.baselines import FittedBaseline
 from llmrec.evaluation.candidate_ranking import (
     CandidatePool,
     LikelihoodReranker,
@@ -20,11 +21,11 @@ from llmrec.evaluation.candidate_ranking import (
     rank_candidates,
     sample_candidates,
 )
-from llmrec.evaluation.results import Protocol
+from llmrec.evaluation.model_rows import ModelRow
+from llmrec.evaluation.results import Protocol, RunMetadata
 from llmrec.evaluation.slices import make_slices
-from llmrec.jobs.candidates import fit_first_stages
-from llmrec.reports.report_files import write_report
-from llmrec.reports.report_text import render_table
+from llmrec.jobs.candidates import BUNDLE, fit_first_stages
+from llmrec.runs.finish import finish
 from llmrec.runs.provenance import collect_provenance
 from llmrec.runs.start import start_run
 from llmrec.utils.timing import timer
@@ -37,7 +38,7 @@ def run_rerank(config: RerankConfig) -> None:
     accelerator = start_run(config)
     if accelerator.num_processes > 1:
         raise ConfigError("recipes/rerank.py runs in one process; launch it with --num_processes 1")
-    metadata = collect_provenance(accelerator)
+    provenance = collect_provenance(accelerator)
     log = load_log(config.data)
 
     evaluation = config.evaluation
@@ -57,14 +58,16 @@ def run_rerank(config: RerankConfig) -> None:
     judge = LikelihoodReranker(likelihood, likelihood.tokenize_lines(log.catalog.list_texts()), config.prompt)
     with timer.section("rerank") as spent, accelerator.autocast():
         judged = judge.score(queries, candidates.items, config.score_types, "reading candidates")
-    cost = spent.cpu
 
-    scores = {f"lm {kind}": [of_kind] for kind, of_kind in judged.items()}
-    scores |= {name: [gather_scores(stage.scorers[0], queries, candidates)] for name, stage in stages.items()}
-    scores["random"] = [draw_random_scores(candidates.items.shape, config.seed + row) for row in range(RANDOM_ORDERS)]
-    n_top, main_row = max(evaluation.cutoffs), f"lm {config.score_types[0]}"
+    rows = {name: _get_stage_row(name, stage) for name, stage in stages.items()}
+    scores = {ModelRow("rerank", f"lm_{kind}"): [of_kind] for kind, of_kind in judged.items()}
+    scores |= {rows[name]: [gather_scores(stage.scorers[0], queries, candidates)] for name, stage in stages.items()}
+    scores[ModelRow("rerank", "random")] = [
+        draw_random_scores(candidates.items.shape, config.seed + number) for number in range(RANDOM_ORDERS)
+    ]
+    n_top, headline = max(evaluation.cutoffs), ModelRow("rerank", f"lm_{config.score_types[0]}")
     rankings = {
-        name: [rank_candidates(candidates, each, queries, n_top) for each in orders] for name, orders in scores.items()
+        row: [rank_candidates(candidates, each, queries, n_top) for each in orders] for row, orders in scores.items()
     }
     protocol = Protocol(
         log.n_items,
@@ -72,23 +75,32 @@ def run_rerank(config: RerankConfig) -> None:
         "last_event",
         evaluation.mask_seen,
         release_dates=log.catalog.release_time is not None,
-        streaming=tuple(name for name, stage in stages.items() if stage.streams),
+        streaming=tuple(row.name for row in rows.values() if row.refresh is not None),
         first_days=evaluation.first_days,
         candidates=f"{candidates.description}; targets without a history are left out",
     )
-    settings = {name: stage.record for name, stage in stages.items()}
-    settings[main_row] = {"max_tokens": config.backbone.max_tokens, **dataclasses.asdict(config.prompt)}
+    settings = {rows[name].name: stage.record for name, stage in stages.items()}
+    settings[headline.name] = {"max_tokens": config.backbone.max_tokens, **dataclasses.asdict(config.prompt)}
     slices = make_slices(split, queries)
-    evaluated = evaluate_split("by_time", queries, slices, rankings, protocol, evaluation, main_row, settings, [first])
-    metadata |= {
-        "minutes": timer.minutes,
-        "data": dataclasses.asdict(log.facts),
-        "first_stage": first,
-        "targets_among_candidates": candidates.target_recall(queries),
-        "cpu_seconds_per_query": round(cost / len(queries), 2),
-    }
-    report = make_report([evaluated], evaluation, main_row, metadata)
-    write_report(report, config.output)
+    evaluated = evaluate_split(
+        "by_time", queries, slices, rankings, protocol, evaluation, headline, settings, [rows[first]]
+    )
+    run = RunMetadata(
+        **provenance,
+        minutes=timer.minutes,
+        phases=timer.to_record(),
+        data=dataclasses.asdict(log.facts),
+        first_stage=rows[first].name,
+        targets_among_candidates=candidates.target_recall(queries),
+        cpu_seconds_per_query=round(spent.cpu / len(queries), 2),
+    )
     accelerator.end_training()
-    print("\n" + render_table(report, "by_time"))
-    print(f"\n{cost / len(queries):.2f} CPU seconds a query; {config.output}: report.md, report.json")
+    report = make_report([evaluated], evaluation, run)
+    finish(report, None, config.output, notes=[f"{spent.cpu / len(queries):.2f} CPU seconds a query"])
+
+
+def _get_stage_row(name: str, stage: FittedBaseline) -> ModelRow:
+    """Return the row of a baseline, or of the bundle that proposes candidates."""
+    if name != BUNDLE:
+        return ModelRow("baseline", name, stage.refresh)
+    return ModelRow("rerank", BUNDLE)

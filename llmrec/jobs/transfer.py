@@ -14,13 +14,11 @@ from llmrec.data.loading import load_log
 from llmrec.data.readers.memory import LogTables
 from llmrec.evaluation.aggregate import get_primary_metric, make_report, make_test_queries
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.hub.bundle import BaseModelInfo, Bundle, save_bundle
-from llmrec.hub.layout import check_destination
+from llmrec.evaluation.results import RunMetadata
+from llmrec.hub.bundle import BaseModelInfo, Bundle
 from llmrec.jobs.comparison import ModelBenchmark
 from llmrec.jobs.result import JobResult
-from llmrec.reports.figures import write_figures
-from llmrec.reports.report_files import write_report
-from llmrec.reports.report_text import render_table, summarize_report
+from llmrec.runs.finish import check_output, finish
 from llmrec.runs.provenance import collect_provenance
 from llmrec.runs.start import start_run
 from llmrec.training.cross_domain import (
@@ -28,6 +26,7 @@ from llmrec.training.cross_domain import (
     Domain,
     choose_transfer,
     describe_transfer,
+    get_transfer_row,
     make_source_domain,
 )
 from llmrec.training.task import make_task
@@ -49,10 +48,9 @@ def run_transfer(
     Returns:
         The report and the log; None in processes other than the first.
     """
-    bundle_folder = config.output / "bundle"
-    check_destination(bundle_folder)
+    check_output(config.output)
     accelerator = start_run(config)
-    metadata = collect_provenance(accelerator)
+    provenance = collect_provenance(accelerator)
     log, given = load_log(config.data, tables), source_tables or [None] * len(config.sources)
     sources = [load_log(source, one) for source, one in zip(config.sources, given, strict=True)]
 
@@ -71,33 +69,35 @@ def run_transfer(
     read = TextVectorCache(pretrained, accelerator=accelerator).get_vectors
     target = Domain(task, log.catalog.list_texts(), read(log.catalog.list_texts()))
     source = make_source_domain(sources, task, finetune, read)
-    schooling = CrossDomainStudy(finetune, None if config.backbone.strategy == "frozen" else new_backbone)
+    study = CrossDomainStudy(finetune, None if config.backbone.strategy == "frozen" else new_backbone)
     comparison = ModelBenchmark(task, finetune, make_test_queries(task.split, task.ties, config.evaluation))
-    learnt = []
+    fitted = []
     for seed in config.seeds:
-        learnt.append(schooling.compare_transfers(source, target, seed))
-        for way, one in learnt[-1].items():
-            comparison.rank(way, ModelScorer(one.model))
+        fitted.append(study.compare_transfers(source, target, seed))
+        for mode, trained in fitted[-1].items():
+            row = dataclasses.replace(get_transfer_row(mode), seed=seed)
+            comparison.rank(row, ModelScorer(trained.model))
     comparison.rank_baselines(target.vectors)
-    way, means = choose_transfer(learnt)
-    evaluated = comparison.evaluate(way, target.vectors, also=("initialised", "zero-shot"))
+    mode, means = choose_transfer(fitted)
+    also = get_transfer_row("initialized"), get_transfer_row("zero_shot")
+    evaluated = comparison.evaluate(get_transfer_row(mode), target.vectors, also)
     accelerator.end_training()
     if not accelerator.is_main_process:
         return None
 
-    metadata |= {
-        "minutes": timer.minutes,
-        "data": dataclasses.asdict(log.facts),
-        "sources": [dataclasses.asdict(part.facts) for part in sources],
-        "share": config.train_fraction,
-        "transfer": describe_transfer(evaluated, get_primary_metric(config.evaluation), way, means),
-    }
-    report = make_report([evaluated], config.evaluation, way, metadata)
-    write_report(report, config.output)
-    write_figures(report, config.output / "figures", [])
-    best, base = learnt[0][way], BaseModelInfo.from_backbone(pretrained)
-    facts, evaluation = dataclasses.asdict(log.facts), summarize_report(report)
-    save_bundle(bundle_folder, Bundle(finetune, log.catalog, best.model.cpu(), base, best.backbone, facts, evaluation))
-    print("\n" + render_table(report, "by_time"))
-    print(f"\n{metadata['transfer']}\n{config.output}: report.md, report.json, figures/, bundle/")
+    run = RunMetadata(
+        **provenance,
+        minutes=timer.minutes,
+        phases=timer.to_record(),
+        data=dataclasses.asdict(log.facts),
+        seeds={"by_time": list(config.seeds)},
+        sources=[dataclasses.asdict(part.facts) for part in sources],
+        share=config.train_fraction,
+        transfer=describe_transfer(evaluated, get_primary_metric(config.evaluation), mode, means),
+    )
+    report = make_report([evaluated], config.evaluation, run)
+    best, base = fitted[0][mode], BaseModelInfo.from_backbone(pretrained)
+    facts = dataclasses.asdict(log.facts)
+    bundle = Bundle(finetune, log.catalog, best.model.cpu(), base, best.backbone, facts, {})
+    finish(report, bundle, config.output, training=[], notes=[run.transfer])
     return JobResult(report, log)

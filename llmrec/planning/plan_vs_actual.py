@@ -6,16 +6,15 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from llmrec.errors import DataError
+from llmrec.evaluation.model_rows import FROZEN, STUDENT, UNDISTILLED, ModelRow
 from llmrec.evaluation.results import Report
 from llmrec.planning.plan import GIB, Plan, StrategyPlan
 from llmrec.planning.predict import Counted, PhaseEstimate
 from llmrec.planning.strategies import PlannedStrategy
 from llmrec.utils.timing import ALL
 
-STUDENT = ("teacher", "untaught", "student")  # rows of recipes/distill.py
 TRAINED_PHASES = ("read", "fit", "adapt", "rank")
 PHASES = {"evaluate": "rank"}  # sections of a run by another name than the plan's
 READ = ("load", "read")  # loading is a part of what runs record as reading
@@ -56,16 +55,15 @@ def compare_with_run(plan: Plan, report: Report, where: str) -> list[PhaseCompar
     Raises:
         DataError: If the report has no phases, or the plan does not have its strategy.
     """
-    run = report.run
-    if "phases" not in run:
-        raise DataError(where, ["no times of phases. Give a report of a newer run."])
-    way = way_of(run["main"])
+    if not report.run.phases:
+        raise DataError(where, ["no times of phases. Give the report of a run that trained."])
+    way = get_strategy(report)
     option = next((one for one in plan.options if one.way == way and not one.refused), None)
     if option is None:
         raise DataError(where, [f"strategy {way} of the run is not in the plan. Plan it too."])
-    on_gpu = bool(option.gpu_phases) and "no GPU" not in run["machine"]
-    spent, peak = _measured(run, "wall" if on_gpu else "cpu")
-    predicted = _predict_phases(plan, option, _get_counts(run), on_gpu)
+    on_gpu = bool(option.gpu_phases) and "no GPU" not in report.run.machine
+    spent, peak = _measure_phases(report, "wall" if on_gpu else "cpu")
+    predicted = _predict_phases(plan, option, _get_counts(report), on_gpu)
     unit = "s, GPU" if on_gpu else "CPU s"
     own = {name: (predicted.get(name), spent[name]) for name in TRAINED_PHASES if name in spent}
     whole = sum(value or 0.0 for value, _ in own.values()), sum(value for _, value in own.values())
@@ -80,17 +78,17 @@ def compare_with_run(plan: Plan, report: Report, where: str) -> list[PhaseCompar
     return lines
 
 
-def way_of(main: str) -> PlannedStrategy:
-    """Return the strategy of a report's main row.
+def get_strategy(report: Report) -> PlannedStrategy:
+    """Return the strategy of a run by the models in its report."""
+    models = _get_models(report).values()
+    if STUDENT in models:
+        return "distil"
+    found = [row.strategy for row in models if row.kind == "llmrec" and row != FROZEN]
+    return found[0] if found else "frozen"  # type: ignore[return-value]
 
-    Args:
-        main: Name of the row.
 
-    Returns:
-        The strategy.
-    """
-    found: PlannedStrategy = "distil" if main == "student" else main.removeprefix("llmrec ")  # type: ignore[assignment]
-    return found
+def _get_models(report: Report) -> dict[str, ModelRow]:
+    return {row.model.name: row.model for row in report.rows}
 
 
 def _predict_phases(
@@ -106,33 +104,36 @@ def _predict_phases(
     return seconds
 
 
-def _get_counts(run: Mapping[str, Any]) -> dict[tuple[str, Counted], float]:
+def _get_counts(report: Report) -> dict[tuple[str, Counted], float]:
     """Count the validations of each stage and the epochs of the refit, over all seeds."""
     counts: dict[tuple[str, Counted], float] = {}
-    first, main = "untaught" if run["main"] == "student" else "llmrec frozen", run["main"]
-    for split, settings in run["settings"].items():
-        rows: dict[Counted, str] = {"fit": first, "adapt": main} if main != first else {"fit": first}
+    models = _get_models(report).values()
+    first = UNDISTILLED if STUDENT in models else FROZEN
+    adapted = [row for row in models if row.kind == "llmrec" and row != FROZEN]
+    rows: dict[Counted, ModelRow] = {"fit": first}
+    if adapted:
+        rows["adapt"] = adapted[0]
+    for part in report.parts:
         for stage, row in rows.items():
-            seeds = settings.get(row, {}).get("seeds", {}).values()
+            seeds = part.settings.get(row.name, {}).get("seeds", {}).values()
             if seeds:
-                counts[split, stage] = sum(len(seed["valid_ndcg"]) for seed in seeds)
+                counts[part.split, stage] = sum(len(seed["valid_ndcg"]) for seed in seeds)
             if seeds and stage == "fit":
-                counts[split, "refit"] = sum(max(math.ceil(seed["best_epoch"]), 1) for seed in seeds)
+                counts[part.split, "refit"] = sum(max(math.ceil(seed["best_epoch"]), 1) for seed in seeds)
     return counts
 
 
-def _measured(run: Mapping[str, Any], clock: str) -> tuple[dict[str, float], float]:
+def _measure_phases(report: Report, clock: str) -> tuple[dict[str, float], float]:
     """Sum measured seconds by phase of a plan, and return the run's own peak memory in bytes."""
     spent: dict[str, float] = defaultdict(float)
-    peak = 0.0
-    for phase in run["phases"]:
-        name, row = PHASES.get(phase["phase"], phase["phase"]), phase["of"]
-        own = row is None or row in STUDENT or row.startswith("llmrec ")
-        if own and name in TRAINED_PHASES and (name, row) != ("rank", None):
+    peak, models = 0.0, _get_models(report)
+    for phase in report.run.phases:
+        name, row = PHASES.get(phase["phase"], phase["phase"]), models.get(phase["of"])
+        if name == ALL:
+            spent[name] = phase[clock]
+        elif row is not None and row.strategy in ("sasrec", "sasrec_sampled"):
+            spent["beside"] += phase[clock]
+        elif name in TRAINED_PHASES and (name == "read" or (row is not None and row.kind in ("llmrec", "student"))):
             spent[name] += phase[clock]
             peak = max(peak, phase["peak_mib"] * 2**20)
-        elif row in ("sasrec", "sasrec_sampled"):
-            spent["beside"] += phase[clock]
-        elif name == ALL:
-            spent[name] = phase[clock]
     return dict(spent), peak

@@ -12,6 +12,7 @@ import numpy as np
 from llmrec.drift.interest_metrics import Numbers
 from llmrec.drift.profile import DriftProfile, InterestByPeriod, InterestDecay, InterestStates, MixtureShares
 from llmrec.drift.terms import PARTS
+from llmrec.evaluation.results import MetricRow
 from llmrec.utils.text import format_duration, truncate
 
 if TYPE_CHECKING:
@@ -50,6 +51,32 @@ def write_user_figures(user: UserDriftProfile, folder: Path) -> list[Path]:
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=150)
     return [folder / name for name in sorted(figures)]
+
+
+def plot_weekly_ndcg(weekly: Sequence[MetricRow]) -> Figure:
+    """Plot a metric by week after the cutoff, with 95% intervals: a line for each model.
+
+    Args:
+        weekly: A row for each model and week, whose slice is the number of the week.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axis = _make_figure(9.0, 4.4)
+    looks = zip((_ORANGE, _BLUE, *_MUTED[2:]), ("o", "s", "^", "D", "v", "P"), strict=False)
+    models = list(dict.fromkeys(row.model for row in weekly))
+    for model, (color, marker), shift in zip(models, looks, np.linspace(-0.12, 0.12, len(models)), strict=False):
+        rows = [row for row in weekly if row.model == model]
+        weeks = np.array([int(row.slice) for row in rows]) + shift
+        axis.plot(weeks, [row.value for row in rows], color=color, marker=marker, markersize=5, label=model.name)
+        lows = [row.value if row.low is None else row.low for row in rows]
+        highs = [row.value if row.high is None else row.high for row in rows]
+        axis.vlines(weeks, lows, highs, color=color, linewidth=1.2, alpha=0.7)
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("week after the cutoff")
+    axis.set_ylabel(f"{weekly[0].metric.replace('ndcg', 'NDCG')}, 95% interval")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend(frameon=False, fontsize=9)
+    return figure
 
 
 def plot_interest_over_time(states: InterestStates, periods: InterestByPeriod) -> Figure:

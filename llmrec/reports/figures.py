@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmrec.drift.profile import DriftProfile
+from llmrec.evaluation.model_rows import ModelRow
 from llmrec.evaluation.results import MetricRow, Report
-from llmrec.reports.drift_figures import plot_drift_profile
+from llmrec.reports.drift_figures import plot_drift_profile, plot_weekly_ndcg
+from llmrec.reports.report_markdown import WEEKLY_FIGURE
 from llmrec.reports.report_text import sort_models
 from llmrec.utils.timing import timer
 
@@ -36,60 +38,64 @@ def write_figures(report: Report, folder: Path, training: Sequence[Mapping[str, 
     figures = {"ndcg_by_model.png": plot_ndcg_by_model(report), "ndcg_by_slice.png": plot_ndcg_by_slice(report)}
     if training:
         figures["training.png"] = plot_training_curves(training)
-    if "drift" in report.run:
-        figures |= plot_drift_profile(DriftProfile.from_record(report.run["drift"]))
+    if report.run.drift is not None:
+        figures |= plot_drift_profile(DriftProfile.from_record(dict(report.run.drift)))
+    for part in report.parts:
+        if part.weekly:
+            figures[WEEKLY_FIGURE] = plot_weekly_ndcg(part.weekly)
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=150)
     return [folder / name for name in figures]
 
 
 def plot_ndcg_by_model(report: Report) -> Figure:
-    """A dot and its interval for each model, one panel for each split, best on top."""
+    """Plot a dot and its interval for each model, one panel for each split, best on top."""
     most = max(len(sort_models(report, split)) for split in report.splits)
     figure, axes = _make_panels(len(report.splits), height=1.2 + 0.36 * most)
     for axis, split in zip(axes, report.splits, strict=True):
         models = sort_models(report, split)[::-1]
         rows = _select_primary_rows(report, split)
         for place, model in enumerate(models):
-            main = model == report.run["main"]
+            main = model == report.part(split).headline
             _draw_dot(axis, rows[model, "overall"], place, _MAIN if main else _OTHER, "o" if main else "s")
-        axis.set_yticks(range(len(models)), models)
+        axis.set_yticks(range(len(models)), [model.name for model in models])
         axis.set_ylim(-0.6, len(models) - 0.4)
         axis.set_title(f"{split} ({rows[models[0], 'overall'].n:,} queries)")
-        axis.set_xlabel(f"{_format_label(report.run['primary'])}, 95% interval")
+        axis.set_xlabel(f"{_format_label(report.primary)}, 95% interval")
         axis.set_xlim(left=0)
     return figure
 
 
 def plot_ndcg_by_slice(report: Report) -> Figure:
-    """The main model beside the best of the others in every slice, one panel for each split."""
+    """Plot the headline model and the best of the others in every slice, one panel for each split."""
     rows_of = {split: _select_primary_rows(report, split) for split in report.splits}
     most = max(len({name for _, name in rows}) for rows in rows_of.values())
     figure, axes = _make_panels(len(report.splits), height=2.0 + 0.62 * most)
-    main = report.run["main"]
     others = _select_rivals(report)
-    looks = {main: (_MAIN, "o")} | dict(zip(others, zip(_COLOURS, _MARKERS, strict=True), strict=False))
+    looks = {part.headline.name: (_MAIN, "o") for part in report.parts}
+    looks |= dict(zip((row.name for row in others), zip(_COLOURS, _MARKERS, strict=True), strict=False))
     for axis, split in zip(axes, report.splits, strict=True):
+        main = report.part(split).headline
         rows = rows_of[split]
         slices = list(dict.fromkeys(name for _, name in rows))[::-1]
-        shown = [model for model in looks if (model, "overall") in rows]
+        shown = [model for model in (main, *others) if (model, "overall") in rows]
         offsets = np.linspace(0.3, -0.3, len(shown)) if len(shown) > 1 else np.zeros(1)
         for model, offset in zip(shown, offsets, strict=True):
             for place, name in enumerate(slices):
-                _draw_dot(axis, rows[model, name], place + offset, *looks[model], size=5)
+                _draw_dot(axis, rows[model, name], place + offset, *looks[model.name], size=5)
         for place in range(1, len(slices)):
             axis.axhline(place - 0.5, color="0.88", linewidth=0.8)
         axis.set_yticks(range(len(slices)), [f"{name}\n{rows[main, name].n:,} queries" for name in slices])
         axis.set_ylim(-0.5, len(slices) - 0.5)
         axis.set_title(split)
-        axis.set_xlabel(f"{_format_label(report.run['primary'])}, 95% interval")
+        axis.set_xlabel(f"{_format_label(report.primary)}, 95% interval")
         axis.set_xlim(left=0)
     _draw_legend(figure, looks)
     return figure
 
 
 def plot_training_curves(training: Sequence[Mapping[str, Any]]) -> Figure:
-    """Loss and validation NDCG by epoch; a line for each model and seed, a colour for each model."""
+    """Plot loss and validation NDCG by epoch, epoch 0 being the start; a line for each model and seed."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _make_panels(2, height=4.0)
@@ -98,7 +104,7 @@ def plot_training_curves(training: Sequence[Mapping[str, Any]]) -> Figure:
     looks = dict(zip(models, zip(cycle((_MAIN, *_COLOURS)), cycle(_MARKERS), strict=False), strict=False))
     for axis, value, label in zip(axes, ("loss", "valid_ndcg"), ("training loss", "validation NDCG"), strict=True):
         for model, seed in dict.fromkeys((record["model"], record["seed"]) for record in training):
-            line = [r for r in training if r["model"] == model and r["seed"] == seed and r[value] is not None]
+            line = [r for r in training if r["model"] == model and r["seed"] == seed and r.get(value) is not None]
             colour, marker = looks[model]
             epochs = [record["epoch"] for record in line]
             axis.plot(epochs, [record[value] for record in line], color=colour, marker=marker, markersize=4, alpha=0.8)
@@ -109,18 +115,19 @@ def plot_training_curves(training: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _select_rivals(report: Report) -> list[str]:
-    """The strongest models beside the main one, by their best place in any split."""
-    places: dict[str, int] = {}
+def _select_rivals(report: Report) -> list[ModelRow]:
+    """Return the strongest models besides the headlines, by their best rank in any split."""
+    places: dict[ModelRow, int] = {}
+    headlines = {part.headline for part in report.parts}
     for split in report.splits:
-        others = (model for model in sort_models(report, split) if model != report.run["main"])
+        others = (model for model in sort_models(report, split) if model not in headlines)
         for place, model in enumerate(others):
             places[model] = min(place, places.get(model, place))
     return sorted(places, key=lambda model: places[model])[:_MODELS_BY_SLICE]
 
 
-def _select_primary_rows(report: Report, split: str) -> dict[tuple[str, str], MetricRow]:
-    rows = (row for row in report.rows if row.split == split and row.metric == report.run["primary"])
+def _select_primary_rows(report: Report, split: str) -> dict[tuple[ModelRow, str], MetricRow]:
+    rows = (row for row in report.rows if row.split == split and row.metric == report.primary)
     return {(row.model, row.slice): row for row in rows}
 
 

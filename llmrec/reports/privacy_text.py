@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmrec.evaluation.membership import FALSE_ALARMS, MembershipAttack
+from llmrec.evaluation.results import RunMetadata
 
 OUTSIDE = (
     "every number of an evaluation, of an attack or of a training curve: they are exact",
@@ -20,15 +21,15 @@ OUTSIDE = (
 )
 
 
-def render_privacy_section(run: Mapping[str, Any]) -> str:
-    """Of a report's run, if it has `privacy` or `membership`; else nothing."""
+def render_privacy_section(run: RunMetadata) -> str:
+    """Return Markdown on guarantee and attacks, "" for a run that has neither."""
     blocks = []
-    if "privacy" in run:
-        blocks += [_describe_guarantee(run["privacy"]), "Outside of it:", "\n".join(f"* {what};" for what in OUTSIDE)]
-    elif "membership" in run:
+    if run.privacy:
+        blocks += [_describe_guarantee(run.privacy), "Outside of it:", "\n".join(f"* {what};" for what in OUTSIDE)]
+    elif run.membership:
         blocks.append("Trained without differential privacy: nothing is guaranteed.")
-    if "membership" in run:
-        lines = format_attacks([MembershipAttack.from_record(record) for record in run["membership"]])
+    if run.membership:
+        lines = format_attacks([MembershipAttack.from_record(record) for record in run.membership])
         blocks += ["Measured, as a floor for what can be found out:", "\n".join(f"* {line}" for line in lines)]
     return "\n\n".join(blocks)
 

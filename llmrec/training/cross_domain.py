@@ -1,7 +1,7 @@
 """From other domains to this one: what they are worth to a target that has no user and no item in common with them.
 
-Four models answer the target's test. `zero-shot` is the sources' model on the target's texts; `features` keeps how the
-sources made text into item vectors and learns the rest anew; `initialised` goes on from everything they know; `scratch`
+Four models answer the target's test. `zero_shot` is the sources' model on the target's texts; `features` keeps how the
+sources made text into item vectors and learns the rest anew; `initialized` goes on from everything they know; `scratch`
 knows nothing of them. Sources can do harm (negative transfer: Rosenstein et al. 2005, NIPS workshop), so validation
 chooses between the four, and the test tells whether they helped.
 """
@@ -24,6 +24,7 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log
 from llmrec.data.splits import TEST, TRAIN, VALID, split_by_time
 from llmrec.errors import DataError
+from llmrec.evaluation.model_rows import ModelRow
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.ranking import sample_queries
 from llmrec.evaluation.results import SplitReport
@@ -33,7 +34,12 @@ from llmrec.training.distributed.collectives import encode_catalog
 from llmrec.training.task import TrainingTask
 from llmrec.training.two_stage import adapt_backbone, calibrate, fit_model, make_model, validation_ndcg
 
-TransferMode = Literal["zero-shot", "features", "initialised", "scratch"]
+TransferMode = Literal["zero_shot", "features", "initialized", "scratch"]
+
+
+def get_transfer_row(mode: TransferMode) -> ModelRow:
+    """Return the row of a report for one of the four models."""
+    return ModelRow("transfer", mode)
 
 
 @dataclass(frozen=True)
@@ -93,11 +99,11 @@ class CrossDomainStudy:
             reader = CatalogEncoder.from_texts(taught.backbone, target.texts)
             seen = replace(target, vectors=encode_catalog(reader, target.task.accelerator))
         return {
-            "zero-shot": self._run_zero_shot(seen, knowledge, taught.backbone, seed),
+            "zero_shot": self._run_zero_shot(seen, knowledge, taught.backbone, seed),
             "features": replace(
                 self.train("features", seen, seed, knowledge.select_adaptor()), backbone=taught.backbone
             ),
-            "initialised": self.train("initialised", seen, seed, knowledge, copy.deepcopy(taught.backbone)),
+            "initialized": self.train("initialized", seen, seed, knowledge, copy.deepcopy(taught.backbone)),
             "scratch": self.train("scratch", target, seed, backbone=fresh() if fresh else None),
         }
 
@@ -160,20 +166,17 @@ def choose_transfer(
 def describe_transfer(
     evaluated: SplitReport, metric: str, way: TransferMode, means: Mapping[TransferMode, float]
 ) -> str:
-    """What the sources were worth, in words: by `initialised` minus `scratch` on the test."""
-    pair = next(
-        pair
-        for pair in evaluated.comparisons
-        if (pair.model, pair.against, pair.slice, pair.metric) == ("initialised", "scratch", "overall", metric)
-    )
+    """What the sources were worth, in words: by `initialized` minus `scratch` on the test."""
+    wanted = (get_transfer_row("initialized"), get_transfer_row("scratch"), "overall", metric)
+    pair = next(c for c in evaluated.comparisons if (c.model, c.against, c.slice, c.metric) == wanted)
     found = {
         "better": "the sources helped",
         "worse": "negative transfer: the sources did harm",
         "no clear difference": "the sources made no clear difference",
     }[pair.verdict]
     interval = "" if pair.low is None or pair.high is None else f" [{pair.low:+.4f}, {pair.high:+.4f}]"
-    measured = ", ".join(f"{way} {mean:.4f}" for way, mean in means.items())
+    measured = ", ".join(f"{get_transfer_row(way)} {mean:.4f}" for way, mean in means.items())
     return (
-        f"{found}: {pair.metric} of initialised minus scratch {pair.difference:+.4f}{interval} on the test. "
-        f"Validation ({measured}) chose {way}, which is in the bundle."
+        f"{found}: {pair.metric} of {pair.model} minus {pair.against} {pair.difference:+.4f}{interval} on the test. "
+        f"Validation ({measured}) chose {get_transfer_row(way)}, which is in the bundle."
     )

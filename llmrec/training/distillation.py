@@ -21,6 +21,7 @@ from llmrec.config.jobs.distill import DistillationLosses
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.batches import HistoryBatch
 from llmrec.errors import ConfigError
+from llmrec.evaluation.model_rows import STUDENT, TEACHER
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.results import SplitReport
 from llmrec.models.losses import FULL_ITEMS
@@ -174,7 +175,7 @@ def distill(
     def validate() -> float:
         return validation_ndcg(task, ModelScorer(model))
 
-    return model, train("student", task, objective, config.adapt, seed, validate, start=validate())
+    return model, train(STUDENT.name, task, objective, config.adapt, seed, validate, start=validate())
 
 
 def encode_cost(student: TextBackbone, teacher: TextBackbone, texts: Sequence[str]) -> float:
@@ -194,7 +195,7 @@ def encode_cost(student: TextBackbone, teacher: TextBackbone, texts: Sequence[st
 def describe_student(evaluated: SplitReport, metric: str, cost: float) -> str:
     """What the student is worth, in words. cost: of reading, in proportion to the teacher's."""
     values = {row.model: row.value for row in evaluated.rows if (row.slice, row.metric) == ("overall", metric)}
-    kept = values["student"] / max(values["teacher"], 1e-12)
+    kept = values[STUDENT] / max(values[TEACHER], 1e-12)
     return (
         f"the student keeps {kept:.1%} of the teacher's {metric} on the test, and reads at {cost:.2f} of its CPU time"
     )

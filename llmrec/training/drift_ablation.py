@@ -1,4 +1,4 @@
-"""The rows of a report that show what moves with time: the head kept up to date, frozen, term by term, and controlled.
+"""The drift rows of a report: the head refreshed, static, term by term, and controlled.
 
 All of them are fitted on the same validation queries with the same care; the model below is the one that the validation
 window can judge while they are fitted, and the final one for the test.
@@ -22,17 +22,17 @@ from llmrec.drift.stream import NO_REFRESH, REFRESH_DAILY, ReplayStream
 from llmrec.drift.terms import BY_NAME, SWITCHES, chain
 from llmrec.drift.terms.latent_chain import ChainTables
 from llmrec.drift.text_neighbors import center_and_normalize
+from llmrec.evaluation.model_rows import DRIFT_STATIC, ModelRow
 from llmrec.evaluation.ranking import Scorer
 from llmrec.training.task import TrainingTask
 
 
 @dataclass(frozen=True)
 class DriftRow:
-    """streams: whether it goes on counting everyone's events during the test. settings: what was learned."""
+    """A row and its scorer. settings: what was learned."""
 
-    name: str
+    row: ModelRow
     scorer: Scorer
-    streams: bool
     settings: dict[str, Any]
 
 
@@ -97,18 +97,18 @@ def iterate_drift_rows(
         return replace(fit.stream, trained_until=trained_until)
 
     for days in (*config.refresh_days, NO_REFRESH) if task.task.split.name == "by_time" else (REFRESH_DAILY,):
-        name = "drift frozen" if days == NO_REFRESH else f"drift {days:g}d"
-        yield DriftRow(
-            name, DriftScorer(full.head, base, make_test_stream(full), days), days != NO_REFRESH, describe_fit(full)
-        )
+        row = DRIFT_STATIC if days == NO_REFRESH else ModelRow.refreshed(days)
+        yield DriftRow(row, DriftScorer(full.head, base, make_test_stream(full), days), describe_fit(full))
     if not config.ablations:
         return
     for term in SWITCHES:
         if term in config.terms and BY_NAME[term].role == "part":
-            yield DriftRow(f"{term} alone", TermScorer(term, full.head, make_test_stream(full)), True, {})
-    for name, changed in _list_variants(config, full.stream.transition_half_life_days).items():
+            row = ModelRow("drift", f"only_{term}", REFRESH_DAILY)
+            yield DriftRow(row, TermScorer(term, full.head, make_test_stream(full)), {})
+    for strategy, changed in _list_variants(config, full.stream.transition_half_life_days).items():
         fit = fit_drift(judged, replace(full.stream, config=changed), mask_seen)
-        yield DriftRow(name, DriftScorer(fit.head, base, make_test_stream(fit)), True, describe_fit(fit))
+        row = ModelRow("drift", strategy, REFRESH_DAILY)
+        yield DriftRow(row, DriftScorer(fit.head, base, make_test_stream(fit)), describe_fit(fit))
 
 
 def describe_fit(fit: FittedHead) -> dict[str, Any]:
@@ -117,16 +117,16 @@ def describe_fit(fit: FittedHead) -> dict[str, Any]:
 
 
 def _list_variants(config: DriftConfig, half_life_days: float) -> dict[str, DriftConfig]:
-    """Heads with other terms, each to be fitted by itself; the half-life of transitions is the full head's."""
+    """Return heads with other terms, to be fitted each, by strategy; the half-life of transitions stays."""
     kept = replace(config, transition_half_lives_days=(half_life_days,))
     variants: dict[str, DriftConfig] = {}
     for term in config.terms:
         rest = tuple(other for other in config.terms if other != term)
         if ANSWERING & set(rest):
-            variants[f"drift without {term}"] = replace(kept, terms=rest)
+            variants[f"without_{term}"] = replace(kept, terms=rest)
     for term in config.terms:
         if BY_NAME[term].role == "logit" and len(config.terms) > 1:
-            variants[f"{term} alone"] = replace(kept, terms=(term,))
+            variants[f"only_{term}"] = replace(kept, terms=(term,))
     if set(CONTROL) <= set(config.terms):
-        variants["freshness control"] = replace(kept, terms=CONTROL, transition_half_lives_days=(NO_DECAY_DAYS,))
+        variants["control"] = replace(kept, terms=CONTROL, transition_half_lives_days=(NO_DECAY_DAYS,))
     return variants

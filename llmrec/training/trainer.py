@@ -82,11 +82,8 @@ class Trainer(TrainingLoop):
             self._count_step(self._step(groups[row], row), n_targets)
             progress.batch = row + 1
             measured = row + 1 in marks
-            if (
-                not measured
-                and self.config.refresh_every_steps
-                and progress.step % self.config.refresh_every_steps == 0
-            ):
+            every = self.config.refresh_every_steps
+            if not measured and every and progress.step % every == 0:
                 self._refresh()
             if measured:
                 self._measure(progress.loss / max(progress.n_losses, 1), (row + 1) / len(groups))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -36,6 +38,8 @@ from llmrec.training.task import FittedModel, TrainingTask
 from llmrec.training.trainer import Trainer, TrainerInputs
 from llmrec.training.training_loop import RunState
 
+logger = logging.getLogger(__name__)
+
 
 def fit_model(
     name: str,
@@ -59,6 +63,10 @@ def fit_model(
     objective = RecommendationObjective(validated)
     progress = train(name, task, objective, config, seed, lambda: validation_ndcg(task, ModelScorer(validated)))
     calibrate(task, validated)
+    if text is not None and not task.privacy:
+        calibrated = validation_ndcg(task, ModelScorer(validated))
+        facts = {"fit": name, "calibrated": calibrated}
+        logger.info("%s calibrated: valid ndcg@10 %.4f", name, calibrated, extra={"facts": facts})
     if not config.refit:
         return FittedModel(validated, validated, progress)
     longest = replace(config, epochs=max(math.ceil(progress.best_epoch), 1), patience=config.epochs + 1)
@@ -172,7 +180,7 @@ def train(
     torch.manual_seed(seed + 1_000_003 * task.accelerator.process_index)  # dropout differs between processes
     depends_on = task.inputs if objective.backbone is None else f"{task.inputs} {objective.backbone.config}"
     identity = _checkpoint_identity(name, replace(task, inputs=depends_on), model.config, config, seed)
-    place = f"{task.split.name}-{name}-{seed}".replace(" ", "-")
+    place = re.sub(r"[^\w.]+", "-", f"{task.split.name} {name} {seed}")
     run = RunState(name, task.folder / "checkpoints" / place, seed, task.resume, identity, task.checkpoints)
     with explain_out_of_memory(STEPS if objective.backbone is None else f"{STEPS}; {BACKBONE}"):
         inputs = TrainerInputs(objective, windows, validate, config, task.accelerator, run, start)

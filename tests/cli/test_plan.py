@@ -9,6 +9,8 @@ import yaml
 from llmrec.cli.main import main
 from llmrec.cli.plan_inputs import parse_memory_gib, parse_strategy
 from llmrec.errors import ConfigError
+from llmrec.evaluation.model_rows import FROZEN
+from llmrec.evaluation.results import MetricRow, Protocol, Report, RunMetadata, SplitReport
 
 
 @pytest.mark.parametrize(
@@ -64,10 +66,12 @@ def test_a_plan_from_the_command_line_and_a_run_beside_it(
     assert "30 users" in out
     phases = [
         {"phase": name, "of": of, "wall": 2.0, "cpu": 1.0, "peak_mib": 512}
-        for name, of in (("read", None), ("fit", "llmrec frozen"), ("all", None))
+        for name, of in (("read", None), ("fit", "llmrec (frozen backbone)"), ("all", None))
     ]
-    run = {"main": "llmrec frozen", "machine": "a CPU, no GPU", "phases": phases, "settings": {}, "protocol": {}}
-    (tmp_path / "report.json").write_text(json.dumps({"rows": [], "run": run}))
+    row = MetricRow(FROZEN, "by_time", "overall", "ndcg@10", 0.1, None, None, 9)
+    part = SplitReport("by_time", FROZEN, Protocol(9, "strict", "known", mask_seen=True), (row,), ())
+    report = Report((part,), "ndcg@10", 1000, RunMetadata(machine="a CPU, no GPU", phases=phases))
+    (tmp_path / "report.json").write_text(json.dumps(report.to_record()))
     main([*asked, "--plan", str(tmp_path / "plan.json"), "--report", str(tmp_path / "report.json")])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["unit", "predicted", "happened", "ratio"]

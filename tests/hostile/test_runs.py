@@ -45,7 +45,7 @@ def test_a_run(
     out = capsys.readouterr().out
     assert "\x1b" not in out
     report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert {row["model"] for row in report["rows"]} >= {"llmrec frozen", "popularity"}
+    assert {row["model"] for row in report["rows"]} >= {"llmrec (frozen backbone)", "popularity"}
     recommender = Recommender.from_pretrained(tmp_path / "run" / "bundle", backbone=str(tiny_bert))
     n_items = len(recommender.catalog)
     assert len(recommender.recommend([], k=20)) == n_items

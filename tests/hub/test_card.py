@@ -35,7 +35,7 @@ def test_the_hub_reads_the_card_and_it_repeats_the_record(
     assert data.library_name == "llmrec"
     assert data.base_model == (None if strategy == "none" else "owner/tiny")
     assert ("lora" in data.tags) is (strategy == "lora")
-    assert "| **llmrec** | 0.1234 | 0.1000 to 0.1500 | 1,234 |" in text
+    assert "| **llmrec (frozen backbone)** | 0.1234 | 0.1000 to 0.1500 | 1,234 |" in text
     assert "| popularity | 0.0500 |  | 1,234 |" in text
     assert record["facts"]["fingerprint"] in text
     assert "Recommender.from_pretrained" in text
@@ -117,8 +117,8 @@ def test_every_split_has_its_table_and_the_seed_is_the_one_in_the_bundle(make_bu
     )
     text, _ = card_and_record(tmp_path / "bundle", replace(bundle, config=config, evaluation=both))
     by_time, leave_one_out = text.split("### leave_one_out")
-    assert "| **llmrec** | 0.1234 |" in by_time
-    assert "| **llmrec** | 0.0617 |" in leave_one_out
+    assert "| **llmrec (frozen backbone)** | 0.1234 |" in by_time
+    assert "| **llmrec (frozen backbone)** | 0.0617 |" in leave_one_out
     assert "The last event of each user is ranked." in leave_one_out
     assert "0.9876" not in text  # a slice is not the whole
     assert "of the split `leave_one_out`, seed 7." in text

@@ -119,13 +119,16 @@ def test_a_plan_is_told_kept_and_compared_with_its_run(config: FinetuneConfig, t
     assert compared.keys() == phases | {"peak memory"}
     loaded = sum(one.total.cpu for one in plan.options[1].phases if one.name in ("load", "read"))
     assert compared["read"].predicted == pytest.approx(loaded)
-    fit, history = compared["fit"], report.run["settings"]["by_time"]["llmrec frozen"]["seeds"]["0"]["valid_ndcg"]
+    fit, history = (
+        compared["fit"],
+        report.part("by_time").settings["llmrec (frozen backbone)"]["seeds"]["0"]["valid_ndcg"],
+    )
     (phase,) = (one for one in plan.options[1].phases if one.name == "fit")
     assert phase.times == 6
     assert fit.predicted == pytest.approx((phase.fixed + phase.each * len(history)).cpu)
-    recorded = {(one["phase"], one["of"]): one for one in report.run["phases"]}
-    assert fit.measured == recorded["fit", "llmrec frozen"]["cpu"]
-    assert compared["peak memory"].measured == recorded["evaluate", "llmrec last_k"]["peak_mib"] / 1024
+    recorded = {(one["phase"], one["of"]): one for one in report.run.phases}
+    assert fit.measured == recorded["fit", "llmrec (frozen backbone)"]["cpu"]
+    assert compared["peak memory"].measured == recorded["evaluate", "llmrec (last layers)"]["peak_mib"] / 1024
     assert compared["everything else"].predicted is None
     assert "sum of these" in "\n".join(format_plan_comparison(list(compared.values())))
 

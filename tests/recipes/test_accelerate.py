@@ -114,7 +114,9 @@ def test_a_launch_with_fsdp_shards_on_cpus_too(
     runpy.run_path(recipe[0])["run_finetune"](replace(config, output=tmp_path / "one"))
     one = json.loads((tmp_path / "one" / "report.json").read_text())
     assert [row["value"] for row in two["rows"]] == pytest.approx([row["value"] for row in one["rows"]], abs=1e-4)
-    measured = [run["run"]["settings"]["by_time"]["llmrec full"]["seeds"]["0"]["valid_ndcg"] for run in (two, one)]
+    measured = [
+        run["splits"]["by_time"]["settings"]["llmrec (full backbone)"]["seeds"]["0"]["valid_ndcg"] for run in (two, one)
+    ]
     assert len(measured[0]) == 2
     assert measured[0] == pytest.approx(measured[1], abs=2e-4)  # of the steps on shards
 

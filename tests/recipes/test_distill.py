@@ -57,7 +57,12 @@ def test_a_student_is_a_bundle_that_reads_by_itself(
     monkeypatch.setattr("llmrec.hub.bundle.find_packaged_copy", lambda hub_id: tiny_bert)  # owner/tiny is on no hub
     main(config)
     report = json.loads((config.output / "report.json").read_text())
-    assert {row["model"] for row in report["rows"]} == {"teacher", "untaught", "student", "popularity"}
+    assert {row["model"] for row in report["rows"]} == {
+        "teacher",
+        "student before distillation",
+        "student",
+        "popularity",
+    }
     told = report["run"]["distillation"]
     assert told in capsys.readouterr().out
     assert "of the teacher's ndcg@10 on the test, and reads at" in told

@@ -67,8 +67,8 @@ def test_two_processes_write_the_report_of_one(
     overall = next(row for row in alone["rows"] if row["slice"] == "overall")
     assert overall["n"] > 2 * BATCH  # enough for both
     assert_same(shared["rows"], alone["rows"])
-    assert {key: alone["run"][key] for key in ("protocol", "main")} == {
-        key: shared["run"][key] for key in ("protocol", "main")
+    assert {key: alone["splits"]["by_time"][key] for key in ("protocol", "headline")} == {
+        key: shared["splits"]["by_time"][key] for key in ("protocol", "headline")
     }
     of_training = json.loads((trained.output / "report.json").read_text())["rows"]
     assert alone["rows"] == of_training

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -31,6 +32,8 @@ from llmrec.evaluation.deletion_test import DeletionResult
 from llmrec.hub.bundle import load_backbone, load_bundle
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+FROZEN, LORA, STATIC = "llmrec (frozen backbone)", "llmrec (LoRA)", "llmrec + drift, static"
+DAILY, WEEKLY = "llmrec + drift, refreshed daily", "llmrec + drift, refreshed every 7 days"
 YAMLS = sorted((RECIPES / "finetune").glob("*.yaml"))
 
 
@@ -108,26 +111,39 @@ def test_a_whole_run_leaves_report_figures_and_bundle(
     out = config.output
     assert list(out.rglob("events.out.tfevents.*"))
     report = json.loads((out / "report.json").read_text())
-    assert set(report) == {"rows", "run"}
-    assert set(report["rows"][0]) == {"model", "split", "slice", "metric", "value", "low", "high", "n"}
-    models = {"llmrec lora", "llmrec frozen", "popularity", "item_knn", "nearest_text", "sasrec", "sasrec_sampled"}
-    in_split = {"by_time": {"drift 7d", "drift frozen"}, "leave_one_out": {"drift 1d"}}
+    assert set(report) == {"schema", "primary", "bootstrap_samples", "rows", "splits", "run"}
+    of_model, of_number = ["model", "kind", "strategy", "refresh", "seed"], ["value", "low", "high", "n"]
+    assert list(report["rows"][0]) == [*of_model, "split", "slice", "metric", *of_number]
+    fitted = {FROZEN, LORA, "SASRec", "SASRec, sampled negatives"}
+    models = fitted | {"popularity", "ItemKNN", "nearest text"}
+    in_split = {"by_time": {WEEKLY, STATIC}, "leave_one_out": {DAILY}}
+    assert {split: part["headline"] for split, part in report["splits"].items()} == {
+        "by_time": WEEKLY, "leave_one_out": DAILY,
+    }  # fmt: skip
+    weeks = {row["slice"] for row in report["splits"]["by_time"]["weekly"]}
+    assert weeks == set(map(str, range(1, len(weeks) + 1)))
     for split, moving in in_split.items():
         assert {row["model"] for row in report["rows"] if row["split"] == split} == models | moving
     assert {"overall", "warm_item", "history_5-9"} <= {row["slice"] for row in report["rows"]}
-    fitted = {m for m in models if "llmrec" in m or "sas" in m}
-    assert {spread["model"] for spread in report["run"]["seeds"]} == fitted | in_split["leave_one_out"]
-    assert "llmrec lora" in capsys.readouterr().out
+    spread = report["splits"]["leave_one_out"]["seeds"]
+    assert {row["model"] for row in spread} == fitted | in_split["leave_one_out"]
+    printed = capsys.readouterr().out
+    assert f"{WEEKLY} *" in printed
+    assert report["run"]["adaptation"]["by_time"] in printed
     told = (out / "report.md").read_text()
     assert "in the file's order" in told
-    assert "During the test drift 7d go on counting everyone's events" in told
-    assert "### Paired comparisons of drift 7d" in told
-    assert "### Paired comparisons of llmrec lora" in told
+    assert f"The counts of these models are updated during the test: {WEEKLY}." in told
+    assert f"### Paired comparisons of {WEEKLY}" in told
+    opening = told.partition("<details>")[0]
+    assert 4 <= opening.count("\n|") <= 8
+    assert opening.count("![") == 1
+    assert report["run"]["adaptation"]["by_time"] in opening
+    assert not re.search(r"None|[{}]|True|False|'[a-z_]+'", told)
     assert {path.name for path in (out / "figures").iterdir()} == {
         "ndcg_by_model.png",
         "ndcg_by_slice.png",
         "training.png",
-        *(f"drift_{name}.png" for name in ("shares", "moves", "interest", "change", "decay")),
+        *(f"drift_{name}.png" for name in ("shares", "moves", "interest", "change", "decay", "weeks")),
     }
     assert "## Preferences that move" in told
     assert "## What explanations name" in told
@@ -148,14 +164,15 @@ def test_a_whole_run_leaves_report_figures_and_bundle(
     overall = [row for row in report["rows"] if (row["slice"], row["metric"]) == ("overall", "ndcg@10")]
     assert len(overall) == len(models) * 2 + sum(map(len, in_split.values()))
     for row in overall:
-        name = f"**{row['model']}**" if row["model"] == "llmrec lora" else row["model"]
+        headline = report["splits"][row["split"]]["headline"]
+        name = f"**{row['model']}**" if row["model"] == headline else row["model"]
         assert f"| {name} | {row['value']:.4f} |" in card
 
     capsys.readouterr()
     command_line(["evaluate", str(out / "bundle")])
     again = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     for (model, split, part, _), value in values(report).items():
-        if (model, split) == ("llmrec lora", "by_time") and not part.startswith("interest_"):  # by the run's own text
+        if (model, split) == (WEEKLY, "by_time") and not part.startswith("interest_"):  # by the run's own text
             assert f" {value:.4f}" in again[part]
 
     main(replace(config, resume=True))  # everything is there: nothing is trained again, and nothing changes
@@ -184,8 +201,8 @@ def test_a_whole_run_with_histories_by_the_backbone(
     )
     main(config)
     report = json.loads((config.output / "report.json").read_text())
-    models = {"llmrec frozen", "llmrec lora", "popularity"}
-    for split, moving in {"by_time": {"drift 7d", "drift frozen"}, "leave_one_out": {"drift 1d"}}.items():
+    models = {FROZEN, LORA, "popularity"}
+    for split, moving in {"by_time": {WEEKLY, STATIC}, "leave_one_out": {DAILY}}.items():
         assert {row["model"] for row in report["rows"] if row["split"] == split} == models | moving
     recommender = Recommender.from_pretrained(config.output / "bundle", backbone=str(path))
     events = [(str(recommender.catalog.ids[row]), 1_700_000_000 + row) for row in range(3)]
@@ -227,7 +244,7 @@ def test_two_processes_give_what_one_gives(
         told = [json.loads(line) for line in (two.output / name).read_text().splitlines()]
         assert {line["process"] for line in told} == {rank}
         assert told[-1]["status"] == "finished"
-    assert done.stderr.count("llmrec frozen epoch 1.00") == 1
+    assert done.stderr.count(f"{FROZEN} epoch 1.00") == 1
     record = json.loads((two.output / "run.json").read_text())
     assert record["status"] == "finished"
     assert {"load", "encode", "fit", "fit/validate", "adapt", "evaluate", "bundle"} <= record["seconds"].keys()
@@ -237,7 +254,7 @@ def test_two_processes_give_what_one_gives(
     main(replace(two, output=tmp_path / "one"))
     expected = values(json.loads((tmp_path / "one" / "report.json").read_text()))
     found = values(report)
-    assert {key[0] for key in found} == {"llmrec lora", "llmrec frozen", "popularity"}
+    assert {key[0] for key in found} == {LORA, FROZEN, "popularity"}
     assert found == pytest.approx(expected, abs=1e-4)
 
     # Each process read half of the catalog with its own backbone: they agree only if the backbones do.

@@ -53,7 +53,8 @@ def test_every_order_is_reported_under_its_protocol(config: RerankConfig, capsys
     ):
         report = run(replace(config, candidate_source=candidates))
         assert {row["model"] for row in report["rows"]} == {
-            "lm mean", "lm sum", "lm gain", "item_knn", "popularity", "random",
+            "language model (mean)", "language model (sum)", "language model (gain)", "ItemKNN", "popularity",
+            "random order",
         }  # fmt: skip
         for text in (capsys.readouterr().out, (config.output / "report.md").read_text()):
             assert f"ranked among {told}" in text
@@ -72,7 +73,7 @@ def test_a_bundle_proposes_where_it_has_not_seen_the_test(config: RerankConfig, 
     runpy.run_path(str(RECIPES / "finetune.py"))["run_finetune"](trained)
     ours = replace(config, first_stage=str(tmp_path / "trained" / "bundle"), score_types=("mean",))
     report = run(ours)
-    assert {row["model"] for row in report["rows"]} == {"lm mean", "bundle", "popularity", "random"}
+    assert {row["model"] for row in report["rows"]} == {"language model (mean)", "bundle", "popularity", "random order"}
     with pytest.raises(ConfigError, match="may have seen this test"):
         run(replace(ours, split=replace(ours.split, test_fraction=0.2)))
     events = Path(str(config.data.source)) / "interactions.parquet"

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from matplotlib.axes import Axes
 
-from llmrec.evaluation.results import MetricRow, Report
+from llmrec.evaluation.model_rows import FROZEN, ModelRow
+from llmrec.evaluation.results import MetricRow, Protocol, Report, RunMetadata, SplitReport
 from llmrec.reports.figures import plot_ndcg_by_model, plot_ndcg_by_slice, plot_training_curves, write_figures
 
-MODELS = ["llmrec", "popularity", "recent_popularity", "recent_popularity_frozen", "item_knn", "matrix", "sasrec"]
+SLUGS = ("popularity", "recent_popularity", "recent_popularity_static", "item_knn", "matrix", "sasrec")
+MODELS = [FROZEN, *(ModelRow("baseline", slug) for slug in SLUGS)]
 SLICES = ["overall", "warm_item", "cold_item", "history_1-4", "history_20+"]
 TRAINING = [
     {"model": model, "seed": seed, "epoch": epoch, "loss": 5 / epoch, "valid_ndcg": 0.01 * epoch}
@@ -27,9 +29,12 @@ def report() -> Report:
         for name in SLICES
         for m, model in enumerate(MODELS)
     ]
-    return Report(
-        tuple(rows), {"main": "llmrec", "primary": "ndcg@10", "protocol": {"by_time": {}, "leave_one_out": {}}}
+    protocol = Protocol(50, "strict", "known", mask_seen=True)
+    parts = tuple(
+        SplitReport(split, FROZEN, protocol, tuple(row for row in rows if row.split == split), ())
+        for split in ("by_time", "leave_one_out")
     )
+    return Report(parts, "ndcg@10", 1000, RunMetadata())
 
 
 def labels(axis: Axes) -> list[str]:
@@ -45,7 +50,7 @@ def test_figures_are_written_where_they_are_said_to_be(report: Report, tmp_path:
 
 def test_every_model_has_its_place_best_on_top(report: Report) -> None:
     for axis in plot_ndcg_by_model(report).axes:
-        assert labels(axis) == MODELS  # from the bottom up, and the values rise
+        assert labels(axis) == [model.name for model in MODELS]  # from the bottom up, and the values rise
 
 
 def test_every_slice_has_its_place_and_tells_its_size(report: Report) -> None:

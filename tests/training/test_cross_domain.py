@@ -33,6 +33,7 @@ from llmrec.training.cross_domain import (
     TransferMode,
     choose_transfer,
     describe_transfer,
+    get_transfer_row,
     make_source_domain,
     merge_logs,
 )
@@ -112,14 +113,14 @@ def test_the_sources_validation_is_their_end_and_before_the_targets(config: Fine
 def test_what_was_learnt_elsewhere_helps_where_there_is_little(config: FinetuneConfig) -> None:
     source, target = domains(config, vectors())
     ways = CrossDomainStudy(config, None).compare_transfers(source, target, seed=0)
-    assert list(ways) == ["zero-shot", "features", "initialised", "scratch"]
+    assert list(ways) == ["zero_shot", "features", "initialized", "scratch"]
     found = {way: learnt.valid_ndcg for way, learnt in ways.items()}
-    assert found["zero-shot"] > 1.3 * found["scratch"]
-    assert found["initialised"] > 1.3 * found["scratch"]
-    adaptor = [ways[way].model.items.adaptor.weight for way in ("zero-shot", "features", "initialised", "scratch")]  # type: ignore[union-attr, index]
+    assert found["zero_shot"] > 1.3 * found["scratch"]
+    assert found["initialized"] > 1.3 * found["scratch"]
+    adaptor = [ways[way].model.items.adaptor.weight for way in ("zero_shot", "features", "initialized", "scratch")]  # type: ignore[union-attr, index]
     assert torch.equal(adaptor[0], adaptor[1])  # learnt by the sources, and kept
     assert not torch.equal(adaptor[0], adaptor[2])
-    assert not ways["zero-shot"].model.items.known.any()
+    assert not ways["zero_shot"].model.items.known.any()
 
 
 def test_the_backbone_goes_along(config: FinetuneConfig, tiny_bert: Path) -> None:
@@ -139,15 +140,15 @@ def test_the_backbone_goes_along(config: FinetuneConfig, tiny_bert: Path) -> Non
         assert learnt.backbone is not None
         text = learnt.backbone.encode(learnt.backbone.tokenize(WORLD.catalog.list_texts()))
         torch.testing.assert_close(learnt.model.items.text, text, atol=1e-5, rtol=0, msg=way)
-    assert ways["zero-shot"].backbone is ways["features"].backbone
-    assert ways["initialised"].backbone is not ways["features"].backbone
+    assert ways["zero_shot"].backbone is ways["features"].backbone
+    assert ways["initialized"].backbone is not ways["features"].backbone
 
 
 def test_validation_chooses_and_the_test_judges(config: FinetuneConfig) -> None:
     _, target = domains(config, vectors())
     scores: list[dict[TransferMode, float]] = [
-        {"zero-shot": 0.1, "features": 0.2, "initialised": 0.3, "scratch": 0.1},
-        {"zero-shot": 0.1, "features": 0.4, "initialised": 0.1, "scratch": 0.2},
+        {"zero_shot": 0.1, "features": 0.2, "initialized": 0.3, "scratch": 0.1},
+        {"zero_shot": 0.1, "features": 0.4, "initialized": 0.1, "scratch": 0.2},
     ]
     way, means = choose_transfer(
         [{way: TrainedModel(None, None, ndcg) for way, ndcg in seed.items()} for seed in scores]
@@ -155,16 +156,25 @@ def test_validation_chooses_and_the_test_judges(config: FinetuneConfig) -> None:
     assert way == "features"
     assert means["features"] == pytest.approx(0.3)
     queries = target.task.valid
-    ranks = {"initialised": 9.0, "features": 2.0, "scratch": 1.0}
+    ranks = {"initialized": 9.0, "features": 2.0, "scratch": 1.0}
     rankings = {
-        name: [Ranking(np.full(len(queries), rank), np.zeros((len(queries), 1), dtype=np.int64))]
-        for name, rank in ranks.items()
+        get_transfer_row(mode): [Ranking(np.full(len(queries), rank), np.zeros((len(queries), 1), dtype=np.int64))]
+        for mode, rank in ranks.items()
     }
     protocol = Protocol(90, "strict", "last_event", mask_seen=True)
     everything = {"overall": np.ones(len(queries), dtype=np.bool_)}
     evaluated = evaluate_split(
-        "by_time", queries, everything, rankings, protocol, config.evaluation, "features", also=["initialised"]
+        "by_time",
+        queries,
+        everything,
+        rankings,
+        protocol,
+        config.evaluation,
+        get_transfer_row("features"),
+        also=[get_transfer_row("initialized")],
     )
     told = describe_transfer(evaluated, "ndcg@10", way, means)
-    assert told.startswith("negative transfer: the sources did harm: ndcg@10 of initialised minus scratch -0.6990 [")
-    assert "chose features" in told
+    assert told.startswith(
+        "negative transfer: the sources did harm: ndcg@10 of source weights minus from scratch -0.6990 ["
+    )
+    assert "chose source features" in told

@@ -35,6 +35,7 @@ from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.drift import fit_head
 from llmrec.evaluation import ranking
 from llmrec.evaluation.aggregate import make_test_queries
+from llmrec.evaluation.model_rows import FROZEN, STUDENT, ModelRow
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.jobs import comparison
 from llmrec.jobs.comparison import ModelBenchmark
@@ -132,14 +133,14 @@ def trained(case: Case, path: Path, folder: Path, resume: bool) -> tuple[Acceler
         histories = frozen if config.model.history_encoder != "sequence" else None
     task = make_task("by_time", WORLD, config, accelerator, histories)
     compared = ModelBenchmark(task, config, make_test_queries(task.split, task.ties, config.evaluation))
-    model = compared.fit("fitted", config.model, config.train, text, seed=0).model
+    model = compared.fit(FROZEN, config.model, config.train, text, seed=0).model
     if case.distils and reader is not None:
         model, progress = distill(task, config, model, reader, DistillationLosses(ranking=1.0, targets=1.0), seed=0)
-        compared.rank("student", ModelScorer(model))
+        compared.rank(STUDENT, ModelScorer(model))
         compared.training += progress.history
     elif case.strategy not in ("none", "frozen") and reader is not None:
-        compared.adapt_and_rank("adapted", model, reader, seed=0)
-    evaluated = compared.evaluate("fitted", text)
+        compared.adapt_and_rank(ModelRow("llmrec", "lora"), model, reader, seed=0)
+    evaluated = compared.evaluate(FROZEN, text)
     tuned = get_trainable_state(reader.backbone) if reader is not None and case.strategy != "frozen" else {}
     outcome = {
         "training": compared.training,
@@ -337,7 +338,7 @@ def counted(path: Path, folder: Path) -> dict[str, Any]:
             return reader
 
         task = make_task("by_time", WORLD, config, accelerator)
-        compared = comparison.run_benchmark(task, config, text, new_reader, "main")
+        compared = comparison.run_benchmark(task, config, text, new_reader)
     rows = {(row.model, row.slice, row.metric): row.value for row in compared.evaluated.rows}
     return {"work": work, "rows": rows, "processes": accelerator.num_processes}
 

@@ -12,6 +12,7 @@ from llmrec.config.drift import DriftConfig, TermName
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import TEST, VALID, Split, leave_one_out, split_by_time
+from llmrec.evaluation.model_rows import ModelRow
 from llmrec.training import drift_ablation as module
 from llmrec.training.drift_ablation import DriftRow, DriftTask, iterate_drift_rows
 from llmrec.training.task import TrainingTask
@@ -68,33 +69,33 @@ def test_what_is_remembered_is_what_was_said(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_rows_of_a_split_by_time(tmp_path_factory: pytest.TempPathFactory) -> None:
     split = split_by_time(log(), N_USERS, N_ITEMS)
-    found = {row.name: row for row in rows(split, CONFIG, tmp_path_factory)}
+    found = {row.row.name: row for row in rows(split, CONFIG, tmp_path_factory)}
     assert set(found) == {
-        *("drift 1d", "drift 7d", "drift frozen"),
-        *("environment alone", "transitions alone", "chain alone"),
-        *(f"drift without {term}" for term in TERMS),
-        "freshness control",
+        *("llmrec + drift, refreshed daily", "llmrec + drift, refreshed every 7 days", "llmrec + drift, static"),
+        *("only environment", "only transitions", "only chain"),
+        *(f"without {term}" for term in TERMS),
+        "freshness control (no learned drift)",
     }
-    assert [name for name, row in found.items() if not row.streams] == ["drift frozen"]
+    assert [name for name, row in found.items() if row.row.refresh is None] == ["llmrec + drift, static"]
     test = make_queries(split, TEST)
     scores = {name: row.scorer.score(test) for name, row in found.items()}
     assert all(torch.isfinite(of_row).all() for of_row in scores.values())
-    assert not torch.allclose(scores["drift 1d"], scores["drift frozen"])
+    assert not torch.allclose(scores["llmrec + drift, refreshed daily"], scores["llmrec + drift, static"])
     for name, of_row in scores.items():
-        if name.endswith("alone") and "environment" not in name:
+        if name.startswith("only") and "environment" not in name:
             continue
         torch.testing.assert_close(of_row.exp().sum(1), torch.ones(len(test)))
-    assert found["freshness control"].settings["transition_half_life_days"] == 36_500.0
-    assert "chain_half_lives_days" in found["drift 1d"].settings
+    assert found["freshness control (no learned drift)"].settings["transition_half_life_days"] == 36_500.0
+    assert "chain_half_lives_days" in found["llmrec + drift, refreshed daily"].settings
 
 
-def test_leave_one_out_has_no_window_to_be_frozen_before(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_leave_one_out_has_no_window_to_be_static_in(tmp_path_factory: pytest.TempPathFactory) -> None:
     split, config = leave_one_out(log(), N_USERS, N_ITEMS), replace(CONFIG, ablations=False)
-    assert [row.name for row in rows(split, config, tmp_path_factory)] == ["drift 1d"]
+    assert [row.row for row in rows(split, config, tmp_path_factory)] == [ModelRow.refreshed(1)]
 
 
 def test_terms_that_are_off_have_no_rows(tmp_path_factory: pytest.TempPathFactory) -> None:
     split = split_by_time(log(), N_USERS, N_ITEMS)
     config = replace(CONFIG, terms=("environment", "gate"), refresh_days=(1.0,))
-    names = [row.name for row in rows(split, config, tmp_path_factory)]
-    assert names == ["drift 1d", "drift frozen", "drift without gate", "environment alone"]
+    names = [row.row.strategy for row in rows(split, config, tmp_path_factory)]
+    assert names == ["refresh_1d", "static", "without_gate", "only_environment"]

@@ -72,8 +72,8 @@ class FittedBaseline:
     """Scorer for each seed; one if nothing is random."""
     record: dict[str, Any]
     """Record of its search."""
-    streams: bool = False
-    """True if it counts all events during the test."""
+    refresh: float | None = None
+    """Days after which it counts the events of the test, 0 for at once; None for a static one."""
 
 
 def fit_baselines(names: Sequence[str], task: BaselineTask) -> dict[str, FittedBaseline]:
@@ -105,10 +105,10 @@ def _fit_popularity(task: BaselineTask) -> dict[str, FittedBaseline]:
 def _fit_recent_popularity(task: BaselineTask) -> dict[str, FittedBaseline]:
     found = RecentPopularity.tune(task.tune_on, task.tuning_queries, task.tuning)
     streaming = RecentPopularity.fit(task.fit_on, found.chosen)
-    frozen = RecentPopularity.fit_static(task.fit_on, found.chosen)
+    static = RecentPopularity.fit_static(task.fit_on, found.chosen)
     return {
-        "recent_popularity": FittedBaseline((streaming,), found.to_record(), streams=True),
-        "recent_popularity_frozen": FittedBaseline((frozen,), found.to_record()),
+        "recent_popularity": FittedBaseline((streaming,), found.to_record(), refresh=0.0),
+        "recent_popularity_static": FittedBaseline((static,), found.to_record()),
     }
 
 
@@ -124,7 +124,7 @@ def _fit_streaming_item_knn(task: BaselineTask) -> dict[str, FittedBaseline]:
     for row in rows:
         found = StreamingItemKNN.tune(task.tune_on, task.tuning_queries, row, task.tuning)
         scorer = StreamingItemKNN.fit(task.fit_on, found.chosen)
-        fitted[row] = FittedBaseline((scorer,), found.to_record(), streams=True)
+        fitted[row] = FittedBaseline((scorer,), found.to_record(), refresh=1.0)
     return fitted
 
 

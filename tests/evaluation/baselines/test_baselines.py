@@ -30,7 +30,7 @@ def test_every_baseline_ranks_both_splits(split: Split) -> None:
     assert list(fitted) == [
         "popularity",
         "recent_popularity",
-        "recent_popularity_frozen",
+        "recent_popularity_static",
         "item_knn",
         "item_knn_streaming",
         "item_knn_decayed",
@@ -41,7 +41,7 @@ def test_every_baseline_ranks_both_splits(split: Split) -> None:
     ]
     for name, baseline in fitted.items():
         assert len(baseline.scorers) == (2 if name.startswith("matrix") else 1)
-        assert baseline.streams == (name in STREAMING)
+        assert (baseline.refresh is not None) == (name in STREAMING)
         assert (not baseline.record) == (name == "popularity")
         for scorer in baseline.scorers:
             scores = scorer.score(queries)
