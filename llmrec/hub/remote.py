@@ -5,6 +5,7 @@ An uploaded bundle names its base model and its log by their public names, witho
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from llmrec.hub.layout import LAYOUT, recover_folder
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
+logger = logging.getLogger(__name__)
 Token = str | bool | None
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 FILES = list(asdict(LAYOUT).values())
@@ -128,6 +130,9 @@ def push_bundle(
 
     if not HUB_ID.fullmatch(repo_id):
         raise BundleError(f"{repo_id!r}: not a repository of the Hub. Give OWNER/NAME.")
+    reason = next(iter(bundle.evaluation.get("adaptation", {}).values()), "")
+    if reason and bundle.trained_backbone is None:
+        logger.warning("%s: no adapter in this bundle. %s", repo_id, reason)
     with TemporaryDirectory(prefix="llmrec-push-") as scratch:
         folder = Path(scratch) / "bundle"
         save_bundle(folder, bundle, RepoRef(repo_id, revision))
