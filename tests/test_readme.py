@@ -34,7 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
-EVALUATION = {"main": "llmrec (frozen backbone)", "primary": "ndcg@10", "protocol": {}, "rows": []}
+ROW = {"kind": "llmrec", "strategy": "frozen", "refresh": None, "seed": 0}
+EVALUATION = {"main": "llmrec (frozen backbone)", "row": ROW, "primary": "ndcg@10", "protocol": {}, "rows": []}
 RUN = ("recommend", "score", "similar-items", "topics", "explain")  # commands that answer from the bundle below
 
 

@@ -116,7 +116,9 @@ def _render_opening(report: Report, split: str) -> str:
         third = "This row is the model that the bundle answers with."
     if not third:
         third = "Nothing was trained for this row."
-    return " ".join([first, _summarize_verdicts(report, split), f"{third[:1].upper()}{third[1:].rstrip('.')}."])
+    if not third.startswith("llmrec"):  # the one name that keeps its case
+        third = third[:1].upper() + third[1:]
+    return " ".join([first, _summarize_verdicts(report, split), f"{third.rstrip('.')}."])
 
 
 def _summarize_verdicts(report: Report, split: str) -> str:
