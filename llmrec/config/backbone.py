@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
+from llmrec.config.validation import COUNT_FROM_1, WIDTH, Bounds, Holds
 from llmrec.errors import ConfigError
 
 HiddenStatePrecision = Literal["auto", "fp32", "bf16", "none"]
@@ -16,9 +17,9 @@ Strategy = Literal["none", "frozen", "last_k", "lora", "full"]
 class LoraConfig:
     """Low-rank adapters of the backbone."""
 
-    rank: int = 8
+    rank: Annotated[int, Bounds(1, WIDTH)] = 8
     """Rank of each adapter."""
-    alpha: int = 16
+    alpha: Annotated[int, COUNT_FROM_1] = 16
     """Scale of the adapters; their product is multiplied by alpha / rank."""
     target_modules: str | tuple[str, ...] = "all-linear"
     """Names of the linear layers that get an adapter, or all-linear."""
@@ -26,7 +27,7 @@ class LoraConfig:
     """Train magnitude and direction apart (DoRA)."""
     use_rslora: bool = False
     """Divide alpha by the square root of the rank instead of the rank."""
-    last_k: int | None = None
+    last_k: Annotated[int | None, COUNT_FROM_1] = None
     """Number of top layers with adapters; null: all."""
 
 
@@ -40,17 +41,17 @@ class BackboneConfig:
     """Hub id that the bundle records if `name` is a local copy; null: `name`."""
     revision: str | None = None
     """Branch, tag or commit of the model on the hub; null: main."""
-    n_layers: int | None = None
+    n_layers: Annotated[int | None, COUNT_FROM_1] = None
     """Number of first layers to keep; null: all."""
     pooling: Literal["auto", "mean", "cls", "last"] = "auto"
     """How token vectors become one vector; auto as the model was trained, else mean or, of decoders, last."""
-    max_tokens: int = 64
+    max_tokens: Annotated[int, Bounds(2, WIDTH)] = 64
     """Tokens of a text that are read; longer texts are cut."""
-    prompt: str = "{text}"
+    prompt: Annotated[str, Holds("{text}")] = "{text}"
     """Text around each item text, which replaces {text}."""
     strategy: Strategy = "frozen"
     """What is trained: none (ids alone, no backbone), frozen, last_k (top layers), lora or full."""
-    last_k: int = 2
+    last_k: Annotated[int, COUNT_FROM_1] = 2
     """Number of top layers that the strategy last_k trains."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """Adapters of the strategy lora."""

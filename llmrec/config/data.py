@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
+from llmrec.config.validation import COUNT_FROM_0
 from llmrec.errors import ConfigError
 
 PiiKind = Literal["email", "phone", "credit_card", "iban", "ip"]
@@ -74,7 +75,7 @@ class DataConfig:
     """drop keeps the first event of a user with an item; keep is for repeat consumption."""
     unknown_items: Literal["error", "drop"] = "error"
     """What to do with events on items that the catalog lacks: stop with an error, or drop them."""
-    k_core: int = 0
+    k_core: Annotated[int, COUNT_FROM_0] = 0
     """Minimum number of events of each user and item; others are dropped until none is left. 0 keeps all."""
     pseudonyms: PseudonymConfig | None = None
     """Replaces user ids by keyed hashes; null keeps the ids."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from llmrec.config.validation import WIDTH, Bounds
 from llmrec.errors import ConfigError
 
 NO_DECAY_DAYS = 36_500.0  # days
@@ -23,7 +24,7 @@ class DriftConfig:
     """Terms of the drift head: weights of events, popularity, transitions, latent interests, and their gate."""
     half_lives_days: tuple[float, ...] = (7.0, 30.0, 120.0, 480.0, NO_DECAY_DAYS)
     """Half-lives of popularity, in days; 36500 does not fade."""
-    window: int = 10
+    window: Annotated[int, Bounds(1, WIDTH)] = 10
     """Number of events of a user that a new one is paired with."""
     gap_decay_days: float = 180.0
     """Days between two events after which their pair counts less by a factor of e."""
@@ -31,9 +32,9 @@ class DriftConfig:
     """Weight of a pair against its order, from 0 to 1."""
     transition_half_lives_days: tuple[float, ...] = (30.0, 120.0, NO_DECAY_DAYS)
     """Half-lives of pairs to choose from on validation, in days."""
-    n_text_neighbors: int = 30
+    n_text_neighbors: Annotated[int, Bounds(1, WIDTH)] = 30
     """Items of similar text that an item without transitions leads to."""
-    n_states: int = 32
+    n_states: Annotated[int, Bounds(2, WIDTH)] = 32
     """Number of latent interests of the chain."""
     refresh_days: tuple[float, ...] = (1.0, 7.0, 30.0)
     """Days between updates of counts during the test; each is a row of the report."""

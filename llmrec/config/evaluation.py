@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
+from llmrec.config.validation import COUNT_FROM_0, COUNT_FROM_1, WIDTH, Bounds
 from llmrec.errors import ConfigError
 
 Baseline = Literal[
@@ -23,23 +24,23 @@ Baseline = Literal[
 class EvaluationConfig:
     """Full ranking over the whole catalog."""
 
-    cutoffs: tuple[int, ...] = (10, 20)
+    cutoffs: Annotated[tuple[int, ...], Bounds(1, WIDTH)] = (10, 20)
     """Lengths k of the lists that metrics look at."""
     first_days: int | None = None
     """Days of the test part that are evaluated, by_time only; null: all."""
-    max_queries: int = 50_000
+    max_queries: Annotated[int, COUNT_FROM_1] = 50_000
     """Test queries; a seeded sample if there are more."""
-    max_valid_queries: int = 10_000
+    max_valid_queries: Annotated[int, COUNT_FROM_1] = 10_000
     """Validation queries; a seeded sample if there are more."""
-    tuning_budget: int = 12
+    tuning_budget: Annotated[int, COUNT_FROM_1] = 12
     """Settings that are tried for each baseline."""
-    tuning_queries: int = 5_000
+    tuning_queries: Annotated[int, COUNT_FROM_1] = 5_000
     """Validation queries that tuning looks at."""
     mask_seen: bool = True
     """Leave items of the history out of the ranking; false for repeat consumption."""
-    bootstrap_samples: int = 1000
+    bootstrap_samples: Annotated[int, Bounds(1, 2**20)] = 1000
     """Resamples of users for 95% intervals."""
-    n_explained_users: int = 100
+    n_explained_users: Annotated[int, COUNT_FROM_0] = 100
     """Users whose first recommendation is explained and tested by deletion; 0: none."""
     baselines: tuple[Baseline, ...] = get_args(Baseline)
     """Models to compare with."""

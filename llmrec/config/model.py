@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from llmrec.config.validation import POSITIVE, SHARE, WIDTH, Bounds
 from llmrec.errors import ConfigError
 
 HISTORY = "{history}"
@@ -15,7 +16,7 @@ HistoryEncoderName = Literal["sequence", "backbone", "text"]
 class HistoryTextConfig:
     """A history as one text, for history_encoder text; each item has at most backbone.max_tokens tokens."""
 
-    max_tokens: int = 256
+    max_tokens: Annotated[int, Bounds(2, WIDTH)] = 256
     """Tokens of the whole text; the oldest items are left out first."""
     separator: str = ";"
     """Text after each item."""
@@ -38,35 +39,35 @@ class HistoryTextConfig:
 class ModelConfig:
     """The recommender's own layers."""
 
-    dim: int = 64
+    dim: Annotated[int, Bounds(1, WIDTH)] = 64
     """Width of item vectors and user states."""
-    n_layers: int = 1
+    n_layers: Annotated[int, Bounds(0, 1000)] = 1
     """Number of transformer blocks over the history."""
-    n_heads: int = 2
+    n_heads: Annotated[int, Bounds(1, WIDTH)] = 2
     """Number of attention heads; they divide dim."""
     block: Literal["sasrec", "ligr"] = "sasrec"
     """Kind of transformer block."""
-    feedforward_multiplier: int = 4
+    feedforward_multiplier: Annotated[int, Bounds(1, 1000)] = 4
     """Width of feed-forward layers, in multiples of dim."""
-    max_history: int = 50
+    max_history: Annotated[int, Bounds(1, 2**20)] = 50
     """Number of last events that a user state looks back on."""
-    dropout: float = 0.5
+    dropout: Annotated[float, Bounds(0, 0.99)] = 0.5
     """Share of activations that are dropped in training."""
     use_item_ids: bool = True
     """Add a gated id embedding to the text vector."""
-    id_dropout: float = 0.1
+    id_dropout: Annotated[float, SHARE] = 0.1
     """Share of items whose id is hidden in a step."""
     whiten: bool = True
     """Start the text adaptor as a PCA whitening."""
     similarity: Literal["dot", "cosine"] = "dot"
     """Score of user state and item: dot product, or cosine divided by a learned temperature."""
-    temperature: float = 0.05
+    temperature: Annotated[float, POSITIVE] = 0.05
     """Initial temperature of similarity cosine."""
-    item_init_std: float = 0.1
+    item_init_std: Annotated[float, POSITIVE] = 0.1
     """Standard deviation of item vectors at the start."""
-    id_init_scale: float = 1.0
+    id_init_scale: Annotated[float, Bounds(0)] = 1.0
     """Standard deviation of id vectors at the start, as a multiple of item_init_std."""
-    item_affinity: float = 10.0
+    item_affinity: Annotated[float, Bounds(0)] = 10.0
     """Initial strength with which items of the history speak for similar items; 0 turns it off."""
     text_similarity: bool = True
     """Add how close an item's text is to those of the history, with a strength set on validation."""

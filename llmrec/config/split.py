@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from llmrec.config.validation import PART
 from llmrec.errors import ConfigError
 
 SplitName = Literal["by_time", "leave_one_out"]
@@ -16,9 +17,9 @@ class SplitConfig:
 
     names: tuple[SplitName, ...] = ("by_time",)
     """Splits to train and report on; the model of the first goes into the bundle."""
-    valid_fraction: float = 0.1
+    valid_fraction: Annotated[float, PART] = 0.1
     """Share of the events of by_time for validation, before the test part."""
-    test_fraction: float = 0.1
+    test_fraction: Annotated[float, PART] = 0.1
     """Share of the events of by_time for the test, at the end."""
     ties: Literal["strict", "file_order"] = "strict"
     """Events of the same moment: strict keeps them out of each other's histories, file_order does not."""

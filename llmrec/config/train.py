@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from llmrec.config.validation import COUNT_FROM_0, COUNT_FROM_1, POSITIVE, SHARE, Bounds
 from llmrec.errors import ConfigError
 
 
@@ -12,33 +13,33 @@ from llmrec.errors import ConfigError
 class TrainConfig:
     """One run of the training loop; batches are counted in targets, so that each weighs the same."""
 
-    epochs: int = 50
+    epochs: Annotated[int, COUNT_FROM_0] = 50
     """Passes over the training part, at most; 0 skips the run."""
-    patience: int = 5
+    patience: Annotated[int, COUNT_FROM_1] = 5
     """Validations without gain before training stops."""
-    batch_targets: int = 1024
+    batch_targets: Annotated[int, COUNT_FROM_1] = 1024
     """Targets of a step, of all processes together."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, POSITIVE] = 1e-3
     """Learning rate of the recommender's own layers."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Bounds(0)] = 0.0
     """Weight decay of AdamW."""
-    warmup_ratio: float = 0.02
+    warmup_ratio: Annotated[float, SHARE] = 0.02
     """Share of the steps over which the learning rate grows from 0."""
     lr_scheduler: Literal["constant", "linear", "cosine"] = "constant"
     """Course of the learning rate after the warm-up."""
-    max_grad_norm: float = 5.0
+    max_grad_norm: Annotated[float, POSITIVE] = 5.0
     """Norm at which gradients are clipped."""
-    gradient_accumulation_steps: int = 1
+    gradient_accumulation_steps: Annotated[int, COUNT_FROM_1] = 1
     """Batches whose gradients are added before a step."""
-    negatives: Literal["full"] | int = "full"
+    negatives: Annotated[Literal["full"] | int, COUNT_FROM_1] = "full"
     """full for a softmax over the catalog, or the number of shared uniform negatives."""
-    evals_per_epoch: int = 1
+    evals_per_epoch: Annotated[int, COUNT_FROM_1] = 1
     """Validations in each epoch."""
-    trainable_items_per_step: int = 256
+    trainable_items_per_step: Annotated[int, COUNT_FROM_1] = 256
     """Items of a step that the trained backbone reads with gradients, in all processes."""
-    backbone_learning_rate: float = 2e-4
+    backbone_learning_rate: Annotated[float, POSITIVE] = 2e-4
     """Learning rate of the backbone."""
-    refresh_every_steps: int | None = None
+    refresh_every_steps: Annotated[int | None, COUNT_FROM_1] = None
     """Steps after which a trained backbone reads the catalog again; null: before validations only."""
     micro_batches: Literal["auto"] | int = 1
     """Parts in which a process runs its share of a batch, to save memory; auto finds how many."""

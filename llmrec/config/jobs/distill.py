@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.checkpoints import Resume
 from llmrec.config.evaluation import EvaluationConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.train import TrainConfig
+from llmrec.config.validation import Bounds
 from llmrec.errors import ConfigError
 
 
@@ -56,7 +58,7 @@ class DistillConfig:
     """Training of the student; a step reads trainable_items_per_step texts."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """Evaluation of teacher, student and baselines."""
-    seed: int = 0
+    seed: Annotated[int, Bounds(0, 2**32 - 1)] = 0
     """Seed of all random draws."""
     resume: Resume = False
     """Continue from the folder's checkpoints: true, false, or auto to start again if they do not fit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from llmrec.config.backbone import BackboneConfig as BackboneConfig
 from llmrec.config.checkpoints import CheckpointConfig, Resume
@@ -15,6 +15,7 @@ from llmrec.config.model import ModelConfig
 from llmrec.config.privacy import MembershipConfig, PrivacyConfig
 from llmrec.config.split import SplitConfig, SplitName
 from llmrec.config.train import TrainConfig
+from llmrec.config.validation import Bounds
 from llmrec.errors import ConfigError
 
 
@@ -56,9 +57,9 @@ class FinetuneConfig:
     """The id-only baseline."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """Metrics, baselines and queries."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Annotated[tuple[int, ...], Bounds(0, 2**32 - 1)] = (0,)
     """Seeds of the fits; the model of the first goes into the bundle."""
-    leave_one_out_seeds: tuple[int, ...] | None = None
+    leave_one_out_seeds: Annotated[tuple[int, ...] | None, Bounds(0, 2**32 - 1)] = None
     """Seeds for the split leave_one_out; null: the same."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     """Precision of training; null: as the launcher says."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.checkpoints import CheckpointConfig, Resume
 from llmrec.config.data import DataConfig
 from llmrec.config.split import SplitConfig
+from llmrec.config.validation import Bounds
 from llmrec.errors import ConfigError
 
 ObjectiveName = Literal["mlm", "clm", "contrast"]
@@ -104,7 +105,7 @@ class PretrainConfig:
     """Pairs of the objective contrast."""
     train: PretrainTrainConfig = field(default_factory=PretrainTrainConfig)
     """Length and speed."""
-    seed: int = 0
+    seed: Annotated[int, Bounds(0, 2**32 - 1)] = 0
     """Seed of all random draws."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     """Precision of training; null: as the launcher says."""

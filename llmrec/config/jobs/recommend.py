@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from llmrec.config.data import DataConfig
+from llmrec.config.validation import COUNT_FROM_1, Bounds
 from llmrec.errors import ConfigError
 
 
@@ -17,7 +19,7 @@ class RecommendConfig:
     """Folder of a saved recommender."""
     data: DataConfig | None = None
     """Log of the users; settings that are not given are the bundle's."""
-    k: int = 10
+    k: Annotated[int, Bounds(1, 2**20)] = 10
     """Items for each user."""
     at: str | None = None
     """Query time in ISO 8601; events at or after it are left out. null: after the log's newest event."""
@@ -25,9 +27,9 @@ class RecommendConfig:
     """Also recommend items of the history."""
     filters: tuple[str, ...] = ()
     """Conditions on items, such as category=Soap or genres~drama."""
-    users_per_part: int = 10_000
+    users_per_part: Annotated[int, COUNT_FROM_1] = 10_000
     """Users of a file, and what a stopped run loses at most."""
-    batch_size: int = 256
+    batch_size: Annotated[int, COUNT_FROM_1] = 256
     """Users whose scores are held in memory together."""
     backbone: str | None = None
     """Local copy of the base model; null: as the bundle says."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.evaluation import EvaluationConfig
 from llmrec.config.split import SplitConfig
+from llmrec.config.validation import COUNT_FROM_1, Bounds
 from llmrec.errors import ConfigError
 
 LikelihoodScore = Literal["mean", "sum", "gain"]
@@ -45,7 +46,7 @@ class RerankConfig:
     """Name of a baseline, or folder of a bundle, that proposes candidates."""
     candidate_source: Literal["first_stage", "target_and_sampled"] = "first_stage"
     """first_stage for its best unseen items, or target_and_sampled, which is easier."""
-    n_candidates: int = 100
+    n_candidates: Annotated[int, COUNT_FROM_1] = 100
     """Candidates of each query."""
     prompt: PromptConfig = field(default_factory=PromptConfig)
     """Text before a candidate."""
@@ -55,7 +56,7 @@ class RerankConfig:
         default_factory=lambda: EvaluationConfig(cutoffs=(10,), max_queries=200, baselines=())
     )
     """Queries with a history; baselines are further orders of the same candidates."""
-    seed: int = 0
+    seed: Annotated[int, Bounds(0, 2**32 - 1)] = 0
     """Seed of all random draws."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     """Precision of reading; null: as the launcher says."""
