@@ -96,6 +96,9 @@ def _format_decay(decay: InterestDecay) -> str:
 
 
 def _format_periods(states: InterestStates, periods: InterestByPeriod) -> Iterator[str]:
+    if not periods.start:
+        yield "No period has enough events to compare it with others."
+        return
     first, last = (np.array(periods.interest)[rows].mean(0) for rows in (slice(0, 4), slice(-4, None)))
     lines = ["| state, by the items whose text speaks most for it | all events | first 4 | last 4 |"]
     lines.append("| --- | --- | --- | --- |")
