@@ -99,12 +99,12 @@ def test_the_readme_is_short() -> None:
 
 @pytest.fixture
 def own_log(quickstart_bundle: None) -> None:
-    """interactions.parquet and items.parquet in the working folder."""
+    """events.parquet and items.parquet in the working folder."""
     log = make_synthetic_log(n_users=60, n_items=50, events_per_user=8)[0]
     events, catalog = log.interactions, log.catalog
     users, items = log.user_ids.take(pa.array(events.user)), catalog.ids.take(pa.array(events.item))
     columns = {"user_id": users, "item_id": items, "timestamp": events.time}
-    pq.write_table(pa.table(columns), "interactions.parquet")
+    pq.write_table(pa.table(columns), "events.parquet")
     pq.write_table(pa.table({"item_id": catalog.ids, "title": catalog.fields["title"]}), "items.parquet")
 
 

@@ -139,7 +139,7 @@ def test_words_that_are_asked_with_are_scrubbed(make_bundle, tmp_path: Path, tin
     words, clean = "space robot, ask bob@example.com", "space robot, ask [email]"
     texts = [{"text": words}, {"text": clean}]
     assert read["plain"].score([], texts)[0] != read["plain"].score([], texts)[1]
-    assert read["scrubbed"].score([], texts)[0] == pytest.approx(read["plain"].score([], texts)[1])
+    assert read["scrubbed"].score([], texts)[0] == pytest.approx(read["plain"].score([], texts)[1], rel=1e-5)
     ranked = read["scrubbed"].recommend([], k=5, query=words)
     assert ranked == read["plain"].recommend([], k=5, query=clean)
     read["scrubbed"].catalog.add([{"item_id": "new", "title": words}])
