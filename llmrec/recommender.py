@@ -26,7 +26,7 @@ from llmrec.inference.live.new_state import get_history_limit
 from llmrec.inference.live.users import LiveUsers
 from llmrec.inference.log_users import AudienceMember, LogUsers, rank_audience
 from llmrec.inference.queries import History, Item, QueryBatch, Time, check_equal_length, parse_histories, parse_time
-from llmrec.inference.ranked_items import Filters, Recommendation, check_k, to_recommendations
+from llmrec.inference.ranked_items import Filters, Recommendation, ScoreUnit, check_k, to_recommendations
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.inference.text_queries import (
     HALF_LIFE_EVENTS,
@@ -224,7 +224,9 @@ class Recommender:
             bias = build_score_bias(self.catalog, at=at, query=query, filters=filters, topic=topic)
             batch = self._parse_histories(histories, at)
             best = self._rank(batch, min(k, max(len(self.catalog), 1)), bias, include_seen=include_seen)
-            return [to_recommendations(self.catalog.items, *row) for row in zip(*best, strict=True)]
+            # A text query adds evidence, after which scores are no log-probabilities any more.
+            unit: ScoreUnit = "log_probability" if self.has_drift_head and query is None else "logit"
+            return [to_recommendations(self.catalog.items, *row, unit) for row in zip(*best, strict=True)]
 
     @torch.no_grad()
     def recommend_users(

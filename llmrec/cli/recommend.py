@@ -100,6 +100,7 @@ def score(
     from llmrec.cli.inputs import load_recommender, refuse_history_and_user, resolve_history
     from llmrec.cli.render import render_history, render_json, render_table
     from llmrec.cli.settings import parse_data_settings
+    from llmrec.inference.ranked_items import UNIT_HEADS, ScoreUnit, format_score
 
     known, texts = item or [], text or []
     if not known and not texts:
@@ -119,16 +120,18 @@ def score(
         render_json(results)
         return
     render_history(recommender, events)
+    unit: ScoreUnit = "log_probability" if recommender.has_drift_head else "logit"
+    values = [format_score(value, unit) for value in scores]
     names = [f"{recommender.catalog.label(id_)}  [{id_}]" for id_ in known] + texts
     lines = [
-        f"{row['score']:8.3f}  would be number {row['place']:,} of {row['of']:,}  {name}"
-        for row, name in zip(results, names, strict=True)
+        f"{UNIT_HEADS[unit]} {value}  would be number {row['place']:,} of {row['of']:,}  {name}"
+        for row, value, name in zip(results, values, names, strict=True)
     ]
     cells = [
-        [f"{row['score']:.3f}", f"{row['place']:,} of {row['of']:,}", name]
-        for row, name in zip(results, names, strict=True)
+        [value, f"{row['place']:,} of {row['of']:,}", name]
+        for row, value, name in zip(results, values, names, strict=True)
     ]
-    render_table(["score", "rank", "item"], cells, lines)
+    render_table([UNIT_HEADS[unit], "rank", "item"], cells, lines)
 
 
 @app.command(cls=SettingsCommand, epilog=LOG_SETTINGS)

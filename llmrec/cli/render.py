@@ -76,9 +76,12 @@ def render_ranking(found: list[Recommendation]) -> None:
     Args:
         found: Items, best first.
     """
-    rows = [[str(item.rank), f"{item.score:.3f}", f"{item.label}  [{item.item}]"] for item in found]
-    lines = [f"{item.rank:>3}  {item.score:8.3f}  {item.label}  [{item.item}]" for item in found]
-    render_table(["rank", "score", "item"], rows, lines)
+    from llmrec.inference.ranked_items import UNIT_HEADS
+
+    head = UNIT_HEADS[found[0].unit if found else "logit"]
+    rows = [[str(item.rank), item.score_text, f"{item.label}  [{item.item}]"] for item in found]
+    lines = [f"{item.rank:>3}  {item.score_text:>8}  {item.label}  [{item.item}]" for item in found]
+    render_table(["rank", head, "item"], rows, [f"rank, {head}, item", *lines])
 
 
 def _to_plain(value: Any) -> Any:

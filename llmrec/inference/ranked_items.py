@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,31 +19,61 @@ from llmrec.errors import ConfigError
 from llmrec.utils.arrays import Mask
 
 Filters: TypeAlias = "Mask | str | Sequence[str]"
+ScoreUnit: TypeAlias = Literal["log_probability", "logit", "cosine"]
+UNIT_HEADS: dict[ScoreUnit, str] = {
+    "log_probability": "chance of being next",
+    "logit": "score (log-odds)",
+    "cosine": "cosine",
+}
 EXAMPLES = 5
 CONDITION = re.compile(r"\s*(?P<field>[^=~]*[^=~\s])\s*(?P<sign>[=~])\s*(?P<value>.*\S)\s*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """One item of a ranked list: rank from 1, the item's id and label, and its score on the scale it was ranked by."""
+    """One item of a ranked list."""
 
     rank: int
+    """Position in the list, from 1."""
     item: str
+    """Id."""
     label: str
+    """Short name."""
     score: float
+    """Number that the list is sorted by."""
+    unit: ScoreUnit = "logit"
+    """Unit of the score: a log-probability of being next, a logit (differences are log-odds), or a cosine."""
+
+    @property
+    def score_text(self) -> str:
+        """The score as people read it: a chance in percent, else a number."""
+        return format_score(self.score, self.unit)
 
 
-def top_recommendations(catalog: ItemCatalog, scores: Tensor, k: int) -> list[Recommendation]:
+def format_score(score: float, unit: ScoreUnit) -> str:
+    """Format a score: the chance of being next in percent for a log-probability, else a number.
+
+    >>> format_score(-3.0, "log_probability"), format_score(-3.0, "logit")
+    ('4.98%', '-3.000')
+    """
+    return f"{math.exp(score):.2%}" if unit == "log_probability" else f"{score:.3f}"
+
+
+def top_recommendations(
+    catalog: ItemCatalog, scores: Tensor, k: int, unit: ScoreUnit = "logit"
+) -> list[Recommendation]:
     """Return the k items with the best scores, (N,) on the CPU, without those at -inf."""
-    return to_recommendations(catalog, *scores.topk(min(k, len(scores))))
+    return to_recommendations(catalog, *scores.topk(min(k, len(scores))), unit)
 
 
-def to_recommendations(catalog: ItemCatalog, scores: Tensor, rows: Tensor) -> list[Recommendation]:
+def to_recommendations(
+    catalog: ItemCatalog, scores: Tensor, rows: Tensor, unit: ScoreUnit = "logit"
+) -> list[Recommendation]:
     """List the items at `rows` (k,), best first, without those whose score (k,) is -inf."""
     scored = zip(scores.tolist(), rows.tolist(), strict=True)
     pairs = [(score, row) for score, row in scored if score != -float("inf")]
     return [
-        Recommendation(rank, str(catalog.ids[row]), catalog.label(row), score)
+        Recommendation(rank, str(catalog.ids[row]), catalog.label(row), score, unit)
         for rank, (score, row) in enumerate(pairs, start=1)
     ]
 

@@ -160,7 +160,10 @@ async def _make_recommend_response(service: ServiceRuntime, query: schemas.Recom
     )
     found = await service.batcher.submit(question)
     return schemas.RecommendResponse(
-        items=[schemas.RankedItem(rank=one.rank, item=one.item, label=one.label, score=one.score) for one in found]
+        items=[
+            schemas.RankedItem(rank=one.rank, item=one.item, label=one.label, score=one.score, unit=one.unit)
+            for one in found
+        ]
     )
 
 

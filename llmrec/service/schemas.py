@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 
 from llmrec.inference.live.store.event_store import LONGEST_ID
 from llmrec.inference.queries import Event, History, Item
+from llmrec.inference.ranked_items import ScoreUnit
 
 MAX_SAFE_INT = 2**53  # beyond it JSON's numbers are no longer whole
 MAX_FIELDS, MAX_VALUES = 64, 64
@@ -128,6 +129,7 @@ class RankedItem(BaseModel):
     item: str
     label: str
     score: float
+    unit: ScoreUnit = Field(description="of the score: exp(score) of a log_probability is the chance of being next")
 
 
 class RecommendResponse(BaseModel):

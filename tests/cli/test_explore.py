@@ -59,7 +59,8 @@ def refused(ask: Ask, capsys: pytest.CaptureFixture[str]) -> Ask:
 def test_similar_items(ask: Ask, recommender: Recommender, folder: Path) -> None:
     lines = ask("similar-items", "--item", "i3", "-k", "4").splitlines()
     assert lines[0] == f"like {recommender.catalog.label('i3')}, by text"
-    assert [line.rpartition("[")[2].strip("]") for line in lines[1:]] == [
+    assert lines[1] == "rank, cosine, item"
+    assert [line.rpartition("[")[2].strip("]") for line in lines[2:]] == [
         one.item for one in recommender.similar_items("i3", k=4)
     ]
     told = json.loads(ask("similar-items", "--text", "red mini", "--json"))
@@ -68,7 +69,7 @@ def test_similar_items(ask: Ask, recommender: Recommender, folder: Path) -> None
     assert by_model == [asdict(one) for one in recommender.similar_items("i3", by="model")]
     across = ask("similar-items", "--item", "i3", "--in-bundle", str(folder / "bundle"), "-k", "1").splitlines()
     assert across[0].endswith(f"by text, in {folder / 'bundle'}")
-    assert across[1].split()[:2] == ["1", "1.000"]
+    assert across[2].split()[:2] == ["1", "1.000"]
 
 
 def test_friends(ask: Ask, recommender: Recommender, log: Log) -> None:

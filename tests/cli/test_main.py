@@ -99,7 +99,8 @@ def test_recommend_prints_a_table_or_json(bundle: str, log_folder: str, capsys: 
     main(["recommend", bundle, "i1", "i2", "--k", "3"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("after 2 events, the last: ")
-    assert [line.split()[0] for line in lines[1:]] == ["1", "2", "3"]
+    assert lines[1] == "rank, score (log-odds), item"
+    assert [line.split()[0] for line in lines[2:]] == ["1", "2", "3"]
     main(["recommend", bundle, "--user", "u3", "--data.source", log_folder, "--json"])
     assert len(json.loads(capsys.readouterr().out)) == 10
 
