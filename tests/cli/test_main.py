@@ -163,7 +163,7 @@ def test_evaluate_ranks_the_test_part(bundle: str, log_folder: str, capsys: pyte
     assert "overall" in out
     assert "ndcg@10" in out
     main(["evaluate", bundle, "--data.source", log_folder, "--split", "leave_one_out"])
-    assert capsys.readouterr().out.startswith("llmrec on leave_one_out")
+    assert capsys.readouterr().out.startswith("llmrec (frozen backbone) on leave_one_out")
 
 
 def test_audit_speaks_of_ties_and_cold_items(log_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
