@@ -187,7 +187,9 @@ class ServedCatalog:
         """
         text = self.bundle.model.items.text
         if text is None:
-            raise BundleError(f"{self.folder}: this recommender knows items by id alone and has no text to compare")
+            raise BundleError(
+                f"{self.folder}: this recommender has item ids only and no text to compare. Use one with a backbone."
+            )
         return text
 
     def encode_texts(self, texts: list[str]) -> Tensor:

@@ -69,7 +69,7 @@ def summarize_report(report: Report) -> dict[str, Any]:
     """
     headlines = {part.split: part.headline for part in report.parts}
     rows = [row for row in report.rows if row.slice == "overall" or row.model == headlines[row.split]]
-    first = report.parts[0].headline
+    first = next(row.model for row in rows if row.model == report.parts[0].headline)  # with its seed
     found: dict[str, Any] = {"main": first.name, "row": first.to_record(), "primary": report.primary}
     found["headlines"] = {split: headline.name for split, headline in headlines.items()}
     found["rows"] = [row.to_record() for row in rows]

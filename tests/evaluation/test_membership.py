@@ -15,6 +15,7 @@ from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.evaluation import membership
 from llmrec.evaluation.membership import MembershipAttack, bootstrap_auc, compute_user_losses
 from llmrec.evaluation.model_scorer import ModelScorer
+from llmrec.evaluation.results import RunMetadata
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.reports.privacy_text import format_attacks, render_privacy_section
 from llmrec.training.objectives import RecommendationObjective
@@ -78,13 +79,13 @@ def test_new_items_are_scored_as_they_are_recommended() -> None:
 def test_words() -> None:
     attack = MembershipAttack.from_scores("the loss", np.arange(5.0) + 1, np.arange(5.0), samples=20)
     assert "5 users of the training" in format_attacks([attack])[0]
-    told = render_privacy_section({"membership": [asdict(attack)]})
+    told = render_privacy_section(RunMetadata(membership=[asdict(attack)]))
     assert told.startswith("Trained without differential privacy: nothing is guaranteed.")
     spent = {
         "epsilon": 4.0, "delta": 1e-3, "noise_multiplier": 1.1, "clip_norm": 0.5, "sample_rate": 0.25, "steps": 40,
         "n_users": 400, "accountant": "prv", "secure": True, "n_weights": 1234, "text_match": 0.0,
     }  # fmt: skip
-    assert "epsilon = 4 at delta = 0.001" in render_privacy_section({"privacy": spent})
-    assert "it would be epsilon = 4" in render_privacy_section({"privacy": spent | {"secure": False}})
-    assert "**nothing is guaranteed**" in render_privacy_section({"privacy": spent | {"epsilon": None}})
-    assert render_privacy_section({}) == ""
+    assert "epsilon = 4 at delta = 0.001" in render_privacy_section(RunMetadata(privacy=spent))
+    assert "it would be epsilon = 4" in render_privacy_section(RunMetadata(privacy=spent | {"secure": False}))
+    assert "**nothing is guaranteed**" in render_privacy_section(RunMetadata(privacy=spent | {"epsilon": None}))
+    assert render_privacy_section(RunMetadata()) == ""

@@ -109,7 +109,7 @@ def test_mistakes_are_named(load: Load) -> None:
         recommender.similar_items("i3", by="colour")
     with pytest.raises(DataError, match="nope"):
         recommender.similar_items("nope", by="model")
-    with pytest.raises(BundleError, match="by id alone"):
+    with pytest.raises(BundleError, match="item ids only"):
         recommender.similar_items("i3")
     assert len(recommender.similar_items("i3", by="model")) == 10
 

@@ -65,7 +65,7 @@ def settings(recipe: Recipe, data: DataConfig, backbone: Path) -> dict[str, Any]
         "evaluation": {
             "baselines": ["popularity", "sasrec"] if recipe == "frozen" else ["popularity"],
             "bootstrap_samples": 20,
-            "explained": 3,
+            "n_explained_users": 3,
         },
     }
     if recipe == "lora":
