@@ -38,12 +38,12 @@ AFTER_TRAINING: list[tuple[Group, str]] = [
 ]
 CHAINS: dict[Recipe, list[list[tuple[Group, str]]]] = {
     "lora": [
-        [("cache write", "encode/write"), ("step", "fit"), ("checkpoint", "adapt/checkpoint"), *AFTER_TRAINING],
-        [("cache write", "encode/write"), ("checkpoint", "fit/checkpoint"), ("step", "adapt"), *AFTER_TRAINING],
+        [("cache write", "read/encode/write"), ("step", "fit"), ("checkpoint", "adapt/checkpoint"), *AFTER_TRAINING],
+        [("cache write", "read/encode/write"), ("checkpoint", "fit/checkpoint"), ("step", "adapt"), *AFTER_TRAINING],
     ],
     "frozen": [
-        [("cache write", "encode/write"), ("checkpoint", "fit/checkpoint"), ("step", "fit"), *AFTER_TRAINING],
-        [("cache write", "encode/write"), ("evaluation", "fit/validate"), ("checkpoint", "fit/checkpoint"),
+        [("cache write", "read/encode/write"), ("checkpoint", "fit/checkpoint"), ("step", "fit"), *AFTER_TRAINING],
+        [("cache write", "read/encode/write"), ("evaluation", "fit/validate"), ("checkpoint", "fit/checkpoint"),
          ("step", "fit"), *AFTER_TRAINING],
     ],
 }  # fmt: skip

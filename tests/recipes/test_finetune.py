@@ -247,7 +247,7 @@ def test_two_processes_give_what_one_gives(
     assert done.stderr.count(f"{FROZEN} epoch 1.00") == 1
     record = json.loads((two.output / "run.json").read_text())
     assert record["status"] == "finished"
-    assert {"load", "encode", "fit", "fit/validate", "adapt", "evaluate", "bundle"} <= record["seconds"].keys()
+    assert {"load", "read/encode", "fit", "fit/validate", "adapt", "evaluate", "bundle"} <= record["seconds"].keys()
     (facts,) = record["data"].values()
     assert facts["fingerprint"] == report["run"]["data"]["fingerprint"]
 

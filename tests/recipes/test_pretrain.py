@@ -36,7 +36,7 @@ def main_of(name: str) -> Callable[[Any], None]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    function: Callable[[Any], None] = module.run_pretrain
+    function: Callable[[Any], None] = getattr(module, f"run_{name}")
     return function
 
 
@@ -95,9 +95,9 @@ def test_settings_that_cannot_be_are_named(changes: dict[str, Any], named: str) 
 
 
 def test_a_contrast_of_the_batch_alone_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"contrast\.negatives=0"):
+    with pytest.raises(ConfigError, match=r"contrast\.n_negatives=0"):
         ContrastConfig(n_negatives=0)
-    with pytest.raises(ConfigError, match=r"train\.held_out=1"):
+    with pytest.raises(ConfigError, match=r"train\.held_out_fraction=1"):
         PretrainTrainConfig(held_out_fraction=1)
 
 

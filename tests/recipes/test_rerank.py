@@ -87,7 +87,7 @@ def test_what_cannot_be_asked_is_refused(config: RerankConfig) -> None:
         run(replace(config, first_stage="item_nn"))
     for changes, named in (
         ({"n_candidates": 1}, "n_candidates"),
-        ({"scores": ()}, "scores"),
+        ({"score_types": ()}, "score_types"),
         ({"backbone": BackboneConfig(strategy="lora")}, "nothing trains here"),
     ):
         with pytest.raises(ConfigError, match=named):

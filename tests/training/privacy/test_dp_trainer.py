@@ -249,7 +249,7 @@ VOID = {
     "refit": {"train": replace(TRAIN, refit=True)},
     "k_core": {"data": DataConfig(k_core=5)},
     "fp16": {"mixed_precision": "fp16"},
-    "accumulate": {"adapt": replace(TRAIN, gradient_accumulation_steps=2)},
+    "gradient_accumulation_steps": {"adapt": replace(TRAIN, gradient_accumulation_steps=2)},
 }
 
 
