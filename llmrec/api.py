@@ -43,7 +43,7 @@ class FitResult:
 
     @property
     def bundle(self) -> Path:
-        """Folder of the bundle, for `Recommender.from_pretrained` and `llmrec serve`."""
+        """Return the folder of the bundle, for `Recommender.from_pretrained` and `llmrec serve`."""
         return self.folder / "bundle"
 
     def __repr__(self) -> str:

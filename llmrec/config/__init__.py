@@ -1,1 +1,1 @@
-"""The configuration of every job: frozen dataclasses, filled from YAML and the command line by jsonargparse."""
+"""Settings of every job: frozen dataclasses, filled from YAML and the command line by jsonargparse."""

@@ -1,4 +1,4 @@
-"""The configuration of the pretrained language model, and of what is trained of it."""
+"""Settings of the pretrained language model and its adaptation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LoraConfig:
     target_modules: str | tuple[str, ...] = "all-linear"
     """Names of the linear layers that get an adapter, or all-linear."""
     use_dora: bool = False
-    """Train magnitude and direction apart (DoRA)."""
+    """Train magnitude and direction separately (DoRA)."""
     use_rslora: bool = False
     """Divide alpha by the square root of the rank instead of the rank."""
     last_k: Annotated[int | None, COUNT_FROM_1] = None
@@ -44,13 +44,13 @@ class BackboneConfig:
     n_layers: Annotated[int | None, COUNT_FROM_1] = None
     """Number of first layers to keep; null: all."""
     pooling: Literal["auto", "mean", "cls", "last"] = "auto"
-    """How token vectors become one vector; auto as the model was trained, else mean or, of decoders, last."""
+    """Way to combine token vectors; auto as the model was trained, else mean or, for decoders, last."""
     max_tokens: Annotated[int, Bounds(2, WIDTH)] = 64
-    """Tokens of a text that are read; longer texts are cut."""
+    """Maximum number of tokens of a text; longer texts are cut."""
     prompt: Annotated[str, Holds("{text}")] = "{text}"
     """Text around each item text, which replaces {text}."""
     strategy: Strategy = "frozen"
-    """What is trained: none (ids alone, no backbone), frozen, last_k (top layers), lora or full."""
+    """Trained part: none (ids alone, no backbone), frozen, last_k (top layers), lora or full."""
     last_k: Annotated[int, COUNT_FROM_1] = 2
     """Number of top layers that the strategy last_k trains."""
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -62,7 +62,7 @@ class BackboneConfig:
     compile: bool = False
     """Compile reading with encode_precision auto on a GPU: slower to start, then 10 to 20% faster."""
     gradient_checkpointing: bool = False
-    """Read texts again on the way back, to save memory for time; the gradients are the same."""
+    """Recompute layers in the backward pass, to save memory for time; the gradients are the same."""
 
     def __post_init__(self) -> None:
         if self.compile and self.encode_precision != "auto":
@@ -71,7 +71,11 @@ class BackboneConfig:
             )
 
     def without_adaptation(self) -> BackboneConfig:
-        """The same before any of it trains: what stored text vectors depend on."""
+        """Return the settings without adaptation, on which stored text vectors depend.
+
+        Returns:
+            The changed settings.
+        """
         return replace(
             self, strategy="frozen", last_k=2, lora=LoraConfig(), hidden_state_cache="auto", compile=False,
             gradient_checkpointing=False,

@@ -1,4 +1,4 @@
-"""What a run keeps to go on from."""
+"""Settings of the checkpoints from which a run continues."""
 
 from __future__ import annotations
 

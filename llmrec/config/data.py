@@ -1,4 +1,4 @@
-"""Where a log is and how it is read, and what is done for the privacy of those in it."""
+"""Settings of a log: its place, columns and filters, and the protection of the people in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PiiKind = Literal["email", "phone", "credit_card", "iban", "ip"]
 
 @dataclass(frozen=True)
 class PseudonymConfig:
-    """Where the key of pseudonyms is; the key itself is in no configuration and is written nowhere."""
+    """Place of the key of pseudonyms; the key itself is in no configuration and is written nowhere."""
 
     key_env: str | None = None
     """Environment variable that holds the key, of at least 32 random characters."""
@@ -29,7 +29,10 @@ class PseudonymConfig:
 
 @dataclass(frozen=True)
 class PiiConfig:
-    """Removal of personal details from texts (extra: scrub), by form and check digits; names and addresses stay."""
+    """Removal of personal details from texts (extra: scrub), by form and check digits.
+
+    Names and addresses stay.
+    """
 
     kinds: tuple[PiiKind, ...] = get_args(PiiKind)
     """Kinds of details to remove."""
@@ -43,7 +46,7 @@ class PiiConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the log is and how to read it."""
+    """Place of the log, and its columns, units and filters."""
 
     source: str | None = None
     """Folder with interactions.* and items.* (parquet, csv or jsonl), hub:OWNER/NAME, or movielens_small; `memory` for
@@ -76,7 +79,7 @@ class DataConfig:
     unknown_items: Literal["error", "drop"] = "error"
     """What to do with events on items that the catalog lacks: stop with an error, or drop them."""
     k_core: Annotated[int, COUNT_FROM_0] = 0
-    """Minimum number of events of each user and item; others are dropped until none is left. 0 keeps all."""
+    """Minimum events of each user and item; those with fewer are dropped repeatedly. 0 keeps all."""
     pseudonyms: PseudonymConfig | None = None
     """Replaces user ids by keyed hashes; null keeps the ids."""
     pii: PiiConfig | None = None

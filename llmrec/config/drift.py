@@ -1,4 +1,4 @@
-"""The configuration of what moves with time beside a fitted model."""
+"""Settings of the drift head on top of a fitted model."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CONTROL: tuple[TermName, ...] = ("interest", "environment", "transitions")  # of
 
 @dataclass(frozen=True)
 class DriftConfig:
-    """What moves with time next to a fitted model: a few weights, fitted on the validation part."""
+    """Drift head on top of a fitted model: a few weights, fitted on the validation part."""
 
     terms: tuple[TermName, ...] = ("interest", "environment", "transitions", "chain", "gate")
     """Terms of the drift head: weights of events, popularity, transitions, latent interests, and their gate."""
     half_lives_days: tuple[float, ...] = (7.0, 30.0, 120.0, 480.0, NO_DECAY_DAYS)
-    """Half-lives of popularity, in days; 36500 does not fade."""
+    """Half-lives of popularity, in days; 36500 is without decay."""
     window: Annotated[int, Bounds(1, WIDTH)] = 10
     """Number of events of a user that a new one is paired with."""
     gap_decay_days: float = 180.0
@@ -39,9 +39,9 @@ class DriftConfig:
     refresh_days: tuple[float, ...] = (1.0, 7.0, 30.0)
     """Days between updates of counts during the test; each is a row of the report."""
     ablations: bool = True
-    """Report each term alone, each left out, and a control that learns no drift."""
+    """Report each term alone, the head without each term, and a control that learns no drift."""
     keep_counts: bool = True
-    """Keep everyone's counts at the end of the log in the bundle; they name no user."""
+    """Keep the counts of all users at the end of the log in the bundle; they name no user."""
 
     def __post_init__(self) -> None:
         lengths = (*self.half_lives_days, self.gap_decay_days, *self.transition_half_lives_days, *self.refresh_days)

@@ -1,4 +1,4 @@
-"""The configuration of evaluation."""
+"""Settings of evaluation."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Baseline = Literal[
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Full ranking over the whole catalog."""
+    """Evaluation by ranking the whole catalog."""
 
     cutoffs: Annotated[tuple[int, ...], Bounds(1, WIDTH)] = (10, 20)
-    """Lengths k of the lists that metrics look at."""
+    """Lengths k of the lists that metrics are computed on."""
     first_days: int | None = None
     """Days of the test part that are evaluated, by_time only; null: all."""
     max_queries: Annotated[int, COUNT_FROM_1] = 50_000
@@ -35,7 +35,7 @@ class EvaluationConfig:
     tuning_budget: Annotated[int, COUNT_FROM_1] = 12
     """Settings that are tried for each baseline."""
     tuning_queries: Annotated[int, COUNT_FROM_1] = 5_000
-    """Validation queries that tuning looks at."""
+    """Validation queries that tuning uses."""
     mask_seen: bool = True
     """Leave items of the history out of the ranking; false for repeat consumption."""
     bootstrap_samples: Annotated[int, Bounds(1, 2**20)] = 1000

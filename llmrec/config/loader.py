@@ -1,4 +1,4 @@
-"""From YAML files and command-line arguments to a configuration, strictly: unknown keys and wrong types are named."""
+"""Parse YAML files and arguments as a configuration; unknown keys and wrong types are errors."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def config_from_dict(kind: type[Config], settings: dict[str, Any]) -> Config:
     Raises:
         ConfigError: If a key is unknown or a type is wrong.
     """
-    hashable: Any = kind  # which mypy does not know of every type
+    hashable: Any = kind  # mypy does not know that types are hashable
     parser = _cached_parser(hashable)
     try:
         return _instantiate(kind, parser, parser.parse_object(settings))
@@ -96,7 +96,7 @@ def config_from_dict(kind: type[Config], settings: dict[str, Any]) -> Config:
 
 @lru_cache
 def _cached_parser(kind: type[Any]) -> ArgumentParser:
-    """Build a parser once: it takes as long as reading settings by it, and every bundle that is loaded does."""
+    """Build a parser once: building takes as long as parsing, and every loaded bundle needs it."""
     return _build_parser(kind)
 
 

@@ -1,4 +1,4 @@
-"""The configuration of the recommender's own layers, and of how it reads histories."""
+"""Settings of the recommender's own layers and its history encoder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class HistoryTextConfig:
     prompt: str = HISTORY
     """Text around the items, which replace {history}."""
     targets_per_history: int = 4
-    """Targets of a history that a step asks for, at most, drawn again in each epoch."""
+    """Maximum number of targets of a history in a step, drawn again in each epoch."""
 
     def __post_init__(self) -> None:
         if self.prompt.count(HISTORY) != 1:
@@ -50,7 +50,7 @@ class ModelConfig:
     feedforward_multiplier: Annotated[int, Bounds(1, 1000)] = 4
     """Width of feed-forward layers, in multiples of dim."""
     max_history: Annotated[int, Bounds(1, 2**20)] = 50
-    """Number of last events that a user state looks back on."""
+    """Number of recent events that a user state is computed from."""
     dropout: Annotated[float, Bounds(0, 0.99)] = 0.5
     """Share of activations that are dropped in training."""
     use_item_ids: bool = True
@@ -68,9 +68,9 @@ class ModelConfig:
     id_init_scale: Annotated[float, Bounds(0)] = 1.0
     """Standard deviation of id vectors at the start, as a multiple of item_init_std."""
     item_affinity: Annotated[float, Bounds(0)] = 10.0
-    """Initial strength with which items of the history speak for similar items; 0 turns it off."""
+    """Initial strength with which items of the history raise the scores of similar items; 0 turns it off."""
     text_similarity: bool = True
-    """Add how close an item's text is to those of the history, with a strength set on validation."""
+    """Add the similarity of an item's text to those of the history, with a strength set on validation."""
     time_bias: bool = True
     """Let attention see the time between events."""
     input_norm: bool = False
@@ -93,5 +93,5 @@ class ModelConfig:
 
     @property
     def targets_per_history(self) -> int | None:
-        """How many targets of a training window a step may ask for; None: all."""
+        """Return the maximum number of targets of a training window in a step; None for all."""
         return self.history_text.targets_per_history if self.history_encoder == "text" else None

@@ -1,4 +1,4 @@
-"""Settings in Python: a preset, file, mapping or configuration, with overrides such as `train__epochs=3`."""
+"""Read settings in Python: a preset, file, mapping or configuration, with overrides such as `train__epochs=3`."""
 
 from __future__ import annotations
 
@@ -87,7 +87,14 @@ def merge_settings(settings: Settings, changes: Settings) -> Settings:
 
 
 def to_plain(settings: object) -> Any:
-    """Return settings as JSON has them: sections as dictionaries, paths as text."""
+    """Return settings as JSON has them: sections as dictionaries, paths as text.
+
+    Args:
+        settings: Mapping, dataclass or plain value.
+
+    Returns:
+        The plain value.
+    """
     return json.loads(json.dumps(settings, default=_convert))
 
 

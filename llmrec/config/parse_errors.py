@@ -1,4 +1,4 @@
-"""Errors of the parser of settings as one sentence, with the setting that was probably meant."""
+"""Format errors of the settings parser as one sentence, with the setting that was probably meant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Presets: YAML files of the recipes, found by name in the installed package or in a checkout."""
+"""Find presets, the YAML files of the recipes, by name in the installed package or in a checkout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from llmrec.errors import ConfigError
 
 
 def get_recipes_folder() -> Path:
-    """Return the folder of the recipes: in the installed package, or next to the package in a checkout."""
+    """Return the folder of the recipes: in the installed package, or next to the package in a checkout.
+
+    Returns:
+        The folder.
+    """
     package = Path(__file__).parents[1]
     installed = package / "recipes"
     return installed if installed.is_dir() else package.parent / "recipes"
@@ -22,7 +26,7 @@ def list_presets(job: str) -> dict[str, Path]:
         job: Name of the job, such as `finetune`; `accelerate` for configurations of its launcher.
 
     Returns:
-        Files by name: those in the job's folder, and the one that bears its name.
+        Files by name: those in the job's folder, and the one with its name.
     """
     folder = get_recipes_folder()
     return {path.stem: path for path in sorted([*folder.glob(f"{job}/*.yaml"), *folder.glob(f"{job}.yaml")])}

@@ -1,4 +1,4 @@
-"""The configuration of differential privacy, and of how well a model's training users can be told from others."""
+"""Settings of differential privacy and of membership attacks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MIN_EPSILON = 0.1
 
 @dataclass(frozen=True)
 class PrivacyConfig:
-    """Differential privacy of users for all that trains."""
+    """Differential privacy of users for all trained weights."""
 
     epsilon: float | None = 8.0
     """Privacy budget of the whole run; null clips users and adds no noise, without a guarantee."""
@@ -23,9 +23,9 @@ class PrivacyConfig:
     max_grad_norm: float = 1.0
     """Norm at which one user's gradient in a step is clipped."""
     windows_per_user: int = 4
-    """Stretches of at most model.max_history events that a step takes of a user."""
+    """Maximum number of windows, of at most model.max_history events each, that a step takes of a user."""
     frozen_prefixes: tuple[str, ...] = ()
-    """Beginnings of the names of weights that are not trained, such as items.adaptor."""
+    """Prefixes of the names of weights that are not trained, such as items.adaptor."""
     text_similarity_strength: float = 0.0
     """Strength of model.text_similarity, which validation would set otherwise."""
     accountant: Literal["prv", "rdp"] = "prv"
@@ -51,12 +51,12 @@ class PrivacyConfig:
 
 @dataclass(frozen=True)
 class MembershipConfig:
-    """Attacks that tell a model's training users from those that split.held_out_user_fraction left out."""
+    """Attacks that distinguish training users from those that split.held_out_user_fraction left out."""
 
     reference: bool = False
     """Also fit a reference model on half of the left-out users, and compare losses with its own."""
     max_users: int = 1000
-    """Users of either kind, drawn at random."""
+    """Users of each kind, drawn at random."""
 
     def __post_init__(self) -> None:
         if self.max_users < 2:

@@ -74,7 +74,14 @@ def list_names(kind: type[Any], prefix: str = "") -> list[str]:
 
 
 def get_section(hint: Any) -> type[Any] | None:
-    """Return the dataclass of a field that is a section, also of an optional one; else None."""
+    """Return the dataclass of a field that is a section, also of an optional one.
+
+    Args:
+        hint: Type of the field.
+
+    Returns:
+        The dataclass; None if the field is not a section.
+    """
     for part in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
         if isinstance(part, type) and is_dataclass(part):
             return part
@@ -100,7 +107,7 @@ def get_field_help(kind: type[Any]) -> dict[str, str]:
 
 
 def _iterate_settings(kind: type[Any], prefix: str) -> Iterator[Setting]:
-    """Yield the settings of a class, then go into its sections where they stand."""
+    """Yield the settings of a class, each section followed by its own settings."""
     texts, hints = get_field_help(kind), get_type_hints(kind, include_extras=True)
     for field in fields(kind):
         name, hint = f"{prefix}{field.name}", hints[field.name]

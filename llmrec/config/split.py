@@ -1,4 +1,4 @@
-"""The configuration of splits."""
+"""Settings of splits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SplitName = Literal["by_time", "leave_one_out"]
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How the log is cut into training, validation and test."""
+    """Division of the log into training, validation and test."""
 
     names: tuple[SplitName, ...] = ("by_time",)
     """Splits to train and report on; the model of the first goes into the bundle."""

@@ -1,7 +1,7 @@
-"""YAML for settings: nothing said twice, nothing that unfolds to more than was written by a person.
+"""Read settings from YAML strictly: duplicate keys and aliases that expand to too much are errors.
 
-PyYAML takes the later of two equal keys without a word, and a few lines of aliases of aliases stand for billions of
-nodes. The check goes through the parser's events, one after the other, so that deep nesting costs no stack.
+PyYAML silently keeps the later of two equal keys, and a few lines of nested aliases can expand to billions of nodes.
+The check goes through the events of the parser one by one, so that deep nesting needs no stack.
 """
 
 from __future__ import annotations
@@ -17,16 +17,24 @@ MAX_NODES, MAX_DEPTH = 100_000, 50
 
 @dataclass
 class _OpenNode:
-    """A mapping or list that has begun. size: its nodes so far, as its aliases unfold. keys: None of a list."""
+    """Mapping or list that is not closed yet."""
 
     anchor: str | None
+    """Its anchor, if it has one."""
     size: int = 1
+    """Its nodes so far, with aliases expanded."""
     keys: set[str] | None = None
+    """Its keys so far; None for a list."""
     at_key: bool = field(default=True)
+    """True if the next node of a mapping is a key."""
 
 
 def register_strict_yaml() -> str:
-    """The parser mode of jsonargparse in which settings are read by `load_strict`."""
+    """Register `load_strict` as a parser mode of jsonargparse.
+
+    Returns:
+        Name of the mode.
+    """
     from jsonargparse import set_loader
 
     set_loader(MODE, load_strict, (yaml.YAMLError,))
@@ -34,9 +42,16 @@ def register_strict_yaml() -> str:
 
 
 def load_strict(text: str) -> Any:
-    """
+    """Load YAML after checking it with `validate_yaml`.
+
+    Args:
+        text: The YAML.
+
+    Returns:
+        Its content.
+
     Raises:
-        yaml.YAMLError: no YAML, a key that is there twice, aliases that unfold to too much, or too deep a nesting.
+        yaml.YAMLError: If the text is not valid YAML, repeats a key, expands to too much or is nested too deeply.
     """
     from jsonargparse import get_loader
 
@@ -45,7 +60,14 @@ def load_strict(text: str) -> Any:
 
 
 def validate_yaml(text: str) -> None:
-    """Raises: as `load_strict`."""
+    """Check that YAML repeats no key, and that its size and depth are limited.
+
+    Args:
+        text: The YAML.
+
+    Raises:
+        yaml.YAMLError: If the text is not valid YAML, repeats a key, expands to too much or is nested too deeply.
+    """
     stack, sizes = [_OpenNode(None)], dict[str, int]()
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -68,7 +90,7 @@ def validate_yaml(text: str) -> None:
 
 
 def _add(holder: _OpenNode, event: yaml.Event, size: int, scalar: str | None = None) -> None:
-    """Another node of a mapping, where keys and values take turns, or of a list."""
+    """Count another node of a list or of a mapping, where keys and values alternate."""
     holder.size += size
     if holder.size > MAX_NODES:
         raise _yaml_error(event, f"aliases unfold to more than {MAX_NODES:,} values; write them out, or fewer")

@@ -1,4 +1,4 @@
-"""The configuration of one run of the training loop."""
+"""Settings of one run of the training loop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TrainConfig:
     warmup_ratio: Annotated[float, SHARE] = 0.02
     """Share of the steps over which the learning rate grows from 0."""
     lr_scheduler: Literal["constant", "linear", "cosine"] = "constant"
-    """Course of the learning rate after the warm-up."""
+    """Schedule of the learning rate after the warm-up."""
     max_grad_norm: Annotated[float, POSITIVE] = 5.0
     """Norm at which gradients are clipped."""
     gradient_accumulation_steps: Annotated[int, COUNT_FROM_1] = 1
@@ -36,15 +36,15 @@ class TrainConfig:
     evals_per_epoch: Annotated[int, COUNT_FROM_1] = 1
     """Validations in each epoch."""
     trainable_items_per_step: Annotated[int, COUNT_FROM_1] = 256
-    """Items of a step that the trained backbone reads with gradients, in all processes."""
+    """Items of a step that the trained backbone encodes with gradients, in all processes."""
     backbone_learning_rate: Annotated[float, POSITIVE] = 2e-4
     """Learning rate of the backbone."""
     refresh_every_steps: Annotated[int | None, COUNT_FROM_1] = None
-    """Steps after which a trained backbone reads the catalog again; null: before validations only."""
+    """Steps after which a trained backbone encodes the catalog again; null: before validations only."""
     micro_batches: Literal["auto"] | int = 1
-    """Parts in which a process runs its share of a batch, to save memory; auto finds how many."""
+    """Micro-batches of a process's share of a batch, to save memory; auto finds how many."""
     refit: bool = False
-    """Train again on training and validation part, as long as was best, before the test."""
+    """Train again on training and validation part, for the best number of epochs, before the test."""
 
     def __post_init__(self) -> None:
         if self.micro_batches != "auto" and self.micro_batches < 1:

@@ -1,6 +1,6 @@
-"""Bounds of settings, which stand on the fields as `Annotated[int, Bounds(1)]`, and their check.
+"""Bounds of settings, written on the fields as `Annotated[int, Bounds(1)]`, and their check.
 
-Upper ends are far beyond use: they keep a damaged or hostile configuration from asking for all memory there is.
+Upper bounds are far beyond use: they keep a damaged or hostile configuration from requesting all memory.
 """
 
 from __future__ import annotations
@@ -13,17 +13,28 @@ from typing import Annotated, Any, NamedTuple, get_origin, get_type_hints
 
 from llmrec.errors import ConfigError
 
-COUNT, WIDTH = 2**31, 2**16  # the most that can be meant: of things, and of a layer
+COUNT, WIDTH = 2**31, 2**16  # maximum of a count, and of the width of a layer
 
 
 class Bounds(NamedTuple):
-    """low, high: the ends, which belong to it unless `above` says that the low one does not."""
+    """Range of a number, as metadata of a field."""
 
     low: float
+    """Lower bound."""
     high: float = math.inf
+    """Upper bound, which is allowed."""
     above: bool = False
+    """True if the lower bound itself is not allowed."""
 
     def contains(self, number: float) -> bool:
+        """Return True if a number is within the bounds.
+
+        Args:
+            number: The number.
+
+        Returns:
+            True or False.
+        """
         return (self.low < number if self.above else self.low <= number) and number <= self.high
 
     def __str__(self) -> str:
@@ -39,6 +50,7 @@ class Holds(NamedTuple):
     """Place that a text must have, as metadata of a field."""
 
     place: str
+    """Text that must occur, such as {text}."""
 
     def __str__(self) -> str:
         return f"with {self.place}"
@@ -54,7 +66,7 @@ def validate_bounds(config: Any, prefix: str = "") -> None:
     Raises:
         ConfigError: If a number is not finite or outside its bounds, or a text lacks a place that it must have.
     """
-    kind: Any = type(config)  # which mypy does not know to be hashable
+    kind: Any = type(config)  # mypy does not know that types are hashable
     rules = _get_rules(kind)
     for field in fields(config):
         value, name = getattr(config, field.name), f"{prefix}{field.name}"
@@ -85,9 +97,13 @@ def _check(name: str, value: Any, rules: tuple[Any, ...]) -> None:
 
 
 def validate_utf8(arguments: Sequence[str]) -> None:
-    """
+    """Check that arguments are valid UTF-8; Python represents other bytes as lone surrogates.
+
+    Args:
+        arguments: Arguments of a process.
+
     Raises:
-        ConfigError: an argument with bytes that are no text, which Python takes in as halves of signs.
+        ConfigError: If an argument is not valid UTF-8.
     """
     for place, argument in enumerate(arguments, start=1):
         if any("\ud800" <= sign <= "\udfff" for sign in argument):

@@ -1,1 +1,1 @@
-"""End-to-end jobs, and what runs them."""
+"""End-to-end jobs, and the functions that run them."""

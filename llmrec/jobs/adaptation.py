@@ -1,4 +1,4 @@
-"""Whether adapted weights are kept, and how a run says so."""
+"""Decide if adapted weights are kept, and describe the decision."""
 
 from __future__ import annotations
 
@@ -7,16 +7,26 @@ from llmrec.training.checkpoints import Progress
 
 
 def is_kept(progress: Progress) -> bool:
-    """Return True if adaptation changed the weights that it left: some epoch was better than its start."""
+    """Return True if adaptation changed the weights that it left: some epoch was better than its start.
+
+    Args:
+        progress: Progress of the adaptation.
+
+    Returns:
+        True or False.
+    """
     return progress.best_epoch > 0
 
 
 def describe_adaptation(row: ModelRow, progress: Progress) -> str:
-    """Say in one sentence whether adapted weights were kept, and why.
+    """Describe in one sentence if adapted weights were kept, and why.
 
     Args:
         row: The adapted model.
-        progress: Of its adaptation, whose history begins with epoch 0.
+        progress: Progress of its adaptation, whose history begins with epoch 0.
+
+    Returns:
+        The sentence.
     """
     valid = {point["epoch"]: point["valid_ndcg"] for point in progress.history if "valid_ndcg" in point}
     if not valid:

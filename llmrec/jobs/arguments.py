@@ -1,4 +1,4 @@
-"""Arguments of Python calls as a configuration and tables."""
+"""Convert the arguments of Python calls to configurations and tables."""
 
 from __future__ import annotations
 
@@ -136,7 +136,14 @@ def complete_data(data: Settings, tables: LogTables | None) -> Settings:
 
 
 def get_job_name(kind: type[Any]) -> str:
-    """Return the name of the job that a class configures, which is that of its module."""
+    """Return the name of the job that a class configures, which is that of its module.
+
+    Args:
+        kind: Dataclass of the configuration.
+
+    Returns:
+        Name of the job, such as `finetune`.
+    """
     return kind.__module__.rpartition(".")[2]
 
 

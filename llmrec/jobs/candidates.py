@@ -1,4 +1,4 @@
-"""What proposes and orders candidates before a re-ranker sees them: a baseline, or a bundle that was trained before."""
+"""First stages of re-ranking, which propose and order candidates: a baseline or a trained bundle."""
 
 from __future__ import annotations
 
@@ -19,10 +19,19 @@ BUNDLE = "bundle"
 
 
 def fit_first_stages(config: RerankConfig, log: Log, split: Split, ties: Ties) -> dict[str, FittedBaseline]:
-    """By name, the first stage and then the baselines that are asked for beside it.
+    """Fit the first stage and the other baselines of a re-ranking.
+
+    Args:
+        config: Settings of the job.
+        log: Validated log.
+        split: Split of the log.
+        ties: Rule for events with equal times.
+
+    Returns:
+        Fitted baselines by name, the first stage first.
 
     Raises:
-        ConfigError: a name that is neither a baseline's nor a bundle's, or a bundle of another log or split.
+        ConfigError: If a name is neither a baseline nor the folder of a bundle, or the bundle has another log or split.
     """
     name, evaluation = config.first_stage, config.evaluation
     folder = Path(name)

@@ -1,4 +1,4 @@
-"""All models of one split on the same queries: our own, with and without drift, SASRec, and the baselines."""
+"""Compare all models of one split on the same queries: llmrec with and without drift, SASRec, and the baselines."""
 
 from __future__ import annotations
 
@@ -42,24 +42,34 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """Results on a split, with what the first seed trained.
-
-    reader: its adapted backbone, None where none was trained or kept. adaptation: why it was kept or not, "" where none
-    was trained. training: a point for each measurement of each fit. privacy, membership: of the first seed's model.
-    """
+    """Results on a split, with the models of the first seed."""
 
     evaluated: SplitReport
+    """All numbers of the split."""
     model: RecommenderModel
+    """Fitted model of the first seed."""
     reader: CatalogEncoder | None
+    """Encoder with its adapted backbone; None if none was trained or kept."""
     drift: FittedHead | None
+    """Its fitted drift head; None without drift."""
     adaptation: str
+    """Sentence on why the adapted backbone was kept or not; empty if none was trained."""
     training: list[dict[str, Any]]
+    """A point for each measurement of each fit."""
     privacy: dict[str, Any] | None
+    """Privacy guarantee of the first seed's model; None without one."""
     membership: list[dict[str, Any]]
+    """Results of membership attacks on it."""
 
 
 class ModelBenchmark:
-    """Fit and rank models on one split, and keep every seed's ranking, settings and training record."""
+    """Fit and rank models on one split, and keep every seed's ranking, settings and training record.
+
+    Args:
+        task: Training task with the split.
+        config: Settings of the run.
+        test: Test queries.
+    """
 
     def __init__(self, task: TrainingTask, config: FinetuneConfig, test: Queries) -> None:
         self.task, self.config, self.test = task, config, test
@@ -68,7 +78,12 @@ class ModelBenchmark:
         self.training: list[dict[str, Any]] = []
 
     def rank(self, row: ModelRow, scorer: Scorer) -> None:
-        """Rank the test queries by a model, or by one more seed of it."""
+        """Rank the test queries by a model, or by one more seed of it.
+
+        Args:
+            row: Row of the report.
+            scorer: Scorer of the queries.
+        """
         with timer.section("evaluate", row.name):
             self.rankings[row].append(self._rank(row, scorer, self.task.accelerator))
 
@@ -89,8 +104,11 @@ class ModelBenchmark:
             model: Size of the model.
             train: Settings of its training.
             text: Text vectors of the catalog, (N, D_text); None for ids alone.
-            seed: Of the training.
+            seed: Seed of the training.
             private: False to fit without differential privacy even if the task has it.
+
+        Returns:
+            The fitted model.
         """
         row, task = replace(row, seed=seed), self.task if private else replace(self.task, privacy=None)
         with timer.section("fit", row.name):
@@ -101,7 +119,17 @@ class ModelBenchmark:
         return fitted
 
     def adapt_and_rank(self, row: ModelRow, model: RecommenderModel, reader: CatalogEncoder, seed: int) -> Progress:
-        """Train a fitted model together with its backbone, and rank by it."""
+        """Train a fitted model together with its backbone, and rank by it.
+
+        Args:
+            row: Row of the report.
+            model: Fitted model; trained in place.
+            reader: Encoder of the catalog; its backbone is trained in place.
+            seed: Seed of the training.
+
+        Returns:
+            Progress of the training.
+        """
         row = replace(row, seed=seed)
         with timer.section("adapt", row.name):
             progress = adapt_backbone(row.name, self.task, model, self.config.adapt, reader, seed)
@@ -112,6 +140,11 @@ class ModelBenchmark:
 
     def fit_and_rank_drift(self, fitted: FittedModel, seed: int, task: DriftTask) -> FittedHead:
         """Fit a drift head on a model, and rank by it: refreshed, static, and by its terms.
+
+        Args:
+            fitted: The fitted model.
+            seed: Seed of the model.
+            task: Data for drift heads.
 
         Returns:
             The head, with the stream of the model under test.
@@ -126,10 +159,10 @@ class ModelBenchmark:
         return replace(full, stream=replace(full.stream, trained_until=until))
 
     def rank_baselines(self, text: Tensor | None) -> None:
-        """Tune, fit and rank the baselines that need no trainer; each is the work of one process.
+        """Tune, fit and rank the baselines that need no trainer; one process does all the work for each.
 
         Args:
-            text: Text vectors of the catalog, (N, D_text); None leaves out baselines that read text.
+            text: Text vectors of the catalog, (N, D_text); None leaves out baselines that use text.
         """
         evaluation = self.config.evaluation
         names = [name for name in evaluation.baselines if name in BASELINES]
@@ -165,6 +198,9 @@ class ModelBenchmark:
             headline: Model that the report is about; it is compared with every other.
             text: Text vectors of the catalog, (N, D_text), for slices by similarity of texts.
             also: Models that are compared with every other as well.
+
+        Returns:
+            The numbers.
         """
         config, split = self.config, self.task.split
         protocol = make_protocol(split, self.task.ties, config, self.task.release_time is not None)
@@ -187,7 +223,7 @@ class ModelBenchmark:
         return replace(evaluated, weekly=compute_weekly(split, self.test, self.rankings, lines, config.evaluation))
 
     def _rank(self, row: ModelRow, scorer: Scorer, accelerator: Accelerator | None) -> Ranking:
-        """accelerator: of the processes that share the queries; None: this one answers all of them."""
+        """Rank the test queries, divided among the processes of an accelerator, or by this process alone."""
         task, n_top = self.task, max(self.config.evaluation.cutoffs)
         n_items, progress = task.split.n_items, f"ranking {row}"
         return rank_in_parallel(
@@ -219,10 +255,13 @@ def run_benchmark(
     """Fit, rank and evaluate all models of one split.
 
     Args:
-        task: The split, and how models are trained on it.
-        config: Of the run.
+        task: Training task with the split.
+        config: Settings of the run.
         text: Text vectors of the frozen backbone, (N, D_text); None for ids alone.
-        new_reader: Makes a trainable backbone for each seed; None where the strategy trains none.
+        new_reader: Makes a trainable backbone for each seed; None if the strategy trains none.
+
+    Returns:
+        Results, and the models of the first seed.
     """
     benchmark = ModelBenchmark(task, config, make_test_queries(task.split, task.ties, config.evaluation))
     drift = DriftTask.from_task(config.drift, task, text) if config.drift is not None else None
@@ -247,7 +286,7 @@ def run_benchmark(
 
 @dataclass(frozen=True)
 class _SeedFit:
-    """The fit of one seed: model, adapted backbone if it was kept, why, optimizer steps, and modules that trained."""
+    """Fit of one seed: model, backbone if it was kept, reason, optimizer steps, trained modules."""
 
     fitted: FittedModel
     reader: CatalogEncoder | None
@@ -263,7 +302,7 @@ def _fit_seed(
     new_reader: Callable[[], CatalogEncoder] | None,
     seed: int,
 ) -> _SeedFit:
-    """Fit on stored vectors, then together with the backbone where the strategy trains one."""
+    """Fit on stored vectors, then together with the backbone if the strategy trains one."""
     config = benchmark.config
     fitted = benchmark.fit(own if new_reader is None else FROZEN, config.model, config.train, text, seed)
     if new_reader is None:

@@ -1,4 +1,4 @@
-"""From a trained bundle to a smaller one that recommends nearly as well and reads text at a fraction of the cost."""
+"""Distill a bundle into a smaller one that encodes text faster."""
 
 from __future__ import annotations
 
@@ -39,6 +39,9 @@ def run_distill(config: DistillConfig, tables: LogTables | None = None) -> JobRe
 
     Returns:
         The report and the log; None in processes other than the first.
+
+    Raises:
+        ConfigError: If the log is not the one that the teacher was trained on.
     """
     check_output(config.output)
     teacher = load_bundle(config.teacher)

@@ -1,4 +1,4 @@
-"""Every text of a catalog is read once, by as many processes as there are, before anybody needs its vector."""
+"""Encode the texts of a catalog into the cache, with all processes, before a run needs their vectors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from llmrec.utils.timing import timer
 
 
 def run_encode_catalog(config: EncodeConfig) -> None:
-    """Encode the texts of a catalog into the cache."""
+    """Encode the texts of a catalog into the cache.
+
+    Args:
+        config: Settings of the job.
+    """
     accelerator = join_run()
     texts = load_catalog(config.data).text_array
-    with accelerator.main_process_first():  # who may have to bring it
+    with accelerator.main_process_first():  # the main process downloads it if necessary
         backbone = TextBackbone.load(config.backbone).requires_grad_(False).to(accelerator.device)
     cache = TextVectorCache(backbone, accelerator=accelerator, shard_texts=config.texts_per_shard)
 

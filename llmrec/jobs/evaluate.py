@@ -1,4 +1,4 @@
-"""A saved recommender ranked again on the test part of a split, as it answers: with its drift head if it has one."""
+"""Evaluate a saved recommender on the test part of a split, with its drift head if it has one."""
 
 from __future__ import annotations
 
@@ -52,8 +52,11 @@ def evaluate_bundle(
         bundle: The recommender; its model is on the device that ranks.
         log: Its own log, or another of its items.
         split_name: Kind of split; its fractions are the bundle's.
-        accelerator: Of processes that share the queries, and then all get the report.
-        run: Where the numbers come from, for the report.
+        accelerator: Processes that share the queries and all get the report; None for this process alone.
+        run: Facts about the run, for the report.
+
+    Returns:
+        The report.
     """
     config, available = bundle.config, log.catalog.release_time
     split, ties = make_split(split_name, log.interactions, log.n_users, log.n_items, config.split)
@@ -78,9 +81,17 @@ def evaluate_bundle(
 
 
 def make_bundle_scorer(bundle: Bundle, split: Split, ties: Ties) -> tuple[ModelRow, Scorer]:
-    """Return what a bundle answers with during the test of a split, and its row in reports.
+    """Make the scorer of a bundle for the test of a split.
 
-    A drift head's counts begin with the events before the cutoff, and are updated as in the report of its training.
+    The counts of a drift head begin with the events before the cutoff, and are updated as in its training report.
+
+    Args:
+        bundle: The recommender.
+        split: Split of the log.
+        ties: Rule for events with equal times.
+
+    Returns:
+        The row in reports, and the scorer.
     """
     base = ModelScorer(bundle.model)
     if bundle.drift is None or bundle.config.drift is None:

@@ -1,7 +1,7 @@
-"""Explanations put to the test: whether what a recommender says of its first recommendations is what they hang on.
+"""Measure how faithful explanations are by deleting the events that they name.
 
-Everybody is followed up to a moment, such as the start of the test window; the users drawn are those who come back from
-then on, and what is explained is the item that each would have been recommended first.
+All users are followed up to a moment, such as the start of the test window. Users who return after it are sampled, and
+the first recommendation of each at that moment is explained.
 """
 
 from __future__ import annotations
@@ -26,14 +26,24 @@ DELETED = 1, 3
 def measure_faithfulness(
     recommender: Recommender, log: Log, at: int, n_users: int, deleted: Sequence[int] = DELETED
 ) -> list[DeletionResult]:
-    """A test for each number of events to delete; none where not even two users have more. at: seconds.
+    """Run a deletion test for each number of deleted events.
 
-    The recommender follows the log's users up to `at` from then on.
+    Afterwards the recommender follows the users of the log up to `at`.
+
+    Args:
+        recommender: Recommender to test.
+        log: Log of its users.
+        at: Moment of the recommendations in seconds.
+        n_users: Users to sample at most.
+        deleted: Numbers of events to delete.
+
+    Returns:
+        Results, without those that have fewer than two users with more events.
     """
     recommender.live.replay_log(log, before=at)
     explained = list[ExplainedItem]()
     for history in _sample_returning_histories(recommender, log, at, n_users):
-        with suppress(ImprobableItemError):  # the count of what was explained tells of it
+        with suppress(ImprobableItemError):  # the number of explained items shows how many were left out
             explained.append(_explain_top_item(recommender, history, at))
 
     def score(histories: Sequence[Sequence[Any]], item: Any) -> list[float]:
@@ -44,7 +54,7 @@ def measure_faithfulness(
 
 
 def _sample_returning_histories(recommender: Recommender, log: Log, at: int, most: int) -> list[list[tuple[str, int]]]:
-    """Of users who have a past and come back."""
+    """Return the histories of a sample of users with events both before and after `at`."""
     events = log.interactions
     back = np.unique(events.user[events.time >= at])
     drawn = (str(log.user_ids[int(user)]) for user in np.random.default_rng(0).permutation(back))

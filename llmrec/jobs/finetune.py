@@ -1,4 +1,4 @@
-"""From an interaction log to a fine-tuned, evaluated, usable recommender."""
+"""Fine-tune a recommender on a log, evaluate it, and write a report and a bundle."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run_finetune(config: FinetuneConfig, tables: LogTables | None = None) -> Job
     """
     check_output(config.output)
     accelerator = start_run(config)
-    provenance = collect_provenance(accelerator)  # now: the source tree may be another one when the run ends
+    provenance = collect_provenance(accelerator)  # now: the source tree may change during the run
     log = load_log(config.data, tables)
 
     strategy = config.backbone.strategy

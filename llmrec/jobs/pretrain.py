@@ -1,4 +1,4 @@
-"""Continued pretraining: a backbone reads a domain's texts, and what its users touch together, before fine-tuning."""
+"""Continue the pretraining of a backbone on the texts and events of a domain before fine-tuning."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_pretrain(config: PretrainConfig, tables: LogTables | None = None) -> None:
-    """Continue a backbone's pretraining on a log, and write it to `output/backbone`.
+    """Continue the pretraining of a backbone on a log, and write it to `output/backbone`.
 
     Args:
         config: Settings of the job.
@@ -35,7 +35,7 @@ def run_pretrain(config: PretrainConfig, tables: LogTables | None = None) -> Non
     folder = config.output / "backbone"
     check_destination(folder, RECORD, "a pretrained backbone")
     accelerator = start_run(config)
-    metadata = collect_provenance(accelerator)  # now: the source tree may be another one when the run ends
+    metadata = collect_provenance(accelerator)  # now: the source tree may change during the run
     log = load_log(config.data, tables)
     corpus = make_corpus(log, config)
     logger.info("\n".join(format_corpus(corpus)))

@@ -1,4 +1,4 @@
-"""From a bundle on disk to a repository on the Hugging Face hub, and the proof that what comes back is the same."""
+"""Push a bundle to the Hugging Face hub, and verify that the downloaded copy gives the same scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ N_HISTORIES, LENGTH = 8, 5
 
 
 def run_push(config: PushConfig) -> None:
-    """Push a bundle to the hub, fetch it again, and print the largest difference of scores."""
+    """Push a bundle to the hub, download it again, and print the largest difference of scores.
+
+    Args:
+        config: Settings of the job.
+    """
     here = Recommender.from_pretrained(config.bundle, backbone=config.backbone)
     address = here.push_to_hub(
         config.repo_id,
@@ -25,7 +29,7 @@ def run_push(config: PushConfig) -> None:
 
     commit = address.rpartition("/")[2]
     there = Recommender.from_pretrained(config.repo_id, backbone=config.backbone, revision=commit)
-    if here.config.drift is not None:  # its answers depend on what everybody did up to now
+    if here.config.drift is not None:  # its scores depend on the events of all users so far
         with TemporaryDirectory() as folder:
             here.live.save(Path(folder) / "state")
             there.live.load(Path(folder) / "state")

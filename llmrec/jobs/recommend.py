@@ -1,7 +1,7 @@
-"""The best items for every user of a log, in parquet files that processes share and a killed run leaves whole.
+"""Recommend items to every user of a log, in parquet files that processes share and a killed run never leaves damaged.
 
-Part p of the files holds the p-th stretch of users who have a past, one row for each user and rank. A part is written
-beside its place and then moved there, so that a part that is there is done; what is left is dealt out to the processes.
+File p holds the p-th range of users with a history, one row for each user and rank. A file is written under a temporary
+name and then moved, so that a file in its place is complete; the missing files are divided among the processes.
 """
 
 from __future__ import annotations
@@ -30,14 +30,23 @@ from llmrec.runs.start import join_run
 from llmrec.search.topk import TopK
 from llmrec.utils.timing import timer
 
-FACTS = "_recommendations.json"  # readers of the folder pass over names like that
+FACTS = "_recommendations.json"  # readers of parquet folders skip names with an underscore
 
 
 def recommend_all_users(recommender: Recommender, log: Log, config: RecommendConfig, accelerator: Accelerator) -> int:
-    """How many users this process recommended to; the rest are others', or were there.
+    """Recommend to the users whose files are missing, this process's share of them.
+
+    Args:
+        recommender: Loaded recommender.
+        log: Log of the users.
+        config: Settings of the job.
+        accelerator: Processes that share the work.
+
+    Returns:
+        The number of users that this process recommended to.
 
     Raises:
-        ConfigError: the folder holds another run's answers, or nobody has events before `at`.
+        ConfigError: If the folder holds the results of another run, or no user has events before `at`.
     """
     at = int(log.interactions.time[-1]) + 1 if config.at is None else parse_time(config.at)
     users = LogUsers.from_log(log, recommender.catalog.items, at)
@@ -49,7 +58,7 @@ def recommend_all_users(recommender: Recommender, log: Log, config: RecommendCon
         for part in range(-(-len(users) // config.users_per_part))
         if not _get_part_path(config.output, part).exists()
     ]
-    accelerator.wait_for_everyone()  # before any of them is there
+    accelerator.wait_for_everyone()  # all processes have listed the files before any is written
     mine = left[accelerator.process_index :: accelerator.num_processes]
     if recommender.has_drift_head:
         recommender.live.replay_log(log, before=at)
@@ -71,7 +80,7 @@ def recommend_all_users(recommender: Recommender, log: Log, config: RecommendCon
 
 
 def _build_manifest(config: RecommendConfig, log: Log, at: int) -> dict[str, Any]:
-    """What all parts have in common."""
+    """Return the facts that all files have in common."""
     bundle = hashlib.sha256((config.bundle / LAYOUT.settings).read_bytes()).hexdigest()
     asked = {name: getattr(config, name) for name in ("k", "include_seen", "users_per_part")}
     return {"bundle": bundle, "log": log.facts.fingerprint, "at": at, "where": list(config.filters), **asked}
@@ -121,7 +130,11 @@ def _write(path: Path, table: pa.Table) -> None:
 
 
 def run_recommend(config: RecommendConfig) -> None:
-    """Write recommendations for all users of a log."""
+    """Write recommendations for all users of a log.
+
+    Args:
+        config: Settings of the job.
+    """
     accelerator = join_run()
     recommender = Recommender.from_pretrained(config.bundle, backbone=config.backbone, device=accelerator.device)
     log = recommender.training_log(config.data)

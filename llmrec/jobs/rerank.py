@@ -1,4 +1,4 @@
-"""Re-rank candidates by how likely an untrained decoder finds their text after the history."""
+"""Re-rank candidates by the likelihood that an untrained decoder gives their text after the history."""
 
 from __future__ import annotations
 
@@ -34,7 +34,14 @@ RANDOM_ORDERS = 5
 
 
 def run_rerank(config: RerankConfig) -> None:
-    """Re-rank candidates by a pretrained decoder, and write the report."""
+    """Re-rank candidates by a pretrained decoder, and write the report.
+
+    Args:
+        config: Settings of the job.
+
+    Raises:
+        ConfigError: If the run has several processes.
+    """
     accelerator = start_run(config)
     if accelerator.num_processes > 1:
         raise ConfigError("recipes/rerank.py runs in one process; launch it with --num_processes 1")

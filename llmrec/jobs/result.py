@@ -1,4 +1,4 @@
-"""Result of a job for its caller, besides what is in the output folder, and the record of how it ended."""
+"""Result of a job for its caller, and the record of its outcome."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class JobResult(NamedTuple):
 
 @contextmanager
 def record_outcome() -> Iterator[None]:
-    """Record how a job ends that Python code calls, and close the record.
+    """Record the outcome of a job that Python code calls, and close the record.
 
     Raises:
         ConfigError: If there are other processes, each of which would make the call.
@@ -47,6 +47,12 @@ def record_outcome() -> Iterator[None]:
 
 def require_result(result: JobResult | None) -> JobResult:
     """Return the result of a job in its only process.
+
+    Args:
+        result: Result of the job.
+
+    Returns:
+        The result.
 
     Raises:
         ConfigError: If this is not the first process of several.

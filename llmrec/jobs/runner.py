@@ -27,7 +27,7 @@ def run_job(
         main: The job.
         kind: Dataclass of its configuration.
         arguments: Settings; None for the arguments of the process.
-        program: Name that starts a message; None for the script's.
+        program: Name that starts a message; None for the name of the script.
 
     Raises:
         SystemExit: If the job fails, with a status as of `exit_with_message`.
@@ -43,7 +43,7 @@ def run_job(
             status = "interrupted" if isinstance(error, RunInterruptedError) else f"failed: {error}"
             logger.error("%s: %s", name, error, extra={"run": {"status": status}})
             raise SystemExit(error.exit_code) from None
-        except BaseException as error:  # a fault of ours, or the user's own interruption
+        except BaseException as error:  # a bug of llmrec, or an interruption by the user
             ended = {"status": f"failed: {type(error).__name__}: {error}"}
             logger.critical("failed", exc_info=True, extra={"run": ended, "for_file": True})
             raise

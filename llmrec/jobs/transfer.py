@@ -1,4 +1,4 @@
-"""From one or several domains to another: what knowing them is worth there, four ways, and which of these to use."""
+"""Transfer from source domains to a target: compare four ways, and keep the best model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 def run_transfer(
     config: TransferConfig, tables: LogTables | None = None, source_tables: Sequence[LogTables | None] | None = None
 ) -> JobResult | None:
-    """Compare four ways to use source domains, and write the report and the best one's bundle.
+    """Compare four ways to use source domains, and write the report and the bundle of the best one.
 
     Args:
         config: Settings of the job.

@@ -1,1 +1,1 @@
-"""One run: its start, its record, and where it comes from."""
+"""Start, record and end of a run, and the facts that its results depend on."""

@@ -1,4 +1,4 @@
-"""The end of a run: its report, figures and bundle, and the tables that it prints."""
+"""End a run: write its report, figures and bundle, and print its tables."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from llmrec.reports.figures import write_figures
 from llmrec.reports.report_files import write_report
 from llmrec.reports.report_text import render_table, summarize_report
 
-BUNDLE = "bundle"  # folder in the run's
+BUNDLE = "bundle"  # folder in the run folder
 
 
 def check_output(folder: Path) -> None:
     """Check that a run may write its bundle, before it trains.
 
+    Args:
+        folder: Run folder.
+
     Raises:
-        BundleError: If something else than a bundle is in the way.
+        BundleError: If something other than a bundle is in its place.
     """
     check_destination(folder / BUNDLE)
 
@@ -34,12 +37,12 @@ def finish(
     training: Sequence[Mapping[str, Any]] | None = None,
     notes: Sequence[str] = (),
 ) -> None:
-    """Write what a run leaves in its folder, and print its tables.
+    """Write the results of a run into its folder, and print its tables.
 
     Args:
         report: All numbers of the run.
         bundle: The trained model, which gets the report's summary; None for a run that trains none.
-        folder: Of the run.
+        folder: Run folder.
         training: A point for each measurement of a fit, for the figure of training; None for a run without figures.
         notes: Sentences that are printed below the tables.
     """

@@ -1,4 +1,4 @@
-"""Command, commit, machine and versions of a run."""
+"""Collect the command, commit, machine and versions of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ from llmrec.utils.versions import get_package_versions
 
 
 def collect_provenance(accelerator: Accelerator) -> dict[str, Any]:
-    """Command, commit, machine and versions: what a figure needs beside it."""
+    """Collect the command, commit, machine and versions that the numbers of a run depend on.
+
+    Args:
+        accelerator: Processes of the run.
+
+    Returns:
+        Facts by name.
+    """
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -34,7 +41,7 @@ def collect_provenance(accelerator: Accelerator) -> dict[str, Any]:
 
 @cache
 def _commit() -> str:
-    """The commit of the source tree, with a `+` where it has uncommitted changes."""
+    """Return the commit of the source tree, with a `+` if it has uncommitted changes."""
     here = Path(__file__).parent
     try:
         commit = subprocess.run(

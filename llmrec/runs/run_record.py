@@ -1,12 +1,12 @@
-"""What a run leaves of itself in its folder, beside its results.
+"""Record of a run in its folder, next to its results.
 
-    config.yaml    every setting, as it was resolved: `--config` of a run that is to be the same
-    run.json       command, commit, machine, versions, environment, seeds, data, seconds of each phase, and how it ended
-    log.jsonl      everything that was logged, a JSON object a line; of further processes log.1.jsonl, ...
+    config.yaml    all settings as resolved; pass it as `--config` to repeat the run
+    run.json       command, commit, machine, versions, environment, seeds, data, seconds of each phase, final status
+    log.jsonl      all log records, one JSON object per line; further processes write log.1.jsonl, ...
 
-The first two are of the process that was started last, and `run.json` is written anew whenever there is something to
-add: a run that is killed leaves it, too. Those of an earlier run stay until a phase after `load` is over, so that a run
-that is refused, for what it was given, takes nothing away. Logs go on where they were.
+The first two describe the last process started, and `run.json` is rewritten whenever there is something to add, so that
+a killed run leaves it, too. The files of an earlier run stay until a phase after `load` is over, so that a run that is
+refused for its input removes nothing. Logs are appended to.
 """
 
 from __future__ import annotations
@@ -29,12 +29,18 @@ RECORD, LOG, CONFIG = "run.json", "log.jsonl", "config.yaml"
 MATTERS = tuple(
     "ACCELERATE_ CUDA_ CUBLAS_ FSDP_ GLOO_ HF_ LLMREC_CACHE LOCAL_RANK MKL_ NCCL_ OMP_ PYTHONHASHSEED PYTORCH_ RANK "
     "TOKENIZERS_PARALLELISM TORCH_ TRANSFORMERS_ WORLD_SIZE".split()
-)  # names of variables begin so; others of LLMREC_ may hold the key of pseudonyms
+)  # prefixes of variable names; other LLMREC_ variables may hold the key of pseudonyms
 SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD", "SALT", "PEPPER", "CREDENTIAL")
 
 
 class RunRecord(logging.Handler):
-    """Listens to what is logged and keeps the run's facts and phases of it in a file. settings: go beside it."""
+    """Logging handler that keeps the facts and phases of a run in run.json.
+
+    Args:
+        folder: Run folder.
+        settings: Resolved settings in YAML, written next to the record.
+        facts: Facts of `collect_provenance` and others.
+    """
 
     def __init__(self, folder: Path, settings: str, facts: dict[str, Any]) -> None:
         super().__init__()
@@ -43,11 +49,16 @@ class RunRecord(logging.Handler):
             facts | {"started": _format_now(), "ended": None, "status": "running"},
         )
         self.content["seconds"] = {}
-        self.settings: str | None = settings  # until they are written
+        self.settings: str | None = settings  # None once they are written
         self.told, self.waits = False, self.path.exists()
         self._write()
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Add the facts of a log record, and write the file if there are any.
+
+        Args:
+            record: Log record, with `facts` of a phase or `run` entries for the record.
+        """
         facts, added = getattr(record, "facts", {}), getattr(record, "run", {})
         if "phase" in facts and "seconds" in facts:
             spent = self.content["seconds"]
@@ -64,7 +75,7 @@ class RunRecord(logging.Handler):
         self._write()
 
     def _write(self) -> None:
-        """Where that cannot be, a run goes on without."""
+        """Write both files; if run.json cannot be written, report it once and continue."""
         if self.waits:
             return
         if self.settings is not None:
@@ -79,8 +90,12 @@ class RunRecord(logging.Handler):
 
 
 def open_record(config: Any, accelerator: Accelerator, facts: dict[str, Any]) -> None:
-    """From now on everything is logged to the folder `config.output`, of this run alone. facts: of
-    `collect_provenance`.
+    """Log everything to the folder `config.output` from now on, and start its record.
+
+    Args:
+        config: Settings of the run.
+        accelerator: Processes of the run.
+        facts: Facts of `collect_provenance`.
     """
     close_record()
     folder, rank = config.output, accelerator.process_index
@@ -94,12 +109,17 @@ def open_record(config: Any, accelerator: Accelerator, facts: dict[str, Any]) ->
 
 
 def close_record() -> None:
+    """Stop logging to the folder of the run."""
     run_logging.remove_handlers(RunRecord)
     run_logging.remove_handlers(run_logging.JsonFileHandler)
 
 
 def collect_environment() -> dict[str, str]:
-    """Variables that change what a run does or how fast, without those that may be secret."""
+    """Collect the environment variables that change a run's results or speed, without possible secrets.
+
+    Returns:
+        Values by name.
+    """
     return {
         name: value
         for name, value in sorted(os.environ.items())
@@ -108,7 +128,14 @@ def collect_environment() -> dict[str, str]:
 
 
 def to_yaml(config: Any) -> str:
-    """The settings of a dataclass, as its recipe reads them."""
+    """Format the settings of a dataclass as YAML that its recipe can read.
+
+    Args:
+        config: Settings of a run.
+
+    Returns:
+        The YAML.
+    """
     import yaml
 
     plain = json.loads(json.dumps(dataclasses.asdict(config), default=str))

@@ -1,4 +1,4 @@
-"""How a run starts and what it records of itself."""
+"""Start a run: its processes, trackers, log, record and seeds."""
 
 from __future__ import annotations
 
@@ -25,19 +25,25 @@ logger = logging.getLogger(__name__)
 
 
 def start_run(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Accelerator:
-    """The accelerator of this process, its trackers, log and record open and everything seeded.
+    """Start a run that trains or ranks: seed it, and open its trackers, log and record.
+
+    Args:
+        config: Settings of the run.
+
+    Returns:
+        The accelerator of this process.
 
     Raises:
-        ConfigError: `accelerate launch` was asked for what this run cannot do.
+        ConfigError: If `accelerate launch` requests something that this run does not support.
     """
     timer.restart()
     sharded = _get_sharding_plugin(config)
-    with patch_environment(ACCELERATE_USE_FSDP="false"):  # shards are llmrec's own, see training/sharded_trainer.py
+    with patch_environment(ACCELERATE_USE_FSDP="false"):  # llmrec shards itself, see training/sharded_trainer.py
         accelerator = Accelerator(
             mixed_precision=config.mixed_precision,
             log_with=list(config.trackers) or None,
             project_dir=config.output,
-            # The text table is a buffer that each process renews by itself; sending it with each step would be slow.
+            # Each process updates its own buffer of text vectors; sending it with each step would be slow.
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False), PATIENT],
         )
     open_record(config, accelerator, collect_provenance(accelerator))
@@ -50,7 +56,7 @@ def start_run(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Acceler
 
 
 def _get_sharding_plugin(config: FinetuneConfig | PretrainConfig | RerankConfig) -> str | None:
-    """What is told of FSDP, where it is asked for; None where it is not."""
+    """Return the message about FSDP if it is requested, else None; refuse other engines."""
     for other in ("DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{other}", "false").lower() == "true":
             raise ConfigError(
@@ -59,7 +65,7 @@ def _get_sharding_plugin(config: FinetuneConfig | PretrainConfig | RerankConfig)
             )
     if not is_fsdp_requested():
         return None
-    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # or transformers would give weights to one process alone
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # else transformers loads weights in one process alone
     if isinstance(config, PretrainConfig):
         raise ConfigError(
             "distributed_type FSDP: pretraining is data parallel; launch with recipes/accelerate/ddp.yaml"
@@ -70,7 +76,14 @@ def _get_sharding_plugin(config: FinetuneConfig | PretrainConfig | RerankConfig)
 
 
 def join_run(config: EvaluateConfig | None = None) -> Accelerator:
-    """The accelerator of a process that shares work without training anything. config: of a run that has a folder."""
+    """Start a process that shares work without training.
+
+    Args:
+        config: Settings of a run with a folder, whose log and record are opened; None for a run without one.
+
+    Returns:
+        The accelerator of this process.
+    """
     timer.restart()
     accelerator = Accelerator(kwargs_handlers=[PATIENT])
     if config is not None:
@@ -79,7 +92,7 @@ def join_run(config: EvaluateConfig | None = None) -> Accelerator:
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as `a.b: value`, which trackers can show."""
+    """Return nested settings as `a.b: value`, which trackers can show."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, dict):

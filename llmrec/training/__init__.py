@@ -1,1 +1,1 @@
-"""Losses, the Accelerate loop, checkpoints of the trainable part."""
+"""Losses, the training loop, and checkpoints of the trainable weights."""

@@ -1,11 +1,11 @@
-"""What validation sets after training: how much nearness of texts counts, and one scale for new and known items.
+"""Set the strength of text similarity and the bias of new items on validation queries after training.
 
-Training cannot tell how often people take an item that nobody has touched: such an item is never its target. The
-validation window can. With P(q) the probability that the model gives to all new items together in query q,
+Training cannot estimate how often users take an item without events: such an item is never a target. The validation
+window can. With P(q) the probability that the model gives to all new items together in query q,
 
     novelty = the b for which  mean_q sigmoid(logit P(q) + b) = share of queries whose target is new,
 
-which is where the likelihood of the validation targets is highest: one number, added to the scores of new items.
+where the likelihood of the validation targets is highest. This one number is added to the scores of new items.
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ from llmrec.models.text_similarity import TextSimilarity
 from llmrec.utils.arrays import Mask, Rows
 
 BATCH = 256
-MAX_SHIFT = 30.0  # log-odds beyond which nothing changes any more
+MAX_SHIFT = 30.0  # log-odds beyond which probabilities no longer change
 STRENGTHS = (0.0, 2.0, 5.0, 10.0, 20.0, 40.0)
-RECENCIES = (0.8, 0.6, 0.95)  # the first one while a strength is looked for
+RECENCIES = (0.8, 0.6, 0.95)  # the first one is used while the strength is tuned
 
 
 def tune_text_similarity(match: TextSimilarity, text: Tensor, valid_ndcg: Callable[[], float]) -> None:
-    """Set the strength of text match, and then how fast a history's items fade, where `valid_ndcg` is highest.
+    """Set the strength, then the recency, of text similarity to the values with the highest metric.
 
-    text: (N, D_text) of the catalog as it is read now.
+    Args:
+        match: Text similarity of a model; changed in place.
+        text: Current text vectors of the catalog, (N, D_text).
+        valid_ndcg: Computes NDCG@10 on the validation queries with the current parameters.
     """
     match.centre.copy_(text.mean(0))
     tried: dict[tuple[float, float], float] = {}
@@ -50,12 +53,20 @@ def tune_text_similarity(match: TextSimilarity, text: Tensor, valid_ndcg: Callab
 
 
 def fit_novelty_bias(logits: Tensor, is_new: Mask) -> float:
-    """The b of the formula above. logits: (Q,) log-odds of `compute_new_item_logits`; is_new: (Q,) of the queries'
-    targets.
+    """Return the bias b of new items that solves the equation of this module.
 
-    Queries that could be answered with one kind only say nothing; 0 where that is all of them. Half an event is added
-    to both counts, since a share of 0 or 1 would ask for infinite odds (Krichevsky & Trofimov 1981,
-    doi:10.1109/TIT.1981.1056331).
+    Queries that only one kind of item can answer carry no information. Half an event is added to both counts, since a
+    share of 0 or 1 would require infinite odds.
+
+    Args:
+        logits: Log-odds of `compute_new_item_logits`, (Q,).
+        is_new: True where the target of a query is a new item, (Q,).
+
+    Returns:
+        The bias in log-odds; 0 if no query can be answered with both kinds.
+
+    Source:
+        Krichevsky & Trofimov 1981, doi:10.1109/TIT.1981.1056331.
     """
     either = torch.isfinite(logits)
     n_new = float(is_new[either.numpy()].sum())
@@ -64,9 +75,15 @@ def fit_novelty_bias(logits: Tensor, is_new: Mask) -> float:
 
 @torch.no_grad()
 def compute_new_item_logits(model: RecommenderModel, queries: Queries, available: Rows | None = None) -> Tensor:
-    """(Q,) float64 log-odds that the model gives to all items without a training event, against all others.
+    """Compute the log-odds that a model gives to all items without a training event against all others.
 
-    available: (N,) release times; items of a later date than the query are left out.
+    Args:
+        model: Model that scores the catalog.
+        queries: The Q queries.
+        available: Release times of the items in seconds, (N,); items released after a query are left out.
+
+    Returns:
+        Log-odds, (Q,) float64.
     """
     scorer, known = ModelScorer(model), model.items.known.cpu()
     parts = [torch.zeros(0, dtype=torch.float64)]
@@ -80,10 +97,18 @@ def compute_new_item_logits(model: RecommenderModel, queries: Queries, available
 
 
 def solve_logit_shift(logits: Tensor, mean: float) -> float:
-    """The b for which sigmoid(logits + b) has this mean, by bisection: the mean rises with b.
+    """Return the b for which sigmoid(logits + b) has the given mean, by bisection.
 
-    >>> round(solve_logit_shift(torch.tensor([0.0, 0.0], dtype=torch.float64), 0.2), 4)  # log(0.2 / 0.8)
-    -1.3863
+    Args:
+        logits: Log-odds, any shape with at least one value.
+        mean: Wanted mean, between 0 and 1.
+
+    Returns:
+        The shift b, to within 1e-6.
+
+    Example:
+        >>> round(solve_logit_shift(torch.tensor([0.0, 0.0], dtype=torch.float64), 0.2), 4)  # log(0.2 / 0.8)
+        -1.3863
     """
     low, high = -MAX_SHIFT - float(logits.max()), MAX_SHIFT - float(logits.min())
     while high - low > 1e-6:

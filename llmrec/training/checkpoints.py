@@ -1,8 +1,8 @@
-"""Checkpoints of what trains, in safetensors and JSON, written whole or not at all.
+"""Checkpoints of the trainable state in safetensors and JSON, written completely or not at all.
 
-A checkpoint is taken where validation was just measured, or in between when it is time. It holds the trainable weights,
-the optimizer's and schedule's state, the best weights so far and each process's random state: resuming gives the same
-bits. Each file's sha256 is checked before anything is gone on with; where it is another, the checkpoint before it is.
+A checkpoint is written after a validation, or between two of them when it is due. It holds the trainable weights, the
+states of optimizer and schedule, the best weights so far and the random state of each process: a resumed run gives
+the same bits. The sha256 of each file is verified before resuming; if one differs, the previous checkpoint is used.
 """
 
 from __future__ import annotations
@@ -28,25 +28,39 @@ STATE, DIGESTS = "state.json", "sha256.json"
 
 @dataclass
 class Progress:
-    """How far a run is. epoch, batch: where it goes on; best: validation metric; stale: measurements without gain.
-
-    loss: summed over `n_losses` targets or steps since the last measurement.
-    """
+    """Position of a run in its training, with its measurements so far."""
 
     epoch: int = 0
+    """Epoch in which training continues, from 0."""
     batch: int = 0
+    """Group of batches of that epoch with which training continues, from 0."""
     step: int = 0
+    """Optimizer steps taken."""
     best: float = float("-inf")
+    """Highest validation metric so far."""
     best_epoch: float = 0.0
+    """Epoch or step of that metric."""
     stale: int = 0
+    """Consecutive measurements without improvement."""
     finished: bool = False
+    """True once training is over."""
     loss: float = 0.0
+    """Loss summed over `n_losses` targets or steps since the last measurement."""
     n_losses: int = 0
+    """Number of targets or steps in `loss`."""
     history: list[dict[str, float]] = field(default_factory=list)
+    """Measurements so far, oldest first."""
 
 
 def get_trainable_state(module: nn.Module) -> dict[str, Tensor]:
-    """Copies (CPU) of the parameters that train, by name."""
+    """Return copies of the trainable parameters on the CPU.
+
+    Args:
+        module: Module to read.
+
+    Returns:
+        The tensors by parameter name.
+    """
     return {
         name: parameter.detach().cpu().clone()
         for name, parameter in module.named_parameters()
@@ -56,6 +70,15 @@ def get_trainable_state(module: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_trainable(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Copy saved values into the trainable parameters of a module.
+
+    Args:
+        module: Module to change in place.
+        state: Tensors by parameter name, as from `get_trainable_state`.
+
+    Raises:
+        ConfigError: If the module trains other parameters than were saved.
+    """
     parameters = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     if parameters.keys() != state.keys():
         odd = sorted(parameters.keys() ^ state.keys())[:4]
@@ -76,17 +99,26 @@ def save_checkpoint(
     kept: int = 2,
     table: Tensor | None = None,
 ) -> None:
-    """Add a checkpoint to those in `folder`, then remove all but the newest `kept` and those of other identities.
+    """Write a checkpoint, then remove all but the newest `kept` and those of other identities.
 
-    identity: hash of config and data, by which a resume finds its own. table: (N, D_text) text vectors as steps have
-    left them, where they are not what the backbone would read now.
+    Args:
+        folder: Folder of the checkpoints of a fit; created if missing.
+        progress: Position of the run.
+        module: Module whose trainable weights are saved.
+        best: The best weights so far, by name.
+        optimizer: Optimizer whose state is saved.
+        scheduler_state: State of the learning-rate schedule.
+        random_states: Random state of each process, as from `get_random_state`.
+        identity: Hash of configuration and data by which a resume finds its own checkpoints.
+        kept: Checkpoints to keep.
+        table: Text vectors, (N, D_text), if steps have changed them since the last complete reading.
 
     Raises:
-        StorageError: no room; the checkpoints before are left as they are.
+        StorageError: If there is no room; earlier checkpoints are kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{progress.step:09d}-{identity}"
-    for left in folder.glob("*.partial"):  # by a run that was killed
+    for left in folder.glob("*.partial"):  # of a run that was killed
         shutil.rmtree(left, ignore_errors=True)
     partial = target.with_name(f"{target.name}.partial")
     moments, groups = _flatten(optimizer.state_dict())
@@ -104,34 +136,52 @@ def save_checkpoint(
                 save_file(state, partial / f"{name}.safetensors")
             (partial / STATE).write_text(json.dumps(facts))
             (partial / DIGESTS).write_text(json.dumps({path.name: sha256_file(path) for path in partial.iterdir()}))
-            shutil.rmtree(target, ignore_errors=True)  # of the same step: a damaged one, or another run's
+            shutil.rmtree(target, ignore_errors=True)  # of the same step: damaged, or written by another run
             fsync_rename(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     own = [
         path for path in _list_checkpoints(folder, identity) if path <= target
-    ]  # a later one was damaged, or is another run's
+    ]  # a later one is damaged, or was written by another run
     for old in {*_list_checkpoints(folder)} - {*own[-kept:]}:
         shutil.rmtree(old, ignore_errors=True)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
+    """Loaded state of a run, from which it resumes."""
+
     progress: Progress
+    """Position of the run."""
     weights: dict[str, Tensor]
+    """Trainable weights by parameter name."""
     best: dict[str, Tensor]
+    """Best weights so far by parameter name."""
     optimizer: dict[str, Any]
+    """State dict of the optimizer."""
     scheduler: dict[str, Any]
+    """State dict of the learning-rate schedule."""
     random_states: list[Tensor]
+    """Random state of each process, in the order of ranks."""
     table: Tensor | None
+    """Text vectors, (N, D_text), if steps had changed them since the last complete reading."""
 
 
 def load_checkpoint(folder: Path, identity: str, n_processes: int, strict: bool = True) -> Checkpoint | None:
-    """The newest checkpoint in `folder` that is whole; None where there is none.
+    """Load the newest intact checkpoint of a fit.
+
+    Args:
+        folder: Folder of the checkpoints.
+        identity: Hash of configuration and data of the fit.
+        n_processes: Processes of this run.
+        strict: Raise if no checkpoint fits, rather than return None.
+
+    Returns:
+        The checkpoint, or None if there is none.
 
     Raises:
-        ConfigError: `strict`, and the checkpoints belong to another configuration or log, or to another number of
-            processes, or are damaged, all of them; else that counts as none.
+        ConfigError: If `strict` is set and the checkpoints belong to another configuration, log or number of processes,
+            or all of them are damaged.
     """
     found = _list_checkpoints(folder, identity)
     if not found and strict and (others := _list_checkpoints(folder)):
@@ -155,12 +205,12 @@ def load_checkpoint(folder: Path, identity: str, n_processes: int, strict: bool 
 
 
 def _list_checkpoints(folder: Path, identity: str = "*") -> list[Path]:
-    """Checkpoints, the oldest first."""
+    """Return the checkpoints of a folder, oldest first."""
     return sorted(path for path in folder.glob(f"step-*-{identity}") if path.suffix != ".partial")
 
 
 def _read(source: Path) -> Checkpoint:
-    """Raises ValueError where a file is not what was written."""
+    """Read a checkpoint; raise ValueError if a file has changed since it was written."""
     expected: dict[str, str] = json.loads((source / DIGESTS).read_text())
     for name, digest in expected.items():
         if sha256_file(source / name) != digest:
@@ -182,7 +232,11 @@ def _read(source: Path) -> Checkpoint:
 
 
 def get_random_state() -> Tensor:
-    """The random state of this process, CPU and current accelerator, as one row of bytes."""
+    """Return the random state of this process, CPU and current accelerator.
+
+    Returns:
+        One row of bytes.
+    """
     states = [torch.get_rng_state()]
     if torch.cuda.is_available():
         states.append(torch.cuda.get_rng_state())
@@ -190,6 +244,11 @@ def get_random_state() -> Tensor:
 
 
 def set_random_state(state: Tensor) -> None:
+    """Restore a random state of `get_random_state` in this process.
+
+    Args:
+        state: One row of bytes.
+    """
     size = len(torch.get_rng_state())
     torch.set_rng_state(state[:size].contiguous())
     if torch.cuda.is_available() and len(state) > size:
@@ -197,7 +256,7 @@ def set_random_state(state: Tensor) -> None:
 
 
 def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """Adam's state dict as tensors named "row.key", and its parameter groups."""
+    """Return Adam's state dict as tensors named "row.key", and its parameter groups."""
     moments = {
         f"{row}.{key}": torch.as_tensor(value).contiguous()
         for row, values in state["state"].items()

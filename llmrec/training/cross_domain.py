@@ -1,9 +1,9 @@
-"""From other domains to this one: what they are worth to a target that has no user and no item in common with them.
+"""Cross-domain transfer: measure what source domains add to a target without users or items in common with them.
 
-Four models answer the target's test. `zero_shot` is the sources' model on the target's texts; `features` keeps how the
-sources made text into item vectors and learns the rest anew; `initialized` goes on from everything they know; `scratch`
-knows nothing of them. Sources can do harm (negative transfer: Rosenstein et al. 2005, NIPS workshop), so validation
-chooses between the four, and the test tells whether they helped.
+Four models are evaluated on the target. `zero_shot` applies the model of the sources to the texts of the target;
+`features` keeps the layers that turn text into item vectors and learns the rest from scratch; `initialized` continues
+from all weights of the sources; `scratch` uses none of them. Sources can do harm (negative transfer: Rosenstein et al.
+2005, NIPS workshop), so validation chooses one of the four, and the test shows if the sources helped.
 """
 
 from __future__ import annotations
@@ -38,34 +38,49 @@ TransferMode = Literal["zero_shot", "features", "initialized", "scratch"]
 
 
 def get_transfer_row(mode: TransferMode) -> ModelRow:
-    """Return the row of a report for one of the four models."""
+    """Return the row of a report for one of the four models.
+
+    Args:
+        mode: Way of transfer.
+
+    Returns:
+        The row.
+    """
     return ModelRow("transfer", mode)
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model, the backbone that was trained with it, if any, and the NDCG@10 on validation that it was kept for."""
+    """Model with its backbone and its result on validation."""
 
     model: RecommenderModel
+    """The fitted model."""
     backbone: TextBackbone | None
+    """The backbone that was trained with it, if any."""
     valid_ndcg: float
+    """NDCG@10 on the validation queries of the weights that were kept."""
 
 
 @dataclass(frozen=True)
 class Domain:
-    """task: with its split. texts: of the N items. vectors: (N, D_text) of them by the pretrained backbone."""
+    """One domain: its task, its item texts and their vectors."""
 
     task: TrainingTask
+    """Training task with the split of the domain."""
     texts: Sequence[str]
+    """Texts of the N items."""
     vectors: Tensor
+    """Text vectors by the pretrained backbone, (N, D_text)."""
 
 
 @dataclass(frozen=True)
 class CrossDomainStudy:
-    """How every model here is trained. new_backbone: a fresh one, where the strategy trains it."""
+    """Train and compare the models of a cross-domain transfer."""
 
     config: FinetuneConfig
+    """Settings with which every model is trained."""
     new_backbone: Callable[[], TextBackbone] | None
+    """Makes a new backbone, if the strategy trains it; else None."""
 
     def train(
         self,
@@ -75,9 +90,17 @@ class CrossDomainStudy:
         start: TransferWeights | None = None,
         backbone: TextBackbone | None = None,
     ) -> TrainedModel:
-        """On stored vectors first, then, where a backbone is given, together with it.
+        """Train a model on stored vectors, then together with the backbone if one is given.
 
-        start: weights to begin with. backbone: domain.vectors are its own; it is trained in place.
+        Args:
+            name: Name of the fit in logs and checkpoints.
+            domain: Domain to train on.
+            seed: Seed of the fit.
+            start: Weights to begin with.
+            backbone: Backbone whose vectors `domain.vectors` are; trained in place.
+
+        Returns:
+            The trained model.
         """
         task = (
             domain.task if start is None else replace(domain.task, inputs=f"{domain.task.inputs} {start.fingerprint()}")
@@ -91,7 +114,16 @@ class CrossDomainStudy:
         return TrainedModel(fitted.model, backbone, best)
 
     def compare_transfers(self, source: Domain, target: Domain, seed: int) -> dict[TransferMode, TrainedModel]:
-        """What each of the four models learns, the sources' own before them."""
+        """Train the model of the sources, then the four models of the target.
+
+        Args:
+            source: The sources as one domain.
+            target: Domain to transfer to.
+            seed: Seed of all fits.
+
+        Returns:
+            The trained models by way of transfer.
+        """
         fresh = self.new_backbone
         taught = self.train("sources", source, seed, backbone=fresh() if fresh else None)
         knowledge, seen = TransferWeights.from_model(taught.model), target
@@ -110,9 +142,7 @@ class CrossDomainStudy:
     def _run_zero_shot(
         self, target: Domain, knowledge: TransferWeights, backbone: TextBackbone | None, seed: int
     ) -> TrainedModel:
-        """Every item of the target is new to this model, so that no item gains anything over another by being known.
-        As for every way, the target's validation sets how much nearness of texts counts.
-        """
+        """Apply the model of the sources to the target, calibrated on the validation queries of the target."""
         model = make_model(target.task.split, self.config.model, target.vectors, seed, knowledge)
         model.items.known.fill_(False)
         calibrate(target.task, model)
@@ -120,10 +150,17 @@ class CrossDomainStudy:
 
 
 def merge_logs(logs: Sequence[Log], before: int) -> tuple[Interactions, int, list[str]]:
-    """The events of all logs before `before` (seconds), with users and items of their own: events, users, item texts.
+    """Merge the early events of several logs, with separate users and items.
+
+    Args:
+        logs: The logs.
+        before: Time in seconds; later events are left out.
+
+    Returns:
+        The events, the number of users, and the item texts.
 
     Raises:
-        DataError: no log has an event before then.
+        DataError: If no log has an event before that time.
     """
     users = np.cumsum([0, *(log.n_users for log in logs)])
     items = np.cumsum([0, *(log.n_items for log in logs)])
@@ -145,7 +182,17 @@ def merge_logs(logs: Sequence[Log], before: int) -> tuple[Interactions, int, lis
 def make_source_domain(
     logs: Sequence[Log], target: TrainingTask, config: FinetuneConfig, read: Callable[[Sequence[str]], Tensor]
 ) -> Domain:
-    """The sources as one domain whose last events are its validation window; all of it lies before the target's."""
+    """Make one domain of the sources, which ends before the validation window of the target begins.
+
+    Args:
+        logs: Logs of the sources.
+        target: Task of the target.
+        config: Settings of the split, the validation and the backbone.
+        read: Encodes texts into vectors, (N, D_text).
+
+    Returns:
+        The domain; its last events are its validation window.
+    """
     events, n_users, texts = merge_logs(logs, target.split.valid_start)
     cut = split_by_time(events, n_users, len(texts), config.split.valid_fraction, config.split.valid_fraction)
     part = np.where(cut.part == TEST, VALID, TRAIN).astype(np.int8)
@@ -158,7 +205,14 @@ def make_source_domain(
 def choose_transfer(
     learned: Sequence[Mapping[TransferMode, TrainedModel]],
 ) -> tuple[TransferMode, dict[TransferMode, float]]:
-    """The way with the highest mean over seeds of the NDCG@10 on validation, and that mean by way."""
+    """Choose the way of transfer with the highest mean NDCG@10 on validation.
+
+    Args:
+        learned: Trained models by way of transfer, one mapping per seed.
+
+    Returns:
+        The best way, and the mean over seeds by way.
+    """
     means = {way: float(np.mean([ways[way].valid_ndcg for ways in learned])) for way in learned[0]}
     return max(means, key=lambda way: means[way]), means
 
@@ -166,7 +220,17 @@ def choose_transfer(
 def describe_transfer(
     evaluated: SplitReport, metric: str, way: TransferMode, means: Mapping[TransferMode, float]
 ) -> str:
-    """What the sources were worth, in words: by `initialized` minus `scratch` on the test."""
+    """Describe what the sources add: `initialized` minus `scratch` on the test, and the way chosen.
+
+    Args:
+        evaluated: Results on the test.
+        metric: Metric to compare.
+        way: Way of transfer that validation chose.
+        means: Mean NDCG@10 on validation by way.
+
+    Returns:
+        Two sentences.
+    """
     wanted = (get_transfer_row("initialized"), get_transfer_row("scratch"), "overall", metric)
     pair = next(c for c in evaluated.comparisons if (c.model, c.against, c.slice, c.metric) == wanted)
     found = {

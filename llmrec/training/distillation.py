@@ -1,7 +1,7 @@
-"""Knowledge transfer: a smaller backbone learns to read, and to rank, as a trained recommender does.
+"""Knowledge distillation: train a smaller backbone to encode texts and rank items as a trained recommender does.
 
-The student begins with the teacher's own layers above the backbone. A step reads some items through the student's
-backbone; their vectors, and what the histories of the batch say of these items, are held against the teacher's.
+The student starts with the layers of the teacher above the backbone. A step encodes some items with the backbone of
+the student; their vectors, and the scores that the histories of the batch give them, are compared with the teacher's.
 """
 
 from __future__ import annotations
@@ -37,13 +37,12 @@ COST_TEXTS, COST_ROUNDS = 256, 3
 
 
 class DistillationObjective(Objective):
-    """Sum over a batch's targets of what the student does otherwise than the teacher.
-
-    taught_text, taught_items: (N, D_text) and (N, D) of the teacher.
-    """
+    """Sum over the targets of a batch of the differences between student and teacher."""
 
     taught_text: Tensor
+    """Text vectors of the teacher, (N, D_text)."""
     taught_items: Tensor
+    """Item vectors of the teacher, (N, D)."""
 
     def __init__(
         self, model: RecommenderModel, reader: CatalogEncoder, teacher: RecommenderModel, losses: DistillationLosses
@@ -62,19 +61,37 @@ class DistillationObjective(Objective):
         self.project = nn.Linear(width, text.shape[1], bias=False) if width != text.shape[1] else nn.Identity()
 
     def train(self, mode: bool = True) -> DistillationObjective:
+        """Set the training mode of the student; the teacher stays frozen.
+
+        Args:
+            mode: True for training, False for evaluation.
+
+        Returns:
+            This module.
+        """
         super().train(mode)
         self._freeze_teacher()
         return self
 
     def _freeze_teacher(self) -> None:
-        """It answers without dropout, and by what it has learned alone: text match the student has as well."""
+        """Disable dropout and text similarity in the teacher; the student has the same text similarity."""
         self.teacher.eval()
         if self.teacher.items.match is not None:
             self.teacher.items.match.train()
 
     def forward(self, batch: HistoryBatch, live_rows: Tensor | None, negatives: Tensor | None) -> Tensor:
-        """live_rows: (R,) catalog rows that are read. negatives: (S,) rows whose scores are compared as well as theirs;
-        None: those of all items are.
+        """Compute the weighted sum of the distillation losses of a batch.
+
+        Args:
+            batch: Histories and targets.
+            live_rows: Catalog rows to encode, (R,).
+            negatives: Catalog rows whose scores are compared as well, (S,); None compares all items.
+
+        Returns:
+            The loss, a scalar summed over targets.
+
+        Raises:
+            ValueError: If there are no rows to encode or no reader.
         """
         if live_rows is None or self.reader is None:
             raise ValueError("distillation needs rows to read, and a reader")
@@ -102,16 +119,33 @@ class DistillationObjective(Objective):
 
 
 def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """(R, D) each -> mean of 1 - cosine."""
+    """Compute the mean of 1 - cosine between the vectors of student and teacher.
+
+    Args:
+        student: Vectors, (R, D).
+        teacher: Vectors, (R, D).
+
+    Returns:
+        A scalar.
+    """
     return (1 - functional.cosine_similarity(student, teacher.to(student), dim=1)).mean()
 
 
 def score_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Scores (M, C) each -> sum over M of KL(teacher || student) of their softmax at `temperature`, times its square.
+    """Compute KL(teacher || student) of softmax scores at a temperature, times its square.
 
-    >>> one = torch.tensor([[0.0, 0.0]])
-    >>> round(float(score_loss(one, torch.tensor([[1.0986, 0.0]]), 1.0)), 4)  # .75 log(.75 / .5) + .25 log(.25 / .5)
-    0.1308
+    Args:
+        student: Scores, (M, C).
+        teacher: Scores, (M, C).
+        temperature: Divides the scores.
+
+    Returns:
+        The sum over M, a scalar.
+
+    Example:
+        >>> one = torch.tensor([[0.0, 0.0]])
+        >>> round(float(score_loss(one, torch.tensor([[1.0986, 0.0]]), 1.0)), 4)  # .75 log 1.5 + .25 log .5
+        0.1308
     """
     ours, theirs = (scores / temperature for scores in (student, teacher))
     divergence = functional.kl_div(ours.log_softmax(1), theirs.log_softmax(1), reduction="sum", log_target=True)
@@ -119,14 +153,22 @@ def score_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def ranking_loss(student: Tensor, teacher: Tensor, top: int) -> Tensor:
-    """Scores (M, C) each -> minus log chance to come next, of the teacher's `top` items in its order: their mean,
-    summed over M.
+    """Compute the negative log-likelihood of the top items of the teacher in the order of the teacher.
 
-    Plackett and Luce's model: the next item is drawn in proportion to exp(score) among those that are left.
+    In the model of Plackett and Luce the next item is drawn in proportion to exp(score) among those that are left.
 
-    >>> student, teacher = torch.tensor([[0.0, 0.0, 0.0]]), torch.tensor([[3.0, 2.0, 1.0]])
-    >>> round(float(ranking_loss(student, teacher, 2)), 4)  # (log 3 + log 2) / 2
-    0.8959
+    Args:
+        student: Scores, (M, C).
+        teacher: Scores, (M, C).
+        top: Items per target that count.
+
+    Returns:
+        The mean over top items, summed over M, a scalar.
+
+    Example:
+        >>> student, teacher = torch.tensor([[0.0, 0.0, 0.0]]), torch.tensor([[3.0, 2.0, 1.0]])
+        >>> round(float(ranking_loss(student, teacher, 2)), 4)  # (log 3 + log 2) / 2
+        0.8959
     """
     order = teacher.argsort(dim=1, descending=True)
     scores = student.gather(1, order)  # (M, C) in the teacher's order
@@ -135,7 +177,16 @@ def ranking_loss(student: Tensor, teacher: Tensor, top: int) -> Tensor:
 
 
 def target_loss(student: Tensor, rows: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of the targets (M,) that are among the items compared, `rows` (C,), increasing: the sum of them."""
+    """Compute the cross-entropy of the targets that are among the compared items.
+
+    Args:
+        student: Scores, (M, C).
+        rows: Catalog rows of the compared items in increasing order, (C,).
+        target: Catalog rows of the targets, (M,).
+
+    Returns:
+        The sum over those targets, a scalar.
+    """
     place = torch.searchsorted(rows, target).clamp(max=len(rows) - 1)
     asked = rows[place] == target
     return functional.cross_entropy(student[asked], place[asked], reduction="sum")
@@ -149,10 +200,23 @@ def distill(
     losses: DistillationLosses,
     seed: int,
 ) -> tuple[RecommenderModel, Progress]:
-    """The student's model with its text table by the reader's backbone, which is trained in place.
+    """Train a student model and its backbone on the training part; validation chooses the weights.
 
-    It knows the items that its teacher knew, and learns from the histories of the training part. Validation NDCG@10
-    chooses between the measurements.
+    The student knows the items that its teacher knew.
+
+    Args:
+        task: Training task with the split.
+        config: Settings of the student.
+        teacher: Trained model to learn from.
+        reader: Encoder of the catalog; its backbone is trained in place.
+        losses: Weights of the losses.
+        seed: Seed of the fit.
+
+    Returns:
+        The student with the text vectors of its backbone, and the progress of its training.
+
+    Raises:
+        ConfigError: If all items would be compared and the catalog is too large for that.
     """
     if config.adapt.negatives == "full" and len(reader.tokens) > FULL_ITEMS:
         raise ConfigError(
@@ -179,7 +243,16 @@ def distill(
 
 
 def encode_cost(student: TextBackbone, teacher: TextBackbone, texts: Sequence[str]) -> float:
-    """CPU seconds that the student takes to read texts, in proportion to the teacher's: the median of some rounds."""
+    """Measure the CPU time of the student for encoding texts, relative to the teacher.
+
+    Args:
+        student: Backbone of the student.
+        teacher: Backbone of the teacher.
+        texts: Texts to sample from.
+
+    Returns:
+        The median ratio over some rounds.
+    """
     texts = texts[:: max(len(texts) // COST_TEXTS, 1)][:COST_TEXTS]
     ratios = []
     for _ in range(COST_ROUNDS + 1):  # the first one warms up
@@ -193,7 +266,16 @@ def encode_cost(student: TextBackbone, teacher: TextBackbone, texts: Sequence[st
 
 
 def describe_student(evaluated: SplitReport, metric: str, cost: float) -> str:
-    """What the student is worth, in words. cost: of reading, in proportion to the teacher's."""
+    """Describe how much of the teacher's quality the student keeps, and at what cost.
+
+    Args:
+        evaluated: Results on the test.
+        metric: Metric to compare.
+        cost: CPU time for encoding, relative to the teacher.
+
+    Returns:
+        One sentence.
+    """
     values = {row.model: row.value for row in evaluated.rows if (row.slice, row.metric) == ("overall", metric)}
     kept = values[STUDENT] / max(values[TEACHER], 1e-12)
     return (

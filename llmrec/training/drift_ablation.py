@@ -1,7 +1,7 @@
-"""The drift rows of a report: the head refreshed, static, term by term, and controlled.
+"""Rows of a report for the drift head: refreshed, static, single terms, ablations and a control.
 
-All of them are fitted on the same validation queries with the same care; the model below is the one that the validation
-window can judge while they are fitted, and the final one for the test.
+All heads are fitted on the same validation queries in the same way. While they are fitted, the model below is the one
+trained without the validation window; in the test it is the final one.
 """
 
 from __future__ import annotations
@@ -29,21 +29,31 @@ from llmrec.training.task import TrainingTask
 
 @dataclass(frozen=True)
 class DriftRow:
-    """A row and its scorer. settings: what was learned."""
+    """One row of a report and its scorer."""
 
     row: ModelRow
+    """Row of the report."""
     scorer: Scorer
+    """Scorer of the queries."""
     settings: dict[str, Any]
+    """Fitted values, for the report."""
 
 
 class CachedScorer:
-    """A scorer that keeps its answers, up to MAX_CACHED_SCORES numbers: a dozen heads ask the same questions."""
+    """Scorer that caches its answers, up to MAX_CACHED_SCORES numbers, for heads with the same queries."""
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer, self.kept, self.room = scorer, dict[bytes, Tensor](), MAX_CACHED_SCORES
 
     def score(self, queries: Queries) -> Tensor:
-        """(B, N)"""
+        """Score the catalog for each query.
+
+        Args:
+            queries: The B queries.
+
+        Returns:
+            Scores, (B, N).
+        """
         asked = b"".join(column.tobytes() for column in (queries.user, queries.time, queries.end))
         if asked not in self.kept:
             answer = self.scorer.score(queries)
@@ -55,16 +65,29 @@ class CachedScorer:
 
 @dataclass(frozen=True)
 class DriftTask:
-    """What every seed's head is fitted on. vectors: (N, D) unit vectors of texts, or None for ids alone."""
+    """Data on which the heads of all seeds are fitted."""
 
     task: TrainingTask
+    """Training task of the model below."""
     stream: ReplayStream
+    """Replay of the log."""
     vectors: Tensor | None
+    """Unit text vectors, (N, D); None for ids alone."""
     valid: Queries
+    """Validation queries."""
 
     @classmethod
     def from_task(cls, config: DriftConfig, task: TrainingTask, text: Tensor | None) -> DriftTask:
-        """text: (N, D) of the backbone."""
+        """Make the data for drift heads from a training task.
+
+        Args:
+            config: Settings of drift.
+            task: Training task of the model below.
+            text: Text vectors of the backbone, (N, D); None for ids alone.
+
+        Returns:
+            The data.
+        """
         vectors, split = None if text is None else center_and_normalize(text), task.split
         stream = ReplayStream.from_split(config, split, task.ties, vectors)
         if split.name == "by_time":
@@ -72,12 +95,20 @@ class DriftTask:
         return cls(task, stream, vectors, make_queries(task.split, VALID, task.ties))
 
     def fit(self, validated: Scorer, seed: int) -> tuple[FittedHead, DriftValidation]:
-        """The head with all its terms, and what it was fitted on. validated: the model on the training part alone."""
+        """Fit the head with all its terms.
+
+        Args:
+            validated: Model trained on the training part alone.
+            seed: Seed of the latent interests.
+
+        Returns:
+            The fitted head, and the validation data it was fitted on.
+        """
         judged = DriftValidation.from_stream(validated, self.stream, self.valid, self.task.accelerator)
         return fit_drift(judged, self._with_chain(seed), self.task.mask_seen), judged
 
     def _with_chain(self, seed: int) -> ReplayStream:
-        """The stream with a chain fitted to the training part, where that term is on."""
+        """Return the stream with a chain fitted to the training part, if that term is on."""
         if chain.NAME not in self.stream.config.terms or self.vectors is None:
             return self.stream
         fitted = fit_chain(self.task.split, self.task.ties, self.vectors, self.stream.config.n_states, seed)
@@ -87,9 +118,17 @@ class DriftTask:
 def iterate_drift_rows(
     task: DriftTask, judged: DriftValidation, full: FittedHead, base: Scorer, trained_until: int | None
 ) -> Iterator[DriftRow]:
-    """judged: what heads are fitted on, of the model on the training part alone. full: the head with all its terms.
+    """Fit the heads of a report and yield their rows one by one.
 
-    base: the model that heads sit on in the test; trained_until: seconds, where its training data ends.
+    Args:
+        task: Data for the heads.
+        judged: Validation data, scored by the model trained on the training part alone.
+        full: The fitted head with all its terms.
+        base: Model below the heads in the test.
+        trained_until: Time in seconds at which the training data of `base` ends; None unless the split is by_time.
+
+    Yields:
+        The rows, refreshed ones first.
     """
     config, mask_seen, base = full.stream.config, task.task.mask_seen, CachedScorer(base)
 
@@ -112,12 +151,19 @@ def iterate_drift_rows(
 
 
 def describe_fit(fit: FittedHead) -> dict[str, Any]:
-    """What a fit found, for a report."""
+    """Return the fitted values of a head for a report.
+
+    Args:
+        fit: The fitted head.
+
+    Returns:
+        Values by name.
+    """
     return {"transition_half_life_days": fit.stream.transition_half_life_days} | fit.head.describe()
 
 
 def _list_variants(config: DriftConfig, half_life_days: float) -> dict[str, DriftConfig]:
-    """Return heads with other terms, to be fitted each, by strategy; the half-life of transitions stays."""
+    """Return settings with other terms by strategy; the half-life of transitions is kept."""
     kept = replace(config, transition_half_lives_days=(half_life_days,))
     variants: dict[str, DriftConfig] = {}
     for term in config.terms:

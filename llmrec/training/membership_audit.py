@@ -1,4 +1,4 @@
-"""A fitted model put to the test: can the users of its training be told from those who were held out?"""
+"""Membership audit: measure how well training users can be distinguished from held-out users."""
 
 from __future__ import annotations
 
@@ -29,9 +29,18 @@ def measure_membership(
     text: Tensor | None,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """The attacks on `model`, which was fitted to `task`: each as JSON of an `MembershipAttack`.
+    """Run membership attacks on a fitted model.
 
-    text: (N, D_text) frozen vectors, on which the reference model is fitted, if there is to be one.
+    Args:
+        task: Task that the model was fitted to.
+        config: Settings of the fit.
+        asked: Settings of the audit.
+        model: Model to attack.
+        text: Frozen text vectors, (N, D_text), for the reference model; None for ids alone.
+        seed: Seed of the samples and of the reference model.
+
+    Returns:
+        Each attack as the JSON of a `MembershipAttack`.
     """
     samples, rng = config.evaluation.bootstrap_samples, np.random.default_rng(seed)
     others, spare = split_held_out_users(task.split, rng, asked.reference)
@@ -49,21 +58,47 @@ def measure_membership(
 
 
 def split_held_out_users(split: Split, rng: np.random.Generator, halved: bool) -> tuple[Rows, Rows]:
-    """Users who were held out of training, and, `halved`, as many others of them."""
+    """Divide the held-out users into the attacked ones and those of a reference model.
+
+    Args:
+        split: Split with held-out users.
+        rng: Source of random numbers.
+        halved: True to give half of them to the reference model, False to give none.
+
+    Returns:
+        Both groups of users, in increasing order.
+    """
     held = rng.permutation(np.unique(split.interactions.user[split.part == UNUSED]))
     middle = len(held) // 2 if halved else len(held)
     return np.sort(held[:middle]), np.sort(held[middle:])
 
 
 def with_training_users(split: Split, users: Rows) -> Split:
-    """The split with the training events of these held-out users, and of nobody else."""
+    """Return a split whose training events are those of some held-out users and no others.
+
+    Args:
+        split: Split with held-out users.
+        users: Held-out users to train on.
+
+    Returns:
+        The new split.
+    """
     old = np.isin(split.part, (TRAIN, UNUSED))
     chosen = np.where(np.isin(split.interactions.user, users), TRAIN, UNUSED)
     return replace(split, part=np.where(old, chosen, split.part).astype(np.int8))
 
 
 def mean_user_losses(model: RecommenderModel, task: TrainingTask, users: Rows) -> Values:
-    """(U,) mean losses of `users` over what they did in the training part, learned from or not."""
+    """Compute the mean loss of each user over the events of the training part, trained on or not.
+
+    Args:
+        model: Model to measure.
+        task: Task with the split.
+        users: Users in increasing order.
+
+    Returns:
+        Mean losses, (U,).
+    """
     split = task.split
     theirs = np.isin(split.part, (TRAIN, UNUSED)) & np.isin(split.interactions.user, users)
     events = split.interactions.take(theirs)

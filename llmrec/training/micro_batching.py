@@ -1,4 +1,4 @@
-"""What does not fit into memory: found out before training, and told with what can be done about it."""
+"""Find a micro-batch size that fits in memory, and explain out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmrec.errors import MemoryLimitError
 from llmrec.training.checkpoints import get_random_state, set_random_state
 from llmrec.training.objectives import Objective
 
-STATES = 3  # as large as the weights that train: Adam's two moments, and what DDP sends gradients in
+STATES = 3  # copies of the trainable weights: Adam's two moments, and the gradient buckets of DDP
 STEPS = (
     "train.micro_batches (adapt.micro_batches where the backbone trains): auto, or in how many parts a process runs "
     "its share of a batch, which changes no result; a smaller batch_targets with a larger gradient_accumulation_steps; "
@@ -31,7 +31,11 @@ PRETRAINING = (
 
 @contextmanager
 def dry_run(objective: Objective) -> Iterator[None]:
-    """What is tried within leaves no trace, and has as much room as it will have beside an optimizer's states."""
+    """Undo all effects of the code within, which has as much memory as real steps will have.
+
+    Args:
+        objective: Objective to try; memory for the states of its optimizer is reserved meanwhile.
+    """
     text, state = objective.model.items.text, get_random_state()
     kept = None if text is None else text.clone()
     weights = [weight for weight in objective.parameters() if weight.requires_grad]
@@ -48,10 +52,17 @@ def dry_run(objective: Objective) -> Iterator[None]:
 
 
 def find_micro_batches(trial: Callable[[int], None], n_rows: int) -> int:
-    """The smallest number of pieces, of 1, 2, 4 ..., that `n_rows` can be run in: `trial(pieces)` runs one of them.
+    """Find the smallest power of two of micro-batches with which a batch fits in memory.
+
+    Args:
+        trial: Runs one of the given number of micro-batches.
+        n_rows: Histories of the batch.
+
+    Returns:
+        The number of micro-batches.
 
     Raises:
-        MemoryLimitError: not even a single row fits.
+        MemoryLimitError: If not even a single row fits.
     """
     size = max(n_rows, 1)
 
@@ -76,10 +87,13 @@ def find_micro_batches(trial: Callable[[int], None], n_rows: int) -> int:
 
 @contextmanager
 def explain_out_of_memory(settings: str) -> Iterator[None]:
-    """Out of memory within it is told with the settings that take less.
+    """Convert out-of-memory errors into errors that name the settings that use less memory.
+
+    Args:
+        settings: Settings to name.
 
     Raises:
-        MemoryLimitError: so told.
+        MemoryLimitError: If the code within runs out of memory.
     """
     try:
         yield

@@ -1,6 +1,6 @@
-"""What a step minimises: the model, and where it trains the backbone behind it, as one module.
+"""Training objectives: the model and its trainable backbone as one module.
 
-One module, because DDP synchronises what is called through it, and what is not called must not be in it.
+They are one module because DDP synchronizes what is called through it, and must not contain what is never called.
 """
 
 from __future__ import annotations
@@ -21,19 +21,25 @@ from llmrec.utils.precision import upcast_to_fp32
 
 
 class Objective(nn.Module):
-    """What the training loop minimises: the loss of a batch, summed over its targets.
-
-    reader: given when its backbone trains, which is then a part of this module; a step reads `live_rows` through it,
-        the same in all processes, each of which reads its share.
-    """
+    """Base of objectives: the loss of a batch, summed over its targets."""
 
     model: RecommenderModel
+    """The recommender."""
     reader: CatalogEncoder | None
+    """Encoder of the catalog, if its backbone trains; each process encodes a share."""
     backbone: TextBackbone | None
+    """The backbone of the reader, a part of this module; None if it does not train."""
 
     @torch.no_grad()
     def refresh_text_table(self, accelerator: Accelerator) -> None:
-        """Read the whole catalog with the backbone as it is now, if it trains; each process reads its share."""
+        """Encode the whole catalog with the current backbone, if it trains.
+
+        Args:
+            accelerator: Processes that share the work.
+
+        Raises:
+            ValueError: If the model has no text.
+        """
         if self.reader is None:
             return
         if self.model.items.text is None:
@@ -42,15 +48,15 @@ class Objective(nn.Module):
 
 
 class RecommendationObjective(Objective):
-    """Sum over a batch's targets of the softmax cross-entropy over the items known in training.
+    """Sum over the targets of a batch of the cross-entropy over the items known in training.
 
-    Items without a training event are not yet born for the model: they are no one's negatives, and cost no one time.
-
-    known: (n_known,) catalog rows; place: (N,) of each item among them.
+    Items without a training event do not exist yet for the model: they are negatives of no target.
     """
 
     known: Tensor
+    """Catalog rows of the known items, (n_known,)."""
     place: Tensor
+    """Position of each catalog row among the known items, (N,)."""
 
     def __init__(self, model: RecommenderModel, reader: CatalogEncoder | None = None) -> None:
         super().__init__()
@@ -63,7 +69,16 @@ class RecommendationObjective(Objective):
         self.register_buffer("place", known.cumsum(0) - 1, persistent=False)
 
     def forward(self, batch: HistoryBatch, live_rows: Tensor | None, negatives: Tensor | None) -> Tensor:
-        """negatives: (S,) catalog rows, or None for the softmax over all known items."""
+        """Compute the loss of a batch.
+
+        Args:
+            batch: Histories and targets.
+            live_rows: Catalog rows to encode with gradients, (R,); None for none.
+            negatives: Catalog rows of the negatives, (S,); None for the softmax over all known items.
+
+        Returns:
+            The loss, a scalar summed over targets.
+        """
         live_text = self._read(live_rows) if live_rows is not None else None
         if negatives is None:
             states, items = self.model(batch, None, live_rows, live_text)
@@ -86,9 +101,20 @@ class RecommendationObjective(Objective):
 
 
 def encode_trainable_items(model: RecommenderModel, reader: CatalogEncoder, live_rows: Tensor) -> Tensor:
-    """Text vectors (R, D_text) of `live_rows` with gradients; the stored table takes their new values as well.
+    """Encode items with gradients, and store their new text vectors in the table.
 
-    Each process reads a share, and all have all of them: the loss of each sends gradients back to who read a row.
+    Each process encodes a share and receives all of them; gradients return to the process that encoded a row.
+
+    Args:
+        model: Model with the table of text vectors.
+        reader: Encoder of the catalog.
+        live_rows: Catalog rows to encode, (R,).
+
+    Returns:
+        Text vectors, (R, D_text).
+
+    Raises:
+        ValueError: If the model has no text.
     """
     if model.items.text is None:
         raise ValueError("live rows need a model with text")
@@ -98,7 +124,7 @@ def encode_trainable_items(model: RecommenderModel, reader: CatalogEncoder, live
 
 
 def _collect_distinct_rows(batch: HistoryBatch, negatives: Tensor, live_rows: Tensor | None) -> Tensor:
-    """(C,) increasing catalog rows of everything that a step with sampled negatives touches, and nothing else."""
+    """Return the increasing catalog rows, (C,), of all items in a step with sampled negatives."""
     parts = [batch.history[batch.history_mask], batch.target, negatives]
     rows: Tensor = torch.unique(torch.cat(parts if live_rows is None else [*parts, live_rows]))
     return rows
@@ -107,8 +133,18 @@ def _collect_distinct_rows(batch: HistoryBatch, negatives: Tensor, live_rows: Te
 def choose_trainable_rows(
     batch: HistoryBatch, known: NDArray[np.int64], n_live: int, rng: np.random.Generator
 ) -> Tensor:
-    """Catalog rows (R,) that a step reads through the backbone: its targets first, then what its histories
-    hold, then random known items, so that positives and negatives both pull on the backbone.
+    """Choose the items that a step encodes: targets first, then items of histories, then random ones.
+
+    So both positives and negatives give gradients to the backbone.
+
+    Args:
+        batch: Histories and targets.
+        known: Catalog rows of the known items.
+        n_live: Items to encode at most.
+        rng: Source of random numbers, the same in all processes.
+
+    Returns:
+        Catalog rows, (R,).
     """
     targets = np.unique(batch.target.numpy())
     if len(targets) >= n_live:

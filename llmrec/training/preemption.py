@@ -1,4 +1,4 @@
-"""When a training loop writes a checkpoint between two measurements, and when it ends before its time."""
+"""Decide when a training loop writes a checkpoint between two measurements, and when a preempted run ends."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from llmrec.errors import RunInterruptedError
 
 
 class PreemptionGuard:
-    """Used around a loop, which asks `poll` after each step. A process that is told to end by SIGTERM in the meantime,
-    as preempted ones are, goes on to the end of its step.
+    """Context of a training loop that delays SIGTERM to the end of a step.
 
-    minutes: see `CheckpointConfig`.
+    The loop calls `poll` after each step.
+
+    Args:
+        minutes: Minutes between checkpoints, see `CheckpointConfig`; None for none in between.
+        accelerator: Processes of the run.
     """
 
     def __init__(self, minutes: float | None, accelerator: Accelerator) -> None:
@@ -34,17 +37,22 @@ class PreemptionGuard:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.before is not None:
             signal.signal(signal.SIGTERM, self.before)
-        if self.stop_requested and kind is None:  # the loop was over by then: whatever comes after it is not waited for
+        if self.stop_requested and kind is None:  # the loop is over: end before the code that follows it
             signal.raise_signal(signal.SIGTERM)
 
     def _handle_signal(self, number: int, frame: FrameType | None) -> None:
         self.stop_requested = True
 
     def mark_saved(self) -> None:
+        """Start counting the minutes to the next checkpoint."""
         self.saved_at = time.monotonic()
 
     def poll(self) -> tuple[bool, bool]:
-        """Whether a checkpoint is due, and whether the run ends after it; all processes agree."""
+        """Return if a checkpoint is due and if the run ends after it; all processes agree.
+
+        Returns:
+            Both answers.
+        """
         due, told = self.stop_requested or time.monotonic() - self.saved_at >= self.seconds, self.stop_requested
         if self.accelerator.num_processes > 1:
             asked = torch.tensor([due, told], dtype=torch.float32, device=self.accelerator.device)
@@ -53,6 +61,15 @@ class PreemptionGuard:
 
 
 def make_interrupted_error(name: str, step: int) -> RunInterruptedError:
+    """Make the error with which a preempted run ends.
+
+    Args:
+        name: Name of the fit.
+        step: Last completed step.
+
+    Returns:
+        The error.
+    """
     return RunInterruptedError(
         f"{name}: told to end after step {step}; what is done is saved, and --resume true goes on from it"
     )

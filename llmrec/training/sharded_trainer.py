@@ -1,9 +1,8 @@
-"""The backbone sharded among processes while it trains: weights, gradients and optimizer states, by torch's FSDP2.
+"""Train with the backbone sharded among processes: weights, gradients and optimizer states, by torch's FSDP2.
 
-What stands above the backbone is small, and whole in each process. Steps run on the shards; to read the catalog, to
-validate and to save, the backbone is put together again. Accelerate's own FSDP would leave it in pieces there, and on
-CPUs leaves it out without a word; so it is asked for by Accelerate's configuration, and done here.
-FSDP: Zhao et al. 2023, arXiv:2304.11277.
+The layers above the backbone are small and replicated. Steps run on the shards; the backbone is gathered to encode the
+catalog, to validate and to save. Accelerate's own FSDP would leave it sharded there, and silently skips it on CPUs; so
+Accelerate's configuration only requests it. FSDP: Zhao et al. 2023, arXiv:2304.11277.
 """
 
 from __future__ import annotations
@@ -26,7 +25,12 @@ from llmrec.training.trainer import Trainer
 
 
 class ShardedBackbone:
-    """A backbone of which each process holds a part. Its parameters are DTensors until `gather_weights`."""
+    """Backbone of which each process holds a part; its parameters are DTensors until `gather_weights`.
+
+    Args:
+        backbone: Backbone to shard.
+        accelerator: Processes that share it.
+    """
 
     def __init__(self, backbone: TextBackbone, accelerator: Accelerator) -> None:
         from torch.distributed.device_mesh import init_device_mesh
@@ -34,7 +38,7 @@ class ShardedBackbone:
 
         self.backbone, self.accelerator = backbone, accelerator
         self.whole_model = backbone.model.to("cpu")
-        self.model = copy.deepcopy(self.whole_model)  # which a device is given layer by layer
+        self.model = copy.deepcopy(self.whole_model)  # moved to the device layer by layer
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
         reshard = os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower() != "false"
         for layer in find_layer_stack(self.model, "fsdp"):
@@ -52,25 +56,25 @@ class ShardedBackbone:
         self.whole_model.to("cpu")
 
     def _reduce_max(self, n_batches: int) -> int:
-        """Of all processes: each pass through sharded layers is one of all of them."""
+        """Return the maximum over processes, since they must pass through sharded layers equally often."""
         most = torch.tensor(n_batches, device=self.accelerator.device)
         distributed.all_reduce(most, distributed.ReduceOp.MAX)
         return int(most)
 
     @torch.no_grad()
     def gather_weights(self) -> None:
-        """Put the backbone together, in all processes."""
+        """Gather the whole backbone in all processes."""
         if self.backbone.model is self.whole_model:
             return
         whole = dict(self.whole_model.named_parameters())
         for name, weight in self.model.named_parameters():
-            if weight.requires_grad:  # the others are what they were
+            if weight.requires_grad:  # the others have not changed
                 whole[name].copy_(_gather_full(weight))
         self.backbone.model, self.backbone.rounds = self.whole_model.to(self.accelerator.device), int
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """Whole within the context, and apart again after it, where it was."""
+        """Gather the backbone for the code within, and shard it again after it if it was sharded."""
         apart = self.backbone.model is self.model
         self.gather_weights()
         try:
@@ -81,20 +85,29 @@ class ShardedBackbone:
 
     @torch.no_grad()
     def scatter(self) -> None:
-        """Give the shards the weights of the whole, in which others were put."""
+        """Copy the weights of the whole backbone to the shards."""
         whole = dict(self.whole_model.named_parameters())
         for name, weight in self.model.named_parameters():
             weight.copy_(_lay_out_like(weight, whole[name]))
 
     def average_gradients(self, module: nn.Module) -> None:
-        """Average the gradients of what is whole in each process, as FSDP has done with those of the shards."""
+        """Average the gradients of replicated weights over processes, as FSDP does for the shards.
+
+        Args:
+            module: Module with both kinds of weights.
+        """
         for weight in module.parameters():
             if weight.grad is not None and not isinstance(weight.grad, DTensor):
                 distributed.all_reduce(weight.grad)
                 weight.grad /= self.accelerator.num_processes
 
     def clip_gradients(self, module: nn.Module, most: float) -> None:
-        """Scale all gradients down to a norm of `most` together."""
+        """Scale all gradients so that their common norm is at most `most`.
+
+        Args:
+            module: Module with replicated and sharded weights.
+            most: Maximum norm.
+        """
         kinds: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
         for weight in module.parameters():
             if weight.grad is not None:
@@ -110,9 +123,12 @@ class ShardedBackbone:
 
 
 class ShardedOptimizer:
-    """An optimizer of shards, saved and loaded as that of one process.
+    """Optimizer of shards whose state is saved and loaded as that of a single process.
 
-    `gather` is for all processes to call, before one of them asks for `state_dict`.
+    All processes call `gather` before one of them reads `state_dict`.
+
+    Args:
+        optimizer: Optimizer of the sharded weights.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
@@ -120,21 +136,35 @@ class ShardedOptimizer:
 
     @property
     def optimizer(self) -> ShardedOptimizer:
+        """Return this optimizer, where Accelerate's wrapper returns the one inside."""
         return self
 
     def step(self) -> None:
+        """Update the weights."""
         self.of_shards.step()
 
     def zero_grad(self) -> None:
+        """Reset the gradients."""
         self.of_shards.zero_grad()
 
     def gather(self) -> None:
+        """Gather the state of all shards for `state_dict`."""
         self._state = self._map_state(self.of_shards.state_dict(), lambda _, value: _gather_full(value))
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the state of the last `gather`.
+
+        Returns:
+            The state dict with whole tensors.
+        """
         return self._state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load a state with whole tensors, and divide it among the shards.
+
+        Args:
+            state: State dict with whole tensors.
+        """
         weights = [weight for group in self.of_shards.param_groups for weight in group["params"]]
 
         def lay_out(row: int, value: Tensor) -> Tensor:
@@ -143,16 +173,16 @@ class ShardedOptimizer:
         self.of_shards.load_state_dict(self._map_state(state, lay_out))
 
     def _map_state(self, state: dict[str, Any], change: Callable[[int, Tensor], Tensor]) -> dict[str, Any]:
-        """The state with every tensor of each weight's row changed."""
+        """Return the state with a function applied to every tensor of each weight's row."""
         rows = {row: {k: change(row, value) for k, value in values.items()} for row, values in state["state"].items()}
         return {"state": rows, "param_groups": state["param_groups"]}
 
 
 class ShardedTrainer(Trainer):
-    """A trainer whose objective's backbone is sharded.
+    """Trainer whose objective has a sharded backbone.
 
     Raises:
-        ConfigError: what cannot be done with shards.
+        ConfigError: If a setting does not work with shards.
     """
 
     def _shard_backbone(self) -> None:
@@ -204,7 +234,7 @@ def _gather_full(tensor: Any) -> Any:
 
 
 def _lay_out_like(weight: Tensor, value: Tensor) -> Tensor:
-    """The value laid out as the weight is."""
+    """Return the value laid out as the weight is."""
     if not isinstance(weight, DTensor):
         return value
     return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements)

@@ -1,4 +1,4 @@
-"""What a fit is given, and what it gives."""
+"""Inputs and results of a fit."""
 
 from __future__ import annotations
 
@@ -27,6 +27,17 @@ SAMPLED_NEGATIVES = 256  # of the `sasrec_sampled` row, as in the published re-r
 
 
 def make_protocol(split: Split, ties: Ties, config: FinetuneConfig, release_dates: bool) -> Protocol:
+    """Make the protocol of an evaluation.
+
+    Args:
+        split: Split of the log.
+        ties: Rule for events with equal times.
+        config: Settings of the run.
+        release_dates: True if the catalog has release dates.
+
+    Returns:
+        The protocol.
+    """
     return Protocol(
         n_items=split.n_items,
         ties=ties,
@@ -41,7 +52,18 @@ def make_protocol(split: Split, ties: Ties, config: FinetuneConfig, release_date
 def make_task(
     name: SplitName, log: Log, config: FinetuneConfig, accelerator: Accelerator, reader: CatalogEncoder | None = None
 ) -> TrainingTask:
-    """The split `name` of the log with the queries that early stopping looks at. reader: see `TrainingTask`."""
+    """Make the training task of a split, with the queries for early stopping.
+
+    Args:
+        name: Name of the split.
+        log: Validated log and catalog.
+        config: Settings of the run.
+        accelerator: Processes of the run.
+        reader: Frozen backbone that encodes histories, if one does.
+
+    Returns:
+        The task.
+    """
     split, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
     valid = sample_queries(make_queries(split, VALID, ties), config.evaluation.max_valid_queries)
     fractions = config.split.valid_fraction, config.split.test_fraction
@@ -65,7 +87,14 @@ def make_task(
 
 
 def sasrec_train_configs(config: FinetuneConfig) -> dict[str, TrainConfig]:
-    """Rows on ids alone by the same trainer, and how each is trained."""
+    """Return the training settings of the baselines on ids alone.
+
+    Args:
+        config: Settings of the run.
+
+    Returns:
+        Settings by name of the baseline, for those that the run evaluates.
+    """
     trains = {"sasrec": config.sasrec.train}
     trains["sasrec_sampled"] = replace(config.sasrec.train, negatives=SAMPLED_NEGATIVES)
     return {name: train for name, train in trains.items() if name in config.evaluation.baselines}
@@ -73,33 +102,41 @@ def sasrec_train_configs(config: FinetuneConfig) -> dict[str, TrainConfig]:
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What a fit is given besides its own configuration.
-
-    valid: the queries that early stopping looks at. inputs: what else a fit depends on (log, split, backbone), by which
-    a checkpoint is known to belong to it. release_time: (N,) release times, where the catalog gives them. reader: the
-    frozen backbone, where it encodes histories. privacy: of the users, where the fit is to be differentially private.
-    """
+    """Inputs of a fit, without its own settings."""
 
     split: Split
+    """Split of the log."""
     valid: Queries
+    """Queries for early stopping."""
     ties: Ties
+    """Rule for events with equal times."""
     mask_seen: bool
+    """True to exclude items that a user has seen from the ranking."""
     accelerator: Accelerator
+    """Processes of the run."""
     folder: Path
+    """Output folder; checkpoints are written into it."""
     inputs: str
+    """Other facts that a fit depends on (log, split, backbone); part of the identity of its checkpoints."""
     resume: Resume = False
+    """Resume from the newest checkpoint."""
     release_time: Rows | None = None
+    """Release times in seconds, (N,), if the catalog has them."""
     reader: CatalogEncoder | None = None
+    """Frozen backbone that encodes histories, if one does."""
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """Settings of checkpoints."""
     privacy: NoiseMechanism | None = None
+    """Noise of a differentially private fit; None if it is not private."""
 
 
 @dataclass(frozen=True)
 class FittedModel:
-    """watched: fitted on the training part alone, and so one that the validation window can judge. model: the same, or
-    fitted anew on train + validation. progress: of the watched one.
-    """
+    """Result of a fit."""
 
     watched: RecommenderModel
+    """Model fitted on the training part alone, which the validation window can judge."""
     model: RecommenderModel
+    """The same model, or one refitted from scratch on train + validation."""
     progress: Progress
+    """Progress of the fit of `watched`."""

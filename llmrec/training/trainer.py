@@ -1,8 +1,8 @@
-"""Training of recommenders, by Accelerate: from one CPU to many GPUs.
+"""Train recommenders with Accelerate, from one CPU to many GPUs.
 
-A batch and all random draws for it are defined for all processes together, and divided among them; its loss is a sum
-over targets divided by the number of targets of the whole step. So process count, accumulation and uneven batches
-change a step only by rounding, and by dropout, which each process draws by itself.
+A batch and all its random draws are defined for all processes together and divided among them; the loss is a sum over
+targets divided by the number of targets of the whole step. So process count, accumulation and uneven batches change a
+step only by rounding, and by dropout, which each process draws separately.
 """
 
 from __future__ import annotations
@@ -32,24 +32,30 @@ StepInputs: TypeAlias = tuple[HistoryBatch, Tensor | None, Tensor | None]  # a b
 
 @dataclass(frozen=True)
 class TrainerInputs:
-    """What one fit is made of.
-
-    objective: the model and its trainable backbone. windows: what it learns from. validate: NDCG@10 of the weights of
-    now; None where nothing is validated, and the last weights are kept. start: what `validate` gave before training, if
-    that is to be beaten; it is reported as epoch 0.
-    """
+    """Inputs of a trainer."""
 
     objective: Objective
+    """The model and its trainable backbone."""
     windows: TrainingWindows
+    """Training windows to learn from."""
     validate: Callable[[], float] | None
+    """Computes NDCG@10 of the current weights; None for no validation, which keeps the last weights."""
     config: TrainConfig
+    """Settings of training."""
     accelerator: Accelerator
+    """Processes of the run."""
     run: RunState
+    """Identity of the fit."""
     start: float | None = None
+    """Metric before training (epoch 0) that training must exceed; None for no minimum."""
 
 
 class Trainer(TrainingLoop):
-    """Fit an objective to windows, and validate as often as the configuration says."""
+    """Fit an objective to windows, with validation as often as the settings say.
+
+    Args:
+        inputs: Inputs of the fit.
+    """
 
     objective: Objective
     config: TrainConfig
@@ -95,7 +101,7 @@ class Trainer(TrainingLoop):
         return self.progress.epoch >= self.config.epochs
 
     def _measure(self, loss: float, share: float) -> None:
-        """Validate after a share of an epoch, or note that it is over where nothing is validated."""
+        """Validate after a share of an epoch, or record the loss if there is no validation."""
         progress = self.progress
         at = metric = progress.epoch + share
         point = {"epoch": at, "loss": loss}
@@ -109,7 +115,7 @@ class Trainer(TrainingLoop):
         self._judge(metric, at)
 
     def _step(self, group: list[Rows], row: int) -> float:
-        """One optimizer step over a group of batches; returns this step's loss summed over targets."""
+        """Take one optimizer step over a group of batches; return its loss summed over targets."""
         rng = np.random.default_rng((self.run.seed, self.progress.epoch, row))  # the same in all processes
         n_targets = sum(int(self.windows.n_targets[rows].sum()) for rows in group)
         self.wrapped.train()
@@ -121,7 +127,7 @@ class Trainer(TrainingLoop):
             with sync:
                 with self.accelerator.autocast():
                     loss: Tensor = self.wrapped(*part)
-                # DDP averages over processes; the sum over targets is what is wanted.
+                # DDP averages over processes, but the loss is a sum over targets.
                 self.accelerator.backward(loss * (self.accelerator.num_processes / n_targets))
             total += loss.detach()
         self._clip()
@@ -149,9 +155,7 @@ class Trainer(TrainingLoop):
             self.objective.refresh_text_table(self.accelerator)
 
     def _micro_batches(self, rows: Rows, rng: np.random.Generator) -> Iterator[StepInputs]:
-        """What the objective is given of a batch, all of it this process's: histories piece by piece, and with each of
-        them the live rows and negatives of the whole batch.
-        """
+        """Yield own micro-batches, each with the live rows and negatives of the whole batch."""
         live, negatives, device = None, None, self.accelerator.device
         if self.objective.backbone is not None:
             live = choose_trainable_rows(
@@ -170,8 +174,9 @@ class Trainer(TrainingLoop):
         return collate_windows(self.windows, rows, self.objective.model.config.query_time == "known")
 
     def _draw_epoch(self, epoch: int) -> tuple[TrainingWindows, list[list[Rows]]]:
-        """The windows of an epoch with the targets that are asked for, and its batches, `gradient_accumulation_steps`
-        of them to a step: the same in every process and after a resume.
+        """Return the windows of an epoch and its groups of batches, one group per optimizer step.
+
+        They are the same in every process and after a resume.
         """
         rng, windows = np.random.default_rng((self.run.seed, epoch)), self.all_windows
         if (most := self.objective.model.config.targets_per_history) is not None:
@@ -183,7 +188,7 @@ class Trainer(TrainingLoop):
         return windows, [batches[row : row + step] for row in range(0, len(batches), step)]
 
     def _find_micro_batches(self) -> int:
-        """As few as the process with the least room needs for the heaviest batch of the first epoch."""
+        """Return the micro-batches that the process with the least memory needs for the largest batch."""
         windows, groups = self._draw_epoch(0)
         if not groups:
             return 1
@@ -196,7 +201,7 @@ class Trainer(TrainingLoop):
             if live is not None and self.objective.reader is not None:
                 longest = np.argsort(self.objective.reader.tokens.lengths)[-len(live) :]
                 live = torch.from_numpy(longest.copy()).to(live)
-            for _ in range(2):  # a second piece meets the first one's gradients
+            for _ in range(2):  # the gradients of the first micro-batch take memory in the second
                 with self.accelerator.autocast():
                     loss = self.objective(batch, live, negatives)
                 self.accelerator.backward(loss)
@@ -204,7 +209,7 @@ class Trainer(TrainingLoop):
         with single_process(), dry_run(self.objective):
             pieces = find_micro_batches(one_of, len(self._own_rows(heaviest)))
         most = int(self.accelerator.gather(torch.tensor([pieces], device=self.accelerator.device)).max())
-        return most if most == 1 else 2 * most  # what is free is in ever smaller blocks as training goes on
+        return most if most == 1 else 2 * most  # memory gets more fragmented during training
 
     def _make_parameter_groups(self) -> list[dict[str, Any]]:
         head = [p for p in self.objective.model.parameters() if p.requires_grad]

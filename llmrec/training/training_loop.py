@@ -1,4 +1,4 @@
-"""The loop that all trainers share: optimizer, schedule, progress bar, measurements, checkpoints and resuming.
+"""Training loop of all trainers: optimizer, schedule, progress bar, measurements, checkpoints and resuming.
 
 A trainer adds its step. Runs that are interrupted and resumed end with the same bits as runs that are not.
 """
@@ -39,25 +39,24 @@ SCHEDULES = {"constant": "constant_with_warmup"}  # names of transformers that d
 
 @dataclass(frozen=True)
 class RunState:
-    """Identity of one fit, and where its checkpoints are.
-
-    name: shown in progress bars, logs and trackers. identity: hash of configuration and data; a checkpoint of another
-    identity is refused.
-    """
+    """Identity of one fit, and the place of its checkpoints."""
 
     name: str
+    """Name in progress bars, logs and trackers."""
     folder: Path
+    """Folder of the checkpoints."""
     seed: int
+    """Seed of all random draws."""
     resume: Resume
+    """Resume from the newest checkpoint."""
     identity: str
+    """Hash of configuration and data; checkpoints with another identity are refused."""
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """Settings of checkpoints."""
 
 
 class TrainingLoop(ABC):
-    """Base of trainers: run steps until the work is done or validation stops improving, and keep the best weights.
-
-    A subclass calls `_make_optimizer` at the end of its constructor, and adds what a stretch of steps is.
-    """
+    """Base of trainers: run steps until validation stops improving, and keep the best weights."""
 
     objective: nn.Module
     config: TrainConfig | PretrainTrainConfig
@@ -70,13 +69,14 @@ class TrainingLoop(ABC):
         run: RunState,
         n_steps: int,
     ) -> None:
-        """
+        """Set up the loop.
+
         Args:
-            objective: Module whose forward pass gives the loss of a batch.
+            objective: Module whose forward pass returns the loss of a batch.
             config: Settings of optimizer, schedule and early stopping.
-            accelerator: Of this process.
+            accelerator: Processes of the run.
             run: Identity of the fit.
-            n_steps: Optimizer steps of the whole fit, if patience does not end it.
+            n_steps: Optimizer steps of the whole fit, unless patience ends it earlier.
         """
         self.config, self.accelerator, self.run, self.n_steps = config, accelerator, run, n_steps
         self.objective = objective.to(accelerator.device)
@@ -97,7 +97,11 @@ class TrainingLoop(ABC):
         self.wrapped, self.optimizer = self._prepare(optimizer)
 
     def fit(self) -> Progress:
-        """Train until the steps are over or validation stops improving; the best weights stay in the objective."""
+        """Train until the last step or until validation stops improving.
+
+        Returns:
+            The progress; the best weights are in the objective.
+        """
         if self.run.resume:
             self._resume()
         with self._make_bar() as self.bar, self.watch:
@@ -110,7 +114,7 @@ class TrainingLoop(ABC):
 
     @abstractmethod
     def _make_parameter_groups(self) -> list[dict[str, Any]]:
-        """Return what trains, each group with its learning rate."""
+        """Return the trainable parameters in groups, each with its learning rate."""
 
     @abstractmethod
     def _run_steps(self) -> None:
@@ -155,7 +159,7 @@ class TrainingLoop(ABC):
         self.bar.update()
 
     def _poll(self, measured: bool) -> None:
-        """Save a checkpoint where one is due, and end a preempted run. measured: one was saved after this step."""
+        """Save a checkpoint if one is due and this step has none yet, and end a preempted run."""
         due, ends = self.watch.poll()
         if due and not measured:
             self._save(self._text_between_renewals())
@@ -167,7 +171,7 @@ class TrainingLoop(ABC):
         return None
 
     def _report_measurement(self, title: str, point: dict[str, float]) -> None:
-        """Log a measurement, and keep it in the history of the fit."""
+        """Log a measurement, and append it to the history of the fit."""
         self.progress.history.append(point)
         values = {name: value for name, value in point.items() if name not in ("epoch", "step")}
         shown = ", ".join(format_measurement(name, value) for name, value in values.items())
@@ -201,7 +205,7 @@ class TrainingLoop(ABC):
 
     @timer.section("checkpoint")
     def _save(self, table: Tensor | None = None) -> None:
-        """Write a checkpoint. table: see `_text_between_renewals`."""
+        """Write a checkpoint, with the text vectors of `_text_between_renewals` if given."""
         states = self.accelerator.gather(get_random_state().to(self.accelerator.device)[None]).cpu()
         if self.accelerator.is_main_process:
             save_checkpoint(
@@ -239,8 +243,16 @@ class TrainingLoop(ABC):
 def format_measurement(name: str, value: float) -> str:
     """Format one number of a training history.
 
-    >>> format_measurement("valid_ndcg", 0.12345), format_measurement("loss", 2.0)
-    ('valid ndcg@10 0.1235', 'loss 2.000')
+    Args:
+        name: Name of the measurement.
+        value: Its value.
+
+    Returns:
+        Name and rounded value.
+
+    Example:
+        >>> format_measurement("valid_ndcg", 0.12345), format_measurement("loss", 2.0)
+        ('valid ndcg@10 0.1235', 'loss 2.000')
     """
     if name == "valid_ndcg":
         return f"valid ndcg@10 {value:.4f}"

@@ -1,4 +1,4 @@
-"""From a split to a fitted model, in the two stages of transfer: stored text vectors first, then the backbone."""
+"""Fit a model in the two stages of transfer: first on stored text vectors, then together with the backbone."""
 
 from __future__ import annotations
 
@@ -50,10 +50,21 @@ def fit_model(
     seed: int,
     start: TransferWeights | None = None,
 ) -> FittedModel:
-    """Feature transfer: fit the recommender's own layers on frozen text vectors (N, D_text), or on ids alone.
+    """Fit the layers above the backbone on frozen text vectors, or on ids alone (feature transfer).
 
-    start: weights of another domain to begin with.
-    With `config.refit` the model has then been trained anew, for as long as the best epoch took, on train + validation.
+    With `config.refit` a second model is trained from scratch on train + validation, for as many epochs as was best.
+
+    Args:
+        name: Name of the fit in logs and checkpoints.
+        task: Training task.
+        model_config: Settings of the model.
+        config: Settings of training.
+        text: Text vectors, (N, D_text); None for ids alone.
+        seed: Seed of the fit.
+        start: Weights of another domain to begin with.
+
+    Returns:
+        The fitted models.
     """
     validated = make_model(
         task.split, model_config, text, seed, start, task.reader, everything_known=bool(task.privacy)
@@ -73,7 +84,7 @@ def fit_model(
     refit = replace(task, split=task.split.merge_validation())
     model = make_model(refit.split, model_config, text, seed, start, task.reader)
     train(f"{name}-refit", refit, RecommendationObjective(model), longest, seed, None)
-    model.copy_calibration(validated)  # this one has seen the validation targets
+    model.copy_calibration(validated)  # the refitted model was trained on the validation targets
     return FittedModel(validated, model, progress)
 
 
@@ -86,7 +97,20 @@ def make_model(
     reader: CatalogEncoder | None = None,
     everything_known: bool = False,
 ) -> RecommenderModel:
-    """Untrained, on a text table of its own. everything_known: whichever items have training events."""
+    """Make an untrained model with its own table of text vectors.
+
+    Args:
+        split: Split whose training part defines the known items.
+        config: Settings of the model.
+        text: Text vectors, (N, D_text), copied; None for ids alone.
+        seed: Seed of the initial weights.
+        start: Weights of another domain to begin with.
+        reader: Backbone that encodes histories, if one does.
+        everything_known: True to treat all items as known, with or without training events.
+
+    Returns:
+        The model.
+    """
     torch.manual_seed(seed)
     known = torch.from_numpy(~split.cold_item_mask() | everything_known)
     model = RecommenderModel(config, known, None if text is None else text.clone(), reader)
@@ -98,10 +122,22 @@ def make_model(
 def adapt_backbone(
     name: str, task: TrainingTask, model: RecommenderModel, config: TrainConfig, reader: CatalogEncoder, seed: int
 ) -> Progress:
-    """Parameter transfer: go on training a fitted model together with its backbone, and renew its text table.
+    """Continue to train a fitted model together with its backbone (parameter transfer).
 
-    A model whose histories a backbone encodes has the reader's encode them from now on. The table's rows that a step
-    reads are renewed by that step, the rest as often as `config.refresh_every_steps` says, and before each validation.
+    A model whose histories a backbone encodes uses the backbone of the reader from now on. A step updates the text
+    vectors of the rows it encodes; all others follow every `config.refresh_every_steps` steps and before each
+    validation.
+
+    Args:
+        name: Name of the fit in logs and checkpoints.
+        task: Training task.
+        model: Fitted model; trained in place.
+        config: Settings of training.
+        reader: Encoder of the catalog; its backbone is trained in place.
+        seed: Seed of the fit.
+
+    Returns:
+        The progress.
     """
     model.histories.attach_encoder(reader)
     if config.epochs == 0:
@@ -111,7 +147,7 @@ def adapt_backbone(
     objective = (DPObjective if task.privacy else RecommendationObjective)(model, reader)
 
     def validate() -> float:
-        calibrate(task, model)  # for what the backbone reads now, as was done for what it read before
+        calibrate(task, model)  # for the current text vectors, as before for the previous ones
         return validation_ndcg(task, ModelScorer(model))
 
     progress = train(name, task, objective, config, seed, validate, start=validate())
@@ -122,23 +158,38 @@ def adapt_backbone(
 def rank_across_processes(
     task: TrainingTask, scorer: Scorer, queries: Queries, n_top: int, progress: str | None = None
 ) -> Ranking:
-    """Rank all queries, each process its share; every process gets the whole ranking, in order."""
+    """Rank all queries, divided among the processes.
+
+    Args:
+        task: Training task.
+        scorer: Scorer of the queries.
+        queries: The Q queries.
+        n_top: Top items to return per query.
+        progress: Title of the progress bar; None for no bar.
+
+    Returns:
+        The whole ranking in the order of the queries, in every process.
+    """
     n_items, accelerator = task.split.n_items, task.accelerator
     return rank_in_parallel(scorer, queries, n_items, accelerator, n_top, task.mask_seen, task.release_time, progress)
 
 
 def calibrate(task: TrainingTask, model: RecommenderModel) -> None:
-    """By the validation queries: how much nearness of texts counts, and what puts items without training events on the
-    scale of the others, before that and after it.
+    """Set the text-similarity strength and the new-item bias on validation queries.
 
-    A model on ids alone knows nothing of such items, and is left as it is. Where users are private, so are these.
+    The bias is set before and after the strength. A model on ids alone cannot rank new items and stays unchanged. With
+    differential privacy the validation queries are private too, so public settings are used instead.
+
+    Args:
+        task: Training task with the validation queries.
+        model: Model to change in place.
     """
     if task.privacy:
         set_public_calibration(model, task.privacy)
     if task.privacy or model.items.text is None:
         return
     if model.items.match is not None:
-        model.items.match.set_parameters(0.0, 1.0)  # of an earlier calibration, on which this one must not depend
+        model.items.match.set_parameters(0.0, 1.0)  # must not depend on an earlier calibration
     _set_novelty(task, model)
     if model.items.match is not None:
         tune_text_similarity(model.items.match, model.items.text, lambda: validation_ndcg(task, ModelScorer(model)))
@@ -146,8 +197,8 @@ def calibrate(task: TrainingTask, model: RecommenderModel) -> None:
 
 
 def _set_novelty(task: TrainingTask, model: RecommenderModel) -> None:
-    """Each process answers its share of the queries."""
-    model.novelty.zero_()  # of an earlier calibration
+    """Set the new-item bias; each process scores its share of the queries."""
+    model.novelty.zero_()  # must not depend on an earlier calibration
     logits = compute_new_item_logits(model, take_own_queries(task.valid, task.accelerator), task.release_time)
     if task.accelerator.num_processes > 1:
         logits = torch.cat(gather_object([logits]))
@@ -155,7 +206,15 @@ def _set_novelty(task: TrainingTask, model: RecommenderModel) -> None:
 
 
 def validation_ndcg(task: TrainingTask, scorer: Scorer) -> float:
-    """NDCG@10 over the validation queries, the same number in every process."""
+    """Compute NDCG@10 over the validation queries.
+
+    Args:
+        task: Training task with the validation queries.
+        scorer: Scorer of the queries.
+
+    Returns:
+        The mean, the same number in every process.
+    """
     return float(ndcg_at(rank_across_processes(task, scorer, task.valid, n_top=1).rank, 10).mean())
 
 
@@ -168,10 +227,22 @@ def train(
     validate: Callable[[], float] | None,
     start: float | None = None,
 ) -> Progress:
-    """Train what trains in `objective` on the task's windows; the best weights by `validate`, or the last ones without
-    it, stay in it.
+    """Train the trainable weights of an objective on the windows of a task.
 
-    start: what validation gives as it is, if that is to be beaten.
+    Args:
+        name: Name of the fit in logs and checkpoints.
+        task: Training task.
+        objective: Objective; it keeps the best weights by `validate`, or the last ones without it.
+        config: Settings of training.
+        seed: Seed of the fit.
+        validate: Computes NDCG@10 of the current weights; None for no validation.
+        start: Result of validation before training, if training must exceed it.
+
+    Returns:
+        The progress.
+
+    Raises:
+        MemoryLimitError: If a batch does not fit in memory.
     """
     if config.epochs == 0:
         return Progress(finished=True)
@@ -203,8 +274,8 @@ def _choose_trainer(objective: Objective, accelerator: Accelerator) -> type[Trai
 
 def _checkpoint_identity(name: str, task: TrainingTask, model: ModelConfig, train: TrainConfig, seed: int) -> str:
     facts = [name, task.split.name, task.ties, task.mask_seen, task.inputs, seed]
-    trained = dataclasses.asdict(replace(train, refit=False))  # which comes after the fit
-    del trained["micro_batches"]  # which change no result
+    trained = dataclasses.asdict(replace(train, refit=False))  # the refit comes after this fit
+    del trained["micro_batches"]  # they change no result
     facts += [dataclasses.asdict(model), trained]
     facts += [dataclasses.asdict(task.privacy)] if task.privacy else []
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

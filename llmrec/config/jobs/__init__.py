@@ -1,1 +1,1 @@
-"""The configuration of each job."""
+"""Settings of each job."""

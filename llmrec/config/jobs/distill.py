@@ -1,4 +1,4 @@
-"""The configuration of recipes/distill.py."""
+"""Settings of recipes/distill.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmrec.errors import ConfigError
 
 @dataclass(frozen=True)
 class DistillationLosses:
-    """Weight of each kind of imitation, per target."""
+    """Weight of each distillation loss, per target."""
 
     embedding: float = 100.0
     """Weight of 1 - cosine between the text vectors of student and teacher."""
@@ -30,7 +30,7 @@ class DistillationLosses:
     temperature: float = 1.0
     """Temperature at which scores are compared."""
     top_k: int = 10
-    """Items of the teacher's order that `ranking` looks at."""
+    """Items of the teacher's order that `ranking` uses."""
 
     def __post_init__(self) -> None:
         weights = self.embedding, self.scores, self.ranking, self.targets
@@ -42,20 +42,20 @@ class DistillationLosses:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """From a bundle to one with a smaller backbone."""
+    """Distill a bundle into one with a smaller backbone."""
 
     teacher: Path
     """Folder of the teacher's bundle."""
     source: str | None = None
-    """Where the teacher's log is; null: where it was."""
+    """Place of the teacher's log; null: as in its training."""
     output: Path = Path("runs/distill")
     """Folder of the run."""
     backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(n_layers=2, strategy="full"))
-    """The student's backbone, which trains whole."""
+    """The student's backbone, which is trained."""
     losses: DistillationLosses = field(default_factory=DistillationLosses)
-    """What the student imitates."""
+    """Losses of the student against the teacher."""
     train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=5, patience=2))
-    """Training of the student; a step reads trainable_items_per_step texts."""
+    """Training of the student; a step encodes trainable_items_per_step texts."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """Evaluation of teacher, student and baselines."""
     seed: Annotated[int, Bounds(0, 2**32 - 1)] = 0
@@ -68,11 +68,17 @@ class DistillConfig:
             raise ConfigError(f"backbone.strategy {self.backbone.strategy}: a student's backbone trains; give full")
 
     def student_config(self, teacher: FinetuneConfig) -> FinetuneConfig:
-        """What the student's bundle keeps: the teacher's settings but for what reads text.
+        """Return the settings of the student's bundle: the teacher's, except for its backbone and training.
+
+        Args:
+            teacher: Settings of the teacher.
+
+        Returns:
+            The settings.
 
         Raises:
-            ConfigError: the teacher was trained on another split, where it may have seen the test, or its own backbone
-                reads histories.
+            ConfigError: If the teacher was trained on another split, where it may have seen the test, or its own
+                backbone encodes histories.
         """
         if teacher.split.names[0] != "by_time":
             raise ConfigError(f"{self.teacher}: of the split {teacher.split.names[0]}; a student is judged by_time")

@@ -1,4 +1,4 @@
-"""The configuration of recipes/evaluate.py."""
+"""Settings of recipes/evaluate.py."""
 
 from __future__ import annotations
 

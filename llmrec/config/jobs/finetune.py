@@ -1,4 +1,4 @@
-"""The configuration of recipes/finetune.py."""
+"""Settings of recipes/finetune.py."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class SasrecConfig:
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """From a log to an evaluated recommender."""
+    """Train a recommender on a log and evaluate it."""
 
     data: DataConfig
     """The log."""
     output: Path = Path("runs/finetune")
     """Folder of the run."""
     split: SplitConfig = field(default_factory=SplitConfig)
-    """How the log is cut."""
+    """Division of the log into training, validation and test."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     """The pretrained language model."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -46,7 +46,7 @@ class FinetuneConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     """Training on stored text vectors (feature transfer)."""
     adapt: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=2, patience=2))
-    """Training through the backbone that follows, if the strategy trains it."""
+    """Training of model and backbone that follows, if the strategy trains the backbone."""
     drift: DriftConfig | None = None
     """Drift head; {} for the defaults, null for none."""
     privacy: PrivacyConfig | None = None
@@ -102,7 +102,7 @@ class FinetuneConfig:
             )
 
     def _list_privacy_violations(self) -> list[str]:
-        """What uses other users' events without noise, or chooses by them, each with its remedy."""
+        """Return the settings that void the guarantee of privacy, each with its remedy."""
         several = self.train.gradient_accumulation_steps > 1 or self.adapt.gradient_accumulation_steps > 1
         found = {
             "drift, which keeps exact counts and is fitted on the same users' next events (leave it out)": self.drift,
@@ -115,5 +115,13 @@ class FinetuneConfig:
         return [what for what, there in found.items() if there]
 
     def seeds_for_split(self, split: SplitName) -> tuple[int, ...]:
+        """Return the seeds of the fits on a split.
+
+        Args:
+            split: Name of the split.
+
+        Returns:
+            The seeds.
+        """
         own = self.leave_one_out_seeds if split == "leave_one_out" else None
         return own or self.seeds

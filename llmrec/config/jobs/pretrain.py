@@ -1,4 +1,4 @@
-"""The configuration of recipes/pretrain.py: what a backbone goes on reading before it is fine-tuned."""
+"""Settings of recipes/pretrain.py, which continues the pretraining of a backbone before fine-tuning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ObjectiveName = Literal["mlm", "clm", "contrast"]
 
 @dataclass(frozen=True)
 class ContrastConfig:
-    """Vectors of items that one user chose soon after each other, pulled together."""
+    """Contrast that brings the vectors of items together that a user chose soon after each other."""
 
     window: int = 3
     """Number of following events that each event is paired with."""
@@ -60,7 +60,7 @@ class PretrainTrainConfig:
     warmup_ratio: float = 0.05
     """Share of the steps over which the learning rate grows from 0."""
     lr_scheduler: Literal["constant", "linear", "cosine"] = "linear"
-    """Course of the learning rate after the warm-up."""
+    """Schedule of the learning rate after the warm-up."""
     max_grad_norm: float = 1.0
     """Norm at which gradients are clipped."""
     held_out_fraction: float = 0.05
@@ -87,18 +87,18 @@ class PretrainTrainConfig:
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Continued pretraining of a backbone on a domain's texts and events."""
+    """Continue the pretraining of a backbone on a domain's texts and events."""
 
     data: DataConfig
     """The log."""
     output: Path = Path("runs/pretrain")
-    """Folder of the run; its backbone/ is what backbone.name of training takes."""
+    """Folder of the run; pass its backbone/ to training as backbone.name."""
     objectives: dict[ObjectiveName, float] = field(default_factory=lambda: {"contrast": 1.0})
     """Weight of each objective: mlm for encoders, clm for decoders, contrast for both."""
     split: SplitConfig = field(default_factory=SplitConfig)
-    """Split of the training to come; only its training part is read."""
+    """Split of the later training; only its training part is used."""
     all_items: bool = False
-    """Also read texts of items without an event in the training part."""
+    """Also train on texts of items without an event in the training part."""
     backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(strategy="last_k"))
     """Backbone and strategy: last_k, lora or full."""
     contrast: ContrastConfig = field(default_factory=ContrastConfig)

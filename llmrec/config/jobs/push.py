@@ -1,4 +1,4 @@
-"""The configuration of recipes/push.py."""
+"""Settings of recipes/push.py."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class PushConfig:
-    """From a bundle on disk to a repository on the hub."""
+    """Push a bundle to a repository on the Hugging Face hub."""
 
     bundle: Path
     """Folder of a saved recommender."""
     repo_id: str
-    """OWNER/NAME, made if it is missing."""
+    """OWNER/NAME, created if it is missing."""
     private: bool = True
-    """Visibility of a repository that is made."""
+    """Create a missing repository as private."""
     revision: str | None = None
-    """Branch, made if it is missing; null: main."""
+    """Branch, created if it is missing; null: main."""
     base_model_id: str | None = None
     """Public name of the base model, if it was trained from a folder."""
     include_counts: bool = True
-    """Include the drift head's sums of everyone's events."""
+    """Include the counts of the drift head over all users."""
     backbone: str | None = None
     """Local copy of the base model; null: as the bundle says."""

@@ -1,4 +1,4 @@
-"""The configuration of recipes/recommend.py."""
+"""Settings of recipes/recommend.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmrec.errors import ConfigError
 
 @dataclass(frozen=True)
 class RecommendConfig:
-    """The best items for every user of a log."""
+    """Recommend the best items to every user of a log."""
 
     bundle: Path
     """Folder of a saved recommender."""
@@ -28,7 +28,7 @@ class RecommendConfig:
     filters: tuple[str, ...] = ()
     """Conditions on items, such as category=Soap or genres~drama."""
     users_per_part: Annotated[int, COUNT_FROM_1] = 10_000
-    """Users of a file, and what a stopped run loses at most."""
+    """Users per file, and the most that a stopped run loses."""
     batch_size: Annotated[int, COUNT_FROM_1] = 256
     """Users whose scores are held in memory together."""
     backbone: str | None = None

@@ -1,4 +1,4 @@
-"""The configuration of recipes/rerank.py."""
+"""Settings of recipes/rerank.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LikelihoodScore = Literal["mean", "sum", "gain"]
 
 @dataclass(frozen=True)
 class PromptConfig:
-    """What the language model reads before a candidate."""
+    """Prompt of the language model before a candidate."""
 
     header: str = "Products that one customer bought, one after the other:"
     """First line, before a line for each of the newest items."""
@@ -32,18 +32,18 @@ class PromptConfig:
 
 @dataclass(frozen=True)
 class RerankConfig:
-    """A pretrained decoder, without training, as a judge of the next item."""
+    """Re-rank candidates by a pretrained decoder without training."""
 
     data: DataConfig
     """The log."""
     output: Path = Path("runs/rerank")
     """Folder of the run."""
     split: SplitConfig = field(default_factory=SplitConfig)
-    """How the log is cut; by_time only."""
+    """Division of the log; by_time only."""
     backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig("packaged:SmolLM2-135M-Instruct"))
-    """A decoder; max_tokens of each item are read."""
+    """A decoder; it reads max_tokens of each item."""
     first_stage: str = "item_knn"
-    """Name of a baseline, or folder of a bundle, that proposes candidates."""
+    """Baseline, or folder of a bundle, that proposes candidates."""
     candidate_source: Literal["first_stage", "target_and_sampled"] = "first_stage"
     """first_stage for its best unseen items, or target_and_sampled, which is easier."""
     n_candidates: Annotated[int, COUNT_FROM_1] = 100

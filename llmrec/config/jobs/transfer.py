@@ -1,4 +1,4 @@
-"""The configuration of recipes/transfer.py: what finetune.py takes, about the target domain, and the sources."""
+"""Settings of recipes/transfer.py: those of finetune.py for the target domain, and the sources."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from llmrec.errors import ConfigError
 
 @dataclass(frozen=True)
 class TransferConfig(FinetuneConfig):
-    """From one or several domains to another one, whose settings are those of FinetuneConfig."""
+    """Transfer from source domains to a target domain, whose settings are those of FinetuneConfig."""
 
     sources: tuple[DataConfig, ...] = ()
-    """Logs to learn from before; events after the target's validation start are left out."""
+    """Logs of the source domains; events after the target's validation start are left out."""
     train_fraction: float = 1.0
-    """Share of the target's training users whose events are learned from."""
+    """Share of the target's training users whose events are used."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,5 +43,9 @@ class TransferConfig(FinetuneConfig):
             )
 
     def to_finetune_config(self) -> FinetuneConfig:
-        """The part that a bundle keeps."""
+        """Return the settings that a bundle keeps.
+
+        Returns:
+            The settings without sources.
+        """
         return FinetuneConfig(**{field.name: getattr(self, field.name) for field in fields(FinetuneConfig)})

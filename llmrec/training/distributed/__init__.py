@@ -1,1 +1,1 @@
-"""Processes that share work."""
+"""Work shared among processes."""

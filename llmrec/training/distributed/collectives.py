@@ -1,4 +1,4 @@
-"""How processes share: rows that each reads an equal share of and all then use, with gradients to who read them."""
+"""Share rows among processes: each encodes an equal share, all receive the whole, with gradients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _alone = False
 
 @contextmanager
 def single_process() -> Iterator[None]:
-    """Within it no process waits for others: what it has read itself stands in for what they would have."""
+    """Run the code within without waiting for other processes; own rows replace those of the others."""
     global _alone
     _alone = True
     try:
@@ -31,10 +31,13 @@ def single_process() -> Iterator[None]:
 
 
 def is_fsdp_requested() -> bool:
-    """Whether `accelerate launch` was given FSDP.
+    """Return True if `accelerate launch` requests FSDP.
+
+    Returns:
+        True or False.
 
     Raises:
-        ConfigError: with what is not done here.
+        ConfigError: If it also requests an FSDP feature that is not supported.
     """
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
         return False
@@ -45,27 +48,56 @@ def is_fsdp_requested() -> bool:
 
 
 def get_n_processes() -> int:
+    """Return the number of processes of the run.
+
+    Returns:
+        The number, 1 without a process group.
+    """
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def take_equal_share(rows: Rows, process: int, processes: int) -> Rows:
-    """A stretch of (R,) rows, as long as that of every other process; the first rows come again where it cannot be.
+    """Return an equal, contiguous share of rows; the first rows fill up the last share.
 
-    >>> [take_equal_share(np.array([7, 8, 9]), process, 2).tolist() for process in (0, 1)]
-    [[7, 8], [9, 7]]
+    Args:
+        rows: Rows to divide, (R,).
+        process: Index of the process.
+        processes: Number of processes.
+
+    Returns:
+        The share, (S,).
+
+    Example:
+        >>> [take_equal_share(np.array([7, 8, 9]), process, 2).tolist() for process in (0, 1)]
+        [[7, 8], [9, 7]]
     """
     share: Rows = np.resize(rows, (processes, -(-len(rows) // processes)))[process]
     return share
 
 
 def take_own_share(rows: Rows) -> Rows:
-    """This process's."""
+    """Return the equal share of this process.
+
+    Args:
+        rows: Rows to divide, (R,).
+
+    Returns:
+        The share, (S,).
+    """
     process = distributed.get_rank() if distributed.is_initialized() else 0
     return take_equal_share(rows, process, get_n_processes())
 
 
 def all_gather_with_grad(share: Tensor, n_rows: int | None = None) -> Tensor:
-    """(n_rows, D) of all processes' equal shares (S, D); without `n_rows` all there are."""
+    """Concatenate the rows of all processes; gradients return to the process that owns them.
+
+    Args:
+        share: Rows of this process, (S, D), equally many in all.
+        n_rows: Rows to keep; None keeps all.
+
+    Returns:
+        The rows, (n_rows, D).
+    """
     if get_n_processes() == 1 or _alone:
         return torch.cat([share] * get_n_processes())[:n_rows]
     everyones: Tensor = _Gather.apply(share)  # type: ignore[no-untyped-call]
@@ -73,7 +105,7 @@ def all_gather_with_grad(share: Tensor, n_rows: int | None = None) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """Rows of all processes; a row's gradient is the sum of what all processes' losses say of it."""
+    """Gather the rows of all processes; the gradient of a row is the sum over the losses of all processes."""
 
     @staticmethod
     def forward(ctx: Any, share: Tensor) -> Tensor:
@@ -90,7 +122,15 @@ class _Gather(torch.autograd.Function):
 
 @torch.no_grad()
 def encode_catalog(reader: CatalogEncoder, accelerator: Accelerator) -> Tensor:
-    """(N, D_text) of the whole catalog by the backbone as it is now, on the CPU; each process reads its share."""
+    """Encode the whole catalog with the current backbone; each process encodes its share.
+
+    Args:
+        reader: Encoder of the catalog.
+        accelerator: Processes that share the work.
+
+    Returns:
+        Text vectors, (N, D_text), on the CPU.
+    """
     mine = np.arange(accelerator.process_index, len(reader.tokens), accelerator.num_processes)
     describe = "reading the catalog" if accelerator.is_main_process else None
     table = torch.zeros(len(reader.tokens), reader.backbone.dim, device=accelerator.device)

@@ -1,7 +1,7 @@
-"""Queries shared among the processes of a run.
+"""Divide queries among the processes of a run.
 
-In whole batches, so that every score is computed as one process would have computed it, to the same bits: a product of
-other rows at once may be rounded otherwise, and near-ties would change places.
+Processes take whole batches, so that every score has the same bits as in one process: a product with other rows may be
+rounded differently, and near-ties would change places.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from llmrec.utils.arrays import Rows
 
 
 def take_own_queries(queries: Queries, accelerator: Accelerator, batch_size: int = BATCH) -> Queries:
-    """This process's batches, which follow on those of the process before it."""
+    """Return the batches of this process, contiguous and in order.
+
+    Args:
+        queries: All queries.
+        accelerator: Processes that share the work.
+        batch_size: Queries per batch.
+
+    Returns:
+        The queries of this process.
+    """
     n_batches = -(-len(queries) // batch_size)
     bounds = batch_size * np.linspace(0, n_batches, accelerator.num_processes + 1).astype(int)
     return queries.take(slice(*bounds[accelerator.process_index :][:2]))
@@ -32,7 +41,21 @@ def rank_in_parallel(
     available: Rows | None = None,
     progress: str | None = None,
 ) -> Ranking:
-    """`rank_queries`, each process its share; every process gets the whole ranking, in order."""
+    """Rank all queries as `rank_queries` does, divided among the processes.
+
+    Args:
+        scorer: Scorer of the queries.
+        queries: The Q queries.
+        n_items: Items of the catalog.
+        accelerator: Processes that share the work; None for this process alone.
+        n_top: Top items to return per query.
+        mask_seen: True to exclude items that a user has seen.
+        available: Release times in seconds, (N,); items released after a query are excluded.
+        progress: Title of the progress bar; None for no bar.
+
+    Returns:
+        The whole ranking in the order of the queries, in every process.
+    """
     shared = accelerator is not None and accelerator.num_processes > 1
     batch_size = query_batch_size(n_items)
     mine = take_own_queries(queries, accelerator, batch_size) if accelerator and shared else queries

@@ -1,7 +1,7 @@
-"""What a backbone goes on reading: a catalog's texts and the pairs of its items, each with a part held out.
+"""Corpus of continued pretraining: the texts of a catalog and pairs of its items, each with a held-out part.
 
-Only events in the training part of every split of the fine-tuning to come are looked at. The batches of a step depend
-on its number and the seed alone, not on the processes that share it.
+Only events in the training part of every split of the later fine-tuning are used. The batches of a step depend on its
+number and the seed alone, not on the processes that share it.
 """
 
 from __future__ import annotations
@@ -25,24 +25,31 @@ from llmrec.utils.arrays import Rows
 
 @dataclass(frozen=True)
 class PretrainCorpus:
-    """Catalog rows to read, and pairs of them.
-
-    n_events, last_time: training events that were looked at, and seconds of the last. known: (K,) rows of their items.
-    texts, held_texts: rows, one for each distinct text.
-    share: (N,) of the training pairs' places that each item takes, at least one place.
-    """
+    """Catalog rows to encode, and pairs of them."""
 
     n_events: int
+    """Training events used."""
     last_time: int
+    """Time of the last one in seconds."""
     known: Rows
+    """Catalog rows of their items, (K,)."""
     texts: Rows
+    """Catalog rows to train on, one per distinct text."""
     held_texts: Rows
+    """Catalog rows that are held out, one per distinct text."""
     pairs: ItemPairs
+    """Pairs to train on."""
     held_pairs: ItemPairs
+    """Pairs that are held out."""
     share: NDArray[np.float64]
+    """Share of the places of training pairs that each item takes, at least one place, (N,)."""
 
     def to_record(self) -> dict[str, int | str]:
-        """For the record."""
+        """Return the figures of the corpus for the record of a run.
+
+        Returns:
+            Figures by name.
+        """
         return {
             "n_events": self.n_events,
             "last_event": format_iso(self.last_time),
@@ -55,16 +62,31 @@ class PretrainCorpus:
 
 
 def select_training_events(log: Log, config: SplitConfig) -> Interactions:
-    """The events in the training part of every split that is named."""
+    """Return the events in the training part of every configured split.
+
+    Args:
+        log: Validated log.
+        config: Settings of the splits.
+
+    Returns:
+        The events.
+    """
     splits = [make_split(name, log.interactions, log.n_users, log.n_items, config)[0] for name in config.names]
     return log.interactions.take(reduce(np.logical_and, [split.part == TRAIN for split in splits]))
 
 
 def make_corpus(log: Log, config: PretrainConfig) -> PretrainCorpus:
-    """Texts and pairs as configured; what is held out depends on the seed alone.
+    """Make the texts and pairs of the settings; the held-out part depends on the seed alone.
+
+    Args:
+        log: Validated log and catalog.
+        config: Settings of pretraining.
+
+    Returns:
+        The corpus.
 
     Raises:
-        DataError: too few texts or pairs to train on some and hold out others.
+        DataError: If there are too few texts or pairs to train on some and hold out others.
     """
     events = select_training_events(log, config.split)
     known, train = np.unique(events.item), config.train
@@ -88,7 +110,17 @@ def make_corpus(log: Log, config: PretrainConfig) -> PretrainCorpus:
 
 
 def draw_batch_rows(n: int, size: int, step: int, seed: int) -> Rows:
-    """The rows of 0 .. n - 1 that a step reads: `size` or a few more, each once before any comes again."""
+    """Draw the rows of a step; every row is drawn once before any is drawn again.
+
+    Args:
+        n: Number of rows.
+        size: Rows per step; a few more if it does not divide n.
+        step: Number of the step, from 0.
+        seed: Seed of the order.
+
+    Returns:
+        Rows between 0 and n - 1.
+    """
     n_batches = max(n // size, 1)
     bounds = np.linspace(0, n, n_batches + 1).astype(int)
     place = step % n_batches

@@ -1,8 +1,8 @@
-"""What continued pretraining minimises: masked words, next words, and a contrast of items that go together.
+"""Objectives of continued pretraining: masked words, next words, and a contrast of items that occur together.
 
-`mlm`: Devlin et al. 2019, arXiv:1810.04805: 15% of the tokens are asked for; of these 80% are masked, 10% replaced by
-a random token, 10% left. `clm`: every token but the first is asked for. `contrast`: InfoNCE (van den Oord et al. 2018,
-arXiv:1807.03748) between items of one user's neighbouring events, over the batch's own items and uniform ones (mixed
+`mlm`: Devlin et al. 2019, arXiv:1810.04805: 15% of the tokens are predicted; of these 80% are masked, 10% replaced by
+a random token, 10% kept. `clm`: every token but the first is predicted. `contrast`: InfoNCE (van den Oord et al. 2018,
+arXiv:1807.03748) between items of neighboring events of a user, over the items of the batch and uniform ones (mixed
 negatives, Yang et al. 2020, doi:10.1145/3366424.3386195).
 """
 
@@ -31,30 +31,55 @@ TEXTS_AT_ONCE = 64  # of one forward pass
 
 
 class TextBatch(NamedTuple):
-    """One process's share of a step's texts. label: (U, L) the token that a state is asked for, -100 for none."""
+    """One process's share of the texts of a step."""
 
     input_ids: Tensor  # (U, L)
+    """Token ids."""
     attention_mask: Tensor  # (U, L)
+    """1 for tokens, 0 for padding."""
     label: Tensor  # (U, L)
+    """Token to predict from a state, -100 for none."""
 
     def to(self, device: torch.device) -> TextBatch:
+        """Move the batch to a device.
+
+        Args:
+            device: Target device.
+
+        Returns:
+            The moved batch.
+        """
         return TextBatch(*(column.to(device) for column in self))
 
 
 class PairBatch(NamedTuple):
-    """One process's share of a step's pairs, each in both directions.
+    """One process's share of the pairs of a step, each in both directions.
 
-    Rows are those of the step's U distinct items, all processes' together, in which each process reads a stretch.
+    Rows refer to the U distinct items of the step in all processes, of which each process encodes a contiguous share.
     """
 
     input_ids: Tensor  # (U / processes, L)
+    """Token ids of the items that this process encodes."""
     attention_mask: Tensor  # (U / processes, L)
+    """1 for tokens, 0 for padding."""
     anchor: Tensor  # (A,) rows of U
+    """Item of each anchor."""
     positive: Tensor  # (A,) rows of U
+    """Item that belongs with each anchor."""
     column: Tensor  # (C,) rows of U: the step's own items, as often as they occur, and the uniform ones
+    """Items that anchors are compared with."""
     log_expected: Tensor  # (C,) log of how often a column's item is expected among the columns
+    """Correction of the logit of each column."""
 
     def to(self, device: torch.device) -> PairBatch:
+        """Move the batch to a device.
+
+        Args:
+            device: Target device.
+
+        Returns:
+            The moved batch.
+        """
         return PairBatch(*(column.to(device) for column in self))
 
 
@@ -63,14 +88,29 @@ StepBatch = TextBatch | PairBatch
 
 @dataclass(frozen=True)
 class TextBatcher:
-    """Texts as masked or next words. All processes draw the masks of the whole step, then each takes its share."""
+    """Make batches of texts with masked or next words.
+
+    All processes draw the masks of the whole step, then each takes its share.
+    """
 
     tokens: TokenStore
+    """Tokens of the catalog."""
     tokenizer: Any
+    """Tokenizer of the backbone."""
     masked: bool
+    """True for masked words, False for next words."""
 
     def make_batch(self, rows: Rows, seed: tuple[int, ...], accelerator: Accelerator) -> tuple[TextBatch, int]:
-        """This process's share of the texts at `rows`, and how many words all processes' ask for."""
+        """Make this process's share of the texts of a step.
+
+        Args:
+            rows: Catalog rows of the step.
+            seed: Seed of the masks.
+            accelerator: Processes that share the step.
+
+        Returns:
+            The batch, and the number of words that all processes predict together.
+        """
         ids, attention = self.tokens.get_batch(rows, torch.device("cpu"))
         if self.masked:
             ids, label = self._mask(ids, seed)
@@ -95,15 +135,28 @@ class TextBatcher:
 
 @dataclass(frozen=True)
 class PairBatcher:
-    """Pairs with their negatives. known: (K,) rows to draw from; share: (N,) see Corpus."""
+    """Make batches of pairs with their negatives."""
 
     tokens: TokenStore
+    """Tokens of the catalog."""
     known: Rows
+    """Catalog rows to draw negatives from, (K,)."""
     share: NDArray[np.float64]
+    """Share of the places of training pairs that each item takes, (N,), see `PretrainCorpus`."""
     n_negatives: int
+    """Uniform negatives per step."""
 
     def make_batch(self, pairs: Rows, seed: tuple[int, ...], accelerator: Accelerator) -> tuple[PairBatch, int]:
-        """pairs: (n, 2) catalog rows. This process's share of them, and the anchors of all processes."""
+        """Make this process's share of the pairs of a step.
+
+        Args:
+            pairs: Catalog rows of the pairs, (P, 2).
+            seed: Seed of the negatives.
+            accelerator: Processes that share the step.
+
+        Returns:
+            The batch, and the number of anchors of all processes together.
+        """
         rank, counts = accelerator.process_index, accelerator.num_processes
         drawn = np.random.default_rng(seed).choice(self.known, self.n_negatives)
         both = np.concatenate([pairs[:, 0], pairs[:, 1]])  # (2n,)
@@ -124,11 +177,21 @@ class PairBatcher:
 
 
 def contrast_loss(vectors: Tensor, batch: PairBatch, temperature: float) -> Tensor:
-    """Sum over anchors of -log softmax of their positives' cosines over the catalog, as the columns estimate it.
+    """Compute -log softmax of the cosines of positives over the catalog, estimated by the columns.
 
-    vectors: (U, D) unit vectors. A column's logit loses the log of its expected number (logQ correction, Yi et al.
-    2019, doi:10.1145/3298689.3346996), so that popular items, which a batch holds more often, are not punished for it.
-    Columns of the anchor's or the positive's own item are no negatives and are left out.
+    The logit of a column is reduced by the log of its expected count, so that popular items, which are in batches more
+    often, are not penalized for it. Columns of the anchor's or the positive's own item are left out.
+
+    Args:
+        vectors: Unit vectors of the distinct items, (U, D).
+        batch: Anchors, positives and columns.
+        temperature: Divides the cosines.
+
+    Returns:
+        The sum over anchors, a scalar.
+
+    Source:
+        logQ correction, Yi et al. 2019, doi:10.1145/3298689.3346996.
     """
     anchor = vectors[batch.anchor] / temperature  # (A, D)
     positive = (anchor * vectors[batch.positive]).sum(1, keepdim=True)  # (A, 1)
@@ -139,7 +202,15 @@ def contrast_loss(vectors: Tensor, batch: PairBatch, temperature: float) -> Tens
 
 
 def group_by_length(input_ids: Tensor, attention_mask: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Rows of (U, L) texts with their ids and mask, TEXTS_AT_ONCE of like length at a time and no longer than these."""
+    """Yield groups of at most TEXTS_AT_ONCE texts of similar length, without superfluous padding.
+
+    Args:
+        input_ids: Token ids, (U, L).
+        attention_mask: 1 for tokens, 0 for padding, (U, L).
+
+    Yields:
+        Rows of the texts, their token ids and their mask.
+    """
     lengths = attention_mask.sum(1)
     for rows in torch.split(lengths.argsort(stable=True), TEXTS_AT_ONCE):
         longest = int(lengths[rows[-1]])
@@ -147,9 +218,14 @@ def group_by_length(input_ids: Tensor, attention_mask: Tensor) -> Iterator[tuple
 
 
 class PretrainObjective(nn.Module):
-    """Backbone and head as one module, which DDP needs, with the losses of a step.
+    """Backbone and head as one module, as DDP requires, with the losses of a step.
 
-    Dropout is off, as everywhere where a backbone trains (see Backbone).
+    Dropout is off, as wherever a backbone trains.
+
+    Args:
+        backbone: Backbone to train.
+        head: Language-model head; None if no objective predicts words.
+        temperature: Divides the cosines of pairs.
     """
 
     def __init__(self, backbone: TextBackbone, head: LanguageHead | None, temperature: float) -> None:
@@ -158,7 +234,14 @@ class PretrainObjective(nn.Module):
         self.temperature = temperature
 
     def forward(self, batches: Sequence[StepBatch]) -> Tensor:
-        """(R,) for each batch the sum of the losses of this process's share."""
+        """Compute the losses of this process's share of a step.
+
+        Args:
+            batches: One batch per objective, R in all.
+
+        Returns:
+            The summed loss of each batch, (R,).
+        """
         return torch.stack(
             [
                 self._compute_text_loss(one) if isinstance(one, TextBatch) else self._compute_pair_loss(one)
@@ -175,7 +258,7 @@ class PretrainObjective(nn.Module):
             wanted = batch.label[rows, : ids.shape[1]]
             hidden.append(states[wanted >= 0])
             label.append(wanted[wanted >= 0])
-        logits = self.head(torch.cat(hidden))  # (M, V), of the tokens asked for alone
+        logits = self.head(torch.cat(hidden))  # (M, V), of the tokens to predict alone
         return functional.cross_entropy(upcast_to_fp32(logits), torch.cat(label), reduction="sum")
 
     def _compute_pair_loss(self, batch: PairBatch) -> Tensor:

@@ -1,6 +1,6 @@
-"""Continued pretraining: steps over batches of texts and pairs, until held-out losses stop falling.
+"""Continued pretraining: train on batches of texts and pairs until held-out losses stop falling.
 
-It counts steps, where training/trainer.py counts epochs, because texts and pairs come round at different times.
+It counts steps, where training/trainer.py counts epochs, because passes over texts and over pairs differ in length.
 """
 
 from __future__ import annotations
@@ -27,25 +27,41 @@ from llmrec.training.training_loop import RunState, TrainingLoop
 from llmrec.utils.arrays import Rows
 from llmrec.utils.timing import timer
 
-HELD_OUT = 1_000_003  # the seed of held-out masks and negatives, which are the same in every measurement
+HELD_OUT = 1_000_003  # seed of held-out masks and negatives: the same in every measurement
 
 
 @dataclass(frozen=True)
 class PretrainTask:
-    """An objective at work. train, held: text rows (n,) or pairs (n, 2); size: how many of them a step reads."""
+    """One objective with its data."""
 
     name: ObjectiveName
+    """Name of the objective."""
     weight: float
+    """Weight of its mean loss."""
     train: Rows
+    """Text rows, (R,), or pairs, (P, 2), to train on."""
     held: Rows
+    """Text rows or pairs that are held out."""
     size: int
+    """Rows or pairs per step."""
     source: TextBatcher | PairBatcher
+    """Makes batches of them."""
 
 
 def make_pretrain_tasks(
     corpus: PretrainCorpus, tokens: TokenStore, tokenizer: Any, config: PretrainConfig
 ) -> list[PretrainTask]:
-    """One for each objective of the configuration."""
+    """Make a task for each configured objective.
+
+    Args:
+        corpus: Texts and pairs.
+        tokens: Tokens of the catalog.
+        tokenizer: Tokenizer of the backbone.
+        config: Settings of pretraining.
+
+    Returns:
+        The tasks in the order of the settings.
+    """
     train = config.train
     readings = []
     for name, weight in config.objectives.items():
@@ -61,7 +77,18 @@ def make_pretrain_tasks(
 
 
 class Pretrainer(TrainingLoop):
-    """Train the backbone on texts and pairs until the held-out loss stops falling; the best weights stay in it."""
+    """Train a backbone until its held-out loss stops falling; it keeps the best weights.
+
+    Args:
+        objective: Backbone and head.
+        readings: Tasks of all objectives.
+        config: Settings of training.
+        accelerator: Processes of the run.
+        run: Identity of the fit.
+
+    Raises:
+        ConfigError: If there are fewer rows than processes.
+    """
 
     objective: PretrainObjective
     config: PretrainTrainConfig
@@ -87,7 +114,14 @@ class Pretrainer(TrainingLoop):
 
     @explain_out_of_memory(PRETRAINING)
     def fit(self) -> Progress:
-        """Train until the steps are over or the held-out loss stops falling; it is measured before the first, too."""
+        """Train until the last step or until the held-out loss, also measured before the first, stops falling.
+
+        Returns:
+            The progress; the best weights are in the objective.
+
+        Raises:
+            MemoryLimitError: If a batch does not fit in memory.
+        """
         return super().fit()
 
     def _start(self) -> None:
@@ -105,14 +139,14 @@ class Pretrainer(TrainingLoop):
         return self.progress.step >= self.config.max_steps
 
     def _step(self, step: int) -> float:
-        """One optimizer step; returns the weighted sum of the objectives' mean losses over all processes."""
+        """Take one optimizer step; return the weighted sum of the mean losses over all processes."""
         seed = self.run.seed
         rows = [r.train[draw_batch_rows(len(r.train), r.size, step, seed)] for r in self.readings]
         self.wrapped.train()
         with self.accelerator.autocast():
             sums, counts = self._compute_losses(self.wrapped, self.readings, rows, (seed, step))
         loss = (sums * (self.weights / counts)).sum()
-        self.accelerator.backward(loss * self.accelerator.num_processes)  # DDP averages; the sum is what is wanted
+        self.accelerator.backward(loss * self.accelerator.num_processes)  # DDP averages, but the loss is a sum
         self._clip()
         self._apply_gradients()
         return float(self.accelerator.reduce(loss.detach(), "sum"))
@@ -120,7 +154,7 @@ class Pretrainer(TrainingLoop):
     def _compute_losses(
         self, model: nn.Module, readings: list[PretrainTask], rows: list[Rows], seed: tuple[int, ...]
     ) -> tuple[Tensor, Tensor]:
-        """(R,) sums of this process's losses, and (R,) how many terms all processes' sums have, at least 1."""
+        """Return (R,) sums of own losses and (R,) numbers of terms of all processes, at least 1."""
         taken = [r.source.make_batch(part, seed, self.accelerator) for r, part in zip(readings, rows, strict=True)]
         device = self.accelerator.device
         sums: Tensor = model([batch.to(device) for batch, _ in taken])
@@ -128,7 +162,11 @@ class Pretrainer(TrainingLoop):
 
     @torch.no_grad()
     def measure_held_out(self) -> dict[ObjectiveName, float]:
-        """Mean loss of each objective on what is never trained on, in batches of the training's size."""
+        """Measure the mean loss of each objective on the held-out part, in batches of the training size.
+
+        Returns:
+            The losses by objective.
+        """
         found: dict[ObjectiveName, float] = {}
         for reading in self.readings:
             total = torch.zeros(2, device=self.accelerator.device)
@@ -154,14 +192,22 @@ class Pretrainer(TrainingLoop):
 
     def _make_parameter_groups(self) -> list[dict[str, Any]]:
         tuned = [p for p in self.objective.backbone.parameters() if p.requires_grad]
-        own = {id(p) for p in self.objective.backbone.parameters()}  # a tied decoder is the backbone's
+        own = {id(p) for p in self.objective.backbone.parameters()}  # a tied decoder belongs to the backbone
         head = [p for p in self.objective.parameters() if p.requires_grad and id(p) not in own]
         groups: list[dict[str, Any]] = [{"params": tuned, "lr": self.config.learning_rate}]
         return [*groups, {"params": head, "lr": self.config.head_learning_rate}] if head else groups
 
 
 def make_run(config: PretrainConfig, inputs: str) -> RunState:
-    """Where a configuration's run stands. inputs: what it depends on besides, log and base weights."""
+    """Make the identity of a run of pretraining.
+
+    Args:
+        config: Settings of the run.
+        inputs: Other facts that it depends on: log and base weights.
+
+    Returns:
+        The identity, with the folder of the checkpoints.
+    """
     facts = dataclasses.asdict(config)
     changeable = ("output", "resume", "checkpoints", "trackers", "mixed_precision")
     kept = {name: value for name, value in facts.items() if name not in changeable}

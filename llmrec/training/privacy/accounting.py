@@ -1,8 +1,9 @@
-"""What a private run may spend, and the noise that this asks for, by Opacus' accountants.
+"""Compute the noise that a privacy budget requires and the budget that steps spend, with Opacus' accountants.
 
-User-level DP-SGD: Abadi et al. 2016, arXiv:1607.00133; McMahan et al. 2018, arXiv:1710.06963. Two logs are neighbours
-if one has all training events of one user more. A step releases the sum over a Poisson sample of users of gradients of
-norm `max_grad_norm` at most, with noise of standard deviation noise_multiplier * max_grad_norm in each weight.
+User-level DP-SGD: Abadi et al. 2016, arXiv:1607.00133; McMahan et al. 2018, arXiv:1710.06963. Two logs are neighbors
+if one has all training events of one additional user. A step releases the sum over a Poisson sample of users of
+gradients with norm at most `max_grad_norm`, with noise of standard deviation noise_multiplier * max_grad_norm in each
+weight.
 """
 
 from __future__ import annotations
@@ -24,26 +25,40 @@ from llmrec.config.privacy import PrivacyConfig
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError, missing_extra
 
-SUMMED = 4  # draws to one number of noise: their floats do not give away the sum's (Holohan & Braghin 2021, 5.1)
+SUMMED = 4  # draws per noise value: one draw's floats would leak the exact sum (Holohan & Braghin 2021, 5.1)
 
 
 @dataclass(frozen=True)
 class NoiseMechanism:
-    """One run's noise. steps: of all its fits together. n_users: with training events, taken as public."""
+    """Noise of one differentially private run."""
 
     config: PrivacyConfig
+    """Settings of privacy."""
     n_users: int
+    """Users with training events; this number is taken as public."""
     steps_per_epoch: int
+    """Steps per epoch."""
     steps: int
+    """Steps of all fits of the run together."""
     delta: float
+    """Delta of the guarantee."""
     noise_multiplier: float
+    """Standard deviation of the noise in units of the clipping norm."""
 
     @classmethod
     def from_config(cls, config: FinetuneConfig, split: Split) -> NoiseMechanism | None:
-        """None where the run is not private.
+        """Make the noise of a run from its settings.
+
+        Args:
+            config: Settings of the run.
+            split: Split of the log.
+
+        Returns:
+            The noise; None if the run is not private.
 
         Raises:
-            ConfigError: no Opacus, an epsilon that no noise can give, or a delta that would allow to show a user whole.
+            ConfigError: If Opacus is missing, no noise reaches the epsilon, or the delta is so large that the guarantee
+                would allow the release of a user's whole data.
         """
         privacy = config.privacy
         if privacy is None:
@@ -62,16 +77,23 @@ class NoiseMechanism:
 
     @property
     def sample_rate(self) -> float:
-        """A user's chance to take part in a step."""
+        """Return the probability that a user takes part in a step."""
         return _compute_rate(self.config, self.n_users)
 
     @property
     def expected_users(self) -> float:
-        """Of a step: what sums are divided by, whoever takes part."""
+        """Return the expected users of a step, by which sums are divided independently of who takes part."""
         return self.sample_rate * self.n_users
 
     def epsilon_after(self, steps: int) -> float | None:
-        """What so many steps have spent; None without noise. The accountant's whole state is their number."""
+        """Compute the epsilon spent after a number of steps, which is the whole state of the accountant.
+
+        Args:
+            steps: Steps taken.
+
+        Returns:
+            The epsilon; None without noise.
+        """
         if self.noise_multiplier == 0:
             return None
         accountant = _make_accountant(self.config)
@@ -81,14 +103,24 @@ class NoiseMechanism:
 
 
 def draw_noise(size: int, std: float, secret: int | None, step: tuple[int, ...]) -> Tensor:
-    """(size,) float64 of standard deviation `std`: by the operating system's secrets, or by `secret` and the step."""
+    """Draw Gaussian noise from the secure randomness of the operating system, or from a seed.
+
+    Args:
+        size: Number of values.
+        std: Standard deviation; 0 gives zeros.
+        secret: Seed for reproducible noise; None for secure noise.
+        step: Numbers that identify the step, combined with the seed.
+
+    Returns:
+        Noise, (size,) float64.
+    """
     if std == 0:
         return torch.zeros(size, dtype=torch.float64)
     if secret is not None:
         return std * torch.from_numpy(np.random.default_rng((secret, *step)).standard_normal(size))
     total = np.zeros(size)
     for _ in range(SUMMED):
-        whole = np.frombuffer(os.urandom(8 * size), dtype=np.uint64) >> np.uint64(11)  # of 53 bits
+        whole = np.frombuffer(os.urandom(8 * size), dtype=np.uint64) >> np.uint64(11)  # 53 bits
         total += ndtri((whole + 0.5) / 2.0**53)
     return torch.from_numpy(std * total / SUMMED**0.5)
 
@@ -112,7 +144,7 @@ def _compute_noise_multiplier(config: PrivacyConfig, delta: float, rate: float, 
                     accountant=config.accountant,
                 )
             )
-    except (ValueError, MemoryError) as error:  # of tables as long as the privacy loss is wide
+    except (ValueError, MemoryError) as error:  # the tables of the accountant grow with the privacy loss
         raise ConfigError(
             f"privacy.epsilon={config.epsilon} for {steps} steps of {rate:.1%} of the users: {error}. Give a larger "
             "epsilon, fewer epochs, or fewer users_per_step"
@@ -131,7 +163,7 @@ def _make_accountant(config: PrivacyConfig) -> Any:
 
 @contextmanager
 def _silence_opacus() -> Iterator[None]:
-    """Without what is said of bounds that could be tighter, and of infinities that Opacus leaves out."""
+    """Silence warnings about bounds that could be tighter and about infinities that Opacus leaves out."""
     with warnings.catch_warnings(), np.errstate(divide="ignore", over="ignore"):
         warnings.filterwarnings("ignore", "Optimal order", UserWarning)
         yield

@@ -1,9 +1,9 @@
-"""The training loop with differential privacy of users: everyone's gradient by itself, clipped, summed, and noise.
+"""Train with differential privacy of users: the gradient of each user separately, clipped, summed, plus noise.
 
-An honest loop over users, since a user is several windows and a model may be anything that has a gradient: no hooks in
-layers, which PEFT's would not survive. A user's gradient depends on the weights and on that user alone: dropout,
-negatives and live items are drawn anew for each user of each step, no text vector that one user's step has read is
-stored for another's, and every item of the catalog counts as known.
+It loops over users, since a user may have several windows and a model may be anything with a gradient; per-layer hooks
+would not work with PEFT. The gradient of a user depends on the weights and on that user alone: dropout, negatives and
+live items are redrawn for each user of each step, no text vector of one user's step is stored for another's, and every
+item of the catalog counts as known.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from llmrec.training.privacy.accounting import NoiseMechanism, draw_noise
 from llmrec.training.trainer import Trainer, TrainerInputs
 from llmrec.utils.arrays import Rows
 
-NOISE, WINDOWS = 2**32 - 1, 2**32 - 2  # what random numbers are for, where they are not for a user's gradient
+NOISE, WINDOWS = 2**32 - 1, 2**32 - 2  # purposes of random numbers that are not for a user's gradient
 SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 
 class DPObjective(RecommendationObjective):
-    """Live items leave no trace in the stored table: which of them a step has read is somebody's history."""
+    """Objective that never stores live text vectors: the rows of a step would reveal a user's history."""
 
     def _read(self, live_rows: Tensor) -> Tensor:
         if self.reader is None:
@@ -42,12 +42,17 @@ class DPObjective(RecommendationObjective):
 
 
 class DPTrainer(Trainer):
-    """DP-SGD over users. It goes to the end of its epochs and keeps the last weights: validation chooses nothing.
+    """Train with DP-SGD over users for all epochs, and keep the last weights: validation chooses nothing.
 
-    Every process takes a share of the users; sums are added up, and the noise is the main process's.
+    Every process takes a share of the users; gradients are summed, and the main process draws the noise.
+
+    Args:
+        inputs: Inputs of the fit.
+        mechanism: Noise of the run.
 
     Raises:
-        ConfigError: weights in shards, whose per-user gradients no process has.
+        ConfigError: If weights are sharded, so that no process has the whole gradient of a user, or none are left to
+            train.
     """
 
     def __init__(self, inputs: TrainerInputs, mechanism: NoiseMechanism) -> None:
@@ -67,7 +72,7 @@ class DPTrainer(Trainer):
         self.n_weights = sum(weight.numel() for weight in self.weights)
 
     def _draw_epoch(self, epoch: int) -> tuple[TrainingWindows, list[list[Rows]]]:
-        """The windows of an epoch; and for each step, which may have none, the windows of each user in it."""
+        """Return the windows of an epoch, and the windows of each user for each step."""
         rng, windows = np.random.default_rng((self.secret, epoch)), self.all_windows
         if (most := self.objective.model.config.targets_per_history) is not None:
             windows = windows.subsample_targets(most, rng)
@@ -82,14 +87,14 @@ class DPTrainer(Trainer):
         return windows, groups
 
     def _sample_windows(self, rows: Rows, place: tuple[int, ...]) -> Rows:
-        """At most `windows_per_user` of a user's windows, by that user's own luck."""
+        """Sample at most `windows_per_user` windows of a user, independently of other users."""
         most = self.mechanism.config.windows_per_user
         if len(rows) <= most:
             return rows
         return np.sort(np.random.default_rng((self.secret, *place, WINDOWS)).choice(rows, most, replace=False))
 
     def _step(self, group: list[Rows], row: int) -> float:
-        """One noisy step over the users of `group`; returns their loss summed over the targets asked for."""
+        """Take one noisy step over the users of a group; return their loss summed over targets."""
         self.wrapped.train()
         mechanism, accelerator = self.mechanism, self.accelerator
         total = torch.zeros(self.n_weights, dtype=torch.float64, device=accelerator.device)
@@ -104,8 +109,14 @@ class DPTrainer(Trainer):
         return float(accelerator.reduce(loss, "sum"))
 
     def user_gradient(self, rows: Rows, row: int) -> tuple[Tensor, Tensor]:
-        """(P,) float64 gradient of the mean loss of one user, whose windows are at `rows`, by all that trains; and the
-        loss summed over targets.
+        """Compute the gradient of the mean loss of one user by all trainable weights.
+
+        Args:
+            rows: Windows of the user.
+            row: Number of the step in its epoch.
+
+        Returns:
+            The gradient, (n_weights,) float64, and the loss summed over targets.
         """
         rng = np.random.default_rng((self.secret, self.progress.epoch, row, int(self.user[rows[0]])))
         torch.manual_seed(int(rng.integers(2**63)))  # dropout
@@ -121,7 +132,7 @@ class DPTrainer(Trainer):
         return gradient, total
 
     def _own_rows(self, rows: Rows) -> Rows:
-        """A user is whole in one process."""
+        """Return all rows, since one process computes the whole gradient of a user."""
         return rows
 
     def _draw_noise(self, row: int) -> Tensor:
@@ -142,7 +153,15 @@ class DPTrainer(Trainer):
 
 
 def clip_by_norm(gradient: Tensor, most: float) -> Tensor:
-    """The gradient (P,), shortened to a norm of `most` if it is longer; nothing of one that is not finite."""
+    """Scale a gradient down to a maximum norm.
+
+    Args:
+        gradient: Gradient of one user, (n_weights,).
+        most: Maximum norm.
+
+    Returns:
+        The scaled gradient; zeros if it is not finite.
+    """
     norm = gradient.norm()
     if not torch.isfinite(norm):
         return torch.zeros_like(gradient)
@@ -151,13 +170,26 @@ def clip_by_norm(gradient: Tensor, most: float) -> Tensor:
 
 
 def set_public_calibration(model: RecommenderModel, mechanism: NoiseMechanism) -> None:
-    """What validation would have set, by the configuration alone. No item is new: `novelty` stays 0."""
+    """Set the calibration from the settings alone; no item is new, so `novelty` stays 0.
+
+    Args:
+        model: Model to change in place.
+        mechanism: Noise of the run, with its settings.
+    """
     if model.items.match is not None:
         model.items.match.set_parameters(mechanism.config.text_similarity_strength, RECENCIES[0])
 
 
 def freeze_by_prefix(model: RecommenderModel, mechanism: NoiseMechanism) -> None:
-    """Raises ConfigError where a beginning of names fits no weight."""
+    """Freeze the weights whose names begin with a configured prefix.
+
+    Args:
+        model: Model to change in place.
+        mechanism: Noise of the run, with its settings.
+
+    Raises:
+        ConfigError: If a prefix fits no weight.
+    """
     for beginning in mechanism.config.frozen_prefixes:
         found = [weight for name, weight in model.named_parameters() if name.startswith(beginning)]
         if not found:
@@ -168,7 +200,16 @@ def freeze_by_prefix(model: RecommenderModel, mechanism: NoiseMechanism) -> None
 
 
 def build_privacy_report(mechanism: NoiseMechanism, steps: int, trained: Sequence[nn.Module]) -> dict[str, Any]:
-    """For report and card: what so many steps have spent, and on which modules."""
+    """Build the facts about privacy for the report and the card.
+
+    Args:
+        mechanism: Noise of the run.
+        steps: Steps taken.
+        trained: Modules with trained weights.
+
+    Returns:
+        Facts by name.
+    """
     config = mechanism.config
     weights = [weight for module in trained for weight in module.parameters() if weight.requires_grad]
     return {
@@ -187,7 +228,7 @@ def build_privacy_report(mechanism: NoiseMechanism, steps: int, trained: Sequenc
 
 
 def _broadcast_number(number: int, accelerator: Accelerator) -> int:
-    """The main process's number, in every process."""
+    """Return the number of the main process in every process."""
     if accelerator.num_processes == 1:
         return number
     numbers = [number]
