@@ -187,9 +187,8 @@ class Worker:
                 raise ConflictError(f"{own!r} is in the catalog already; give another id")
         items = self.recommender.catalog.redact_items(items)
         extended = catalog.extend(items)
-        self._read(
-            [str(text) for text in extended.text_array[len(catalog) :].to_pylist()]
-        )  # fails before anything is stored
+        # Encode the texts first: a failure comes before anything is stored.
+        self._read([str(text) for text in extended.text_array[len(catalog) :].to_pylist()])
         self.stored_items.add(items)
         self._follow_items()
         self._apply_state()
