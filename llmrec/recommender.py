@@ -74,6 +74,15 @@ class Recommender:
         device: Device = None,
         log: Log | None = None,
     ) -> None:
+        """Serve a loaded bundle; `from_pretrained` loads one.
+
+        Args:
+            bundle: Loaded bundle.
+            folder: Folder of the bundle.
+            backbone: A local copy of the base model, to encode new text without the hub.
+            device: Where the model runs; unchanged if None.
+            log: The training log; read when needed if None.
+        """
         if device is not None:
             bundle.model.to(device)
         self._bundle = bundle
@@ -103,14 +112,21 @@ class Recommender:
             token: For private repositories; that of `hf auth login` by default.
             log: The training log, for a bundle that was trained on tables in memory; read when needed by default.
 
+        Returns:
+            The recommender.
+
         Raises:
-            BundleError: If it is no bundle, was altered, does not reproduce its scores, or cannot be fetched.
+            BundleError: If it is not a bundle, was altered, does not reproduce its scores, or cannot be fetched.
         """
         folder = resolve_bundle(name, revision, token)
         return cls(load_bundle(folder, backbone), folder, backbone=backbone, device=device, log=log)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the bundle as it is now, with its added and removed items and current counts, to a folder."""
+        """Write the bundle as it is now, with its added and removed items and current counts, to a folder.
+
+        Args:
+            folder: Folder to write.
+        """
         save_bundle(Path(folder), self._current_bundle())
 
     def push_to_hub(
@@ -162,6 +178,9 @@ class Recommender:
 
         Args:
             data: Settings that replace those of the bundle.
+
+        Returns:
+            The log.
 
         Raises:
             DataError: If the log cannot be read, or is a path on the machine where a downloaded bundle was trained.
@@ -218,7 +237,25 @@ class Recommender:
         filters: Filters | None = None,
         topic: str | None = None,
     ) -> list[list[Recommendation]]:
-        """Answer `recommend` for several histories in one pass."""
+        """Answer `recommend` for several histories in one pass.
+
+        Args:
+            histories: B histories.
+            k: Number of items per history.
+            at: Query time; items released later are left out.
+            include_seen: Keep items of the history.
+            query: What the users want, in words; items with similar texts gain.
+            filters: Items to choose from, as in `recommend`.
+            topic: Choose from the tenth of the catalog that is most similar to these words.
+
+        Returns:
+            At most k items for each history, best first.
+
+        Raises:
+            DataError: If an id is unknown or a time unreadable.
+            ConfigError: If k is below 1, no item meets the filters, or words are empty.
+            BundleError: If text is given to a recommender on ids alone.
+        """
         check_k(k)
         with self.catalog.lock:
             bias = build_score_bias(self.catalog, at=at, query=query, filters=filters, topic=topic)
@@ -232,7 +269,20 @@ class Recommender:
     def recommend_users(
         self, users: LogUsers, *, k: int = 10, include_seen: bool = False, filters: Filters | None = None
     ) -> TopK:
-        """Return scores and rows, (U, k) each, of the best items for users of a log, -inf where no item is left."""
+        """Return the best items for users of a log.
+
+        Args:
+            users: U users.
+            k: Number of items per user.
+            include_seen: Keep items of the histories.
+            filters: Items to choose from, as in `recommend`.
+
+        Returns:
+            Scores and rows, (U, k) each, best first; -inf where no item is left.
+
+        Raises:
+            ConfigError: If k is below 1 or no item meets the filters.
+        """
         check_k(k)
         batch = QueryBatch(users.queries, [], np.full(len(users), -1, dtype=np.int64))
         with self.catalog.lock:
@@ -260,7 +310,20 @@ class Recommender:
     def score_many(
         self, histories: Sequence[History], items: Sequence[Sequence[Item]], *, at: Time | None = None
     ) -> list[list[float]]:
-        """Answer `score` for several histories in one pass, a list of items for each."""
+        """Answer `score` for several histories in one pass.
+
+        Args:
+            histories: B histories.
+            items: Items to score, a list for each history.
+            at: Query time.
+
+        Returns:
+            A list of scores for each history.
+
+        Raises:
+            DataError: If an id is unknown, or the numbers of histories and lists differ.
+            BundleError: If text is given to a recommender on ids alone.
+        """
         check_equal_length(histories, items)
         with self.catalog.lock:
             batch, catalog = self._parse_histories(histories, at), self.catalog
@@ -279,6 +342,9 @@ class Recommender:
             at: Query time.
             tokens: Also attribute the score of the model to the tokens of the item's text (`llmrec[explain]`).
 
+        Returns:
+            The explanation.
+
         Raises:
             DataError: If the id is unknown.
             ConfigError: If tokens are requested and captum is not installed.
@@ -288,7 +354,21 @@ class Recommender:
     def explain_many(
         self, histories: Sequence[History], items: Sequence[Item], *, at: Time | None = None, tokens: bool = False
     ) -> list[Explanation]:
-        """Answer `explain` for several histories, an item for each."""
+        """Answer `explain` for several histories, an item for each.
+
+        Args:
+            histories: B histories.
+            items: B items.
+            at: Query time.
+            tokens: Also attribute the scores of the model to the tokens of the items' texts.
+
+        Returns:
+            An explanation for each history.
+
+        Raises:
+            DataError: If an id is unknown, or the numbers of histories and items differ.
+            ConfigError: If tokens are requested and captum is not installed.
+        """
         check_equal_length(histories, items)
         catalog = self.catalog
         with catalog.lock:
@@ -337,7 +417,22 @@ class Recommender:
         catalog: ServedCatalog | None = None,
         at: Time | None = None,
     ) -> list[list[Recommendation]]:
-        """Answer `similar_items` for several items."""
+        """Answer `similar_items` for several items.
+
+        Args:
+            items: Ids, or fields of new items.
+            k: Number of similar items per item.
+            by: "text" compares texts, "model" the vectors that the model has learned.
+            catalog: Catalog of another recommender to search, by text.
+            at: Items released later are left out.
+
+        Returns:
+            At most k items for each item, best first; scores are cosines.
+
+        Raises:
+            DataError: If an id is unknown.
+            ConfigError: If k is below 1 or the two bundles cannot be compared.
+        """
         check_k(k)
         others = self.catalog if catalog is None else catalog
         return [rank_similar_items(item, self.catalog, others, k=k, space=by, at=at) for item in items]
@@ -353,6 +448,9 @@ class Recommender:
             at: Only events before this time count, of any user.
             log: The training log by default.
 
+        Returns:
+            At most k users, best first.
+
         Raises:
             ConfigError: If the user has no events before `at`, or k is below 1.
             DataError: If the history is unreadable or the log has other items.
@@ -363,7 +461,21 @@ class Recommender:
     def similar_users_many(
         self, users: Sequence[History], *, k: int = 10, at: Time | None = None, log: Log | None = None
     ) -> list[list[SimilarUser]]:
-        """Answer `similar_users` for several users or histories in one pass over the log."""
+        """Answer `similar_users` for several users or histories in one pass over the log.
+
+        Args:
+            users: Ids of users in the log, or histories.
+            k: Number of similar users per user.
+            at: Only events before this time count, of any user.
+            log: The training log by default.
+
+        Returns:
+            At most k users for each user, best first.
+
+        Raises:
+            ConfigError: If a user has no events before `at`, or k is below 1.
+            DataError: If a history is unreadable or the log has other items.
+        """
         check_k(k)
         log_users = self._get_log_users(log, at)
         states = torch.cat(list(log_users.iterate_states(self.catalog.scorer)))
@@ -372,7 +484,7 @@ class Recommender:
     def audience(
         self, item: Item, *, k: int = 10, at: Time | None = None, log: Log | None = None
     ) -> list[AudienceMember]:
-        """Return the k users of a log whose next item this is most probably, without those who have it.
+        """Return the k users of a log whose next item this most probably is, without those who have it.
 
         Args:
             item: Id, or fields of a new item.
@@ -380,9 +492,12 @@ class Recommender:
             at: Only events before this time count, of any user.
             log: The training log by default.
 
+        Returns:
+            At most k users, best first.
+
         Raises:
             DataError: If the id is unknown or the log has other items.
-            ConfigError: If no user has events before `at`.
+            ConfigError: If no user has events before `at`, or k is below 1.
         """
         check_k(k)
         return rank_audience(self.catalog, self._get_log_users(log, at), item, k)
@@ -405,6 +520,9 @@ class Recommender:
             template: Text that is encoded for a label, such as "a {label} film".
             half_life_events: An event counts half as much as one that is this many events later.
 
+        Returns:
+            Labels with shares that add up to 1, the largest first.
+
         Raises:
             ConfigError: If there are no events before `at`, fewer than two labels, or no `{label}` in the template.
         """
@@ -415,7 +533,20 @@ class Recommender:
     def item_topics(
         self, items: Sequence[Item], labels: Sequence[str], *, template: str = TEMPLATE
     ) -> list[list[TopicShare]]:
-        """Divide the text of each item among labels, largest share first; arguments and errors as of `topics`."""
+        """Divide the text of each item among labels.
+
+        Args:
+            items: Ids, or fields of new items.
+            labels: At least two words or phrases.
+            template: Text that is encoded for a label, such as "a {label} film".
+
+        Returns:
+            For each item, labels with shares that add up to 1, the largest first.
+
+        Raises:
+            ConfigError: If there are fewer than two labels, or no `{label}` in the template.
+            DataError: If an id is unknown.
+        """
         shares = score_topics(self.catalog, self.catalog.text_vectors(items), labels, template)  # (C, L)
         return [sort_topics(labels, row) for row in shares]
 

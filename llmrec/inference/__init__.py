@@ -1,1 +1,1 @@
-"""A fitted recommender that answers: queries, live users, explanations."""
+"""Recommendations by a trained bundle: queries, live users and explanations."""

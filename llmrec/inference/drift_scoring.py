@@ -151,7 +151,15 @@ class _NewItems:
 
 
 def untrained_text_vectors(catalog: ServedCatalog, texts: list[str]) -> Tensor | None:
-    """Return the drift head's unit vectors of texts, (R, D); None for a bundle on ids alone."""
+    """Return the unit vectors of the drift head for texts.
+
+    Args:
+        catalog: Encodes the texts.
+        texts: R texts.
+
+    Returns:
+        (R, D), or None for a bundle on ids alone.
+    """
     if catalog.drift is None or catalog.drift.text is None:
         return None
     return catalog.drift.unit_vectors(catalog.encode_texts_untrained(texts))
@@ -173,7 +181,7 @@ def _build_context(
 
 
 def _compute_states(state: OnlineState, queries: Queries, users: Rows, stream: ReplayStream) -> dict[TermName, Tensor]:
-    """Return each term's state, (B, ...), by all events of a live user ever observed, or of a given history."""
+    """Return each term's state, (B, ...): of a live user by all events ever observed, else by the history."""
     past, count = queries.histories, queries.end - queries.start
     who = np.repeat(np.arange(len(queries)), count)
     event = np.repeat(queries.start, count) + concat_ranges(count)

@@ -1,8 +1,8 @@
-"""Search for the items with the best scores: over all items, or by an index that need not look at all of them.
+"""Search for the items with the best scores, by a scan of all items or by an index.
 
-What a model adds to an item's score for any history is one more dimension of its vector, and the query's is 1. An index
-returns more items than needed, as many again as a history may hold; these are scored by the exact vectors. So it
-decides which items are found, and not their scores.
+The part of an item's score that is the same for any history is one more dimension of its vector, and the query's is 1.
+An index returns more items than needed, as many again as a history may hold; these are scored by the exact vectors. So
+it decides which items are found, but not their scores.
 """
 
 from __future__ import annotations

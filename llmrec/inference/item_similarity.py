@@ -73,7 +73,13 @@ def rank_similar_items(
 
 
 def check_same_encoder(first: Bundle, second: Bundle) -> None:
-    """Check that the text vectors of two bundles can be compared: same base model, trained together or not at all.
+    """Check that the text vectors of two bundles can be compared.
+
+    They can if the base model is the same, trained together or not at all.
+
+    Args:
+        first: A bundle.
+        second: The bundle to compare with.
 
     Raises:
         ConfigError: If they cannot, or one of the bundles has no text vectors.
@@ -104,7 +110,16 @@ def _training_fingerprint(bundle: Bundle) -> object:
 
 
 def find_nearest_pairs(first: Tensor, second: Tensor, k: int) -> list[tuple[int, int, float]]:
-    """Return the k most similar pairs of rows of (M, D) and (T, D), best first, each row in one pair at most."""
+    """Return the k most similar pairs of two sets of vectors, each vector in one pair at most.
+
+    Args:
+        first: Vectors, (M, D).
+        second: Vectors, (T, D).
+        k: Number of pairs.
+
+    Returns:
+        Row of `first`, row of `second` and cosine of each pair, best first.
+    """
     similarity, pairs = cosine_matrix(first, second), list[tuple[int, int, float]]()
     for _ in range(min(k, *similarity.shape)):
         row, column = divmod(int(similarity.argmax()), similarity.shape[1])

@@ -1,9 +1,9 @@
-"""The users of a log as of a time, as a model sees them, and whom of them to show an item.
+"""The users of a log as of a time, and the audience of an item among them.
 
 Users are ranked by the log-probability that the item is their next, under their own softmax over the catalog:
-log p(i|u) = s_ui - log sum_j exp(s_uj). Scores of different users are not comparable as they are: a user with a long
-and clear history has large logits for everything, and only differences within one user are log-odds. The share of the
-softmax asks how well the item does against all that this user could have instead.
+log p(i|u) = s_ui - log sum_j exp(s_uj). Raw scores of different users are not comparable: a user with a long and clear
+history has large logits for everything, and only differences within one user are log-odds. The share of the softmax
+measures how well the item competes with everything else that this user could have.
 """
 
 from __future__ import annotations
@@ -32,17 +32,28 @@ USERS_PER_BATCH = 1024  # users whose scores of a whole catalog are held togethe
 
 @dataclass(frozen=True)
 class LogUsers:
-    """U users with events before a time. queries: (U,) their histories; its `user` is their row in the log."""
+    """U users of a log with events before a time."""
 
     queries: Queries
+    """Histories of the users, (U,); `user` is the row in the log."""
     log: Log
+    """Log of the users."""
 
     @classmethod
     def from_log(cls, log: Log, catalog: ItemCatalog, at: int | None) -> LogUsers:
-        """at: seconds; events at or after it are left out, and without it each user is asked about at the last event.
+        """Collect the users of a log that have events before a time.
+
+        Args:
+            log: Log of the users.
+            catalog: Items of the bundle.
+            at: Query time in seconds, without events at or after it; if None, the time of each user's last event.
+
+        Returns:
+            The users.
 
         Raises:
-            DataError: the log has events on items that the catalog lacks. ConfigError: nobody has events before `at`.
+            DataError: If the log has events on items that the catalog lacks.
+            ConfigError: If no user has events before `at`.
         """
         events = select_events_before(log, catalog, at)
         if not len(events):
@@ -57,16 +68,38 @@ class LogUsers:
         return len(self.queries)
 
     def take(self, chunk: slice) -> LogUsers:
+        """Select consecutive users.
+
+        Args:
+            chunk: Positions to select.
+
+        Returns:
+            The selected users.
+        """
         return LogUsers(self.queries.take(chunk), self.log)
 
     def user_id(self, position: int) -> str:
+        """Return the id of a user.
+
+        Args:
+            position: Position among these users.
+
+        Returns:
+            The id, or the pseudonym.
+        """
         return str(self.log.user_ids[int(self.queries.user[position])])
 
     def find_user(self, user: str) -> int:
-        """Where a user's id stands among these.
+        """Find the position of a user among these.
+
+        Args:
+            user: The user's id.
+
+        Returns:
+            The position.
 
         Raises:
-            ConfigError: the log does not have it, or not before the time.
+            ConfigError: If the log lacks the user, or has no events of the user before the time.
         """
         positions = np.flatnonzero(self.queries.user == self.log.find_user_row(user))
         if not len(positions):
@@ -76,26 +109,55 @@ class LogUsers:
         return int(positions[0])
 
     def user_items(self, position: int) -> Rows:
-        """Rows of a user's items, oldest first."""
+        """Return the items of a user's history.
+
+        Args:
+            position: Position among these users.
+
+        Returns:
+            Catalog rows, (T,), oldest first.
+        """
         queries = self.queries
         return queries.histories.item[queries.start[position] : queries.end[position]]
 
     def users_with_item(self, item: int) -> Rows:
-        """Places of the users whose history holds an item."""
+        """Find the users whose history contains an item.
+
+        Args:
+            item: Catalog row.
+
+        Returns:
+            Their positions, ascending.
+        """
         query, items = self.queries.list_seen_pairs()
         return np.unique(query[items == item])
 
     def iterate_states(self, scorer: ModelScorer) -> Iterator[Tensor]:
-        """(B, D) states, a thousand users at a time."""
+        """Compute the user states, `USERS_PER_BATCH` users at a time.
+
+        Args:
+            scorer: Scores of the model.
+
+        Yields:
+            User states, (B, D).
+        """
         for start in range(0, len(self), USERS_PER_BATCH):
             yield scorer.encode_histories(self.queries.take(slice(start, start + USERS_PER_BATCH)))
 
 
 def select_events_before(log: Log, catalog: ItemCatalog, at: int | None) -> Interactions:
-    """The log's events before `at` (seconds), all of them without it, on rows of the catalog.
+    """Select the events of a log before a time, on rows of the catalog.
+
+    Args:
+        log: Log to read.
+        catalog: Items of the bundle.
+        at: Time in seconds; None selects all events.
+
+    Returns:
+        The events.
 
     Raises:
-        DataError: the log has events on items that the catalog lacks.
+        DataError: If the log has events on items that the catalog lacks.
     """
     events = log.interactions if at is None else log.interactions.take(log.interactions.time < at)
     row = np.asarray(pc.index_in(log.catalog.ids, value_set=catalog.ids).fill_null(-1)).astype(np.int64)
@@ -108,28 +170,39 @@ def select_events_before(log: Log, catalog: ItemCatalog, at: int | None) -> Inte
 
 @dataclass(frozen=True, slots=True)
 class AudienceMember:
-    """One user of a ranked list.
-
-    log_probability: of the item being the user's next. lift: that probability in multiples of the mean over all users.
-    place: where the item would stand in the user's own ranking of the catalog, from 1.
-    """
+    """One user of a ranked list."""
 
     rank: int
+    """Position in the list, from 1."""
     user: str
+    """The user's id, or pseudonym."""
     log_probability: float
+    """Log-probability that the item is the user's next."""
     lift: float
+    """That probability in multiples of the mean over all users."""
     place: int
+    """Rank of the item among all items for this user, from 1."""
     n_events: int
+    """Events of the user's history."""
 
 
 @torch.no_grad()
 def next_item_probabilities(catalog: ServedCatalog, users: LogUsers, item: Item) -> tuple[Tensor, Tensor]:
-    """(U,) log-probability that an item is the next, and (U,) its place in the catalog, for each user; on the CPU."""
+    """Compute for each user how probable an item is as the next one, and its rank in the catalog.
+
+    Args:
+        catalog: Items and their vectors.
+        users: U users of a log.
+        item: Id of a catalog item, or fields of a new item, which competes in addition to the catalog.
+
+    Returns:
+        Log-probabilities and ranks from 1, (U,) each, on the CPU.
+    """
     model, chance, position = catalog.bundle.model, list[Tensor](), list[Tensor]()
     items, known, row = catalog.scorer.scoring_items, model.items.known, len(catalog.items)
     if isinstance(item, str):
         row = int(find_item_rows(catalog.items, [item])[0])
-    else:  # one more that there is
+    else:  # one item more
         new, unknown = catalog.scoring_vectors([item])
         items, known = torch.cat([items, new]), torch.cat([known, unknown])
     for states in users.iterate_states(catalog.scorer):
@@ -140,7 +213,17 @@ def next_item_probabilities(catalog: ServedCatalog, users: LogUsers, item: Item)
 
 
 def rank_audience(catalog: ServedCatalog, users: LogUsers, item: Item, k: int) -> list[AudienceMember]:
-    """The k users likeliest to want an item; those who have it already are left out."""
+    """Return the k users whose next item this most probably is, without those who have it.
+
+    Args:
+        catalog: Items and their vectors.
+        users: U users of a log.
+        item: Id of a catalog item, or fields of a new item.
+        k: Number of users.
+
+    Returns:
+        At most k users, best first.
+    """
     chance, position = next_item_probabilities(catalog, users, item)
     mean = float(chance.logsumexp(0)) - math.log(len(chance))
     holders = (

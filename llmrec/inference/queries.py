@@ -1,7 +1,7 @@
-"""Histories as people write them -> queries as models take them.
+"""Parse histories as people write them into queries as models take them.
 
 An event is an item's id, or the fields of an item that the catalog lacks (of another shop, or not yet listed), which
-the model then reads by its text; either with a time or without one.
+the model reads by its text; either comes with a time or without one.
 """
 
 from __future__ import annotations
@@ -31,23 +31,32 @@ VERBATIM = "text"
 
 @dataclass(frozen=True, slots=True)
 class QueryBatch:
-    """Histories that were read. The items of `queries` are rows of the catalog (N,), and from row N on of `texts`.
-
-    users: (B,) rows of the live users whose histories these are, -1 where events were given.
-    """
+    """B parsed histories."""
 
     queries: Queries
+    """Queries, whose items are rows of the catalog (N,), and from row N on of `texts`."""
     texts: list[str]
+    """Texts of the items that are in no catalog, (R,)."""
     users: Rows
+    """Rows of the live users that the histories belong to, (B,); -1 for given events."""
 
 
 def parse_histories(
     catalog: ItemCatalog, histories: Sequence[History], at: Time | None = None, follow: Follow | None = None
 ) -> QueryBatch:
-    """One query for each history, its events before `at` in time order. follow: looks up users by their ids.
+    """Parse histories into one query each, with the events before `at` in time order.
+
+    Args:
+        catalog: Items of the bundle.
+        histories: B histories.
+        at: Query time; the time of each history's last event if None.
+        follow: Looks up live users by their ids; None if histories must be events.
+
+    Returns:
+        The queries, (B,).
 
     Raises:
-        DataError: an unknown id, an unreadable event or time, or an empty text.
+        DataError: If an id is unknown, an event or time unreadable, or a text empty.
     """
     moment, texts = None if at is None else parse_time(at), dict[str, int]()
     users, read = np.full(len(histories), -1, dtype=np.int64), list[tuple[Rows, Rows]]()
@@ -69,10 +78,17 @@ def parse_histories(
 
 
 def render_item_text(catalog: ItemCatalog, item: Mapping[str, object]) -> str:
-    """What there is to read of an item in no catalog: `{"text": ...}` as it is, other fields by the template.
+    """Return the text of an item in no catalog: `{"text": ...}` as it is, other fields by the template.
+
+    Args:
+        catalog: Items of the bundle, with the template.
+        item: Fields of the item.
+
+    Returns:
+        The text.
 
     Raises:
-        DataError: no mapping, a field that the catalog does not know, or no text.
+        DataError: If it is not a mapping, a field is unknown, or there is no text.
     """
     if not isinstance(item, Mapping):
         raise DataError("items", [f"{item!r} is no item; give an id as text, or the fields of a new item"])
@@ -84,7 +100,18 @@ def render_item_text(catalog: ItemCatalog, item: Mapping[str, object]) -> str:
 
 
 def find_item_rows(catalog: ItemCatalog, ids: Sequence[str]) -> Rows:
-    """(C,) rows of ids; where one is unknown the error tells how to give an item that is in no catalog."""
+    """Return the row of each id.
+
+    Args:
+        catalog: Items of the bundle.
+        ids: C ids.
+
+    Returns:
+        Catalog rows, (C,).
+
+    Raises:
+        DataError: If an id is unknown; the message explains how to give an item that is in no catalog.
+    """
     try:
         return catalog.find_rows(ids)
     except DataError as error:
@@ -93,21 +120,42 @@ def find_item_rows(catalog: ItemCatalog, ids: Sequence[str]) -> Rows:
 
 
 def check_equal_length(histories: Sequence[History], items: Sequence[object]) -> None:
-    """Raises DataError unless there is one of the one for each of the other."""
+    """Check that there is one entry of `items` for each history.
+
+    Args:
+        histories: B histories.
+        items: Items, or lists of items, of the histories.
+
+    Raises:
+        DataError: If the numbers differ.
+    """
     if isinstance(histories, str) or len(histories) != len(items):
         raise DataError("items", [f"{len(items)} for {len(histories)} histories; give each history its own"])
 
 
 def get_event_item(event: Event) -> Item:
-    """The item of an event, with or without a time."""
+    """Return the item of an event, with or without a time.
+
+    Args:
+        event: Item, or (item, time) pair.
+
+    Returns:
+        Id, or fields.
+    """
     return event if isinstance(event, (str, Mapping)) else event[0]
 
 
 def parse_time(time: Time) -> int:
-    """Seconds since the epoch; UTC where the time does not say.
+    """Convert a time to seconds since 1970, in UTC unless it has a time zone.
+
+    Args:
+        time: Seconds, datetime or ISO 8601 string.
+
+    Returns:
+        Whole seconds.
 
     Raises:
-        DataError: not a time, or one beyond the year 9999, as milliseconds are.
+        DataError: If it is not a time, or is beyond the year 9999, as milliseconds are.
     """
     try:
         if isinstance(time, Real):  # NumPy's numbers too
@@ -123,7 +171,7 @@ def parse_time(time: Time) -> int:
 
 
 def _parse_events(catalog: ItemCatalog, history: History, at: int | None, texts: dict[str, int]) -> tuple[Rows, Rows]:
-    """Rows and times of the events of one history that lie before `at`, oldest first; new texts join `texts`."""
+    """Return rows and times of a history's events before `at`, oldest first, and add new texts to `texts`."""
     if isinstance(history, (str, Mapping)):
         raise DataError("history", [f"{history!r} is one {'id' if isinstance(history, str) else 'item'}; give a list"])
     odd = [event for event in history if not isinstance(event, (str, Mapping)) and not _is_pair(event)]

@@ -53,8 +53,16 @@ class Recommendation:
 def format_score(score: float, unit: ScoreUnit) -> str:
     """Format a score: the chance of being next in percent for a log-probability, else a number.
 
-    >>> format_score(-3.0, "log_probability"), format_score(-3.0, "logit")
-    ('4.98%', '-3.000')
+    Args:
+        score: Score of an item.
+        unit: Unit of the score.
+
+    Returns:
+        The score as text.
+
+    Example:
+        >>> format_score(-3.0, "log_probability"), format_score(-3.0, "logit")
+        ('4.98%', '-3.000')
     """
     return f"{math.exp(score):.2%}" if unit == "log_probability" else f"{score:.3f}"
 
@@ -62,14 +70,34 @@ def format_score(score: float, unit: ScoreUnit) -> str:
 def top_recommendations(
     catalog: ItemCatalog, scores: Tensor, k: int, unit: ScoreUnit = "logit"
 ) -> list[Recommendation]:
-    """Return the k items with the best scores, (N,) on the CPU, without those at -inf."""
+    """Return the k items with the best scores, without those at -inf.
+
+    Args:
+        catalog: Items of the bundle.
+        scores: Scores of all items, (N,), on the CPU.
+        k: Number of items.
+        unit: Unit of the scores.
+
+    Returns:
+        At most k items, best first.
+    """
     return to_recommendations(catalog, *scores.topk(min(k, len(scores))), unit)
 
 
 def to_recommendations(
     catalog: ItemCatalog, scores: Tensor, rows: Tensor, unit: ScoreUnit = "logit"
 ) -> list[Recommendation]:
-    """List the items at `rows` (k,), best first, without those whose score (k,) is -inf."""
+    """List items with their scores, without those whose score is -inf.
+
+    Args:
+        catalog: Items of the bundle.
+        scores: Scores, (k,), best first.
+        rows: Catalog rows, (k,).
+        unit: Unit of the scores.
+
+    Returns:
+        At most k items, best first.
+    """
     scored = zip(scores.tolist(), rows.tolist(), strict=True)
     pairs = [(score, row) for score, row in scored if score != -float("inf")]
     return [
@@ -79,7 +107,14 @@ def to_recommendations(
 
 
 def check_k(k: int) -> None:
-    """Raise ConfigError if k is below 1."""
+    """Check a number of items or users.
+
+    Args:
+        k: Number requested.
+
+    Raises:
+        ConfigError: If k is below 1.
+    """
     if k < 1:
         raise ConfigError(f"k={k}: ask for at least one")
 

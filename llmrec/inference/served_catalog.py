@@ -82,7 +82,13 @@ class ServedCatalog:
         return self.items.ids
 
     def find_rows(self, ids: Sequence[str]) -> Rows:
-        """Return the row of each id, (C,).
+        """Return the row of each id.
+
+        Args:
+            ids: C ids.
+
+        Returns:
+            Rows, (C,).
 
         Raises:
             DataError: If an id is unknown.
@@ -116,6 +122,9 @@ class ServedCatalog:
     def remove(self, ids: Sequence[str]) -> None:
         """Stop recommending items; histories may still hold them, and they can be scored.
 
+        Args:
+            ids: Ids of catalog items.
+
         Raises:
             DataError: If an id is unknown; then nothing is removed.
         """
@@ -126,6 +135,9 @@ class ServedCatalog:
     def restore(self, ids: Sequence[str]) -> None:
         """Recommend removed items again.
 
+        Args:
+            ids: Ids of catalog items.
+
         Raises:
             DataError: If an id is unknown; then nothing is restored.
         """
@@ -135,6 +147,12 @@ class ServedCatalog:
 
     def label(self, item: Item) -> str:
         """Return the short name of an item, of the catalog or given by its fields.
+
+        Args:
+            item: Id, or fields of a new item.
+
+        Returns:
+            The label.
 
         Raises:
             DataError: If the id is unknown or the fields make no text.
@@ -167,7 +185,14 @@ class ServedCatalog:
         return mask
 
     def to_text_history(self, history: Sequence[Event]) -> list[Event]:
-        """Replace the items of a history by their texts, which a recommender of another catalog can read."""
+        """Replace the items of a history by their texts, which a recommender of another catalog can read.
+
+        Args:
+            history: Events.
+
+        Returns:
+            The events with texts, their times unchanged.
+        """
         return [self._to_text_event(event) for event in history]
 
     @property
@@ -193,28 +218,60 @@ class ServedCatalog:
         return text
 
     def encode_texts(self, texts: list[str]) -> Tensor:
-        """Encode texts by the trained backbone, personal details redacted, (C, D_text)."""
+        """Encode texts by the trained backbone, with personal details redacted.
+
+        Args:
+            texts: C texts.
+
+        Returns:
+            Text vectors, (C, D_text).
+        """
         return self._trained_vectors.get_vectors(self._redact_texts(texts)).to(self.scorer.table)
 
     def encode_texts_untrained(self, texts: list[str]) -> Tensor:
-        """Encode texts by the backbone as it was before training, which a drift head needs; (C, D_text), on the CPU."""
+        """Encode texts by the backbone as it was before training, which a drift head needs.
+
+        Args:
+            texts: C texts.
+
+        Returns:
+            Text vectors, (C, D_text), on the CPU.
+        """
         if self.bundle.trained_backbone is None:
             return self.encode_texts(texts).float().cpu()
         return self._untrained_vectors.get_vectors(self._redact_texts(texts))
 
     def redact_items(self, items: Sequence[Mapping[str, object]]) -> Sequence[Mapping[str, object]]:
-        """Redact personal details in the fields of new items, as in those of the log."""
+        """Redact personal details in the fields of new items, as in those of the log.
+
+        Args:
+            items: Fields of each item.
+
+        Returns:
+            The redacted fields, ids unchanged.
+        """
         if self.redactor is None:
             return items
         return [self.redactor.redact_item(item, self.items.id_column) for item in items]
 
     def novelty_bias(self) -> Tensor:
-        """Return what the model adds to the score of each item for any history, (N,)."""
+        """Return the part of each item's score that the model adds for any history.
+
+        Returns:
+            (N,), 0 for items with training events.
+        """
         model = self.bundle.model
         return (model.novelty * ~model.items.known).float()
 
     def exclusion_bias(self, at: Time | None) -> Tensor:
-        """Return -inf for items that are removed or released after `at`, else 0, (N,)."""
+        """Return a bias that excludes items that are removed, or released after the query time.
+
+        Args:
+            at: Query time; None ignores release times.
+
+        Returns:
+            -inf for excluded items, else 0, (N,).
+        """
         bias = torch.zeros(len(self))
         bias[torch.from_numpy(self.items.find_rows(sorted(self.removed)))] = -torch.inf
         if at is not None and self.items.release_time is not None:
@@ -222,11 +279,25 @@ class ServedCatalog:
         return bias
 
     def cold_item_vectors(self, texts: list[str]) -> Tensor | None:
-        """Return item vectors of texts for use in histories, (R, D); None without texts."""
+        """Return item vectors of texts for use in histories.
+
+        Args:
+            texts: R texts.
+
+        Returns:
+            (R, D), or None without texts.
+        """
         return self.bundle.model.items.encode_text(self.encode_texts(texts)) if texts else None
 
     def scoring_vectors(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
-        """Return the vectors that items are scored by, (C, D), and if training saw each of them, (C,)."""
+        """Return the vectors that items are scored by.
+
+        Args:
+            items: C ids, or fields of new items.
+
+        Returns:
+            Vectors, (C, D), and if training saw each item, (C,).
+        """
         model = self.bundle.model
         rows, texts, listed = self.split_known_items(items)
         vectors = self.scorer.scoring_items.new_empty(len(items), self.scorer.scoring_items.shape[1])
@@ -239,7 +310,14 @@ class ServedCatalog:
         return vectors, known
 
     def text_vectors(self, items: Sequence[Item]) -> Tensor:
-        """Return the text vectors of items, (C, D_text)."""
+        """Return the text vectors of items.
+
+        Args:
+            items: C ids, or fields of new items.
+
+        Returns:
+            (C, D_text)
+        """
         rows, texts, listed = self.split_known_items(items)
         vectors = self.text.new_empty(len(items), self.text.shape[1])
         vectors[listed] = self.text[rows]
@@ -248,31 +326,62 @@ class ServedCatalog:
         return vectors
 
     def history_text_vectors(self, batch: QueryBatch) -> Tensor:
-        """Return the text vectors of the events of all histories, (E, D_text)."""
+        """Return the text vectors of the events of all histories.
+
+        Args:
+            batch: Histories with E events in all.
+
+        Returns:
+            (E, D_text)
+        """
         table = torch.cat([self.text, self.encode_texts(batch.texts)]) if batch.texts else self.text
         return table[torch.from_numpy(batch.queries.histories.item)]
 
     def center(self, texts: Tensor) -> Tensor:
-        """Subtract the mean text vector of the catalog from text vectors, (C, D_text).
+        """Subtract the mean text vector of the catalog from text vectors.
+
+        Args:
+            texts: Text vectors, (C, D_text).
+
+        Returns:
+            (C, D_text)
 
         Source:
-            Mu & Viswanath 2018, arXiv:1702.01417: what all texts share makes all cosines alike.
+            Mu & Viswanath 2018, arXiv:1702.01417: a part that all texts share makes all cosines similar.
         """
         return texts - self.text.mean(0)
 
     @torch.no_grad()
     def text_similarity(self, words: str, *, name: str) -> Tensor:
-        """Return the cosine of words with each item's text, (N,), on the CPU.
+        """Return the cosine of words with each item's text.
+
+        Args:
+            words: A word or phrase.
+            name: Name of the argument in the error message.
+
+        Returns:
+            (N,), on the CPU.
 
         Raises:
-            ConfigError: If there are no words; the message calls the argument `name`.
+            ConfigError: If there are no words.
+            BundleError: If the bundle knows items by their ids alone.
         """
         if not words.strip():
             raise ConfigError(f"{name} is empty; say in words what it is")
         return cosine_matrix(self.encode_texts([words]), self.center(self.text))[0].float().cpu()
 
     def split_known_items(self, items: Sequence[Item]) -> tuple[Tensor, list[str], Tensor]:
-        """Return the rows of catalog items, the texts of new ones, and if each item is in the catalog, (C,)."""
+        """Divide items into those of the catalog and new ones.
+
+        Args:
+            items: C ids, or fields of new items.
+
+        Returns:
+            Rows of the catalog items, texts of the new ones, and if each item is in the catalog, (C,).
+
+        Raises:
+            DataError: If an id is unknown, or `items` is a single item.
+        """
         if isinstance(items, (str, Mapping)):
             raise DataError("items", [f"{items!r} is one item; give a list of items"])
         rows = torch.from_numpy(self.find_rows([item for item in items if isinstance(item, str)]))
@@ -298,5 +407,13 @@ class ServedCatalog:
 
 
 def cosine_matrix(vectors: Tensor, others: Tensor) -> Tensor:
-    """Return the cosine of each of (B, D) vectors with each of (N, D) others, (B, N)."""
+    """Compute the cosine of each vector with each other one.
+
+    Args:
+        vectors: (B, D)
+        others: (N, D)
+
+    Returns:
+        (B, N)
+    """
     return functional.normalize(vectors, dim=1) @ functional.normalize(others, dim=1).T

@@ -1,8 +1,8 @@
-"""Questions in plain words: an item's or a user's topics, and items that match a text query.
+"""Text queries and topics: items that match words, and the topics of an item or a user.
 
 An item's share of a label is a softmax over the cosines of its text vector with those of the labels. Both sides are
 centered first: items less the mean of the catalog, labels less the mean of the labels. Otherwise a label that is close
-to everything wins everywhere, and what all labels share ("films") counts for each of them.
+to everything wins everywhere, and the part that all labels share ("films") counts for each of them.
 Zero-shot classification by embeddings: Yin et al. 2019, arXiv:1909.00161; centering: Mu & Viswanath 2018,
 arXiv:1702.01417.
 """
@@ -32,7 +32,9 @@ class TopicShare:
     """Share of a label in an item's text or a user's interest; the shares of all labels add up to 1."""
 
     label: str
+    """Word or phrase."""
     share: float
+    """Share of the label, from 0 to 1."""
 
 
 @torch.no_grad()
@@ -85,16 +87,31 @@ def average_interest(shares: Tensor, half_life_events: float = HALF_LIFE_EVENTS)
 
 
 def sort_topics(labels: Sequence[str], shares: Tensor) -> list[TopicShare]:
-    """Pair labels with their shares (L,), the largest first."""
+    """Pair labels with their shares, the largest first.
+
+    Args:
+        labels: L labels.
+        shares: Shares, (L,).
+
+    Returns:
+        L labels with shares.
+    """
     order = shares.argsort(descending=True, stable=True).tolist()
     return [TopicShare(labels[row], float(shares[row])) for row in order]
 
 
 def query_bias(catalog: ServedCatalog, query: str) -> Tensor:
-    """Return what a text query adds to the score of each item, (N,), on the CPU.
+    """Return the evidence of a text query, which is added to the score of each item.
 
     p(i | history, words) ~ p(i | history) p(i | words), where p(i | words) is a softmax over the cosines of the words
     with item texts (a product of experts, Hinton 2002, doi:10.1162/089976602760128018).
+
+    Args:
+        catalog: The items.
+        query: What the user wants, in words.
+
+    Returns:
+        (N,), on the CPU.
 
     Raises:
         ConfigError: If the query is empty.
@@ -111,7 +128,7 @@ def build_score_bias(
     filters: Filters | None = None,
     topic: str | None = None,
 ) -> Tensor:
-    """Return what is added to the scores of all items: evidence of the text query, and -inf for items left out.
+    """Build the bias of all items: evidence of the text query, and -inf for items left out.
 
     Args:
         catalog: The items.

@@ -1,4 +1,4 @@
-"""How one user's interest moved, by a bundle and its log."""
+"""The drift of one user's interest, by a bundle and its log."""
 
 from __future__ import annotations
 
@@ -16,10 +16,20 @@ from llmrec.inference.queries import parse_time
 
 
 def load_user_drift(bundle: Path, user: str, at: str | None, data: DataConfig | None) -> UserDriftProfile:
-    """A user's interest as of `at`, by the drift head of a bundle.
+    """Load a bundle and compute the profile of a user's interest by its drift head.
+
+    Args:
+        bundle: Folder of the bundle.
+        user: The user's id.
+        at: Query time; just after the user's last event if None.
+        data: Settings that replace those of the bundle's log.
+
+    Returns:
+        The profile as of the query time.
 
     Raises:
-        ConfigError: no drift head, a log of other items, an unknown user, or one without events before `at`.
+        ConfigError: If there is no drift head, the log has other items, or the user is unknown or has no events before
+            `at`.
     """
     loaded = load_bundle(resolve_bundle(bundle))
     if loaded.drift is None or loaded.config.drift is None:

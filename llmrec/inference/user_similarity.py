@@ -1,7 +1,7 @@
-"""Users who are alike, and what they have in common.
+"""Similar users, and the items that they have in common.
 
-State vectors are compared less the mean of all users: what everyone is offered alike, popularity above all, makes
-nobody anyone's friend.
+State vectors are compared less the mean of all users: the part that all users share, popularity above all, makes no
+two users similar.
 """
 
 from __future__ import annotations
@@ -25,34 +25,47 @@ MAX_IN_COMMON = 5
 
 @dataclass(frozen=True, slots=True)
 class SimilarPair:
-    """Two items, of one user and of the other, and how alike the model sees them (cosine)."""
+    """An item of each of two users, and the similarity that the model gives them."""
 
     mine: str
+    """Item of the query's user: an id, or the text of an item in no catalog."""
     theirs: str
+    """Id of the similar user's item."""
     similarity: float
+    """Cosine of the item vectors."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimilarUser:
-    """One user of a ranked list.
-
-    similarity: cosine of the users' states. n_events: of the user. n_shared: items that both have; shared: ids of the
-    up to five of them that come last in the history asked about. alike: the most similar items that they do not share.
-    An item that was asked about by its text is told by it.
-    """
+    """One user of a ranked list."""
 
     rank: int
+    """Position in the list, from 1."""
     user: str
+    """The user's id, or pseudonym."""
     similarity: float
+    """Cosine of the user states."""
     n_events: int
+    """Events of the user."""
     n_shared: int
+    """Items that both users have."""
     shared: tuple[str, ...]
+    """Ids of at most five shared items, the last ones of the query's history."""
     alike: tuple[SimilarPair, ...]
+    """Most similar pairs of items that the users do not share."""
 
 
 @torch.no_grad()
 def cosine_to_user(state: Tensor, states: Tensor) -> Tensor:
-    """(1, D), (U, D) -> (U,) cosines, both less the mean of the U states."""
+    """Compute the cosine of a user state with others, all less the mean of the others.
+
+    Args:
+        state: User state, (1, D).
+        states: States of U users, (U, D).
+
+    Returns:
+        (U,)
+    """
     centre = states.mean(0)
     return cosine_matrix(state - centre, states - centre)[0]
 
@@ -61,9 +74,16 @@ def cosine_to_user(state: Tensor, states: Tensor) -> Tensor:
 def find_common_items(
     mine: Rows, theirs: Rows, vectors: Tensor, names: Sequence[str]
 ) -> tuple[list[str], list[SimilarPair]]:
-    """Ids of shared items, newest of mine first, and the pairs of others that are most alike.
+    """Find the items that two users share, and the most similar pairs among their other items.
 
-    mine, theirs: rows of `vectors` (N + R, D) and of `names`, oldest first.
+    Args:
+        mine: Items of one user, rows of `vectors` and `names`, oldest first.
+        theirs: Items of the other user, likewise.
+        vectors: Item vectors of the catalog and of R texts, (N + R, D).
+        names: Ids and texts, (N + R,).
+
+    Returns:
+        Names of shared items, the newest of `mine` first, and at most `MAX_IN_COMMON` pairs.
     """
     among_theirs = set(theirs.tolist())
     shared = [row for row in dict.fromkeys(mine[::-1].tolist()) if row in among_theirs]
@@ -77,11 +97,21 @@ def find_common_items(
 def rank_similar_users(
     catalog: ServedCatalog, users: LogUsers, who: History, k: int, at: Time | None = None, states: Tensor | None = None
 ) -> list[SimilarUser]:
-    """The k of `users` most like one of them (an id), who is left out, or like a history's user. states: theirs, where
-    they are known already.
+    """Return the k users whose state is most similar to that of a user or history.
+
+    Args:
+        catalog: Items and their vectors.
+        users: U users of a log.
+        who: Id of one of the users, who is left out of the answer, or a history.
+        k: Number of users.
+        at: Query time of a history.
+        states: States of `users`, (U, D); computed if None.
+
+    Returns:
+        At most k users, best first.
 
     Raises:
-        ConfigError: a user or history without events before `at`.
+        ConfigError: If the user or history has no events before `at`.
     """
     states = torch.cat(list(users.iterate_states(catalog.scorer))) if states is None else states
     names = list[str](catalog.items.ids.to_pylist())

@@ -1,4 +1,4 @@
-"""Vectors of the texts that were read last, so that a text which is asked about again is not read again."""
+"""Cache of the text vectors that were used last, so that repeated texts are not encoded again."""
 
 from __future__ import annotations
 
@@ -12,14 +12,31 @@ MAX_TEXTS = 1024  # texts
 
 
 class VectorLru:
-    """The last `most` texts with their vectors (D,), by a backbone that does not change."""
+    """Cache of the last texts and their vectors (D,), by a backbone that does not change.
+
+    Attributes:
+        most: Texts to keep.
+    """
 
     def __init__(self, read: Callable[[list[str]], Tensor], most: int = MAX_TEXTS) -> None:
+        """Make an empty cache.
+
+        Args:
+            read: Encodes texts as vectors, (C, D).
+            most: Texts to keep.
+        """
         self._read, self.most = read, most
         self._known: OrderedDict[str, Tensor] = OrderedDict()
 
     def get_vectors(self, texts: Sequence[str]) -> Tensor:
-        """(C, D); those that are not known are read in one pass."""
+        """Return the vectors of texts; those that are not in the cache are encoded in one pass.
+
+        Args:
+            texts: C texts.
+
+        Returns:
+            (C, D)
+        """
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if len(new) > self.most:  # a catalog's worth
             return self._read(list(texts))

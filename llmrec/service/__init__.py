@@ -1,1 +1,1 @@
-"""A recommender over HTTP, and a page to look at it: `llmrec serve` and `llmrec demo`."""
+"""Serve a recommender over HTTP, with a demo page: `llmrec serve` and `llmrec demo`."""

@@ -1,4 +1,4 @@
-"""The service as an ASGI application: `create_app(recommender, settings, store)`."""
+"""The service as an ASGI application."""
 
 from __future__ import annotations
 
@@ -40,10 +40,19 @@ PROBLEM_SCHEMA = {
 
 
 def create_app(recommender: Recommender, settings: ServiceSettings, store: EventStore) -> FastAPI:
-    """The application, which closes the store at its end.
+    """Create the application of a service, which closes the store when it stops.
+
+    Args:
+        recommender: Recommender to serve; from now on only the service may use it.
+        settings: Settings of the service and limits of its requests.
+        store: Event store of the live users.
+
+    Returns:
+        The application.
 
     Raises:
-        StoreError, StateError: of the store and what it holds.
+        StoreError: If the store cannot be read.
+        StateError: If the state of the live users cannot be built.
     """
     from llmrec.service.middleware import RequestGuardMiddleware
     from llmrec.service.problem_details import register_problem_handlers
@@ -58,11 +67,11 @@ def create_app(recommender: Recommender, settings: ServiceSettings, store: Event
         yield
         await service.stop()
 
-    # No pages of documentation: those that come with FastAPI load scripts from elsewhere.
+    # No documentation pages: FastAPI's load scripts from other hosts.
     app = FastAPI(title="llmrec", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     key = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if settings.api_key is not None else []
-    app.include_router(router, dependencies=key)  # which is asked for in Guards, and told of here
+    app.include_router(router, dependencies=key)  # for OpenAPI; the middleware checks it
     if settings.page:
         from llmrec.service.demo import STATIC
         from llmrec.service.demo import router as page
@@ -76,7 +85,7 @@ def create_app(recommender: Recommender, settings: ServiceSettings, store: Event
 
 
 def _describe(app: FastAPI) -> None:
-    """OpenAPI with problems as they are, in place of FastAPI's own errors."""
+    """Replace FastAPI's own error schemas in OpenAPI by the problem schema."""
     made = app.openapi
 
     def describe_api() -> dict[str, Any]:

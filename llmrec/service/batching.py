@@ -1,4 +1,4 @@
-"""Requests that come together are answered together, in one thread, so that the event loop is never kept waiting."""
+"""Answer requests that arrive together in one batch, in a thread that never blocks the event loop."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ Answer = TypeVar("Answer")
 
 
 class OverloadedError(LlmrecError):
-    """More requests wait than are let in."""
+    """Error of a request that arrives while the queue is full."""
 
 
 class Batcher(Generic[Question, Answer]):
-    """Collects questions for up to `max_wait_ms`, and has `handle` answer them, one batch at a time.
+    """Collect questions for up to `max_wait_ms` and answer them in batches, one batch at a time.
 
-    While a batch is being answered the next one gathers, so that under load nobody waits for the clock. handle: runs in
-    a thread that is always the same one; gives an answer or an exception for each question, in their order.
+    While a batch is answered the next one gathers, so that under load no request waits for `max_wait_ms`.
+
+    Attributes:
+        handle: Answers a batch, always in the same thread: an answer or an exception for each question, in order.
+        max_wait: Seconds to wait for more questions.
+        most: Questions in a batch at most.
     """
 
     def __init__(
@@ -32,6 +36,15 @@ class Batcher(Generic[Question, Answer]):
         waiting: int,
         name: str,
     ) -> None:
+        """Prepare a batcher; `start` runs it.
+
+        Args:
+            handle: Answers a batch: an answer or an exception for each question, in order.
+            max_wait_ms: Milliseconds to wait for more questions.
+            most_together: Questions in a batch at most.
+            waiting: Questions that may wait; more are refused.
+            name: Name of the thread.
+        """
         self.handle, self.max_wait, self.most = handle, max_wait_ms / 1000, most_together
         self._queue: asyncio.Queue[tuple[Question, asyncio.Future[Answer]] | None] = asyncio.Queue()
         self._waiting = waiting
@@ -39,19 +52,28 @@ class Batcher(Generic[Question, Answer]):
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        """Start to answer questions; call it in a running event loop."""
         self._task = asyncio.get_running_loop().create_task(self._run_batches())
 
     async def stop(self) -> None:
-        """Answer what waits, then end."""
+        """Answer the waiting questions, then stop."""
         self._queue.put_nowait(None)
         if self._task is not None:
             await self._task
         self._thread.shutdown()
 
     async def submit(self, question: Question) -> Answer:
-        """
+        """Submit a question and wait for its answer.
+
+        Args:
+            question: Question for `handle`.
+
+        Returns:
+            The answer.
+
         Raises:
-            Overloaded: too many wait already. Whatever the question was answered with.
+            OverloadedError: If too many questions wait already.
+            Exception: The exception that `handle` gives as the answer.
         """
         if self._task is None or self._task.done() or self._queue.qsize() >= self._waiting:
             raise OverloadedError("too many requests wait already; try again in a moment")
@@ -66,11 +88,11 @@ class Batcher(Generic[Question, Answer]):
             questions = [question for question, _ in asked]
             try:
                 answers = await asyncio.get_running_loop().run_in_executor(self._thread, self.handle, questions)
-            except Exception as error:  # of a fault in `handle`, which must not end this loop
+            except Exception as error:  # a fault in `handle` must not end this loop
                 answers = [error] * len(asked)
             for (_, future), answer in zip(asked, answers, strict=True):
                 if future.done():
-                    continue  # its client went away
+                    continue  # its client disconnected
                 if isinstance(answer, Exception):
                     future.set_exception(answer)
                 else:
@@ -81,7 +103,7 @@ class Batcher(Generic[Question, Answer]):
     async def _gather(
         self, first: tuple[Question, asyncio.Future[Answer]]
     ) -> tuple[list[tuple[Question, asyncio.Future[Answer]]], bool]:
-        """Questions to answer together, and whether more may come."""
+        """Collect the questions of one batch; the flag is False once no more can come."""
         together, loop = [first], asyncio.get_running_loop()
         deadline = loop.time() + self.max_wait
         while len(together) < self.most:

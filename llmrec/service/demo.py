@@ -1,4 +1,4 @@
-"""The page that `llmrec demo` shows, and what it asks for beside what everybody may ask."""
+"""The page of `llmrec demo` and the routes that only this page uses."""
 
 from __future__ import annotations
 
@@ -31,26 +31,41 @@ Words = Annotated[str, Query(max_length=200)]
 
 
 class ViewQuery(schemas.HistoryQuery):
-    """Who is looked at, and when."""
+    """User or history to show, and the query time."""
 
     k: Annotated[int, Field(ge=1, le=100)] = 12
+    """Items to recommend."""
 
 
 class NewText(schemas.StrictModel):
-    """What is written of an item that is in no catalog."""
+    """Text of an item that is in no catalog."""
 
     text: schemas.Words
+    """Item text, read as it is."""
     k: Annotated[int, Field(ge=1, le=100)] = 12
+    """Users to return."""
 
 
 @router.get("/")
 async def index() -> FileResponse:
+    """Return the page.
+
+    Returns:
+        The HTML file.
+    """
     return FileResponse(STATIC / "index.html")
 
 
 @router.get("/page/about")
 async def about(request: Request) -> dict[str, Any]:
-    """What is served, and the words for latent states and drift terms."""
+    """Describe the served bundle, with the titles of latent states and the drift terms.
+
+    Args:
+        request: HTTP request.
+
+    Returns:
+        Source, numbers of items and users, titles of states, terms, and the time of the newest event in seconds.
+    """
     engine = get_service(request).engine
 
     def told() -> dict[str, Any]:
@@ -72,7 +87,15 @@ async def about(request: Request) -> dict[str, Any]:
 
 @router.get("/page/users")
 async def users(request: Request, words: Words = "") -> list[dict[str, Any]]:
-    """Users whose id has these characters, those with the newest events first."""
+    """Find the users whose id contains some characters, those with the newest events first.
+
+    Args:
+        request: HTTP request.
+        words: Characters to look for, ignoring case, or a whole user id.
+
+    Returns:
+        At most `MAX_SHOWN` users, each with its number of items.
+    """
     engine = get_service(request).engine
 
     def found() -> list[dict[str, Any]]:
@@ -92,7 +115,15 @@ async def users(request: Request, words: Words = "") -> list[dict[str, Any]]:
 
 @router.get("/page/items")
 async def items(request: Request, words: Words = "") -> list[dict[str, str]]:
-    """Items whose title has these words in it, those that begin with them first."""
+    """Find the items whose title contains all words, those that begin with them first.
+
+    Args:
+        request: HTTP request.
+        words: Words to look for, ignoring case.
+
+    Returns:
+        At most `MAX_SHOWN` items, each with its id and label.
+    """
     engine = get_service(request).engine
     answer: list[dict[str, str]] = await get_service(request).submit(
         lambda: _search_titles(engine.recommender.catalog.items, words)
@@ -102,7 +133,18 @@ async def items(request: Request, words: Words = "") -> list[dict[str, str]]:
 
 @router.post("/page/view")
 async def view(query: ViewQuery, request: Request) -> dict[str, Any]:
-    """Recommendations and interest at one moment."""
+    """Return recommendations, interest and mixture shares at one moment.
+
+    Args:
+        query: User or history, and query time.
+        request: HTTP request.
+
+    Returns:
+        Items with scores, probabilities of latent states, and mixture shares by term.
+
+    Raises:
+        DataError: If the query exceeds a limit, or an id is unknown.
+    """
     service = get_service(request)
     check_query(service.settings.limits, query)
     answer: dict[str, Any] = await service.submit(lambda: _build_view(service.engine, query), query.new_items())
@@ -111,7 +153,18 @@ async def view(query: ViewQuery, request: Request) -> dict[str, Any]:
 
 @router.post("/page/audience")
 async def audience(new: NewText, request: Request) -> list[dict[str, Any]]:
-    """The users whose next item a new one would likeliest be."""
+    """Return the users whose next item the new item most probably is.
+
+    Args:
+        new: Text of the item, and number of users.
+        request: HTTP request.
+
+    Returns:
+        Users, best first, each with lift, place of the item in the user's ranking, events, and items in the catalog.
+
+    Raises:
+        DataError: If the text is too long.
+    """
     service = get_service(request)
     check_texts(service.settings.limits, [{VERBATIM: new.text}])
     engine = service.engine
@@ -134,7 +187,7 @@ async def audience(new: NewText, request: Request) -> list[dict[str, Any]]:
 
 
 def _match_user(engine: Worker, words: str) -> str:
-    """Words that may be a user's id, as the name that the user has here."""
+    """Return the name of a user in the state for words that may be the user's id."""
     try:
         return engine.live.names.pseudonym(words)
     except ConfigError:  # there are pseudonyms, and no key
@@ -153,7 +206,7 @@ def _build_view(engine: Worker, query: ViewQuery) -> dict[str, Any]:
 
 
 def _user_history(recommender: Recommender, user: str) -> tuple[History, set[str]]:
-    """A user's last events as a history, which can be asked about at any time, and the items of those before them."""
+    """Return a live user's last events as a history to cut at any time, and the items of older events."""
     live, events = recommender.live, list[tuple[str, Time]](recommender.live.history(user))
     _, rows = live.state.seen.list_pairs(np.array([live.find_row(user)]))
     recent = {item for item, _ in events}
@@ -175,6 +228,6 @@ def _search_titles(catalog: ItemCatalog, words: str) -> list[dict[str, str]]:
 
 @lru_cache(maxsize=4)
 def _list_titles(recommender: Recommender, n_items: int) -> list[list[str]]:
-    """n_items: names are found anew when the catalog has grown."""
+    """List the items that describe each latent state; `n_items` renews the cache when the catalog grows."""
     del n_items
     return label_latent_states(recommender)

@@ -1,4 +1,4 @@
-"""What the demo page shows of a history besides recommendations: interest, and shares of the mixture."""
+"""The parts of the demo page that describe a history: interest and mixture shares."""
 
 from __future__ import annotations
 
@@ -16,19 +16,29 @@ from llmrec.utils.arrays import Rows
 
 @dataclass(frozen=True)
 class InterestView:
-    """Interest and mixture at one moment.
-
-    Attributes:
-        states: Probabilities of the K latent states, empty without a chain.
-        parts: Shares of the mixture by term, empty without a drift head.
-    """
+    """Interest and mixture shares at one moment."""
 
     states: list[float]
+    """Probabilities of the K latent states; empty without a chain."""
     parts: dict[str, float]
+    """Mixture shares by term; empty without a drift head."""
 
 
 def build_interest_view(recommender: Recommender, history: History, at: Time | None) -> InterestView:
-    """Build the view of one history, while nothing live moves; raises as `Recommender.recommend`."""
+    """Build the view of one history; the live state must not change meanwhile.
+
+    Args:
+        recommender: Recommender with the catalog and the live users.
+        history: Events or a live user.
+        at: Query time; the time of the last event if None.
+
+    Returns:
+        The view.
+
+    Raises:
+        DataError: If an id is unknown or a time unreadable.
+        BundleError: If text is given to a recommender on ids alone.
+    """
     live = recommender.live
     if recommender.catalog.drift is None:
         return InterestView([], {})
@@ -41,12 +51,23 @@ def build_interest_view(recommender: Recommender, history: History, at: Time | N
 
 
 def list_terms() -> list[dict[str, str]]:
-    """List name, caption and color of each drift term, in display order."""
+    """List the drift terms in display order.
+
+    Returns:
+        Name, caption and color of each term.
+    """
     return [{"name": term.name, "caption": term.caption, "color": term.color} for term in TERMS]
 
 
 def label_latent_states(recommender: Recommender) -> list[list[str]]:
-    """Return typical items of each latent state, among those that live users have chosen."""
+    """Return typical items of each latent state, among those that live users chose recently.
+
+    Args:
+        recommender: Recommender with the catalog and the live users.
+
+    Returns:
+        Labels of items for each of K states; empty without a chain.
+    """
     tables = recommender.live.state.stream.chain
     if tables is None:
         return []
@@ -54,7 +75,14 @@ def label_latent_states(recommender: Recommender) -> list[list[str]]:
 
 
 def recent_item_rows(recommender: Recommender) -> Rows:
-    """Return the rows of the items in the last events of live users, or of the whole catalog if there are none."""
+    """Return the rows of the items in the last events of live users, or of the whole catalog without any.
+
+    Args:
+        recommender: Recommender with the catalog and the live users.
+
+    Returns:
+        Catalog rows, ascending.
+    """
     last = recommender.live.state.last.item
     rows = np.unique(last[last >= 0])
     return rows if len(rows) else np.arange(len(recommender.catalog))

@@ -1,4 +1,4 @@
-"""What one request may ask for, checked where its parts are known."""
+"""Checks of requests against the limits of the service."""
 
 from __future__ import annotations
 
@@ -11,12 +11,28 @@ from llmrec.service.settings import RequestLimits
 
 
 def check_batch(limits: RequestLimits, asked: Sequence[object]) -> None:
-    """Raises DataError where more is asked at once than may be."""
+    """Check the number of entries in one request.
+
+    Args:
+        limits: Limits of the service.
+        asked: Queries, events or items of the request.
+
+    Raises:
+        DataError: If there are too many.
+    """
     _check_limit("request", "entries in one request", len(asked), limits.batch)
 
 
 def check_query(limits: RequestLimits, query: HistoryQuery) -> None:
-    """Raises DataError where one query asks for too much, or contradicts itself."""
+    """Check the sizes of one query, and that it gives a user or a history but not both.
+
+    Args:
+        limits: Limits of the service.
+        query: The query.
+
+    Raises:
+        DataError: If it exceeds a limit or gives both.
+    """
     if query.user is not None and query.history is not None:
         raise DataError("request", ["both user and history are given; give one of them"])
     _check_limit("history", "events", len(query.history or ()), limits.history)
@@ -28,13 +44,29 @@ def check_query(limits: RequestLimits, query: HistoryQuery) -> None:
 
 
 def check_items(limits: RequestLimits, new: ItemsRequest) -> None:
-    """Raises DataError where too many items come at once, or too much is written of one."""
+    """Check the number and the texts of new items.
+
+    Args:
+        limits: Limits of the service.
+        new: The new items.
+
+    Raises:
+        DataError: If there are too many items, or a text is too long.
+    """
     check_batch(limits, new.items)
     check_texts(limits, new.items)
 
 
 def check_texts(limits: RequestLimits, items: Iterable[Mapping[str, Any]]) -> None:
-    """Raises DataError where more is written of an item than is read."""
+    """Check the length of all texts in the fields of items.
+
+    Args:
+        limits: Limits of the service.
+        items: Fields of each item.
+
+    Raises:
+        DataError: If a text is too long.
+    """
     for item in items:
         for value in item.values():
             for each in value if isinstance(value, list) else [value]:

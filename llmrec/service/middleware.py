@@ -1,6 +1,6 @@
-"""What every request passes before it is read: who may ask, how much may be sent, and what is measured.
+"""Guard every request before it is parsed: host, API key, body size and metrics.
 
-Plain ASGI: Starlette's BaseHTTPMiddleware would put a task and two streams around each request.
+This is plain ASGI, since Starlette's BaseHTTPMiddleware would put a task and two streams around each request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from llmrec.service.prometheus import ServiceMetrics
 from llmrec.service.settings import ServiceSettings
 
 OPEN = ("/health", "/openapi.json")  # without the key
-# Nothing from elsewhere and nothing inline: text of items and users that found its way into the page would do nothing.
+# No other hosts and no inline code: markup in the texts of items and users has no effect on the page.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -34,12 +34,25 @@ HEADERS = {
 
 
 class RequestGuardMiddleware:
-    """Outermost: measures, adds headers that are safe for all answers, and keeps out what may not come in."""
+    """Measure requests, refuse those that are not allowed, and add security headers to all answers.
+
+    Attributes:
+        app: Application behind the middleware.
+        settings: Settings of the service.
+        metrics: Metrics to update.
+    """
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings, metrics: ServiceMetrics) -> None:
         self.app, self.settings, self.metrics = app, settings, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass an HTTP request on, or refuse it.
+
+        Args:
+            scope: ASGI scope of the request.
+            receive: Receives the parts of the request.
+            send: Sends the parts of the answer.
+        """
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -71,9 +84,7 @@ class RequestGuardMiddleware:
         headers, settings = Headers(scope=scope), self.settings
         host = headers.get("host", "").rpartition("]")[-1].partition(":")[0]
         if settings.hosts and host not in settings.hosts and headers.get("host", "") not in settings.hosts:
-            return ProblemResponse(
-                421, "this service is not addressed by that name"
-            )  # as by a page that rebinds its own name
+            return ProblemResponse(421, "this service is not addressed by that name")  # as in DNS rebinding
         if settings.api_key is not None and scope["path"] not in OPEN and not _has_api_key(headers, settings.api_key):
             challenge = {"WWW-Authenticate": "Bearer"}
             return ProblemResponse(401, "give the API key as X-API-Key, or as Authorization: Bearer", headers=challenge)
@@ -90,13 +101,13 @@ def _has_api_key(headers: Headers, key: str) -> bool:
 
 
 def _limit_body(receive: Receive, most: int, patience: float) -> Receive:
-    """Of a body, whose length need not have been told, no more than `most` bytes, each part within `patience`."""
+    """Limit a body, whose length may be undeclared, to `most` bytes, and each part to `patience` seconds."""
     taken, whole = 0, False
 
     async def bounded() -> Message:
         nonlocal taken, whole
         if whole:
-            return await receive()  # until the client goes
+            return await receive()  # until the client disconnects
         try:
             message: MutableMapping[str, Any] = await asyncio.wait_for(receive(), patience)
         except asyncio.TimeoutError:
@@ -115,5 +126,5 @@ def _format_too_large(most: int) -> str:
 
 
 def _get_route(scope: Scope) -> str:
-    """The path as it was declared: paths that were asked for are without end."""
+    """Return the path as declared, since a metric label must not take every requested path."""
     return str(getattr(scope.get("route"), "path", "none"))

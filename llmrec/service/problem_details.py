@@ -1,5 +1,6 @@
-"""What goes wrong, as application/problem+json (RFC 9457): never a traceback, and never what the client cannot mend
-without the words to mend it.
+"""Errors as application/problem+json (RFC 9457).
+
+A problem names the remedy if the client can apply it, and never has a traceback.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ from llmrec.inference.live.store.schema import StoreError
 from llmrec.service.batching import OverloadedError
 
 MEDIA_TYPE = "application/problem+json"
-UNKNOWN_USER = "live users"  # the place that a DataError of an unknown user names
+UNKNOWN_USER = "live users"  # the source of a DataError about an unknown user
 MAX_LISTED_ERRORS = 20  # faults of one request
 RETRY = {"Retry-After": "1"}
 logger = logging.getLogger(__name__)
 
 
 class NotFoundError(LlmrecError):
-    """What a path names is not there."""
+    """Error of a path that names an unknown user or item."""
 
 
 class ConflictError(LlmrecError):
-    """What a request would make is there already."""
+    """Error of a request that would create an existing item."""
 
 
 class ProblemResponse(Response):
-    """Escaped to ASCII, so that no text that a client sent can fail to be encoded."""
+    """Problem as an HTTP answer, escaped to ASCII, so that any text of a client can be encoded."""
 
     media_type = MEDIA_TYPE
 
@@ -47,6 +48,14 @@ class ProblemResponse(Response):
         errors: Sequence[Mapping[str, str]] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        """Build the answer.
+
+        Args:
+            status: HTTP status.
+            detail: One sentence about the problem and its remedy.
+            errors: Single faults, each with `where` and `message`.
+            headers: Additional HTTP headers.
+        """
         title = HTTPStatus(status).phrase
         content: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
         if errors:
@@ -55,7 +64,14 @@ class ProblemResponse(Response):
 
 
 def to_problem(error: LlmrecError) -> ProblemResponse:
-    """A user's error by what can be done about it."""
+    """Convert an error of llmrec to a problem, with the status that fits what the client can do about it.
+
+    Args:
+        error: Error of a request.
+
+    Returns:
+        The answer.
+    """
     match error:
         case OverloadedError():
             return ProblemResponse(503, str(error), headers=RETRY)
@@ -80,7 +96,11 @@ def to_problem(error: LlmrecError) -> ProblemResponse:
 
 
 def register_problem_handlers(app: FastAPI) -> None:
-    """Give every error of an app its problem."""
+    """Register handlers that answer every error of an application with a problem.
+
+    Args:
+        app: Application to change.
+    """
 
     @app.exception_handler(LlmrecError)
     async def handle_llmrec_error(_: Request, error: LlmrecError) -> Response:

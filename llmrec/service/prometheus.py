@@ -1,4 +1,4 @@
-"""What is measured, for Prometheus."""
+"""Metrics of the service for Prometheus."""
 
 from __future__ import annotations
 
@@ -15,7 +15,18 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class ServiceMetrics:
-    """Of one service, in a registry of its own."""
+    """Metrics of one service, in a registry of its own.
+
+    Attributes:
+        registry: Registry of all metrics.
+        requests: Answered requests by route, method and status.
+        latency: Seconds per request by route.
+        batch: Requests per batch.
+        texts: New texts per pass of the backbone.
+        events: Stored events.
+        users: Live users.
+        items: Items that can be recommended.
+    """
 
     def __init__(self) -> None:
         own = self.registry = CollectorRegistry()
@@ -29,8 +40,21 @@ class ServiceMetrics:
         self.items = Gauge("llmrec_items", "Items that may be recommended", registry=own)
 
     def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Record an answered request.
+
+        Args:
+            route: Declared path.
+            method: HTTP method.
+            status: HTTP status of the answer.
+            seconds: Time until the answer was complete.
+        """
         self.requests.labels(route, method if method in METHODS else "other", str(status)).inc()
         self.latency.labels(route).observe(seconds)
 
     def render(self) -> bytes:
+        """Render all metrics in the text format of Prometheus.
+
+        Returns:
+            The text in UTF-8.
+        """
         return generate_latest(self.registry)

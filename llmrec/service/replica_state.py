@@ -1,4 +1,4 @@
-"""A recommender's live users as a `Replica` moves them: from the training log on, by the events of a store."""
+"""Live users as the state of a `Replica`: from the training log on, by the events of a store."""
 
 from __future__ import annotations
 
@@ -18,15 +18,26 @@ from llmrec.recommender import Recommender
 
 
 class ReplicatedUsers:
-    """live: what is moved. renew: takes in the items that other processes have added."""
+    """Live users that a replica updates.
+
+    Attributes:
+        live: Live users to update.
+        renew: Adds the items that other processes have stored to the catalog.
+    """
 
     def __init__(self, live: LiveUsers, renew: Callable[[], object]) -> None:
         self.live, self.renew = live, renew
 
     def observe(self, user: str, item: str, time: int) -> None:
-        """
+        """Record an event of a user; an unknown item is first looked for among newly stored ones.
+
+        Args:
+            user: The user's id.
+            item: Id of a catalog item.
+            time: Seconds since 1970.
+
         Raises:
-            DataError: no such item or time; then nothing has changed.
+            DataError: If the item is unknown or the time invalid; then nothing changes.
         """
         try:
             self.live.observe(user, item, time)
@@ -35,18 +46,39 @@ class ReplicatedUsers:
             self.live.observe(user, item, time)
 
     def save(self, path: Path) -> None:
+        """Save the live users.
+
+        Args:
+            path: File to write.
+        """
         self.live.save(path)
 
 
 def make_replicated_users(recommender: Recommender, store: EventStore) -> LiveUsers:
-    """Make live users without events of the store, who start with the training log without deleted users."""
+    """Make live users that start with the training log, without deleted users or events of the store.
+
+    Args:
+        recommender: Recommender with the catalog and the training log.
+        store: Event store that knows the deleted users.
+
+    Returns:
+        The live users.
+    """
     deleted = store.deleted_user_digests()
     is_deleted = (lambda user: store.digest_user(user) in deleted) if deleted else None
     return LiveUsers(recommender.catalog, recommender.training_log, is_excluded=is_deleted)
 
 
 def is_in_training_log(recommender: Recommender, user: str) -> bool:
-    """Whether the log that states begin with has a user."""
+    """Return True if the log that states start with has a user.
+
+    Args:
+        recommender: Recommender with the training log.
+        user: The user's id.
+
+    Returns:
+        False also if the log cannot be read or is not the log of the bundle.
+    """
     try:
         log = recommender.training_log()
     except (LlmrecError, OSError, ImportError):
@@ -56,8 +88,13 @@ def is_in_training_log(recommender: Recommender, user: str) -> bool:
 
 
 def live_users_as_log(live: LiveUsers) -> Log:
-    """What the state still holds of its users, their last events, as a log: who was deleted is not in it, and what they
-    did since is.
+    """Return the last events of all live users as a log, without deleted users.
+
+    Args:
+        live: Live users.
+
+    Returns:
+        A log of U users over the catalog, its events in time order.
     """
     last, users = live.state.last, {row: user for user, row in live.users.items()}
     rows = np.array(sorted(users), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What can be asked over HTTP."""
+"""Routes of the HTTP API."""
 
 from __future__ import annotations
 
@@ -28,17 +28,27 @@ UserId = Annotated[str, Path(min_length=1, max_length=LONGEST_ID, examples=["15"
 
 
 def get_service(request: Request) -> ServiceRuntime:
+    """Return the service that a request belongs to.
+
+    Args:
+        request: HTTP request.
+
+    Returns:
+        Runtime of the service.
+    """
     service: ServiceRuntime = request.app.state.service
     return service
 
 
 @router.post("/recommend", summary="The items that score highest for a user or a history")
 async def recommend(query: schemas.RecommendQuery, request: Request) -> schemas.RecommendResponse:
+    """Return the k best items for a live user, a history, or a new user."""
     return await _make_recommend_response(get_service(request), query)
 
 
 @router.post("/recommend/batch", summary="/recommend for several queries")
 async def recommend_batch(batch: schemas.RecommendBatch, request: Request) -> list[schemas.RecommendResponse]:
+    """Answer several queries as `/recommend` does, in order, all or none of them."""
     service = get_service(request)
     check_batch(service.settings.limits, batch.queries)
     return await service.submit_all([_make_recommend_response(service, query) for query in batch.queries])
@@ -46,11 +56,13 @@ async def recommend_batch(batch: schemas.RecommendBatch, request: Request) -> li
 
 @router.post("/score", summary="A score for each of some items, of the catalog or by their text")
 async def score(query: schemas.ScoreQuery, request: Request) -> schemas.ScoreResponse:
+    """Score items of the catalog, or items given by their fields, for one history."""
     return await _make_score_response(get_service(request), query)
 
 
 @router.post("/score/batch", summary="/score for several queries")
 async def score_batch(batch: schemas.ScoreBatch, request: Request) -> list[schemas.ScoreResponse]:
+    """Answer several queries as `/score` does, in order, all or none of them."""
     service = get_service(request)
     check_batch(service.settings.limits, batch.queries)
     return await service.submit_all([_make_score_response(service, query) for query in batch.queries])
@@ -58,6 +70,7 @@ async def score_batch(batch: schemas.ScoreBatch, request: Request) -> list[schem
 
 @router.post("/explain", summary="Why an item has its score: parts that add up to it, by term and by event")
 async def explain(query: schemas.ExplainQuery, request: Request) -> Explanation:
+    """Explain the score of an item by parts that add up to it."""
     service = get_service(request)
     check_query(service.settings.limits, query)
     recommender = service.engine.recommender
@@ -68,8 +81,9 @@ async def explain(query: schemas.ExplainQuery, request: Request) -> Explanation:
 
 @router.post("/events", status_code=201, summary="Store what users did, all or none of it; the next answer knows of it")
 async def events(new: schemas.EventsRequest, request: Request) -> schemas.EventsResponse:
-    """Answered once the events are committed: no crash takes them away then. Send what was not answered again, with
-    the same keys.
+    """Store events and answer once they are committed, so that no crash can lose them.
+
+    Send events without an answer again, with the same keys: an event with a known key is not counted twice.
     """
     service = get_service(request)
     check_batch(service.settings.limits, new.events)
@@ -81,7 +95,7 @@ async def events(new: schemas.EventsRequest, request: Request) -> schemas.Events
     try:
         n_stored = await service.writer.submit(asked)
     except DataError:
-        # Unless it is of an item that another process has just added, which the recommender then takes in.
+        # The item may be one that another process has just added: looking it up adds it to the catalog.
         await service.submit(lambda: service.engine.recommender.catalog.find_rows([one.item for one in asked]))
         n_stored = await service.writer.submit(asked)
     service.metrics.events.inc(n_stored)
@@ -90,7 +104,7 @@ async def events(new: schemas.EventsRequest, request: Request) -> schemas.Events
 
 @router.post("/items", status_code=201, summary="Put new items into the catalog, to be recommended by their text")
 async def items(new: schemas.ItemsRequest, request: Request) -> schemas.ItemsResponse:
-    """They are kept in the store, outlive a restart, and reach all processes that share it."""
+    """Add items to the catalog; they are stored, survive a restart, and reach all processes of the store."""
     service = get_service(request)
     check_items(service.settings.limits, new)
     await service.submit(lambda: service.engine.add_items(new.items))
@@ -99,6 +113,7 @@ async def items(new: schemas.ItemsRequest, request: Request) -> schemas.ItemsRes
 
 @router.post("/items/{item:path}/restore", summary="Recommend a removed item again")
 async def restore_item(item: ItemId, request: Request) -> schemas.RemoveItemResponse:
+    """Recommend a removed item again."""
     service = get_service(request)
     await service.submit(lambda: service.engine.mark("restored", item))
     return schemas.RemoveItemResponse(item=item)
@@ -106,6 +121,7 @@ async def restore_item(item: ItemId, request: Request) -> schemas.RemoveItemResp
 
 @router.delete("/items/{item:path}", summary="Recommend an item no more; histories may still hold it")
 async def remove_item(item: ItemId, request: Request) -> schemas.RemoveItemResponse:
+    """Stop recommending an item; histories may still contain it."""
     service = get_service(request)
     await service.submit(lambda: service.engine.mark("removed", item))
     return schemas.RemoveItemResponse(item=item)
@@ -113,6 +129,7 @@ async def remove_item(item: ItemId, request: Request) -> schemas.RemoveItemRespo
 
 @router.get("/users/{user:path}", summary="What is known of a user, for those who ask what it is")
 async def get_user(user: UserId, request: Request) -> schemas.UserResponse:
+    """Return the pseudonym or id of a user and the last events, which answers are based on."""
     service = get_service(request)
 
     def known() -> schemas.UserResponse:
@@ -129,6 +146,7 @@ async def get_user(user: UserId, request: Request) -> schemas.UserResponse:
 
 @router.delete("/users/{user:path}", summary="Delete every trace of a user")
 async def delete_user(user: UserId, request: Request) -> schemas.DeleteUserResponse:
+    """Delete all stored events of a user, and the user's events in the live state and its snapshots."""
     service = get_service(request)
     count: int = await service.submit(lambda: service.engine.delete_user(user))
     return schemas.DeleteUserResponse(user=service.engine.live.names.pseudonym(user), events=count)
@@ -136,6 +154,7 @@ async def delete_user(user: UserId, request: Request) -> schemas.DeleteUserRespo
 
 @router.get("/health", summary="Whether answers are given")
 async def health(request: Request) -> schemas.HealthResponse:
+    """Return `ok`, or `stale` while the store cannot be read, with the numbers of users, items and events."""
     engine = get_service(request).engine
     return schemas.HealthResponse(
         status="stale" if engine.stale else "ok",
@@ -147,6 +166,7 @@ async def health(request: Request) -> schemas.HealthResponse:
 
 @router.get("/metrics", summary="For Prometheus", response_class=Response)
 async def metrics(request: Request) -> Response:
+    """Return the metrics in the text format of Prometheus."""
     text = get_service(request).metrics.render()
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 

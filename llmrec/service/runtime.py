@@ -1,4 +1,4 @@
-"""What a service holds while it runs: the recommender's thread, the store's thread, and what is measured."""
+"""The running parts of a service: the recommender's thread, the store's thread and the metrics."""
 
 from __future__ import annotations
 
@@ -18,11 +18,29 @@ T = TypeVar("T")
 
 
 class ServiceRuntime:
-    """What the routes share. batcher: asks the recommender. writer: stores events, in a thread of its own, so that a
-    commit, which waits for the disk, keeps no answer waiting.
+    """Running service that all routes share.
+
+    Attributes:
+        settings: Settings of the service.
+        store: Event store.
+        metrics: Metrics for Prometheus.
+        engine: Worker that owns the recommender.
+        batcher: Answers questions with the recommender, in one thread.
+        writer: Stores events in a thread of its own, so that commits, which wait for the disk, delay no answer.
     """
 
     def __init__(self, recommender: Recommender, settings: ServiceSettings, store: EventStore) -> None:
+        """Build the parts and load the backbone; `start` runs them.
+
+        Args:
+            recommender: Recommender to serve.
+            settings: Settings of the service.
+            store: Event store of the live users.
+
+        Raises:
+            StoreError: If the store cannot be read.
+            StateError: If the state of the live users cannot be built.
+        """
         self.settings, self.store, self.metrics = settings, store, ServiceMetrics()
         self.engine = Worker(recommender, settings, store, self.metrics)
         self.engine.preload_backbone()
@@ -33,12 +51,34 @@ class ServiceRuntime:
         self.writer: Batcher[Sequence[NewEvent], int] = Batcher(self._store_all, 0, together, limit, "store")
 
     async def submit(self, call: Callable[[], T], new: tuple[Mapping[str, Any], ...] = ()) -> T:
-        """Something with the recommender, in its thread. new: items whose texts it will need."""
+        """Call a function in the recommender's thread.
+
+        Args:
+            call: Function without arguments that uses the recommender.
+            new: Items whose texts the call needs, to encode them with those of other requests.
+
+        Returns:
+            The result of the call.
+
+        Raises:
+            OverloadedError: If too many requests wait already.
+            Exception: The exception that the call raises.
+        """
         answer: T = await self.batcher.submit(Job(call, new))
         return answer
 
     async def submit_all(self, asked: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-        """Of several questions of one request, together; the first error among them is its answer."""
+        """Answer several questions of one request together.
+
+        Args:
+            asked: Coroutines of the questions.
+
+        Returns:
+            Their answers, in order.
+
+        Raises:
+            BaseException: The first error among the answers.
+        """
         answers = await asyncio.gather(*asked, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -46,11 +86,12 @@ class ServiceRuntime:
         return [answer for answer in answers if not isinstance(answer, BaseException)]
 
     async def start(self) -> None:
+        """Start both threads; call it in a running event loop."""
         self.batcher.start()
         self.writer.start()
 
     async def stop(self) -> None:
-        """Answer what waits, save the state, and let go of the store."""
+        """Answer the waiting requests, save the state and close the store."""
         await self.writer.stop()
         await self.batcher.stop()
         await asyncio.get_running_loop().run_in_executor(None, self.engine.save_snapshot)

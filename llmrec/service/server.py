@@ -1,4 +1,4 @@
-"""The server's process: uvicorn, which ends gracefully when told to."""
+"""The server process: uvicorn with a graceful stop."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ from llmrec.service.settings import ServiceSettings
 
 LOCAL = ("127.0.0.1", "localhost")
 SQLITE_FILE = "sqlite:///"
-MAX_CONNECTIONS = 1000  # connections; more are told to come back
+MAX_CONNECTIONS = 1000  # more connections are refused with status 503
 
 
 def default_snapshot_dir(store: str) -> Path | None:
-    """Where the snapshots of a SQLite store are kept; None for another."""
+    """Return the default folder of snapshots for a store.
+
+    Args:
+        store: URL of the event store, or the name of a SQLite file.
+
+    Returns:
+        A folder next to a SQLite file; None for other databases.
+    """
     if "://" in store and not store.startswith(SQLITE_FILE):
         return None
     return Path(store.removeprefix(SQLITE_FILE) + ".snapshots")
@@ -35,10 +42,20 @@ def run_server(
     grace_seconds: int,
     open_browser: bool = False,
 ) -> None:
-    """Serve until SIGTERM or SIGINT: then no more is let in, what came is answered, and the state is saved.
+    """Serve until SIGTERM or SIGINT, then finish open requests and save the state.
+
+    Args:
+        recommender: Recommender to serve.
+        settings: Settings of the service.
+        store: URL of the event store, or the name of a SQLite file.
+        host: Address to listen on.
+        port: Port to listen on; 0 chooses a free one.
+        grace_seconds: Seconds that open requests may take after the signal.
+        open_browser: Open the page in a browser once the server listens.
 
     Raises:
-        ConfigError: a package that is missing, or a store that cannot be used. StoreError: no store there.
+        ConfigError: If a package is missing or the store is not supported.
+        StoreError: If the store cannot be opened.
     """
     try:
         import uvicorn
@@ -49,7 +66,7 @@ def run_server(
         raise ConfigError(f"serving: {error.name} is not installed. {missing_extra('serve')}") from error
 
     class Server(uvicorn.Server):
-        """Tells where it listens once it does."""
+        """Server that prints its address once it listens."""
 
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
@@ -62,7 +79,7 @@ def run_server(
                     webbrowser.open(address)
                 break
 
-    # uvicorn sends itself the signal again once all is done: whoever called this then still has an end to come to.
+    # uvicorn raises the signal again after it has stopped: exit normally then, so that callers can clean up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     app = create_app(recommender, settings, EventStore(store))
@@ -72,7 +89,7 @@ def run_server(
             host,
             port,
             log_level="warning",
-            access_log=False,  # users' ids stand in paths
+            access_log=False,  # paths contain user ids
             server_header=False,
             limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=grace_seconds,

@@ -1,4 +1,4 @@
-"""How a service is run, and what it lets a request ask for."""
+"""Settings of a service and limits of its requests."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from llmrec.errors import ConfigError
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """What one request may hold; more is refused with a problem that names the limit.
-
-    body_bytes: of a request. history: events. batch: queries, events or items in one request. items: that one query
-    scores. text: characters of a text or field. k: items to recommend. waiting: requests that wait their turn, more are
-    told to come back later. read_seconds: for a body to arrive.
-    """
+    """Limits of one request; a larger one is refused with a problem that names the limit."""
 
     body_bytes: int = 1 << 20
+    """Bytes of a request body."""
     history: int = 1000
+    """Events of a history."""
     batch: int = 256
+    """Queries, events or items in one request."""
     items: int = 1000
+    """Items that one query scores."""
     text: int = 4000
+    """Characters of a text or field."""
     k: int = 1000
+    """Items to recommend."""
     waiting: int = 2000
+    """Requests that may wait; more are refused with status 503 and Retry-After."""
     read_seconds: float = 10.0
+    """Seconds in which each part of a body must arrive."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -34,22 +37,26 @@ class RequestLimits:
 
 @dataclass(frozen=True)
 class ServiceSettings:
-    """api_key: asked of every request but those for /health and the page itself. snapshots: folder of saved states to
-    begin from; none are kept without it. snapshot_every: events. max_wait_ms: that a request waits for others which can
-    be answered together with it. most_together: requests that are. threads: of torch; as it finds them without.
-    page: whether there is a page to look at, which shows users and their histories.
-    hosts: names by which it may be addressed, any unless given.
-    """
+    """Settings of a service."""
 
     api_key: str | None = None
+    """API key that clients must send, except to /health and /openapi.json; None for an open service."""
     snapshots: Path | None = None
+    """Folder of saved states to start from; None keeps no snapshots."""
     snapshot_every: int = 10_000
+    """Events between two snapshots."""
     max_wait_ms: float = 2.0
+    """Milliseconds that a request waits for others to be answered with it."""
     most_together: int = 64
+    """Requests in a batch at most."""
     threads: int | None = None
+    """Threads of torch; None leaves its default."""
     page: bool = False
+    """Serve the demo page, which shows users and their histories."""
     hosts: tuple[str, ...] = ()
+    """Host names that requests may address; empty allows any."""
     limits: RequestLimits = RequestLimits()
+    """Limits of one request."""
 
     def __post_init__(self) -> None:
         if self.api_key is not None and not self.api_key.strip():

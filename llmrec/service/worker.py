@@ -1,7 +1,7 @@
-"""The recommender of a service: everything that touches it happens in one thread, a batch of requests at a time.
+"""The worker that owns the recommender and runs its calls in one thread, a batch at a time.
 
-Before each batch it takes in what any process has stored since, so that processes that share a store answer alike, and
-reads the new texts of all its requests in one pass. Requests for recommendations that ask for the same are ranked
+Before each batch it reads what any process has stored since, so that processes that share a store give equal answers,
+and encodes the new texts of all requests in one pass. Requests for recommendations with equal options are ranked
 together.
 """
 
@@ -36,44 +36,77 @@ New = Mapping[str, object]  # the fields of an item
 
 @dataclass(frozen=True)
 class RecommendJob:
-    """`Recommender.recommend` of one history. same: what has to be alike for histories to be ranked together."""
+    """Request for `Recommender.recommend` with one history."""
 
     history: History
+    """Events or a live user."""
     k: int
+    """Items to recommend."""
     at: Time | None = None
+    """Query time."""
     include_seen: bool = False
+    """Recommend items of the history too."""
     query: str | None = None
+    """Text query."""
     filters: tuple[str, ...] | None = None
+    """Conditions on fields."""
     topic: str | None = None
+    """Words that the catalog is narrowed to."""
     new: tuple[New, ...] = ()
+    """Items whose texts the request needs."""
 
     @property
     def batch_key(self) -> tuple[object, ...]:
+        """Options that must be equal for histories to be ranked together."""
         return self.at, self.include_seen, self.query, self.filters, self.topic
 
 
 @dataclass(frozen=True)
 class Job:
-    """Anything else. new: items whose texts it will need."""
+    """Any other call with the recommender."""
 
     call: Callable[[], Any]
+    """Function without arguments."""
     new: tuple[New, ...] = ()
+    """Items whose texts the call needs."""
 
 
 Question = RecommendJob | Job
 
 
 class Worker:
-    """recommender: for this alone from now on. Raises StoreError and StateError as the store and its snapshots do."""
+    """Worker that owns a recommender and answers batches of requests.
+
+    Attributes:
+        recommender: Recommender that only this worker uses.
+        settings: Settings of the service.
+        store: Event store of the live users.
+        metrics: Metrics to update.
+        stored_items: Changes of the catalog in the store.
+        stale: Reason that the store cannot be read; empty while it can.
+        replica: State of the live users, which follows the store.
+    """
 
     def __init__(
         self, recommender: Recommender, settings: ServiceSettings, store: EventStore, metrics: ServiceMetrics
     ) -> None:
+        """Read the store and build the state of the live users.
+
+        Args:
+            recommender: Recommender to serve.
+            settings: Settings of the service.
+            store: Event store of the live users.
+            metrics: Metrics to update.
+
+        Raises:
+            StoreError: If the store cannot be read.
+            StateError: If the state of the live users cannot be built.
+        """
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self.recommender, self.settings, self.store, self.metrics = recommender, settings, store, metrics
         self.stored_items, self._items_seen = ItemStore(store, recommender.catalog.items.id_column), 0
-        self.stale = ""  # why the store cannot be read, while it cannot
+        self.stale = ""  # reason while the store cannot be read
         self._follow_items()
         self.replica = Replica(store, self._start_users, self._load, settings.snapshots)
         self._saved = self.replica.number
@@ -81,10 +114,18 @@ class Worker:
 
     @property
     def live(self) -> LiveUsers:
+        """Live users of the current state."""
         return self.replica.state.live
 
     def process_batch(self, questions: list[Question]) -> list[Any]:
-        """An answer or an exception for each."""
+        """Answer a batch of requests.
+
+        Args:
+            questions: Requests.
+
+        Returns:
+            An answer or an exception for each request, in order.
+        """
         self.metrics.batch.observe(len(questions))
         self.sync_with_store()
         self._read_ahead(questions)
@@ -99,7 +140,7 @@ class Worker:
         return [answers[place] for place in range(len(questions))]
 
     def sync_with_store(self) -> None:
-        """Take in what has been stored; where the store cannot be read, go on with what is known."""
+        """Read what has been stored since; while the store cannot be read, continue with the current state."""
         try:
             self._follow_items()
             self.replica.catch_up()
@@ -113,18 +154,29 @@ class Worker:
             self.save_snapshot()
 
     def save_snapshot(self) -> None:
+        """Save a snapshot of the state, if the settings name a folder."""
         self.replica.save_snapshot()
         self._saved = self.replica.number
 
     def preload_backbone(self) -> None:
-        """Load what reads new text, so that the first request need not wait for it, nor find that it cannot be had."""
+        """Load the backbone before the first request with new text, and log a failure."""
         try:
             self._read(["warm"])
         except BundleError as error:
             logger.warning("new text cannot be read: %s", error)
 
     def add_items(self, items: Sequence[New]) -> None:
-        """Raises `DataError` and `ConflictError`; then nothing is added."""
+        """Store new items and add them to the catalog, all or none.
+
+        Args:
+            items: Fields of each item, its id among them.
+
+        Raises:
+            DataError: If an id is missing, invalid or repeated, or a text is empty.
+            ConflictError: If an id is in the catalog already.
+            BundleError: If the bundle knows items by their ids alone.
+            StoreError: If the store cannot be written.
+        """
         catalog = self.recommender.catalog.items
         for item in items:
             own = item.get(catalog.id_column)
@@ -135,13 +187,23 @@ class Worker:
                 raise ConflictError(f"{own!r} is in the catalog already; give another id")
         items = self.recommender.catalog.redact_items(items)
         extended = catalog.extend(items)
-        self._read([str(text) for text in extended.text_array[len(catalog) :].to_pylist()])  # now, or never
+        # Encode the texts first: a failure comes before anything is stored.
+        self._read([str(text) for text in extended.text_array[len(catalog) :].to_pylist()])
         self.stored_items.add(items)
         self._follow_items()
         self._apply_state()
 
     def mark(self, kind: str, item: str) -> None:
-        """Remove or restore an item."""
+        """Remove or restore an item.
+
+        Args:
+            kind: "removed" or "restored".
+            item: Id of the item.
+
+        Raises:
+            NotFoundError: If the item is unknown.
+            StoreError: If the store cannot be written.
+        """
         if not _has(self.recommender, item):
             raise NotFoundError(f"no item {item!r} in the catalog")
         self.stored_items.mark("removed" if kind == "removed" else "restored", [item])
@@ -149,10 +211,17 @@ class Worker:
         self._apply_state()
 
     def delete_user(self, user: str) -> int:
-        """The number of events that were stored of the user.
+        """Delete a user from the store, the snapshots and the state.
+
+        Args:
+            user: The user's id.
+
+        Returns:
+            Number of events that the store had of the user.
 
         Raises:
-            NotFoundError: nothing is known of the user.
+            NotFoundError: If the user is unknown.
+            StoreError: If the store cannot be written.
         """
         user = self.live.names.pseudonym(user)
         if user not in self.live.users and not self.store.read_user_events(user):
@@ -178,7 +247,7 @@ class Worker:
         except Exception as error:
             if len(alike) == 1:
                 return [error]
-            return [answer for one in alike for answer in self._recommend([one])]  # it is not everyone's fault
+            return [answer for one in alike for answer in self._recommend([one])]  # only some requests are at fault
 
     def _read_ahead(self, questions: Sequence[Question]) -> None:
         texts = list[str]()
@@ -186,12 +255,12 @@ class Worker:
             try:
                 texts.append(render_item_text(self.recommender.catalog.items, item))
             except LlmrecError:
-                continue  # its own request will be told
+                continue  # its own request reports the error
         if texts:
             try:
                 self._read(texts)
             except LlmrecError:
-                return  # likewise
+                return  # the requests report the error
 
     def _read(self, texts: list[str]) -> None:
         catalog = self.recommender.catalog
@@ -229,7 +298,7 @@ class Worker:
             else:
                 self.recommender.catalog.restore([change.item for change in changes])
         except DataError as error:
-            if len(changes) == 1:  # as of a bundle that was saved with the item since
+            if len(changes) == 1:  # such as a bundle that was saved again with the item
                 logger.warning("item %r, %s, is passed over: %s", changes[0].item, kind, error)
                 return
             for change in changes:
@@ -237,7 +306,14 @@ class Worker:
 
 
 def as_raw_text(words: Iterable[str | None]) -> tuple[New, ...]:
-    """Words that are read as they are."""
+    """Convert words to items that are read as they are.
+
+    Args:
+        words: Texts; empty ones and None are left out.
+
+    Returns:
+        Fields of one item for each text.
+    """
     return tuple({VERBATIM: each} for each in words if each and each.strip())
 
 

@@ -39,36 +39,39 @@ from llmrec.utils.arrays import Rows
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """One history, and the item to explain.
-
-    Attributes:
-        catalog: Items and their vectors.
-        batch: The history.
-        row: Catalog row, None for an item outside the catalog.
-        text: Of the item.
-        events: (E,) positions of the explained events in the history, the last ones.
-        context: None without a drift head.
-    """
+    """A history and the item to explain for it."""
 
     catalog: ServedCatalog
+    """Items and their vectors."""
     batch: QueryBatch
+    """Batch of the one history."""
     row: int | None
+    """Catalog row of the item; None for an item outside the catalog."""
     text: str
+    """Text of the item."""
     events: Rows
+    """Positions of the explained events in the history, the last ones, (E,)."""
     context: DriftContext | None
+    """Context of the drift head; None without one."""
 
     @classmethod
     def from_history(
         cls, catalog: ServedCatalog, batch: QueryBatch, item: Item, most: int, context: DriftContext | None
     ) -> ExplainRequest:
-        """Return the request for an item.
+        """Build the request for an item.
 
         Args:
             catalog: Items and their vectors.
             batch: One history.
             item: Id of a catalog item, or the fields of another one.
             most: Events to explain at most.
-            context: None without a drift head.
+            context: Context of the drift head; None without one.
+
+        Returns:
+            The request.
+
+        Raises:
+            DataError: If the id is unknown or the fields make no text.
         """
         row, text = None, ""
         if isinstance(item, str):
@@ -80,30 +83,31 @@ class ExplainRequest:
         return cls(catalog, batch, row, text, np.arange(max(first, end - most), end), context)
 
     def to_target(self) -> ExplainTarget:
-        """Return the item as drift terms read it."""
+        """Convert the item to the form that drift terms explain.
+
+        Returns:
+            The item, with text vectors if it is outside the catalog.
+        """
         vectors = untrained_text_vectors(self.catalog, [self.text]) if self.row is None else None
         return ExplainTarget(self.row, vectors, self.events, self.batch.queries)
 
 
 class ImprobableItemError(DataError):
-    """An item whose probability is lost in the rounding of its contributions."""
+    """Error of an item whose probability is lost in the rounding of its contributions."""
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """A summand of the probability.
-
-    Attributes:
-        term: Its origin.
-        event_index: In the explained events, or None.
-        chance: Probability.
-        exact: A summand of the mixture itself, not an attribution.
-    """
+    """A summand of the probability."""
 
     term: ExplanationTerm
+    """Term that it comes from."""
     event_index: int | None
+    """Position among the explained events; None if it belongs to no single event."""
     chance: float
+    """Probability that it adds."""
     exact: bool
+    """True for a summand of the mixture itself, False for an attribution."""
 
 
 @torch.no_grad()
@@ -113,6 +117,9 @@ def decompose(request: ExplainRequest, target: ExplainTarget) -> list[Contributi
     Args:
         request: The history and the item.
         target: The item as drift terms read it.
+
+    Returns:
+        Contributions, which add up to the probability.
     """
     context = request.context
     if context is None:
@@ -185,7 +192,7 @@ def _leave_one_out_queries(request: ExplainRequest) -> Queries:
 
 
 def _log_base(request: ExplainRequest, queries: Queries) -> tuple[Tensor, dict[ExplanationTerm, float]]:
-    """Return log B of the item without logit terms for each query, (M,), and after each logit term for the first."""
+    """Return log B of the item without logit terms, (M,), and of the first query after each logit term."""
     catalog, context, model = request.catalog, request.context, request.catalog.bundle.model
     states = catalog.scorer.encode_histories(queries, catalog.cold_item_vectors(request.batch.texts))
     scores = model.score(states, catalog.scorer.scoring_items, model.items.known).cpu().double()  # (M, N)

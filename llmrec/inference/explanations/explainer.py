@@ -35,12 +35,19 @@ def build_explanation(
 
     Args:
         catalog: Items and their vectors.
-        live: None without a drift head.
+        live: Counts and live users; None without a drift head.
         batch: One history.
         item: Id of a catalog item, or the fields of another one.
         most: Last events to explain at most.
-        score: Of the item.
-        tokens: Also attribute the score to the words of the item's text.
+        score: Score of the item.
+        tokens: Also attribute the score to the tokens of the item's text.
+
+    Returns:
+        The explanation.
+
+    Raises:
+        DataError: If the id is unknown, or the probability too small to be divided.
+        ConfigError: If tokens are requested and captum is not installed.
     """
     context = None if live is None else next(iterate_contexts(catalog, live, batch))[1]
     request = ExplainRequest.from_history(catalog, batch, item, most, context)
@@ -70,7 +77,7 @@ def _give_reasons(
 def _find_people(
     request: ExplainRequest, live: LiveUsers, parts: tuple[ExplanationPart, ...], at: int
 ) -> tuple[int | None, int, int]:
-    """Return the event with the strongest transition, the users who went from it to the item, and in how many days."""
+    """Return the event with the strongest transition, the users who made it, and in how many days."""
     stream = live.state.stream
     moves = [part for part in parts if part.term == transitions.NAME and part.event is not None]
     position, days = None, recent_window_days(stream.transition_half_life_days)

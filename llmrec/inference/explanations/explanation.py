@@ -1,4 +1,4 @@
-"""Parts of an explanation: summands of an item's probability and score, by term and by event of the history."""
+"""Explanations: summands of an item's probability and score, by term and by event of the history."""
 
 from __future__ import annotations
 
@@ -9,88 +9,91 @@ from llmrec.config.drift import ExplanationTerm
 
 @dataclass(frozen=True, slots=True)
 class ExplanationPart:
-    """One summand of an explanation.
-
-    Attributes:
-        term: A drift term; `anyone`, what the model expects without a history; or `base`, what the history changes.
-        event: Place in the explanation's `events`, or None for what no single event gives.
-        chance: Of the item's probability.
-        value: Of its score.
-        exact: A summand of the mixture itself, not an attribution.
-    """
+    """One summand of an explanation."""
 
     term: ExplanationTerm
+    """A drift term; `anyone`, the expectation without a history; or `base`, the change by the history."""
     event: int | None
+    """Position in the explanation's `events`; None if the part belongs to no single event."""
     chance: float
+    """Summand of the item's probability."""
     value: float
+    """Summand of the item's score."""
     exact: bool
+    """True for a summand of the mixture itself, False for an attribution."""
 
 
 @dataclass(frozen=True, slots=True)
 class PastEvent:
-    """An event of the history.
-
-    Attributes:
-        item: Id, or the text of an item outside the catalog.
-        label: Words for the item.
-        time: Seconds.
-        share: Of the probability, over all terms.
-    """
+    """An event of the history."""
 
     item: str
+    """Id, or the text of an item outside the catalog."""
     label: str
+    """Short name of the item."""
     time: int
+    """Seconds since 1970."""
     share: float
+    """Share of the probability, over all terms."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenAttribution:
-    """A token of the item's text, and what it adds to the score of the model below compared with padding."""
+    """A token of the item's text and its attribution."""
 
     token: str
+    """Token of the backbone's tokenizer."""
     value: float
+    """Score that the token adds to the model below the drift head, compared with padding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The parts that add up to an item's score.
-
-    Attributes:
-        item: Id, or the text of an item outside the catalog.
-        label: Words for the item.
-        at: Query time in seconds.
-        score: `start` plus the values of the parts.
-        start: Score of an item of average probability.
-        chance: Sum of the parts' probabilities; the score is its logarithm, or, without a drift head, the logit of this
-            share of the softmax over the catalog.
-        parts: Summands.
-        events: Last events of the history.
-        n_people: Live users who chose the item after that of the strongest event in the last `lately_days` days.
-        lately_days: Days.
-        sentence: The strongest reasons in words.
-        tokens: Of the item's text, on request.
-    """
+    """Parts that add up to an item's score."""
 
     item: str
+    """Id, or the text of an item outside the catalog."""
     label: str
+    """Short name of the item."""
     at: int
+    """Query time in seconds since 1970."""
     score: float
+    """Sum of `start` and the values of the parts."""
     start: float
+    """Score of an item of average probability."""
     chance: float
+    """Sum of the parts' probabilities.
+
+    The score is its logarithm, or, without a drift head, the logit of this share of the softmax over the catalog.
+    """
     parts: tuple[ExplanationPart, ...]
+    """Summands."""
     events: tuple[PastEvent, ...]
+    """Last events of the history."""
     n_people: int
+    """Live users who recently chose the item after that of the event with the strongest transition."""
     lately_days: int
+    """Days that count as recent for `n_people`."""
     sentence: str
+    """The strongest reasons in words."""
     tokens: tuple[TokenAttribution, ...] = ()
+    """Tokens of the item's text with their attributions, on request."""
 
     def term_shares(self) -> dict[ExplanationTerm, float]:
-        """Return the share of the probability that each term gives."""
+        """Compute the share of the probability that each term gives.
+
+        Returns:
+            Shares by term, which add up to 1.
+        """
         sums: dict[ExplanationTerm, float] = {}
         for part in self.parts:
             sums[part.term] = sums.get(part.term, 0.0) + part.chance / self.chance
         return sums
 
     def rank_events(self) -> list[int]:
-        """Return the places of the events, those with the largest share first."""
+        """Rank the events by their share.
+
+        Returns:
+            Positions in `events`, the largest share first.
+        """
         return sorted(range(len(self.events)), key=lambda position: -self.events[position].share)

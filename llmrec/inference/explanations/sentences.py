@@ -1,4 +1,4 @@
-"""An explanation as a sentence for people: "40% because you moved from X to Y two weeks ago; 15% because ..."."""
+"""Explanations as sentences: "40% because you moved from X to Y two weeks ago; 15% because ..."."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ UNITS = (("year", 365.25), ("month", 30.44), ("week", 7.0), ("day", 1.0))
 
 
 def format_age(seconds: int) -> str:
-    """Format a time before now.
+    """Format the time since an event.
 
-    >>> [format_age(days * 86400) for days in (0.001, 1, 15, 400, 140)]
-    ['just now', 'yesterday', 'two weeks ago', 'a year ago', 'five months ago']
+    Args:
+        seconds: Seconds since the event, at least 0.
+
+    Returns:
+        The age in words.
+
+    Example:
+        >>> [format_age(days * 86400) for days in (0.001, 1, 15, 400, 140)]
+        ['just now', 'yesterday', 'two weeks ago', 'a year ago', 'five months ago']
     """
     days = seconds / SECONDS_PER_DAY
     if days < 1 / 24:
@@ -47,7 +54,10 @@ def compose_sentence(
         events: Last events of the history.
         at: Query time in seconds.
         whole: Words after "because" for the parts of no single event, by term.
-        people: Event from which n people went to the item in the last d days, n, and d.
+        people: Position of the event from which n people went to the item in the last d days, n, and d.
+
+    Returns:
+        At most `MAX_REASONS` reasons, the strongest first.
     """
     chance = sum(part.chance for part in parts)
     reasons = [

@@ -1,7 +1,7 @@
-"""Attribute an item's score by the model below to the words of its text: integrated gradients over the embeddings.
+"""Attribute an item's score by the model to the tokens of its text, by integrated gradients.
 
-Sundararajan et al. 2017 (arXiv:1703.01365): the tokens add up to the score minus that of a text of as much padding, up
-to the error of the integral. The user state and the item's vector by id are held fixed.
+The tokens add up to the score minus that of a text of as much padding, up to the error of the integral over the
+embeddings (Sundararajan et al. 2017, arXiv:1703.01365). The user state and the item's vector by id are held fixed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ def attribute_tokens(catalog: ServedCatalog, batch: QueryBatch, item: Item) -> t
         catalog: Items and their vectors.
         batch: One history.
         item: Id of a catalog item, or the fields of another one.
+
+    Returns:
+        Tokens with their attributions, in the order of the text.
 
     Raises:
         ConfigError: If captum is not installed.

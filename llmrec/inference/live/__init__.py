@@ -1,1 +1,1 @@
-"""Live users and everything that moves while a recommender serves."""
+"""Live users: their state, its storage and its replication."""

@@ -1,4 +1,4 @@
-"""Counts of all users' events, updated in batches: counting hundreds costs little more than counting one.
+"""Counts of all users' events, updated in batches: hundreds cost little more than one.
 
 Reads before a batch is full see the waiting events counted on a copy. Sums of floating-point numbers depend on their
 order; since a batch is the same whenever it is read, saved or restored, the counts depend on the events alone, to the
@@ -24,24 +24,44 @@ class BufferedCounts:
     """Counts and the events that wait for the next batch.
 
     Attributes:
-        counts: With every full batch counted.
+        counts: Counts of every full batch.
         terms: Terms whose events are counted.
     """
 
     def __init__(self, counts: StreamCounts, terms: Iterable[TermName]) -> None:
+        """Start with counts and no waiting events.
+
+        Args:
+            counts: Counts to update.
+            terms: Terms whose events are counted.
+        """
         self.counts, self.terms = counts, tuple(terms)
         self._waiting: list[tuple[int, int, int, bool]] = []
         self._ahead: StreamCounts | None = None  # with the waiting events
 
     def observe(self, user: int, item: int, time: int, late: bool) -> None:
-        """Add an event; `late` marks one that is older than its user's newest."""
+        """Add an event.
+
+        Args:
+            user: Row of the user.
+            item: Row of the item.
+            time: Seconds since 1970.
+            late: True if the event is older than its user's newest.
+        """
         self._waiting.append((user, item, time, late))
         self._ahead = None
         if len(self._waiting) >= MAX_PENDING:
             self.flush()
 
     def observe_many(self, user: Rows, item: Rows, time: Rows, late: Mask) -> None:
-        """Count events (E,), after those that wait."""
+        """Count events after those that wait.
+
+        Args:
+            user: Rows of the users, (E,).
+            item: Rows of the items, (E,).
+            time: Seconds since 1970, (E,).
+            late: True for events older than their user's newest, (E,).
+        """
         self.flush()
         for start in range(0, len(user), CHUNK_ROWS):
             chunk = slice(start, start + CHUNK_ROWS)
@@ -55,18 +75,31 @@ class BufferedCounts:
         self._ahead = None
 
     def forget(self, user: int, events: Events) -> None:
-        """Remove a user: all its events, in order of time, and what the counts keep of it."""
+        """Remove a user from the counts.
+
+        Args:
+            user: Row of the user.
+            events: All events of the user, in time order.
+        """
         self.flush()
         self.counts.subtract(events, self.terms)
         self.counts.forget(user)
 
     def invalidate(self) -> StreamCounts:
-        """Return the counts for another change, and drop the copy."""
+        """Drop the copy before another change of the counts.
+
+        Returns:
+            The counts to change.
+        """
         self._ahead = None
         return self.counts
 
     def flushed_counts(self) -> StreamCounts:
-        """Return counts, for reading only, with every event counted."""
+        """Return counts with every event counted.
+
+        Returns:
+            Counts, for reading only.
+        """
         if not self._waiting:
             return self.counts
         if self._ahead is None:
@@ -74,11 +107,20 @@ class BufferedCounts:
         return self._ahead
 
     def pending_events(self) -> Rows:
-        """Return user, item, time and late of the waiting events, (W, 4)."""
+        """Return the waiting events.
+
+        Returns:
+            User, item, time and late, (W, 4).
+        """
         return np.array(self._waiting, dtype=np.int64).reshape(-1, 4)
 
     def restore(self, events: Rows, n_users: int, n_items: int) -> None:
-        """Continue with the waiting events of `pending_events`; the counts are restored separately.
+        """Continue with saved waiting events; the counts are restored separately.
+
+        Args:
+            events: Result of `pending_events`, (W, 4).
+            n_users: Number of users.
+            n_items: Number of items.
 
         Raises:
             ValueError: If they are not events of these users and items.

@@ -15,7 +15,14 @@ NO_HEAD = DriftConfig(terms=("environment",))
 
 
 def make_state(catalog: ServedCatalog) -> OnlineState:
-    """Make a state without users or counts over the items of a catalog."""
+    """Make a state without users or counts over the items of a catalog.
+
+    Args:
+        catalog: Items and the drift head.
+
+    Returns:
+        The state.
+    """
     config, drift = catalog.bundle.config, get_serving_drift(catalog)
     ties = config.split.ties if config.split.names[0] == "by_time" else config.split.leave_one_out_ties
     settings = NO_HEAD if catalog.drift is None or config.drift is None else config.drift
@@ -26,8 +33,12 @@ def make_state(catalog: ServedCatalog) -> OnlineState:
 def restore_bundle_counts(state: OnlineState, catalog: ServedCatalog) -> bool:
     """Restore the counts in a bundle, if it has any.
 
+    Args:
+        state: State to change.
+        catalog: Catalog of the bundle.
+
     Returns:
-        True if it has.
+        True if the bundle has counts.
 
     Raises:
         BundleError: If the counts are of other items or settings.
@@ -42,12 +53,26 @@ def restore_bundle_counts(state: OnlineState, catalog: ServedCatalog) -> bool:
 
 
 def get_serving_drift(catalog: ServedCatalog) -> FittedDrift:
-    """Return the drift head of a catalog, or one that only counts popularity."""
+    """Return the drift head of a catalog, or one that only counts popularity.
+
+    Args:
+        catalog: Catalog of the bundle.
+
+    Returns:
+        The drift head with its settings.
+    """
     if catalog.drift is not None:
         return catalog.drift
     return FittedDrift(DriftHead(NO_HEAD).requires_grad_(False), NO_HEAD.transition_half_lives_days[0])
 
 
 def get_history_limit(catalog: ServedCatalog) -> int:
-    """Return how many last events histories hold: as many as the drift head or the model reads."""
+    """Return how many last events histories hold: as many as the drift head or the model reads.
+
+    Args:
+        catalog: Catalog of the bundle.
+
+    Returns:
+        Number of events.
+    """
     return max(MAX_HISTORY, catalog.bundle.config.model.max_history)

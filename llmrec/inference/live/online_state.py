@@ -1,4 +1,4 @@
-"""Everything that moves while a fitted drift head serves: counts of all users, states and last events of each.
+"""State of a drift head while it serves: counts of all users, and states and last events of each.
 
 An event costs microseconds: its user's rows are updated at once, and the event waits to be counted with others
 (`buffered_counts`). The state depends on its events alone, to the bit, whenever it is read, saved or restored.
@@ -47,13 +47,13 @@ REMEDIES = {
 
 
 class OnlineState:
-    """State that starts empty, takes events in order of arrival, and answers at any time from a user's newest event on.
+    """State that takes events in order of arrival and answers at any time from a user's newest event on.
 
-    It serves everything observed so far, a user's own last minute included, where `DriftScorer` at a daily refresh
-    counts whole days only: the two agree on a query at the start of a day. Counts are of all users: at a time that is
-    not after every event, they are as of just after the newest one. A late event, older than its user's newest, counts
-    in the environment, makes no pairs, takes its place by time among the last events, and changes the beliefs without
-    moving their time. An event given twice counts twice. Events of several threads need a lock around this.
+    It starts empty. It serves everything observed so far, a user's own last minute included, where `DriftScorer` at a
+    daily refresh counts whole days only: the two agree on a query at the start of a day. Counts are of all users: at a
+    time that is not after every event, they are as of just after the newest one. A late event, older than its user's
+    newest, counts in the environment, makes no pairs, takes its place by time among the last events, and changes the
+    beliefs without moving their time. An event given twice counts twice. Events of several threads need a lock.
 
     Attributes:
         head: Fitted weights.
@@ -63,6 +63,13 @@ class OnlineState:
     """
 
     def __init__(self, head: DriftHead, stream: ReplayStream, most: int = MAX_HISTORY) -> None:
+        """Start without events, with the users of the stream.
+
+        Args:
+            head: Fitted weights.
+            stream: Configuration, tables, items and users that the head was fitted with.
+            most: Last events in a history.
+        """
         self.head, self.stream, self.n_users = head, stream, stream.n_users
         self.last, self.seen, self.most = RecentHistories(self.n_users, most), SeenItems(self.n_users), most
         self.users: dict[TermName, UserStates] = {
@@ -75,13 +82,20 @@ class OnlineState:
         self._counted = BufferedCounts(stream.new_counts(), counted)
 
     def add_users(self, count: int) -> None:
-        """Add users without events, whose rows follow the existing ones."""
+        """Add users without events, whose rows follow the existing ones.
+
+        Args:
+            count: Number of users to add.
+        """
         self.n_users += count
         if self.n_users > len(self.last):
-            self._grow(max(self.n_users, 2 * len(self.last)))  # so that users who come one by one cost little
+            self._grow(max(self.n_users, 2 * len(self.last)))  # so that adding users one by one costs little
 
     def extend(self, stream: ReplayStream) -> None:
         """Continue with a stream that has the same items in the same rows, and new ones after them.
+
+        Args:
+            stream: Stream with tables of all items.
 
         Raises:
             ValueError: If it has fewer items, or lacks the tables of a term.
@@ -94,10 +108,15 @@ class OnlineState:
         self.stream = stream
 
     def observe(self, user: int, item: int, time: int) -> None:
-        """Record an event at a time in seconds.
+        """Record an event.
+
+        Args:
+            user: Row of the user.
+            item: Row of the item.
+            time: Seconds since 1970.
 
         Raises:
-            DataError: If the user, item or time cannot be; then nothing has changed.
+            DataError: If the user, item or time is out of range; then nothing has changed.
         """
         self.validate_events(user=user, item=item, time=time)
         newest = self.last.last_time(user)
@@ -109,7 +128,12 @@ class OnlineState:
         self._counted.observe(user, item, time, late)
 
     def observe_many(self, user: Rows, item: Rows, time: Rows) -> None:
-        """Record events (E,) in order of arrival, as `observe` does one, in a fraction of the time.
+        """Record events in order of arrival, as `observe` does one, in a fraction of the time.
+
+        Args:
+            user: Rows of the users, (E,).
+            item: Rows of the items, (E,).
+            time: Seconds since 1970, (E,).
 
         Raises:
             DataError: As `observe`; then nothing has changed.
@@ -148,11 +172,29 @@ class OnlineState:
             states.forget(user)
 
     def interest_at(self, user: int, at: int) -> Tensor:
-        """Return the probabilities of the chain's states, (K,)."""
+        """Return the probabilities of a user's latent states in the chain.
+
+        Args:
+            user: Row of the user.
+            at: Query time in seconds.
+
+        Returns:
+            (K,)
+
+        Raises:
+            DataError: As `interests_at`.
+        """
         return self.interests_at(np.array([user]), at)[0]
 
     def interests_at(self, users: Rows, at: int) -> Tensor:
-        """Return `interest_at` of several users, (B, K).
+        """Return the probabilities of several users' latent states in the chain.
+
+        Args:
+            users: Rows, (B,).
+            at: Query time in seconds.
+
+        Returns:
+            (B, K)
 
         Raises:
             DataError: If the head has no chain, and as `make_queries`.
@@ -162,13 +204,31 @@ class OnlineState:
         return self.states_at(users, at)[chain.NAME]
 
     def states_at(self, users: Rows, at: int) -> dict[TermName, Tensor]:
-        """Return the states of users (B,) by term, (B, ...) each; raises as `make_queries`."""
+        """Return the states of users by term.
+
+        Args:
+            users: Rows, (B,).
+            at: Query time in seconds.
+
+        Returns:
+            (B, ...) for each term.
+
+        Raises:
+            DataError: As `make_queries`.
+        """
         newest = self.make_queries(users, at).histories.time[self.most - 1 :: self.most]  # (B,)
         gap = at - np.where(newest == NO_TIME, at, newest)
         return {name: states.read(users, gap) for name, states in self.users.items()}
 
     def make_queries(self, users: Rows, at: int) -> Queries:
-        """Make the queries of users (B,) with their last `most` events as histories.
+        """Make the queries of users, with their last `most` events as histories.
+
+        Args:
+            users: Rows, (B,).
+            at: Query time in seconds.
+
+        Returns:
+            Queries without targets, (B,).
 
         Raises:
             DataError: If there is no such user, or one has an event later than `at`.
@@ -181,11 +241,29 @@ class OnlineState:
         return self.last.make_queries(users, at)
 
     def recent_events(self, users: Rows, at: int) -> RecentEvents:
-        """Collect the last events of users (B,); raises as `make_queries`."""
+        """Collect the last events of users.
+
+        Args:
+            users: Rows, (B,).
+            at: Query time in seconds.
+
+        Returns:
+            Recent events of B histories.
+
+        Raises:
+            DataError: As `make_queries`.
+        """
         return build_recent_events(self.make_queries(users, at), self.stream.trained_until)
 
     def counts_at(self, at: int) -> StreamCounts:
-        """Return the counts of every event, as of `at` or just after the newest event."""
+        """Return the counts of every event, as of `at` or just after the newest event.
+
+        Args:
+            at: Query time in seconds.
+
+        Returns:
+            Counts, for reading only.
+        """
         counts = self._counted.flushed_counts()
         newest = counts.environment.newest
         counts.moment = at if newest is None else max(at, newest + 1)
@@ -193,18 +271,27 @@ class OnlineState:
 
     @torch.no_grad()
     def score(self, base_scores: Tensor, users: Rows, at: int) -> Tensor:
-        """Compute the log-probabilities of all items, (B, N); raises as `make_queries`.
+        """Compute the log-probabilities of all items.
 
         Args:
-            base_scores: Of the model below, (B, N).
+            base_scores: Scores of the model below the drift head, (B, N).
             users: Rows, (B,).
             at: Query time in seconds.
+
+        Returns:
+            (B, N)
+
+        Raises:
+            DataError: As `make_queries`.
         """
         recent, counts, states = self.recent_events(users, at), self.counts_at(at), self.states_at(users, at)
         return read_context(self.head, self.stream, base_scores, recent, counts, states).log_probabilities()
 
     def restore_counts(self, sums: Arrays) -> None:
-        """Continue from `StreamCounts.export_counts`, in place of all counts so far.
+        """Continue from exported counts, in place of all counts so far.
+
+        Args:
+            sums: Result of `StreamCounts.export_counts`.
 
         Raises:
             LookupError: If an array is missing.
@@ -214,13 +301,27 @@ class OnlineState:
         self._counted.counts.restore_counts(sums, self.stream.n_items)
 
     def save(self, path: Path, also: Arrays | None = None) -> None:
-        """Write the state, and more arrays that `load` ignores, to one file, whole or not at all."""
+        """Write the state to one file, whole or not at all.
+
+        Args:
+            path: File to write.
+            also: More arrays to write, which `load` ignores.
+        """
         sizes = {"n_users": self.n_users, "n_items": self.stream.n_items}
         write_state(path, (also or {}) | self._collect_arrays(), state_metadata(self.head, self.stream) | sizes)
 
     @classmethod
     def load(cls, path: Path, head: DriftHead, stream: ReplayStream, most: int = MAX_HISTORY) -> OnlineState:
-        """Load a saved state, to continue from it to the bit; items of `stream` may have been added since.
+        """Load a saved state, to continue from it to the bit.
+
+        Args:
+            path: File to read.
+            head: Fitted weights.
+            stream: Stream that the head was fitted with; items may have been added since.
+            most: Last events in a history.
+
+        Returns:
+            The state.
 
         Raises:
             StateError: If the file is damaged or foreign, or of another chain, other settings or more items.
@@ -238,8 +339,11 @@ class OnlineState:
     def validate_events(self, **given: int | Rows) -> None:
         """Check a user, item or time, or several of each.
 
+        Args:
+            **given: `user`, `item` or `time`: a number, or an array of them.
+
         Raises:
-            DataError: If one of them cannot be.
+            DataError: If one of them is out of range.
         """
         ends = {"user": self.n_users, "item": self.stream.n_items, "time": END_OF_TIME}
         problems = [
@@ -252,7 +356,7 @@ class OnlineState:
             raise DataError("live state", problems)
 
     def _find_newest_before(self, user: Rows, time: Rows) -> Rows:
-        """Return the time of the newest event of the same user that arrived before each event, or NO_TIME, (E,)."""
+        """Return the time of the same user's newest event that arrived before each event, or NO_TIME, (E,)."""
         order = np.argsort(user, kind="stable")
         users, first, count = np.unique(user[order], return_index=True, return_counts=True)
         shift = np.repeat(np.arange(len(users)), count) * END_OF_TIME  # so that no user's times reach the next one's

@@ -18,6 +18,12 @@ class RecentHistories:
     """
 
     def __init__(self, n_users: int, most: int) -> None:
+        """Start without events.
+
+        Args:
+            n_users: Number of users, U.
+            most: Events to keep of each user, T.
+        """
         self.item: Rows = np.full((n_users, most), NO_USER, dtype=np.int64)
         self.time: Rows = np.full((n_users, most), NO_TIME, dtype=np.int64)
 
@@ -25,17 +31,34 @@ class RecentHistories:
         return len(self.item)
 
     def grow_users(self, n_users: int) -> None:
-        """Add users without events, up to `n_users`."""
+        """Add users without events.
+
+        Args:
+            n_users: Number of users afterward.
+        """
         more = (0, n_users - len(self)), (0, 0)
         self.item = np.pad(self.item, more, constant_values=NO_USER)
         self.time = np.pad(self.time, more, constant_values=NO_TIME)
 
     def last_time(self, user: int) -> int:
-        """Return the time of the user's newest event, or NO_TIME."""
+        """Return the time of a user's newest event.
+
+        Args:
+            user: Row of the user.
+
+        Returns:
+            Seconds since 1970, or NO_TIME without events.
+        """
         return int(self.time[user, -1])
 
     def insert(self, user: int, item: int, time: int) -> None:
-        """Insert an event by time, and drop the oldest."""
+        """Insert an event by time, and drop the oldest.
+
+        Args:
+            user: Row of the user.
+            item: Row of the item.
+            time: Seconds since 1970.
+        """
         items, times = self.item[user], self.time[user]
         position = int(times.searchsorted(time, side="right"))
         if position:  # otherwise it is older than all kept ones
@@ -43,7 +66,13 @@ class RecentHistories:
             items[position - 1], times[position - 1] = item, time
 
     def insert_many(self, user: Rows, item: Rows, time: Rows) -> None:
-        """Insert events (E,) in order of arrival, as if one by one."""
+        """Insert events in order of arrival, as if one by one.
+
+        Args:
+            user: Rows of the users, (E,).
+            item: Rows of the items, (E,).
+            time: Seconds since 1970, (E,).
+        """
         users, position = np.unique(user, return_inverse=True)
         who = np.concatenate([np.repeat(np.arange(len(users)), self.item.shape[1]), position])
         items = np.concatenate([self.item[users].ravel(), item])
@@ -54,16 +83,35 @@ class RecentHistories:
         self.item[users], self.time[users] = items[newest], times[newest]
 
     def get_events(self, user: int) -> tuple[Rows, Rows]:
-        """Return items and times (T,) of the user's last events."""
+        """Return a user's last events, oldest first.
+
+        Args:
+            user: Row of the user.
+
+        Returns:
+            Items and times, at most T each.
+        """
         there = self.item[user] != NO_USER
         return self.item[user, there], self.time[user, there]
 
     def forget(self, user: int) -> None:
-        """Remove all events of a user."""
+        """Remove all events of a user.
+
+        Args:
+            user: Row of the user.
+        """
         self.item[user], self.time[user] = NO_USER, NO_TIME
 
     def make_queries(self, users: Rows, at: int) -> Queries:
-        """Make queries, without targets, for the next item of users (B,)."""
+        """Make queries, without targets, for the next item of users.
+
+        Args:
+            users: Rows, (B,).
+            at: Query time in seconds.
+
+        Returns:
+            Queries, (B,).
+        """
         item, time = self.item[users], self.time[users]  # (B, T)
         size, most = item.shape
         offset = np.arange(size + 1) * most

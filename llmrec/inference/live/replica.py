@@ -1,8 +1,8 @@
-"""A state that follows a store of events: what it is depends on them and their order alone.
+"""A state that follows an event store: it depends on the events and their order alone.
 
-It begins from a snapshot and the events since, or with all of them, and takes what any process has stored since it last
-looked, so that processes that share a store answer alike. Once a user has been deleted no state may know of them: it is
-made anew from what is left, beginning with the last snapshot before that user's first event.
+It starts from a snapshot and the events since, or from all events, and reads what any process has stored since its last
+look, so that processes that share a store give equal answers. Once a user has been deleted no state may contain the
+user: it is rebuilt from the remaining events, starting with the last snapshot before that user's first event.
 """
 
 from __future__ import annotations
@@ -23,41 +23,68 @@ logger = logging.getLogger(__name__)
 
 
 class ReplicatedState(Protocol):
-    """A state that events move."""
+    """A state that events change."""
 
     def observe(self, user: str, item: str, time: int) -> None:
-        """Raises DataError where the event cannot be used; then nothing has changed."""
+        """Record an event.
+
+        Args:
+            user: The user's id.
+            item: Id of a catalog item.
+            time: Seconds since 1970.
+
+        Raises:
+            DataError: If the event cannot be used; then nothing has changed.
+        """
         ...
 
-    def save(self, path: Path) -> None: ...
+    def save(self, path: Path) -> None:
+        """Save the state.
+
+        Args:
+            path: File to write.
+        """
+        ...
 
 
 State = TypeVar("State", bound=ReplicatedState)
 
 
 class Snapshot(NamedTuple):
-    """number: of the newest event that it has counted. n_deletions: those it knows of."""
+    """A saved state."""
 
     path: Path
+    """File of the state."""
     number: int
+    """Number of the newest event that it contains."""
     n_deletions: int
+    """Deletions that it takes into account."""
 
 
 @dataclass
 class VersionedState(Generic[State]):
-    """A state with the number of the newest event that it has looked at, and of the deletions that it knows of."""
+    """A state and how much of the store it contains."""
 
     state: State
+    """State to update."""
     number: int
+    """Number of the newest event that the state has read."""
     n_deletions: int
+    """Deletions that it takes into account."""
 
 
 class Replica(Generic[State]):
-    """A state, brought up to date.
+    """A state that is kept up to date with an event store.
 
-    begin: makes the state that no event has moved. load: goes on from what a state has saved. folder: of snapshots,
-    `keep` of them, which processes may share; none are kept without it. A snapshot that cannot be loaded, as after a
-    change of model, is passed over. Threads may share this: hold `lock` while `state` is asked.
+    Threads may share it: hold `lock` while you read `state`.
+
+    Attributes:
+        store: Event store to follow.
+        begin: Makes the state without events of the store.
+        load: Loads a saved state.
+        folder: Folder of snapshots, which processes may share; None keeps none.
+        keep: Snapshots to keep.
+        lock: Held while the state changes.
     """
 
     def __init__(
@@ -68,31 +95,61 @@ class Replica(Generic[State]):
         folder: Path | None = None,
         keep: int = 3,
     ) -> None:
+        """Build the state from the newest snapshot that can be loaded and the events since.
+
+        A snapshot that cannot be loaded, as after a change of model, is skipped.
+
+        Args:
+            store: Event store to follow.
+            begin: Makes the state without events of the store, and leaves out deleted users.
+            load: Loads a saved state.
+            folder: Folder of snapshots, which processes may share; None keeps none.
+            keep: Snapshots to keep.
+
+        Raises:
+            StoreError: If the store cannot be read.
+        """
         self.store, self.begin, self.load, self.folder, self.keep = store, begin, load, folder, keep
         self.lock, self._renewal = RLock(), Lock()
         self._version = self._rebuild()
 
     @property
     def state(self) -> State:
+        """Current state."""
         return self._version.state
 
     @property
     def number(self) -> int:
-        """Of the newest event that the state has looked at."""
+        """Number of the newest event that the state has read."""
         return self._version.number
 
     def append(self, events: Sequence[NewEvent]) -> list[StoredEvent]:
-        """Store events, and bring the state up to date with them; raises as `EventStore.append` does."""
+        """Store events and update the state with them.
+
+        Args:
+            events: Events to store, all or none.
+
+        Returns:
+            The events that were not stored before.
+
+        Raises:
+            DataError: As `EventStore.append`.
+            StoreError: As `EventStore.append`.
+        """
         stored = self.store.append(events)
         with self.lock:
             self._apply_events(self._version)
         return stored
 
     def catch_up(self) -> None:
-        """Take in what any process has stored, or deleted, since."""
+        """Update the state with everything that any process has stored or deleted since.
+
+        Raises:
+            StoreError: If the store cannot be read.
+        """
         if self._is_outdated():
             with self._renewal:
-                if self._is_outdated():  # still: another thread may have been here
+                if self._is_outdated():  # another thread may have rebuilt it
                     version = self._rebuild()
                     with self.lock:
                         self._version = version
@@ -100,7 +157,11 @@ class Replica(Generic[State]):
             self._apply_events(self._version)
 
     def save_snapshot(self) -> Path | None:
-        """Save the state as it is, to begin from later; of those there are the newest are kept."""
+        """Save the current state as a snapshot, and remove all but the newest snapshots.
+
+        Returns:
+            File of the snapshot; None without a folder, or if another process deleted a user meanwhile.
+        """
         if self.folder is None:
             return None
         self.catch_up()
@@ -111,18 +172,24 @@ class Replica(Generic[State]):
             try:
                 self.state.save(partial)
                 partial.replace(path)
-            except FileNotFoundError:  # a user was deleted by another process meanwhile, and this with them
+            except FileNotFoundError:  # another process deleted a user and this file meanwhile
                 return None
         for old in _list_snapshots(self.store, self.folder)[: -self.keep]:
             old.path.unlink(missing_ok=True)
         return path
 
     def delete_user(self, user: str, of_log: bool = False) -> int:
-        """Delete a user from the store, the snapshots and the state; gives the number of events that they had. of_log:
-        as in `EventStore.delete_user`; it is for `begin` to leave out who is forgotten.
+        """Delete a user from the store, the snapshots and the state.
+
+        Args:
+            user: The user's id.
+            of_log: As in `EventStore.delete_user`; `begin` has to leave out deleted users.
+
+        Returns:
+            Number of events that the store had of the user.
 
         Raises:
-            StoreError: as `EventStore.delete_user` does.
+            StoreError: As `EventStore.delete_user`.
         """
         try:
             return self.store.delete_user(user, of_log)
@@ -133,7 +200,7 @@ class Replica(Generic[State]):
         return self.store.get_position().n_deletions != self._version.n_deletions
 
     def _rebuild(self) -> VersionedState[State]:
-        # Deletions first: of one that comes meanwhile the next look will tell.
+        # Deletions first: the next look finds one that happens meanwhile.
         n_deletions, version = self.store.get_position().n_deletions, None
         for snapshot in reversed(prune_snapshots(self.store, self.folder)):
             try:
@@ -152,17 +219,25 @@ class Replica(Generic[State]):
         for event in self.store.read_events(version.number):
             try:
                 version.state.observe(event.user, event.item, event.time)
-            except DataError as error:  # it is stored, and so will be passed over each time
+            except DataError as error:  # it is stored, and so skipped each time
                 logger.warning("event %d is of no use to the state: %s", event.number, error)
             version.number = event.number
         version.number = max(version.number, newest)  # the events of a deleted user may have been the newest
 
 
 def prune_snapshots(store: EventStore, folder: Path | None) -> list[Snapshot]:
-    """Snapshots of a store that know nobody who was deleted, the newest last; others are deleted as well."""
+    """Remove the snapshots of a store that contain deleted users or events that the store lacks.
+
+    Args:
+        store: Event store of the snapshots.
+        folder: Folder of snapshots, or None.
+
+    Returns:
+        Remaining snapshots, the newest last.
+    """
     deletions, newest, kept = store.read_deletions(), store.get_position().number, []
     for path in folder.glob(f"{store.id}-*{PARTIAL}") if deletions and folder is not None else ():
-        path.unlink(missing_ok=True)  # of processes that were killed while they wrote
+        path.unlink(missing_ok=True)  # left by processes that were killed while writing
     for one in _list_snapshots(store, folder):
         if one.number > newest or any(d.number > one.n_deletions and d.since <= one.number for d in deletions):
             one.path.unlink(missing_ok=True)
@@ -172,7 +247,7 @@ def prune_snapshots(store: EventStore, folder: Path | None) -> list[Snapshot]:
 
 
 def _list_snapshots(store: EventStore, folder: Path | None) -> list[Snapshot]:
-    """Of a store, the newest last."""
+    """List the snapshots of a store, the newest last."""
     found = []
     for path in folder.glob(f"{store.id}-*") if folder is not None else ():
         if not path.name.endswith(PARTIAL):

@@ -1,4 +1,4 @@
-"""One safetensors file with facts in JSON in its header, written whole or not at all."""
+"""Files of saved states: safetensors with facts as JSON in the header, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,15 +19,23 @@ from llmrec.errors import LlmrecError
 from llmrec.utils.arrays import Arrays
 
 FORMAT = "live state 2"
-HEADER = "llmrec"  # the one entry of the file's own metadata
+HEADER = "llmrec"  # the only entry of the file's own metadata
 
 
 class StateError(LlmrecError, ValueError):
-    """A saved live state that is damaged, or belongs to another head."""
+    """Error of a saved live state that is damaged or belongs to another head."""
 
 
 def state_metadata(head: DriftHead, stream: ReplayStream) -> dict[str, Any]:
-    """Return the facts that a saved state must share with the head and stream that continue from it."""
+    """Return the facts that a saved state must share with the head and stream that continue from it.
+
+    Args:
+        head: Fitted weights.
+        stream: Stream that the head was fitted with.
+
+    Returns:
+        Facts by name.
+    """
     facts: dict[str, Any] = {"format": FORMAT}
     for _, term in head.iterate_terms():
         facts |= term.identify(head, stream)
@@ -35,7 +43,13 @@ def state_metadata(head: DriftHead, stream: ReplayStream) -> dict[str, Any]:
 
 
 def write_state(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
-    """Write arrays and facts to a file; an existing one is replaced once the new one is on disk."""
+    """Write arrays and facts to a file; an existing one is replaced once the new one is on disk.
+
+    Args:
+        path: File to write.
+        arrays: Arrays by name.
+        facts: Facts by name, as JSON can hold them.
+    """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
@@ -49,7 +63,13 @@ def write_state(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
 
 
 def read_state(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    """Return the arrays and facts of a file.
+    """Read the arrays and facts of a file.
+
+    Args:
+        path: File to read.
+
+    Returns:
+        Arrays and facts by name.
 
     Raises:
         StateError: If the file is missing, truncated or of another program.
@@ -65,6 +85,11 @@ def read_state(path: Path) -> tuple[Arrays, dict[str, Any]]:
 def check_metadata(path: Path, facts: Any, expected: Mapping[str, Any]) -> None:
     """Check the facts of a file.
 
+    Args:
+        path: File that the facts come from, for the message.
+        facts: Facts of the file.
+        expected: Facts that it must have.
+
     Raises:
         StateError: If a fact differs from the expected one.
     """
@@ -77,10 +102,18 @@ def check_metadata(path: Path, facts: Any, expected: Mapping[str, Any]) -> None:
 
 
 def resize_items(arrays: Arrays, n_items: int, wanted: int) -> Arrays:
-    """Return the arrays of a state of `n_items` items as those of `wanted` items; the new ones have no events.
+    """Resize the arrays of a state to more items; the new ones have no events.
+
+    Args:
+        arrays: Arrays by name.
+        n_items: Items of the arrays.
+        wanted: Items to resize to.
+
+    Returns:
+        The resized arrays.
 
     Raises:
-        ValueError: If `wanted` is smaller.
+        ValueError: If `wanted` is smaller than `n_items`.
     """
     more = wanted - n_items
     if more < 0:
@@ -93,5 +126,13 @@ def resize_items(arrays: Arrays, n_items: int, wanted: int) -> Arrays:
 
 
 def unreadable_error(path: Path, error: Exception) -> StateError:
-    """Return the error of a file that cannot be read."""
+    """Build the error of a file that cannot be read.
+
+    Args:
+        path: The file.
+        error: Cause.
+
+    Returns:
+        The error to raise.
+    """
     return StateError(f"{path}: no live state that can be read ({error}); restore a copy, or begin anew")

@@ -1,4 +1,4 @@
-"""Live users: what each of them did up to now, and what a drift head counts of all events."""
+"""Live users: the events of each user so far, and the counts of all events that a drift head reads."""
 
 from __future__ import annotations
 
@@ -82,7 +82,10 @@ class LiveUsers:
         self.observe_many([(user, item, at)])
 
     def observe_many(self, events: Sequence[tuple[str, str, Time]]) -> None:
-        """Record (user, item, time) events in order of arrival, all or none of them.
+        """Record events in order of arrival, all or none of them.
+
+        Args:
+            events: (user, item, time) triples.
 
         Raises:
             DataError: As `observe`.
@@ -105,7 +108,13 @@ class LiveUsers:
                 state.observe_many(rows, item, time)
 
     def history(self, user: str) -> list[tuple[str, int]]:
-        """Return the last events of a user, (item id, seconds), oldest first: those that answers are based on.
+        """Return the last events of a user, which answers are based on.
+
+        Args:
+            user: The user's id.
+
+        Returns:
+            (item id, seconds) pairs, oldest first.
 
         Raises:
             DataError: If the user is unknown.
@@ -154,7 +163,11 @@ class LiveUsers:
             self._state, self._users, self._origin = state, users, log.facts.source
 
     def save(self, path: str | Path) -> None:
-        """Write users, histories and counts to one file."""
+        """Write users, histories and counts to one file.
+
+        Args:
+            path: File to write.
+        """
         with self.lock:
             state, rows = self.state, {row: user for user, row in self._users.items()}
             ids = json.dumps([rows.get(row) for row in range(state.n_users)]).encode()
@@ -162,7 +175,10 @@ class LiveUsers:
             state.save(Path(path), own)
 
     def load(self, path: str | Path) -> None:
-        """Continue from a saved state; items that the catalog has gained since are taken in.
+        """Continue from a saved state; items that the catalog has gained since are added.
+
+        Args:
+            path: File to read.
 
         Raises:
             StateError: If the file is damaged, or of another bundle or of items that the catalog lacks.
@@ -190,7 +206,7 @@ class LiveUsers:
 
     @property
     def is_started(self) -> bool:
-        """If the state has been used."""
+        """True once the state has been used."""
         return self._state is not None
 
     @property
@@ -204,7 +220,7 @@ class LiveUsers:
 
     @property
     def counting_state(self) -> OnlineState:
-        """The state for given histories: until it starts, the counts in the bundle, which need no replay of the log."""
+        """State for given histories: until it starts, the counts in the bundle, without a replay of the log."""
         with self.lock:
             if self._state is not None or self.catalog.drift is None or self.catalog.drift.counts is None:
                 return self.state
@@ -215,7 +231,7 @@ class LiveUsers:
 
     @property
     def origin(self) -> str:
-        """What the state started with, in words."""
+        """Source that the state started with, in words."""
         with self.lock:
             if self._state is None:
                 self._start()
@@ -232,6 +248,12 @@ class LiveUsers:
     def find_row(self, user: str) -> int:
         """Return the row of a user in the state.
 
+        Args:
+            user: The user's id.
+
+        Returns:
+            The row.
+
         Raises:
             DataError: If no event of the user has been observed.
             ConfigError: If the bundle has pseudonyms and their key is missing.
@@ -243,7 +265,14 @@ class LiveUsers:
         return users[name]
 
     def get_events(self, user: str, at: int | None = None) -> tuple[int, Rows, Rows]:
-        """Return the row of a user, and the items and times of the last events, (T,) each.
+        """Return the row of a user and the last events.
+
+        Args:
+            user: The user's id.
+            at: Query time in seconds; the time of the user's newest event if None.
+
+        Returns:
+            Row, and items and times of the events, (T,) each, oldest first.
 
         Raises:
             DataError: If the user is unknown or has an event later than `at`.
@@ -256,7 +285,14 @@ class LiveUsers:
             return row, past.item[start:end], past.time[start:end]
 
     def list_seen_pairs(self, batch: QueryBatch) -> RowPairs:
-        """Pair each query with the catalog items of its history, of a live user with all items ever observed."""
+        """Pair each query with the catalog items of its history, of a live user with all items ever observed.
+
+        Args:
+            batch: B histories.
+
+        Returns:
+            (query, item) pairs.
+        """
         query, item = batch.queries.list_seen_pairs()
         known = item < len(self.catalog)
         query, item = query[known], item[known]
@@ -267,7 +303,11 @@ class LiveUsers:
         return RowPairs(torch.from_numpy(query), torch.from_numpy(item))
 
     def export_counts(self) -> Arrays:
-        """Return the counts of all events, see `StreamCounts.export_counts`."""
+        """Export the counts of all events.
+
+        Returns:
+            Arrays by name, see `StreamCounts.export_counts`.
+        """
         with self.lock:
             return self.state.counts_at(0).export_counts()
 

@@ -1,1 +1,1 @@
-"""The database of live users' events and of changes to the catalog."""
+"""Databases of the events and items of a service."""

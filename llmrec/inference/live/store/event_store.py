@@ -1,8 +1,8 @@
-"""Events of live users in a database: SQLite in one file, or PostgreSQL by its URL, through the same statements.
+"""Events of live users in a database: SQLite in one file, or PostgreSQL by its URL.
 
 Events are numbered from 1 in the order of their commits: a writer first takes the ledger's one row and holds it until
-its commit. So whoever has read up to a number has missed none below it, which a sequence does not give: there number 5
-can be seen before number 4 is committed. It also makes the store the one order of events that all processes follow.
+its commit. So a reader up to a number has missed none below it, which a sequence does not ensure: there number 5 can be
+seen before number 4 is committed. It also gives all processes the same order of events.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from llmrec.data.timestamps import END_OF_TIME
 from llmrec.errors import DataError
 from llmrec.inference.live.store.schema import SQLITE, StoreError, migrate, open_engine
 
-from sqlalchemy import Connection, text  # isort: skip  (store_schema tells how to install it)
+from sqlalchemy import Connection, text  # isort: skip  (schema explains how to install it)
 from sqlalchemy.exc import DatabaseError  # isort: skip
 
 CHUNK_ROWS = 10_000  # events that are read in one statement
@@ -24,59 +24,87 @@ LONGEST_ID = 512  # characters
 
 
 class NewEvent(NamedTuple):
-    """time: seconds. key: of a client that may send an event again; of those with one user and key the first counts."""
+    """An event to store."""
 
     user: str
+    """The user's id."""
     item: str
+    """Id of the item."""
     time: int
+    """Seconds since 1970."""
     key: str | None = None
+    """Key of a client that may send an event again; of events with the same user and key the first counts."""
 
 
 class StoredEvent(NamedTuple):
-    """number: from 1, in the order in which events were stored; those of deleted users are missing."""
+    """An event of the store."""
 
     number: int
+    """Number from 1 in the order of storage; those of deleted users are missing."""
     user: str
+    """The user's id."""
     item: str
+    """Id of the item."""
     time: int
+    """Seconds since 1970."""
 
 
 class Deletion(NamedTuple):
-    """That some user was deleted. since: the number of their first event, so that nothing before it knew of them."""
+    """The deletion of some user."""
 
     number: int
+    """Number from 1 in order."""
     since: int
+    """Number of the user's first event: no state before it contains the user."""
 
 
 class Position(NamedTuple):
-    """How far a store has come: the number of the newest event ever, and how many deletions there were."""
+    """Newest event and number of deletions of a store."""
 
     number: int
+    """Number of the newest event ever."""
     n_deletions: int
+    """Number of deletions."""
 
 
 class EventStore:
-    """Opens a store, and makes or migrates it where needed. Threads may share it; processes each open their own.
+    """Event store; threads may share it, and each process opens its own.
 
-    Raises:
-        ConfigError: a URL that cannot be used. StoreError: no database there, or one of a newer llmrec.
+    Attributes:
+        engine: Database engine.
+        id: Id of the store, which snapshots carry.
     """
 
     def __init__(self, url: str) -> None:
+        """Open a store, and create or migrate it if needed.
+
+        Args:
+            url: SQLAlchemy URL of SQLite or PostgreSQL, or the name of a SQLite file.
+
+        Raises:
+            ConfigError: If the URL cannot be used.
+            StoreError: If there is no database, or one of a newer llmrec.
+        """
         self.engine = open_engine(url)
         with self.transaction(writes=True) as connection:
             migrate(connection)
             self.id = str(connection.execute(text("SELECT store_id FROM ledger")).scalar_one())
 
     def append(self, events: Sequence[NewEvent]) -> list[StoredEvent]:
-        """Store events, all or none, and give those that were not there yet, with their numbers.
+        """Store events, all or none, and skip those whose key is stored already.
 
-        Once this returns they are committed: no crash of a process, and no loss of power where the disk keeps its
-        word, takes them away.
+        Once this returns they are committed: no crash of a process, and no loss of power if the disk writes what it
+        confirms, can lose them.
+
+        Args:
+            events: Events in order of arrival.
+
+        Returns:
+            The events that were not stored before, with their numbers.
 
         Raises:
-            DataError: an empty or overlong id, a time that is none, or a key that stands for another item already.
-            StoreError: the database cannot be written; nothing is stored.
+            DataError: If an id is empty or too long, a time invalid, or a key was used for another item.
+            StoreError: If the database cannot be written; then nothing is stored.
         """
         _check(events)
         with self.transaction(writes=True) as connection:
@@ -90,7 +118,17 @@ class EventStore:
         return stored
 
     def read_events(self, after: int = 0) -> Iterator[StoredEvent]:
-        """All events with a larger number, in order. No transaction is kept open between two of them."""
+        """Read the events after a number, in order, with no transaction open between two of them.
+
+        Args:
+            after: Number of the last known event.
+
+        Yields:
+            Events.
+
+        Raises:
+            StoreError: If the database cannot be read.
+        """
         query = text(
             "SELECT number, user_id, item_id, time FROM events WHERE number > :after ORDER BY number LIMIT :most"
         )
@@ -103,33 +141,67 @@ class EventStore:
             after = int(rows[-1][0])
 
     def read_user_events(self, user: str) -> list[StoredEvent]:
-        """All that is stored of a user, in order."""
+        """Read all events of a user, in order.
+
+        Args:
+            user: The user's id, or pseudonym.
+
+        Returns:
+            The events.
+
+        Raises:
+            StoreError: If the database cannot be read.
+        """
         query = text("SELECT number, user_id, item_id, time FROM events WHERE user_id = :user ORDER BY number")
         with self.transaction() as connection:
             return [_to_stored_event(row) for row in connection.execute(query, {"user": user})]
 
     def get_position(self) -> Position:
+        """Return the position of the store.
+
+        Returns:
+            The number of the newest event and of deletions.
+
+        Raises:
+            StoreError: If the database cannot be read.
+        """
         with self.transaction() as connection:
             return Position(*map(int, connection.execute(text("SELECT last_number, n_deletions FROM ledger")).one()))
 
     def read_deletions(self, after: int = 0) -> list[Deletion]:
-        """Those with a larger number, in order."""
+        """Read the deletions after a number, in order.
+
+        Args:
+            after: Number of the last known deletion.
+
+        Returns:
+            The deletions.
+
+        Raises:
+            StoreError: If the database cannot be read.
+        """
         query = text("SELECT number, since FROM deletions WHERE number > :after ORDER BY number")
         with self.transaction() as connection:
             return [Deletion(int(row[0]), int(row[1])) for row in connection.execute(query, {"after": after})]
 
     def delete_user(self, user: str, of_log: bool = False) -> int:
-        """Forget a user: the events, their keys and, in SQLite's files, the bytes; gives the number of events.
+        """Delete the events of a user, their keys and, in SQLite's files, the bytes.
 
-        of_log: states begin with a log that has the user as well; `deleted_user_digests` then keeps a digest of the id,
-            so that they can leave the user out whenever they read that log.
+        The remaining record shows that some user was deleted, but not which, so that states are rebuilt (`Replica`).
+        PostgreSQL overwrites the bytes in time; its archived write-ahead logs, and backups of either database, are up
+        to the operator.
 
-        What is left says that someone was deleted, not who, for states to be made anew (`Replica`). PostgreSQL writes
-        over the bytes in time; its archived write-ahead logs, and backups of either database, are its keeper's to mind.
+        Args:
+            user: The user's id, or pseudonym.
+            of_log: True if states start with a log that has the user too; `deleted_user_digests` then keeps a digest of
+                the id, so that they can leave the user out whenever they read that log.
+
+        Returns:
+            Number of events that the store had of the user.
 
         Raises:
-            StoreError: a reader kept SQLite's write-ahead log from being emptied; the user is deleted, and another call
-            empties it.
+            StoreError: If the database cannot be written, or a reader kept SQLite's write-ahead log from being emptied;
+                then the user is deleted, and another call empties it.
         """
         with self.transaction(writes=True) as connection:
             allocate_numbers(connection, 0)
@@ -148,18 +220,34 @@ class EventStore:
         return count
 
     def deleted_user_digests(self) -> set[str]:
-        """Digests of the users whom states are to leave out of their log."""
+        """Return the digests of the users that states must leave out of their log.
+
+        Returns:
+            Results of `digest_user`.
+
+        Raises:
+            StoreError: If the database cannot be read.
+        """
         with self.transaction() as connection:
             return {str(row[0]) for row in connection.execute(text("SELECT digest FROM forgotten"))}
 
     def digest_user(self, user: str) -> str:
+        """Compute the digest of a user's id, which differs between stores.
+
+        Args:
+            user: The user's id, or pseudonym.
+
+        Returns:
+            SHA-256 as hexadecimal digits.
+        """
         return hashlib.sha256(f"{self.id}\0{user}".encode()).hexdigest()
 
     def close(self) -> None:
+        """Close the connections to the database."""
         self.engine.dispose()
 
     def _erase_deleted_pages(self) -> None:
-        """Deleted pages are zeros in the file once they are moved there from the write-ahead log, which is emptied."""
+        """Erase deleted rows: move SQLite's zeroed pages from the write-ahead log to the file."""
         if self.engine.dialect.name != SQLITE:
             with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.execute(text("VACUUM events"))
@@ -172,7 +260,17 @@ class EventStore:
 
     @contextmanager
     def transaction(self, writes: bool = False) -> Iterator[Connection]:
-        """What is within is done as a whole. writes: waits for other writers first."""
+        """Run statements in one transaction.
+
+        Args:
+            writes: Wait for other writers first.
+
+        Yields:
+            Connection with the open transaction.
+
+        Raises:
+            StoreError: If the database reports an error; then nothing has changed.
+        """
         try:
             with self.engine.connect().execution_options(writes=writes) as connection, connection.begin():
                 yield connection
@@ -183,7 +281,15 @@ class EventStore:
 
 
 def allocate_numbers(connection: Connection, count: int) -> int:
-    """The ledger's row until the commit, the numbers after its newest for oneself; gives the newest."""
+    """Take the ledger's row until the commit, and reserve numbers after its newest.
+
+    Args:
+        connection: Connection with an open transaction.
+        count: Numbers to reserve.
+
+    Returns:
+        The newest number.
+    """
     connection.execute(text("UPDATE ledger SET last_number = last_number + :count"), {"count": count})
     return int(connection.execute(text("SELECT last_number FROM ledger")).scalar_one())
 

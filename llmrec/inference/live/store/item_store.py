@@ -1,6 +1,6 @@
-"""What became of a catalog since its bundle was saved: items added, removed and restored, in the store of events.
+"""Changes of a catalog since its bundle was saved, in the event store: added, removed, restored items.
 
-Kept there so that an added item outlives a restart, and so that all processes which share the store have it.
+There an added item survives a restart and reaches all processes that share the store.
 """
 
 from __future__ import annotations
@@ -12,40 +12,77 @@ from typing import Any, Literal, NamedTuple
 from llmrec.errors import DataError
 from llmrec.inference.live.store.event_store import EventStore, allocate_numbers
 
-from sqlalchemy import text  # isort: skip  (store_schema tells how to install it)
+from sqlalchemy import text  # isort: skip  (schema explains how to install it)
 
 ChangeKind = Literal["added", "removed", "restored"]
 
 
 class ItemChange(NamedTuple):
-    """number: from 1, in order. fields: of an item that was added, its id among them."""
+    """A change of the catalog."""
 
     number: int
+    """Number from 1 in order."""
     kind: str
+    """"added", "removed" or "restored"."""
     item: str
+    """Id of the item."""
     fields: dict[str, Any] | None
+    """Fields of an added item, its id among them; None for other changes."""
 
 
 class ItemStore:
-    """Changes of one catalog. id_column: where an item's fields have its id."""
+    """Stored changes of one catalog.
+
+    Attributes:
+        store: Event store with the database.
+        id_column: Field of an item that has its id.
+    """
 
     def __init__(self, store: EventStore, id_column: str) -> None:
+        """Use the tables of an event store.
+
+        Args:
+            store: Event store with the database.
+            id_column: Field of an item that has its id.
+        """
         self.store, self.id_column = store, id_column
 
     def add(self, items: Sequence[Mapping[str, object]]) -> None:
-        """Keep new items, all or none.
+        """Store new items, all or none.
+
+        Args:
+            items: Fields of each item, its id among them.
 
         Raises:
-            DataError: an id that was added before. StoreError: nothing is kept.
+            DataError: If an id was added before.
+            StoreError: If the database cannot be written; then nothing is stored.
         """
         self._append([("added", str(item[self.id_column]), json.dumps(dict(item))) for item in items])
 
     def mark(self, kind: Literal["removed", "restored"], items: Sequence[str]) -> None:
-        """Keep that items were removed, or restored; raises StoreError."""
+        """Store that items were removed or restored.
+
+        Args:
+            kind: "removed" or "restored".
+            items: Ids of the items.
+
+        Raises:
+            StoreError: If the database cannot be written.
+        """
         self._append([(kind, item, None) for item in items])
 
     def read_changes(self, after: int = 0) -> list[ItemChange]:
-        """Those with a larger number, in order."""
+        """Read the changes after a number, in order.
+
+        Args:
+            after: Number of the last known change.
+
+        Returns:
+            The changes.
+
+        Raises:
+            StoreError: If the database cannot be read.
+        """
         query = text("SELECT number, kind, item_id, fields FROM item_changes WHERE number > :after ORDER BY number")
         with self.store.transaction() as connection:
             rows = connection.execute(query, {"after": after}).all()
@@ -56,7 +93,7 @@ class ItemStore:
         with self.store.transaction(writes=True) as connection:
             allocate_numbers(
                 connection, 0
-            )  # of writers to either table one at a time, so that numbers are in order of commits
+            )  # one writer to either table at a time, so that numbers are in order of commits
             newest = int(connection.execute(text("SELECT COALESCE(MAX(number), 0) FROM item_changes")).scalar_one())
             new = [item for _, item, fields in changes if fields is not None]
             if taken := [item for item in new if connection.execute(there, {"item": item}).scalar() is not None]:

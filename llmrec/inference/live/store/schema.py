@@ -1,9 +1,9 @@
-"""The database of an event store: how it is reached, and its tables with their version.
+"""The database of an event store: its connection, its tables and their migrations.
 
-Migrations are a list of statements here, not Alembic's: there are three tables that only grow columns, both databases
-change tables within a transaction, and a step is then one that is taken whole or not at all. Alembic would bring a
-folder of scripts and its settings into the package to do the same. Should a step ever need to differ between the
-databases, or rows to be rewritten at length, that is the time for it.
+Migrations are a list of statements here, not Alembic's: there are few tables, which only grow columns, both databases
+change tables within a transaction, and so a step is taken whole or not at all. Alembic would add a folder of scripts
+and its settings to the package to do the same. It becomes worthwhile when a step must differ between the databases, or
+must rewrite many rows.
 """
 
 from __future__ import annotations
@@ -25,40 +25,46 @@ except ImportError as error:
 
 SQLITE, POSTGRES = "sqlite", "postgresql"
 REMEDY = "write sqlite:///state.db, or postgresql://user@host/name"
-BUSY_MS = 30_000  # that a writer waits for others
-MIGRATING = 7_106_353  # any number, known to all: of the lock on PostgreSQL
+BUSY_MS = 30_000  # milliseconds that a writer waits for others
+MIGRATING = 7_106_353  # any number that all processes share: the lock on PostgreSQL
 
-# A step is never changed once it has been released: what comes later is a step of its own, at the end.
+# A released step never changes: later changes are new steps at the end.
 STEPS: tuple[Sequence[str], ...] = (
     (
-        # One row. Who writes holds it until the commit: numbers are in the order of commits, without a gap.
+        # One row, which a writer holds until the commit: numbers are in the order of commits, without a gap.
         "CREATE TABLE ledger (store_id TEXT NOT NULL, last_number BIGINT NOT NULL, n_deletions BIGINT NOT NULL)",
         "CREATE TABLE events (number BIGINT PRIMARY KEY, user_id TEXT NOT NULL, item_id TEXT NOT NULL,"
         " time BIGINT NOT NULL, retry_key TEXT)",
         "CREATE INDEX events_of_user ON events (user_id, number)",
         "CREATE UNIQUE INDEX events_once ON events (user_id, retry_key) WHERE retry_key IS NOT NULL",
-        # That someone was deleted, not who: states that have counted events from `since` on are to be made anew.
+        # Deletions without the user: states that have counted events from `since` on must be rebuilt.
         "CREATE TABLE deletions (number BIGINT PRIMARY KEY, since BIGINT NOT NULL)",
     ),
     (
-        # What became of the catalog; fields are JSON, and NULL but for an item that was added.
+        # Changes of the catalog; fields are JSON, and NULL except for an added item.
         "CREATE TABLE item_changes (number BIGINT PRIMARY KEY, kind TEXT NOT NULL, item_id TEXT NOT NULL, fields TEXT)",
         "CREATE UNIQUE INDEX items_added_once ON item_changes (item_id) WHERE fields IS NOT NULL",
-        # Deleted users whom a log knows, by a digest that only tells whether an id is one of them.
+        # Deleted users of a log, by a digest that only shows if an id is one of them.
         "CREATE TABLE forgotten (digest TEXT PRIMARY KEY)",
     ),
 )
 
 
 class StoreError(LlmrecError, RuntimeError):
-    """A database that cannot be reached, belongs to something else, or is newer than this llmrec."""
+    """Error of a database that cannot be reached, belongs to something else, or is newer than this llmrec."""
 
 
 def open_engine(url: str) -> Engine:
-    """url: of SQLAlchemy, `sqlite:///state.db` or `postgresql://user@host/name`; without `://` the name of a file.
+    """Open the database at a URL.
+
+    Args:
+        url: SQLAlchemy URL, `sqlite:///state.db` or `postgresql://user@host/name`; without `://` the name of a file.
+
+    Returns:
+        The engine.
 
     Raises:
-        ConfigError: another database, one in memory, or one whose driver is not installed.
+        ConfigError: If it is another database, one in memory, or one whose driver is not installed.
     """
     try:
         parsed = make_url(url if "://" in url else f"{SQLITE}:///{url}")
@@ -77,12 +83,12 @@ def _open_sqlite(url: URL) -> Engine:
         raise ConfigError("store: a database in memory forgets; name a file, as in sqlite:///state.db")
     engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
 
-    # The driver's own idea of when a transaction begins is turned off, or it would read before it locks.
+    # The driver's own start of transactions is turned off, or it would read before it locks.
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, _: object) -> None:
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # a commit outlives a power cut
+        connection.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
         connection.execute("PRAGMA secure_delete = ON")
 
     @event.listens_for(engine, "begin")
@@ -95,7 +101,7 @@ def _open_sqlite(url: URL) -> Engine:
 
 
 def _truncate_wal(engine: Engine) -> None:
-    """What was deleted just before a crash may still be in the write-ahead log. If others use the file, let it be."""
+    """Empty the write-ahead log, which may hold rows deleted just before a crash, unless others use it."""
     with (
         suppress(DatabaseError, sqlite3.Error),
         closing(engine.raw_connection()) as raw,
@@ -110,7 +116,7 @@ def _open_postgres(url: URL) -> Engine:
     if url.drivername == POSTGRES:
         url = url.set(drivername=f"{POSTGRES}+psycopg")
     try:
-        # Who has waited for the ledger sees what was committed meanwhile; a server that was restarted is reached again.
+        # A writer that waited for the ledger sees the commits meanwhile; pre-ping reconnects to a restarted server.
         return create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True)
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigError(
@@ -119,10 +125,14 @@ def _open_postgres(url: URL) -> Engine:
 
 
 def migrate(connection: Connection, steps: Sequence[Sequence[str]] = STEPS) -> None:
-    """Take the steps that the database has not taken yet; nothing is done where one fails. Others wait.
+    """Take the steps that the database has not taken yet, all or none; other processes wait.
+
+    Args:
+        connection: Connection with an open transaction.
+        steps: Statements of each step.
 
     Raises:
-        StoreError: a newer llmrec has taken more steps than this one knows.
+        StoreError: If a newer llmrec has taken more steps than this one knows.
     """
     if connection.dialect.name == POSTGRES:
         connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATING})"))
