@@ -32,7 +32,14 @@ AccelerateConfigOption = Annotated[
 
 
 def describe_settings(command: str) -> str:
-    """Return the end of the help of a command that takes settings."""
+    """Return the end of the help of a command that takes settings.
+
+    Args:
+        command: Name of the command.
+
+    Returns:
+        Two sentences.
+    """
     return (
         f"Settings follow as --section.key VALUE, after those of --config; `llmrec settings {command}` lists them. "
         "--print_config prints the result as YAML."
