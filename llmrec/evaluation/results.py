@@ -218,7 +218,7 @@ class RunMetadata:
     precision: str = "no"
     """Mixed precision; "no" for fp32."""
     reproducible_products: bool = False
-    """True if matrix products are reproducible."""
+    """True if matrix products have the same bits wherever their numbers are in memory."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of packages, by name."""
     minutes: float = 0.0
@@ -274,7 +274,7 @@ class Report:
 
     @property
     def rows(self) -> tuple[MetricRow, ...]:
-        """Metrics of all splits."""
+        """All metrics, of every split."""
         return tuple(row for part in self.parts for row in part.rows)
 
     @property
