@@ -229,8 +229,8 @@ class TextBackbone(nn.Module):
     def encode(self, tokens: TokenStore, report: Report | None = None) -> Tensor:
         """Encode texts without gradients.
 
-        Many texts are encoded as `encode_precision` is set, and packed on a CPU; few texts are encoded in padded batches
-        in fp32.
+        Many texts are encoded as `encode_precision` is set, and packed on a CPU; few texts are encoded in padded
+        batches in fp32.
 
         Args:
             tokens: Tokens of N texts.
