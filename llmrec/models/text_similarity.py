@@ -18,8 +18,6 @@ from llmrec.models.item_affinity import compute_recency_weights
 class TextSimilarity(nn.Module):
     """Term that is off, and adds no vectors, in training mode and while `strength` is 0.
 
-    `centre` (D_text,) is subtracted from every text vector, because vectors of language models share a large component.
-
     Args:
         text: Text vectors of the catalog, (N, D_text).
     """
@@ -27,6 +25,7 @@ class TextSimilarity(nn.Module):
     strength: Tensor
     recency: Tensor
     centre: Tensor
+    """Subtracted from every text vector, (D_text,): vectors of language models share a large component."""
 
     def __init__(self, text: Tensor) -> None:
         super().__init__()

@@ -74,9 +74,6 @@ def plot_weekly_ndcg(weekly: Sequence[MetricRow]) -> Figure:
 
     Args:
         weekly: One row for each model and week; its slice is the number of the week. At least one row.
-
-    Returns:
-        Figure.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -105,9 +102,6 @@ def plot_interest_over_time(states: InterestStates, periods: InterestByPeriod) -
         states: Interest states with their titles; those whose share changed most get an area of their own, the others
             share one.
         periods: Interest by period, (P, K).
-
-    Returns:
-        Figure.
     """
     figure, axis = _make_figure(10.5, 4.8)
     interest = np.array(periods.interest)  # (P, K)
@@ -149,9 +143,6 @@ def plot_transition_matrix(states: InterestStates) -> Figure:
 
     Args:
         states: Interest states with their titles and lifts, (K, K).
-
-    Returns:
-        Figure.
     """
     from matplotlib.colors import LogNorm
 
@@ -179,9 +170,6 @@ def plot_interest_change(periods: InterestByPeriod) -> Figure:
 
     Args:
         periods: Divergence by period in bits, with the mean and the 95th percentile of shuffled events.
-
-    Returns:
-        Figure.
     """
     figure, axis = _make_figure(9.0, 4.0)
     places = np.arange(len(periods.divergence))
@@ -205,9 +193,6 @@ def plot_interest_decay(decay: InterestDecay) -> Figure:
 
     Args:
         decay: Excess similarity by lag in days, and its half-life.
-
-    Returns:
-        Figure.
     """
     figure, axis = _make_figure(7.0, 4.2)
     axis.plot(decay.lag_days, decay.excess, "o-", color=_BLUE)
@@ -229,9 +214,6 @@ def plot_mixture_shares(shares: MixtureShares) -> Figure:
 
     Args:
         shares: Shares of each part by gap in days.
-
-    Returns:
-        Figure.
     """
     figure, axis = _make_figure(7.6, 4.4)
     parts = [part for part in PARTS if part.name in shares.parts]
