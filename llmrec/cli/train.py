@@ -1,6 +1,7 @@
-"""The commands that run jobs: train, pretrain, distill, transfer, rerank, encode-catalog and recommend-all.
+"""Commands that run jobs.
 
-Each takes the settings of its configuration as options, and runs here or in several processes.
+These are train, pretrain, distill, transfer, rerank, encode-catalog and recommend-all. Each takes the settings of its
+configuration as options, and runs here or in several processes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Errors of the command line as one message: where, with which value, what is wrong, and where help is."""
+"""Usage errors of the command line as one message: place, value, mistake, and where to find help."""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ class TextSimilarity(nn.Module):
     """
 
     strength: Tensor
+    """Weight of the cosine in the score, (); 0 turns the term off."""
     recency: Tensor
+    """Weight of an event relative to the one after it, 0 to 1, ()."""
     centre: Tensor
     """Subtracted from every text vector, (D_text,): vectors of language models share a large component."""
 
