@@ -48,7 +48,11 @@ class CatalogEncoder:
         return cls(backbone, backbone.tokenize(texts), texts, cache)
 
     def with_hidden_state_cache(self) -> CatalogEncoder:
-        """Return the encoder with cached outputs of the layers that do not train, computed or read from disk."""
+        """Return the encoder with cached outputs of the layers that do not train, computed or read from disk.
+
+        Returns:
+            Encoder with a `HiddenStateCache`.
+        """
         return replace(
             self,
             lower=HiddenStateCache.load_or_compute(self.backbone, self.tokens, self.backbone.config.hidden_state_cache),

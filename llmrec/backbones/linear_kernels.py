@@ -1,8 +1,8 @@
-"""The fastest way to multiply on this CPU, found by trying: plain torch or oneDNN, in fp32 or bf16.
+"""Selection of the fastest linear layer on this CPU: plain torch or oneDNN, in fp32 or bf16.
 
-torch's linear layer multiplies by MKL in fp32, which is slow on CPUs with AVX-512 that are not Intel's. oneDNN lays the
-weights out once, which TorchInductor does too, through operators that are private and may be missing in another
-release: every way is tried on one product first, and only those that exist and agree are timed.
+torch's linear layer multiplies by MKL in fp32, which is slow on CPUs with AVX-512 that are not Intel's. oneDNN
+reorders the weights once, as TorchInductor does, through operators that are private and may be missing in another
+release. Each method is therefore tried on one product first, and only those that exist and are accurate are timed.
 """
 
 from __future__ import annotations
@@ -16,24 +16,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-ROWS = 2048  # tokens of a packed row, whatever the lengths of its texts
-WIDTH = (384, 1536)  # of the product that is tried: the widest layer of MiniLM
-ROUNDS, TOO_SLOW = 5, 2  # a way that takes so many times the fastest is not tried again
-CLEARLY = 0.8  # of plain torch's time: ways that are about as fast round differently, and runs have to agree on one
-ERROR = {torch.float32: 1e-5, torch.bfloat16: 1e-2}  # that a product may have, relative to its size
+ROWS = 2048  # tokens of a packed row
+WIDTH = (384, 1536)  # in and out of the product that is tried: the largest layer of MiniLM
+ROUNDS, TOO_SLOW = 5, 2  # a method that takes TOO_SLOW times the fastest is not tried again
+CLEARLY = 0.8  # of plain torch's time: similarly fast methods round differently, and all runs must choose the same
+ERROR = {torch.float32: 1e-5, torch.bfloat16: 1e-2}  # allowed in a product, relative to its norm
 
 Layer = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """onednn: by its own operators, on weights that were laid out for them."""
+    """Method to compute linear layers."""
 
     dtype: torch.dtype
+    """Type of weights and inputs."""
     onednn: bool
+    """True for oneDNN's own operators, on weights reordered for them."""
 
     def make_layer(self, weight: Tensor, bias: Tensor | None) -> Layer:
-        """Return x -> x weight^T + bias, of tensors that are in `dtype` already."""
+        """Make a function that computes x weight^T + bias.
+
+        Args:
+            weight: Weights in `dtype`, (out, in).
+            bias: Bias in `dtype`, (out,); None for none.
+
+        Returns:
+            Function of x, (..., in) -> (..., out).
+        """
         if not self.onednn:
             return lambda x: functional.linear(x, weight, bias)
         operators = torch.ops.mkldnn
@@ -41,17 +51,24 @@ class Arithmetic:
         return lambda x: operators._linear_pointwise(x, laid_out, bias, "none", [], "")
 
 
-OF_A_GPU = Arithmetic(torch.float16, onednn=False)  # as fast there as bf16, and ten times nearer to fp32
+OF_A_GPU = Arithmetic(torch.float16, onednn=False)  # on a GPU as fast as bf16, and ten times closer to fp32
 
 
 @cache
 def choose_fastest(reduced: bool) -> Arithmetic:
-    """Return the fastest way that computes in fp32, or, `reduced`, in fp32 or bf16; measured once in a process."""
+    """Return the fastest method on this CPU, measured once per process.
+
+    Args:
+        reduced: True to allow bf16 as well as fp32.
+
+    Returns:
+        Fastest method; plain fp32 unless another one is clearly faster.
+    """
     dtypes = (torch.float32, torch.bfloat16) if reduced else (torch.float32,)
     plain = Arithmetic(torch.float32, onednn=False)
     ways = [way for dtype in dtypes for way in (Arithmetic(dtype, False), Arithmetic(dtype, True)) if _is_accurate(way)]
     spent = dict.fromkeys([plain, *ways], float("inf"))
-    for _ in range(ROUNDS):  # in turn, so that other work on the machine hits all alike
+    for _ in range(ROUNDS):  # in turn, so that other work on the machine slows all of them
         limit = TOO_SLOW * min(spent.values())
         for way in [way for way in spent if spent[way] <= limit]:
             spent[way] = min(spent[way], _measure_seconds(way))
@@ -61,7 +78,7 @@ def choose_fastest(reduced: bool) -> Arithmetic:
 
 @cache
 def _make_product(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Return x (ROWS, in), weight (out, in) and bias (out,): the same numbers in each type."""
+    """Return x (ROWS, in), weight (out, in) and bias (out,), with the same numbers in each type."""
     draw = torch.Generator().manual_seed(0)
     width, out = WIDTH
     shapes = ((ROWS, width), (out, width), (out,))
@@ -77,7 +94,7 @@ def _make_layer(way: Arithmetic) -> Layer:
 
 @torch.no_grad()
 def _is_accurate(way: Arithmetic) -> bool:
-    """Return whether this way exists here and gives the products of plain torch in fp32."""
+    """Return whether this method exists here and gives the products of plain torch in fp32."""
     expected = functional.linear(*_make_product(torch.float32))
     try:
         read = _make_layer(way)(_make_product(way.dtype)[0])
@@ -95,11 +112,16 @@ def _measure_seconds(way: Arithmetic) -> float:
 
 
 def replace_linear_layers(model: nn.Module, arithmetic: Arithmetic) -> None:
-    """Compute the linear layers of `model`, whose weights are of that type, by `arithmetic`; it cannot train then."""
+    """Replace the forward methods of a model's linear layers; the model cannot train after that.
+
+    Args:
+        model: Model with weights of the type of `arithmetic`; changed in place.
+        arithmetic: Method to compute the layers.
+    """
     from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer, its weight transposed
 
     for module in model.modules():
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
         if type(module) in (nn.Linear, Conv1D) and weight is not None:
             layer = arithmetic.make_layer(weight if type(module) is nn.Linear else weight.t(), bias)
-            vars(module)["forward"] = layer  # found before the method; adapters may still look at the weights
+            vars(module)["forward"] = layer  # overrides the method; adapters may still read the weights

@@ -60,7 +60,11 @@ class LanguageHead(nn.Module):
         return cls(model.eval(), not head_names)
 
     def describe_origin(self) -> str:
-        """Describe where the weights of the head come from, in one line."""
+        """Describe the origin of the head's weights.
+
+        Returns:
+            One line.
+        """
         if self.pretrained:
             return "language-model head: the checkpoint's own"
         return "language-model head: new, with the backbone's input embeddings as decoder; the checkpoint has none"

@@ -1,11 +1,11 @@
-"""Texts read in one row without padding: (1, T) tokens, of which attention sees each text by itself.
+"""Packing of texts into one row without padding, (1, T) tokens, with attention within each text.
 
-Everything but attention works token by token and need not know of texts. Attention takes texts of equal length
-together as a batch, without a mask; sorted by length, a row holds a few such runs. Nothing is computed for padding
-but the few tokens that bring a row to a round length, because oneDNN prepares itself anew (1-2 ms) for each new one.
+All layers but attention work token by token, whatever the texts. Attention takes texts of equal length together as a
+batch, without a mask; sorted by length, a row holds a few such runs. The only padding is the few tokens that bring a
+row to a round length, because oneDNN prepares itself (1-2 ms) for each new length.
 
-Works with encoders and decoders alike through transformers' AttentionInterface, which asks that the architecture takes
-`position_ids` and lets attention be exchanged. Whether the result is right is the caller's to check.
+Works with encoders and decoders through transformers' AttentionInterface, which requires that the architecture takes
+`position_ids` and lets attention be exchanged. The caller checks that the result is right.
 """
 
 from __future__ import annotations
@@ -31,17 +31,25 @@ ROUND = 64  # tokens; rows are filled up to a multiple
 
 @dataclass(frozen=True)
 class EqualLengthRun:
-    """n texts of `length` tokens that stand one after another."""
+    """Consecutive texts of equal length."""
 
     n: int
+    """Number of texts."""
     length: int
+    """Tokens of each text."""
 
 
 class PackedModel:
-    """A copy of a model that reads rows of texts. It shares the weights, or holds them in another type.
+    """Copy of a model that encodes packed rows of texts.
+
+    The copy shares the weights, or holds them in another type.
+
+    Args:
+        model: Model of transformers, with or without an adapter.
+        arithmetic: Type of the weights, and method to compute linear layers.
 
     Raises:
-        ValueError: an architecture that cannot read so.
+        ValueError: If the architecture cannot encode packed rows.
     """
 
     def __init__(self, model: nn.Module, arithmetic: Arithmetic) -> None:
@@ -59,7 +67,14 @@ class PackedModel:
         replace_linear_layers(self.model, arithmetic)
 
     def encode(self, tokens: TokenStore) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        """(n,) rows of `tokens`, which are of one length L, and the (n, L, D) hidden states; all of them in turn."""
+        """Encode all texts, and yield them in groups of equal length.
+
+        Args:
+            tokens: Tokens of N texts.
+
+        Yields:
+            Rows (n,) of `tokens` with the same length L, and their hidden states (n, L, D).
+        """
         for rows in pack_rows(tokens.lengths, TOKENS_AT_ONCE):
             texts = tokens.take(rows)
             each, counts = np.unique(texts.lengths, return_counts=True)
@@ -73,7 +88,7 @@ class PackedModel:
                 rows, start = rows[run.n :], start + size
 
     def _compute_hidden(self, ids: NDArray[np.int32], runs: list[EqualLengthRun]) -> Tensor:
-        """(T,) ids -> (T, D)."""
+        """Compute hidden states, (T,) ids -> (T, D)."""
         positions = np.concatenate([np.tile(np.arange(run.length), run.n) for run in runs]) + self.first_position
         row, places = torch.from_numpy(ids.astype(np.int64))[None], torch.from_numpy(positions)[None]
         hidden: Tensor = self.model(input_ids=row, position_ids=places, runs=runs).last_hidden_state[0]
@@ -81,16 +96,32 @@ class PackedModel:
 
 
 def copy_as_dtype(dtype: torch.dtype, model: nn.Module) -> Any:
-    """The model with weights of that type, which share the memory of those that have it already, and do not train."""
+    """Copy a model with weights of another type, which do not train.
+
+    Args:
+        dtype: Type of the weights; those that have it already share memory with the original.
+        model: Model to copy.
+
+    Returns:
+        Copy of the model.
+    """
     weights = {
         id(weight): nn.Parameter(weight.detach().to(dtype), requires_grad=False) for weight in model.parameters()
     }
-    buffers = {id(buffer): buffer for buffer in model.buffers()}  # in fp32 always: rotary angles need it
+    buffers = {id(buffer): buffer for buffer in model.buffers()}  # always in fp32: rotary angles need it
     return copy.deepcopy(model, weights | buffers)
 
 
 def pack_rows(lengths: NDArray[np.int64], tokens_at_once: int) -> list[NDArray[np.int64]]:
-    """Texts sorted by length, cut into rows of at most `tokens_at_once` tokens, or of one text."""
+    """Sort texts by length and cut them into rows.
+
+    Args:
+        lengths: Tokens of each text, (N,).
+        tokens_at_once: Maximum number of tokens in a row, unless one text is longer.
+
+    Returns:
+        Positions of the texts in each row.
+    """
     order = np.argsort(lengths, kind="stable")
     ends = np.cumsum(lengths[order])
     rows, start = [], 0
@@ -103,7 +134,7 @@ def pack_rows(lengths: NDArray[np.int64], tokens_at_once: int) -> list[NDArray[n
 
 
 def _get_first_position(model: nn.Module) -> int:
-    """RoBERTa and its kin count positions from behind that of the padding."""
+    """Return the first position of a text; RoBERTa and its relatives start after that of the padding."""
     for name, part in model.named_modules():
         if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None:
             return int(part.padding_idx) + 1
@@ -126,7 +157,20 @@ def run_packed_attention(
     runs: list[EqualLengthRun],
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """(1, H, T, d) queries -> (1, T, H, d): transformers' own attention, in each run."""
+    """Apply transformers' own attention to each run of texts by itself.
+
+    Args:
+        module: Attention layer.
+        query: Queries, (1, H, T, d).
+        key: Keys, (1, heads, T, d).
+        value: Values, (1, heads, T, d).
+        attention_mask: Not used; attention within a run needs no mask.
+        runs: Runs of texts, T tokens together.
+        **options: Options of transformers' attention.
+
+    Returns:
+        Attended values, (1, T, H, d), and None for the attention weights.
+    """
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     inside, parts, start = ALL_ATTENTION_FUNCTIONS["sdpa"], [], 0

@@ -1,7 +1,7 @@
-"""Any encoder or decoder that transformers' AutoModel loads, read as a function from texts to unit vectors.
+"""Text encoder on top of any encoder or decoder that transformers' AutoModel loads.
 
-Whether a model is causal is asked of the model itself, and the pooling of a sentence-transformers folder is
-read from its files, so that no list of architectures has to be kept.
+A test on the model itself shows if it is causal, and the pooling of a sentence-transformers folder is read from its
+files, so that no list of architectures is needed.
 """
 
 from __future__ import annotations
@@ -35,28 +35,43 @@ from llmrec.errors import BackboneError
 from llmrec.utils.precision import upcast_to_fp32
 
 Parts = Iterator[tuple[NDArray[np.int64], Tensor]]  # rows, and their vectors
-Report = str | Callable[[int], object]  # the name of a progress bar, or what is told how many texts were read
+Report = str | Callable[[int], object]  # name of a progress bar, or function of the number of texts encoded
 TOKENS_AT_ONCE, TOKENS_AT_ONCE_GPU = 2048, 32_768  # tokens of one forward pass
 BATCH_COSTS_GPU = 8192  # tokens; see `batch_by_length`
-COPIED_FROM = 2048  # tokens of a call; the copy that reads faster costs as much as reading some two hundred
-TRIED = 4  # texts that are read plainly too
-ROUNDING = 1e-5  # relative; the same row of a product may be rounded otherwise in another place
-EXACT, FAST = 1 - 1e-6, 0.9999  # the cosine that faster reading keeps to plain reading in fp32
+COPIED_FROM = 2048  # tokens of a call; the faster copy costs as much as encoding about two hundred tokens
+TRIED = 4  # texts that are also encoded plainly, to compare
+ROUNDING = 1e-5  # relative; the same row of a product may be rounded differently in another position
+EXACT, FAST = 1 - 1e-6, 0.9999  # min cosine between fast and plain fp32 vectors
 
 
 class HiddenStateSource(Protocol):
-    """What the first layers make of some texts."""
+    """Source of precomputed hidden states of a model's first layers."""
 
     def get_batch(self, rows: NDArray[np.int64], device: torch.device) -> PrecomputedHidden:
-        """Of the texts at `rows`, padded as their tokens are."""
+        """Return the hidden states of a batch of texts.
+
+        Args:
+            rows: Positions of the texts, (U,).
+            device: Device of the result.
+
+        Returns:
+            Hidden states, padded as the tokens are.
+        """
         ...
 
 
 class TextBackbone(nn.Module):
-    """A pretrained model, its tokenizer and a pooling.
+    """Pretrained model with its tokenizer and a pooling.
 
-    Dropout stays off even while weights are tuned: vectors that are stored and vectors that carry
-    gradients stand in one softmax and must agree.
+    Dropout stays off even while weights are tuned: stored vectors and vectors that carry gradients are in one softmax
+    and must agree.
+
+    Args:
+        model: Model of transformers.
+        tokenizer: Tokenizer of the model.
+        config: Settings of the backbone.
+        hub_id: Id of the model on the hub, which adapters record.
+        path: Local folder, or id on the hub, that the model was loaded from.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any, config: BackboneConfig, hub_id: str, path: str) -> None:
@@ -67,9 +82,9 @@ class TextBackbone(nn.Module):
         self.hub_id, self.path = hub_id, path
         self.causal = is_causal(model)
         self.pooling = choose_pooling(config, path, self.causal)
-        self._checked: tuple[nn.Module, Arithmetic | None] | None = None  # what reads this very model fastest
-        self._copied: tuple[nn.Module, torch.device, nn.Module] | None = None  # of this model there, for such reading
-        self.rounds: Callable[[int], int] = int  # forward passes for so many batches: more where processes keep step
+        self._checked: tuple[nn.Module, Arithmetic | None] | None = None  # fastest arithmetic for this model
+        self._copied: tuple[nn.Module, torch.device, nn.Module] | None = None  # copy of this model on this device
+        self.rounds: Callable[[int], int] = int  # forward passes for n batches: more if processes stay in step
         self.base_fingerprint = ""  # of the pretrained weights, before any of them is tuned
         self.base_dtype = "float32"  # that they were stored in
         if getattr(model, "pooler", None) is not None:
@@ -77,10 +92,16 @@ class TextBackbone(nn.Module):
 
     @classmethod
     def load(cls, config: BackboneConfig) -> TextBackbone:
-        """Load weights in fp32 and tokenizer of `config.name`.
+        """Load the model in fp32 and its tokenizer.
+
+        Args:
+            config: Settings of the backbone; `name` is a folder or an id on the hub.
+
+        Returns:
+            Backbone, truncated to `config.n_layers` if set.
 
         Raises:
-            BackboneError: nothing loadable at that name; the message carries the loader's own reason.
+            BackboneError: If it cannot be loaded; the message carries the loader's own reason.
         """
         from transformers import AutoConfig, AutoModel, AutoTokenizer
         from transformers.utils import logging as transformers_logging
@@ -93,14 +114,14 @@ class TextBackbone(nn.Module):
             model = AutoModel.from_pretrained(
                 location.path, config=stored, revision=config.revision, dtype=torch.float32, **WEIGHTS
             )
-        except Exception as error:  # of many kinds: a damaged folder can trip any of transformers' readers
+        except Exception as error:  # any kind: a damaged folder can fail in any of transformers' loaders
             raise BackboneError(
                 f"backbone {config.name!r} (revision {config.revision or 'default'}) cannot be loaded: {error}. "
                 "Give a folder saved by save_pretrained, or a hub id that this machine can reach"
             ) from error
         if config.n_layers is not None:
             truncate_layers(model, config.n_layers)
-        # PEFT records this name in the adapter; a local path would be of no use to whoever pulls it.
+        # PEFT records this name in the adapter; a local path would be useless to other people.
         model.name_or_path = location.hub_id
         model.config._name_or_path = location.hub_id
         backbone = cls(model, tokenizer, config, location.hub_id, location.path)
@@ -116,7 +137,7 @@ class TextBackbone(nn.Module):
 
     @property
     def max_positions(self) -> int:
-        """Tokens that a text may have: positions of the model, or what its tokenizer lets through, if that is less."""
+        """Maximum number of tokens in a text: the smaller limit of the model and its tokenizer."""
         config: Any = self.model.config
         return int(
             min(getattr(config, "max_position_embeddings", None) or sys.maxsize, self.tokenizer.model_max_length)
@@ -124,19 +145,42 @@ class TextBackbone(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Device of the weights."""
         return next(self.model.parameters()).device
 
     def train(self, mode: bool = True) -> TextBackbone:
-        """Gradients without dropout: the wrapped model stays in eval mode, see the class."""
+        """Set training mode for gradients without dropout; the wrapped model stays in eval mode.
+
+        Args:
+            mode: True for training.
+
+        Returns:
+            This backbone.
+        """
         self.training = mode
         return self
 
     def tokenize(self, texts: Sequence[str]) -> TokenStore:
+        """Tokenize texts, with the prompt of the configuration around each.
+
+        Args:
+            texts: N texts.
+
+        Returns:
+            Tokens of the texts, cut to `max_tokens`.
+        """
         prompted = [self.config.prompt.replace("{text}", text) for text in texts]
         return TokenStore.from_texts(prompted, self.tokenizer, self.config.max_tokens, append_eos=self.causal)
 
     def batch_tokens(self, tokens: TokenStore) -> list[NDArray[np.int64]]:
-        """Rows of the texts that are padded together: of similar length, as many as this device reads well at once."""
+        """Divide texts into batches of similar length that suit this device.
+
+        Args:
+            tokens: Tokens of N texts.
+
+        Returns:
+            Positions of the texts in each batch.
+        """
         if self.device.type == "cpu":
             return batch_by_length(tokens.lengths, TOKENS_AT_ONCE)
         return batch_by_length(tokens.lengths, TOKENS_AT_ONCE_GPU, BATCH_COSTS_GPU)
@@ -144,7 +188,16 @@ class TextBackbone(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, hidden_states: PrecomputedHidden | None = None
     ) -> Tensor:
-        """(U, L) ids and mask -> (U, D_text) unit vectors. hidden_states: of the first layers, if known."""
+        """Compute unit vectors of a padded batch of texts.
+
+        Args:
+            input_ids: Tokens, (U, L).
+            attention_mask: 1 for tokens, 0 for padding, (U, L).
+            hidden_states: Hidden states of the first layers; None to compute them.
+
+        Returns:
+            Unit vectors, (U, D_text).
+        """
         with hidden_states.inject(self.model) if hidden_states else nullcontext():
             return self._compute_vectors(self.model, input_ids, attention_mask)
 
@@ -153,12 +206,17 @@ class TextBackbone(nn.Module):
         return functional.normalize(pool(upcast_to_fp32(hidden), attention_mask, self.pooling), dim=-1)
 
     def encode_with_grad(self, tokens: TokenStore, hidden_states: HiddenStateSource | None = None) -> Tensor:
-        """(N, D_text) vectors, with gradients to the weights that train, in batches of similar length.
+        """Encode texts with gradients to the trainable weights, in batches of similar length.
 
-        hidden_states: what the first layers make of the same texts.
+        Args:
+            tokens: Tokens of N texts.
+            hidden_states: Hidden states of the first layers for the same texts; None to compute them.
+
+        Returns:
+            Unit vectors, (N, D_text).
         """
         batches = self.batch_tokens(tokens)
-        idle = self.rounds(len(batches)) - len(batches)  # asked of all before any of them waits in a pass
+        idle = self.rounds(len(batches)) - len(batches)  # all processes agree before any of them waits in a pass
         parts = list(self._encode_padded(tokens, hidden_states, batches))
         parts += [self._run_empty_pass(tokens, hidden_states) for _ in range(idle)]
         if not parts:
@@ -169,7 +227,18 @@ class TextBackbone(nn.Module):
 
     @torch.no_grad()
     def encode(self, tokens: TokenStore, report: Report | None = None) -> Tensor:
-        """(N, D_text) vectors on the CPU. Many texts are read as `reading` is set, and on a CPU packed; few plainly."""
+        """Encode texts without gradients.
+
+        Many texts are encoded as `encode_precision` is set, and packed on a CPU; few texts are encoded in padded
+        batches in fp32.
+
+        Args:
+            tokens: Tokens of N texts.
+            report: Name of a progress bar, or function that receives the number of texts encoded; None for neither.
+
+        Returns:
+            Unit vectors on the CPU, (N, D_text).
+        """
         vectors = torch.empty(len(tokens), self.dim)
         way = self._choose_arithmetic(tokens)
         with _show_progress(report, len(tokens)) as advance:
@@ -178,7 +247,7 @@ class TextBackbone(nn.Module):
             ):
                 vectors[torch.from_numpy(rows)] = read.to(vectors)
                 advance(len(rows))
-        beyond = np.flatnonzero(~vectors.isfinite().all(1).numpy())  # what fp16 can hold
+        beyond = np.flatnonzero(~vectors.isfinite().all(1).numpy())  # overflow of fp16
         if way is not None and len(beyond):
             for rows, read in self._encode_padded(tokens.take(beyond)):
                 vectors[torch.from_numpy(beyond[rows])] = read.to(vectors)
@@ -204,7 +273,7 @@ class TextBackbone(nn.Module):
     def _run_empty_pass(
         self, tokens: TokenStore, hidden_states: HiddenStateSource | None
     ) -> tuple[NDArray[np.int64], Tensor]:
-        """A pass, through the same layers, whose result is left out: its gradients are 0."""
+        """Run a pass through the same layers whose result is left out, so that its gradients are 0."""
         row = np.zeros(min(len(tokens), 1), dtype=np.int64)
         if not len(row):
             word = torch.ones(1, 1, dtype=torch.int64, device=self.device)
@@ -213,7 +282,7 @@ class TextBackbone(nn.Module):
         return row[:0], self(*tokens.get_batch(row, self.device), entered)[:0]
 
     def _encode_with(self, way: Arithmetic, tokens: TokenStore) -> Parts:
-        """Packed on a CPU; GPUs are kept busy by padded batches, too."""
+        """Encode texts packed on a CPU, and in padded batches on a GPU, which they keep busy, too."""
         if self.device.type == "cpu":
             for rows, hidden in PackedModel(self.model, way).encode(tokens):
                 yield rows, functional.normalize(pool(upcast_to_fp32(hidden), None, self.pooling), dim=-1)
@@ -223,7 +292,7 @@ class TextBackbone(nn.Module):
             yield rows, self._compute_vectors(model, *tokens.get_batch(rows, self.device))
 
     def _copy_as(self, dtype: torch.dtype) -> nn.Module:
-        """With the weights of now; made once, as what a compiler made of it would go with it."""
+        """Return a copy with the current weights, made once so that it is compiled only once."""
         if self._copied is not None and self._copied[0] is self.model and self._copied[1] == self.device:
             for copied, weight in zip(self._copied[2].parameters(), self.model.parameters(), strict=True):
                 copied.copy_(weight)
@@ -235,17 +304,17 @@ class TextBackbone(nn.Module):
         return model
 
     def _choose_arithmetic(self, tokens: TokenStore) -> Arithmetic | None:
-        """What reads `tokens` fastest, where they are worth it and this model can be read so."""
+        """Return the fastest arithmetic for `tokens`; None if they are too few or the model supports none."""
         plain = self.device.type != "cpu" and self.config.encode_precision == "fp32"
         if plain or len(tokens.flat) < COPIED_FROM or tokens.lengths.min() == 0:
             return None
-        if self._checked is None or self._checked[0] is not self.model:  # adapters make it another one
-            spread = np.linspace(0, len(tokens) - 1, TRIED).astype(np.int64)  # the shortest and the longest too
+        if self._checked is None or self._checked[0] is not self.model:  # adapters replace the model
+            spread = np.linspace(0, len(tokens) - 1, TRIED).astype(np.int64)  # includes the minimum and maximum length
             self._checked = self.model, self._fastest_accurate(tokens.take(np.argsort(tokens.lengths)[spread]))
         return self._checked[1]
 
     def _fastest_accurate(self, sample: TokenStore) -> Arithmetic | None:
-        """The fastest arithmetic that `reading` allows, if reading by it gives what plain reading does."""
+        """Return the fastest arithmetic that `encode_precision` allows, if its vectors agree with plain ones."""
         if self.config.encode_precision == "auto":
             way = choose_fastest(reduced=True) if self.device.type == "cpu" else OF_A_GPU
             cosine = self._min_cosine(way, sample)
@@ -263,17 +332,21 @@ class TextBackbone(nn.Module):
 
     @torch.no_grad()
     def _min_cosine(self, way: Arithmetic, sample: TokenStore) -> float:
-        """The least between vectors that are read so and plainly; 0 where the model cannot be read so."""
+        """Return the smallest cosine between vectors by `way` and plain ones; 0 if the model cannot do it."""
         try:
             read = list(self._encode_with(way, sample))
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-            return 0.0  # an architecture that reads one text a row only says so in many ways
+            return 0.0  # an architecture that needs one text per row fails in many ways
         rows = np.concatenate([rows for rows, _ in read])
         plain = torch.cat([self(*sample.get_batch(row, self.device)) for row in rows[:, None]])
         return float((torch.cat([vectors for _, vectors in read]) * plain).sum(1).min())
 
     def fingerprint(self) -> str:
-        """Hash of everything a text vector depends on besides the text."""
+        """Compute a hash of everything but the text that a text vector depends on.
+
+        Returns:
+            32 hexadecimal digits.
+        """
         digest = hashlib.sha256()
         recipe = [self.pooling, self.config.prompt, self.config.max_tokens, self.causal, len(self.tokenizer)]
         digest.update(json.dumps(recipe).encode())
@@ -286,14 +359,23 @@ class TextBackbone(nn.Module):
 
 @torch.no_grad()
 def is_causal(model: nn.Module) -> bool:
-    """Return whether a later token leaves an earlier state unchanged but for rounding: the model only looks back."""
+    """Return whether a model only looks back.
+
+    In a causal model a later token leaves an earlier state unchanged but for rounding.
+
+    Args:
+        model: Model of transformers.
+
+    Returns:
+        True for a causal model.
+    """
     ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=next(model.parameters()).device)
     hidden = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
     return bool((hidden[0, 0] - hidden[1, 0]).norm() <= ROUNDING * hidden[0, 0].norm())
 
 
 def _prefetch_one(parts: Parts) -> Parts:
-    """Each when the next has been begun: a GPU works on that while this one is copied."""
+    """Yield each part once the next has begun: a GPU computes the next one while this one is copied."""
     before = None
     for part in parts:
         if before is not None:

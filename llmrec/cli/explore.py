@@ -1,4 +1,4 @@
-"""The commands similar-items, similar-users, topics, audience and drift. Heavy imports wait inside the functions."""
+"""The commands similar-items, similar-users, topics, audience and drift."""
 
 from __future__ import annotations
 

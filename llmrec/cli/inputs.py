@@ -70,13 +70,29 @@ def resolve_history(
 
 
 def refuse_history_and_user(history: list[str] | None, user: str | None) -> None:
-    """Raise ConfigError if both a history and a user are given."""
+    """Raise an error if both a history and a user are given.
+
+    Args:
+        history: Item ids of a history.
+        user: Id of a user.
+
+    Raises:
+        ConfigError: If both are given.
+    """
     if history and user is not None:
         raise ConfigError(f"--user {user}: give a user or the items of a history, not both")
 
 
 def require_history_or_user(history: list[str] | None, user: str | None) -> None:
-    """Raise ConfigError unless either a history or a user is given."""
+    """Raise an error unless either a history or a user is given.
+
+    Args:
+        history: Item ids of a history.
+        user: Id of a user.
+
+    Raises:
+        ConfigError: If both or neither are given.
+    """
     refuse_history_and_user(history, user)
     if not history and user is None:
         raise ConfigError("no history: give the item ids of one after BUNDLE, or --user ID")

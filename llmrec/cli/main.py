@@ -46,7 +46,14 @@ def build_app() -> typer.Typer:
 
 
 def print_version(requested: bool) -> None:
-    """Print the version and end, if requested."""
+    """Print the version and exit, if requested.
+
+    Args:
+        requested: True if `--version` is given.
+
+    Raises:
+        typer.Exit: After the version is printed.
+    """
     if requested:
         typer.echo(f"llmrec {__version__}")
         raise typer.Exit

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, and the class of commands that take settings by dotted options."""
+"""Arguments and options that several commands share, and the class of commands with dotted settings."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ OutputFolder = Annotated[
 
 
 class SettingsCommand(TyperCommand):
-    """Command that also takes settings of the configuration, such as `--data.source FOLDER`, as `Context.args`."""
+    """Command that also takes dotted settings, such as `--data.source FOLDER`, as `Context.args`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the command's own arguments, and keep dotted settings aside.

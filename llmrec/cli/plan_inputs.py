@@ -1,4 +1,4 @@
-"""The limits, strategies and earlier plan that the command plan is given."""
+"""Inputs of the command plan: limits, strategies and an earlier plan."""
 
 from __future__ import annotations
 
@@ -30,8 +30,19 @@ def make_or_read_plan(
     made: Path | None,
     report: Report | None,
 ) -> Plan:
-    """A new plan, or the one of `made`. limits: GPUs, memory of each process, hours, TFLOP/s. report: of a run that the
-    plan is for, and which says by which strategy.
+    """Make a plan, or read an earlier one.
+
+    Args:
+        config: YAML file or preset of recipes/finetune.py.
+        data: Settings of the log that replace those of `config`; None to keep them.
+        limits: GPUs, memory of each process, hours, and TFLOP/s.
+        steps: Number of steps to measure.
+        strategies: Names of the strategies to plan.
+        made: Earlier plan to read; None to make one.
+        report: Report of a run that the plan is for, which names its strategy.
+
+    Returns:
+        Plan.
     """
     if made is not None:
         return read_plan(made)
@@ -44,15 +55,34 @@ def make_or_read_plan(
 
 
 def load_recipe_config(config: str, data: DataConfig | None) -> FinetuneConfig:
-    """A YAML of recipes/finetune.py, with what is given of its log in place of its settings."""
+    """Load a configuration of recipes/finetune.py, and replace the settings of its log.
+
+    Args:
+        config: YAML file or preset.
+        data: Settings of the log that replace those of `config`; None to keep them.
+
+    Returns:
+        Configuration.
+    """
     settings = parse_config(FinetuneConfig, ["--config", config])
     return replace(settings, data=override_data_config(settings.data, data))
 
 
 def parse_memory_gib(memory: str) -> float:
-    """
-    >>> parse_memory_gib("24GiB"), parse_memory_gib("512 MiB")
-    (24.0, 0.5)
+    """Parse an amount of memory.
+
+    Args:
+        memory: Number and unit, such as "24GB", "24GiB" or "512MiB".
+
+    Returns:
+        Memory in GiB.
+
+    Raises:
+        ConfigError: If it is not a number and a known unit.
+
+    Example:
+        >>> parse_memory_gib("24GiB"), parse_memory_gib("512 MiB")
+        (24.0, 0.5)
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", memory)
     if found is None or found[2].upper() not in UNITS:
@@ -61,6 +91,17 @@ def parse_memory_gib(memory: str) -> float:
 
 
 def parse_strategy(name: str) -> PlannedStrategy:
+    """Parse the name of a strategy.
+
+    Args:
+        name: Name.
+
+    Returns:
+        Strategy of that name.
+
+    Raises:
+        ConfigError: If there is no such strategy.
+    """
     for way in WAYS:
         if way == name:
             return way

@@ -15,17 +15,29 @@ if TYPE_CHECKING:
 
 
 def render_lines(lines: Iterable[str]) -> None:
-    """Print lines of text."""
+    """Print lines of text.
+
+    Args:
+        lines: Lines without line ends.
+    """
     print("\n".join(lines))
 
 
 def render_json(result: Any) -> None:
-    """Print a result as JSON: dataclasses as objects, also inside lists and dictionaries."""
+    """Print a result as JSON.
+
+    Args:
+        result: Result; dataclasses become objects, also inside lists and dictionaries.
+    """
     print(json.dumps(result, ensure_ascii=False, default=_to_plain))
 
 
 def render_note(text: str) -> None:
-    """Print a note on the error stream, where it does not mix with results."""
+    """Print a note on the error stream, where it does not mix with results.
+
+    Args:
+        text: Text of the note.
+    """
     print(f"note: {text}", file=sys.stderr)
 
 
@@ -33,9 +45,9 @@ def render_table(heads: Sequence[str], rows: Sequence[Sequence[str]], lines: Ite
     """Print a table on a terminal, and plain lines elsewhere.
 
     Args:
-        heads: Name of each column; numbers stand in all columns but the last.
+        heads: Name of each column; numbers are in all columns but the last.
         rows: Cells of each row.
-        lines: The same as plain text.
+        lines: Same content as plain text.
     """
     if not sys.stdout.isatty():
         render_lines(lines)

@@ -1,4 +1,4 @@
-"""Dotted settings of commands, such as `--data.source FOLDER`, and the command settings, which lists them."""
+"""Dotted settings of commands, such as `--data.source FOLDER`, and the command settings."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The commands that run jobs: train, pretrain, distill, transfer, rerank, encode-catalog and recommend-all.
+"""Commands that run jobs.
 
-Each takes the settings of its configuration as options, and runs here or in several processes.
+These are train, pretrain, distill, transfer, rerank, encode-catalog and recommend-all. Each takes the settings of its
+configuration as options, and runs here or in several processes.
 """
 
 from __future__ import annotations
@@ -32,7 +33,14 @@ AccelerateConfigOption = Annotated[
 
 
 def describe_settings(command: str) -> str:
-    """Return the end of the help of a command that takes settings."""
+    """Return the end of the help of a command that takes settings.
+
+    Args:
+        command: Name of the command.
+
+    Returns:
+        Two sentences.
+    """
     return (
         f"Settings follow as --section.key VALUE, after those of --config; `llmrec settings {command}` lists them. "
         "--print_config prints the result as YAML."

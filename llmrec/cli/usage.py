@@ -1,4 +1,4 @@
-"""Errors of the command line as one message: where, with which value, what is wrong, and where help is."""
+"""Usage errors of the command line as one message: place, value, mistake, and where to find help."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def format_usage_error(error: typer.TyperException, command: str, arguments: Seq
 
 
 def _find_value(parameter: Any, arguments: Sequence[str]) -> str | None:
-    """Return an option with the value that it was given, by an argument or a variable; None if neither is found."""
+    """Return an option with the value given by an argument or a variable; None if neither is found."""
     for name in parameter.opts:
         for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
             if argument == name:

@@ -1,8 +1,8 @@
-"""Fit the latent chain on the training events: maximize the likelihood of each item given its user's beliefs before.
+"""Fit the latent chain on the training events by maximum likelihood of each item.
 
-The fit starts from clusters of the item texts (spherical k-means) and takes a few passes of Adam over all users.
-Popularity is that of the training counts, since the chain learns what a state adds to it; the drift head replaces it by
-current popularity.
+An item's probability is given by its user's beliefs before it. The fit starts from clusters of the item texts
+(spherical k-means) and takes a few passes of Adam over all users. Popularity is that of the training counts, since the
+chain learns what a state adds to it; the drift head replaces it by current popularity.
 """
 
 from __future__ import annotations
@@ -112,7 +112,16 @@ def chain_negative_log_likelihood(
 
 
 def cluster_text_vectors(text: Tensor, n_states: int, rng: np.random.Generator) -> Tensor:
-    """Cluster unit vectors (N, D) and return unit vectors along the centers, (K, D): the tightest of a few attempts."""
+    """Cluster unit vectors by k-means and keep the tightest of a few attempts.
+
+    Args:
+        text: Unit text vectors, (N, D).
+        n_states: Number of clusters, K.
+        rng: Source of the sample and of the starts.
+
+    Returns:
+        Unit vectors along the centers, (K, D).
+    """
     rows = rng.choice(len(text), min(len(text), CLUSTERED_ITEMS), replace=False)
     points = text[torch.from_numpy(np.sort(rows))].double().numpy()
     attempts = [kmeans2(points, min(n_states, len(points)), minit="++", seed=rng) for _ in range(CLUSTERINGS)]
@@ -121,7 +130,7 @@ def cluster_text_vectors(text: Tensor, n_states: int, rng: np.random.Generator) 
 
 
 def _iterate_batches(histories: Histories) -> Iterator[tuple[Rows, Mask]]:
-    """Iterate over positions (B, T) of users' last events and their mask, users of similar length together."""
+    """Iterate over positions (B, T) of last events and their mask, users of similar length together."""
     counts = np.diff(histories.offset)
     users = np.argsort(counts, kind="stable")
     users = users[counts[users] > 1]

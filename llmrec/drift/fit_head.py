@@ -30,35 +30,34 @@ from llmrec.models.losses import choose_softmax_items
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-MAX_DAYS, MAX_QUERIES = 128, 8000  # of the validation window that the fit uses
-MAX_CACHED_SCORES = 512 << 20  # of these queries, for all items: 2 GiB in fp32
+MAX_DAYS, MAX_QUERIES = 128, 8000  # max of the validation window that the fit uses
+MAX_CACHED_SCORES = 512 << 20  # scores of these queries for all items: 2 GiB in fp32
 QUERIES_AT_ONCE = 256
 SHIFT_CUTOFF = 10  # of the NDCG that the shift is chosen by
 LBFGS_STEPS = 15
-GATE_PENALTY = 0.01  # L2 on the gate's weights but its constants, per query
+GATE_PENALTY = 0.01  # L2 on the gate's weights except its constants, per query
 
 
 @dataclass(frozen=True)
 class ValidationPass(TargetPass):
-    """B queries of one refresh moment, with everything that the likelihood of their targets needs.
-
-    Attributes:
-        scores: Of the C columns that the softmax is normalized over, (B, C).
-        own_score: Of the target, (B,).
-        known: Pairs known of each event's item, (B, T); None where no term reads pairs.
-    """
+    """Queries of one refresh moment (B), with everything that the likelihood of their targets needs."""
 
     scores: Tensor
+    """Scores of the C columns that the softmax is normalized over, (B, C)."""
     own_score: Tensor
+    """Score of the target, (B,)."""
     known: Tensor | None
+    """Pairs known of each event's item, (B, T); None where no term reads pairs."""
 
 
 @dataclass(frozen=True)
 class DriftValidation:
-    """Queries of the validation window in time order, and the model's scores (Q, N), made once for all heads."""
+    """Queries of the validation window with the model's scores, computed once for all heads."""
 
     queries: Queries
+    """Q queries in time order."""
     scores: Tensor
+    """Scores of all items, (Q, N)."""
 
     @classmethod
     def from_stream(
@@ -71,6 +70,9 @@ class DriftValidation:
             stream: The log that heads are fitted on.
             valid: Queries of the validation window.
             accelerator: Processes that share the scoring; all of them get all scores.
+
+        Returns:
+            Queries with the scores of all items.
         """
         moments, day = np.unique(stream.refresh_times(valid.time, REFRESH_DAILY), return_inverse=True)
         days = np.linspace(0, len(moments) - 1, min(MAX_DAYS, len(moments))).astype(int)
@@ -86,7 +88,14 @@ class DriftValidation:
         return cls(queries, scores)
 
     def replay(self, stream: ReplayStream) -> Iterator[tuple[Queries, Tensor, StreamCounts]]:
-        """Iterate over the queries of each day with their scores, and the counts as of it."""
+        """Iterate over the queries of each day with their scores, and the counts as of that day.
+
+        Args:
+            stream: Log and settings to count with.
+
+        Yields:
+            Queries (B), their scores (B, N), and the counts.
+        """
         for rows, counts in stream.replay(stream.new_counts(), self.queries, REFRESH_DAILY):
             for start in range(0, len(rows), QUERIES_AT_ONCE):
                 part = rows[start : start + QUERIES_AT_ONCE]
@@ -95,14 +104,16 @@ class DriftValidation:
 
 @dataclass(frozen=True)
 class FittedHead:
-    """A head, and the stream with the half-life of pairs that it was fitted with."""
+    """Fitted head, and the stream with the half-life of pairs that it was fitted with."""
 
     head: DriftHead
+    """Fitted weights."""
     stream: ReplayStream
+    """Log, settings and tables of the fit."""
 
 
 def fit_drift(validation: DriftValidation, stream: ReplayStream, mask_seen: bool) -> FittedHead:
-    """Fit the head whose mixture makes the validation targets likeliest, at the best half-life of pairs.
+    """Fit the head of maximum likelihood on the validation targets, at the best half-life of pairs.
 
     Args:
         validation: Scored queries.
@@ -110,7 +121,7 @@ def fit_drift(validation: DriftValidation, stream: ReplayStream, mask_seen: bool
         mask_seen: Leave out seen items where shifts are compared.
 
     Returns:
-        The head, untrained where there are no queries, and its stream.
+        The head, untrained if there are no queries, and its stream.
     """
     chain = None if stream.chain is None else stream.chain.chain
     if not len(validation.queries):
@@ -128,7 +139,15 @@ def fit_drift(validation: DriftValidation, stream: ReplayStream, mask_seen: bool
 
 
 def collect_validation_passes(validation: DriftValidation, stream: ReplayStream) -> Iterator[ValidationPass]:
-    """Iterate over the queries with everything that the likelihood of their targets needs."""
+    """Iterate over the queries with everything that the likelihood of their targets needs.
+
+    Args:
+        validation: Scored queries.
+        stream: Log, settings and tables.
+
+    Yields:
+        Queries of one refresh moment.
+    """
     rng, counts = np.random.default_rng(0), np.bincount(stream.log.item, minlength=stream.n_items)
     columns, log_weight = choose_softmax_items(torch.from_numpy(counts), rng)
     terms = frozenset(stream.config.terms)
@@ -143,7 +162,15 @@ def collect_validation_passes(validation: DriftValidation, stream: ReplayStream)
 
 
 def head_negative_log_likelihood(head: DriftHead, seen: ValidationPass) -> Tensor:
-    """Compute minus the log-probability of the targets, summed over the queries: ()."""
+    """Compute minus the log-probability of the targets, summed over the queries.
+
+    Args:
+        head: Drift head.
+        seen: Queries of one refresh moment.
+
+    Returns:
+        Scalar, ().
+    """
     columns = {name: view[0] for name, view in seen.views.items() if BY_NAME[name].role == "logit"}
     targets = {name: view[1] for name, view in seen.views.items() if BY_NAME[name].role == "logit"}
     total = (head.base_logits(seen.scores, columns) + seen.log_weight).logsumexp(1)  # (B,)
@@ -155,7 +182,7 @@ def head_negative_log_likelihood(head: DriftHead, seen: ValidationPass) -> Tenso
 
 
 def _maximize_likelihood(head: DriftHead, seen: Sequence[ValidationPass]) -> tuple[DriftHead, float]:
-    """Return the head with the best weights that the search found, and minus the log-probability of a target."""
+    """Return the head with the best weights found, and minus the log-probability of a target."""
     n_queries = sum(len(part.own_score) for part in seen)
     best, lowest = copy.deepcopy(head.state_dict()), torch.inf
     weights = [weight for name, weight in head.named_parameters() if not name.startswith("chain.")]
@@ -206,9 +233,10 @@ def _find_best_shift(head: DriftHead, validation: DriftValidation, stream: Repla
 
 
 def _reachable_targets(chances: Tensor, target: Tensor, k: int) -> Tensor:
-    """Return the rows (B',) of chances (B, P, N) where some mixture can rank the target (B, 1) among its first k.
+    """Return the rows (B',) of chances (B, P, N) where some mixture can rank the target among its first k.
 
-    Elsewhere at least k items are likelier by the base, which always has a share, and no less likely by the rest.
+    Elsewhere at least k items are more probable by the base, which always has a share, and no less probable by the
+    rest.
     """
     own = chances.gather(2, target[:, None].expand(-1, chances.shape[1], 1))  # (B, parts, 1)
     above = (chances[:, 0] > own[:, 0]) & (chances[:, 1:] >= own[:, 1:]).all(1)  # (B, N)

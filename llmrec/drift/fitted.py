@@ -1,4 +1,4 @@
-"""A fitted drift head as a bundle keeps it: its weights, with those of the chain, and the text vectors it reads.
+"""Fitted drift head as a bundle keeps it: its weights, those of the chain, and its text vectors.
 
 The chain was fitted on vectors of the backbone before any training. With a frozen backbone these are the item table's
 own and are not written twice; otherwise they are stored too. The vectors are kept instead of the chain's tables (N, K),
@@ -35,27 +35,22 @@ from llmrec.utils.arrays import Arrays, resize_sparse
 
 @dataclass(frozen=True)
 class FittedDrift:
-    """A head with its chain, and what they need of the items.
-
-    Attributes:
-        head: Fitted weights.
-        transition_half_life_days: The best of the configured half-lives.
-        text: (N, D) vectors of the backbone before any training, None for ids alone.
-        centre: (D,) their mean when the head was fitted.
-        trained_until: End of the data that the model below was trained on, in seconds; None where no time separates
-            the two.
-        counts: `StreamCounts.export_counts` at the end of the log, or None.
-        text_neighbors: Text neighbors of the items at the fit, which take long to find in a large catalog; None to
-            find them when needed.
-    """
+    """Head with its chain, and what they need of the items."""
 
     head: DriftHead
+    """Fitted weights."""
     transition_half_life_days: float
+    """Best of the configured half-lives."""
     text: Tensor | None = None
+    """Vectors of the backbone before any training, (N, D); None for ids alone."""
     centre: Tensor | None = None
+    """Mean of the vectors when the head was fitted, (D,)."""
     trained_until: int | None = None
+    """End of the data that the model below was trained on, in seconds; None where no time separates the two."""
     counts: Arrays | None = None
+    """`StreamCounts.export_counts` at the end of the log, or None."""
     text_neighbors: sparse.csr_array | None = None
+    """Text neighbors of the items at the fit, slow to find in large catalogs; None to find them later."""
 
     @classmethod
     def from_fit(cls, fit: FittedHead, text: Tensor | None) -> FittedDrift:
@@ -64,6 +59,9 @@ class FittedDrift:
         Args:
             fit: The head and the stream that it serves.
             text: Vectors of the untrained backbone, (N, D), or None.
+
+        Returns:
+            Drift head for a bundle.
         """
         centre, stream = None if text is None else text.mean(0), fit.stream
         counts = count_stream(stream) if stream.config.keep_counts else None
@@ -79,13 +77,23 @@ class FittedDrift:
             config: Settings of the head.
             split: Of the other log.
             ties: Order of events of one moment.
+
+        Returns:
+            Drift head with the new counts.
         """
         if self.counts is None:
             return self
         return replace(self, counts=count_stream(self.build_stream(config, split, ties, by_text=False)))
 
     def unit_vectors(self, text: Tensor | None = None) -> Tensor | None:
-        """Return unit vectors as for the chain's fit: of the catalog, or of `text` by the untrained backbone."""
+        """Return unit vectors as for the chain's fit, of the catalog or of new items.
+
+        Args:
+            text: Vectors of the untrained backbone, (R, D); None for the catalog.
+
+        Returns:
+            Unit vectors, (N, D) or (R, D); None without text.
+        """
         if text is None:
             return self._vectors
         return None if self.centre is None else functional.normalize(text - self.centre, dim=1)
@@ -103,6 +111,9 @@ class FittedDrift:
             split: Of a log of the bundle's items.
             ties: Order of events of one moment.
             by_text: Find text neighbors, which only transitions read.
+
+        Returns:
+            Stream with tables and a log.
         """
         vectors = None if self.text is None else self.unit_vectors(self.text[: split.n_items])
         stream = ReplayStream.from_split(config, split, ties, vectors if by_text else None)
@@ -116,6 +127,9 @@ class FittedDrift:
             config: Settings of the head.
             ties: Order of events of one moment.
             n_items: Items of the catalog.
+
+        Returns:
+            Stream without events.
         """
         vectors, none = self.unit_vectors(), np.zeros(0, dtype=np.int64)
         if vectors is None:
@@ -130,13 +144,28 @@ class FittedDrift:
         )
 
     def with_items(self, text: Tensor | None) -> FittedDrift:
-        """Add new items by their vectors (R, D) of the untrained backbone."""
+        """Add new items by their text vectors.
+
+        Args:
+            text: Vectors of the new items by the untrained backbone, (R, D); None without text.
+
+        Returns:
+            Drift head with the new items.
+        """
         if self.text is None or text is None:
             return self
         return replace(self, text=torch.cat([self.text, text.to(self.text)]))
 
     def extend_stream(self, stream: ReplayStream, n_items: int) -> ReplayStream:
-        """Add the items that came since to a stream of `build_serving_stream`."""
+        """Extend a stream of `build_serving_stream` to the current items.
+
+        Args:
+            stream: Stream of `build_serving_stream`.
+            n_items: Number of items to have.
+
+        Returns:
+            Stream over `n_items` items.
+        """
         vectors = self.unit_vectors()
         if vectors is None:
             return replace(stream, text=resize_sparse(stream.text, (n_items, n_items)))
@@ -144,16 +173,34 @@ class FittedDrift:
         return replace(stream, text=text_neighbors, chain=self.build_chain_tables(vectors))
 
     def to_record(self) -> dict[str, Any]:
-        """Return what the files of `save_drift` do not hold."""
+        """Return what the files of `save_drift` do not hold.
+
+        Returns:
+            JSON-compatible record.
+        """
         return {name: getattr(self, name) for name in ("transition_half_life_days", "trained_until")}
 
     def build_chain_tables(self, vectors: Tensor | None) -> ChainTables | None:
-        """Build the chain's tables of items with these vectors (N, D)."""
+        """Build the chain's tables of items.
+
+        Args:
+            vectors: Unit vectors of the items, (N, D); None without text.
+
+        Returns:
+            Tables; None without a chain or without text.
+        """
         return None if self.head.chain is None or vectors is None else ChainTables.from_chain(self.head.chain, vectors)
 
 
 def count_stream(stream: ReplayStream) -> Arrays:
-    """Count a stream's log to its end, and return the counts without anything of a single user."""
+    """Count a stream's log to its end, and return the counts without anything of a single user.
+
+    Args:
+        stream: Stream to count.
+
+    Returns:
+        Arrays by TERM.NAME.
+    """
     counts = stream.new_counts()
     counts.count_until(stream.log, int(stream.log.time[-1]) + 1)
     return counts.export_counts()

@@ -26,7 +26,7 @@ from llmrec.drift.terms.protocol import DriftTerm
 from llmrec.drift.terms.term_inputs import RecentEvents
 
 START_KAPPA = 2.0
-MIN_PROBABILITY = 1e-30  # whose logarithm is still a number
+MIN_PROBABILITY = 1e-30  # its logarithm is still finite
 
 
 class DriftHead(nn.Module):
@@ -35,13 +35,16 @@ class DriftHead(nn.Module):
     Attributes:
         terms: Names of the terms that are on.
         parts: Parts with a row of the gate, the base first; those that are off have no share.
-        shift: (P - 1,) added to the log-odds of all parts but the base after the fit, by validation NDCG, since
-            likelihood undervalues sparse parts.
         chain: Weights of its own, fitted before.
     """
 
     interest: EventWeights
+    """Weights of recent events."""
     shift: Tensor
+    """Added after the fit to the log-odds of all parts but the base, by validation NDCG, (P - 1,).
+
+    Likelihood undervalues sparse parts.
+    """
 
     def __init__(self, config: DriftConfig, chain: LatentChain | None = None) -> None:
         super().__init__()
@@ -50,7 +53,7 @@ class DriftHead(nn.Module):
         self.log_sharpness = nn.Parameter(torch.zeros(()))
         self.eta = nn.Parameter(torch.zeros(len(config.half_lives_days)))
         self.theta = nn.Parameter(torch.zeros(len(config.half_lives_days)))
-        self.theta.data[-1] = 1.0  # the longest: as the chain was fitted
+        self.theta.data[-1] = 1.0  # the longest half-life: as the chain was fitted
         for name, term in self.iterate_terms():
             if (weights := term.make_weights(config)) is not None:
                 self.add_module(name, weights)
@@ -60,7 +63,11 @@ class DriftHead(nn.Module):
         self.chain = chain
 
     def iterate_terms(self) -> Iterator[tuple[TermName, DriftTerm]]:
-        """Iterate over the terms that are on, and over those that every head has weights of."""
+        """Iterate over the terms that are on, and over those that every head has weights of.
+
+        Yields:
+            Name and term.
+        """
         yield from ((name, term) for name, term in SWITCHES.items() if name in self.terms or not term.optional)
 
     def base_logits(self, scores: Tensor, views: Mapping[TermName, Any]) -> Tensor:
@@ -139,7 +146,11 @@ class DriftHead(nn.Module):
         return torch.logaddexp(own + base, total.clamp(min=MIN_PROBABILITY).log())
 
     def describe(self) -> dict[str, Any]:
-        """Return the learned values by name, in the units of a report."""
+        """Return the learned values by name, in the units of a report.
+
+        Returns:
+            Rounded values.
+        """
         with torch.no_grad():
             learned: dict[str, Any] = {"sharpness": round(float(self.log_sharpness.exp()), 3)}
             for _, term in self.iterate_terms():
@@ -148,5 +159,12 @@ class DriftHead(nn.Module):
             return learned | {"shift": self.shift.tolist()}
 
     def event_weights(self, recent: RecentEvents) -> Tensor:
-        """Return the weight w_uj of each event, (B, T)."""
+        """Return the weight w_uj of each event, (B, T).
+
+        Args:
+            recent: Last T events of B histories.
+
+        Returns:
+            Weights, (B, T).
+        """
         return compute_event_weights(self, recent.age_days, recent.steps_back, recent.mask)

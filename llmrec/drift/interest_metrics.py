@@ -1,4 +1,4 @@
-"""Measures of how interests move, each a formula over plain arrays: divergence, lift, and similarity by lag.
+"""Measures of how interests move, over plain arrays: divergence, lift, and similarity by lag.
 
 E events, N items, K states, P periods. An item is evidence for the states by p(k|j), a row of `evidence` (N, K).
 """
@@ -18,14 +18,21 @@ from llmrec.utils.units import SECONDS_PER_DAY
 Numbers = NDArray[np.float64]
 
 LAG_EDGES_DAYS = (0, 1, 7, 14, 30, 60, 90, 180, 365, 730, 1460, 36_500)
-MIN_PAIRS = 200  # of a lag that is shown
-NEAR_EVENTS = 200  # before or after: what counts as the same time
+MIN_PAIRS = 200  # min pairs of a lag that is shown
+NEAR_EVENTS = 200  # events before or after that count as the same time
 
 
 def jensen_shannon_divergence(p: Numbers, q: Numbers) -> Numbers:
     """Compute the Jensen-Shannon divergence in bits of distributions: (..., K) -> (...).
 
     It is H((p + q) / 2) - (H(p) + H(q)) / 2.
+
+    Args:
+        p: Distributions, (..., K).
+        q: Distributions, (..., K).
+
+    Returns:
+        Divergence in bits, (...).
 
     >>> float(jensen_shannon_divergence(np.array([1.0, 0.0]), np.array([0.0, 1.0])))  # nothing in common: one bit
     1.0
@@ -82,9 +89,10 @@ def shuffled_divergence(item: Rows, period: Rows, n_periods: int, evidence: Numb
 
 
 def transition_lift(transition: Numbers, share: Numbers) -> Numbers:
-    """Compute the lift of each move: M_kl over sum_k s_k M_kl / (1 - s_l), the mean over the states other than l.
+    """Compute the lift of each move over the mean of moves from other states to the same one.
 
-    It is 1 where moves from k lead to l as often as moves from elsewhere, and 0 on the diagonal.
+    The lift is M_kl over sum_k s_k M_kl / (1 - s_l), the mean over the states other than l. It is 1 where moves from k
+    lead to l as often as moves from elsewhere, and 0 on the diagonal.
 
     Args:
         transition: M, (K, K).
@@ -94,9 +102,9 @@ def transition_lift(transition: Numbers, share: Numbers) -> Numbers:
         Lifts, (K, K).
 
     >>> transition = np.array([[0.0, 0.9, 0.1], [0.5, 0.0, 0.5], [0.2, 0.8, 0.0]])
-    >>> transition_lift(transition, np.array([0.5, 0.25, 0.25])).round(2)[0]
+    >>> transition_lift(transition, np.array([0.5, 0.25, 0.25])).round(2)[0]  # .9 / ((.5 * .9 + .25 * .8) / .75)
     array([0.  , 1.04, 0.43])
-    """  # to the second: .9 against (.5 * .9 + .25 * .8) / .75
+    """
     arrivals = share @ transition / (1 - share).clip(min=1e-12)
     lifted: Numbers = transition / arrivals.clip(min=1e-12)
     return lifted
@@ -123,17 +131,14 @@ def order_by_similarity(directions: Numbers) -> list[int]:
 
 
 class SimilarityByLag(NamedTuple):
-    """Similarity of a user's events by lag.
-
-    Attributes:
-        lag_days: Mean lag of each bin.
-        excess: sum_k p(k|i) p(k|j) of two events of a user, minus that of events of two users.
-        n_pairs: Pairs of events in each bin.
-    """
+    """Similarity of a user's events by lag."""
 
     lag_days: Numbers
+    """Mean lag of each bin."""
     excess: Numbers
+    """sum_k p(k|i) p(k|j) of two events of a user, minus that of events of two users."""
     n_pairs: Rows
+    """Pairs of events in each bin."""
 
 
 def similarity_by_lag(histories: Histories, evidence: Numbers, n_pairs: int = 200_000) -> SimilarityByLag:
@@ -146,6 +151,9 @@ def similarity_by_lag(histories: Histories, evidence: Numbers, n_pairs: int = 20
         histories: Of all users.
         evidence: p(k|j), (N, K).
         n_pairs: Pairs to draw.
+
+    Returns:
+        Bins with enough pairs.
     """
     rng = np.random.default_rng(0)
     user, ordinal = histories.user, np.arange(len(histories.item))
@@ -172,14 +180,16 @@ def similarity_by_lag(histories: Histories, evidence: Numbers, n_pairs: int = 20
 
 
 def half_life_from_curve(lag_days: Numbers, excess: Numbers) -> float | None:
-    """Find the days after which the excess is half of that at the shortest lag, by lines over log(1 + days).
+    """Find the days after which the excess is half of that at the first lag.
+
+    The excess is interpolated by lines over log(1 + days).
 
     Args:
         lag_days: Lags in order.
         excess: Similarity at each lag.
 
     Returns:
-        Days, or None where there is no excess or it does not fall so far.
+        Days, or None if there is no excess or it does not fall so far.
 
     >>> half_life_from_curve(np.array([0.0, 3.0, 15.0]), np.array([0.4, 0.3, 0.1]))  # .2 half way from log 4 to log 16
     7.0

@@ -57,10 +57,10 @@ def markov_update(interest: Tensor, transition: Tensor, alpha: float | Tensor, b
 
 
 class MarkovChain(nn.Module):
-    """K latent states of interest that follow (2), with M and lambda learned; each of R beliefs has its own lambda.
+    """Markov chain of K latent interest states that follows (2), with M and lambda learned.
 
-    M's diagonal is zero: a move leads elsewhere, so that lambda is the moves per day. Gaps are counted in ticks of a
-    thousandth of a day, and P of a gap is the product of P of its powers of two.
+    Each of R beliefs has its own lambda. M's diagonal is zero: a move leads elsewhere, so that lambda is the moves per
+    day. Gaps are counted in ticks of a thousandth of a day, and P of a gap is the product of P of its powers of two.
     """
 
     def __init__(self, n_states: int, moves_per_day: tuple[float, ...] = (1 / 60,)) -> None:
@@ -79,11 +79,15 @@ class MarkovChain(nn.Module):
 
     @property
     def half_life_days(self) -> Tensor:
-        """Days after which half of a belief has moved at least once, (R,)."""
+        """Half-life of each belief in days: the time in which half of it has moved at least once, (R,)."""
         return math.log(2) / self.log_rate.exp()
 
     def transition_powers(self) -> Tensor:
-        """Compute P of 1, 2, 4, ... ticks for `propagate`, once for fixed weights: (R, J, K, K)."""
+        """Compute P of 1, 2, 4, ... ticks for `propagate`, once for fixed weights.
+
+        Returns:
+            Powers of P, (R, J, K, K).
+        """
         transition = self.transition.double()
         rate = (self.log_rate.double().exp() / TICKS_PER_DAY)[:, None, None]  # (R, 1, 1)
         step = torch.matrix_exp(rate * (transition - torch.eye(len(transition), device=rate.device)))
@@ -93,17 +97,41 @@ class MarkovChain(nn.Module):
         return torch.stack(steps, dim=1).to(self.logits.dtype)
 
     def forward(self, belief: Tensor, days: Tensor) -> Tensor:
-        """Move beliefs (B, R, K) over gaps of `days` (B,) >= 0."""
+        """Move beliefs over gaps.
+
+        Args:
+            belief: Beliefs, (B, R, K).
+            days: Gaps in days, at least 0, (B,).
+
+        Returns:
+            Beliefs after the gaps, (B, R, K).
+        """
         return propagate(belief, to_ticks(days), self.transition_powers())
 
 
 def to_ticks(days: Tensor) -> Tensor:
-    """Round days (B,) to whole ticks, int64, at most those of about 90 years."""
+    """Round days to whole ticks, at most those of about 90 years.
+
+    Args:
+        days: Days, (B,).
+
+    Returns:
+        Ticks, (B,) int64.
+    """
     return (days * TICKS_PER_DAY).round().long().clamp(0, 2**N_POWERS - 1)
 
 
 def propagate(belief: Tensor, gap: Tensor, powers: Tensor) -> Tensor:
-    """Move beliefs (B, R, K) over gaps (B,) of ticks, by powers (R, J, K, K), in O(K^2) for each bit of a gap."""
+    """Move beliefs over gaps, in O(K^2) for each bit of a gap.
+
+    Args:
+        belief: Beliefs, (B, R, K).
+        gap: Gaps in ticks, (B,).
+        powers: Transition powers, (R, J, K, K).
+
+    Returns:
+        Beliefs after the gaps, (B, R, K).
+    """
     for position in range(powers.shape[1]):
         transitions = (gap >> position) & 1 == 1  # (B,)
         if bool(transitions.any()):

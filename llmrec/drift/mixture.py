@@ -1,4 +1,4 @@
-"""The mixture of a drift head's parts for histories: log-probabilities of items in and outside the catalog."""
+"""Mixture of a drift head's parts: log-probabilities of items in and outside the catalog."""
 
 from __future__ import annotations
 
@@ -21,68 +21,93 @@ from llmrec.utils.units import SECONDS_PER_DAY
 
 
 class MixtureTerms(NamedTuple):
-    """The parts of the mixture for B queries.
-
-    Attributes:
-        log_shares: (B, P).
-        base: Log-probabilities of the base, (B, N).
-        others: Probabilities (B, N) of each other part, 0.0 for one that is off.
-    """
+    """Parts of the mixture for B queries."""
 
     log_shares: Tensor
+    """Log shares of the parts, (B, P)."""
     base: Tensor
+    """Log-probabilities of the base, (B, N)."""
     others: tuple[Tensor | float, ...]
+    """Probabilities of each other part, (B, N); 0.0 for one that is off."""
 
 
 @dataclass(frozen=True)
 class MixtureContext(TermContext):
-    """A `TermContext` with the scores of the model below: all that the mixture needs.
-
-    Attributes:
-        scores: Of all items, (B, N).
-    """
+    """Context of the terms with the scores of the model below."""
 
     head: DriftHead
+    """Drift head."""
     scores: Tensor
+    """Scores of all items by the model below, (B, N)."""
 
     def mixture_terms(self) -> MixtureTerms:
-        """Compute the parts of the mixture over the catalog."""
+        """Compute the parts of the mixture over the catalog.
+
+        Returns:
+            Shares and parts.
+        """
         others = [
             part.implementation.score(self) if part.name in self.head.terms else 0.0 for part in self.head.parts[1:]
         ]
         return MixtureTerms(self.log_mixture_shares(), self.base_logits().log_softmax(1), tuple(others))
 
     def log_probabilities(self) -> Tensor:
-        """Compute the log-probabilities of all items, (B, N)."""
+        """Compute the log-probabilities of all items.
+
+        Returns:
+            Log-probabilities, (B, N).
+        """
         return self.mix(self.mixture_terms())
 
     def mix(self, terms: MixtureTerms) -> Tensor:
-        """Mix the parts into log-probabilities."""
+        """Mix the parts into log-probabilities.
+
+        Args:
+            terms: Parts of the mixture.
+
+        Returns:
+            Log-probabilities, (B, N).
+        """
         return self.head.mix_log_probabilities(terms.log_shares, terms.base, *terms.others)
 
     def base_logits(self) -> Tensor:
-        """Compute the logits of the base, (B, N)."""
+        """Compute the logits of the base.
+
+        Returns:
+            Logits, (B, N).
+        """
         return self.head.base_logits(self.scores, self.views)
 
     def log_mixture_shares(self, shift: Tensor | None = None) -> Tensor:
-        """Compute the log shares of the parts, (B, P); shift as in `DriftHead.log_mixture_shares`."""
+        """Compute the log shares of the parts.
+
+        Args:
+            shift: Shift of the log-odds to use instead of the head's own, (P - 1,).
+
+        Returns:
+            Log shares, (B, P).
+        """
         return self.head.log_mixture_shares(self.recent, count_known_pairs(self.views, self.recent), shift)
 
 
 @dataclass(frozen=True)
 class DriftContext(MixtureContext):
-    """A `MixtureContext` of a served recommender.
-
-    Attributes:
-        queries: The B histories.
-        cold: (R, D_item) vectors, as the model below has them, of the items outside the catalog that histories hold.
-    """
+    """Context of the mixture in a served recommender."""
 
     queries: Queries
+    """The B histories."""
     cold: Tensor | None
+    """Vectors of the R items outside the catalog in histories, as the model below has them, (R, D_item)."""
 
     def select(self, position: int) -> DriftContext:
-        """Return the context of one of the histories."""
+        """Return the context of one of the histories.
+
+        Args:
+            position: Position of the history.
+
+        Returns:
+            Context of that history, B = 1.
+        """
         one = slice(position, position + 1)
         recent = RecentEvents(*(column[one] for column in self.recent))
         views = {name: SWITCHES[name].select(view, one) for name, view in self.views.items()}
@@ -94,6 +119,9 @@ class DriftContext(MixtureContext):
         Args:
             scores: Of the model below, (B, F).
             vectors: Unit text vectors, (F, D), or None for a bundle on ids alone.
+
+        Returns:
+            Shares and parts over F items.
         """
         base = self.head.base_logits(scores, select_items(self.views, None, scores.shape[1]))
         base = base - torch.logaddexp(self.base_logits().logsumexp(1, keepdim=True), base)
@@ -149,6 +177,9 @@ def read_context(
         recent: Last events of the histories.
         counts: Counts as of the moment.
         states: As in `read_views`.
+
+    Returns:
+        Context of the histories.
     """
     views = read_views(head.terms, stream, counts, recent, states)
     return MixtureContext(head, recent, views, None, stream.config, scores)
@@ -157,12 +188,15 @@ def read_context(
 def select_items(
     views: Mapping[TermName, Any], rows: Tensor | list[int] | None, n_items: int = 1
 ) -> dict[TermName, Any]:
-    """Return the views of logit terms for some items.
+    """Select the views of logit terms for some items.
 
     Args:
-        views: Of the catalog.
-        rows: Catalog rows, (C,), or None for items outside the catalog.
+        views: Views of the catalog, by term.
+        rows: Catalog rows, (C,); None for items outside the catalog.
         n_items: Number of those.
+
+    Returns:
+        Views by term.
     """
     return {
         name: SWITCHES[name].select_items(view, rows, n_items)
@@ -178,6 +212,9 @@ def build_recent_events(queries: Queries, trained_until: int | None = None) -> R
         queries: B histories at their query times.
         trained_until: End of the data that the model below was trained on, in seconds; None where no time separates
             the two.
+
+    Returns:
+        Last events and features, B histories.
     """
     position, mask = queries.last_positions(MAX_HISTORY)  # (B, T)
     time, length = queries.histories.time, mask.sum(1)

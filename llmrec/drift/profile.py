@@ -1,4 +1,4 @@
-"""Describe how preferences move in a log, as a fitted drift head sees it: numbers for a report and its figures."""
+"""Profile of how preferences move in a log, as a fitted drift head sees it."""
 
 from __future__ import annotations
 
@@ -31,98 +31,92 @@ from llmrec.utils.arrays import Rows
 from llmrec.utils.timing import timer
 from llmrec.utils.units import SECONDS_PER_DAY
 
-TITLES = 3  # that name a state
-KNOWN_PAIRS = 10.0  # of the last item of the history whose shares are shown
-MAX_PERIODS, MIN_EVENTS = 60, 30  # of a log, and of a period that is shown
+TITLES = 3  # titles that name a state
+KNOWN_PAIRS = 10.0  # assumed for the last item of the history whose shares are shown
+MAX_PERIODS, MIN_EVENTS = 60, 30  # max of a log, and min of a period that is shown
 GAPS_DAYS = (0.0, 0.25, 1.0, 2.0, 4.0, 7.0, 14.0, 30.0, 60.0, 90.0, 180.0, 365.0)
 
 
 @dataclass(frozen=True)
 class MixtureShares:
-    """Shares of the mixture by days since the last event.
-
-    Attributes:
-        n_events: Events of the history.
-        span_days: Days from its first to its last event.
-        known_pairs: Pairs known of its last item.
-        gap_days: (G,) days since the last event.
-        parts: Shares (G,) of each part, summing to one over the parts.
-    """
+    """Shares of the mixture by days since the last event."""
 
     n_events: int
+    """Events of the history."""
     span_days: float
+    """Days from its first to its last event."""
     known_pairs: float
+    """Pairs known of its last item."""
     gap_days: list[float]
+    """Days since the last event, (G,)."""
     parts: dict[str, list[float]]
+    """Shares of each part, (G,), summing to one over the parts."""
 
 
 @dataclass(frozen=True)
 class InterestStates:
-    """The chain's K states, in an order that puts similar ones next to each other.
-
-    Attributes:
-        titles: Of each state, the items whose text is most typical of it.
-        share: Of all events.
-        lift: (K, K) of the moves from each state to each other.
-    """
+    """K states of the chain, ordered so that similar ones are next to each other."""
 
     titles: list[list[str]]
+    """Items whose text is most typical of each state."""
     share: list[float]
+    """Share of each state in all events."""
     lift: list[list[float]]
+    """Lift of the moves from each state to each other, (K, K)."""
 
 
 @dataclass(frozen=True)
 class InterestByPeriod:
-    """Mean interest of all users by period.
-
-    Attributes:
-        months: Months in a period.
-        start: (P,) first month of each.
-        n_events: (P,) events of each.
-        interest: (P, K) mean of p(k|j) over the events.
-        divergence: (P - 1,) bits between each period and the previous one.
-        by_chance: Mean divergence if events were assigned to periods at random.
-        by_chance_high: 95th percentile of that.
-    """
+    """Mean interest of all users by period."""
 
     months: int
+    """Months in a period."""
     start: list[str]
+    """First month of each period, (P,)."""
     n_events: list[int]
+    """Events of each period, (P,)."""
     interest: list[list[float]]
+    """Mean of p(k|j) over the events, (P, K)."""
     divergence: list[float]
+    """Divergence between each period and the previous one in bits, (P - 1,)."""
     by_chance: list[float]
+    """Mean divergence if events were assigned to periods at random."""
     by_chance_high: list[float]
+    """95th percentile of the divergence by chance."""
 
 
 @dataclass(frozen=True)
 class InterestDecay:
-    """Similarity in states of two events of a user, beyond that of two users' events of these times, by lag."""
+    """Similarity in states of two events of a user by lag, beyond that of two users' events."""
 
     lag_days: list[float]
+    """Mean lag of each bin in days."""
     excess: list[float]
+    """Similarity beyond that of events of two users at these times."""
     n_pairs: list[int]
+    """Pairs of events in each bin."""
     half_life_days: float | None
+    """Days after which the excess is half of its first value; None if it does not fall so far."""
 
 
 @dataclass(frozen=True)
 class DriftProfile:
-    """All that a report says of a drift head.
-
-    Attributes:
-        learned: `DriftHead.describe`, with terms and half-lives.
-        shares: Of the mixture.
-        states: None without a chain, as are periods and decay.
-    """
+    """Content of a report on a drift head."""
 
     learned: dict[str, Any]
+    """Values of `DriftHead.describe`, with terms and half-lives."""
     shares: MixtureShares
+    """Shares of the mixture by gap."""
     states: InterestStates | None
+    """Interest states; None without a chain."""
     periods: InterestByPeriod | None
+    """Interest by period; None without a chain."""
     decay: InterestDecay | None
+    """Decay of interest by lag; None without a chain."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> DriftProfile:
-        """Return the profile of `dataclasses.asdict`, as report.json holds it under run["drift"]."""
+        """Read the profile that report.json holds under run["drift"]."""
         states, periods, decay = (record[name] for name in ("states", "periods", "decay"))
         return cls(
             record["learned"],
@@ -141,6 +135,9 @@ def build_drift_profile(head: DriftHead, stream: ReplayStream, label: Callable[[
         head: Fitted weights.
         stream: The log and the tables.
         label: Returns the words for the item of a row.
+
+    Returns:
+        Profile of the log.
     """
     config = stream.config
     learned = {"terms": list(config.terms), "half_lives_days": list(config.half_lives_days)}
@@ -186,7 +183,14 @@ def label_states(tables: ChainTables, item: Rows, label: Callable[[int], str]) -
 
 
 def median_history_length(stream: ReplayStream) -> tuple[int, float]:
-    """Return the events of the median user, at most `MAX_HISTORY`, and the median days from first to last."""
+    """Compute the events of the median user, at most `MAX_HISTORY`, and the median days they span.
+
+    Args:
+        stream: Stream whose log is measured.
+
+    Returns:
+        Number of events, and days.
+    """
     histories = Histories.from_interactions(stream.log, stream.n_users)
     counts = np.diff(histories.offset)
     end = histories.offset[1:][counts > 0]
@@ -206,9 +210,12 @@ def mixture_shares_by_gap(
         n_events: Events of the history, at least 1.
         span_days: Days from its first to its last event.
         gap_days: (G,) days since its last event.
+
+    Returns:
+        Shares by gap.
     """
     one = torch.zeros(len(gap_days), 1)
-    stale = 0.0  # the model just after its training
+    stale = 0.0  # days since the training of the model
     context = [
         [1.0, math.log1p(gap), math.log1p(n_events), float(gap == 0), math.log1p(span_days), stale] for gap in gap_days
     ]

@@ -35,7 +35,7 @@ class _RefreshingScorer:
 
 
 class DriftScorer(_RefreshingScorer):
-    """Score by the mixture."""
+    """Scorer by the mixture."""
 
     def __init__(
         self, head: DriftHead, base: Scorer, stream: ReplayStream, refresh_days: float = REFRESH_DAILY
@@ -45,7 +45,14 @@ class DriftScorer(_RefreshingScorer):
 
     @torch.no_grad()
     def score(self, queries: Queries) -> Tensor:
-        """Compute the log-probabilities of all items, (B, N)."""
+        """Compute the log-probabilities of all items.
+
+        Args:
+            queries: B queries in time order.
+
+        Returns:
+            Log-probabilities, (B, N).
+        """
         scores = self.base.score(queries)
         for rows, recent, counts in self.iterate_moments(queries):
             context = read_context(self.head, self.stream, scores[rows], recent, counts)
@@ -54,7 +61,7 @@ class DriftScorer(_RefreshingScorer):
 
 
 class TermScorer(_RefreshingScorer):
-    """Score by one part of the mixture, without the model below."""
+    """Scorer by one part of the mixture, without the model below."""
 
     def __init__(self, term: TermName, head: DriftHead, stream: ReplayStream) -> None:
         super().__init__(stream, REFRESH_DAILY)
@@ -62,7 +69,14 @@ class TermScorer(_RefreshingScorer):
 
     @torch.no_grad()
     def score(self, queries: Queries) -> Tensor:
-        """Compute the probabilities of all items, (B, N)."""
+        """Compute the probabilities of all items.
+
+        Args:
+            queries: B queries in time order.
+
+        Returns:
+            Probabilities, (B, N).
+        """
         scores = torch.zeros(len(queries), self.stream.n_items)
         for rows, recent, counts in self.iterate_moments(queries):
             views = read_views(frozenset({self.term}), self.stream, counts, recent)

@@ -1,4 +1,4 @@
-"""Replay a log in time order: counts are updated at refresh moments, and each query is answered by the last refresh.
+"""Replay of a log in time order: each query is answered with the counts of the last refresh.
 
 At a daily refresh nothing of a query's own day is known, and frozen counts stay as they were when the test began.
 Histories are as of the query in every case.
@@ -60,6 +60,9 @@ class StreamCounts:
     def require_moment(self) -> int:
         """Return the moment that the counts are as of.
 
+        Returns:
+            Seconds.
+
         Raises:
             ValueError: If none has been set yet.
         """
@@ -80,16 +83,34 @@ class StreamCounts:
         self._n_observed, self.moment = end, moment
 
     def observe(self, events: Events, terms: Iterable[TermName]) -> None:
-        """Count events for some terms."""
+        """Count events for some terms.
+
+        Args:
+            events: Events, as rows of users and items.
+            terms: Terms that count them.
+        """
         for name in terms:
             self.counts[name].observe(events)
 
     def with_events(self, events: Events, terms: Iterable[TermName]) -> StreamCounts:
-        """Return a copy, for reading only, that has counted more events for some terms."""
+        """Return a copy, for reading only, that has counted more events for some terms.
+
+        Args:
+            events: Events to add.
+            terms: Terms that count them.
+
+        Returns:
+            Copy with these events counted.
+        """
         return StreamCounts(self.counts | {name: self.counts[name].with_events(events) for name in terms})
 
     def subtract(self, events: Events, terms: Iterable[TermName]) -> None:
-        """Subtract all counted events of one user, in order of time, from the counts of some terms."""
+        """Subtract all counted events of one user, in order of time, from the counts of some terms.
+
+        Args:
+            events: All counted events of the user, in order of time.
+            terms: Terms that counted them.
+        """
         for name in terms:
             self.counts[name].subtract(events)
 
@@ -109,15 +130,27 @@ class StreamCounts:
             counts.grow_items(n_items)
 
     def export_counts(self) -> Arrays:
-        """Return the counts without anything that belongs to a single user, as arrays by TERM.NAME."""
+        """Export the counts without anything that belongs to a single user.
+
+        Returns:
+            Arrays by TERM.NAME.
+        """
         return _add_prefixes({name: counts.export_counts() for name, counts in self.counts.items()})
 
     def export_state(self) -> Arrays:
-        """Return all arrays by TERM.NAME, without copies."""
+        """Export all arrays without copies.
+
+        Returns:
+            Arrays by TERM.NAME.
+        """
         return _add_prefixes({name: counts.export_state() for name, counts in self.counts.items()})
 
     def restore_counts(self, arrays: Mapping[str, NDArray[Any]], n_items: int) -> None:
         """Continue from `export_counts` of `n_items` items or fewer; nothing is known of users.
+
+        Args:
+            arrays: Arrays of `export_counts`.
+            n_items: Number of items to have.
 
         Raises:
             LookupError: If an array is missing.
@@ -129,6 +162,9 @@ class StreamCounts:
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Continue from `export_state`, to the bit.
 
+        Args:
+            arrays: Arrays of `export_state`.
+
         Raises:
             LookupError: If an array is missing.
             ValueError: If the arrays do not fit.
@@ -138,7 +174,15 @@ class StreamCounts:
 
 
 def take_prefix(arrays: Mapping[str, NDArray[Any]], name: str) -> Arrays:
-    """Return the arrays of a term by their own names."""
+    """Return the arrays of a term by their own names.
+
+    Args:
+        arrays: Arrays by TERM.NAME.
+        name: Name of the term.
+
+    Returns:
+        Arrays by their own names.
+    """
     prefix = f"{name}."
     return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
 
@@ -149,30 +193,26 @@ def _add_prefixes(parts: Mapping[TermName, Arrays]) -> Arrays:
 
 @dataclass(frozen=True)
 class ReplayStream:
-    """A log and the tables that a head is replayed on.
-
-    Attributes:
-        config: Settings of the head.
-        log: All events in time order.
-        ties: Order of events of one moment.
-        n_users: Users, as rows.
-        start: Seconds; frozen counts hold the events before it.
-        text: (N, N) transition probabilities by text.
-        transition_half_life_days: One of the configured half-lives.
-        chain: None without that term.
-        trained_until: End of the data that the model below was trained on, in seconds; None where no time separates
-            the two.
-    """
+    """Log and tables that a head is replayed on."""
 
     config: DriftConfig
+    """Settings of the head."""
     log: Interactions
+    """All events in time order."""
     ties: Ties
+    """Order of events of one moment."""
     n_users: int
+    """Number of users, as rows."""
     start: int
+    """Seconds; frozen counts hold the events before it."""
     text: sparse.csr_array
+    """Transition probabilities by text, (N, N)."""
     transition_half_life_days: float
+    """One of the configured half-lives."""
     chain: ChainTables | None = None
+    """Tables of the chain; None without that term."""
     trained_until: int | None = None
+    """End of the data that the model below was trained on, in seconds; None where no time separates the two."""
 
     @classmethod
     def from_split(cls, config: DriftConfig, split: Split, ties: Ties, vectors: Tensor | None) -> ReplayStream:
@@ -183,6 +223,9 @@ class ReplayStream:
             split: Log and the moment the test starts.
             ties: Order of events of one moment.
             vectors: (N, D) of `center_and_normalize`; with None, items without transitions lead nowhere.
+
+        Returns:
+            Stream over the whole log of the split.
         """
         shape = split.n_items, split.n_items
         near = sparse.csr_array(shape) if vectors is None else find_text_neighbors(vectors, config.n_text_neighbors)
@@ -191,11 +234,15 @@ class ReplayStream:
 
     @property
     def n_items(self) -> int:
-        """Items, as rows."""
+        """Number of items, as rows."""
         return int(self.text.shape[0])
 
     def new_counts(self) -> StreamCounts:
-        """Return empty counts of the terms that count events."""
+        """Return empty counts of the terms that count events.
+
+        Returns:
+            Counts, one for each term that counts.
+        """
         made = {
             name: term.new_counts(self)
             for name, term in SWITCHES.items()
@@ -204,11 +251,26 @@ class ReplayStream:
         return StreamCounts({name: counts for name, counts in made.items() if counts is not None})
 
     def with_texts(self, vectors: Tensor) -> ReplayStream:
-        """Return a stream whose tables know more items by their unit text vectors (R, D)."""
+        """Return a stream whose tables know more items by their unit text vectors.
+
+        Args:
+            vectors: Unit text vectors of the new items, (R, D).
+
+        Returns:
+            Stream with the larger tables; this one without a chain.
+        """
         return self if self.chain is None else replace(self, chain=self.chain.with_texts(vectors))
 
     def refresh_times(self, time: Rows, refresh_days: float) -> Rows:
-        """Return the last refresh at or before each time (Q,), counted from the last midnight before `start`: (Q,)."""
+        """Return the last refresh at or before each time, counted from the last midnight before `start`.
+
+        Args:
+            time: Seconds, (Q,).
+            refresh_days: Days between refreshes.
+
+        Returns:
+            Seconds, (Q,).
+        """
         if refresh_days == NO_REFRESH:
             return np.full(len(time), self.start)
         first, step = self.start // SECONDS_PER_DAY * SECONDS_PER_DAY, round(refresh_days * SECONDS_PER_DAY)

@@ -1,4 +1,4 @@
-"""Text neighbors: the items whose text is most like that of an item, which items without transitions lead to."""
+"""Text neighbors: the items with the most similar texts, which items without transitions lead to."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ from torch.nn import functional
 
 TEMPERATURE = 0.05  # of cosines
 COSINES_AT_ONCE = 32 << 20  # 128 MiB in fp32
-ROWS_AT_ONCE = 4096  # whose vectors stay in the cache
+ROWS_AT_ONCE = 4096  # so that their vectors stay in the cache
 
 
 def center_and_normalize(vectors: Tensor) -> Tensor:
-    """Center vectors (N, D) and scale them to unit length: those of language models share a large common part."""
+    """Center vectors and scale them to unit length.
+
+    Vectors of language models share a large common part.
+
+    Args:
+        vectors: Vectors of a language model, (N, D).
+
+    Returns:
+        Unit vectors, (N, D).
+    """
     return functional.normalize(vectors - vectors.mean(0), dim=1)
 
 
@@ -32,7 +41,7 @@ def find_text_neighbors(vectors: Tensor, n_neighbors: int) -> sparse.csr_array:
 
 
 def extend_text_neighbors(text_neighbors: sparse.csr_array, vectors: Tensor, n_neighbors: int) -> sparse.csr_array:
-    """Extend text neighbors to new items; of the old rows only those text_neighbors a new item are computed again.
+    """Extend text neighbors to new items; only old rows that gain a neighbor are computed again.
 
     Args:
         text_neighbors: `find_text_neighbors` of the first N vectors, (N, N).
@@ -45,13 +54,13 @@ def extend_text_neighbors(text_neighbors: sparse.csr_array, vectors: Tensor, n_n
     n_old = text_neighbors.shape[0]
     if n_old == len(vectors):
         return text_neighbors
-    if n_old <= n_neighbors:  # every item is a neighbour, and rows grow longer
+    if n_old <= n_neighbors:  # every item is a neighbor, and rows grow longer
         return find_text_neighbors(vectors, n_neighbors)
     kept = text_neighbors.nnz // n_old
     column = torch.from_numpy(text_neighbors.indices).view(-1, kept).long()  # (N, kept)
     chance = torch.from_numpy(text_neighbors.data).view(-1, kept).clone()
     fresh = vectors[:n_old] @ vectors[n_old:].T  # (N, R)
-    # Few rows are text_neighbors a new item: the others keep their neighbors.
+    # Few rows gain a new item: the others keep their neighbors.
     changed = (fresh > _min_cosines(column, chance, vectors)[:, None]).any(1).nonzero().flatten()
     cosine = _compute_cosines(text_neighbors, vectors, changed)[1]
     new = torch.arange(n_old, len(vectors)).expand(len(changed), -1)
@@ -98,14 +107,23 @@ def new_item_probability(
     column, cosine = _compute_cosines(text_neighbors, vectors, rows)  # (J, kept)
     fresh, least = vectors[rows] @ new_items.T, cosine.amin(1, keepdim=True)  # (J, F), (J, 1)
     rest = cosine.sort(dim=1, descending=True).values
-    if column.shape[1] == n_neighbors:  # the least of them makes way
+    if column.shape[1] == n_neighbors:  # the least of them is replaced
         rest, fresh = rest[:, :-1], fresh.masked_fill(fresh <= least, -torch.inf)
     total = (rest / TEMPERATURE).logsumexp(1, keepdim=True)
     return torch.sigmoid(fresh / TEMPERATURE - total)
 
 
 def build_neighbor_matrix(chance: Tensor, column: Tensor, n_columns: int) -> sparse.csr_array:
-    """Build sparse rows (R, N) with the same number of entries each: chance and column are (R, kept)."""
+    """Build sparse rows with the same number of entries each.
+
+    Args:
+        chance: Probabilities, (R, kept).
+        column: Columns of the probabilities, (R, kept).
+        n_columns: Number of columns, N.
+
+    Returns:
+        Sparse rows, (R, N).
+    """
     ends = column.shape[1] * np.arange(len(column) + 1)
     parts = chance.flatten().numpy(), column.flatten().numpy(), ends
     return sparse.csr_array(parts, shape=(len(column), n_columns))
@@ -136,7 +154,7 @@ def _min_cosines(column: Tensor, chance: Tensor, vectors: Tensor) -> Tensor:
 
 
 def _compute_cosines(text_neighbors: sparse.csr_array, vectors: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the columns (J, kept) of rows (J,) and their cosines: the largest, and the others from their chances."""
+    """Return the columns (J, kept) of rows (J,) and their cosines, from the largest and the chances."""
     kept = text_neighbors.nnz // text_neighbors.shape[0]
     column = torch.from_numpy(text_neighbors.indices).view(-1, kept)[rows].long()
     chance = torch.from_numpy(text_neighbors.data).view(-1, kept)[rows]

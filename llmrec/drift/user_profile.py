@@ -1,4 +1,4 @@
-"""Describe one user's interest over time, a forecast, and recent transitions of other people from there."""
+"""Profile of one user: interest over time, a forecast, and recent transitions of other people."""
 
 from __future__ import annotations
 
@@ -21,67 +21,65 @@ from llmrec.drift.terms import transitions
 from llmrec.utils.arrays import Rows
 from llmrec.utils.units import SECONDS_PER_DAY
 
-N_MOMENTS = 100  # evenly spread over a history, besides those of its events
+N_MOMENTS = 100  # evenly spread over a history, in addition to those of its events
 AHEAD_DAYS = 30
-LATELY_DAYS = 90, 365  # at least and at most; in between the half-life of transitions
+LATELY_DAYS = 90, 365  # min and max; in between the half-life of transitions
 N_MOVES, MOST_FROM_ONE, CANDIDATES = 8, 3, 60
 
 
 @dataclass(frozen=True)
 class ObservedTransition:
-    """`n_people` chose `target` within a few events of `source` in the last `lately_days` days."""
+    """Recent transition of other people from one item to another within a few events."""
 
     source: str
+    """Title of the item before."""
     target: str
+    """Title of the item after."""
     n_people: int
+    """Number of people with this transition."""
     lately_days: int
+    """Days before the query time that are counted."""
 
 
 @dataclass(frozen=True)
 class InterestOverTime:
-    """Probabilities of K states over time.
-
-    Attributes:
-        titles: Typical items of each state.
-        moments: (G,) seconds.
-        course: (G, K) at the moments.
-        ahead: (K,) in 30 days.
-    """
+    """Probabilities of K states over time."""
 
     titles: list[list[str]]
+    """Typical items of each state."""
     moments: list[int]
+    """Seconds of the moments, (G,)."""
     course: list[list[float]]
+    """Probabilities at the moments, (G, K)."""
     ahead: list[float]
+    """Probabilities in 30 days, (K,)."""
 
     @property
     def now(self) -> list[float]:
-        """(K,) at the last moment."""
+        """Probabilities at the last moment, (K,)."""
         return self.course[-1]
 
 
 @dataclass(frozen=True)
 class UserDriftProfile:
-    """All that `llmrec drift` says of a user.
-
-    Attributes:
-        user: Id.
-        at: Query time.
-        event_times: Seconds of the user's events.
-        half_life_days: Of the weight of an own event.
-        chain_half_lives_days: Of the slow and the fast belief, None without a chain.
-        interest: None without a chain.
-        shares: Of the mixture.
-        moves: Recent transitions of other people from the user's last items.
-    """
+    """Content of `llmrec drift`."""
 
     user: str
+    """Id of the user."""
     at: str
+    """Query time."""
     event_times: list[int]
+    """Seconds of the user's events."""
     half_life_days: float
+    """Half-life of the weight of an own event."""
     chain_half_lives_days: list[float] | None
+    """Half-lives of the slow and the fast belief; None without a chain."""
     interest: InterestOverTime | None
+    """Interest over time; None without a chain."""
     shares: MixtureShares
+    """Shares of the mixture by gap."""
     moves: list[ObservedTransition]
+    """Recent transitions of other people from the user's last items."""
 
 
 def build_user_drift_profile(
@@ -95,6 +93,9 @@ def build_user_drift_profile(
         user: Row and id of a user with at least one event before `at`.
         at: Seconds.
         label: Returns the words for the item of a row.
+
+    Returns:
+        Profile of the user.
     """
     past = stream.log.take(stream.log.time < at)
     mine = past.take(past.user == user[0])
@@ -113,7 +114,14 @@ def build_user_drift_profile(
 
 
 def recent_window_days(half_life_days: float) -> int:
-    """Return the days over which transitions are counted for display, by the half-life of pairs."""
+    """Return the days over which transitions are counted for display, by the half-life of pairs.
+
+    Args:
+        half_life_days: Half-life of pairs in days.
+
+    Returns:
+        Days.
+    """
     return int(min(max(half_life_days, LATELY_DAYS[0]), LATELY_DAYS[1]))
 
 
@@ -123,6 +131,9 @@ def queries_at(mine: Interactions, moments: Rows) -> Queries:
     Args:
         mine: Events of the user in time order.
         moments: Seconds, (G,).
+
+    Returns:
+        Queries, one for each moment.
     """
     zeros = np.zeros(len(moments), dtype=np.int64)
     past = Histories(mine.item, mine.time, np.array([0, len(mine)]), np.arange(len(mine)))
@@ -132,18 +143,18 @@ def queries_at(mine: Interactions, moments: Rows) -> Queries:
 def transitions_from(
     head: DriftHead, stream: ReplayStream, past: Interactions, mine: Interactions, at: int, label: Callable[[int], str]
 ) -> list[ObservedTransition]:
-    """List what people chose after the user's last items, among items the user has not seen.
+    """List items that other people chose after the user's last items and that are new to the user.
 
     Args:
         head: Fitted weights.
         stream: The log and the tables.
         past: All events before `at`.
-        mine: Those of the user.
+        mine: Events of the user before `at`.
         at: Seconds.
         label: Returns the words for the item of a row.
 
     Returns:
-        Of the strongest transitions by w_uj C[j, i], those of most people, a few from each item.
+        Transitions of most people among the strongest by w_uj C[j, i], a few from each item.
     """
     strength, last = _transition_weights(head, stream, mine, at)
     lately = recent_window_days(stream.transition_half_life_days)
@@ -155,7 +166,9 @@ def transitions_from(
         )
         if strength[step, target] > 0 and n_people:
             found.append(ObservedTransition(label(int(last[step])), label(target), n_people, lately))
-    found = sorted(dict.fromkeys(found), key=lambda move: -move.n_people)  # stable: equals stay by their strength
+    found = sorted(
+        dict.fromkeys(found), key=lambda move: -move.n_people
+    )  # stable: equal ones stay in order of strength
     sources = [move.source for move in found]
     return [move for row, move in enumerate(found) if sources[:row].count(move.source) < MOST_FROM_ONE][:N_MOVES]
 
@@ -183,6 +196,9 @@ def users_with_transition(past: Interactions, source: int, target: int, since: i
         target: Item row.
         since: Seconds; earlier events of `target` do not count.
         window: Events before `target`, or at its moment, that `source` is looked for in.
+
+    Returns:
+        Number of users.
     """
     involved = np.unique(past.user[(past.item == target) & (past.time >= since)])
     mine = past.take(np.isin(past.user, involved))

@@ -1,8 +1,8 @@
-"""From rankings to numbers: every model, metric and slice with its interval, and the main model against each other.
+"""Aggregate rankings into metrics with intervals, and into paired comparisons with the main model.
 
 All models of a split answer the same queries, and all means come from the same bootstrap draws of users, so that
-every difference is a paired one. Of several seeds, a query's metric is the mean over the seeds; how far the seeds
-lie apart is told beside it.
+every difference is a paired one. Of several seeds, a query's metric is the mean over the seeds; their spread is
+reported next to it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,16 @@ from llmrec.utils.units import SECONDS_PER_DAY
 
 
 def make_test_queries(split: Split, ties: Ties, config: EvaluationConfig, with_history: bool = False) -> Queries:
-    """What the models of a split are asked: the test's targets, if so configured of its first days, or a sample.
+    """Build the test queries that all models of a split answer.
 
-    with_history: only targets before which their user has an event.
+    Args:
+        split: Split of a log.
+        ties: Rule for events at the same time.
+        config: Sample size, and first days of the test to use in a split by time.
+        with_history: True to keep only targets before which their user has an event.
+
+    Returns:
+        Queries of the test part, or a sample of them.
     """
     queries = make_queries(split, TEST, ties)
     if config.first_days is not None and split.name == "by_time":
@@ -62,7 +69,7 @@ def evaluate_split(
     """Compute the numbers of all models on the queries of a split.
 
     Args:
-        split: Its name.
+        split: Name of the split.
         queries: Q queries that all models answered.
         slices: Masks (Q,) of `make_slices`, by name.
         rankings: By model, one for each seed.
@@ -72,6 +79,9 @@ def evaluate_split(
             each slice.
         settings: By name of the model, how it was fitted or tuned.
         also: Models that are compared like `main`.
+
+    Returns:
+        Metrics, comparisons and spread over seeds.
 
     Raises:
         ConfigError: If `main` was not ranked, or a ranking is of other queries.
@@ -96,7 +106,14 @@ def evaluate_split(
 
 
 def get_primary_metric(config: EvaluationConfig) -> str:
-    """What models are sorted and compared by: NDCG at the first cut-off."""
+    """Return the metric that models are sorted and compared by: NDCG at the first cut-off.
+
+    Args:
+        config: Cut-offs of the metrics.
+
+    Returns:
+        Name of the metric, such as "ndcg@10".
+    """
     return f"ndcg@{config.cutoffs[0]}"
 
 
@@ -107,9 +124,17 @@ def compute_weekly(
     models: Sequence[ModelRow],
     config: EvaluationConfig,
 ) -> tuple[MetricRow, ...]:
-    """Compute the primary metric of some models by week after the cutoff; the slice is the number of the week.
+    """Compute the primary metric of some models by week after the cutoff.
 
-    Weeks without a query are left out.
+    Args:
+        split: Split by time.
+        queries: Q queries that all models answered.
+        rankings: By model, one for each seed.
+        models: Models to compute it for.
+        config: Cut-offs of the metrics, and bootstrap samples.
+
+    Returns:
+        Rows whose slice is the number of the week, from 1; weeks without a query are left out.
     """
     metric, week = get_primary_metric(config), (queries.time - split.test_start) // (7 * SECONDS_PER_DAY) + 1
     of_model = {model: _compute_values({model: rankings[model]}, config.cutoffs) for model in models}
@@ -123,7 +148,16 @@ def compute_weekly(
 
 
 def make_report(parts: Sequence[SplitReport], config: EvaluationConfig, run: RunMetadata) -> Report:
-    """Return one report of all splits. run: where its numbers come from."""
+    """Combine all splits into one report.
+
+    Args:
+        parts: Results on each split, the headline's first.
+        config: Cut-offs of the metrics, and bootstrap samples.
+        run: Facts of the run.
+
+    Returns:
+        Report.
+    """
     return Report(tuple(parts), get_primary_metric(config), config.bootstrap_samples, run)
 
 
@@ -166,7 +200,7 @@ class _Slice:
 
 
 def _nan_to_none(number: float) -> float | None:
-    """NaN (there is no interval) as None, which JSON has."""
+    """Convert NaN, which means that there is no interval, to None, which JSON has."""
     return None if np.isnan(number) else number
 
 
@@ -184,7 +218,7 @@ def _check(queries: Queries, rankings: Mapping[ModelRow, Sequence[Ranking]], mai
 def _compute_values(
     rankings: Mapping[ModelRow, Sequence[Ranking]], cutoffs: tuple[int, ...]
 ) -> tuple[list[str], dict[ModelRow, Values]]:
-    """Names of the M metrics, and for each model its values (Q, M), averaged over seeds."""
+    """Compute for each model its values (Q, M), averaged over seeds; M names of metrics come first."""
     values: dict[ModelRow, Values] = {}
     names: list[str] = []
     for model, seeds in rankings.items():

@@ -1,4 +1,4 @@
-"""Models of a report: what they are, and how reports name them."""
+"""Models of a report: their identity, and their names in reports."""
 
 from __future__ import annotations
 
@@ -42,21 +42,27 @@ _NAMES: dict[tuple[RowKind, str], str] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """A model of a report.
-
-    kind, strategy: what it is, and in which variant. refresh: days between two updates of its counts during the test,
-    0 for one with every event; None where nothing is updated. seed: of its training; None where nothing is random, or
-    the mean over several. Rows that differ in their seed alone are equal.
-    """
+    """Model of a report; rows that differ in their seed alone are equal."""
 
     kind: RowKind
+    """Kind of the model."""
     strategy: str
+    """Variant within the kind, such as the strategy of the backbone or the name of a baseline."""
     refresh: float | None = None
+    """Days between updates of its counts during the test, 0 for every event; None if it has no updates."""
     seed: int | None = field(default=None, compare=False)
+    """Seed of its training; None if nothing is random, or for the mean over several."""
 
     @classmethod
     def refreshed(cls, days: float) -> ModelRow:
-        """Return the row of a drift head whose counts are updated every so many days."""
+        """Return the row of a drift head whose counts are updated at intervals.
+
+        Args:
+            days: Days between two updates.
+
+        Returns:
+            Row of kind "drift".
+        """
         return cls("drift", f"refresh_{days:g}d", days)
 
     @property
@@ -71,12 +77,23 @@ class ModelRow:
         return self.name
 
     def to_record(self) -> dict[str, Any]:
-        """Return the fields of a row in report.json, the name as `model`."""
+        """Convert the row to the record of report.json.
+
+        Returns:
+            Fields of the row, and its name as `model`.
+        """
         return {"model": self.name} | asdict(self)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> ModelRow:
-        """Read a row of report.json."""
+        """Read a row of report.json.
+
+        Args:
+            record: Fields of the row.
+
+        Returns:
+            Row.
+        """
         return cls(*(record[each.name] for each in fields(cls)))
 
 

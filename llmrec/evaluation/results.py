@@ -15,50 +15,76 @@ Verdict = Literal["better", "worse", "no clear difference"]
 
 @dataclass(frozen=True, slots=True)
 class MetricRow:
-    """One number of the report, over n queries.
-
-    low, high: the 95% interval; None where there is none (coverage, a single user).
-    """
+    """One number of the report."""
 
     model: ModelRow
+    """Model that the number is of."""
     split: str
+    """Name of the split."""
     slice: str
+    """Name of the slice; "overall" for all queries."""
     metric: str
+    """Name of the metric, such as "ndcg@10"."""
     value: float
+    """Mean over the queries, or the share of the catalog for coverage."""
     low: float | None
+    """Lower end of the 95% interval; None if there is none (coverage, a single user)."""
     high: float | None
+    """Upper end of the 95% interval; None if there is none."""
     n: int
+    """Number of queries."""
 
     def to_record(self) -> dict[str, Any]:
-        """Return the row as report.json has it, with the fields of its model."""
+        """Convert the row to the record of report.json.
+
+        Returns:
+            Fields of the row and of its model.
+        """
         own = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "model"}
         return self.model.to_record() | own
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> MetricRow:
-        """Read a row of report.json."""
+        """Read a row of report.json.
+
+        Args:
+            record: Fields of the row and of its model.
+
+        Returns:
+            Row.
+        """
         own = [record[each.name] for each in fields(cls) if each.name != "model"]
         return cls(ModelRow.from_record(record), *own)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """model - against on the same n queries: difference with its 95% interval and two-sided p."""
+    """Paired difference between two models on the same queries."""
 
     model: ModelRow
+    """Model whose metric comes first."""
     against: ModelRow
+    """Model whose metric is subtracted."""
     split: str
+    """Name of the split."""
     slice: str
+    """Name of the slice; "overall" for all queries."""
     metric: str
+    """Name of the metric."""
     difference: float
+    """Mean of `model` minus mean of `against`."""
     low: float | None
+    """Lower end of the 95% interval; None if there is none."""
     high: float | None
+    """Upper end of the 95% interval; None if there is none."""
     p: float | None
+    """Two-sided p-value; None if there is none."""
     n: int
+    """Number of queries."""
 
     @property
     def verdict(self) -> Verdict:
-        """Side of zero on which the whole interval lies, if it lies on one."""
+        """Side of zero that the whole interval is on, if it is on one."""
         if self.low is not None and self.low > 0:
             return "better"
         if self.high is not None and self.high < 0:
@@ -66,61 +92,82 @@ class Comparison:
         return "no clear difference"
 
     def to_record(self) -> dict[str, Any]:
-        """Return the comparison as report.json has it, models by their names."""
+        """Convert the comparison to the record of report.json.
+
+        Returns:
+            Fields, with models by their names.
+        """
         own = {each.name: getattr(self, each.name) for each in fields(self)}
         return own | {"model": self.model.name, "against": self.against.name}
 
 
 @dataclass(frozen=True, slots=True)
 class SeedSpread:
-    """One metric of a model that was trained with several seeds: each seed's mean, and their spread."""
+    """One metric of a model that was trained with several seeds."""
 
     model: str
+    """Name of the model."""
     split: str
+    """Name of the split."""
     metric: str
+    """Name of the metric."""
     values: tuple[float, ...]
+    """Mean of each seed."""
     std: float
+    """Standard deviation of the means."""
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """The rules that the numbers of a split depend on.
-
-    streaming: names of the models whose counts are updated during the test; the others are static. first_days: of the
-    test, that are looked at; None: all. candidates: what a target is ranked among, where that is not the whole catalog.
-    """
+    """Rules that the numbers of a split depend on."""
 
     n_items: int
+    """Number of items in the catalog."""
     ties: Ties
+    """Rule for events at the same time."""
     query_time: Literal["known", "last_event"]
+    """Time that models are given: that of the target, or of the last event."""
     mask_seen: bool
+    """True if seen items are masked."""
     fitted_on: Literal["train", "train+validation"] = "train"
+    """Parts of the log that models are fitted on."""
     release_dates: bool = False
+    """True if items are masked before their release date."""
     streaming: tuple[str, ...] = ()
+    """Names of the models whose counts are updated during the test; the others are static."""
     first_days: int | None = None
+    """Days of the test that are evaluated, from its start; None for all."""
     candidates: str | None = None
+    """Items that a target is ranked among; None for the whole catalog."""
 
 
 @dataclass(frozen=True)
 class SplitReport:
-    """All results on one split.
-
-    headline: the model that the bundle answers with, if the split is the first one. seeds: the spread of every model
-    that was fitted more than once. settings: by name of the model. weekly: the primary metric by week after the cutoff,
-    the slice being the number of the week from 1 on.
-    """
+    """All results on one split."""
 
     split: str
+    """Name of the split."""
     headline: ModelRow
+    """Model that the bundle answers with, if the split is the first one."""
     protocol: Protocol
+    """Rules that the numbers depend on."""
     rows: tuple[MetricRow, ...]
+    """Metrics by model and slice."""
     comparisons: tuple[Comparison, ...]
+    """Paired differences between models."""
     seeds: tuple[SeedSpread, ...] = ()
+    """Spread of every model that was fitted more than once."""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    """Fitted or tuned settings, by name of the model."""
     weekly: tuple[MetricRow, ...] = ()
+    """Primary metric by week after the cutoff; the slice is the number of the week, from 1."""
 
     def to_record(self) -> dict[str, Any]:
-        """Return what report.json holds of the split besides its rows."""
+        """Convert the results to the record of report.json.
+
+        Returns:
+            Everything but the split's rows, which report.json keeps in one list.
+        """
         return {
             "headline": self.headline.name,
             "protocol": asdict(self.protocol),
@@ -132,7 +179,16 @@ class SplitReport:
 
     @classmethod
     def from_record(cls, split: str, record: Mapping[str, Any], rows: Sequence[MetricRow]) -> SplitReport:
-        """Read a split of report.json. rows: those of the whole report."""
+        """Read a split of report.json.
+
+        Args:
+            split: Name of the split.
+            record: Record of the split.
+            rows: Rows of the whole report.
+
+        Returns:
+            Results on the split.
+        """
         own = tuple(row for row in rows if row.split == split)
         models = {row.model.name: row.model for row in own}
         protocol = Protocol(**record["protocol"] | {"streaming": tuple(record["protocol"]["streaming"])})
@@ -147,69 +203,107 @@ class SplitReport:
 
 @dataclass(frozen=True, kw_only=True)
 class RunMetadata:
-    """Where the numbers of a report come from; empty fields do not apply to the run.
-
-    phases: of `Timer.to_record`. data, sources: facts of logs. seeds: by split. adaptation: by split, why the adapted
-    backbone was kept or not. drift, explanations, privacy, membership: records of the objects of that name. transfer,
-    distillation: the result in a sentence. share: of the target's users that trained. bundle: name of an evaluated one.
-    note: a warning about its test. first_stage, targets_among_candidates, cpu_seconds_per_query: of re-ranking.
-    """
+    """Facts of the run that made a report; empty fields do not apply to the run."""
 
     command: str = ""
+    """Command line."""
     commit: str = ""
+    """Commit of the source code."""
     machine: str = ""
+    """Description of the machine."""
     processes: int = 1
+    """Number of processes."""
     threads: int = 1
+    """Number of threads of each process."""
     precision: str = "no"
+    """Mixed precision; "no" for fp32."""
     reproducible_products: bool = False
+    """True if matrix products have the same bits wherever their numbers are in memory."""
     versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of packages, by name."""
     minutes: float = 0.0
+    """Duration of the run in minutes."""
     phases: Sequence[Mapping[str, Any]] = ()
+    """Records of `Timer.to_record`."""
     data: Mapping[str, Any] = field(default_factory=dict)
+    """Facts of the log."""
     seeds: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Seeds, by split."""
     adaptation: Mapping[str, str] = field(default_factory=dict)
+    """Reason why the adapted backbone was kept or not, by split."""
     drift: Mapping[str, Any] | None = None
+    """Record of the drift profile."""
     explanations: Sequence[Mapping[str, Any]] = ()
+    """Records of the deletion tests of explanations."""
     privacy: Mapping[str, Any] | None = None
+    """Record of the privacy guarantee."""
     membership: Sequence[Mapping[str, Any]] = ()
+    """Records of membership attacks."""
     transfer: str = ""
+    """Result of cross-domain transfer in a sentence."""
     sources: Sequence[Mapping[str, Any]] = ()
+    """Facts of the source logs."""
     share: float | None = None
+    """Share of the target's users that trained."""
     distillation: str = ""
+    """Result of distillation in a sentence."""
     bundle: str = ""
+    """Name of the evaluated bundle."""
     note: str = ""
+    """Warning about the test of the evaluated bundle."""
     first_stage: str = ""
+    """Model that chose the candidates for re-ranking."""
     targets_among_candidates: float | None = None
+    """Share of re-ranking queries whose target is among the candidates."""
     cpu_seconds_per_query: float | None = None
+    """CPU seconds of re-ranking per query."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that report.json holds. primary: the metric that models are sorted and compared by."""
+    """Content of report.json."""
 
     parts: tuple[SplitReport, ...]
+    """Results on each split, the headline's first."""
     primary: str
+    """Metric that models are sorted and compared by."""
     bootstrap_samples: int
+    """Number of bootstrap draws of users behind each interval."""
     run: RunMetadata
+    """Facts of the run."""
 
     @property
     def rows(self) -> tuple[MetricRow, ...]:
+        """All metrics, of every split."""
         return tuple(row for part in self.parts for row in part.rows)
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
+        """Comparisons of all splits."""
         return tuple(comparison for part in self.parts for comparison in part.comparisons)
 
     @property
     def splits(self) -> tuple[str, ...]:
+        """Names of the splits."""
         return tuple(part.split for part in self.parts)
 
     def part(self, split: str) -> SplitReport:
-        """Return the results on a split."""
+        """Return the results on a split.
+
+        Args:
+            split: Name of the split.
+
+        Returns:
+            Results on it.
+        """
         return next(part for part in self.parts if part.split == split)
 
     def to_record(self) -> dict[str, Any]:
-        """Return the content of report.json."""
+        """Convert the report to the content of report.json.
+
+        Returns:
+            JSON-compatible record; empty facts of the run are left out.
+        """
         run = {each.name: getattr(self.run, each.name) for each in fields(RunMetadata)}
         return {
             "schema": SCHEMA,
@@ -223,6 +317,12 @@ class Report:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Report:
         """Read the content of report.json.
+
+        Args:
+            record: Content of report.json.
+
+        Returns:
+            Report.
 
         Raises:
             ValueError: If it has another schema.

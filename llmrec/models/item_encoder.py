@@ -51,7 +51,9 @@ class ItemEncoder(nn.Module):
     """
 
     text: Tensor | None
+    """Text vectors of the backbone, (N, D_text); None for ids only."""
     known: Tensor
+    """Mask of items with training events, (N,) bool."""
 
     def __init__(self, config: ModelConfig, known: Tensor, text: Tensor | None) -> None:
         super().__init__()

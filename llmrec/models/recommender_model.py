@@ -24,9 +24,7 @@ MIN_TEMPERATURE = 0.01
 class RecommenderModel(nn.Module):
     """Model whose scores are state . item; with cosine similarity, of unit vectors over a temperature.
 
-    The temperature is learned. `novelty`, a scalar, is added to the scores of items without a training event;
-    calibration
-    sets it after training.
+    The temperature is learned.
 
     Args:
         config: Settings of the encoders.
@@ -37,6 +35,7 @@ class RecommenderModel(nn.Module):
     """
 
     novelty: Tensor
+    """Scalar added to the scores of items without a training event; calibration sets it after training."""
 
     def __init__(
         self, config: ModelConfig, known: Tensor, text: Tensor | None, reader: CatalogEncoder | None = None

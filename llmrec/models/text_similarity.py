@@ -18,15 +18,16 @@ from llmrec.models.item_affinity import compute_recency_weights
 class TextSimilarity(nn.Module):
     """Term that is off, and adds no vectors, in training mode and while `strength` is 0.
 
-    `centre` (D_text,) is subtracted from every text vector, because vectors of language models share a large component.
-
     Args:
         text: Text vectors of the catalog, (N, D_text).
     """
 
     strength: Tensor
+    """Weight of the cosine in the score, (); 0 turns the term off."""
     recency: Tensor
+    """Weight of an event relative to the one after it, 0 to 1, ()."""
     centre: Tensor
+    """Subtracted from every text vector, (D_text,): vectors of language models share a large component."""
 
     def __init__(self, text: Tensor) -> None:
         super().__init__()

@@ -39,13 +39,21 @@ class TransferWeights:
         return cls({name: weight.detach().cpu().clone() for name, weight in named})
 
     def select_adaptor(self) -> TransferWeights:
-        """Select the layer that maps text vectors to item vectors; it stays fixed in training."""
+        """Select the layer that maps text vectors to item vectors; it stays fixed in training.
+
+        Returns:
+            Weights of that layer.
+        """
         return TransferWeights(
             {name: weight for name, weight in self.weights.items() if name.startswith(FEATURES)}, True
         )
 
     def fingerprint(self) -> str:
-        """Return a digest of the weights and of whether they are fixed."""
+        """Return a digest of the weights and of whether they are fixed.
+
+        Returns:
+            32 hexadecimal digits.
+        """
         digest = hashlib.sha256(str(self.fixed).encode())
         for name, weight in sorted(self.weights.items()):
             digest.update(name.encode() + weight.contiguous().numpy().tobytes())

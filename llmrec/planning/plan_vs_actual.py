@@ -79,7 +79,14 @@ def compare_with_run(plan: Plan, report: Report, where: str) -> list[PhaseCompar
 
 
 def get_strategy(report: Report) -> PlannedStrategy:
-    """Return the strategy of a run by the models in its report."""
+    """Return the strategy of a run by the models in its report.
+
+    Args:
+        report: Report of the run.
+
+    Returns:
+        Strategy that the run used.
+    """
     models = _get_models(report).values()
     if STUDENT in models:
         return "distil"

@@ -1,4 +1,4 @@
-"""An audit of a log, and the corpus made of a log, as text."""
+"""Text of the audit of a log and of the size of a pretraining corpus."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from llmrec.training.pretraining.corpus import PretrainCorpus
 
 
 def format_audit(audit: Audit) -> list[str]:
-    """Format what an audit found, a line for each finding."""
+    """Format the findings of an audit, one line each.
+
+    Args:
+        audit: Findings on a log and its catalog.
+
+    Returns:
+        Lines for the terminal.
+    """
     f = audit.facts
     lines = [
         f"{f.source}: {f.n_events:,} events, {f.n_users:,} users, {f.n_items_with_events:,} of {f.n_items:,} items",
@@ -47,7 +54,14 @@ def _format_details(audit: Audit) -> str:
 
 
 def format_corpus(corpus: PretrainCorpus) -> list[str]:
-    """Format the size of a corpus for pretraining, a line for each kind of content."""
+    """Format the size of a corpus for pretraining, one line for each kind of content.
+
+    Args:
+        corpus: Texts and pairs to train on, and those held out.
+
+    Returns:
+        Lines for the terminal.
+    """
     return [
         f"{corpus.n_events:,} training events until {format_iso(corpus.last_time)}, on {len(corpus.known):,} items",
         f"{len(corpus.texts):,} distinct texts to train on, {len(corpus.held_texts):,} held out",

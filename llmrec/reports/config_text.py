@@ -18,7 +18,7 @@ def render_init_config(proposal: LogProposal, path: Path) -> str:
 
     Args:
         proposal: Settings of the log and their reasons.
-        path: File that it will be written to.
+        path: File that the text will be written to; the output folder is named after it.
 
     Returns:
         YAML text.
@@ -60,5 +60,5 @@ def _choose_backbone() -> tuple[str, str]:
 
 
 def _explain_mask(proposal: LogProposal) -> str:
-    """Say why items of the history are ranked or not."""
+    """Explain why items of the history are ranked or not."""
     return "people come back to items" if proposal.repeats else "items that a user has had are not recommended again"

@@ -1,4 +1,4 @@
-"""Figures of drift in a log or of a user; areas in Paul Tol's muted colors, which are color-blind-safe."""
+"""Figures of drift in a log or of a user."""
 
 from __future__ import annotations
 
@@ -21,15 +21,23 @@ if TYPE_CHECKING:
 
     from llmrec.drift.user_profile import UserDriftProfile
 
+# Paul Tol's muted colors, which are color-blind-safe
 _MUTED = ("#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#882255", "#44AA99", "#AA4499")
 _OTHERS, _BLUE, _ORANGE = "#DDDDDD", "#0072B2", "#D55E00"
 _STYLES = "-", "--", "-.", ":"
-_MAX_LIFT = 8.0  # of the colour scale, and its inverse
+_MAX_LIFT = 8.0  # end of the color scale; the other end is its inverse
 _PLOTTED_STATES = 8
 
 
 def plot_drift_profile(profile: DriftProfile) -> dict[str, Figure]:
-    """Plot the figures that there is data for: shares, and with a chain interest, moves, change and decay."""
+    """Plot the figures that the profile has data for.
+
+    Args:
+        profile: Drift of a log: always shares; with a chain also interest, moves, change and decay.
+
+    Returns:
+        Figures by file name.
+    """
     figures = {"drift_shares.png": plot_mixture_shares(profile.shares)}
     states, periods, decay = profile.states, profile.periods, profile.decay
     if states is not None:
@@ -43,7 +51,15 @@ def plot_drift_profile(profile: DriftProfile) -> dict[str, Figure]:
 
 
 def write_user_figures(user: UserDriftProfile, folder: Path) -> list[Path]:
-    """Write shares.png, and with a chain interest.png; return their paths."""
+    """Write shares.png and, with a chain, interest.png.
+
+    Args:
+        user: Drift of one user.
+        folder: Folder of the files; created if missing.
+
+    Returns:
+        Paths of the files, sorted by name.
+    """
     figures = {"shares.png": plot_mixture_shares(user.shares)}
     if user.interest is not None:
         figures["interest.png"] = plot_user_interest(user)
@@ -54,10 +70,10 @@ def write_user_figures(user: UserDriftProfile, folder: Path) -> list[Path]:
 
 
 def plot_weekly_ndcg(weekly: Sequence[MetricRow]) -> Figure:
-    """Plot a metric by week after the cutoff, with 95% intervals: a line for each model.
+    """Plot a metric by week after the cutoff, with 95% intervals and one line for each model.
 
     Args:
-        weekly: A row for each model and week, whose slice is the number of the week.
+        weekly: One row for each model and week; its slice is the number of the week. At least one row.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -80,7 +96,13 @@ def plot_weekly_ndcg(weekly: Sequence[MetricRow]) -> Figure:
 
 
 def plot_interest_over_time(states: InterestStates, periods: InterestByPeriod) -> Figure:
-    """Plot the interest of all users as stacked areas: the states whose share changed most, and the rest together."""
+    """Plot the interest of all users as stacked areas.
+
+    Args:
+        states: Interest states with their titles; those whose share changed most get an area of their own, the others
+            share one.
+        periods: Interest by period, (P, K).
+    """
     figure, axis = _make_figure(10.5, 4.8)
     interest = np.array(periods.interest)  # (P, K)
     dates = np.array(periods.start, dtype="datetime64[M]").astype("datetime64[D]")
@@ -91,7 +113,17 @@ def plot_interest_over_time(states: InterestStates, periods: InterestByPeriod) -
 
 
 def plot_user_interest(user: UserDriftProfile) -> Figure:
-    """Plot one user's interest as stacked areas, with a mark for each event."""
+    """Plot one user's interest as stacked areas, with a mark for each event.
+
+    Args:
+        user: Drift of one user, with a chain.
+
+    Returns:
+        Figure.
+
+    Raises:
+        ValueError: If the drift head has no chain.
+    """
     figure, axis = _make_figure(10.5, 4.8)
     if user.interest is None:
         raise ValueError("no chain, no interest by state")
@@ -107,7 +139,11 @@ def plot_user_interest(user: UserDriftProfile) -> Figure:
 
 
 def plot_transition_matrix(states: InterestStates) -> Figure:
-    """Plot the chain's moves as a heat map of lifts, from each state (row) to each other."""
+    """Plot the chain's moves as a heat map of lifts, from each state (row) to each other.
+
+    Args:
+        states: Interest states with their titles and lifts, (K, K).
+    """
     from matplotlib.colors import LogNorm
 
     n_states = len(states.titles)
@@ -130,7 +166,11 @@ def plot_transition_matrix(states: InterestStates) -> Figure:
 
 
 def plot_interest_change(periods: InterestByPeriod) -> Figure:
-    """Plot the divergence of each period's interests from the previous one, with that of chance alone."""
+    """Plot the divergence of each period's interests from those of the previous one.
+
+    Args:
+        periods: Divergence by period in bits, with the mean and the 95th percentile of shuffled events.
+    """
     figure, axis = _make_figure(9.0, 4.0)
     places = np.arange(len(periods.divergence))
     axis.bar(places, periods.divergence, width=0.8, color=_BLUE, label="the log")
@@ -149,7 +189,11 @@ def plot_interest_change(periods: InterestByPeriod) -> Figure:
 
 
 def plot_interest_decay(decay: InterestDecay) -> Figure:
-    """Plot by lag how similar a user's events are in states, beyond those of other users."""
+    """Plot by lag how similar a user's events are in states, beyond those of other users.
+
+    Args:
+        decay: Excess similarity by lag in days, and its half-life.
+    """
     figure, axis = _make_figure(7.0, 4.2)
     axis.plot(decay.lag_days, decay.excess, "o-", color=_BLUE)
     axis.axhline(0, color="0.4", linewidth=0.8)
@@ -166,7 +210,11 @@ def plot_interest_decay(decay: InterestDecay) -> Figure:
 
 
 def plot_mixture_shares(shares: MixtureShares) -> Figure:
-    """Plot the shares of the mixture's parts by days since the user's last event."""
+    """Plot the shares of the mixture's parts by days since the user's last event.
+
+    Args:
+        shares: Shares of each part by gap in days.
+    """
     figure, axis = _make_figure(7.6, 4.4)
     parts = [part for part in PARTS if part.name in shares.parts]
     for part, style in zip(parts, cycle(_STYLES), strict=False):
@@ -185,7 +233,7 @@ def plot_mixture_shares(shares: MixtureShares) -> Figure:
 
 
 def _draw_areas(axis: Axes, dates: Any, interest: Numbers, titles: Sequence[Sequence[str]], weight: Numbers) -> None:
-    """Draw interest (P, K): the states of the largest weight (K,) get an area and a name each, in their order."""
+    """Draw interest (P, K): the states of the largest weight (K,) get a named area each, in their order."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     named = sorted(np.argsort(-weight, kind="stable")[:_PLOTTED_STATES].tolist())
@@ -205,7 +253,15 @@ def _draw_areas(axis: Axes, dates: Any, interest: Numbers, titles: Sequence[Sequ
 
 
 def wrap_title(titles: Sequence[str], width: int = 42) -> str:
-    """Put two titles on a line each, cut to `width` characters."""
+    """Put the first two titles on a line each.
+
+    Args:
+        titles: Titles of items, the most typical one first.
+        width: Characters per line; longer titles are cut.
+
+    Returns:
+        Up to two lines.
+    """
     return "\n".join(truncate(title, width) for title in titles[:2])
 
 

@@ -1,4 +1,4 @@
-"""Drift in words and plain columns: the section of a report, and the lines of `llmrec drift`."""
+"""Text about drift: the section of a report, and the lines of `llmrec drift`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ PERIODS = {1: "months", 3: "quarters", 12: "years"}
 
 
 def render_drift_section(profile: DriftProfile) -> str:
-    """Render the section of a report, with the figures of `plot_drift_profile`."""
+    """Render the drift section of a report, with links to the figures of `plot_drift_profile`.
+
+    Args:
+        profile: Drift of a log.
+
+    Returns:
+        Markdown.
+    """
     learned = [*describe_drift_head(profile), _format_shares_line(profile.shares)]
     blocks = ["## Preferences that move", "\n".join(f"* {line}" for line in learned)]
     blocks += [
@@ -37,7 +44,14 @@ def render_drift_section(profile: DriftProfile) -> str:
 
 
 def format_user_drift(user: UserDriftProfile) -> list[str]:
-    """Format the lines of `llmrec drift`."""
+    """Format the lines of `llmrec drift`.
+
+    Args:
+        user: Drift of one user.
+
+    Returns:
+        Lines for the terminal: half-lives, interest over time, shares and recent transitions of other users.
+    """
     lines = [f"user {user.user}: {len(user.event_times):,} events before {user.at}"]
     lines.append(f"what an event says of this user's next one halves in {format_duration(user.half_life_days)}")
     if user.chain_half_lives_days:
@@ -58,7 +72,14 @@ def format_user_drift(user: UserDriftProfile) -> list[str]:
 
 
 def describe_drift_head(profile: DriftProfile) -> list[str]:
-    """Describe the weights of a head, one sentence for each of its terms."""
+    """Describe the weights of a head, one sentence for each of its terms.
+
+    Args:
+        profile: Drift of a log, with what the head learned.
+
+    Returns:
+        Sentences, in the order of the terms.
+    """
     n_states = 0 if profile.states is None else len(profile.states.titles)
     learned, names = profile.learned | {"n_states": n_states}, profile.learned["terms"]
     found = [SWITCHES[name].format_learned(learned) for name in SWITCHES if name in names]
@@ -138,7 +159,7 @@ def _format_figure(what: str, name: str) -> str:
 
 
 def _format_interest_columns(interest: InterestOverTime) -> list[str]:
-    """Format the top states at up to five moments that differ in words, and in 30 days, as columns."""
+    """Format the top states at up to five moments with distinct labels, and in 30 days, as columns."""
     first, now = interest.moments[0], interest.moments[-1]
     moments = np.linspace(first, now, 5).astype(np.int64)
     named = {

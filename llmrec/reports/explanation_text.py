@@ -1,4 +1,4 @@
-"""Explanations as text."""
+"""Text of an explanation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ SHOWN_EVENTS, SHOWN_WORDS = 5, 8
 
 
 def format_explanation(found: Explanation) -> list[str]:
-    """Format an explanation: the reasons, the shares by term and by event, and the strongest words."""
+    """Format an explanation: reason, shares by term and by event, and the strongest words.
+
+    Args:
+        found: Explanation of one recommended item.
+
+    Returns:
+        Lines for the terminal; shares in percent.
+    """
     shares = sorted(found.term_shares().items(), key=lambda share: -share[1])
     lines = [f"{found.label}, score {found.score:.3f}", found.sentence, ""]
     lines += [f"{share:6.1%}  {BY_NAME[term].caption}" for term, share in shares]

@@ -1,4 +1,4 @@
-"""Tests of explanations by deletion as Markdown."""
+"""Markdown of the deletion tests of explanations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from llmrec.evaluation.deletion_test import DeletionResult
 
 
 def render_faithfulness(tests: Sequence[DeletionResult]) -> str:
-    """Markdown of a report."""
+    """Render the section of a report on deletion tests.
+
+    Args:
+        tests: Results, one for each number of deleted events.
+
+    Returns:
+        Markdown.
+    """
     told = (
         "How far the score of an item falls that would be recommended first, to users who come back in the test "
         "window, without the events that its explanation puts first, without random ones, and without the newest; 95% "
@@ -18,7 +25,14 @@ def render_faithfulness(tests: Sequence[DeletionResult]) -> str:
 
 
 def format_deletion_table(tests: Sequence[DeletionResult]) -> list[str]:
-    """A table in Markdown."""
+    """Format deletion tests as a Markdown table.
+
+    Args:
+        tests: Results, one for each number of deleted events.
+
+    Returns:
+        Lines of the table: falls of the score, and differences with 95% intervals.
+    """
     lines = ["| events deleted | histories | named | random | newest | named - random | named - newest |",
              "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     for test in tests:

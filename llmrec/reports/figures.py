@@ -1,4 +1,4 @@
-"""Figures of a report: models, slices, and how training went; in Okabe and Ito's colour-blind-safe colours."""
+"""Figures of a report: models, slices and training curves."""
 
 from __future__ import annotations
 
@@ -21,18 +21,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Okabe and Ito's color-blind-safe colors
 _MAIN, _OTHER = "#D55E00", "#0072B2"
 _COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _MARKERS = ("s", "^", "D", "v", "P", "X")
-_MODELS_BY_SLICE = 5  # more would not be told apart
+_MODELS_BY_SLICE = 5  # more would be hard to distinguish
 
 
 @timer.section("figures")
 def write_figures(report: Report, folder: Path, training: Sequence[Mapping[str, Any]] = ()) -> list[Path]:
-    """Writes plot_ndcg_by_model.png, plot_ndcg_by_slice.png, training.png of a training record and, of a run with a
-    drift head, the figures of `plot_drift_profile`; returns their paths.
+    """Write the figures of a report as PNG files.
 
-    training: one mapping for each epoch, with `model`, `seed`, `epoch`, `loss` and `valid_ndcg`.
+    Args:
+        report: All numbers of a run; one with a drift head adds the figures of `plot_drift_profile`.
+        folder: Folder of the files; created if missing.
+        training: One mapping for each epoch, with `model`, `seed`, `epoch`, `loss` and `valid_ndcg`; adds training.png.
+
+    Returns:
+        Paths of the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     figures = {"ndcg_by_model.png": plot_ndcg_by_model(report), "ndcg_by_slice.png": plot_ndcg_by_slice(report)}
@@ -49,7 +55,14 @@ def write_figures(report: Report, folder: Path, training: Sequence[Mapping[str, 
 
 
 def plot_ndcg_by_model(report: Report) -> Figure:
-    """Plot a dot and its interval for each model, one panel for each split, best on top."""
+    """Plot a dot and its interval for each model, one panel for each split, best on top.
+
+    Args:
+        report: All numbers of a run.
+
+    Returns:
+        Figure.
+    """
     most = max(len(sort_models(report, split)) for split in report.splits)
     figure, axes = _make_panels(len(report.splits), height=1.2 + 0.36 * most)
     for axis, split in zip(axes, report.splits, strict=True):
@@ -67,7 +80,14 @@ def plot_ndcg_by_model(report: Report) -> Figure:
 
 
 def plot_ndcg_by_slice(report: Report) -> Figure:
-    """Plot the headline model and the best of the others in every slice, one panel for each split."""
+    """Plot the headline model and the best of the others in every slice, one panel for each split.
+
+    Args:
+        report: All numbers of a run.
+
+    Returns:
+        Figure.
+    """
     rows_of = {split: _select_primary_rows(report, split) for split in report.splits}
     most = max(len({name for _, name in rows}) for rows in rows_of.values())
     figure, axes = _make_panels(len(report.splits), height=2.0 + 0.62 * most)
@@ -95,12 +115,19 @@ def plot_ndcg_by_slice(report: Report) -> Figure:
 
 
 def plot_training_curves(training: Sequence[Mapping[str, Any]]) -> Figure:
-    """Plot loss and validation NDCG by epoch, epoch 0 being the start; a line for each model and seed."""
+    """Plot loss and validation NDCG by epoch, one line for each model and seed.
+
+    Args:
+        training: One mapping for each epoch, with `model`, `seed`, `epoch`, `loss`, `valid_ndcg`; epoch 0 is the start.
+
+    Returns:
+        Figure.
+    """
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _make_panels(2, height=4.0)
     models = list(dict.fromkeys(record["model"] for record in training))
-    # Seven colours and six markers: a pair comes again only after 42 models.
+    # Seven colors and six markers: a pair repeats only after 42 models.
     looks = dict(zip(models, zip(cycle((_MAIN, *_COLOURS)), cycle(_MARKERS), strict=False), strict=False))
     for axis, value, label in zip(axes, ("loss", "valid_ndcg"), ("training loss", "validation NDCG"), strict=True):
         for model, seed in dict.fromkeys((record["model"], record["seed"]) for record in training):
@@ -116,7 +143,7 @@ def plot_training_curves(training: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _select_rivals(report: Report) -> list[ModelRow]:
-    """Return the strongest models besides the headlines, by their best rank in any split."""
+    """Return the strongest models apart from the headlines, by their best rank in any split."""
     places: dict[ModelRow, int] = {}
     headlines = {part.headline for part in report.parts}
     for split in report.splits:
@@ -138,7 +165,7 @@ def _draw_dot(axis: Axes, row: MetricRow, height: float, colour: str, marker: st
 
 
 def _make_panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure without a display, with n panels beside each other."""
+    """Make a figure without a display, with n panels side by side."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""A plan, and what became of it, in lines of text."""
+"""Text of a plan, and of its comparison with the run."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ PHASE_COLUMNS: tuple[Name, ...] = ("load", "read", "fit", "adapt", "rank", "teac
 
 
 def format_plan(plan: Plan) -> list[str]:
+    """Format a plan as a table of strategies, with the recommendation and its reasons.
+
+    Args:
+        plan: Predicted cost of each strategy on a machine.
+
+    Returns:
+        Lines for the terminal; CPU minutes of each phase, hours of all, memory in GiB.
+    """
     machine = plan.machine
     head = ["strategy", "trains", *PHASE_COLUMNS, "hours", "GiB", "fits"]
     body = []
@@ -70,6 +78,14 @@ def _format_plan_header(plan: Plan) -> list[str]:
 
 
 def format_plan_comparison(compared: Sequence[PhaseComparison]) -> list[str]:
+    """Format predicted next to measured values as a table.
+
+    Args:
+        compared: One row for each phase, with its unit.
+
+    Returns:
+        Lines for the terminal.
+    """
     head = ["", "unit", "predicted", "happened", "ratio"]
     body = [
         [

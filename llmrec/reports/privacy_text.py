@@ -1,4 +1,4 @@
-"""What is guaranteed to the users behind a model, what is not, and what an attack found, in words."""
+"""Text on the privacy guarantee of a model, its limits, and the results of membership attacks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ OUTSIDE = (
 
 
 def render_privacy_section(run: RunMetadata) -> str:
-    """Return Markdown on guarantee and attacks, "" for a run that has neither."""
+    """Render the privacy guarantee of a run and the results of attacks on it.
+
+    Args:
+        run: Facts of a run.
+
+    Returns:
+        Markdown; "" for a run that has neither.
+    """
     blocks = []
     if run.privacy:
         blocks += [_describe_guarantee(run.privacy), "Outside of it:", "\n".join(f"* {what};" for what in OUTSIDE)]
@@ -57,7 +64,14 @@ def _describe_guarantee(spent: Mapping[str, Any]) -> str:
 
 
 def format_attacks(attacks: Sequence[MembershipAttack]) -> list[str]:
-    """For people, a line for each."""
+    """Format the results of membership attacks, one line each.
+
+    Args:
+        attacks: Results on members and non-members of the training users.
+
+    Returns:
+        Sentences with AUC, its interval, and the share of members found.
+    """
     return [
         f"By {attack.name}, {attack.n_members:,} users of the training are told from {attack.n_non_members:,} others "
         f"with an AUC of {attack.auc.value:.3f} [{attack.auc.low:.3f}, {attack.auc.high:.3f}] (.5 is guessing); where "

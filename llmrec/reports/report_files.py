@@ -1,4 +1,4 @@
-"""report.json and report.md in a run's folder. The JSON is the record; tables and figures are made from it."""
+"""The files report.json and report.md of a run; tables and figures are derived from the JSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from llmrec.utils.timing import timer
 
 @timer.section("report")
 def write_report(report: Report, folder: Path, *, figures: bool = False) -> None:
-    """Write report.json and report.md; each is there whole or not at all.
+    """Write report.json and report.md, each of them atomically.
 
     Args:
         report: All numbers of a run.
-        folder: Where the files go; made if it is not there.
+        folder: Folder of the files; created if missing.
         figures: True if report.md may show those in `figures/`.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -29,6 +29,12 @@ def write_report(report: Report, folder: Path, *, figures: bool = False) -> None
 
 def read_report(path: Path) -> Report:
     """Read a report.json.
+
+    Args:
+        path: File to read.
+
+    Returns:
+        All numbers of a run.
 
     Raises:
         DataError: If there is no such file, or it is not a report of this version.

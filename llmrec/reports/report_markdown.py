@@ -1,4 +1,4 @@
-"""The whole of report.md: the result on one page, and everything else folded below it."""
+"""The text of report.md: the result on one page, and everything else folded below it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,14 @@ WEEKLY_FIGURE = "drift_weeks.png"
 
 
 def render_markdown(report: Report, *, figures: bool = False) -> str:
-    """Return report.md: three sentences, one table, one figure; the rest is folded.
+    """Render report.md: three sentences, one table and one figure; the rest is folded.
 
     Args:
         report: All numbers of a run.
-        figures: True if the folder `figures/` lies next to the report.
+        figures: True if the folder `figures/` is next to the report.
+
+    Returns:
+        Markdown.
     """
     split = report.splits[0]
     blocks = [f"# {report.part(split).headline}", _render_opening(report, split), _render_best(report, split)]
@@ -58,7 +61,14 @@ def render_markdown(report: Report, *, figures: bool = False) -> str:
 
 
 def render_run(run: RunMetadata) -> str:
-    """List where the numbers come from: command, machine, versions, log, seeds, and the time of each phase."""
+    """Render the facts of a run as a list, and the time of each phase as a table.
+
+    Args:
+        run: Command, machine, versions, log, seeds and phases; empty fields are left out.
+
+    Returns:
+        Markdown.
+    """
     facts: dict[str, Any] = {
         "command": f"`{run.command}`" if run.command else "",
         "commit": run.commit,
@@ -89,10 +99,17 @@ def render_run(run: RunMetadata) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Format a setting for people: no quotes, no brackets.
+    """Format a setting without quotes and brackets.
 
-    >>> format_value({"epochs": 3, "rates": (0.1, 0.25), "refit": False, "prior": None})
-    'epochs 3, rates 0.1 0.25, refit no, prior none'
+    Args:
+        value: Mapping, sequence or scalar, nested or not.
+
+    Returns:
+        Text on one line.
+
+    Example:
+        >>> format_value({"epochs": 3, "rates": (0.1, 0.25), "refit": False, "prior": None})
+        'epochs 3, rates 0.1 0.25, refit no, prior none'
     """
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {format_value(inner)}" for key, inner in value.items())

@@ -1,4 +1,4 @@
-"""Tables, verdicts and protocols of a report: aligned columns for the terminal, Markdown for report.md and the card."""
+"""Tables, verdicts and protocols of a report, as aligned columns or as Markdown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,15 @@ VERDICTS: dict[Verdict, str] = {
 
 
 def render_table(report: Report, split: str) -> str:
-    """Return all models on all queries of a split, best first, in aligned plain columns; a star marks the headline."""
+    """Render all models on all queries of a split in aligned columns, best first.
+
+    Args:
+        report: All numbers of a run.
+        split: Name of the split.
+
+    Returns:
+        Plain text; a star marks the headline.
+    """
     rows, metrics = select_overall_rows(report, split)
     primary, headline = metrics[0], report.part(split).headline
     lines = [["model", primary, "95% interval", *metrics[1:]]]
@@ -49,7 +57,15 @@ def render_table(report: Report, split: str) -> str:
 
 
 def render_slices(report: Report, split: str) -> str:
-    """Return the headline model in every slice, every metric with its interval, in aligned plain columns."""
+    """Render the headline model in every slice, every metric with its interval, in aligned columns.
+
+    Args:
+        report: All numbers of a run.
+        split: Name of the split.
+
+    Returns:
+        Plain text.
+    """
     part = report.part(split)
     rows = {(row.slice, row.metric): row for row in part.rows if row.model == part.headline}
     slices, metrics = (list(dict.fromkeys(key[index] for key in rows)) for index in (0, 1))
@@ -61,11 +77,14 @@ def render_slices(report: Report, split: str) -> str:
 
 
 def summarize_report(report: Report) -> dict[str, Any]:
-    """Return what a bundle keeps of a report, for its card.
+    """Return the part of a report that a bundle keeps for its card.
+
+    Args:
+        report: All numbers of a run.
 
     Returns:
         Every model over all queries, the headline in every slice, protocols, verdicts, the reason for keeping adapted
-        weights or not, and what the run measured besides: other domains, a teacher, a drift head, privacy.
+        weights or not, and any sections on other domains, a teacher, a drift head and privacy.
     """
     headlines = {part.split: part.headline for part in report.parts}
     rows = [row for row in report.rows if row.slice == "overall" or row.model == headlines[row.split]]
@@ -89,13 +108,29 @@ def summarize_report(report: Report) -> dict[str, Any]:
 
 
 def sort_models(report: Report, split: str) -> list[ModelRow]:
-    """Return the models of a split, best first by the primary metric over all queries."""
+    """Return the models of a split, best first by the primary metric over all queries.
+
+    Args:
+        report: All numbers of a run.
+        split: Name of the split.
+
+    Returns:
+        Models, each once.
+    """
     rows, _ = select_overall_rows(report, split)
     return sorted({model: None for model, _ in rows}, key=lambda model: -rows[model, report.primary].value)
 
 
 def describe_protocol(report: Report, split: str) -> str:
-    """Describe in words how the numbers of a split were measured."""
+    """Describe in words how the numbers of a split were measured.
+
+    Args:
+        report: All numbers of a run.
+        split: Name of the split.
+
+    Returns:
+        Sentences on candidates, ties, query time, training data and intervals.
+    """
     protocol = report.part(split).protocol
     masked = "seen items are masked" if protocol.mask_seen else "seen items stay in (repeat consumption)"
     released = "; items are masked before their release date" if protocol.release_dates else ""
@@ -114,26 +149,59 @@ def describe_protocol(report: Report, split: str) -> str:
 
 
 def describe_candidates(report: Report, split: str) -> str:
-    """Describe the items that a target is ranked among."""
+    """Describe the items that a target is ranked among.
+
+    Args:
+        report: All numbers of a run.
+        split: Name of the split.
+
+    Returns:
+        Noun phrase, such as "all 1,682 items".
+    """
     protocol = report.part(split).protocol
     return protocol.candidates or f"all {protocol.n_items:,} items"
 
 
 def select_overall_rows(report: Report, split: str) -> tuple[dict[tuple[ModelRow, str], MetricRow], list[str]]:
-    """Return rows over all queries by model and metric, and the metrics, the primary one first."""
+    """Select the rows over all queries of a split.
+
+    Args:
+        report: All numbers of a run.
+        split: Name of the split.
+
+    Returns:
+        Rows by model and metric, and the metrics, the primary one first.
+    """
     rows = {(row.model, row.metric): row for row in report.part(split).rows if row.slice == "overall"}
     return rows, list(dict.fromkeys([report.primary, *(metric for _, metric in rows)]))
 
 
 def sort_comparisons(report: Report, split: str, subject: ModelRow) -> list[Comparison]:
-    """Return the comparisons of a model, those with the best of the others first."""
+    """Return the comparisons of a model, those with the best of the others first.
+
+    Args:
+        report: All numbers of a run.
+        split: Name of the split.
+        subject: Model that is compared with the others.
+
+    Returns:
+        Comparisons in all metrics and slices.
+    """
     order = {model: index for index, model in enumerate(sort_models(report, split))}
     found = (c for c in report.part(split).comparisons if c.model == subject)
     return sorted(found, key=lambda c: order[c.against])
 
 
 def format_verdicts(report: Report, split: str) -> str:
-    """List in Markdown the models that the headline beats, or not, in the primary metric, overall and by slice."""
+    """List the models that the headline beats or loses to in the primary metric, overall and by slice.
+
+    Args:
+        report: All numbers of a run.
+        split: Name of the split.
+
+    Returns:
+        Markdown list.
+    """
     main, primary = report.part(split).headline, report.primary
     found = [c for c in sort_comparisons(report, split, main) if c.metric == primary]
     overall = [c for c in found if c.slice == "overall"]
@@ -159,16 +227,40 @@ def format_verdicts(report: Report, split: str) -> str:
 
 
 def format_markdown_table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """Format a table in Markdown."""
+    """Format a table in Markdown.
+
+    Args:
+        head: Names of the columns.
+        body: Cells of each row.
+
+    Returns:
+        Markdown.
+    """
     lines = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def format_cell(row: MetricRow) -> str:
-    """Format a value with its interval."""
+    """Format a value with its interval.
+
+    Args:
+        row: Value of a metric.
+
+    Returns:
+        Value and interval with four decimals each.
+    """
     return f"{row.value:.4f} {format_interval(row.low, row.high)}".strip()
 
 
 def format_interval(low: float | None, high: float | None, sign: str = "") -> str:
-    """Format an interval, "" where there is none. sign: "+" for differences."""
+    """Format an interval with four decimals.
+
+    Args:
+        low: Lower end; None if there is no interval.
+        high: Upper end; None if there is no interval.
+        sign: "+" to show the sign of positive numbers, for differences.
+
+    Returns:
+        Interval in brackets, "" if there is none.
+    """
     return "" if low is None or high is None else f"[{low:{sign}.4f}, {high:{sign}.4f}]"

@@ -1,4 +1,4 @@
-"""The result of unlearning as text."""
+"""Text of the result of unlearning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from llmrec.unlearning.removal import ForgetResult
 
 
 def format_forget_result(result: ForgetResult) -> list[str]:
-    """Format what was removed, what stays and what a search found, a line for each."""
+    """Format what was removed, what stays and what a search found, one line each.
+
+    Args:
+        result: Result of removing users.
+
+    Returns:
+        Lines for the terminal.
+    """
     log = result.log
     lines = [
         f"log: {log.n_events:,} events of {log.n_users:,} user(s) left out, {log.n_left:,} of others stay",

@@ -26,5 +26,15 @@ SWITCHES: dict[TermName, DriftTerm] = {name: BY_NAME[name].implementation for na
 
 
 def get_caption(name: str) -> str:
-    """Return the caption of a term by its name in a report; raises KeyError if there is none."""
+    """Return the caption of a term.
+
+    Args:
+        name: Name of the term in a report.
+
+    Returns:
+        Caption.
+
+    Raises:
+        KeyError: If there is no such term.
+    """
     return {str(term.name): term.caption for term in TERMS}[name]

@@ -1,4 +1,6 @@
-"""Latent interests as a part of the mixture: sum_k s_uk(t) * softmax_i(w_k . x_i + sum_h theta_h log(c_h,i(t) + eps)).
+"""Chain term: latent interests as a part of the mixture.
+
+    sum_k s_uk(t) * softmax_i(w_k . x_i + sum_h theta_h log(c_h,i(t) + eps))
 
 s is the user's interest in K states, moved by a Markov chain, and c the counts of the environment.
 """
@@ -25,26 +27,31 @@ from llmrec.utils.text import format_duration
 from llmrec.utils.units import SECONDS_PER_DAY
 
 NAME: TermName = "chain"
-OFF = -30.0  # log-odds of a part that is left out: a number that JSON has
+OFF = -30.0  # log-odds of a part that is left out; finite, as JSON requires
 
 
 class ChainView(NamedTuple):
-    """The chain's tables, and the interest (B, K) of the histories."""
+    """View of the chain at a moment."""
 
     tables: ChainTables
+    """Tables of the chain."""
     interest: Tensor
+    """Interest of the histories, (B, K)."""
 
 
 class ChainTargets(NamedTuple):
-    """Interest (B, K), and emission of the sampled columns (K, C) and of the targets (K, B)."""
+    """Chain's part in the likelihood of targets."""
 
     interest: Tensor
+    """Interest of the histories, (B, K)."""
     emission: Tensor
+    """Emission of the sampled columns, (K, C)."""
     own_emission: Tensor
+    """Emission of the targets, (K, B)."""
 
 
 class ChainTerm(DriftTerm):
-    """The view is `ChainView`; live users have an `InterestState`."""
+    """Latent interests; the view is `ChainView`, and live users have an `InterestState`."""
 
     optional = False
     shifts = (OFF, -1.0, 0.0, 1.0)
@@ -101,12 +108,12 @@ class ChainTerm(DriftTerm):
         return view._replace(interest=view.interest[queries])
 
     def score(self, context: TermContext) -> Tensor:
-        """Return the probabilities of all items, (B, N)."""
+        """Return the probabilities of all items."""
         view: ChainView = context.views[NAME]
         return view.interest @ _state_logits(context, view.tables.emission).softmax(1)
 
     def score_new_items(self, context: TermContext, vectors: Tensor) -> Tensor:
-        """Return the probabilities of items outside the catalog: vectors (F, D) -> (B, F)."""
+        """Return the probabilities of items outside the catalog."""
         view: ChainView = context.views[NAME]
         return view.interest @ _state_probabilities(context, vectors)
 
@@ -116,16 +123,16 @@ class ChainTerm(DriftTerm):
         return ChainTargets(view.interest, emission[:, columns], emission[:, target])
 
     def score_targets(self, head: Head, seen: TargetPass) -> Tensor:
-        """Return the probabilities of the targets, (B,), with gradients."""
+        """Return the probabilities of the targets, with gradients."""
         view: ChainTargets = seen.views[NAME]
         counts, own_counts = seen.views[environment.NAME]
         totals = (state_logits(head, view.emission, counts) + seen.log_weight).logsumexp(1)  # (K,)
         return (view.interest.T * (state_logits(head, view.own_emission, own_counts) - totals[:, None]).exp()).sum(0)
 
     def explain(self, context: TermContext, target: ExplainTarget) -> list[tuple[int | None, float]]:
-        """Return the probability that each event gives, and the rest, which comes from the belief about a new user.
+        """Divide the probability among the events and the rest, the belief about a new user.
 
-        What becomes of an event's evidence is linear in it, so that the division is exact.
+        The effect of an event's evidence is linear in it, so that the division is exact.
         """
         tables, interest = context.views[NAME]
         if context.vectors is None:
@@ -177,7 +184,7 @@ def _state_probabilities(context: TermContext, vectors: Tensor) -> Tensor:
 
 
 def _remaining_beliefs(tables: ChainTables, vectors: Tensor, target: ExplainTarget) -> Tensor:
-    """Return what is left at the query of the interest that each event brought, (E, K); vectors: (N + R, D)."""
+    """Return what is left at the query of the interest from each event, (E, K); vectors: (N + R, D)."""
     chain, n_events, past = tables.chain, len(target.events), target.queries.histories
     item, time = past.item[target.events], past.time[target.events]
     evidence = chain.evidence(vectors[torch.from_numpy(item)])  # (E, K)

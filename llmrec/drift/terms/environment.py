@@ -26,7 +26,7 @@ from llmrec.utils.text import format_duration
 from llmrec.utils.units import SECONDS_PER_DAY
 
 NAME: TermName = "environment"
-POPULARITY_PHRASES = (  # by half-life, up to so many days
+POPULARITY_PHRASES = (  # by maximum half-life in days
     (10.0, "is popular this week"),
     (45.0, "is popular this month"),
     (200.0, "has been popular for some months"),
@@ -54,7 +54,11 @@ class Environment:
         self.newest: int | None = None
 
     def observe(self, events: Events) -> None:
-        """Count events in any order; an event given twice counts twice."""
+        """Count events in any order; an event given twice counts twice.
+
+        Args:
+            events: Events, as rows of users and items.
+        """
         if not len(events.time):
             return
         newest = int(events.time.max())
@@ -67,6 +71,9 @@ class Environment:
         """Subtract events that were counted, to rounding, and to zero where no others are left.
 
         The newest time stays the newest.
+
+        Args:
+            events: All counted events of the user, in order of time.
         """
         if self.reference is None:
             return
@@ -76,7 +83,14 @@ class Environment:
             sums[sums <= ROUNDING * theirs] = 0
 
     def with_events(self, events: Events) -> Environment:
-        """Return a copy that has counted more events."""
+        """Return a copy that has counted more events.
+
+        Args:
+            events: Events to add.
+
+        Returns:
+            Copy with these events counted.
+        """
         other = copy(self)
         other.sums = self.sums.copy()
         other.observe(events)
@@ -115,16 +129,27 @@ class Environment:
         return decayed
 
     def export_state(self) -> Arrays:
-        """Return the arrays that `restore` continues from to the bit, without copies."""
+        """Return the arrays that `restore` continues from to the bit, without copies.
+
+        Returns:
+            Arrays by name.
+        """
         times = [NO_TIME if time is None else time for time in (self.reference, self.newest)]
         return {"sums": self.sums, "times": np.array(times, dtype=np.int64)}
 
     def export_counts(self) -> Arrays:
-        """Return `export_state`, which holds nothing of a single user."""
+        """Return `export_state`, which holds nothing of a single user.
+
+        Returns:
+            Arrays by name.
+        """
         return self.export_state()
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Continue from the arrays of `export_state`, of as many items and the same half-lives.
+
+        Args:
+            state: Arrays of `export_state`.
 
         Raises:
             LookupError: If an array is missing.
@@ -134,6 +159,10 @@ class Environment:
 
     def restore_counts(self, state: Mapping[str, NDArray[Any]], n_items: int) -> None:
         """Continue from the arrays of `export_counts`, of `n_items` items or fewer.
+
+        Args:
+            state: Arrays of `export_counts`, of `n_items` items or fewer.
+            n_items: Number of items to have.
 
         Raises:
             LookupError: If an array is missing.
@@ -155,7 +184,7 @@ class Environment:
 
 
 class EnvironmentTerm(DriftTerm):
-    """The view is the counts (H, C) of items as of the moment."""
+    """Current popularity; the view is the counts (H, C) of items as of the moment."""
 
     optional = False
 
@@ -181,11 +210,11 @@ class EnvironmentTerm(DriftTerm):
         return Environment(stream.n_items, stream.config.half_lives_days)
 
     def is_counted(self, terms: frozenset[TermName]) -> bool:
-        """Return True."""
+        """Return True: every head reads these counts."""
         return True
 
     def resize_state(self, state: Arrays, more: int) -> Arrays:
-        """Return the sums with `more` items without events."""
+        """Return the sums with new items without events."""
         return {"sums": np.pad(state["sums"], ((0, 0), (0, more)))}
 
     def read(self, stream: Stream, counts: Counts, recent: RecentEvents, state: Tensor | None) -> Tensor:
@@ -214,7 +243,14 @@ class EnvironmentTerm(DriftTerm):
 
 
 def read_popularity(counts: Counts) -> Tensor:
-    """Return the counts (H, N) as of the moment of the counts of all terms."""
+    """Read decayed item counts as of the moment of all counts.
+
+    Args:
+        counts: Counts of all terms.
+
+    Returns:
+        Counts, (H, N).
+    """
     environment: Environment = counts.counts[NAME]
     return torch.from_numpy(environment.counts_at(counts.require_moment())).float()
 
@@ -227,6 +263,9 @@ def add_popularity(head: Head, logits: Tensor, weight: Tensor, counts: Tensor) -
         logits: (..., C).
         weight: Of each half-life, (H,).
         counts: Of C items, (H, C).
+
+    Returns:
+        Logits, (..., C).
     """
     return logits + weight @ torch.log(counts + EPS) if NAME in head.terms else logits
 
@@ -249,5 +288,12 @@ def describe_popularity(eta: Tensor, counts: Tensor, own: Tensor, half_lives_day
 
 
 def format_decay(half_life_days: float) -> str:
-    """Format a half-life."""
+    """Format a half-life.
+
+    Args:
+        half_life_days: Half-life in days.
+
+    Returns:
+        Text, such as "half after 30 days".
+    """
     return "for ever" if half_life_days >= NO_DECAY_DAYS else f"half after {format_duration(half_life_days)}"

@@ -1,4 +1,4 @@
-"""Weights of a user's recent events: w_uj proportional to exp(-lambda * age) * gamma^(steps back)."""
+"""Interest term: weights of recent events, proportional to exp(-lambda * age) * gamma^(steps back)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmrec.drift.terms.term_inputs import Head
 from llmrec.utils.text import format_duration
 
 NAME: TermName = "interest"
-FORGET_PER_DAY, STEP_BACK = 1 / 60, 0.8  # lambda and gamma to start with
+FORGET_PER_DAY, STEP_BACK = 1 / 60, 0.8  # initial lambda and gamma
 
 
 class EventWeights(nn.Module):
@@ -51,7 +51,7 @@ class EventWeights(nn.Module):
 
 
 class InterestTerm(DriftTerm):
-    """Without it all events of a history weigh the same."""
+    """Weights of recent events; without this term all events of a history weigh the same."""
 
     optional = False
 

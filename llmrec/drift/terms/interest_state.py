@@ -1,6 +1,7 @@
-"""Beliefs about the latent interest of live users, updated event by event in O(K^2) and without gradient.
+"""Beliefs about the latent interest of live users, updated event by event without gradient.
 
-The steps are those of `LatentChain.belief_at_query`, but over all events of a user instead of the last ones.
+An update takes O(K^2). The steps are those of `LatentChain.belief_at_query`, but over all events of a user instead of
+the last ones.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from llmrec.utils.arrays import Arrays, Rows, concat_ranges
 from llmrec.utils.units import SECONDS_PER_DAY
 
 Floats = NDArray[np.float32]
-MAX_LOOP_EVENTS = 8  # that are faster one by one
-BELIEF = "belief"  # in the state file
+MAX_LOOP_EVENTS = 8  # faster one by one
+BELIEF = "belief"  # name in the state file
 
 
 class InterestState:
@@ -44,22 +45,39 @@ class InterestState:
     def set_stream(self, stream: Stream) -> None:
         """Continue with the chain tables of a stream that has more items.
 
+        Args:
+            stream: Stream that has more items.
+
         Raises:
             ValueError: If it has no chain.
         """
         self.set_tables(get_tables(stream))
 
     def set_tables(self, tables: ChainTables) -> None:
-        """Continue with the same chain over more items."""
+        """Continue with the same chain over more items.
+
+        Args:
+            tables: Tables of the same chain over more items.
+        """
         self.tables = tables
         self.evidence: Floats = tables.evidence.numpy()  # (N, K)
 
     def grow_users(self, n_users: int) -> None:
-        """Add new users up to `n_users`."""
+        """Add new users up to `n_users`.
+
+        Args:
+            n_users: Number of users to have.
+        """
         self.rows = np.concatenate([self.rows, np.tile(self.newcomer, (n_users - len(self.rows), 1, 1))])
 
     def observe(self, user: int, item: int, gap_seconds: int) -> None:
-        """Record an event so long after the user's newest: one product with P for each bit of the gap in ticks."""
+        """Record an event, with one product with P for each bit of the gap in ticks.
+
+        Args:
+            user: Row of the user.
+            item: Row of the item.
+            gap_seconds: Seconds since the user's newest event.
+        """
         belief = self.rows[user]  # (2, K)
         gap, position = min(round(gap_seconds * TICKS_PER_DAY / SECONDS_PER_DAY), 2**N_POWERS - 1), 0
         while gap:
@@ -73,20 +91,40 @@ class InterestState:
         self.rows[user] = self.newcomer
 
     def copy_rows(self, rows: Rows, other: InterestState, other_rows: Rows) -> None:
-        """Set users `rows` (B,) to the beliefs that users `other_rows` (B,) have in `other`."""
+        """Copy the beliefs of users from another state.
+
+        Args:
+            rows: Users to change, (B,).
+            other: Object that the state comes from.
+            other_rows: Users of `other`, (B,).
+        """
         self.rows[rows] = other.rows[other_rows]
 
     def export_state(self) -> Arrays:
-        """Return the beliefs by their name in the state file, without a copy."""
+        """Return the beliefs by their name in the state file, without a copy.
+
+        Returns:
+            Arrays by name.
+        """
         return {BELIEF: self.rows}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Continue from the array of `export_state`."""
+        """Continue from the array of `export_state`.
+
+        Args:
+            state: Arrays of `export_state`.
+        """
         self.rows = state[BELIEF]
 
     @torch.no_grad()
     def observe_many(self, user: Rows, item: Rows, gap_seconds: Rows) -> None:
-        """Record events (E,) in order of arrival: the first of each user at once, then the second of each, ..."""
+        """Record events in order of arrival: the first of each user at once, then the second, and so on.
+
+        Args:
+            user: Row of the user of each event, (E,).
+            item: Row of the item of each event, (E,).
+            gap_seconds: Seconds since the user's newest event, (E,).
+        """
         by_user = np.argsort(user, kind="stable")
         turn = np.empty_like(by_user)
         turn[by_user] = concat_ranges(np.unique(user, return_counts=True)[1])
@@ -104,7 +142,15 @@ class InterestState:
 
     @torch.no_grad()
     def read(self, users: Rows, gap_seconds: Rows) -> Tensor:
-        """Return the probabilities of the states (B, K), each `gap_seconds` (B,) after the user's newest event."""
+        """Return the probabilities of the states some time after each user's newest event.
+
+        Args:
+            users: Rows of users, (B,).
+            gap_seconds: Seconds since each user's newest event, (B,).
+
+        Returns:
+            Probabilities of the states, (B, K).
+        """
         gap = to_ticks(torch.from_numpy(gap_seconds / SECONDS_PER_DAY))
         belief = propagate(torch.from_numpy(self.rows[users]), gap, self.tables.powers)
         return self.tables.chain.state_probabilities(belief)

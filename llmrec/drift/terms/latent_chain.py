@@ -1,12 +1,12 @@
-"""Interest in K latent states, read from item texts and moved by a Markov chain, so that new items need no events.
+"""Interest in K latent states, read from item texts and moved by a Markov chain.
 
     p(k|j)   = softmax_k(w_k . x_j + a_k)                        states that an event on item j is evidence for
     p(i|k,t) = softmax_i(w_k . x_i + o_i(t))                     items that people in state k choose; o: popularity
     s       <- s P(dt)                                           over a gap, by `MarkovChain`
     s       <- (1 - g) s + g p(.|j)                              on an event
 
-with x the text vectors. Two beliefs, a slow and a fast one, share states and M, and differ in lambda and g; interest in
-a state is a blend of them. An event costs O(K^2), and no gradient.
+with x the text vectors, so that new items need no events. Two beliefs, a slow and a fast one, share states and M, and
+differ in lambda and g; interest in a state is a blend of them. An event costs O(K^2), and no gradient.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch.nn import functional
 from llmrec.drift.markov_chain import MarkovChain, propagate, to_ticks
 from llmrec.drift.terms.term_inputs import RecentEvents, Stream
 
-MOVES_PER_DAY = 1 / 240, 1 / 20  # lambda of the slow and of the fast belief to start with
-GAIN = 0.15, 0.5  # g of the two, to start with
+MOVES_PER_DAY = 1 / 240, 1 / 20  # initial lambda of the slow and of the fast belief
+GAIN = 0.15, 0.5  # initial g of the two
 SHARPNESS = 10.0  # of w, in unit vectors
 
 
@@ -39,24 +39,60 @@ class LatentChain(nn.Module):
         self.blend = nn.Parameter(torch.zeros(()))
 
     def evidence(self, vectors: Tensor) -> Tensor:
-        """Compute p(k|j) of items: text vectors (..., D) -> (..., K)."""
+        """Compute the evidence p(k|j) of items.
+
+        Args:
+            vectors: Text vectors, (..., D).
+
+        Returns:
+            Probabilities of the states, (..., K).
+        """
         return (vectors @ self.direction.T + self.bias).softmax(-1)
 
     def emission(self, vectors: Tensor) -> Tensor:
-        """Compute w_k . x_i of items: text vectors (N, D) -> (K, N)."""
+        """Compute the emission w_k . x_i of items.
+
+        Args:
+            vectors: Text vectors of N items, (N, D).
+
+        Returns:
+            Logits, (K, N).
+        """
         return self.direction @ vectors.T
 
     def initial_belief(self, size: int) -> Tensor:
-        """Return the beliefs about users without events, (B, 2, K)."""
+        """Return the beliefs about users without events.
+
+        Args:
+            size: Number of users, B.
+
+        Returns:
+            Beliefs, (B, 2, K).
+        """
         return self.start.softmax(0).expand(size, len(self.chain.log_rate), -1)
 
     def update_belief(self, belief: Tensor, evidence: Tensor) -> Tensor:
-        """Update beliefs (B, 2, K) with an event of evidence (B, K)."""
+        """Update beliefs with one event of each user.
+
+        Args:
+            belief: Beliefs, (B, 2, K).
+            evidence: Evidence of the event of each user, (B, K).
+
+        Returns:
+            Beliefs, (B, 2, K).
+        """
         gain = torch.sigmoid(self.gain)[:, None]  # (2, 1)
         return (1 - gain) * belief + gain * evidence[:, None]
 
     def state_probabilities(self, belief: Tensor) -> Tensor:
-        """Blend beliefs (..., 2, K) into probabilities of the states, (..., K)."""
+        """Blend the two beliefs into probabilities of the states.
+
+        Args:
+            belief: Beliefs, (..., 2, K).
+
+        Returns:
+            Probabilities, (..., K).
+        """
         fast = torch.sigmoid(self.blend)
         return (1 - fast) * belief[..., 0, :] + fast * belief[..., 1, :]
 
@@ -100,9 +136,7 @@ class LatentChain(nn.Module):
             Beliefs, (B, 2, K).
         """
         age = torch.where(mask, age_days, 0.0)
-        gaps = to_ticks(
-            functional.pad(age[:, :-1] - age[:, 1:], (1, 0))
-        )  # the step into the padding goes up to the query
+        gaps = to_ticks(functional.pad(age[:, :-1] - age[:, 1:], (1, 0)))  # the step into the padding reaches the query
         belief = self.initial_belief(len(evidence))
         for step in range(evidence.shape[1]):
             belief = propagate(belief, gaps[:, step], powers)
@@ -112,38 +146,63 @@ class LatentChain(nn.Module):
 
 
 class ChainTables(NamedTuple):
-    """Tables of a fitted chain over all items, made once.
-
-    Attributes:
-        chain: Fitted chain.
-        evidence: p(k|j), (N, K).
-        emission: w_k . x_i, (K, N).
-        powers: Transition powers, (R, J, K, K).
-    """
+    """Tables of a fitted chain over all items, made once."""
 
     chain: LatentChain
+    """Fitted chain."""
     evidence: Tensor
+    """Evidence p(k|j) of each item, (N, K)."""
     emission: Tensor
+    """Emission w_k . x_i of each item, (K, N)."""
     powers: Tensor
+    """Transition powers, (R, J, K, K)."""
 
     @classmethod
     @torch.no_grad()
     def from_chain(cls, chain: LatentChain, vectors: Tensor) -> ChainTables:
-        """Make the tables from text vectors (N, D) like those that the chain was fitted on."""
+        """Compute the tables of items.
+
+        Args:
+            chain: Fitted chain.
+            vectors: Text vectors of the items, like those that the chain was fitted on, (N, D).
+
+        Returns:
+            Tables.
+        """
         return cls(chain, chain.evidence(vectors), chain.emission(vectors), chain.chain.transition_powers())
 
     def with_texts(self, vectors: Tensor) -> ChainTables:
-        """Return tables that have evidence of more items, by their text vectors (R, D)."""
+        """Return tables that have evidence of more items.
+
+        Args:
+            vectors: Unit text vectors of the new items, (R, D).
+
+        Returns:
+            Tables.
+        """
         return self._replace(evidence=torch.cat([self.evidence, self.chain.evidence(vectors)]))
 
     def interest_from_history(self, recent: RecentEvents) -> Tensor:
-        """Compute the interest of users with these last events, (B, K)."""
+        """Compute the interest of users with these last events.
+
+        Args:
+            recent: Last events of B histories.
+
+        Returns:
+            Probabilities of the states, (B, K).
+        """
         belief = self.chain.belief_at_query(self.evidence[recent.item], recent.age_days, recent.mask, self.powers)
         return self.chain.state_probabilities(belief)
 
 
 def get_tables(stream: Stream) -> ChainTables:
     """Return the chain tables of a stream.
+
+    Args:
+        stream: Settings and tables.
+
+    Returns:
+        Tables of the chain.
 
     Raises:
         ValueError: If it has none.

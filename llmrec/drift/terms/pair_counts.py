@@ -25,28 +25,28 @@ from llmrec.drift.terms.term_inputs import Events
 from llmrec.utils.arrays import MAX_EXPONENT, NO_TIME, ROUNDING, Arrays, Rows, merge_small_tables, resize_sparse
 from llmrec.utils.units import SECONDS_PER_DAY
 
-NO_USER = -1  # an empty place among a user's last events
+NO_USER = -1  # empty position among a user's last events
 TABLE_PARTS = "data", "indices", "indptr"  # of a sparse table
 
 
 @dataclass(frozen=True)
 class TransitionSettings:
-    """How pairs count.
-
-    Attributes:
-        window: Events of a user that a new one is paired with.
-        gap_days: Days between the events of a pair after which its weight has fallen to 1/e.
-        backward: Weight of a pair against its order, 0 to 1.
-        half_life_days: Half-life of all counts.
-        ties: With `strict` the events of one moment have no order: their pairs count the mean of both weights each
-            way, and steps count moments; with `file_order` they follow the log's order.
-    """
+    """Settings of pair counts."""
 
     window: int = 10
+    """Events of a user that a new one is paired with."""
     gap_days: float = 180.0
+    """Days between the events of a pair after which its weight has fallen to 1/e."""
     backward: float = 0.1
+    """Weight of a pair against its order, 0 to 1."""
     half_life_days: float = 60.0
+    """Half-life of all counts."""
     ties: Literal["strict", "file_order"] = "strict"
+    """Order of events of one moment.
+
+    With `strict` they have none: their pairs count the mean of both weights each way, and steps count moments; with
+    `file_order` they follow the log's order.
+    """
 
 
 class Transitions:
@@ -71,7 +71,11 @@ class Transitions:
         self.last_time: Rows = np.full((n_users, settings.window), NO_TIME, dtype=np.int64)
 
     def observe(self, events: Events) -> None:
-        """Pair new events, in any order, with the earlier ones of their users."""
+        """Pair new events, in any order, with the earlier ones of their users.
+
+        Args:
+            events: Events, as rows of users and items.
+        """
         user, item, time, _ = events.in_order()
         fresh = time >= self.last_time[user, -1]
         user, item, time = user[fresh], item[fresh], time[fresh]
@@ -83,11 +87,18 @@ class Transitions:
             self._add(source, target, weight, when)
 
     def with_events(self, events: Events) -> Transitions:
-        """Return a copy, for reading only, that has counted more events and knows only their users."""
+        """Return a copy, for reading only, that has counted more events and knows only their users.
+
+        Args:
+            events: Events to add.
+
+        Returns:
+            Copy with these events counted.
+        """
         user, item, time, _ = events.in_order()
         other, (users, row) = copy(self), np.unique(user, return_inverse=True)
         other.last_item, other.last_time = self.last_item[users], self.last_time[users]
-        # A table of its own: to merge it with the others each time would cost far more.
+        # A separate table: merging it with the others each time would cost far more.
         other.tables, other.row_sums = [], self.row_sums.copy()
         other.observe(Events(row, item, time))
         decay = 1.0 if other.reference is None else self.decay_at(other.reference)
@@ -95,28 +106,50 @@ class Transitions:
         return other
 
     def decay_at(self, time: int) -> float:
-        """Return the factor that every sum has decayed by at a time, in seconds."""
+        """Return the factor that every sum has decayed by at a time, in seconds.
+
+        Args:
+            time: Seconds.
+
+        Returns:
+            Factor of the sums at that time.
+        """
         return 1.0 if self.reference is None else float(np.exp2(-(time - self.reference) * self.rate))
 
     def grow_users(self, n_users: int) -> None:
-        """Add users without events, up to `n_users`."""
+        """Add users without events, up to `n_users`.
+
+        Args:
+            n_users: Number of users to have.
+        """
         more = (0, n_users - len(self.last_item)), (0, 0)
         self.last_item = np.pad(self.last_item, more, constant_values=NO_USER)
         self.last_time = np.pad(self.last_time, more, constant_values=NO_TIME)
 
     def grow_items(self, n_items: int) -> None:
-        """Add items without pairs, up to `n_items`."""
+        """Add items without pairs, up to `n_items`.
+
+        Args:
+            n_items: Number of items to have.
+        """
         self.tables = [resize_sparse(table, (n_items, n_items)) for table in self.tables]
         self.row_sums = np.pad(self.row_sums, (0, n_items - len(self.row_sums)))
 
     def forget(self, user: int) -> None:
-        """Remove a user's last events, so that new ones are paired with none of them."""
+        """Remove a user's last events, so that new ones are paired with none of them.
+
+        Args:
+            user: Row of the user.
+        """
         self.last_item[user], self.last_time[user] = NO_USER, NO_TIME
 
     def subtract(self, events: Events) -> None:
         """Subtract the pairs of all counted events of one user, in order of time, to rounding.
 
         No pair is left that the other users do not have.
+
+        Args:
+            events: All counted events of the user, in order of time.
         """
         own = Transitions(len(self.row_sums), 1, self.settings)
         own.observe(Events.from_user(events.item, events.time))
@@ -131,7 +164,11 @@ class Transitions:
         self.row_sums[np.diff(left.indptr) == 0] = 0
 
     def export_state(self) -> Arrays:
-        """Return the arrays that `restore` continues from to the bit, without copies."""
+        """Return the arrays that `restore` continues from to the bit, without copies.
+
+        Returns:
+            Arrays by name.
+        """
         reference = NO_TIME if self.reference is None else self.reference
         arrays: Arrays = {"reference": np.array([reference], dtype=np.int64), "row_sums": self.row_sums}
         arrays |= {"last_item": self.last_item, "last_time": self.last_time}
@@ -140,7 +177,11 @@ class Transitions:
         return arrays
 
     def export_counts(self) -> Arrays:
-        """Return the state without users in half its size: one table in fp32, as of its newest pair or nearly."""
+        """Return the state without users in half its size: one table in fp32, as of its newest pair or nearly.
+
+        Returns:
+            Arrays by name.
+        """
         n_items = len(self.row_sums)
         total = sum(self.tables, sparse.csr_array((n_items, n_items)))
         largest = float(total.data.max(initial=1.0))  # of sums that grow with time: their decay stays within fp32
@@ -154,6 +195,9 @@ class Transitions:
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Continue from the arrays of `export_state`, of the same settings.
 
+        Args:
+            state: Arrays of `export_state`.
+
         Raises:
             LookupError: If an array is missing.
             ValueError: If an array names items that do not exist.
@@ -165,14 +209,18 @@ class Transitions:
             raise ValueError("it names items or users that there are not")
         self.tables = [sparse.csr_array(part, shape=shape, copy=True) for part in parts]
         for table in self.tables:
-            table.check_format(full_check=True)  # products with it would read beyond its ends
+            table.check_format(full_check=True)  # products with a malformed table would read beyond its ends
         self.row_sums = state["row_sums"].copy()
         self.last_item, self.last_time = state["last_item"].copy(), state["last_time"].copy()
         reference = int(state["reference"][0])
         self.reference = None if reference == NO_TIME else reference
 
     def restore_counts(self, state: Mapping[str, NDArray[Any]], n_items: int) -> None:
-        """Continue from the arrays of `export_counts`, of `n_items` items or fewer; users keep their last events.
+        """Continue from exported counts; users keep their last events.
+
+        Args:
+            state: Arrays of `export_counts`, of `n_items` items or fewer.
+            n_items: Number of items to have.
 
         Raises:
             LookupError: If an array is missing.

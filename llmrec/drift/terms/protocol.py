@@ -1,4 +1,4 @@
-"""The interface of a drift term: its weights, counts, states of live users, answers, fit and explanation."""
+"""Interface of a drift term: weights, counts, states of live users, answers, fit and explanation."""
 
 from __future__ import annotations
 
@@ -25,42 +25,79 @@ Role = Literal["part", "logit", "weight", "gate"]
 
 
 class DriftTerm:
-    """The arithmetic of a term; methods that make no sense for its role keep these defaults.
-
-    Attributes:
-        optional: A head without the term has none of its weights, and no row of the gate.
-        shifts: Values that the fit tries for the shift of the part's log-odds.
-    """
+    """Arithmetic of a term; methods that make no sense for its role keep these defaults."""
 
     optional: bool = True
+    """True if a head without the term has none of its weights, and no row of the gate."""
     shifts: tuple[float, ...] = (0.0,)
+    """Values that the fit tries for the shift of the part's log-odds."""
 
     # Weights and settings
 
     def make_weights(self, config: DriftConfig) -> nn.Module | None:
-        """Return new weights, registered in the head under the term's name, or None."""
+        """Return new weights, registered in the head under the term's name, or None.
+
+        Args:
+            config: Settings of the head.
+
+        Returns:
+            Module, or None.
+        """
         return None
 
     def describe(self, head: Head) -> dict[str, Any]:
-        """Return the learned values by name, rounded for a report."""
+        """Return the learned values by name, rounded for a report.
+
+        Args:
+            head: Fitted head.
+        """
         return {}
 
     def format_learned(self, learned: Mapping[str, Any]) -> str | None:
-        """Format the learned values of a `DriftProfile` as one sentence."""
+        """Format the learned values of a `DriftProfile` as one sentence.
+
+        Args:
+            learned: Learned values of a `DriftProfile`, by name.
+
+        Returns:
+            Sentence, or None.
+        """
         return None
 
     def identify(self, head: Head, stream: Stream) -> dict[str, Any]:
-        """Return what a saved live state must share with the head and stream that continue from it."""
+        """Return what a saved live state must share with the head and stream that continue from it.
+
+        Args:
+            head: Fitted head.
+            stream: Log, settings and tables.
+
+        Returns:
+            Values by name.
+        """
         return {}
 
     # Counts of all users, and states of live users
 
     def new_counts(self, stream: Stream) -> TermCounts | None:
-        """Return empty counts for the items of a stream, or None if the term counts nothing."""
+        """Return empty counts for the items of a stream, or None if the term counts nothing.
+
+        Args:
+            stream: Log, settings and tables.
+
+        Returns:
+            Counts, or None.
+        """
         return None
 
     def is_counted(self, terms: frozenset[TermName]) -> bool:
-        """Return True if a head with these terms reads the counts."""
+        """Return True if a head with these terms reads the counts.
+
+        Args:
+            terms: Terms of a head.
+
+        Returns:
+            True if the counts are needed.
+        """
         return False
 
     def resize_state(self, state: Arrays, more: int) -> Arrays:
@@ -76,7 +113,15 @@ class DriftTerm:
         return {}
 
     def new_users(self, stream: Stream, n_users: int) -> UserStates | None:
-        """Return the states of new users, or None if the term keeps none."""
+        """Return the states of new users, or None if the term keeps none.
+
+        Args:
+            stream: Log, settings and tables.
+            n_users: Number of users to have.
+
+        Returns:
+            States, or None.
+        """
         return None
 
     # Answers
@@ -89,6 +134,9 @@ class DriftTerm:
             counts: Counts of all terms as of the moment.
             recent: Last events of B histories.
             state: (B, ...) of `UserStates.read`, or None to compute it from the histories.
+
+        Returns:
+            View of the moment, of a type of the term's own.
         """
         return None
 
@@ -106,15 +154,37 @@ class DriftTerm:
         return view
 
     def select(self, view: Any, queries: slice) -> Any:
-        """Return the view of some of the histories."""
+        """Return the view of some of the histories.
+
+        Args:
+            view: View of all histories.
+            queries: Histories to keep.
+
+        Returns:
+            View of the chosen histories.
+        """
         return view
 
     def is_open(self, recent: RecentEvents) -> Tensor:
-        """Return whether a part has an answer for each history, (B,) bool."""
+        """Return whether a part has an answer for each history, (B,) bool.
+
+        Args:
+            recent: Last events of B histories.
+
+        Returns:
+            Mask, (B,) bool.
+        """
         return recent.mask.new_ones(len(recent.mask))
 
     def score(self, context: TermContext) -> Tensor:
-        """Return a part's probabilities of all items, (B, N)."""
+        """Return a part's probabilities of all items, (B, N).
+
+        Args:
+            context: Histories at one moment, with what each term reads of it.
+
+        Returns:
+            Probabilities, (B, N).
+        """
         raise NotImplementedError
 
     def score_new_items(self, context: TermContext, vectors: Tensor) -> Tensor:
@@ -148,6 +218,9 @@ class DriftTerm:
             view: Of the catalog.
             rows: Catalog rows, (C,), or None for items outside the catalog.
             n_items: Number of those.
+
+        Returns:
+            View of those items.
         """
         return view
 
@@ -168,7 +241,15 @@ class DriftTerm:
         return None
 
     def score_targets(self, head: Head, seen: TargetPass) -> Tensor:
-        """Return a part's probabilities of the targets, (B,), with gradients."""
+        """Return a part's probabilities of the targets, (B,), with gradients.
+
+        Args:
+            head: Drift head.
+            seen: Targets of B validation queries, with views.
+
+        Returns:
+            Probabilities, (B,).
+        """
         raise NotImplementedError
 
     def explain(self, context: TermContext, target: ExplainTarget) -> list[tuple[int | None, float]]:
@@ -198,21 +279,21 @@ class DriftTerm:
 
 @dataclass(frozen=True)
 class Term:
-    """A row of `TERMS`.
-
-    Attributes:
-        name: Name in settings, reports and explanations.
-        role: part, with a share of the mixture; logit, added to the base's logits; weight, of the events of a history;
-            gate, which sets the shares.
-        caption: Words for people, in explanations, reports and the demo page.
-        unit: Unit of its figure.
-        color: Color in figures and on the demo page.
-        implementation: Arithmetic.
-    """
+    """Entry of the table of terms."""
 
     name: ExplanationTerm
+    """Name in settings, reports and explanations."""
     role: Role
+    """Place of the term in the mixture.
+
+    Part: with a share of the mixture; logit: added to the base's logits; weight: of the events of a history; gate: sets
+    the shares.
+    """
     caption: str
+    """Words for people, in explanations, reports and the demo page."""
     unit: str
+    """Unit of its figure."""
     color: str
+    """Color in figures and on the demo page."""
     implementation: DriftTerm
+    """Arithmetic."""

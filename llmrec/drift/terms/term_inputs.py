@@ -1,4 +1,4 @@
-"""What drift terms read: events, histories, weights, settings, counts, and the targets of a fit or an explanation."""
+"""Inputs of drift terms: events, histories, weights, settings, counts and targets."""
 
 from __future__ import annotations
 
@@ -17,20 +17,36 @@ from llmrec.utils.arrays import Mask, Rows
 
 
 class Events(NamedTuple):
-    """E events; `late` marks those that arrived after a newer event of their user, None if there are none."""
+    """Events of some users."""
 
     user: Rows
+    """Row of the user of each event, (E,)."""
     item: Rows
+    """Row of the item of each event, (E,)."""
     time: Rows
+    """Seconds of each event, (E,)."""
     late: Mask | None = None
+    """Mask of events that arrived after a newer event of their user, (E,); None if there are none."""
 
     @classmethod
     def from_user(cls, item: Rows, time: Rows) -> Events:
-        """Return the events of one user, as row 0."""
+        """Return the events of one user, as row 0.
+
+        Args:
+            item: Item rows, (E,).
+            time: Seconds of each event, (E,).
+
+        Returns:
+            Events, all of row 0.
+        """
         return cls(np.zeros_like(item), item, time)
 
     def in_order(self) -> Events:
-        """Return the events that are not late."""
+        """Return the events that are not late.
+
+        Returns:
+            Events, none of them late.
+        """
         if self.late is None:
             return self
         kept = ~self.late
@@ -40,17 +56,23 @@ class Events(NamedTuple):
 class RecentEvents(NamedTuple):
     """Last T events of B histories, and the features of the gate."""
 
-    item: Tensor  # (B, T) catalog rows
-    mask: Tensor  # (B, T) bool
-    age_days: Tensor  # (B, T) before the query
-    steps_back: Tensor  # (B, T) 0 for the newest
-    context: Tensor  # (B, N_CONTEXT)
+    item: Tensor
+    """Catalog rows, (B, T)."""
+    mask: Tensor
+    """Mask of events, (B, T) bool; False in the padding."""
+    age_days: Tensor
+    """Days before the query, (B, T)."""
+    steps_back: Tensor
+    """Number of later events of the history, (B, T); 0 for the newest."""
+    context: Tensor
+    """Features of the gate, (B, N_CONTEXT)."""
 
 
 class Head(Protocol):
     """The weights of a drift head, as terms read them."""
 
     terms: frozenset[TermName]
+    """Names of the terms that are on."""
 
     @property
     def log_sharpness(self) -> Tensor:
@@ -70,13 +92,27 @@ class Head(Protocol):
 
     @property
     def chain(self) -> Any:
-        """The `LatentChain`, or None."""
+        """Latent chain, a `LatentChain` or None."""
 
     def event_weights(self, recent: RecentEvents) -> Tensor:
-        """Return the weight of each event, (B, T)."""
+        """Return the weight of each event, (B, T).
+
+        Args:
+            recent: Last events of B histories.
+
+        Returns:
+            Weights, (B, T).
+        """
 
     def get_submodule(self, target: str) -> Any:
-        """Return the weights that `DriftTerm.make_weights` gave the term of this name."""
+        """Return the weights that `DriftTerm.make_weights` gave the term of this name.
+
+        Args:
+            target: Name of the term.
+
+        Returns:
+            Module of the term.
+        """
 
 
 class Stream(Protocol):
@@ -84,7 +120,7 @@ class Stream(Protocol):
 
     @property
     def config(self) -> DriftConfig:
-        """Settings of the head."""
+        """Drift settings of the head."""
 
     @property
     def ties(self) -> Ties:
@@ -92,11 +128,11 @@ class Stream(Protocol):
 
     @property
     def n_users(self) -> int:
-        """Users, as rows."""
+        """Number of users, as rows."""
 
     @property
     def n_items(self) -> int:
-        """Items, as rows."""
+        """Number of items, as rows."""
 
     @property
     def text(self) -> sparse.csr_array:
@@ -108,7 +144,7 @@ class Stream(Protocol):
 
     @property
     def chain(self) -> Any:
-        """The `ChainTables`, or None."""
+        """Tables of the chain, a `ChainTables` or None."""
 
 
 class Counts(Protocol):
@@ -119,56 +155,50 @@ class Counts(Protocol):
         """`TermCounts` by term."""
 
     def require_moment(self) -> int:
-        """Return the moment that the counts are as of."""
+        """Return the moment that the counts are as of.
+
+        Returns:
+            Seconds.
+        """
 
 
 @dataclass(frozen=True)
 class TermContext:
-    """B histories at one moment, and what each term reads of that moment.
-
-    Attributes:
-        head: Fitted weights.
-        recent: Last events of the histories.
-        views: What `DriftTerm.read` returned, by term.
-        vectors: Unit text vectors (N + R, D) of the catalog and of the R items outside it that histories hold; None
-            for a bundle on ids alone.
-        config: Settings of the head.
-    """
+    """Context of B histories at one moment, with what each term reads of it."""
 
     head: Head
+    """Fitted weights."""
     recent: RecentEvents
+    """Last events of the histories."""
     views: Mapping[TermName, Any]
+    """View of each term, from `DriftTerm.read`."""
     vectors: Tensor | None
+    """Unit text vectors of the catalog and of R other items in histories, (N + R, D); None without text."""
     config: DriftConfig
+    """Settings of the head."""
 
 
 @dataclass(frozen=True)
 class ExplainTarget:
-    """The item that an explanation of one history is about.
-
-    Attributes:
-        row: Catalog row, None for an item outside the catalog.
-        vectors: (1, D) unit text vector of an item outside the catalog, None without text.
-        events: (E,) positions of the explained events in the histories of `queries`, the last ones.
-        queries: The one history, at its query time.
-    """
+    """Item that an explanation of one history is about."""
 
     row: int | None
+    """Catalog row, None for an item outside the catalog."""
     vectors: Tensor | None
+    """Unit text vector of an item outside the catalog, (1, D); None without text."""
     events: Rows
+    """Positions of the explained events in the histories of `queries`, the last ones, (E,)."""
     queries: Queries
+    """The one history, at its query time."""
 
 
 @dataclass(frozen=True)
 class TargetPass:
-    """Targets of B validation queries of one moment, as a term's likelihood reads them.
-
-    Attributes:
-        recent: Last events of the histories.
-        log_weight: (C,) log weights of the sampled softmax.
-        views: What `DriftTerm.gather` returned for the C sampled columns and the B targets, by term.
-    """
+    """Targets of B validation queries of one moment, as a term's likelihood reads them."""
 
     recent: RecentEvents
+    """Last events of the histories."""
     log_weight: Tensor
+    """Log weights of the sampled softmax, (C,)."""
     views: Mapping[TermName, Any]
+    """View of each term for the C sampled columns and the B targets, from `DriftTerm.gather`."""

@@ -1,4 +1,4 @@
-"""The interfaces of what a term keeps while events come: counts of all users, and a state of each live user."""
+"""Interfaces of what a term keeps of events: counts of all users, and a state of each live user."""
 
 from __future__ import annotations
 
@@ -16,31 +16,69 @@ class TermCounts(Protocol):
     """Counts that a term keeps of the events of all users; users and items are rows."""
 
     def observe(self, events: Events) -> None:
-        """Count events in any order; an event given twice counts twice."""
+        """Count events in any order; an event given twice counts twice.
+
+        Args:
+            events: Events, as rows of users and items.
+        """
 
     def with_events(self, events: Events) -> Self:
-        """Return a copy, for reading only, that has counted more events."""
+        """Return a copy, for reading only, that has counted more events.
+
+        Args:
+            events: Events to add.
+
+        Returns:
+            Copy with these events counted.
+        """
 
     def subtract(self, events: Events) -> None:
-        """Subtract all counted events of one user, in order of time."""
+        """Subtract all counted events of one user, in order of time.
+
+        Args:
+            events: All counted events of the user, in order of time.
+        """
 
     def forget(self, user: int) -> None:
-        """Remove what is kept of a single user."""
+        """Remove what is kept of a single user.
+
+        Args:
+            user: Row of the user.
+        """
 
     def grow_users(self, n_users: int) -> None:
-        """Add users up to `n_users`."""
+        """Add users up to `n_users`.
+
+        Args:
+            n_users: Number of users to have.
+        """
 
     def grow_items(self, n_items: int) -> None:
-        """Add items up to `n_items`."""
+        """Add items up to `n_items`.
+
+        Args:
+            n_items: Number of items to have.
+        """
 
     def export_state(self) -> Arrays:
-        """Return the arrays that `restore` continues from to the bit, without copies."""
+        """Return the arrays that `restore` continues from to the bit, without copies.
+
+        Returns:
+            Arrays by name.
+        """
 
     def export_counts(self) -> Arrays:
-        """Return the counts without anything that belongs to a single user."""
+        """Return the counts without anything that belongs to a single user.
+
+        Returns:
+            Arrays by name.
+        """
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Continue from the arrays of `export_state`.
+
+        Args:
+            state: Arrays of `export_state`.
 
         Raises:
             LookupError: If an array is missing.
@@ -69,16 +107,34 @@ class UserStates(Protocol):
         """
 
     def observe_many(self, user: Rows, item: Rows, gap_seconds: Rows) -> None:
-        """Record events (E,) in order of arrival, as `observe` does one."""
+        """Record events (E,) in order of arrival, as `observe` does one.
+
+        Args:
+            user: Row of the user of each event, (E,).
+            item: Row of the item of each event, (E,).
+            gap_seconds: Seconds since the user's newest event, (E,).
+        """
 
     def forget(self, user: int) -> None:
-        """Reset a user to the state of a new one."""
+        """Reset a user to the state of a new one.
+
+        Args:
+            user: Row of the user.
+        """
 
     def grow_users(self, n_users: int) -> None:
-        """Add new users up to `n_users`."""
+        """Add new users up to `n_users`.
+
+        Args:
+            n_users: Number of users to have.
+        """
 
     def set_stream(self, stream: Stream) -> None:
-        """Continue with the tables of a stream that has more items."""
+        """Continue with the tables of a stream that has more items.
+
+        Args:
+            stream: Stream that has more items.
+        """
 
     def copy_rows(self, rows: Rows, other: Any, other_rows: Rows) -> None:
         """Copy the state of users from another object of this class.
@@ -101,7 +157,15 @@ class UserStates(Protocol):
         """
 
     def export_state(self) -> Arrays:
-        """Return the arrays by their names in the state file, without copies."""
+        """Return the arrays by their names in the state file, without copies.
+
+        Returns:
+            Arrays by name.
+        """
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Continue from the arrays of `export_state`."""
+        """Continue from the arrays of `export_state`.
+
+        Args:
+            state: Arrays of `export_state`.
+        """

@@ -1,4 +1,4 @@
-"""Transitions: where people went from the items of a user's last events.
+"""Transitions term: where people went from the items of a user's last events.
 
     p(i|u,t) = sum_j w_uj (C_t[j,i] + kappa p_text(i|j)) / (sum_i C_t[j,i] + kappa)
 
@@ -30,41 +30,56 @@ NAME: TermName = "transitions"
 
 
 class TransitionRows(NamedTuple):
-    """Pair counts C and text neighbors as of a moment.
-
-    Attributes:
-        tables: (N, N) each, their sum is C before decay.
-        row_sums: (N,) row sums before decay.
-        decay: Factor of the tables and row sums at the moment.
-        text: (N, N) p_text.
-    """
+    """Pair counts C and text neighbors as of a moment."""
 
     tables: list[sparse.csr_array]
+    """Tables whose sum is C before decay, (N, N) each."""
     row_sums: NDArray[np.float64]
+    """Row sums before decay, (N,)."""
     decay: float
+    """Factor of the tables and row sums at the moment."""
     text: sparse.csr_array
+    """Text neighbors p_text, (N, N)."""
 
     @classmethod
     def from_counts(cls, counts: Counts, text: sparse.csr_array) -> TransitionRows:
-        """Read the pair counts as of the moment of the counts of all terms; text is (N, N)."""
+        """Read the pair counts as of the moment of all counts.
+
+        Args:
+            counts: Counts of item pairs.
+            text: Text neighbors, (N, N).
+
+        Returns:
+            Rows of pairs and text neighbors.
+        """
         own: Transitions = counts.counts[NAME]
         return cls(own.tables, own.row_sums, own.decay_at(counts.require_moment()), text)
 
     def row_sum(self, recent: RecentEvents) -> Tensor:
-        """Return sum_i C_t[j,i] of each event's item, (B, T), in fp64."""
+        """Return sum_i C_t[j,i] of each event's item, in fp64.
+
+        Args:
+            recent: Last events of B histories.
+
+        Returns:
+            Row sums, (B, T).
+        """
         return torch.from_numpy(self.row_sums)[recent.item] * self.decay
 
 
 class TargetPairs(NamedTuple):
-    """Counts C, row sums and p_text (B, T) of the pairs of each event with the target."""
+    """Pairs of each event with the target."""
 
     pairs: Tensor
+    """Counts C of the pairs, (B, T)."""
     row_sum: Tensor
+    """Row sums of C, (B, T)."""
     text: Tensor
+    """Text probabilities p_text of the pairs, (B, T)."""
 
 
 class TransitionTerm(DriftTerm):
-    """The view is `TransitionRows`; the gate reads its row sums even where the term is off."""
+    """Transitions; the view is `TransitionRows`, whose row sums the gate reads even if the term is off."""
 
     optional = False
     shifts = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -93,7 +108,7 @@ class TransitionTerm(DriftTerm):
         return NAME in terms or gate.NAME in terms
 
     def resize_state(self, state: Arrays, more: int) -> Arrays:
-        """Return the tables and row sums with `more` items without pairs."""
+        """Return the tables and row sums with new items without pairs."""
         ends = {name: np.pad(array, (0, more), mode="edge") for name, array in state.items() if name.endswith("indptr")}
         return ends | {"row_sums": np.pad(state["row_sums"], (0, more))}
 
@@ -102,7 +117,7 @@ class TransitionTerm(DriftTerm):
         return TransitionRows.from_counts(counts, stream.text)
 
     def add_texts(self, view: TransitionRows, vectors: Tensor, n_neighbors: int) -> TransitionRows:
-        """Return the view with rows for items outside the catalog, which have no pairs: vectors (N + R, D)."""
+        """Add rows for items outside the catalog, which have no pairs."""
         n_items = len(view.row_sums)
         near = find_new_item_neighbors(vectors[:n_items], vectors[n_items:], n_neighbors)
         text = sparse.vstack([view.text, near], format="csr")
@@ -118,7 +133,7 @@ class TransitionTerm(DriftTerm):
         return transition_probabilities(context.head, context.recent, context.views[NAME])
 
     def score_new_items(self, context: TermContext, vectors: Tensor) -> Tensor:
-        """Return the probabilities of items outside the catalog, which only text leads to: vectors (F, D) -> (B, F)."""
+        """Return the probabilities of items outside the catalog, which only text leads to."""
         recent, view = context.recent, context.views[NAME]
         text, row_sum = text_transition_probability(context, vectors), view.row_sum(recent).float()
         none = torch.zeros_like(row_sum)
@@ -157,7 +172,15 @@ class TransitionTerm(DriftTerm):
 
 
 def count_known_pairs(views: Mapping[TermName, Any], recent: RecentEvents) -> Tensor | None:
-    """Return the pairs known of each event's item, (B, T), which the gate looks at; None where no term reads pairs."""
+    """Count the pairs known of each event's item, which the gate reads; None if no term reads pairs.
+
+    Args:
+        views: View of each term.
+        recent: Last events of B histories.
+
+    Returns:
+        Row sums, (B, T), or None.
+    """
     view: TransitionRows | None = views.get(NAME)
     return None if view is None else view.row_sum(recent)
 

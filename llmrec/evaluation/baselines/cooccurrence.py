@@ -124,7 +124,11 @@ class CooccurrenceCounts:
         return found.astype(np.float32)
 
     def item_counts(self) -> NDArray[np.float32]:
-        """Return n_i of all items, (N,)."""
+        """Return the decayed counts n_i of all items.
+
+        Returns:
+            Counts, (N,).
+        """
         return (self._items * self._decay_factor()).astype(np.float32)
 
     def _decay_factor(self) -> float:

@@ -42,7 +42,11 @@ class TuningResult(Generic[S]):
     """Each tried setting with its validation NDCG@10."""
 
     def to_record(self) -> dict[str, Any]:
-        """Convert to the record of a report: number of settings, their metrics and the chosen one."""
+        """Convert to the record of a report.
+
+        Returns:
+            Number of settings, their metrics and the chosen one.
+        """
         return {
             "chosen": asdict(self.chosen),
             "n_tried": len(self.tried),
