@@ -103,4 +103,4 @@ def test_metrics_and_openapi(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     assert {"/recommend", "/score", "/explain", "/events", "/items", "/users/{user}"} <= set(schema["paths"])
     assert "HTTPValidationError" not in json.dumps(schema)
-    assert schema["components"]["schemas"]["Events"]["properties"]["events"]["examples"]
+    assert schema["components"]["schemas"]["EventsRequest"]["properties"]["events"]["examples"]
