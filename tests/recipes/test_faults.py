@@ -176,7 +176,7 @@ def struck_in(folder: Path, since: int) -> Group:
         else:
             within.append(told["phase"])
     match within[-1].split("/") if within else []:
-        case ["encode", "write"]:
+        case ["read", "encode", "write"]:
             return "cache write"
         case ["fit" | "adapt"]:
             return "step"
