@@ -169,7 +169,6 @@ def load_bundle(folder: Path, backbone: str | None = None) -> Bundle:
     record = read_record(folder)
     with translate_read_errors(folder):
         verify_hashes(folder, record["files"], with_all=True)
-        record["config"]["model"].setdefault("text_similarity", False)  # older bundles have no such setting
         config = config_from_dict(FinetuneConfig, record["config"])
         base = None if record["base"] is None else BaseModelInfo(**record["base"])
         tuned = {name: record["files"][name] for name in TUNED[config.backbone.strategy]}

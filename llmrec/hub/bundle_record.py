@@ -56,6 +56,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deep
         raise BundleError(f"{path}: damaged ({error}). Copy or download the bundle again.") from error
     found = record.get("format") if isinstance(record, dict) else None
+    if found == 1:
+        raise BundleError(f"{path}: format 1 of an earlier llmrec, whose settings had other names. Train it again.")
     if found != FORMAT:
         raise BundleError(f"{path}: format {found}, but this llmrec reads {FORMAT}. Install a matching llmrec.")
     for part, names in TEXTS.items():

@@ -110,8 +110,15 @@ def test_a_missing_file_is_named(make_bundle: Make, tmp_path: Path, name: str) -
         load_bundle(tmp_path / "bundle")
 
 
+def test_a_bundle_of_the_first_format_is_to_be_trained_again(make_bundle: Make, tmp_path: Path) -> None:
+    save_bundle(tmp_path / "bundle", make_bundle("none"))
+    rewrite_record(tmp_path / "bundle", format=1)
+    with pytest.raises(BundleError, match=r"format 1 of an earlier llmrec.*Train it again"):
+        load_bundle(tmp_path / "bundle")
+
+
 @pytest.mark.parametrize(
-    "record", [b"{", b'{"format": 99}', b'{"format": 1}', b'{"format": 1, "files": 3}', b"[]", b"\xff"]
+    "record", [b"{", b'{"format": 99}', b'{"format": 2}', b'{"format": 2, "files": 3}', b"[]", b"\xff"]
 )
 def test_a_damaged_record_is_no_traceback(make_bundle: Make, tmp_path: Path, record: bytes) -> None:
     save_bundle(tmp_path / "bundle", make_bundle("none"))
