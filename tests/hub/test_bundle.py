@@ -402,16 +402,6 @@ def test_bundles_from_before_drift_heads_were_kept_still_load(
     assert not (tmp_path / "bundle" / LAYOUT.drift).exists()
 
 
-def test_bundles_from_before_text_similarity_still_load(make_bundle: Make, tmp_path: Path) -> None:
-    folder = tmp_path / "bundle"
-    save_bundle(folder, make_bundle("frozen", text_similarity=False))
-    before = load_bundle(folder)
-    config = json.loads((folder / LAYOUT.settings).read_text())["config"]
-    del config["model"]["text_similarity"]
-    rewrite_record(folder, config=config)
-    assert load_bundle(folder).config == before.config
-
-
 def test_a_missing_drift_head_is_named(make_bundle: Make, add_drift: Make, tmp_path: Path) -> None:
     save_bundle(tmp_path / "bundle", add_drift(make_bundle("frozen")))
     (tmp_path / "bundle" / LAYOUT.drift).unlink()
