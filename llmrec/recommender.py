@@ -26,7 +26,8 @@ from llmrec.inference.live.new_state import get_history_limit
 from llmrec.inference.live.users import LiveUsers
 from llmrec.inference.log_users import AudienceMember, LogUsers, rank_audience
 from llmrec.inference.queries import History, Item, QueryBatch, Time, check_equal_length, parse_histories, parse_time
-from llmrec.inference.ranked_items import Filters, Recommendation, ScoreUnit, check_k, to_recommendations
+from llmrec.inference.ranked_items import Filters, Recommendation, check_k, to_recommendations
+from llmrec.inference.score_units import ScoreUnit
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.inference.text_queries import (
     HALF_LIFE_EVENTS,
@@ -173,6 +174,11 @@ class Recommender:
         """If scores are log-probabilities of a drift head."""
         return self.catalog.drift is not None
 
+    @property
+    def score_unit(self) -> ScoreUnit:
+        """Unit of scores: `log_probability` with a drift head, else `logit`."""
+        return "log_probability" if self.has_drift_head else "logit"
+
     def training_log(self, data: DataConfig | None = None) -> Log:
         """Read the log that the bundle was trained on, or another one of its items.
 
@@ -262,7 +268,7 @@ class Recommender:
             batch = self._parse_histories(histories, at)
             best = self._rank(batch, min(k, max(len(self.catalog), 1)), bias, include_seen=include_seen)
             # A text query adds evidence, after which scores are no log-probabilities any more.
-            unit: ScoreUnit = "log_probability" if self.has_drift_head and query is None else "logit"
+            unit = self.score_unit if query is None else "logit"
             return [to_recommendations(self.catalog.items, *row, unit) for row in zip(*best, strict=True)]
 
     @torch.no_grad()

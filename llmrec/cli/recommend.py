@@ -100,7 +100,7 @@ def score(
     from llmrec.cli.inputs import load_recommender, refuse_history_and_user, resolve_history
     from llmrec.cli.render import render_history, render_json, render_table
     from llmrec.cli.settings import parse_data_settings
-    from llmrec.inference.ranked_items import UNIT_HEADS, ScoreUnit, format_score
+    from llmrec.inference.score_units import UNIT_HEADS, format_score
 
     known, texts = item or [], text or []
     if not known and not texts:
@@ -120,7 +120,7 @@ def score(
         render_json(results)
         return
     render_history(recommender, events)
-    unit: ScoreUnit = "log_probability" if recommender.has_drift_head else "logit"
+    unit = recommender.score_unit
     values = [format_score(value, unit) for value in scores]
     names = [f"{recommender.catalog.label(id_)}  [{id_}]" for id_ in known] + texts
     lines = [

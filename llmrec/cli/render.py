@@ -73,8 +73,8 @@ def render_history(recommender: Recommender, events: list[Event], query: str | N
         events: The history, oldest first.
         query: Text query that goes with it.
     """
+    from llmrec.inference.explanations.breakdown import SHOWN_EVENTS
     from llmrec.inference.queries import get_event_item
-    from llmrec.reports.explanation_text import SHOWN_EVENTS
 
     labels = [recommender.catalog.label(get_event_item(event)) for event in events[-SHOWN_EVENTS:]]
     print(f"after {len(events):,} events, the last: {'; '.join(labels) or 'none'}")
@@ -88,7 +88,7 @@ def render_ranking(found: list[Recommendation]) -> None:
     Args:
         found: Items, best first.
     """
-    from llmrec.inference.ranked_items import UNIT_HEADS
+    from llmrec.inference.score_units import UNIT_HEADS
 
     head = UNIT_HEADS[found[0].unit if found else "logit"]
     rows = [[str(item.rank), item.score_text, f"{item.label}  [{item.item}]"] for item in found]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +15,10 @@ from torch import Tensor
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.templates import format_field
 from llmrec.errors import ConfigError
+from llmrec.inference.score_units import ScoreUnit, format_score
 from llmrec.utils.arrays import Mask
 
 Filters: TypeAlias = "Mask | str | Sequence[str]"
-ScoreUnit: TypeAlias = Literal["log_probability", "logit", "cosine"]
-UNIT_HEADS: dict[ScoreUnit, str] = {
-    "log_probability": "chance of being next",
-    "logit": "score (log-odds)",
-    "cosine": "cosine",
-}
 EXAMPLES = 5
 CONDITION = re.compile(r"\s*(?P<field>[^=~]*[^=~\s])\s*(?P<sign>[=~])\s*(?P<value>.*\S)\s*", re.DOTALL)
 
@@ -48,23 +42,6 @@ class Recommendation:
     def score_text(self) -> str:
         """The score as people read it: a chance in percent, else a number."""
         return format_score(self.score, self.unit)
-
-
-def format_score(score: float, unit: ScoreUnit) -> str:
-    """Format a score: the chance of being next in percent for a log-probability, else a number.
-
-    Args:
-        score: Score of an item.
-        unit: Unit of the score.
-
-    Returns:
-        The score as text.
-
-    Example:
-        >>> format_score(-3.0, "log_probability"), format_score(-3.0, "logit")
-        ('4.98%', '-3.000')
-    """
-    return f"{math.exp(score):.2%}" if unit == "log_probability" else f"{score:.3f}"
 
 
 def top_recommendations(

@@ -7,14 +7,12 @@ the first recommendation of each at that moment is explained.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from llmrec.data.log import Log
 from llmrec.evaluation.deletion_test import DeletionResult, ExplainedItem, run_deletion_test
-from llmrec.inference.explanations.decompose import ImprobableItemError
 from llmrec.recommender import Recommender
 from llmrec.utils.timing import timer
 
@@ -41,10 +39,8 @@ def measure_faithfulness(
         Results, without those that have fewer than two users with more events.
     """
     recommender.live.replay_log(log, before=at)
-    explained = list[ExplainedItem]()
-    for history in _sample_returning_histories(recommender, log, at, n_users):
-        with suppress(ImprobableItemError):  # the number of explained items shows how many were left out
-            explained.append(_explain_top_item(recommender, history, at))
+    histories = _sample_returning_histories(recommender, log, at, n_users)
+    explained = [_explain_top_item(recommender, history, at) for history in histories]
 
     def score(histories: Sequence[Sequence[Any]], item: Any) -> list[float]:
         return [scores[0] for scores in recommender.score_many(histories, [[item]] * len(histories), at=at)]

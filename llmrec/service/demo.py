@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,17 +16,20 @@ from pydantic import Field
 
 from llmrec.data.catalog import ItemCatalog
 from llmrec.errors import ConfigError
+from llmrec.inference.explanations.breakdown import break_down_by_event, break_down_by_term
 from llmrec.inference.queries import VERBATIM, History, Time
+from llmrec.inference.score_units import UNIT_HEADS
 from llmrec.recommender import Recommender
 from llmrec.service import schemas
 from llmrec.service.interest_view import build_interest_view, label_latent_states, list_terms
 from llmrec.service.limits import check_query, check_texts
 from llmrec.service.replica_state import live_users_as_log
+from llmrec.service.routes import explain as explain_item
 from llmrec.service.routes import get_service
 from llmrec.service.worker import Worker, as_raw_text
 
 STATIC = Path(__file__).parent / "static"
-MAX_SHOWN = 20
+MAX_SHOWN, MAX_EVENTS = 20, 8
 router = APIRouter(include_in_schema=False)
 Words = Annotated[str, Query(max_length=200)]
 
@@ -75,6 +79,7 @@ async def about(request: Request) -> dict[str, Any]:
             "source": str(recommender.catalog.bundle.facts.get("source", "")),
             "items": len(recommender.catalog),
             "users": len(live.users),
+            "unit": UNIT_HEADS[recommender.score_unit],
             "reads_text": recommender.catalog.bundle.base is not None,
             "states": _list_titles(recommender, len(recommender.catalog)),
             "terms": list_terms(),
@@ -151,6 +156,29 @@ async def view(query: ViewQuery, request: Request) -> dict[str, Any]:
     return answer
 
 
+@router.post("/page/explain")
+async def explain(query: schemas.ExplainQuery, request: Request) -> dict[str, Any]:
+    """Explain the score of an item in rows that add up as they are printed.
+
+    Args:
+        query: User or history, item and query time.
+        request: HTTP request.
+
+    Returns:
+        Label of the item, sentence, and rows by term and by event; the last of each is the total.
+
+    Raises:
+        DataError: If the query exceeds a limit, or an id is unknown.
+    """
+    found = await explain_item(query, request)
+    return {
+        "label": found.label,
+        "sentence": found.sentence,
+        "terms": [asdict(row) for row in break_down_by_term(found)],
+        "events": [asdict(row) for row in break_down_by_event(found, MAX_EVENTS)],
+    }
+
+
 @router.post("/page/audience")
 async def audience(new: NewText, request: Request) -> list[dict[str, Any]]:
     """Return the users whose next item the new item most probably is.
@@ -201,7 +229,11 @@ def _build_view(engine: Worker, query: ViewQuery) -> dict[str, Any]:
         history, older = _user_history(recommender, query.user)
     found = recommender.recommend(history, k=query.k + len(older), at=query.at)
     interest = build_interest_view(recommender, history, query.at)
-    ranked = [{"item": one.item, "label": one.label, "score": one.score} for one in found if one.item not in older]
+    ranked = [
+        {"item": one.item, "label": one.label, "score": one.score, "text": one.score_text}
+        for one in found
+        if one.item not in older
+    ]
     return {"items": ranked[: query.k], "states": interest.states, "parts": interest.parts}
 
 

@@ -42,7 +42,7 @@ def get_service(request: Request) -> ServiceRuntime:
 
 @router.post("/recommend", summary="The items that score highest for a user or a history")
 async def recommend(query: schemas.RecommendQuery, request: Request) -> schemas.RecommendResponse:
-    """Return the k best items for a live user, a history, or a new user."""
+    """Return the k best items for a live user, a history, or a new user, with their scores and the unit of these."""
     return await _make_recommend_response(get_service(request), query)
 
 
@@ -56,7 +56,10 @@ async def recommend_batch(batch: schemas.RecommendBatch, request: Request) -> li
 
 @router.post("/score", summary="A score for each of some items, of the catalog or by their text")
 async def score(query: schemas.ScoreQuery, request: Request) -> schemas.ScoreResponse:
-    """Score items of the catalog, or items given by their fields, for one history."""
+    """Score items of the catalog, or items given by their fields, for one history.
+
+    With a drift head a score is the log-probability that the item is next, else a logit.
+    """
     return await _make_score_response(get_service(request), query)
 
 
@@ -70,7 +73,10 @@ async def score_batch(batch: schemas.ScoreBatch, request: Request) -> list[schem
 
 @router.post("/explain", summary="Why an item has its score: parts that add up to it, by term and by event")
 async def explain(query: schemas.ExplainQuery, request: Request) -> Explanation:
-    """Explain the score of an item by parts that add up to it."""
+    """Explain the score of an item by parts whose points add up to `total`, together with `start`.
+
+    With a drift head the total is the chance of being next, exp(score), else it is the score.
+    """
     service = get_service(request)
     check_query(service.settings.limits, query)
     recommender = service.engine.recommender
@@ -193,4 +199,4 @@ async def _make_score_response(service: ServiceRuntime, query: schemas.ScoreQuer
     scores = await service.submit(
         lambda: recommender.score(query.history_argument(), query.item_arguments(), at=query.at), query.new_items()
     )
-    return schemas.ScoreResponse(scores=scores)
+    return schemas.ScoreResponse(scores=scores, unit=recommender.score_unit)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 
 from llmrec.inference.live.store.event_store import LONGEST_ID
 from llmrec.inference.queries import Event, History, Item
-from llmrec.inference.ranked_items import ScoreUnit
+from llmrec.inference.score_units import ScoreUnit
 
 MAX_SAFE_INT = 2**53  # JSON cannot represent all larger integers
 MAX_FIELDS, MAX_VALUES = 64, 64
@@ -46,7 +46,13 @@ Fields = Annotated[
 class StrictModel(BaseModel):
     """Schema that refuses unknown names, since a misspelled option would otherwise be ignored."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class ResponseModel(BaseModel):
+    """Schema of an answer, described in OpenAPI by the docstrings of its fields."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class HistoryEvent(StrictModel):
@@ -160,7 +166,7 @@ class ScoreBatch(StrictModel):
     """Queries of the batch."""
 
 
-class RankedItem(BaseModel):
+class RankedItem(ResponseModel):
     """One item of a ranked list."""
 
     rank: int
@@ -171,20 +177,26 @@ class RankedItem(BaseModel):
     """Short name of the item."""
     score: float
     """Number that the list is sorted by."""
-    unit: ScoreUnit = Field(description="of the score: exp(score) of a log_probability is the chance of being next")
+    unit: ScoreUnit
+    """Unit of the score: exp(score) of a `log_probability` is the chance of being next; differences of a `logit` are
+    log-odds.
+    """
 
 
-class RecommendResponse(BaseModel):
+class RecommendResponse(ResponseModel):
     """Recommended items, best first."""
 
     items: list[RankedItem]
     """At most k items."""
 
 
-class ScoreResponse(BaseModel):
+class ScoreResponse(ResponseModel):
     """Scores of the items of a query."""
 
-    scores: list[float] = Field(description="in the order of the items: logits, or log chances with a drift head")
+    scores: list[float]
+    """Scores in the order of the items."""
+    unit: ScoreUnit
+    """Unit of the scores: `log_probability` of being next with a drift head, else `logit`."""
 
 
 class EventRequest(StrictModel):
@@ -209,7 +221,7 @@ class EventsRequest(StrictModel):
     """Events in order of arrival."""
 
 
-class EventsResponse(BaseModel):
+class EventsResponse(ResponseModel):
     """Number of new events that are committed, and of repeated ones, recognized by their key."""
 
     stored: int
@@ -227,21 +239,21 @@ class ItemsRequest(StrictModel):
     """Fields of each item, its id among them."""
 
 
-class ItemsResponse(BaseModel):
+class ItemsResponse(ResponseModel):
     """Number of items that were added."""
 
     added: int
     """Items that were added."""
 
 
-class RemoveItemResponse(BaseModel):
+class RemoveItemResponse(ResponseModel):
     """The item that was removed or restored."""
 
     item: str
     """Id of the item."""
 
 
-class DeleteUserResponse(BaseModel):
+class DeleteUserResponse(ResponseModel):
     """The deleted user, and the number of events of the user that the store had."""
 
     user: str
@@ -250,7 +262,7 @@ class DeleteUserResponse(BaseModel):
     """Events of the user in the store."""
 
 
-class UserEvent(BaseModel):
+class UserEvent(ResponseModel):
     """An event of a user."""
 
     item: str
@@ -261,7 +273,7 @@ class UserEvent(BaseModel):
     """Seconds since 1970."""
 
 
-class UserResponse(BaseModel):
+class UserResponse(ResponseModel):
     """A user and the last events, oldest first, which answers are based on."""
 
     user: str
@@ -270,7 +282,7 @@ class UserResponse(BaseModel):
     """Last events, oldest first."""
 
 
-class HealthResponse(BaseModel):
+class HealthResponse(ResponseModel):
     """State of the service: `ok`, or `stale` while the store cannot be read and answers omit new events."""
 
     status: str

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -161,14 +162,17 @@ def test_mistakes_are_told_in_words(refused: Ask, folder: Path) -> None:
 def test_explain(ask: Ask, recommender: Recommender) -> None:
     told = recommender.explain(["i1", "i2"], "i9")
     lines = ask("explain", "i1", "i2", "--item", "i9").splitlines()
-    assert lines[0] == f"{told.label}, score {told.score:.3f}"
-    assert lines[1] == told.sentence
-    assert f"{told.term_shares()['base']:6.1%}  what the model makes of the history" in lines
-    assert [line.split()[-1] for line in lines[-2:]] == [f"[{told.events[place].item}]" for place in told.rank_events()]
+    assert lines[:2] == [told.label, told.sentence]
+    by_term, by_event = (text.splitlines() for text in "\n".join(lines).split("by term:\n")[1].split("\n\nby event:\n"))
+    for rows in (by_term, by_event):
+        *parts, total = [Decimal(row.split()[0]) for row in rows]
+        assert sum(parts) == total == Decimal(f"{told.score:.3f}")
+    events = [f"[{told.events[place].item}]" for place in told.rank_events()]
+    assert [row.split()[-1] for row in by_event[1:3]] == events
     best = recommender.recommend(["i1", "i2"], k=1)[0]
     found = json.loads(ask("explain", "i1", "i2", "--json"))
     assert (found["item"], found["score"]) == (best.item, pytest.approx(best.score))
-    assert sum(part["chance"] for part in found["parts"]) == pytest.approx(found["chance"])
+    assert found["start"] + sum(part["points"] for part in found["parts"]) == pytest.approx(found["total"])
 
 
 def test_explain_words(ask: Ask, refused: Ask) -> None:

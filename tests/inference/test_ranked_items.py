@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,7 +9,7 @@ import torch
 
 from llmrec.data.catalog import ItemCatalog
 from llmrec.errors import ConfigError
-from llmrec.inference.ranked_items import Filters, filter_mask, format_score, top_recommendations
+from llmrec.inference.ranked_items import Filters, filter_mask, top_recommendations
 from llmrec.recommender import Recommender
 
 FIELDS = {
@@ -68,11 +66,6 @@ def test_the_best_come_first_and_what_is_out_does_not_come() -> None:
         (1, "c", "Up", 2.0), (2, "d", "x=y", 1.0), (3, "a", "Heat", 0.5)
     ]  # fmt: skip
     assert len(top_recommendations(CATALOG, torch.zeros(4), k=2)) == 2
-
-
-def test_scores_are_read_in_their_unit() -> None:
-    assert format_score(math.log(0.25), "log_probability") == "25.00%"
-    assert format_score(math.log(0.25), "logit") == format_score(math.log(0.25), "cosine") == "-1.386"
 
 
 def test_a_recommendation_chooses_from_what_is_allowed(recommender: Recommender) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,8 +146,38 @@ def test_why(client: TestClient, load: Callable[[], Recommender], log: Log) -> N
     user, item = str(log.user_ids[0]), str(log.catalog.ids[5])
     told, expected = client.post("/explain", json={"user": user, "item": item}).json(), load().explain(user, item)
     assert (told["label"], told["sentence"]) == (expected.label, expected.sentence)
-    assert told["start"] + sum(part["value"] for part in told["parts"]) == pytest.approx(told["score"], abs=1e-5)
+    assert told["start"] + sum(part["points"] for part in told["parts"]) == pytest.approx(told["total"])
+    assert math.log(told["total"]) == pytest.approx(told["score"], abs=1e-5)
+    assert told["unit"] == "log_probability"
     assert client.post("/explain", json={"user": user, "item": {"text": "space"}}).status_code == 200
+
+
+def test_the_page_shows_parts_that_add_up(serve: Serve, log: Log) -> None:
+    query = {"user": str(log.user_ids[0]), "item": str(log.catalog.ids[5])}
+    answer = serve(page=True).post("/page/explain", json=query).json()
+    for rows in (answer["terms"], answer["events"]):
+        *parts, total = [Decimal(row["text"].removesuffix("%")) for row in rows]
+        assert sum(parts) == total
+        assert rows[-1]["label"] == "chance of being next"
+    assert f"{answer['terms'][-1]['text']} chance of being next: " in answer["sentence"]
+
+
+def test_scores_name_their_unit(client: TestClient) -> None:
+    answer = client.post("/score", json={"items": ["i1", "i2"]}).json()
+    assert answer["unit"] == "log_probability"
+    (best,) = client.post("/recommend", json={"k": 1}).json()["items"]
+    assert best["unit"] == "log_probability"
+    described = client.get("/openapi.json").json()["components"]["schemas"]
+    for name in ("ScoreResponse", "RankedItem", "Explanation"):
+        assert "log_probability" in described[name]["properties"]["unit"]["enum"]
+    undescribed = [
+        f"{name}.{field}"
+        for name, schema in described.items()
+        if name != "Problem"
+        for field, of_field in schema.get("properties", {}).items()
+        if "description" not in of_field
+    ]
+    assert undescribed == []
 
 
 WRONG = [

@@ -1,24 +1,23 @@
-"""Divide an item's probability into contributions by term, and within terms by event of the history.
+"""Divide an item's score into parts by term, and within terms by event of the history.
+
+Without a drift head, score = that of an item of average probability + the model's expectation for any user + the change
+by the history, in log-odds. The change by the history is divided by leaving out one event at a time, all in one batch;
+the rest, since some events matter only together, belongs to no event.
+
+With a drift head, the probability is a sum already, given the shares of the gate:
 
     p(i|u,t) = a B(i|u,t) + b sum_j w_uj p(i|j,t) + c sum_k s_uk p(i|k,t)
 
-is a sum already, given the shares of the gate. The parts other than the base divide themselves by event, see
-`DriftTerm.explain`; these contributions are exact.
-
-B is a softmax, and its contributions are attributions, in this order: log B N = the model's expectation for anyone +
-the change by the history, without logit terms + the change by each logit term. The change by the history is divided by
-leaving out one event at a time, all in one batch; the rest, since some events matter only together, belongs to no
-event. Each gets its share of B by the logarithmic mean (Ang 2004, doi:10.1016/j.enpol.2003.10.010), which adds up to
-B - 1/N exactly; 1/N, which any item has, goes to the expectation for anyone.
-
-A score is above that of an item of average probability by log N p; the value of each contribution is its share of that.
+The parts other than the base divide themselves by event, see `DriftTerm.explain`; these are exact. B is a softmax, and
+its parts are attributions: log B N is divided as above, followed by the change by each logit term. Each part gets its
+share of B by the logarithmic mean (Ang 2004, doi:10.1016/j.enpol.2003.10.010), which adds up to B - 1/N exactly; 1/N,
+which any item has, goes to the expectation for any user.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,7 +28,6 @@ from llmrec.data.histories import Histories, Queries
 from llmrec.drift.mixture import DriftContext, select_items
 from llmrec.drift.terms.base import ANYONE, BASE
 from llmrec.drift.terms.term_inputs import ExplainTarget
-from llmrec.errors import DataError
 from llmrec.inference.drift_scoring import untrained_text_vectors
 from llmrec.inference.explanations.explanation import ExplanationPart
 from llmrec.inference.queries import VERBATIM, Item, QueryBatch, find_item_rows, render_item_text
@@ -92,91 +90,49 @@ class ExplainRequest:
         return ExplainTarget(self.row, vectors, self.events, self.batch.queries)
 
 
-class ImprobableItemError(DataError):
-    """Error of an item whose probability is lost in the rounding of its contributions."""
-
-
-@dataclass(frozen=True)
-class Contribution:
-    """A summand of the probability."""
-
-    term: ExplanationTerm
-    """Term that it comes from."""
-    event_index: int | None
-    """Position among the explained events; None if it belongs to no single event."""
-    chance: float
-    """Probability that it adds."""
-    exact: bool
-    """True for a summand of the mixture itself, False for an attribution."""
-
-
 @torch.no_grad()
-def decompose(request: ExplainRequest, target: ExplainTarget) -> list[Contribution]:
-    """Divide the item's probability; without a drift head, its share of the softmax over the catalog.
+def decompose(request: ExplainRequest, target: ExplainTarget) -> list[ExplanationPart]:
+    """Divide the item's probability, or, without a drift head, its score above that of an average item.
 
     Args:
         request: The history and the item.
         target: The item as drift terms read it.
 
     Returns:
-        Contributions, which add up to the probability.
+        Parts, which add up to the probability, or to the difference of scores.
     """
-    context = request.context
+    context, base = request.context, _divide_base(request)
     if context is None:
-        return _decompose_base(request, 1.0)
+        return base
     own, *shares = context.log_mixture_shares()[0].double().exp().tolist()
-    found = _decompose_base(request, own)
+    found = _to_probability(base, own, len(request.catalog.items))
     for part, share in zip(context.head.parts[1:], shares, strict=True):
         if part.name in context.head.terms:
             explained = part.implementation.explain(context, target)
-            found += [Contribution(part.name, position, share * chance, True) for position, chance in explained]
+            found += [ExplanationPart(part.name, position, share * chance, True) for position, chance in explained]
     return found
 
 
-def to_parts(
-    found: Sequence[Contribution], score: float, n_items: int
-) -> tuple[tuple[ExplanationPart, ...], float, float]:
-    """Give contributions their values.
-
-    Args:
-        found: Contributions to the probability.
-        score: Log-probability, or a logit.
-        n_items: Items of the catalog.
-
-    Returns:
-        Parts with their values, the score of an item of average probability, and the probability.
-
-    Raises:
-        ImprobableItemError: If the contributions cancel to within rounding.
-    """
-    chance = math.fsum(summand.chance for summand in found)
-    if chance <= 0:
-        raise ImprobableItemError(
-            "item", ["its probability is too small to be divided into parts; ask about a likelier item"]
-        )
-    above = math.log(chance * n_items)
-    parts = [
-        ExplanationPart(each.term, each.event_index, each.chance, each.chance / chance * above, each.exact)
-        for each in found
-    ]
-    return tuple(parts), score - above, chance
-
-
-def _decompose_base(request: ExplainRequest, share: float) -> list[Contribution]:
-    """Divide `share` times B: by anyone, each event, events together, and each logit term."""
-    queries = _leave_one_out_queries(request)
-    plain, tilted = _log_base(request, queries)
-    average = -math.log(len(request.catalog.items))
+def _divide_base(request: ExplainRequest) -> list[ExplanationPart]:
+    """Divide log B N in log-odds: by any user, each event, events together, and each logit term."""
+    plain, tilted = _log_base(request, _leave_one_out_queries(request))
     full, empty, without = float(plain[0]), float(plain[1]), plain[2:].tolist()
     alone = [full - less for less in without]
-    scale = share * _logarithmic_mean([full, *tilted.values()][-1], average)
-    found = [Contribution(ANYONE, None, share * math.exp(average) + scale * (empty - average), False)]
-    found += [Contribution(BASE, position, scale * change, False) for position, change in enumerate(alone)]
+    found = [ExplanationPart(ANYONE, None, empty + math.log(len(request.catalog.items)), False)]
+    found += [ExplanationPart(BASE, position, change, False) for position, change in enumerate(alone)]
     if alone:
-        found.append(Contribution(BASE, None, scale * (full - empty - sum(alone)), False))
+        found.append(ExplanationPart(BASE, None, full - empty - sum(alone), False))
     for (name, after), before in zip(tilted.items(), [full, *tilted.values()], strict=False):
-        found.append(Contribution(name, None, scale * (after - before), False))
+        found.append(ExplanationPart(name, None, after - before, False))
     return found
+
+
+def _to_probability(found: list[ExplanationPart], share: float, n_items: int) -> list[ExplanationPart]:
+    """Convert parts of log B N to parts of `share` times B."""
+    average = -math.log(n_items)
+    scale = share * _logarithmic_mean(math.fsum(part.points for part in found) + average, average)
+    own = {ANYONE: share / n_items}
+    return [replace(part, points=scale * part.points + own.get(part.term, 0.0)) for part in found]
 
 
 def _leave_one_out_queries(request: ExplainRequest) -> Queries:

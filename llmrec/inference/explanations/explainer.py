@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 
 from llmrec.config.drift import ExplanationTerm
@@ -11,12 +14,13 @@ from llmrec.drift.terms.pair_counts import NO_USER
 from llmrec.drift.terms.term_inputs import ExplainTarget
 from llmrec.drift.user_profile import recent_window_days, users_with_transition
 from llmrec.inference.drift_scoring import iterate_contexts
-from llmrec.inference.explanations.decompose import ExplainRequest, decompose, to_parts
+from llmrec.inference.explanations.decompose import ExplainRequest, decompose
 from llmrec.inference.explanations.explanation import Explanation, ExplanationPart, PastEvent
 from llmrec.inference.explanations.sentences import compose_sentence
 from llmrec.inference.explanations.token_attribution import attribute_tokens
 from llmrec.inference.live.users import LiveUsers
 from llmrec.inference.queries import VERBATIM, Item, QueryBatch
+from llmrec.inference.score_units import ScoreUnit
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.utils.arrays import Rows
 from llmrec.utils.units import SECONDS_PER_DAY
@@ -46,20 +50,23 @@ def build_explanation(
         The explanation.
 
     Raises:
-        DataError: If the id is unknown, or the probability too small to be divided.
+        DataError: If the id is unknown.
         ConfigError: If tokens are requested and captum is not installed.
     """
     context = None if live is None else next(iterate_contexts(catalog, live, batch))[1]
     request = ExplainRequest.from_history(catalog, batch, item, most, context)
     target = request.to_target()
-    parts, start, chance = to_parts(decompose(request, target), score, len(catalog.items))
-    events, at = _collect_past_events(request, parts, chance), int(batch.queries.time[0])
-    people = (None, 0, 0) if live is None else _find_people(request, live, parts, at)
-    words = compose_sentence(parts, events, at, _give_reasons(request, target, parts), people)
+    parts, at = tuple(decompose(request, target)), int(batch.queries.time[0])
+    points = math.fsum(part.points for part in parts)
+    unit: ScoreUnit = "logit" if context is None else "log_probability"
+    start, total = (score - points, score) if context is None else (0.0, points)
+    events = _collect_past_events(request, parts)
+    position, n_people, days = (None, 0, 0) if live is None else _find_people(request, live, parts, at)
     name = item if isinstance(item, str) else request.text
+    found = Explanation(name, catalog.label(item), at, score, unit, total, start, parts, events, n_people, days)
+    reasons = _give_reasons(request, target, parts)
     read = attribute_tokens(catalog, batch, item) if tokens else ()
-    _, n_people, days = people
-    return Explanation(name, catalog.label(item), at, score, start, chance, parts, events, n_people, days, words, read)
+    return replace(found, sentence=compose_sentence(found, reasons, position), tokens=read)
 
 
 def _give_reasons(
@@ -82,29 +89,27 @@ def _find_people(
     moves = [part for part in parts if part.term == transitions.NAME and part.event is not None]
     position, days = None, recent_window_days(stream.transition_half_life_days)
     if moves:
-        position = max(moves, key=lambda part: part.chance).event
+        position = max(moves, key=lambda part: part.points).event
     if position is None or request.row is None:
         return position, 0, days
     source = int(request.batch.queries.histories.item[request.events[position]])
     return position, _count_people(live, source, request.row, at - days * SECONDS_PER_DAY, stream.config.window), days
 
 
-def _collect_past_events(
-    request: ExplainRequest, parts: tuple[ExplanationPart, ...], chance: float
-) -> tuple[PastEvent, ...]:
-    """Return the explained events, each with the share that all its parts give."""
+def _collect_past_events(request: ExplainRequest, parts: tuple[ExplanationPart, ...]) -> tuple[PastEvent, ...]:
+    """Return the explained events, each with the points of all its parts."""
     past, catalog = request.batch.queries.histories, request.catalog
-    shares = np.zeros(len(request.events))
+    points = np.zeros(len(request.events))
     for part in parts:
         if part.event is not None:
-            shares[part.event] += part.chance / chance
+            points[part.event] += part.points
     found = []
-    for event, share in zip(request.events.tolist(), shares.tolist(), strict=True):
+    for event, own in zip(request.events.tolist(), points.tolist(), strict=True):
         row = int(past.item[event])
         known = row < len(catalog.items)
         name = str(catalog.items.ids[row]) if known else request.batch.texts[row - len(catalog.items)]
         label = catalog.items.label(row) if known else catalog.label({VERBATIM: name})
-        found.append(PastEvent(name, label, int(past.time[event]), share))
+        found.append(PastEvent(name, label, int(past.time[event]), own))
     return tuple(found)
 
 

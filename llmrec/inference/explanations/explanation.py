@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from llmrec.config.drift import ExplanationTerm
+from llmrec.inference.score_units import ScoreUnit
+
+DESCRIBED = {"use_attribute_docstrings": True}  # for the OpenAPI description of the HTTP service
 
 
 @dataclass(frozen=True, slots=True)
 class ExplanationPart:
     """One summand of an explanation."""
 
+    __pydantic_config__: ClassVar[dict[str, bool]] = DESCRIBED
+
     term: ExplanationTerm
     """A drift term; `anyone`, the expectation without a history; or `base`, the change by the history."""
     event: int | None
     """Position in the explanation's `events`; None if the part belongs to no single event."""
-    chance: float
-    """Summand of the item's probability."""
-    value: float
-    """Summand of the item's score."""
+    points: float
+    """Summand of the explanation's `total`, in its unit."""
     exact: bool
     """True for a summand of the mixture itself, False for an attribution."""
 
@@ -27,19 +31,23 @@ class ExplanationPart:
 class PastEvent:
     """An event of the history."""
 
+    __pydantic_config__: ClassVar[dict[str, bool]] = DESCRIBED
+
     item: str
     """Id, or the text of an item outside the catalog."""
     label: str
     """Short name of the item."""
     time: int
     """Seconds since 1970."""
-    share: float
-    """Share of the probability, over all terms."""
+    points: float
+    """Sum of the event's parts, over all terms."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenAttribution:
     """A token of the item's text and its attribution."""
+
+    __pydantic_config__: ClassVar[dict[str, bool]] = DESCRIBED
 
     token: str
     """Token of the backbone's tokenizer."""
@@ -51,6 +59,8 @@ class TokenAttribution:
 class Explanation:
     """Parts that add up to an item's score."""
 
+    __pydantic_config__: ClassVar[dict[str, bool]] = DESCRIBED
+
     item: str
     """Id, or the text of an item outside the catalog."""
     label: str
@@ -58,42 +68,44 @@ class Explanation:
     at: int
     """Query time in seconds since 1970."""
     score: float
-    """Sum of `start` and the values of the parts."""
-    start: float
-    """Score of an item of average probability."""
-    chance: float
-    """Sum of the parts' probabilities.
+    """Score of the item, as `Recommender.score` returns it."""
+    unit: ScoreUnit
+    """Unit of the score: a log-probability with a drift head, else a logit, whose differences are log-odds."""
+    total: float
+    """Sum of `start` and the points of all parts.
 
-    The score is its logarithm, or, without a drift head, the logit of this share of the softmax over the catalog.
+    With a drift head it is the item's chance of being next; without one it is the score.
     """
+    start: float
+    """Zero with a drift head; without one, the score of an item of average probability."""
     parts: tuple[ExplanationPart, ...]
     """Summands."""
     events: tuple[PastEvent, ...]
     """Last events of the history."""
     n_people: int
     """Live users who recently chose the item after that of the event with the strongest transition."""
-    lately_days: int
+    window_days: int
     """Days that count as recent for `n_people`."""
-    sentence: str
-    """The strongest reasons in words."""
+    sentence: str = ""
+    """The total and the strongest reasons for it in words."""
     tokens: tuple[TokenAttribution, ...] = ()
     """Tokens of the item's text with their attributions, on request."""
 
-    def term_shares(self) -> dict[ExplanationTerm, float]:
-        """Compute the share of the probability that each term gives.
+    def term_points(self) -> dict[ExplanationTerm, float]:
+        """Sum the points of each term.
 
         Returns:
-            Shares by term, which add up to 1.
+            Points by term, which add up to `total` together with `start`.
         """
         sums: dict[ExplanationTerm, float] = {}
         for part in self.parts:
-            sums[part.term] = sums.get(part.term, 0.0) + part.chance / self.chance
+            sums[part.term] = sums.get(part.term, 0.0) + part.points
         return sums
 
     def rank_events(self) -> list[int]:
-        """Rank the events by their share.
+        """Rank the events by their points.
 
         Returns:
-            Positions in `events`, the largest share first.
+            Positions in `events`, those with the most points first.
         """
-        return sorted(range(len(self.events)), key=lambda position: -self.events[position].share)
+        return sorted(range(len(self.events)), key=lambda position: -self.events[position].points)

@@ -1,11 +1,13 @@
-"""Explanations as sentences: "40% because you moved from X to Y two weeks ago; 15% because ..."."""
+"""Explanations as sentences: "3.2% chance of being next: +1.9% because you moved from X to Y two weeks ago; ..."."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 
 from llmrec.config.drift import ExplanationTerm
-from llmrec.inference.explanations.explanation import ExplanationPart, PastEvent
+from llmrec.inference.explanations.breakdown import get_format, round_reasons
+from llmrec.inference.explanations.explanation import Explanation
 from llmrec.utils.units import SECONDS_PER_DAY
 
 MAX_REASONS, MIN_SHARE = 3, 0.05
@@ -40,51 +42,49 @@ def format_age(seconds: int) -> str:
     return f"{NUMBERS[count] if count < len(NUMBERS) else f'{count:,}'} {unit}s ago"
 
 
-def compose_sentence(
-    parts: Sequence[ExplanationPart],
-    events: Sequence[PastEvent],
-    at: int,
-    whole: Mapping[ExplanationTerm, str],
-    people: tuple[int | None, int, int],
-) -> str:
-    """Compose the sentence of an explanation.
+def compose_sentence(found: Explanation, whole: Mapping[ExplanationTerm, str], moved_from: int | None = None) -> str:
+    """Compose the sentence of an explanation: its total, and the strongest reasons for it.
 
     Args:
-        parts: Summands.
-        events: Last events of the history.
-        at: Query time in seconds.
+        found: The explanation; its sentence is not read.
         whole: Words after "because" for the parts of no single event, by term.
-        people: Position of the event from which n people went to the item in the last d days, n, and d.
+        moved_from: Position of the event with the strongest transition.
 
     Returns:
-        At most `MAX_REASONS` reasons, the strongest first.
+        At most `MAX_REASONS` reasons, the strongest first, with the numbers that breakdowns print.
     """
-    chance = sum(part.chance for part in parts)
+    start, events, wholes = round_reasons(found)
     reasons = [
-        (event.share, _describe_transition(events, position, at) + _describe_people(position, people))
-        for position, event in enumerate(events)
+        (points, f"because {_describe_event(found, position)}{_describe_people(found, position == moved_from)}")
+        for position, points in enumerate(events)
     ]
-    for term, words in whole.items():
-        share = sum(part.chance for part in parts if part.term == term and part.event is None) / chance
-        reasons.append((share, f"because {words}"))
+    reasons += [(wholes[term], f"because {words}") for term, words in whole.items()]
+    least = MIN_SHARE * math.fsum(abs(points) for points, _ in reasons)
     strongest = sorted(reasons, key=lambda reason: -reason[0])[:MAX_REASONS]
-    found = [f"{share:.0%} {words}" for share, words in strongest if share >= MIN_SHARE]
-    return "; ".join(found) or "nothing speaks for it in particular"
+    style = get_format(found)
+    spoken = [f"{style.format(points, signed=True)} {words}" for points, words in strongest if points > least]
+    return f"{_describe_total(found, start)}: {'; '.join(spoken) or 'nothing speaks for it in particular'}"
 
 
-def _describe_transition(events: Sequence[PastEvent], position: int, at: int) -> str:
-    here = events[position]
-    when = format_age(max(at - here.time, 0))
-    before = next((event for event in reversed(events[:position]) if event.item != here.item), None)
+def _describe_total(found: Explanation, start: float) -> str:
+    style = get_format(found)
+    if found.unit == "log_probability":
+        return f"{style.format(found.total)} chance of being next"
+    above = found.total - start
+    return f"{style.format(abs(above))} log-odds {'above' if above >= 0 else 'below'} an average item"
+
+
+def _describe_event(found: Explanation, position: int) -> str:
+    here = found.events[position]
+    when = format_age(max(found.at - here.time, 0))
+    before = next((event for event in reversed(found.events[:position]) if event.item != here.item), None)
     if before is None:
-        return f"because you took {here.label} {when}"
-    return f"because you moved from {before.label} to {here.label} {when}"
+        return f"you took {here.label} {when}"
+    return f"you moved from {before.label} to {here.label} {when}"
 
 
-def _describe_people(position: int, people: tuple[int | None, int, int]) -> str:
-    event, n_people, days = people
-    if event != position or not n_people:
+def _describe_people(found: Explanation, moved: bool) -> str:
+    if not moved or not found.n_people:
         return ""
-    return (
-        f" ({n_people:,} {'person' if n_people == 1 else 'people'} went on from there to this in the last {days} days)"
-    )
+    people = "1 person" if found.n_people == 1 else f"{found.n_people:,} people"
+    return f" ({people} went on from there to this in the last {found.window_days} days)"

@@ -68,8 +68,8 @@ function term(name) {
 }
 
 function bars(place, rows) {
-  place.replaceChildren(...rows.map(({ label, share, value, color }) => {
-    const row = make("div"), line = make("div", "line"), bar = make("div", "bar"), fill = make("i");
+  place.replaceChildren(...rows.map(({ label, share, value, color, sign }) => {
+    const row = make("div", sign), line = make("div", "line"), bar = make("div", "bar"), fill = make("i");
     line.append(make("span", "", label), make("span", "", value ?? percent(share)));
     fill.style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
     if (color) fill.style.background = color;
@@ -77,6 +77,14 @@ function bars(place, rows) {
     row.append(line, bar);
     return row;
   }));
+}
+
+// Summands with their signs, and the total in the last row.
+function breakdown(place, rows) {
+  const most = Math.max(...rows.map((row) => Math.abs(row.points)), Number.MIN_VALUE);
+  bars(place, rows.map(({ label, points, text, color }) =>
+    ({ label, share: Math.abs(points) / most, value: text, color, sign: points < 0 ? "minus" : "" })));
+  place.lastElementChild.classList.add("total");
 }
 
 // --- who
@@ -192,7 +200,6 @@ const look = later(latest(async (current) => {
 }), 60);
 
 function showItems(items) {
-  const mixture = about.states.length > 0 || items.every((one) => one.score <= 0);  // log chances, else logits
   const best = items.length ? items[0].score : 0;
   $("items").replaceChildren(...items.map((one, rank) => {
     const row = make("li"), button = make("button"), label = make("span", "", one.label);
@@ -201,8 +208,7 @@ function showItems(items) {
     else if (before > rank) label.append(make("span", "moved", `▲ ${before - rank}`));
     fill.style.width = `${100 * Math.exp(one.score - best)}%`;
     bar.append(fill);
-    const value = mixture ? percent(Math.exp(one.score)) : one.score.toFixed(2);
-    button.append(make("span", "rank", rank + 1), label, make("small", "", value), bar);
+    button.append(make("span", "rank", rank + 1), label, make("small", "", one.text), bar);
     button.addEventListener("click", () => explain(one));
     row.append(button);
     return row;
@@ -222,17 +228,12 @@ function showInterest({ states, parts }) {
 // --- why
 
 const explain = latest(async (current, item) => {
-  const why = await ask("/explain", { ...asked(), ...(user !== null ? { user: undefined, history: history() } : {}), item: item.item });
+  const why = await ask("/page/explain", { ...asked(), ...(user !== null ? { user: undefined, history: history() } : {}), item: item.item });
   if (!current()) return;
   $("why-title").textContent = why.label;
   $("why-sentence").textContent = why.sentence;
-  const terms = new Map();
-  for (const part of why.parts) terms.set(part.term, (terms.get(part.term) ?? 0) + part.chance / why.chance);
-  bars($("why-terms"), [...terms].sort((a, b) => b[1] - a[1])
-    .map(([name, share]) => ({ ...term(name), share })));
-  const said = why.events.map((one) => ({ label: `${one.label} (${date(one.time).slice(0, 10)})`, share: one.share }))
-    .sort((a, b) => b.share - a.share).slice(0, 8);
-  bars($("why-events"), said);
+  breakdown($("why-terms"), why.terms);
+  breakdown($("why-events"), why.events);
   $("why").showModal();
 });
 
@@ -275,6 +276,7 @@ async function start() {
   const count = (n) => n.toLocaleString("en");
   $("about").textContent = `${about.source} · ${count(about.items)} items · ${count(about.users)} users`;
   $("new").hidden = !about.reads_text;
+  $("items-unit").textContent = about.unit;
   await findUsers("");
   const first = $("users").querySelector("button");
   if (first) first.click();
