@@ -50,6 +50,20 @@ checksum() {  # of all that decides what is installed: an editable install also 
     { printf '%s\n' "$root"; "$python" --version; cat pyproject.toml scripts/constraints.txt; } | cksum
 }
 
+with_signs() {  # TEXT COMMAND...: runs the command; without a terminal, prints the text every 20 seconds meanwhile
+    local text="$1" status=0 ticker
+    shift
+    if [ -t 1 ]; then
+        "$@"
+        return
+    fi
+    while sleep 20 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do echo "$text"; done &
+    ticker=$!
+    "$@" || status=$?
+    kill "$ticker" 2>/dev/null || true
+    return "$status"
+}
+
 use_environment() {
     local extras="$1" stamp quiet=()
     cd "$root" || exit 1
@@ -58,7 +72,7 @@ use_environment() {
     if [ "$(cat "$stamp" 2>/dev/null)" != "$(checksum)" ]; then
         echo "Installing llmrec[$extras] into .venv: the first time takes some minutes"
         [ -t 1 ] || quiet=(--quiet)
-        "$python" -m pip install --disable-pip-version-check ${quiet[@]+"${quiet[@]}"} \
+        with_signs "Still installing" "$python" -m pip install --disable-pip-version-check ${quiet[@]+"${quiet[@]}"} \
             -c scripts/constraints.txt -e ".[$extras]" || fail "the installation failed; nothing else was done"
         checksum >"$stamp"
     fi

@@ -10,22 +10,32 @@ import json
 import logging
 import os
 import sys
+import threading
+import time
 import traceback
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmrec.utils.timing import timer
+
 ROOT = "llmrec"
+SILENCE_SECONDS = 20.0  # without a line, after which the open section is named if no terminal shows a progress bar
+logger = logging.getLogger(__name__)
 
 
 def add_console_handler() -> logging.Handler:
     """Log to standard error; of several processes, only the first logs more than errors.
+
+    Where there is no terminal, the first also names the open section after each `SILENCE_SECONDS` without a line.
 
     Returns:
         The handler.
     """
     handler = ConsoleHandler()
     handler.setLevel(logging.INFO if _is_main_process() else logging.ERROR)
+    if _is_main_process() and not handler.stream.isatty():
+        handler.report_silence()
     return add_handler(handler)
 
 
@@ -140,6 +150,21 @@ class ConsoleHandler(StreamHandler):
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
+        self._newest, self._closed = time.monotonic(), threading.Event()
+
+    def report_silence(self) -> None:
+        """From now on, log the open section after each `SILENCE_SECONDS` without a record, until this is closed."""
+        threading.Thread(target=self._report_silence, name="llmrec-silence", daemon=True).start()
+
+    def _report_silence(self) -> None:
+        while not self._closed.wait(max(self._newest + SILENCE_SECONDS - time.monotonic(), 0.1)):
+            if timer.open and time.monotonic() - self._newest >= SILENCE_SECONDS:
+                logger.info("%s: still running", timer.open[-1])
+
+    def close(self) -> None:
+        """Close the handler."""
+        self._closed.set()
+        super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record unless it is marked `for_file`, which Python itself shows on the console.
@@ -149,6 +174,7 @@ class ConsoleHandler(StreamHandler):
         """
         if getattr(record, "for_file", False):
             return
+        self._newest = time.monotonic()
         if "tqdm" not in sys.modules:
             super().emit(record)
             return

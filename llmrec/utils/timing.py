@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 _open_sections: ContextVar[tuple[str, ...]] = ContextVar("open_sections", default=())
 
 
-@dataclass
+@dataclass(eq=False)
 class Section:
     """Time that one section took.
 
@@ -41,6 +41,7 @@ class Timer:
     """Measure sections of this process; sections of one name and subject add up."""
 
     def __init__(self) -> None:
+        self.open: list[Section] = []  # that have not ended, in the order in which they began
         self.restart()
 
     def restart(self) -> None:
@@ -66,6 +67,7 @@ class Timer:
         facts: dict[str, Any] = {"phase": section.phase} | ({} if of is None else {"of": of})
         logger.debug("%s: started", section, extra={"facts": dict(facts)})
         outcome = "finished"
+        self.open.append(section)
         try:
             yield section
         except BaseException as error:
@@ -77,6 +79,7 @@ class Timer:
             self._add(section)
             logger.debug("%s: %s, %.3f s", section, outcome, section.wall, extra={"facts": facts})
             _open_sections.reset(outer)
+            self.open.remove(section)
 
     def _add(self, section: Section) -> None:
         wall, cpu, _ = self._spent.get((section.phase, section.of), (0.0, 0.0, 0.0))

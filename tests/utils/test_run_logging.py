@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from llmrec.utils import run_logging
 from llmrec.utils.run_logging import (
     ConsoleHandler,
     JsonFileHandler,
@@ -17,6 +19,7 @@ from llmrec.utils.run_logging import (
     enable_debug_output,
     remove_handlers,
 )
+from llmrec.utils.timing import timer
 
 logger = logging.getLogger("llmrec.of.a.test")
 
@@ -73,3 +76,24 @@ def test_the_console_hears_the_first_process_and_errors_of_the_others(
     first = rank == "0"
     assert ("a step" in err, "a detail" in err, "a fault" in err) == (first, first and verbose, True)
     assert ("llmrec.of.a.test" in err) == (first and verbose)
+
+
+def test_a_silent_section_is_named_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_logging, "SILENCE_SECONDS", 0.0)
+    heard = threading.Event()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage() == "fit/validate of llmrec: still running":
+                heard.set()
+
+    listener = run_logging.add_handler(Listener())
+    add_console_handler()
+    try:
+        with timer.section("fit"), timer.section("validate", of="llmrec"):
+            assert heard.wait(60)
+    finally:
+        logging.getLogger("llmrec").removeHandler(listener)
+    assert "fit/validate of llmrec: still running" in capsys.readouterr().err
