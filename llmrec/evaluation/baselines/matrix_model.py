@@ -151,7 +151,7 @@ class MatrixModel(nn.Module):
         Returns:
             Logits, (B, C).
         """
-        p, q = self.users[user], self.items[item]  # (B, 1, D), (B, C, D)
+        p, q = functional.embedding(user, self.users), functional.embedding(item, self.items)  # (B, 1, D), (B, C, D)
         if self.settings.form == "additive":
             first, second = self.weight.chunk(2)
             return p @ first + q @ second + self.bias
@@ -185,7 +185,9 @@ def _iterate_epochs(model: MatrixModel, split: Split) -> Iterator[None]:
     settings, train = model.settings, split.train
     user, item = torch.from_numpy(train.user), torch.from_numpy(train.item)  # (E,)
     generator = torch.Generator().manual_seed(settings.seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+    )
     while True:
         for rows in torch.split(torch.randperm(len(user), generator=generator), _BATCH):
             drawn = torch.randint(split.n_items, (len(rows), settings.negatives), generator=generator)

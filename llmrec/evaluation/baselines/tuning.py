@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from llmrec.evaluation.ranking import Scorer, mean_ndcg
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+logger = logging.getLogger(__name__)
 S = TypeVar("S", bound="DataclassInstance")
 
 
@@ -77,5 +79,6 @@ def tune_on_grid(
     for point in tqdm([default, *others][: tuning.budget], desc=f"tuning {name}", unit="setting", disable=None):
         scorer, settings = build(point)
         tried.append((settings, mean_ndcg(scorer, valid, mask_seen=tuning.mask_seen)))
+        logger.info("%s, setting %d: valid ndcg@10 %.4f", name, len(tried), tried[-1][1])
     chosen, _ = max(tried, key=lambda pair: pair[1])
     return TuningResult(chosen, tuple(tried))
