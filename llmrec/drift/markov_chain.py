@@ -15,6 +15,7 @@ P(a + b) = P(a) P(b), so that it does not matter how often a belief is updated.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -121,20 +122,21 @@ def to_ticks(days: Tensor) -> Tensor:
     return (days * TICKS_PER_DAY).round().long().clamp(0, 2**N_POWERS - 1)
 
 
-def propagate(belief: Tensor, gap: Tensor, powers: Tensor) -> Tensor:
+def propagate(belief: Tensor, gap: Tensor, powers: Tensor | Sequence[Tensor]) -> Tensor:
     """Move beliefs over gaps, in O(K^2) for each bit of a gap.
 
     Args:
         belief: Beliefs, (B, R, K).
         gap: Gaps in ticks, (B,).
-        powers: Transition powers, (R, J, K, K).
+        powers: Transition powers, (R, J, K, K), or J of (R, K, K): the gradient of one that is unbound is no larger.
 
     Returns:
         Beliefs after the gaps, (B, R, K).
     """
-    for position in range(powers.shape[1]):
+    n_bits = int(gap.max()).bit_length() if len(gap) else 0
+    for position, power in enumerate((powers.unbind(1) if isinstance(powers, Tensor) else powers)[:n_bits]):
         transitions = (gap >> position) & 1 == 1  # (B,)
         if bool(transitions.any()):
-            moved = torch.einsum("brk,rkl->brl", belief, powers[:, position])
+            moved = torch.einsum("brk,rkl->brl", belief, power)
             belief = torch.where(transitions[:, None, None], moved, belief)
     return belief

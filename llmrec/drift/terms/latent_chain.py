@@ -94,7 +94,8 @@ class LatentChain(nn.Module):
             Probabilities, (..., K).
         """
         fast = torch.sigmoid(self.blend)
-        return (1 - fast) * belief[..., 0, :] + fast * belief[..., 1, :]
+        slow_belief, fast_belief = belief.unbind(-2)
+        return (1 - fast) * slow_belief + fast * fast_belief
 
     def beliefs_before_events(
         self, evidence: Tensor, gap_days: Tensor, mask: Tensor, ties: bool, powers: Tensor
@@ -113,13 +114,13 @@ class LatentChain(nn.Module):
         """
         belief = before = self.initial_belief(len(evidence))
         gaps, interests = to_ticks(gap_days), []
-        for step in range(evidence.shape[1]):
-            belief = propagate(belief, gaps[:, step], powers)
+        each = powers.unbind(1)  # and the evidence: the gradient of a part is not padded to that of all parts
+        for step, found in enumerate(evidence.unbind(1)):
+            belief = propagate(belief, gaps[:, step], each)
             fresh = (gap_days[:, step] > 0) | (step == 0) | ties
             before = torch.where(fresh[:, None, None], belief, before)
             interests.append(self.state_probabilities(before))
-            updated = self.update_belief(belief, evidence[:, step])
-            belief = torch.where(mask[:, step, None, None], updated, belief)
+            belief = torch.where(mask[:, step, None, None], self.update_belief(belief, found), belief)
         return torch.stack(interests, dim=1)
 
     @torch.no_grad()
