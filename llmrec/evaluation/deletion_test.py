@@ -19,8 +19,8 @@ from llmrec.evaluation.intervals import Difference, Interval, bootstrap_differen
 # explanation ranks first, without n random ones, and without the n newest, a fair guess without any explanation.
 DRAWS = 8  # of n random events, if n is more than one
 
-# Scores of an item for each of several histories.
-ScoreOf = Callable[[Sequence[Sequence[Any]], Any], Sequence[float]]
+# Scores of one item for each history.
+ScoreOf = Callable[[Sequence[Sequence[Any]], Sequence[Any]], Sequence[float]]
 
 
 class ExplainedItem(NamedTuple):
@@ -75,7 +75,7 @@ def run_deletion_test(
 
     Args:
         explained: Explained items; those with at most `n_deleted` events are left out.
-        score: Function that scores an item for several histories.
+        score: Function that scores one item for each history.
         n_deleted: Number of events to delete.
         seed: Seed of the random events.
 
@@ -87,24 +87,29 @@ def run_deletion_test(
         return None
     # For one random event, all are deleted in turn; for several, the drop is the mean of a few draws.
     rng = np.random.default_rng(seed)
-    drops = np.array([_score_drops(each, score, n_deleted, rng) for each in able])  # (Q, 3)
-    named, random, newest = drops.T
+    shortened = [_delete_events(each, n_deleted, rng) for each in able]
+    items = [each.item for each, histories in zip(able, shortened, strict=True) for _ in histories]
+    scores = np.array(score([history for histories in shortened for history in histories], items))
+    ends = np.cumsum([len(histories) for histories in shortened])
+    named, random, newest = np.array([_compute_drops(own) for own in np.split(scores, ends[:-1])]).T  # (3, Q)
     case = np.arange(len(able))
     falls = bootstrap_mean(named, case), bootstrap_mean(random, case), bootstrap_mean(newest, case)
     gains = bootstrap_difference(named, random, case), bootstrap_difference(named, newest, case)
     return DeletionResult(n_deleted, len(able), *falls, *gains)
 
 
-def _score_drops(
-    explained: ExplainedItem, score: ScoreOf, n_deleted: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Return the drops (3,) of the score without the named, random and newest events."""
+def _delete_events(explained: ExplainedItem, n_deleted: int, rng: np.random.Generator) -> list[list[Any]]:
+    """Return the history whole, without the named events, without the newest, and several times without random ones."""
     events = np.arange(len(explained.history))
     if n_deleted == 1:
         random = [events[[place]] for place in events]
     else:
         random = [rng.choice(events, n_deleted, replace=False) for _ in range(DRAWS)]
     deleted = [events[:0], np.array(explained.strongest[:n_deleted]), events[-n_deleted:], *random]
-    kept = [[explained.history[place] for place in np.setdiff1d(events, less).tolist()] for less in deleted]
-    whole, named, newest, *others = score(kept, explained.item)
-    return np.array([whole - named, whole - np.mean(others), whole - newest])
+    return [[explained.history[place] for place in np.setdiff1d(events, less).tolist()] for less in deleted]
+
+
+def _compute_drops(scores: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the drops without named, random and newest events, from the scores of `_delete_events`."""
+    whole, named, newest = scores[:3].tolist()
+    return whole - named, whole - float(np.mean(scores[3:])), whole - newest

@@ -40,10 +40,14 @@ def measure_faithfulness(
     """
     recommender.live.replay_log(log, before=at)
     histories = _sample_returning_histories(recommender, log, at, n_users)
-    explained = [_explain_top_item(recommender, history, at) for history in histories]
+    firsts = [best[0].item for best in recommender.recommend_many(histories, k=1, at=at)]
+    explained = [
+        ExplainedItem(history, item, recommender.explain(history, item, at=at).rank_events())
+        for history, item in zip(histories, firsts, strict=True)
+    ]
 
-    def score(histories: Sequence[Sequence[Any]], item: Any) -> list[float]:
-        return [scores[0] for scores in recommender.score_many(histories, [[item]] * len(histories), at=at)]
+    def score(histories: Sequence[Sequence[Any]], items: Sequence[Any]) -> list[float]:
+        return [scores[0] for scores in recommender.score_many(histories, [[item] for item in items], at=at)]
 
     tests = (run_deletion_test(explained, score, n) for n in deleted)
     return [test for test in tests if test is not None and test.n_explained > 1]
@@ -62,8 +66,3 @@ def _sample_returning_histories(recommender: Recommender, log: Log, at: int, mos
         if len(found) == most:
             break
     return found
-
-
-def _explain_top_item(recommender: Recommender, history: list[tuple[str, int]], at: int) -> ExplainedItem:
-    item = recommender.recommend(history, k=1, at=at)[0].item
-    return ExplainedItem(history, item, recommender.explain(history, item, at=at).rank_events())

@@ -11,9 +11,9 @@ from llmrec.evaluation.deletion_test import ExplainedItem, run_deletion_test
 from llmrec.reports.faithfulness_text import format_deletion_table
 
 
-def score(histories: Sequence[Sequence[float]], item: float) -> list[float]:
-    """What events are worth, summed up."""
-    return [item * sum(history) for history in histories]
+def score(histories: Sequence[Sequence[float]], items: Sequence[float]) -> list[float]:
+    """Return the summed worth of events, times the item."""
+    return [item * sum(history) for history, item in zip(histories, items, strict=True)]
 
 
 def test_the_fall_is_that_of_the_events_worth() -> None:
