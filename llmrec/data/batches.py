@@ -47,6 +47,18 @@ class HistoryBatch(NamedTuple):
         """
         return HistoryBatch(*(column.to(device, non_blocking=True) for column in self))
 
+    def find_single_states(self) -> Tensor | None:
+        """Return the one state that the targets read of each history, if there is one target per history, in order.
+
+        Returns:
+            States from 0 to T, (B,); None if some history has no target or several.
+        """
+        size, n_states = self.query_time.shape
+        if len(self.source) != size:
+            return None
+        state = self.source - torch.arange(size, device=self.source.device) * n_states
+        return state if bool(((state >= 0) & (state < n_states)).all()) else None
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingWindows:

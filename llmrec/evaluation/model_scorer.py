@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -57,3 +59,34 @@ class ModelScorer:
         """
         scores = self.model.score(self.encode_histories(queries, others), self.scoring_items, self.model.items.known)
         return scores.float().cpu()
+
+
+class ScoreCache:
+    """Scores that are computed once for the same queries, as long as there is room.
+
+    Args:
+        capacity: Number of scores to store at most.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._scores: dict[tuple[float | None, bytes], Tensor] = {}
+        self._room = capacity
+
+    def get(self, queries: Queries, compute: Callable[[], Tensor], *, kind: float | None = None) -> Tensor:
+        """Return stored scores, or compute and store them.
+
+        Args:
+            queries: Queries, B of them.
+            compute: Computes their scores, (B, N).
+            kind: Distinguishes several scores of the same queries.
+
+        Returns:
+            Scores, (B, N), not to be changed in place.
+        """
+        key = kind, b"".join(column.tobytes() for column in (queries.user, queries.time, queries.end))
+        if key not in self._scores:
+            scores = compute()
+            if scores.numel() > self._room:
+                return scores
+            self._scores[key], self._room = scores, self._room - scores.numel()
+        return self._scores[key]

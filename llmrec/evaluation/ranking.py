@@ -122,7 +122,7 @@ def mean_ndcg(scorer: Scorer, queries: Queries, k: int = 10, mask_seen: bool = T
     Returns:
         Mean, 0 to 1.
     """
-    ranking = rank_queries(scorer, queries, n_top=1, mask_seen=mask_seen, batch_size=batch_size)
+    ranking = rank_queries(scorer, queries, n_top=0, mask_seen=mask_seen, batch_size=batch_size)
     return float(ndcg_at(ranking.rank, k).mean())
 
 

@@ -118,21 +118,24 @@ class ModelBenchmark:
         self._record_training(row, fitted.progress, settings, fitted.model)
         return fitted
 
-    def adapt_and_rank(self, row: ModelRow, model: RecommenderModel, reader: CatalogEncoder, seed: int) -> Progress:
+    def adapt_and_rank(self, row: ModelRow, fitted: FittedModel, reader: CatalogEncoder, seed: int) -> Progress:
         """Train a fitted model together with its backbone, and rank by it.
 
         Args:
             row: Row of the report.
-            model: Fitted model; trained in place.
+            fitted: Fitted model; trained in place.
             reader: Encoder of the catalog; its backbone is trained in place.
             seed: Seed of the training.
 
         Returns:
             Progress of the training.
         """
-        row = replace(row, seed=seed)
+        row, model = replace(row, seed=seed), fitted.model
+        # A history encoder that reads the live backbone rounds otherwise than the stored vectors of the fit.
+        same = fitted.watched is model and model.config.history_encoder == "sequence"
+        start = fitted.calibrated_ndcg if same else None
         with timer.section("adapt", row.name):
-            progress = adapt_backbone(row.name, self.task, model, self.config.adapt, reader, seed)
+            progress = adapt_backbone(row.name, self.task, model, self.config.adapt, reader, seed, start=start)
         logger.info(describe_adaptation(row, progress), extra={"facts": {"fit": row.name, "kept": is_kept(progress)}})
         self.rank(row, ModelScorer(model))
         self._record_training(row, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
@@ -309,7 +312,7 @@ def _fit_seed(
         return _SeedFit(fitted, None, "", fitted.progress.step, [fitted.model])
     with timer.section("read", own.name):
         reader = new_reader()
-    progress = benchmark.adapt_and_rank(own, fitted.model, reader, seed)
+    progress = benchmark.adapt_and_rank(own, fitted, reader, seed)
     steps, trained = fitted.progress.step + progress.step, [fitted.model, reader.backbone]
     kept = reader if is_kept(progress) else None
     return _SeedFit(fitted, kept, describe_adaptation(own, progress), steps, trained)

@@ -43,18 +43,20 @@ class ItemAffinity(nn.Module):
         self.recency = nn.Parameter(torch.logit(torch.tensor(RECENCY)))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, vectors: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, *, states: Tensor | None = None) -> Tensor:
         """Return the addition to each state.
 
         Args:
             vectors: Item vectors of histories, (B, T, D), oldest first; padding after a history is allowed, since it is
-                to the
-                right of every state that is used.
+                to the right of every state that is used.
+            states: The only state of each history to compute, (B,); None for all.
 
         Returns:
-            Additions, (B, T + 1, D).
+            Additions, (B, T + 1, D), or (B, 1, D) with `states`.
         """
         weight = compute_recency_weights(torch.sigmoid(self.recency), vectors.shape[1])  # (T + 1, T)
         weight = weight / weight.sum(1, keepdim=True).clamp(min=1e-9)  # the first state has no events
+        if states is not None:
+            weight = weight[states, None]  # (B, 1, T)
         gain: Tensor = self.scale * (weight @ self.dropout(vectors))
         return gain

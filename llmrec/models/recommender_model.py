@@ -94,15 +94,16 @@ class RecommenderModel(nn.Module):
         if rows is not None:
             batch = batch._replace(history=rows[batch.history])
         own = vectors[..., : self.config.dim]
+        single = None if self.training else batch.find_single_states()
         states = self.histories.encode(own, batch)
         if self.affinity is not None:
-            states = states + self.affinity(own).flatten(0, 1)[batch.source]
+            states = states + _select_states(self.affinity(own, states=single), batch, single)
         if self.cosine:
             states = functional.normalize(states, dim=-1) / self.log_temperature.exp().clamp(min=MIN_TEMPERATURE)
         if not self.items.match:
             return states
-        near = self.items.match.history_states(vectors[..., self.config.dim :]).flatten(0, 1)[batch.source]
-        return torch.cat([states, near], dim=1)
+        similar = self.items.match.history_states(vectors[..., self.config.dim :], states=single)
+        return torch.cat([states, _select_states(similar, batch, single)], dim=1)
 
     def copy_calibration(self, other: RecommenderModel) -> None:
         """Copy the values that validation has set: `novelty`, and text similarity if both models have it.
@@ -134,6 +135,11 @@ class RecommenderModel(nn.Module):
         """
         table = self.items(rows, live_rows, live_text)
         return self.encode_histories(table, batch, rows), self.scoring_vectors(table)
+
+
+def _select_states(states: Tensor, batch: HistoryBatch, single: Tensor | None) -> Tensor:
+    """Return the states (M, D) of the targets, from all (B, T + 1, D) or from the `single` ones alone (B, 1, D)."""
+    return states.flatten(0, 1)[batch.source] if single is None else states[:, 0]
 
 
 def _make_history_encoder(config: ModelConfig, items: ItemEncoder, reader: CatalogEncoder | None) -> HistoryEncoder:

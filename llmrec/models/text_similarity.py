@@ -60,16 +60,18 @@ class TextSimilarity(nn.Module):
         """
         return functional.normalize(text - self.centre, dim=-1)
 
-    def history_states(self, vectors: Tensor) -> Tensor:
+    def history_states(self, vectors: Tensor, *, states: Tensor | None = None) -> Tensor:
         """Return the state of a history after each event.
 
         Args:
             vectors: Vectors of `item_vectors`, (B, T, D_text), oldest first; padding after a history is allowed, since
-                it is to
-                the right of every state that is used.
+                it is to the right of every state that is used.
+            states: The only state of each history to compute, (B,); None for all.
 
         Returns:
-            States, (B, T + 1, D_text); 0 before all events.
+            States, (B, T + 1, D_text), or (B, 1, D_text) with `states`; 0 before all events.
         """
         weight = compute_recency_weights(self.recency, vectors.shape[1])  # (T + 1, T)
+        if states is not None:
+            weight = weight[states, None]  # (B, 1, T)
         return self.strength * functional.normalize(weight @ vectors, dim=-1)

@@ -11,20 +11,81 @@ where the likelihood of the validation targets is highest. This one number is ad
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from llmrec.data.batches import collate_queries
 from llmrec.data.histories import Queries
-from llmrec.evaluation.model_scorer import ModelScorer
+from llmrec.evaluation.model_scorer import ModelScorer, ScoreCache
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.text_similarity import TextSimilarity
 from llmrec.utils.arrays import Mask, Rows
 
 BATCH = 256
 MAX_SHIFT = 30.0  # log-odds beyond which probabilities no longer change
+MAX_STORED_SCORES = 1 << 28  # stored while the strength is tuned: 1 GiB
 STRENGTHS = (0.0, 2.0, 5.0, 10.0, 20.0, 40.0)
 RECENCIES = (0.8, 0.6, 0.95)  # the first one is used while the strength is tuned
+
+
+class SimilarityScorer:
+    """Scorer of a model at any strength of its text similarity, for tuning.
+
+    A score is the sum of two parts that do not depend on the strength, the model's own and the cosine of text vectors.
+    Both are stored for queries that are scored again.
+
+    Args:
+        model: Model with text similarity.
+
+    Raises:
+        ValueError: If the model has none.
+    """
+
+    def __init__(self, model: RecommenderModel) -> None:
+        if model.items.match is None or model.items.text is None:
+            raise ValueError("a model without text has no text similarity")
+        self.match, self.text, self.config = model.items.match, model.items.text, model.config
+        self.match.set_parameters(0.0, 1.0)
+        self.own = ModelScorer(model)  # without text similarity
+        self._cache = ScoreCache(MAX_STORED_SCORES)
+
+    @cached_property
+    def texts(self) -> Tensor:
+        """Centered unit vectors of the texts, (N, D_text), by the center at their first use."""
+        return self.match.item_vectors(self.text)
+
+    @torch.no_grad()
+    def score(self, queries: Queries) -> Tensor:
+        """Score the whole catalog for each query at the current strength and recency.
+
+        Args:
+            queries: Queries, B of them.
+
+        Returns:
+            Scores on the CPU, (B, N); not to be changed in place.
+        """
+        strength, recency = float(self.match.strength), float(self.match.recency)
+        own = self._cache.get(queries, lambda: self._score_own(queries))
+        if strength == 0:
+            return own
+        cosines = self._cache.get(queries, lambda: self._compute_cosines(queries), kind=recency)
+        return own.add(cosines, alpha=strength)
+
+    def _score_own(self, queries: Queries) -> Tensor:
+        strength, recency = float(self.match.strength), float(self.match.recency)
+        self.match.set_parameters(0.0, recency)
+        scores = self.own.score(queries)
+        self.match.set_parameters(strength, recency)
+        return scores
+
+    def _compute_cosines(self, queries: Queries) -> Tensor:
+        """Return the cosine of each history's texts with each item's, (B, N)."""
+        known = self.config.query_time == "known"
+        batch = collate_queries(queries, self.config.max_history, known).to(self.texts.device)
+        states = self.match.history_states(self.texts[batch.history], states=batch.find_single_states())[:, 0]
+        return (states / self.match.strength @ self.texts.T).float().cpu()
 
 
 def tune_text_similarity(match: TextSimilarity, text: Tensor, valid_ndcg: Callable[[], float]) -> None:
@@ -86,13 +147,14 @@ def compute_new_item_logits(model: RecommenderModel, queries: Queries, available
         Log-odds, (Q,) float64.
     """
     scorer, known = ModelScorer(model), model.items.known.cpu()
+    old, new = torch.nonzero(known).flatten(), torch.nonzero(~known).flatten()
     parts = [torch.zeros(0, dtype=torch.float64)]
     for start in range(0, len(queries), BATCH):
         batch = queries.take(slice(start, start + BATCH))
-        scores = scorer.score(batch).double()  # (B, N)
+        scores = scorer.score(batch)  # (B, N)
         if available is not None:
             scores[torch.from_numpy(available > batch.time[:, None])] = -torch.inf
-        parts.append(scores[:, ~known].logsumexp(1) - scores[:, known].logsumexp(1))
+        parts.append(scores.index_select(1, new).logsumexp(1).double() - scores.index_select(1, old).logsumexp(1))
     return torch.cat(parts)
 
 

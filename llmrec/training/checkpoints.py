@@ -51,6 +51,11 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     """Measurements so far, oldest first."""
 
+    @property
+    def ends_at_best(self) -> bool:
+        """True if the last measurement is that of the best weights."""
+        return bool(self.history) and self.history[-1]["epoch"] == self.best_epoch
+
 
 def get_trainable_state(module: nn.Module) -> dict[str, Tensor]:
     """Return copies of the trainable parameters on the CPU.

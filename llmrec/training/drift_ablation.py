@@ -23,6 +23,7 @@ from llmrec.drift.terms import BY_NAME, SWITCHES, chain
 from llmrec.drift.terms.latent_chain import ChainTables
 from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.evaluation.model_rows import DRIFT_STATIC, ModelRow
+from llmrec.evaluation.model_scorer import ScoreCache
 from llmrec.evaluation.ranking import Scorer
 from llmrec.training.task import TrainingTask
 
@@ -43,7 +44,7 @@ class CachedScorer:
     """Scorer that caches its answers, up to MAX_CACHED_SCORES numbers, for heads with the same queries."""
 
     def __init__(self, scorer: Scorer) -> None:
-        self.scorer, self.kept, self.room = scorer, dict[bytes, Tensor](), MAX_CACHED_SCORES
+        self.scorer, self.cache = scorer, ScoreCache(MAX_CACHED_SCORES)
 
     def score(self, queries: Queries) -> Tensor:
         """Score the catalog for each query.
@@ -54,13 +55,7 @@ class CachedScorer:
         Returns:
             Scores, (B, N).
         """
-        asked = b"".join(column.tobytes() for column in (queries.user, queries.time, queries.end))
-        if asked not in self.kept:
-            answer = self.scorer.score(queries)
-            if answer.numel() > self.room:
-                return answer
-            self.kept[asked], self.room = answer, self.room - answer.numel()
-        return self.kept[asked].clone()
+        return self.cache.get(queries, lambda: self.scorer.score(queries)).clone()
 
 
 @dataclass(frozen=True)

@@ -140,3 +140,5 @@ class FittedModel:
     """The same model, or one refitted from scratch on train + validation."""
     progress: Progress
     """Progress of the fit of `watched`."""
+    calibrated_ndcg: float | None = None
+    """Validation NDCG@10 of `watched` after its calibration; None if it has no text, or with privacy."""

@@ -142,7 +142,8 @@ class Trainer(TrainingLoop):
 
     def _keep_best(self) -> None:
         super()._keep_best()
-        self.objective.refresh_text_table(self.accelerator)
+        if not self.progress.ends_at_best:  # else the table is that of these weights
+            self.objective.refresh_text_table(self.accelerator)
 
     def _text_between_renewals(self) -> Tensor | None:
         return self.objective.model.items.text if self.objective.reader is not None else None

@@ -27,7 +27,12 @@ from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.ranking import Ranking, Scorer
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.weight_transfer import TransferWeights, load_transfer_weights
-from llmrec.training.calibration import compute_new_item_logits, fit_novelty_bias, tune_text_similarity
+from llmrec.training.calibration import (
+    SimilarityScorer,
+    compute_new_item_logits,
+    fit_novelty_bias,
+    tune_text_similarity,
+)
 from llmrec.training.checkpoints import Progress
 from llmrec.training.distributed.collectives import is_fsdp_requested
 from llmrec.training.distributed.parallel_ranking import rank_in_parallel, take_own_queries
@@ -74,18 +79,19 @@ def fit_model(
     objective = RecommendationObjective(validated)
     progress = train(name, task, objective, config, seed, lambda: validation_ndcg(task, ModelScorer(validated)))
     calibrate(task, validated)
+    calibrated = None
     if text is not None and not task.privacy:
         calibrated = validation_ndcg(task, ModelScorer(validated))
         facts = {"fit": name, "calibrated": calibrated}
         logger.info("%s calibrated: valid ndcg@10 %.4f", name, calibrated, extra={"facts": facts})
     if not config.refit:
-        return FittedModel(validated, validated, progress)
+        return FittedModel(validated, validated, progress, calibrated)
     longest = replace(config, epochs=max(math.ceil(progress.best_epoch), 1), patience=config.epochs + 1)
     refit = replace(task, split=task.split.merge_validation())
     model = make_model(refit.split, model_config, text, seed, start, task.reader)
     train(f"{name}-refit", refit, RecommendationObjective(model), longest, seed, None)
     model.copy_calibration(validated)  # the refitted model was trained on the validation targets
-    return FittedModel(validated, model, progress)
+    return FittedModel(validated, model, progress, calibrated)
 
 
 def make_model(
@@ -120,7 +126,14 @@ def make_model(
 
 
 def adapt_backbone(
-    name: str, task: TrainingTask, model: RecommenderModel, config: TrainConfig, reader: CatalogEncoder, seed: int
+    name: str,
+    task: TrainingTask,
+    model: RecommenderModel,
+    config: TrainConfig,
+    reader: CatalogEncoder,
+    seed: int,
+    *,
+    start: float | None = None,
 ) -> Progress:
     """Continue to train a fitted model together with its backbone (parameter transfer).
 
@@ -135,6 +148,7 @@ def adapt_backbone(
         config: Settings of training.
         reader: Encoder of the catalog; its backbone is trained in place.
         seed: Seed of the fit.
+        start: Validation NDCG@10 of the model as it is, calibrated; None to calibrate it and compute it.
 
     Returns:
         The progress.
@@ -150,7 +164,7 @@ def adapt_backbone(
         calibrate(task, model)  # for the current text vectors, as before for the previous ones
         return validation_ndcg(task, ModelScorer(model))
 
-    progress = train(name, task, objective, config, seed, validate, start=validate())
+    progress = train(name, task, objective, config, seed, validate, start=validate() if start is None else start)
     calibrate(task, model)
     return progress
 
@@ -192,7 +206,8 @@ def calibrate(task: TrainingTask, model: RecommenderModel) -> None:
         model.items.match.set_parameters(0.0, 1.0)  # must not depend on an earlier calibration
     _set_novelty(task, model)
     if model.items.match is not None:
-        tune_text_similarity(model.items.match, model.items.text, lambda: validation_ndcg(task, ModelScorer(model)))
+        scorer = SimilarityScorer(model)
+        tune_text_similarity(model.items.match, model.items.text, lambda: validation_ndcg(task, scorer))
         _set_novelty(task, model)
 
 
@@ -215,7 +230,7 @@ def validation_ndcg(task: TrainingTask, scorer: Scorer) -> float:
     Returns:
         The mean, the same number in every process.
     """
-    return float(ndcg_at(rank_across_processes(task, scorer, task.valid, n_top=1).rank, 10).mean())
+    return float(ndcg_at(rank_across_processes(task, scorer, task.valid, n_top=0).rank, 10).mean())
 
 
 def train(

@@ -96,3 +96,11 @@ def test_query_batch_asks_the_newest_state(known: bool) -> None:
     assert batch.source.tolist() == [2, 5]
     asked_at = batch.query_time.flatten()[batch.source] / 86_400
     assert torch.equal(asked_at, torch.tensor([5.0, 9.0] if known else [2.0, 2.0]))
+
+
+def test_queries_read_a_single_state_of_each_history() -> None:
+    log = log_of([(0, 1, 0), (0, 2, 1), (0, 3, 2), (1, 4, 0), (1, 5, 1), (1, 6, 2), (1, 7, 3)])
+    batch = collate_queries(make_queries(leave_one_out(log, 5, 10), TEST), 8, query_time_known=False)
+    assert torch.equal(batch.find_single_states(), batch.history_mask.sum(1))  # type: ignore[arg-type]
+    assert batch._replace(source=batch.source.flip(0)).find_single_states() is None
+    assert batch._replace(source=batch.source[:1]).find_single_states() is None

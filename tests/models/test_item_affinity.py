@@ -37,3 +37,8 @@ def test_it_starts_as_the_similarity_of_the_texts() -> None:
     centred = text - text.mean(0)
     similarity = centred @ centred[0] / centred.square().sum(1).mean()
     torch.testing.assert_close(vectors @ gain, similarity, atol=1e-4, rtol=1e-4)
+
+
+def test_a_single_state_gains_the_same_alone() -> None:
+    module, vectors, single = affinity([1.0] * 4, recency=0.8), torch.randn(3, 5, 4), torch.tensor([5, 0, 2])
+    torch.testing.assert_close(module(vectors, states=single)[:, 0], module(vectors)[torch.arange(3), single])

@@ -27,6 +27,10 @@ def test_states_by_hand() -> None:
     states = match.history_states(items[None])
     # Before any event; after the first; after the second, which weighs twice the first: 10 (1, 2) / sqrt(5).
     torch.testing.assert_close(states, torch.tensor([[[0.0, 0.0], [10.0, 0.0], [4.472136, 8.944272]]]))
+    for single in range(3):
+        torch.testing.assert_close(
+            match.history_states(items[None], states=torch.tensor([single])), states[:, [single]]
+        )
 
 
 def queries() -> Queries:

@@ -21,6 +21,7 @@ from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.text_similarity import TextSimilarity
 from llmrec.training.calibration import (
+    SimilarityScorer,
     compute_new_item_logits,
     fit_novelty_bias,
     solve_logit_shift,
@@ -115,3 +116,16 @@ def test_nearness_of_texts_counts_as_much_as_validation_likes_it() -> None:
     torch.testing.assert_close(match.centre, text.mean(0))
     tune_text_similarity(match, text, lambda: -float(match.strength))
     assert not match
+
+
+def test_a_similarity_scorer_gives_the_scores_of_the_model_at_every_strength() -> None:
+    _, model, valid, _ = world()
+    match, text, queries = model.items.match, model.items.text, valid.take(slice(0, 40))
+    assert match is not None
+    assert text is not None
+    scorer = SimilarityScorer(model)
+    match.centre.copy_(text.mean(0) + 0.1)  # as `tune_text_similarity` sets it after the scorer is made
+    for strength, recency in ((0.0, 0.8), (5.0, 0.8), (20.0, 0.8), (20.0, 0.6)):
+        match.set_parameters(strength, recency)
+        torch.testing.assert_close(scorer.score(queries), ModelScorer(model).score(queries), atol=1e-5, rtol=1e-5)
+        assert (float(match.strength), float(match.recency)) == (strength, pytest.approx(recency))

@@ -137,13 +137,14 @@ def trained(case: Case, path: Path, folder: Path, resume: bool) -> tuple[Acceler
         histories = frozen if config.model.history_encoder != "sequence" else None
     task = make_task("by_time", WORLD, config, accelerator, histories)
     compared = ModelBenchmark(task, config, make_test_queries(task.split, task.ties, config.evaluation))
-    model = compared.fit(FROZEN, config.model, config.train, text, seed=0).model
+    fitted = compared.fit(FROZEN, config.model, config.train, text, seed=0)
+    model = fitted.model
     if case.distils and reader is not None:
         model, progress = distill(task, config, model, reader, DistillationLosses(ranking=1.0, targets=1.0), seed=0)
         compared.rank(STUDENT, ModelScorer(model))
         compared.training += progress.history
     elif case.strategy not in ("none", "frozen") and reader is not None:
-        compared.adapt_and_rank(ModelRow("llmrec", "lora"), model, reader, seed=0)
+        compared.adapt_and_rank(ModelRow("llmrec", "lora"), fitted, reader, seed=0)
     evaluated = compared.evaluate(FROZEN, text)
     tuned = get_trainable_state(reader.backbone) if reader is not None and case.strategy != "frozen" else {}
     outcome = {

@@ -63,6 +63,7 @@ def test_lora_moves_and_reads_better_than_the_frozen_backbone(world: Log, tiny_b
     text = reader.backbone.encode(reader.tokens)
     fit = fit_model("frozen", task, MODEL, FROZEN, text, seed=0)
     model, frozen = fit.model, fit.progress
+    assert fit.calibrated_ndcg == validation_ndcg(task, ModelScorer(model))
     before, novelty = get_trainable_state(reader.backbone), model.novelty.clone()
     adapted = adapt_backbone("lora", task, model, ADAPT, reader, seed=0)
 
@@ -83,10 +84,13 @@ def test_adapting_in_vain_leaves_the_fitted_model(world: Log, tiny_bert: Path, t
     torch.manual_seed(0)
     task, reader = task_of(world, tmp_path), reader_of(tiny_bert, world)
     text = reader.backbone.encode(reader.tokens)
-    model = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=12), text, seed=0).model
+    fit = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=12), text, seed=0)
+    model = fit.model
     before = get_trainable_state(model) | get_trainable_state(reader.backbone)
     hurt = replace(ADAPT, epochs=1, learning_rate=10.0, backbone_learning_rate=10.0)
-    adapt_backbone("lora", task, model, hurt, reader, seed=0)
+    progress = adapt_backbone("lora", task, model, hurt, reader, seed=0, start=fit.calibrated_ndcg)
+    assert progress.history[0] == {"epoch": 0.0, "valid_ndcg": fit.calibrated_ndcg}
+    assert validation_ndcg(task, ModelScorer(model)) == pytest.approx(fit.calibrated_ndcg, abs=1e-3)
     after = get_trainable_state(model) | get_trainable_state(reader.backbone)
     assert_same({name: after[name] for name in before}, before)
     torch.testing.assert_close(model.items.text, text, atol=1e-5, rtol=0)

@@ -40,15 +40,15 @@ class TimeBias(nn.Module):
         """Return the bias of each pair of a state and an event.
 
         Args:
-            query_time: Query time of each state in seconds, (B, T + 1).
+            query_time: Query time of each of S states in seconds, (B, S).
             event_time: Event times in seconds, (B, T).
 
         Returns:
-            Bias, (B, H, T + 1, T + 1).
+            Bias, (B, H, S, T + 1).
         """
-        elapsed = (query_time[:, :, None] - event_time[:, None, :]).clamp(min=0)  # (B, T + 1, T)
+        elapsed = (query_time[:, :, None] - event_time[:, None, :]).clamp(min=0)  # (B, S, T)
         bucket = ((elapsed + 1).float().log2() * 2).long().clamp(max=N_TIME_BUCKETS - 2)
-        bias = self.bias(functional.pad(bucket, (1, 0), value=N_TIME_BUCKETS - 1))  # (B, T + 1, T + 1, H)
+        bias = self.bias(functional.pad(bucket, (1, 0), value=N_TIME_BUCKETS - 1))  # (B, S, T + 1, H)
         moved: Tensor = bias.permute(0, 3, 1, 2)
         return moved
 
@@ -71,34 +71,40 @@ class Block(nn.Module):
         if self.gated:
             self.attention_gate, self.feed_gate = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
-    def attend(self, x: Tensor, bias: Tensor) -> Tensor:
+    def attend(self, x: Tensor, bias: Tensor, *, states: Tensor | None = None) -> Tensor:
         """Apply attention.
 
         Args:
             x: Hidden states, (B, T, D).
-            bias: Bias that broadcasts to (B, H, T, T); -inf where a state must not attend.
+            bias: Bias that broadcasts to (B, H, S, T); -inf where a state must not attend.
+            states: The only place of each row to compute, (B,); None for all.
 
         Returns:
-            Attended values, (B, T, D).
+            Attended values, (B, S, D), where S is 1 with `states` and T without.
         """
         batch, steps, dim = x.shape
         q, k, v = self.qkv(x).view(batch, steps, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        weight = (q @ k.transpose(-1, -2) / math.sqrt(dim // self.heads) + bias).softmax(-1)  # (B, H, T, T)
+        if states is not None:
+            q = q[torch.arange(batch, device=x.device), :, states, None]  # (B, H, 1, D / H)
+        weight = (q @ k.transpose(-1, -2) / math.sqrt(dim // self.heads) + bias).softmax(-1)  # (B, H, S, T)
         mixed = self.dropout(weight) @ v
-        result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, steps, dim))
+        result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, -1, dim))
         return result
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor, *, states: Tensor | None = None) -> Tensor:
         """Apply the block.
 
         Args:
             x: Hidden states, (B, T, D).
-            bias: Bias that broadcasts to (B, H, T, T).
+            bias: Bias that broadcasts to (B, H, S, T).
+            states: The only place of each row to compute, (B,); None for all.
 
         Returns:
-            Hidden states, (B, T, D).
+            Hidden states, (B, S, D), where S is 1 with `states` and T without.
         """
-        attended = self.dropout(self.attend(self.attention_norm(x), bias))
+        attended = self.dropout(self.attend(self.attention_norm(x), bias, states=states))
+        if states is not None:
+            x = x[torch.arange(len(x), device=x.device), states, None]  # (B, 1, D)
         x = x + (torch.sigmoid(self.attention_gate(x)) * attended if self.gated else attended)
         fed = self.dropout(self.down(self.dropout(functional.gelu(self.up(self.feed_norm(x))))))
         result: Tensor = x + (torch.sigmoid(self.feed_gate(x)) * fed if self.gated else fed)
@@ -134,34 +140,51 @@ class SequenceEncoder(HistoryEncoder):
         Returns:
             States, (M, D).
         """
-        every: Tensor = self(vectors, batch)
-        return every.flatten(0, 1)[batch.source]
+        # The last block computes only states that are read, except in training, where random numbers depend on all.
+        single = None if self.training else batch.find_single_states()
+        states: Tensor = self(vectors, batch, single=single)
+        return states.flatten(0, 1)[batch.source] if single is None else states[:, 0]
 
-    def forward(self, vectors: Tensor, batch: HistoryBatch) -> Tensor:
-        """Encode all states.
+    def forward(self, vectors: Tensor, batch: HistoryBatch, *, single: Tensor | None = None) -> Tensor:
+        """Encode all states, or a single one of each history.
 
         Args:
             vectors: Item vectors of the histories, (B, T, D).
             batch: Histories, with their mask and times.
+            single: The only state of each history to encode, (B,); None for all.
 
         Returns:
-            States, (B, T + 1, D).
+            States, (B, T + 1, D), or (B, 1, D) with `single`.
         """
         size, steps, dim = vectors.shape
         x = torch.cat([self.start.expand(size, 1, dim), vectors], dim=1)  # (B, T + 1, D)
         from_newest = batch.history_mask.sum(1, keepdim=True) - torch.arange(steps + 1, device=x.device)
         x = self.dropout(self.input_norm(x + self.position(from_newest.clamp(min=0))))
-        bias = self._build_bias(batch, steps + 1)
-        for block in self.blocks:
+        complete = self.blocks if single is None else self.blocks[:-1]
+        bias = self._build_bias(batch, torch.arange(steps + 1, device=x.device)[None]) if len(complete) else None
+        for block in complete:
             x = block(x, bias)
+        if single is not None:
+            x = self._encode_single(x, batch, single)
         result: Tensor = self.norm(x)
         return result
 
-    def _build_bias(self, batch: HistoryBatch, steps: int) -> Tensor:
-        """Build the causal mask plus distance and time biases; padding is to the right of every used state."""
-        place = torch.arange(steps, device=batch.history.device)
-        distance = place[:, None] - place  # (T + 1, T + 1)
-        bias = self.distance_bias[:, distance.clamp(min=0)]  # (H, T + 1, T + 1)
+    def _encode_single(self, x: Tensor, batch: HistoryBatch, single: Tensor) -> Tensor:
+        """Return the states (B, 1, D) of `single` (B,) after the last block, from all states before it."""
+        if not len(self.blocks):
+            return x[torch.arange(len(x), device=x.device), single, None]
+        result: Tensor = self.blocks[-1](x, self._build_bias(batch, single[:, None]), states=single)
+        return result
+
+    def _build_bias(self, batch: HistoryBatch, states: Tensor) -> Tensor:
+        """Build the causal mask plus distance and time biases of states (B or 1, S), (B or 1, H, S, T + 1).
+
+        Padding is to the right of every used state.
+        """
+        n_states = batch.query_time.shape[1]
+        distance = states[..., None] - torch.arange(n_states, device=states.device)  # (B or 1, S, T + 1)
+        bias = self.distance_bias[:, distance.clamp(min=0)].transpose(0, 1)  # (B or 1, H, S, T + 1)
         if self.time_bias is not None:
-            bias = bias + self.time_bias(batch.query_time, batch.event_time)
-        return bias.masked_fill(distance < 0, float("-inf"))
+            query_time = batch.query_time.gather(1, states.expand(len(batch.query_time), -1))
+            bias = bias + self.time_bias(query_time, batch.event_time)
+        return bias.masked_fill((distance < 0)[:, None], float("-inf"))

@@ -67,3 +67,17 @@ def test_with_an_input_norm_states_do_not_depend_on_the_scale_of_items() -> None
         module = encoder(input_norm=input_norm)
         torch.nn.init.zeros_(module.position.weight)
         assert torch.allclose(module(vectors, batch), module(100 * vectors, batch), atol=1e-3) is input_norm
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2])
+@pytest.mark.parametrize("time_bias", [True, False])
+def test_a_single_state_is_the_same_alone(layers: int, time_bias: bool) -> None:
+    module, vectors, batch = (
+        encoder(n_layers=layers, time_bias=time_bias),
+        torch.randn(3, 5, 16),
+        batch_of([5, 0, 2], 5),
+    )
+    source = torch.arange(3) * 6 + torch.tensor([5, 0, 2])
+    every = module(vectors, batch).flatten(0, 1)[source]
+    torch.testing.assert_close(module.encode(vectors, batch._replace(source=source)), every)
+    torch.testing.assert_close(module.encode(vectors, batch._replace(source=source.flip(0))), every.flip(0))
