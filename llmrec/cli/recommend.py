@@ -131,7 +131,7 @@ def score(
         [value, f"{row['place']:,} of {row['of']:,}", name]
         for row, value, name in zip(results, values, names, strict=True)
     ]
-    render_table([UNIT_HEADS[unit], "rank", "item"], cells, lines)
+    render_table([UNIT_HEADS[unit], "rank", "item"], cells, lines, n_numbers=2)
 
 
 @app.command(cls=SettingsCommand, epilog=LOG_SETTINGS)

@@ -41,13 +41,14 @@ def render_note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
 
 
-def render_table(heads: Sequence[str], rows: Sequence[Sequence[str]], lines: Iterable[str]) -> None:
+def render_table(heads: Sequence[str], rows: Sequence[Sequence[str]], lines: Iterable[str], *, n_numbers: int) -> None:
     """Print a table on a terminal, and plain lines elsewhere.
 
     Args:
-        heads: Name of each column; numbers are in all columns but the last.
+        heads: Name of each column.
         rows: Cells of each row.
         lines: Same content as plain text.
+        n_numbers: Columns of numbers, which come first.
     """
     if not sys.stdout.isatty():
         render_lines(lines)
@@ -57,9 +58,10 @@ def render_table(heads: Sequence[str], rows: Sequence[Sequence[str]], lines: Ite
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for head in heads[:-1]:
+    for head in heads[:n_numbers]:
         table.add_column(head, justify="right", no_wrap=True)
-    table.add_column(heads[-1], overflow="fold")
+    for head in heads[n_numbers:]:
+        table.add_column(head, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))  # item texts may hold what rich takes for markup
     Console().print(table)
@@ -91,9 +93,18 @@ def render_ranking(found: list[Recommendation]) -> None:
     from llmrec.inference.score_units import UNIT_HEADS
 
     head = UNIT_HEADS[found[0].unit if found else "logit"]
-    rows = [[str(item.rank), item.score_text, f"{item.label}  [{item.item}]"] for item in found]
-    lines = [f"{item.rank:>3}  {item.score_text:>8}  {item.label}  [{item.item}]" for item in found]
-    render_table(["rank", head, "item"], rows, [f"rank, {head}, item", *lines])
+    shown = list(dict.fromkeys(name for item in found for name in item.fields))
+    rows = [
+        [
+            str(item.rank),
+            item.score_text,
+            f"{item.label}  [{item.item}]",
+            *(item.fields.get(name, "") for name in shown),
+        ]
+        for item in found
+    ]
+    lines = ["  ".join([f"{rank:>3}", f"{score:>8}", item, *fields]).rstrip() for rank, score, item, *fields in rows]
+    render_table(["rank", head, "item", *shown], rows, [", ".join(["rank", head, "item", *shown]), *lines], n_numbers=2)
 
 
 def _to_plain(value: Any) -> Any:

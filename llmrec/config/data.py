@@ -70,6 +70,11 @@ class DataConfig:
     """Column of the items with the time from which an item can be recommended; null: always."""
     text_template: str = "{title}"
     """Text of an item from its fields; a missing field takes its part of the sentence with it."""
+    label_column: str | None = None
+    """Column of the items with the short names that people see; null: title, name, or the first field of the template.
+    """
+    display_columns: tuple[str, ...] = ()
+    """Columns of the items that are shown with recommendations; the template need not use them."""
     time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto"
     """Unit of times that are numbers; auto infers it from their size."""
     timezone: str = "UTC"

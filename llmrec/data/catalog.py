@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmrec.data.item_columns import build_item_column, find_empty_texts, normalize_item_table
+from llmrec.data.item_columns import build_item_column, find_empty_texts, is_text, normalize_item_table
 from llmrec.data.problems import ColumnProblem, NamedTable, find_missing_columns, format_problems
-from llmrec.data.templates import TemplateField, parse_template, render
+from llmrec.data.templates import TemplateField, format_field, parse_template, render
 from llmrec.data.timestamps import TimeUnit
 from llmrec.errors import ConfigError, DataError
 from llmrec.utils.arrays import Rows
+from llmrec.utils.text import truncate
 
 NO_RELEASE_DATE = int(np.iinfo(np.int64).min)  # release time of an item without a date
 LABEL_LENGTH, TITLE_LENGTH = 80, 300  # characters of texts and of titles; Amazon has titles of about 2,000
+LABEL_COLUMNS = ("title", "name")
 UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 EXAMPLES = 5
 
@@ -36,6 +38,10 @@ class ItemCatalog:
     """Name of the column of ids."""
     release_column: str | None = None
     """Name of the column of release times; None if there is none."""
+    label_column: str | None = None
+    """Name of the column of labels; None for `title`, `name` or the first field of the template."""
+    display_columns: tuple[str, ...] = ()
+    """Names of the columns that are shown with recommendations."""
 
     def __len__(self) -> int:
         return int(self.fields.num_rows)
@@ -49,6 +55,11 @@ class ItemCatalog:
     def text_array(self) -> pa.LargeStringArray:
         """Item texts, (N,), without a Python object for each."""
         return render(self._parts, self.fields)
+
+    @cached_property
+    def names(self) -> pa.LargeStringArray:
+        """Values of the label column, (N,), or the text of an item without one."""
+        return pc.coalesce(format_field(self._name_column, self.fields), self.text_array)
 
     def list_texts(self) -> list[str]:
         """Return the N item texts as Python strings."""
@@ -80,19 +91,42 @@ class ItemCatalog:
         return np.array([self._id_to_row[item] for item in ids], dtype=np.int64)
 
     def label(self, row: int) -> str:
-        """Return the short name of an item: its title, else the start of its text.
+        """Return the short name of an item: its value in the label column, else the start of its text.
 
         Args:
             row: Catalog row.
 
         Returns:
-            One line, without the characters that control a terminal or reverse the writing direction.
+            One line, without the characters that control a terminal or reverse the writing direction; it ends in an
+            ellipsis where it is cut.
         """
-        title = self.fields["title"][row].as_py() if "title" in self.fields.column_names else None
-        told = UNSPEAKABLE.sub(" ", str(title or "")[: 4 * TITLE_LENGTH]).strip()
-        if not told:
-            return UNSPEAKABLE.sub(" ", str(self.text_array[row])[:LABEL_LENGTH])
-        return told if len(told) <= TITLE_LENGTH else told[: TITLE_LENGTH - 1] + "…"
+        name = self._format_value(self._name_column, row)
+        return _clean_label(name, TITLE_LENGTH) or _clean_label(str(self.text_array[row]), LABEL_LENGTH)
+
+    def label_new(self, item: Mapping[str, object], text: str) -> str:
+        """Return the short name of an item that need not be in the catalog.
+
+        Args:
+            item: Fields by name.
+            text: Text of the item.
+
+        Returns:
+            One line as `label` returns it.
+        """
+        name = str(item.get(self._name_column) or "")
+        return _clean_label(name, TITLE_LENGTH) or _clean_label(text, LABEL_LENGTH)
+
+    def get_display_values(self, row: int) -> dict[str, str]:
+        """Return what is shown of an item next to its label.
+
+        Args:
+            row: Catalog row.
+
+        Returns:
+            Text of each display column, without those that the item leaves empty.
+        """
+        values = {name: _clean_label(self._format_value(name, row), TITLE_LENGTH) for name in self.display_columns}
+        return {name: value for name, value in values.items() if value}
 
     def render_text(self, item: Mapping[str, object]) -> str:
         """Return the text that an item with these fields would have; it need not be in the catalog.
@@ -138,16 +172,26 @@ class ItemCatalog:
         if new is None or problems:
             raise DataError("new items", problems)
         fields = pa.concat_tables([self.fields, new.fields])
-        return ItemCatalog(fields, self.template, self.id_column, self.release_column)
+        return replace(self, fields=fields)
 
     @cached_property
     def _parts(self) -> tuple[TemplateField, ...]:
         return parse_template(self.template)
 
     @cached_property
+    def _name_column(self) -> str:
+        """Name of the column of labels."""
+        schema = self.fields.schema
+        names = (name for name in LABEL_COLUMNS if name in schema.names and is_text(schema.field(name).type))
+        return self.label_column or next(names, self._parts[0].field)
+
+    @cached_property
     def _id_to_row(self) -> dict[str, int]:
         # Built when single ids are first looked up; the events of a log are matched without it.
         return {item: row for row, item in enumerate(self.ids.to_pylist())}
+
+    def _format_value(self, name: str, row: int) -> str:
+        return str(format_field(name, self.fields.slice(row, 1))[0].as_py() or "")
 
     def _build_table(self, items: Sequence[Mapping[str, object]]) -> pa.Table:
         """Build a table with the catalog's columns and types; ids and release times stay as given."""
@@ -174,6 +218,8 @@ def read_catalog(
     release_column: str | None = None,
     time_unit: TimeUnit = "auto",
     timezone: str = "UTC",
+    label_column: str | None = None,
+    display_columns: tuple[str, ...] = (),
 ) -> ItemCatalog | None:
     """Build a catalog from a table of items.
 
@@ -185,12 +231,15 @@ def read_catalog(
         release_column: Name of the column of release times; None if there is none.
         time_unit: Unit of numeric release times.
         timezone: Time zone of release times that carry none.
+        label_column: Name of the column of labels; None chooses one.
+        display_columns: Names of the columns that are shown with recommendations.
 
     Returns:
         The catalog, or None if there are problems.
 
     Raises:
-        ConfigError: If the template cannot be parsed or names a field that the table lacks.
+        ConfigError: If the template cannot be parsed or names a field that the table lacks, or a column to show has a
+            type without text.
     """
     file, table = items
     parts = parse_template(template)
@@ -200,12 +249,19 @@ def read_catalog(
             f"text_template={template!r}: {file} has no column {', '.join(unknown)}. "
             f"Use some of its columns {', '.join(table.column_names)}."
         )
-    wanted = [id_column] if release_column is None else [id_column, release_column]
+    wanted = [id_column, *filter(None, [release_column, label_column]), *display_columns]
     found = find_missing_columns(file, wanted, table.column_names)
     if not found and not table.num_rows:
         found = [f"{file}: no items. Add at least one."]
     if not found:
+        for name in filter(None, (label_column, *display_columns)):
+            format_field(name, table.slice(0, 0))  # refuses a type without text before anything is computed
         table, found = normalize_item_table(file, table, id_column, release_column, time_unit, timezone)
         found += format_problems(file, id_column, table[id_column], [find_empty_texts(parts, table)])
     problems += found
-    return None if found else ItemCatalog(table, template, id_column, release_column)
+    return None if found else ItemCatalog(table, template, id_column, release_column, label_column, display_columns)
+
+
+def _clean_label(text: str, length: int) -> str:
+    """Return text as one line of at most some characters."""
+    return truncate(UNSPEAKABLE.sub(" ", text[: 4 * length]).strip(), length)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from llmrec.data.item_columns import is_text
+
 EXACT = {"user_column": "user_id", "item_column": "item_id", "time_column": "timestamp"}  # defaults of DataConfig
 USER_NAMES = """
     userid user customerid customer clientid client visitorid visitor memberid member accountid account reviewerid
@@ -84,7 +86,7 @@ def guess_template(items: pa.Schema, title: str | None = None) -> ColumnGuess | 
     Returns:
         The guess; None if no column looks like a title.
     """
-    title = title or next(_find_by_names(items, TITLE_NAMES, _is_text), None)
+    title = title or next(_find_by_names(items, TITLE_NAMES, is_text), None)
     if title is None:
         return None
     details = [name for name in _find_by_names(items, DETAIL_NAMES, _is_text_or_list) if name != title]
@@ -128,14 +130,8 @@ def _find_by_names(columns: pa.Schema, names: str, fits: Callable[[pa.DataType],
         yield from spelled.get(name, [])
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_text(kind.value_type)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
 def _is_text_or_list(kind: pa.DataType) -> bool:
-    return _is_text(kind) or ((pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_text(kind.value_type))
+    return is_text(kind) or ((pa.types.is_list(kind) or pa.types.is_large_list(kind)) and is_text(kind.value_type))
 
 
 def _to_words(name: str) -> str:

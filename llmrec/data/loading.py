@@ -102,7 +102,8 @@ def load_catalog(config: DataConfig) -> ItemCatalog:
     """
     problems: list[str] = []
     fields = [part.field for part in parse_template(config.text_template)]
-    items = read_items(config, problems, [*fields, *filter(None, [config.release_column])])
+    fields += [*filter(None, [config.release_column, config.label_column]), *config.display_columns]
+    items = read_items(config, problems, fields)
     items, _ = _redact_items(items, config)
     catalog = None if items is None else _build_catalog(items, config, problems)
     if catalog is None:
@@ -145,6 +146,8 @@ def _build_catalog(items: NamedTable, config: DataConfig, problems: list[str]) -
         release_column=config.release_column,
         time_unit=config.time_unit,
         timezone=config.timezone,
+        label_column=config.label_column,
+        display_columns=config.display_columns,
     )
 
 

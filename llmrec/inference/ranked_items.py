@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -37,6 +37,8 @@ class Recommendation:
     """Number that the list is sorted by."""
     unit: ScoreUnit = "logit"
     """Unit of the score: a log-probability of being next, a logit (differences are log-odds), or a cosine."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Text of the display columns, without empty ones."""
 
     @property
     def score_text(self) -> str:
@@ -78,7 +80,7 @@ def to_recommendations(
     scored = zip(scores.tolist(), rows.tolist(), strict=True)
     pairs = [(score, row) for score, row in scored if score != -float("inf")]
     return [
-        Recommendation(rank, str(catalog.ids[row]), catalog.label(row), score, unit)
+        Recommendation(rank, str(catalog.ids[row]), catalog.label(row), score, unit, catalog.get_display_values(row))
         for rank, (score, row) in enumerate(pairs, start=1)
     ]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from llmrec.backbones.text_backbone import TextBackbone
-from llmrec.data.catalog import LABEL_LENGTH, ItemCatalog
+from llmrec.data.catalog import ItemCatalog
 from llmrec.data.pii import make_pii_redactor
 from llmrec.errors import BundleError, ConfigError, DataError
 from llmrec.evaluation.model_scorer import ModelScorer
@@ -158,7 +158,7 @@ class ServedCatalog:
             DataError: If the id is unknown or the fields make no text.
         """
         if isinstance(item, Mapping):
-            return render_item_text(self.items, item)[:LABEL_LENGTH]
+            return self.items.label_new(item, render_item_text(self.items, item))
         return self.items.label(int(self.find_rows([item])[0]))
 
     @torch.no_grad()

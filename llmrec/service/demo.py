@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
@@ -120,7 +119,7 @@ async def users(request: Request, words: Words = "") -> list[dict[str, Any]]:
 
 @router.get("/page/items")
 async def items(request: Request, words: Words = "") -> list[dict[str, str]]:
-    """Find the items whose title contains all words, those that begin with them first.
+    """Find the items whose name contains all words, those that begin with them first.
 
     Args:
         request: HTTP request.
@@ -131,7 +130,7 @@ async def items(request: Request, words: Words = "") -> list[dict[str, str]]:
     """
     engine = get_service(request).engine
     answer: list[dict[str, str]] = await get_service(request).submit(
-        lambda: _search_titles(engine.recommender.catalog.items, words)
+        lambda: _search_names(engine.recommender.catalog.items, words)
     )
     return answer
 
@@ -230,7 +229,13 @@ def _build_view(engine: Worker, query: ViewQuery) -> dict[str, Any]:
     found = recommender.recommend(history, k=query.k + len(older), at=query.at)
     interest = build_interest_view(recommender, history, query.at)
     ranked = [
-        {"item": one.item, "label": one.label, "score": one.score, "text": one.score_text}
+        {
+            "item": one.item,
+            "label": one.label,
+            "shown": " · ".join(one.fields.values()),
+            "score": one.score,
+            "text": one.score_text,
+        }
         for one in found
         if one.item not in older
     ]
@@ -245,10 +250,8 @@ def _user_history(recommender: Recommender, user: str) -> tuple[History, set[str
     return events, {str(recommender.catalog.ids[int(row)]) for row in rows} - recent
 
 
-def _search_titles(catalog: ItemCatalog, words: str) -> list[dict[str, str]]:
-    has_titles = "title" in catalog.fields.column_names
-    column = catalog.fields["title"].combine_chunks() if has_titles else catalog.text_array
-    text = pc.utf8_lower(column.cast(pa.large_string())).fill_null("")
+def _search_names(catalog: ItemCatalog, words: str) -> list[dict[str, str]]:
+    text = pc.utf8_lower(catalog.names)
     mask = np.ones(len(catalog), dtype=np.bool_)
     for word in words.lower().split():
         mask &= np.asarray(pc.match_substring(text, word))

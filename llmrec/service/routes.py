@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -185,12 +186,7 @@ async def _make_recommend_response(service: ServiceRuntime, query: schemas.Recom
         query.history_argument(), query.k, query.at, query.include_seen, query.query, filters, query.topic, new
     )
     found = await service.batcher.submit(question)
-    return schemas.RecommendResponse(
-        items=[
-            schemas.RankedItem(rank=one.rank, item=one.item, label=one.label, score=one.score, unit=one.unit)
-            for one in found
-        ]
-    )
+    return schemas.RecommendResponse(items=[schemas.RankedItem.model_validate(asdict(one)) for one in found])
 
 
 async def _make_score_response(service: ServiceRuntime, query: schemas.ScoreQuery) -> schemas.ScoreResponse:

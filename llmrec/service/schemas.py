@@ -181,6 +181,8 @@ class RankedItem(ResponseModel):
     """Unit of the score: exp(score) of a `log_probability` is the chance of being next; differences of a `logit` are
     log-odds.
     """
+    fields: dict[str, str]
+    """Text of the display columns, without empty ones."""
 
 
 class RecommendResponse(ResponseModel):

@@ -105,9 +105,52 @@ def test_rows_of_ids(films: ItemCatalog) -> None:
         films.find_rows(["m9", "m1", "x"])
 
 
-def test_labels_for_people(films: ItemCatalog) -> None:
+def test_labels_are_titles_names_or_the_first_field(films: ItemCatalog) -> None:
     assert [films.label(row) for row in range(3)] == ["Heat", "Up", "(2001). Genres: Comedy"]
-    assert catalog_of({"item_id": ["1"], "name": ["x" * 100]}, "{name}").label(0) == "x" * 80
+    assert catalog_of({"item_id": ["1"], "name": ["A"], "about": ["B"]}, "{about}").label(0) == "A"
+    assert catalog_of({"item_id": ["1"], "title": [7], "name": ["A"]}, "{title}").label(0) == "A"
+    assert catalog_of({"item_id": ["1"], "brand": ["A"], "about": ["B"]}, "{about}. {brand}").label(0) == "B"
+    assert films.names.to_pylist() == ["Heat", "Up", "(2001). Genres: Comedy"]
+
+
+def test_a_label_that_is_cut_ends_in_an_ellipsis() -> None:
+    words = "word " * 100
+    assert catalog_of({"item_id": ["1"], "title": [words]}).label(0) == "word " * 59 + "word…"
+    untitled = {"item_id": ["1"], "title": pa.array([None], pa.string()), "about": [words]}
+    assert catalog_of(untitled, "{about}").label(0) == "word " * 15 + "word…"
+    assert catalog_of({"item_id": ["1"], "name": ["x" * 300]}, "{name}").label(0) == "x" * 300
+
+
+def test_labels_and_shown_columns_are_named() -> None:
+    fields = {
+        "item_id": ["1", "2"],
+        "title": ["A", "B"],
+        "sku": [" S-1 ", ""],
+        "tags": [["x", "y"], []],
+        "price": [2.0, None],
+    }
+    shown = {"label_column": "sku", "display_columns": ("tags", "price")}
+    catalog = read_catalog(NamedTable("items.csv", pa.table(fields)), [], **shown)
+    assert catalog is not None
+    assert [catalog.label(row) for row in (0, 1)] == ["S-1", "B"]
+    assert [catalog.get_display_values(row) for row in (0, 1)] == [{"tags": "x, y", "price": "2"}, {}]
+    assert catalog.list_texts() == ["A", "B"]
+    grown = catalog.extend([{"item_id": "3", "title": "C", "sku": "S-3", "tags": ["z"]}])
+    assert (grown.label(2), grown.get_display_values(2)) == ("S-3", {"tags": "z"})
+    assert catalog.label_new({"title": "D", "sku": "S-4"}, "D") == "S-4"
+    assert catalog.label_new({"title": "D"}, "D") == "D"
+
+
+def test_columns_to_show_must_exist_and_have_text() -> None:
+    table = NamedTable("items.csv", pa.table({"item_id": ["1"], "title": ["A"], "more": [{"en": "A"}]}))
+    problems: list[str] = []
+    assert read_catalog(table, problems, label_column="name", display_columns=("price",)) is None
+    assert [problem.split(". ")[0] for problem in problems] == [
+        "items.csv, column 'name': missing among item_id, title, more",
+        "items.csv, column 'price': missing among item_id, title, more",
+    ]
+    with pytest.raises(ConfigError, match="'more': type struct"):
+        read_catalog(table, [], display_columns=("more",))
 
 
 def test_text_of_an_item_that_is_in_no_catalog(films: ItemCatalog) -> None:

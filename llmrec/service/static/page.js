@@ -204,6 +204,7 @@ function showItems(items) {
   $("items").replaceChildren(...items.map((one, rank) => {
     const row = make("li"), button = make("button"), label = make("span", "", one.label);
     const before = places.get(one.item), bar = make("div", "bar"), fill = make("i");
+    if (one.shown) label.append(make("span", "shown", one.shown));
     if (places.size && before === undefined) label.append(make("span", "moved", "new"));
     else if (before > rank) label.append(make("span", "moved", `▲ ${before - rank}`));
     fill.style.width = `${100 * Math.exp(one.score - best)}%`;
