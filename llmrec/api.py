@@ -16,6 +16,7 @@ from llmrec.config.jobs.transfer import TransferConfig
 from llmrec.data.readers.memory import LogTables
 from llmrec.errors import ConfigError
 from llmrec.evaluation.results import Report
+from llmrec.hub.bundle import load_bundle
 from llmrec.jobs.arguments import build_config, build_log_config, locate_log, prepare_source
 from llmrec.jobs.distill import run_distill
 from llmrec.jobs.evaluate import run_evaluate
@@ -244,4 +245,5 @@ def _run(
     """Run a job that trains a recommender, and load the recommender from its bundle."""
     with record_outcome():
         report, log = require_result(job(config, tables))
-    return FitResult(Recommender.from_pretrained(config.output / "bundle", log=log), report, config.output)
+    folder = config.output / "bundle"
+    return FitResult(Recommender(load_bundle(folder), folder, log=log), report, config.output)

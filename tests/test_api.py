@@ -87,7 +87,7 @@ def test_columns_are_guessed_and_the_log_is_recorded_as_tables(result: FitResult
 
 
 def test_a_result_recommends_knows_its_log_and_shows_its_report(result: FitResult) -> None:
-    log = result.recommender.training_log()
+    log = result.recommender.training_log.read()
     user = log.user_ids[0].as_py()
     assert len(result.recommender.recommend([log.catalog.ids[0].as_py()], k=3)) == 3
     assert len(result.recommender.similar_users(user, k=3)) == 3
@@ -105,7 +105,7 @@ def test_evaluating_a_result_gives_the_numbers_of_its_report(result: FitResult, 
     with pytest.raises(DataError, match=r"passed as tables, of which no copy is kept\. Pass"):
         llmrec.evaluate(result, output=tmp_path / "refused")
     with pytest.raises(DataError, match="no copy is kept"):
-        llmrec.Recommender.from_pretrained(result.bundle).training_log()
+        llmrec.Recommender.from_pretrained(result.bundle).training_log.read()
 
 
 @pytest.mark.parametrize("form", ["path", "dataclass"])

@@ -145,11 +145,11 @@ def test_an_empty_history_has_recommendations(recommender: Recommender) -> None:
 
 def test_many_are_as_one_by_one(recommender: Recommender) -> None:
     histories = [ids(recommender)[:3], [], ids(recommender)[5:6], ids(recommender) + ids(recommender)[:30]]
-    for together, history in zip(recommender.recommend_many(histories, k=3), histories, strict=True):
+    for together, history in zip(recommender.batch.recommend(histories, k=3), histories, strict=True):
         alone = recommender.recommend(history, k=3)
         assert [item.item for item in together] == [item.item for item in alone]
         assert [item.score for item in together] == pytest.approx([item.score for item in alone], abs=1e-5)
-    assert recommender.recommend_many([]) == []
+    assert recommender.batch.recommend([]) == []
 
 
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])

@@ -92,7 +92,7 @@ def similar_users(
     require_history_or_user(history, user)
     data = parse_data_settings(context.args)
     recommender = load_recommender(bundle, backbone, revision)
-    log = recommender.training_log(data)
+    log = recommender.training_log.read(data)
     found = recommender.similar_users(list(history or []) if user is None else user, k=count, at=at, log=log)
     if json_output:
         render_json(found)
@@ -145,7 +145,7 @@ def topics(
     data = parse_data_settings(context.args)
     recommender = load_recommender(bundle, backbone, revision)
     if item:
-        found = dict(zip(item, recommender.item_topics(item, label, template=template), strict=True))
+        found = dict(zip(item, recommender.batch.item_topics(item, label, template=template), strict=True))
         if json_output:
             render_json(found)
             return
@@ -185,7 +185,7 @@ def audience(
 
     requested, data = parse_item(item, text), parse_data_settings(context.args)
     recommender = load_recommender(bundle, backbone, revision)
-    found = recommender.audience(requested, k=count, at=at, log=recommender.training_log(data))
+    found = recommender.audience(requested, k=count, at=at, log=recommender.training_log.read(data))
     if json_output:
         render_json(found)
         return

@@ -62,7 +62,7 @@ def resolve_history(
         return other.catalog.to_text_history(resolve_history(other, history, user, data=data, at=at))
     if user is None:
         return list(history or [])
-    log = recommender.training_log(data)
+    log = recommender.training_log.read(data)
     events = log.interactions.take(log.interactions.user == log.find_user_row(user))
     if at is not None:
         events = events.take(events.time < parse_time(at))

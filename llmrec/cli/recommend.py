@@ -120,7 +120,7 @@ def score(
         render_json(results)
         return
     render_history(recommender, events)
-    unit = recommender.score_unit
+    unit = recommender.catalog.score_unit
     values = [format_score(value, unit) for value in scores]
     names = [f"{recommender.catalog.label(id_)}  [{id_}]" for id_ in known] + texts
     lines = [

@@ -41,30 +41,44 @@ def load_bundle_log(bundle: Bundle, config: DataConfig, tables: LogTables | None
     return load_log(config, tables)
 
 
-def load_own_log(bundle: Bundle, folder: Path, data: DataConfig | None = None) -> Log:
-    """Load the log that a bundle was trained on, or another one of its items.
+class TrainingLog:
+    """The log that a bundle was trained on, which is read when it is needed and kept."""
 
-    Args:
-        bundle: A loaded bundle.
-        folder: Its folder.
-        data: Settings that replace those of the bundle.
+    def __init__(self, bundle: Bundle, folder: Path, log: Log | None = None) -> None:
+        """Remember where the log is.
 
-    Returns:
-        The log.
+        Args:
+            bundle: A loaded bundle.
+            folder: Its folder.
+            log: The log, if it is loaded.
+        """
+        self.bundle, self.folder, self._log = bundle, folder, log
 
-    Raises:
-        DataError: If the log cannot be read, or a downloaded bundle names it by a path on another machine.
-    """
-    trained = bundle.config.data
-    if data is not None:
-        return load_bundle_log(bundle, override_data_config(trained, data))
-    places = [place for place in (trained.source, trained.interactions, trained.items) if place is not None]
-    if is_download(folder) and not all(place.startswith((MOVIELENS, HUB)) for place in places):
-        message = (
-            f"{', '.join(places)}: not on this machine, since the bundle was downloaded. Give the log if you have it."
-        )
-        raise DataError("log", [message])
-    return load_bundle_log(bundle, trained)
+    def read(self, data: DataConfig | None = None) -> Log:
+        """Read the log that the bundle was trained on, or another one of its items.
+
+        Args:
+            data: Settings that replace those of the bundle.
+
+        Returns:
+            The log.
+
+        Raises:
+            DataError: If the log cannot be read, or a downloaded bundle names it by a path on another machine.
+        """
+        if data is not None:
+            return load_bundle_log(self.bundle, override_data_config(self.bundle.config.data, data))
+        if self._log is None:
+            self._check_places()
+            self._log = load_bundle_log(self.bundle, self.bundle.config.data)
+        return self._log
+
+    def _check_places(self) -> None:
+        data = self.bundle.config.data
+        places = [place for place in (data.source, data.interactions, data.items) if place is not None]
+        if is_download(self.folder) and not all(place.startswith((MOVIELENS, HUB)) for place in places):
+            lost = f"{', '.join(places)}: not on this machine, since the bundle was downloaded."
+            raise DataError("log", [f"{lost} Give the log if you have it."])
 
 
 def override_data_config(trained: DataConfig, given: DataConfig | None) -> DataConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from threading import RLock
@@ -30,9 +31,10 @@ from llmrec.inference.queries import (
     parse_time,
     render_item_text,
 )
+from llmrec.inference.score_units import ScoreUnit
 from llmrec.inference.vector_lru import VectorLru
 from llmrec.search.quantized_table import QuantizedTable
-from llmrec.utils.arrays import Mask, Rows
+from llmrec.utils.arrays import Arrays, Mask, Rows
 
 TOPIC_FRACTION = 0.1
 
@@ -75,6 +77,30 @@ class ServedCatalog:
 
     def __repr__(self) -> str:
         return f"ServedCatalog({len(self):,} items, {len(self.removed):,} removed)"
+
+    @property
+    def has_drift_head(self) -> bool:
+        """If scores are log-probabilities of a drift head."""
+        return self.drift is not None
+
+    @property
+    def score_unit(self) -> ScoreUnit:
+        """Unit of scores: `log_probability` with a drift head, else `logit`."""
+        return "log_probability" if self.has_drift_head else "logit"
+
+    def export_bundle(self, counts: Arrays | None = None) -> Bundle:
+        """Return the bundle as it is now, with its added and removed items.
+
+        Args:
+            counts: Current counts of a drift head; those of the bundle by default.
+
+        Returns:
+            The bundle.
+        """
+        drift = self.drift
+        if drift is not None and drift.counts is not None and counts is not None:
+            drift = replace(drift, counts=counts)
+        return replace(self.bundle, catalog=self.items, drift=drift, removed=tuple(sorted(self.removed)))
 
     @property
     def ids(self) -> pa.LargeStringArray:

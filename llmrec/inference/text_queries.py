@@ -86,6 +86,24 @@ def average_interest(shares: Tensor, half_life_events: float = HALF_LIFE_EVENTS)
     return mean
 
 
+def divide_interest(
+    catalog: ServedCatalog, texts: Tensor, labels: Sequence[str], template: str, half_life_events: float
+) -> list[TopicShare]:
+    """Divide the interest of a history among labels.
+
+    Args:
+        catalog: Encodes the labels.
+        texts: Text vectors of the history, (T, D_text), the oldest event first.
+        labels: At least two words or phrases.
+        template: Text that is encoded for a label, with `{label}` in it.
+        half_life_events: An event counts half as much as one that is this many events later.
+
+    Returns:
+        Labels with shares that add up to 1, the largest first.
+    """
+    return sort_topics(labels, average_interest(score_topics(catalog, texts, labels, template), half_life_events))
+
+
 def sort_topics(labels: Sequence[str], shares: Tensor) -> list[TopicShare]:
     """Pair labels with their shares, the largest first.
 

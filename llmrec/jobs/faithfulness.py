@@ -40,14 +40,14 @@ def measure_faithfulness(
     """
     recommender.live.replay_log(log, before=at)
     histories = _sample_returning_histories(recommender, log, at, n_users)
-    firsts = [best[0].item for best in recommender.recommend_many(histories, k=1, at=at)]
+    firsts = [best[0].item for best in recommender.batch.recommend(histories, k=1, at=at)]
     explained = [
         ExplainedItem(history, item, recommender.explain(history, item, at=at).rank_events())
         for history, item in zip(histories, firsts, strict=True)
     ]
 
     def score(histories: Sequence[Sequence[Any]], items: Sequence[Any]) -> list[float]:
-        return [scores[0] for scores in recommender.score_many(histories, [[item] for item in items], at=at)]
+        return [scores[0] for scores in recommender.batch.score(histories, [[item] for item in items], at=at)]
 
     tests = (run_deletion_test(explained, score, n) for n in deleted)
     return [test for test in tests if test is not None and test.n_explained > 1]

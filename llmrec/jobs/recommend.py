@@ -60,7 +60,7 @@ def recommend_all_users(recommender: Recommender, log: Log, config: RecommendCon
     ]
     accelerator.wait_for_everyone()  # all processes have listed the files before any is written
     mine = left[accelerator.process_index :: accelerator.num_processes]
-    if recommender.has_drift_head:
+    if recommender.catalog.has_drift_head:
         recommender.live.replay_log(log, before=at)
     stretches = [range(len(users))[part * config.users_per_part :][: config.users_per_part] for part in mine]
     n_users = sum(map(len, stretches))
@@ -69,7 +69,7 @@ def recommend_all_users(recommender: Recommender, log: Log, config: RecommendCon
             tables = []
             for start in range(stretch.start, stretch.stop, config.batch_size):
                 some = users.take(slice(start, min(start + config.batch_size, stretch.stop)))
-                found = recommender.recommend_users(
+                found = recommender.batch.recommend_users(
                     some, k=config.k, include_seen=config.include_seen, filters=config.filters or None
                 )
                 tables.append(_build_table(recommender, some, found))
@@ -137,7 +137,7 @@ def run_recommend(config: RecommendConfig) -> None:
     """
     accelerator = join_run()
     recommender = Recommender.from_pretrained(config.bundle, backbone=config.backbone, device=accelerator.device)
-    log = recommender.training_log(config.data)
+    log = recommender.training_log.read(config.data)
 
     with timer.section("recommend") as spent:
         n_users = all_reduce_sum(recommend_all_users(recommender, log, config, accelerator), accelerator)

@@ -78,7 +78,7 @@ async def about(request: Request) -> dict[str, Any]:
             "source": str(recommender.catalog.bundle.facts.get("source", "")),
             "items": len(recommender.catalog),
             "users": len(live.users),
-            "unit": UNIT_HEADS[recommender.score_unit],
+            "unit": UNIT_HEADS[recommender.catalog.score_unit],
             "reads_text": recommender.catalog.bundle.base is not None,
             "states": _list_titles(recommender, len(recommender.catalog)),
             "terms": list_terms(),

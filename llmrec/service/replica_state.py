@@ -66,7 +66,7 @@ def make_replicated_users(recommender: Recommender, store: EventStore) -> LiveUs
     """
     deleted = store.deleted_user_digests()
     is_deleted = (lambda user: store.digest_user(user) in deleted) if deleted else None
-    return LiveUsers(recommender.catalog, recommender.training_log, is_excluded=is_deleted)
+    return LiveUsers(recommender.catalog, recommender.training_log.read, is_excluded=is_deleted)
 
 
 def is_in_training_log(recommender: Recommender, user: str) -> bool:
@@ -80,7 +80,7 @@ def is_in_training_log(recommender: Recommender, user: str) -> bool:
         False also if the log cannot be read or is not the log of the bundle.
     """
     try:
-        log = recommender.training_log()
+        log = recommender.training_log.read()
     except (LlmrecError, OSError, ImportError):
         return False
     same = log.facts.fingerprint == recommender.catalog.bundle.facts["fingerprint"]

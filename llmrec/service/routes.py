@@ -195,4 +195,4 @@ async def _make_score_response(service: ServiceRuntime, query: schemas.ScoreQuer
     scores = await service.submit(
         lambda: recommender.score(query.history_argument(), query.item_arguments(), at=query.at), query.new_items()
     )
-    return schemas.ScoreResponse(scores=scores, unit=recommender.score_unit)
+    return schemas.ScoreResponse(scores=scores, unit=recommender.catalog.score_unit)

@@ -234,7 +234,7 @@ class Worker:
         first, most = alike[0], max(one.k for one in alike)
         try:
             histories = [one.history for one in alike]
-            found = self.recommender.recommend_many(
+            found = self.recommender.batch.recommend(
                 histories,
                 k=most,
                 at=first.at,

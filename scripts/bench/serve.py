@@ -89,11 +89,11 @@ def in_process(recommender: Recommender, users: list[str], seconds: float) -> li
     found = []
     for size in (1, 64):
         spent, rng = list[float](), random.Random(0)
-        recommender.recommend_many(users[:size], k=K)
+        recommender.batch.recommend(users[:size], k=K)
         cpu, until = time.process_time(), time.perf_counter() + seconds
         while time.perf_counter() < until:
             began = time.perf_counter()
-            recommender.recommend_many(rng.sample(users, size), k=K)
+            recommender.batch.recommend(rng.sample(users, size), k=K)
             spent.append(time.perf_counter() - began)
         name, n = f"in process, recommend {'one by one' if size == 1 else f'{size} at once'}", size * len(spent)
         cpu = time.process_time() - cpu

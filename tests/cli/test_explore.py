@@ -98,7 +98,7 @@ def test_topics(ask: Ask, recommender: Recommender) -> None:
     of_items = json.loads(
         ask("topics", "--item", "i1", "--item", "i2", *label_options, "--template", "{label} movie", "--json")
     )
-    expected = recommender.item_topics(["i1", "i2"], labels, template="{label} movie")
+    expected = recommender.batch.item_topics(["i1", "i2"], labels, template="{label} movie")
     assert of_items == {item: [asdict(one) for one in row] for item, row in zip(["i1", "i2"], expected, strict=True)}
     shown = ask("topics", "--item", "i1", *label_options).splitlines()
     assert shown[0].endswith("[i1]")

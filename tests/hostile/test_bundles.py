@@ -207,13 +207,13 @@ def test_a_download_knows_no_place_of_this_machine(
     record["facts"]["fingerprint"] = "0" * 64
     settle(folder, config=record["config"], base=record["base"] | {"hub_id": str(tiny_bert)}, facts=record["facts"])
     here = Recommender.from_pretrained(folder)
-    assert here.training_log().facts.n_events > 0
+    assert here.training_log.read().facts.n_events > 0
     here.score(HISTORY, [{"title": "hat"}])
     there = Recommender.from_pretrained(downloaded(folder))
     with pytest.raises(BundleError, match="a path on another machine"):
         there.score(HISTORY, [{"title": "hat"}])
     with pytest.raises(Exception, match="since the bundle was downloaded"):
-        _ = there.training_log()
+        _ = there.training_log.read()
     assert there.recommend(HISTORY) == here.recommend(HISTORY)
 
 

@@ -43,7 +43,7 @@ def test_a_round_trip_changes_no_bit(make_bundle: Make, tmp_path: Path, tiny_ber
     assert loaded.catalog.fields.equals(saved.catalog.fields)
     assert_same(ModelScorer(loaded.model).scoring_items, ModelScorer(saved.model).scoring_items)
     before, after = (Recommender(bundle, tmp_path / "bundle") for bundle in (saved, loaded))
-    assert_same(after.recommend_many(HISTORIES, k=40), before.recommend_many(HISTORIES, k=40))
+    assert_same(after.batch.recommend(HISTORIES, k=40), before.batch.recommend(HISTORIES, k=40))
     if strategy == "none":
         with pytest.raises(BundleError, match="item ids only"):
             load_backbone(tmp_path / "bundle", loaded)

@@ -41,12 +41,12 @@ def test_a_round_trip_changes_no_score(
     assert (folder / LAYOUT.adapter).exists() is (strategy == "lora")
     assert (folder / LAYOUT.backbone).exists() is (strategy in ("last_k", "full"))
     before, after = Recommender(saved, folder), Recommender.from_pretrained(folder, backbone=path)
-    expected = before.recommend_many(HISTORIES, k=40, at="2024-01-01")
-    assert_same(after.recommend_many(HISTORIES, k=40, at="2024-01-01"), expected)
-    assert after.backbone is after._bundle.model.histories.reader.backbone  # one in memory, not two
+    expected = before.batch.recommend(HISTORIES, k=40, at="2024-01-01")
+    assert_same(after.batch.recommend(HISTORIES, k=40, at="2024-01-01"), expected)
+    assert after.catalog.backbone is after.catalog.bundle.model.histories.reader.backbone  # one in memory, not two
     after.save_pretrained(tmp_path / "copy")
     again = Recommender.from_pretrained(tmp_path / "copy", backbone=path)
-    assert_same(again.recommend_many(HISTORIES, k=40, at="2024-01-01"), expected)
+    assert_same(again.batch.recommend(HISTORIES, k=40, at="2024-01-01"), expected)
 
 
 @pytest.mark.parametrize(("encoder", "family"), [("backbone", "gpt2"), ("text", "bert")])

@@ -31,9 +31,9 @@ def indexed(request: pytest.FixtureRequest, load: Callable[..., Recommender], tm
 
 def assert_same(recommender: Recommender, **asked: object) -> list[list[Recommendation]]:
     index, recommender.index.index = recommender.index.index, None
-    expected = recommender.recommend_many(HISTORIES, **asked)
+    expected = recommender.batch.recommend(HISTORIES, **asked)
     recommender.index.index = index
-    found = recommender.recommend_many(HISTORIES, **asked)
+    found = recommender.batch.recommend(HISTORIES, **asked)
     for mine, theirs in zip(found, expected, strict=True):
         assert [one.item for one in mine] == [one.item for one in theirs]
         assert [one.score for one in mine] == pytest.approx([one.score for one in theirs], abs=1e-5)
@@ -100,4 +100,4 @@ def test_a_hasty_index_still_finds_as_many(recommender: Recommender) -> None:
     pytest.importorskip("faiss", reason="needs faiss")
     recommender.index.use(FaissIndex(9, "hnsw", n_candidates=1))
     where = np.arange(40) % 2 == 0
-    assert [len(found) for found in recommender.recommend_many(HISTORIES, k=20, filters=where)] == [16, 20, 20, 20]
+    assert [len(found) for found in recommender.batch.recommend(HISTORIES, k=20, filters=where)] == [16, 20, 20, 20]

@@ -66,7 +66,9 @@ def test_the_audience_are_those_whose_next_it_is_likeliest_to_be(
 def test_scores_of_different_users_are_not_compared_as_they_are(recommender: Recommender, log: Log) -> None:
     """What raises all of a user's logits alike raises nobody in the list."""
     before = recommender.audience(NEW, k=30, log=log)
-    recommender._bundle.model.novelty += 5  # all new items gain, and those of the catalog that are new to training
+    recommender.catalog.bundle.model.novelty += (
+        5  # all new items gain, and those of the catalog that are new to training
+    )
     after = {one.user: one.log_probability for one in recommender.audience(NEW, k=30, log=log)}
     assert all(after[one.user] > one.log_probability for one in before)
     assert all(value < 0 for value in after.values())  # a chance is never above 1

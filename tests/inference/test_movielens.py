@@ -145,7 +145,7 @@ def test_similar_films_share_genres_and_later_viewers(films: Films, of: str) -> 
 
 def test_topics_of_films_are_their_genres(films: Films) -> None:
     items = items_of(films)
-    topics = films.recommender.item_topics(items, [genre.lower() for genre in GENRES], template="a {label} film")
+    topics = films.recommender.batch.item_topics(items, [genre.lower() for genre in GENRES], template="a {label} film")
     hits = [shares[0].label in {genre.lower() for genre in films.genres[item]}
             for item, shares in zip(items, topics, strict=True)]  # fmt: skip
     by_chance = np.mean([films.share(genre, items) for genre in GENRES])

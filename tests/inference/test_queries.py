@@ -38,7 +38,7 @@ def test_a_history_of_another_domain_is_read_by_its_text(load: Callable[..., Rec
 
 def test_many_histories_share_what_they_hold(recommender: Recommender) -> None:
     histories = [["i1", {"text": TITLE}], [], [{"text": "war"}, {"text": TITLE}], ["i2"]]
-    for together, history in zip(recommender.recommend_many(histories, k=5), histories, strict=True):
+    for together, history in zip(recommender.batch.recommend(histories, k=5), histories, strict=True):
         alone = recommender.recommend(history, k=5)
         assert [one.item for one in together] == [one.item for one in alone]
         assert [one.score for one in together] == pytest.approx([one.score for one in alone], abs=1e-5)

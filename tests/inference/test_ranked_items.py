@@ -76,5 +76,5 @@ def test_a_recommendation_chooses_from_what_is_allowed(recommender: Recommender)
     assert [(one.item, one.score) for one in found] == [(one.item, one.score) for one in expected]
     mask = np.arange(40) < 3
     assert {one.item for one in recommender.recommend([], k=40, filters=mask)} == {"i0", "i1", "i2"}
-    both = recommender.recommend_many([[], ["i1"]], k=40, filters=mask)
+    both = recommender.batch.recommend([[], ["i1"]], k=40, filters=mask)
     assert [{one.item for one in of_one} for of_one in both] == [{"i0", "i1", "i2"}, {"i0", "i2"}]

@@ -21,7 +21,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 def read(recommender: Recommender, texts: list[str]) -> np.ndarray:
     """(C, D_text)"""
-    return recommender.backbone.encode(recommender.backbone.tokenize(texts)).numpy()
+    return recommender.catalog.backbone.encode(recommender.catalog.backbone.tokenize(texts)).numpy()
 
 
 def by_hand(recommender: Recommender, text: np.ndarray, labels: list[str]) -> np.ndarray:
@@ -35,15 +35,15 @@ def test_an_item_s_topics_are_a_softmax_over_centred_cosines(recommender: Recomm
     catalog = recommender.catalog.text.numpy()
     new = read(recommender, ["space love"])
     expected = by_hand(recommender, np.concatenate([catalog[[5, 0]], new]), LABELS)
-    found = recommender.item_topics(["i5", "i0", {"text": "space love"}], LABELS)
+    found = recommender.batch.item_topics(["i5", "i0", {"text": "space love"}], LABELS)
     for shares, row in zip(found, expected, strict=True):
         assert {one.label: one.share for one in shares} == pytest.approx(dict(zip(LABELS, row, strict=True)), abs=1e-4)
         assert [one.label for one in shares] == [LABELS[column] for column in np.argsort(-row)]
 
 
 def test_a_template_is_read_in_a_label_s_place(recommender: Recommender) -> None:
-    told = recommender.item_topics(["i5"], ["love", "war"], template="a {label} movie")[0]
-    spelt = recommender.item_topics(["i5"], ["a love movie", "a war movie"])[0]
+    told = recommender.batch.item_topics(["i5"], ["love", "war"], template="a {label} movie")[0]
+    spelt = recommender.batch.item_topics(["i5"], ["a love movie", "a war movie"])[0]
     assert [one.share for one in told] == [one.share for one in spelt]
     assert {one.label for one in told} == {"love", "war"}
 
@@ -59,7 +59,7 @@ def test_interest_halves_with_every_so_many_events() -> None:
 
 def test_a_user_s_topics_are_the_weighted_mean_of_the_events(recommender: Recommender) -> None:
     history = [("i5", "2024-01-01"), ({"text": "space love"}, "2024-01-02"), ("i0", "2024-01-03")]
-    each = recommender.item_topics(["i5", {"text": "space love"}, "i0"], LABELS)
+    each = recommender.batch.item_topics(["i5", {"text": "space love"}, "i0"], LABELS)
     expected = {
         label: np.average([next(one.share for one in of_item if one.label == label) for of_item in each],
                           weights=[1, 2, 4])
@@ -94,15 +94,15 @@ def test_what_is_looked_for_adds_its_evidence_to_every_score(recommender: Recomm
 def test_mistakes_are_named(recommender: Recommender) -> None:
     for labels in ([], ["love"], ["love", " "], "love"):
         with pytest.raises(ConfigError, match="at least two"):
-            recommender.item_topics(["i1"], labels)
+            recommender.batch.item_topics(["i1"], labels)
     with pytest.raises(ConfigError, match="given twice"):
-        recommender.item_topics(["i1"], ["love", "love"])
+        recommender.batch.item_topics(["i1"], ["love", "love"])
     with pytest.raises(ConfigError, match=r"lacks \{label\}"):
         recommender.topics(["i1"], LABELS, template="film")
     with pytest.raises(ConfigError, match="no events"):
         recommender.topics([("i1", 10)], LABELS, at=10)
     with pytest.raises(DataError, match="nope"):
-        recommender.item_topics(["nope"], LABELS)
+        recommender.batch.item_topics(["nope"], LABELS)
     with pytest.raises(ConfigError, match="topic is empty"):
         recommender.recommend([], topic=" ")
     with pytest.raises(ConfigError, match="query is empty"):
@@ -117,7 +117,7 @@ def test_a_model_on_ids_alone_has_no_words(load: Callable[..., Recommender]) -> 
     for ask in (
         lambda: recommender.recommend([], topic="love"),
         lambda: recommender.recommend([], query="love"),
-        lambda: recommender.item_topics(["i1"], LABELS),
+        lambda: recommender.batch.item_topics(["i1"], LABELS),
         lambda: recommender.topics(["i1"], LABELS),
     ):
         with pytest.raises(BundleError, match="item ids only"):

@@ -14,7 +14,7 @@ pytest.importorskip("prometheus_client", reason="needs prometheus-client (extra:
 
 from starlette.testclient import TestClient
 
-from llmrec.hub.bundle import save_bundle
+from llmrec.hub.bundle import load_bundle, save_bundle
 from llmrec.inference.live.store.event_store import EventStore
 from llmrec.recommender import Recommender
 from llmrec.service.app import create_app
@@ -39,9 +39,8 @@ def load(bundle_folder: Path, tiny_bert: Path, log: Log) -> Callable[[], Recomme
     """A recommender that begins with the planted log."""
 
     def loaded() -> Recommender:
-        recommender = Recommender.from_pretrained(bundle_folder, backbone=str(tiny_bert))
-        recommender._log = log  # in the place of the folder that it was trained from
-        return recommender
+        backbone = str(tiny_bert)
+        return Recommender(load_bundle(bundle_folder, backbone), bundle_folder, backbone=backbone, log=log)
 
     return loaded
 

@@ -155,7 +155,7 @@ def test_many_are_as_one_by_one(drifting: Drift, log: Log) -> None:
     recommender, at = drifting(), now(log)
     asked, items = ["u1", ["i3"], []], ["i4", FILM, "i2"]
     alone = [recommender.explain(history, item, at=at) for history, item in zip(asked, items, strict=True)]
-    assert_same(recommender.explain_many(asked, items, at=at), alone)
+    assert_same(recommender.batch.explain(asked, items, at=at), alone)
 
 
 @pytest.mark.parametrize("strategy", ["frozen", "lora"])
@@ -167,9 +167,9 @@ def test_words_add_up_to_the_score_of_the_text(
     recommender = load(strategy)
     told = recommender.explain(["i1", "i2"], item, tokens=True)
     text = item["title"] if isinstance(item, dict) else recommender.catalog.to_text_history([item])[0]["text"]
-    padding = recommender.backbone.tokenizer.pad_token
+    padding = recommender.catalog.backbone.tokenizer.pad_token
     n_tokens = len(told.tokens)
-    known = bool(recommender._bundle.model.items.known[4])
+    known = bool(recommender.catalog.bundle.model.items.known[4])
     assert known
     without = recommender.score(["i1", "i2"], [{"text": text}, {"text": " ".join([padding] * n_tokens)}])
     assert sum(token.value for token in told.tokens) == pytest.approx(without[0] - without[1], abs=0.02)

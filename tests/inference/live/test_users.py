@@ -63,7 +63,7 @@ def ids(recommender: Recommender) -> list[str]:
 def test_answers_are_the_replays(load_drifting: Load, log: Log) -> None:
     recommender, at = load_drifting(), after(log)
     recommender.live.replay_log(log)
-    bundle, drift = recommender._bundle, recommender.catalog.drift
+    bundle, drift = recommender.catalog.bundle, recommender.catalog.drift
     assert drift is not None
     split = split_by_time(log.interactions, log.n_users, log.n_items)
     stream = drift.build_stream(bundle.config.drift, split, "strict")
@@ -81,7 +81,7 @@ def test_a_live_user_is_answered_as_the_same_events(load_drifting: Load, log: Lo
     recommender.live.replay_log(log)
     users = [str(user) for user in log.user_ids.to_pylist()[:4]]
     histories = [events_of(log, user) for user in users]
-    together = recommender.score_many([*users, *histories], [ids(recommender)] * 8, at=at)
+    together = recommender.batch.score([*users, *histories], [ids(recommender)] * 8, at=at)
     for followed, given in zip(together[:4], together[4:], strict=True):
         assert followed == pytest.approx(given, abs=1e-5)
     for user, history in zip(users, histories, strict=True):
@@ -234,7 +234,7 @@ def test_it_begins_with_the_log_where_that_can_be_read(
 ) -> None:
     recommender, at = load_drifting(source=log_folder), after(log)
     assert len(recommender.live.users) == log.n_users
-    assert recommender.live.origin == recommender.training_log().facts.source
+    assert recommender.live.origin == recommender.training_log.read().facts.source
     expected = recommender.score(events_of(log, "u1"), ids(recommender), at=at)
     recommender.live.replay_log(before=at - 500 * DAY)  # and not further
     assert recommender.score("u1", ids(recommender), at=at) != pytest.approx(expected, abs=1e-3)
@@ -251,7 +251,7 @@ def test_a_bundle_without_its_log_knows_the_day_and_no_user(
     recommender.live.replay_log(log)
     expected = recommender.score(history, ids(recommender), at=at)
     assert unaware != pytest.approx(expected, abs=1e-3)
-    drift = recommender._bundle.drift
+    drift = recommender.catalog.bundle.drift
     assert drift is not None
     recommender.catalog.drift = replace(drift, counts=recommender.live.export_counts())
     recommender.save_pretrained(tmp_path / "sent")
@@ -262,26 +262,26 @@ def test_a_bundle_without_its_log_knows_the_day_and_no_user(
     recommender.live.observe("someone", "i3", at)
     found, same = (one.score([*history, ("i3", at)], ids(one), at=at + DAY) for one in (sent, recommender))
     assert found == pytest.approx(same, abs=1e-4)
-    assert not any("last" in name or "user" in name for name in drift.counts or sent._bundle.drift.counts)
+    assert not any("last" in name or "user" in name for name in drift.counts or sent.catalog.bundle.drift.counts)
 
 
 def test_questions_can_be_asked_in_batches(load_drifting: Load, log: Log) -> None:
     recommender, at = load_drifting(), after(log)
     recommender.live.replay_log(log)
     asked = ["u1", [], ["i3", {"title": "space robot"}], events_of(log, "u5")]
-    for together, history in zip(recommender.recommend_many(asked, k=4, at=at), asked, strict=True):
+    for together, history in zip(recommender.batch.recommend(asked, k=4, at=at), asked, strict=True):
         alone = recommender.recommend(history, k=4, at=at)
         assert [item.item for item in together] == [item.item for item in alone]
         assert [item.score for item in together] == pytest.approx([item.score for item in alone], abs=1e-5)
     wanted = [["i1"], [{"title": "hat"}, "i2"], ["i3"], []]
-    for scores, history, items in zip(recommender.score_many(asked, wanted, at=at), asked, wanted, strict=True):
+    for scores, history, items in zip(recommender.batch.score(asked, wanted, at=at), asked, wanted, strict=True):
         assert scores == pytest.approx(recommender.score(history, items, at=at), abs=1e-5)
     with pytest.raises(DataError, match="give each history its own"):
-        recommender.score_many(asked, [["i1"]], at=at)
-    assert recommender.similar_items_many(["i1", "i2"], k=3) == [
+        recommender.batch.score(asked, [["i1"]], at=at)
+    assert recommender.batch.similar_items(["i1", "i2"], k=3) == [
         recommender.similar_items(one, k=3) for one in ("i1", "i2")
     ]
-    people = recommender.similar_users_many(["u1", ["i3"]], k=2, log=log)
+    people = recommender.batch.similar_users(["u1", ["i3"]], k=2, log=log)
     assert people == [recommender.similar_users(one, k=2, log=log) for one in ("u1", ["i3"])]
 
 
@@ -289,7 +289,7 @@ def test_events_of_a_batch_are_each_at_their_own_moment(load_drifting: Load, log
     recommender, later = load_drifting(), after(log) + 900 * DAY
     recommender.live.replay_log(log)
     histories = [events_of(log, "u1"), [("i1", later)], [("i1", later), ("i2", later + 500 * DAY)]]
-    for together, history in zip(recommender.recommend_many(histories, k=3), histories, strict=True):
+    for together, history in zip(recommender.batch.recommend(histories, k=3), histories, strict=True):
         assert together[0].score == pytest.approx(recommender.recommend(history, k=3)[0].score, abs=1e-5)
 
 
