@@ -29,12 +29,9 @@ class Recommender:
 
     A history is a list of events, oldest first: item ids, fields of items that are in no catalog (read by their text),
     or (item, time) pairs of either; or it is the id of a live user. A time is in seconds since 1970, a datetime or an
-    ISO 8601 string, in UTC unless it says otherwise. `at` is the query time: events at or after it are left out; by
-    default it is the time of the last event.
-
-    Scores order the items for one history. With a drift head a score is the log-probability that the item is next,
-    with counts as of `at` or of the newest event, whichever is later; without one it is a logit, and differences of
-    scores are log-odds.
+    ISO 8601 string, in UTC by default. Events at or after the query time `at`, the last event's by default, are left
+    out. Scores order the items for one history: with a drift head, log-probabilities that an item is next, with the
+    counts as of `at` or of the newest event; else logits, whose differences are log-odds.
 
     Attributes:
         config: Settings that the bundle was trained with.
@@ -42,7 +39,6 @@ class Recommender:
         catalog: Items: add, remove, restore, label.
         live: Users whose events are observed: observe, history, forget, replay_log, save, load.
         index: Search for the best items: use.
-        batch: Answers to several requests in one pass: recommend, score, explain, similar_items, similar_users.
 
     Example:
         recommender = Recommender.from_pretrained("runs/quickstart/bundle")
@@ -62,7 +58,6 @@ class Recommender:
         self.catalog, self.training_log = ServedCatalog(bundle, folder, backbone), TrainingLog(bundle, folder, log)
         self.live = LiveUsers(self.catalog, self.training_log.read)
         self.index = IndexSearch(self.catalog)
-        self.batch = BatchAnswers(self.catalog, self.live, self.index, self.training_log.read)
 
     @classmethod
     def from_pretrained(
@@ -93,6 +88,11 @@ class Recommender:
         bundle = load_bundle(folder, backbone)
         bundle.model.to(device)
         return cls(bundle, folder, backbone=backbone)
+
+    @property
+    def batch(self) -> BatchAnswers:
+        """Answers to several requests in one pass: recommend, score, explain, similar_items, similar_users."""
+        return BatchAnswers(self.catalog, self.live, self.index, self.training_log.read)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the bundle as it is now, with its added and removed items and current counts, to a folder.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from llmrec.inference.user_similarity import SimilarUser, rank_similar_users
 from llmrec.search.topk import TopK
 
 
+@dataclass(frozen=True)
 class BatchAnswers:
     """Answer several requests at once, each as the method of the same name of `Recommender` answers one.
 
@@ -33,18 +35,14 @@ class BatchAnswers:
         recommender.batch.recommend(["ada", ["1", "260"], []], k=5)
     """
 
-    def __init__(
-        self, catalog: ServedCatalog, live: LiveUsers, index: IndexSearch, read_log: Callable[[], Log]
-    ) -> None:
-        """Prepare to answer.
-
-        Args:
-            catalog: Items and their vectors.
-            live: Users whose events are observed.
-            index: Search for the best items.
-            read_log: Reads the training log.
-        """
-        self.catalog, self.live, self.index, self._read_log = catalog, live, index, read_log
+    catalog: ServedCatalog
+    """Items and their vectors."""
+    live: LiveUsers
+    """Users whose events are observed."""
+    index: IndexSearch
+    """Search for the best items."""
+    read_log: Callable[[], Log]
+    """Reads the training log."""
 
     @torch.no_grad()
     def recommend(
@@ -270,7 +268,7 @@ class BatchAnswers:
             DataError: If the log has events on items that the catalog lacks.
         """
         moment = None if at is None else parse_time(at)
-        return LogUsers.from_log(self._read_log() if log is None else log, self.catalog.items, moment)
+        return LogUsers.from_log(self.read_log() if log is None else log, self.catalog.items, moment)
 
     def _rank(self, batch: QueryBatch, k: int, bias: torch.Tensor, *, include_seen: bool) -> TopK:
         catalog, seen = self.catalog, None if include_seen else self.live.list_seen_pairs(batch)
