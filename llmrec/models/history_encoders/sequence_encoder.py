@@ -88,7 +88,7 @@ class Block(nn.Module):
             q = q[torch.arange(batch, device=x.device), :, states, None]  # (B, H, 1, D / H)
         weight = (q @ k.transpose(-1, -2) / math.sqrt(dim // self.heads) + bias).softmax(-1)  # (B, H, S, T)
         mixed = self.dropout(weight) @ v
-        result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, -1, dim))
+        result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, mixed.shape[2], dim))
         return result
 
     def forward(self, x: Tensor, bias: Tensor, *, states: Tensor | None = None) -> Tensor:
