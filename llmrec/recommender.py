@@ -22,6 +22,7 @@ from llmrec.inference.ranked_items import Filters, Recommendation, check_k
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.inference.text_queries import HALF_LIFE_EVENTS, TEMPLATE, TopicShare, divide_interest
 from llmrec.inference.user_similarity import SimilarUser
+from llmrec.utils.result_list import ResultList
 
 
 class Recommender:
@@ -141,7 +142,7 @@ class Recommender:
         query: str | None = None,
         filters: Filters | None = None,
         topic: str | None = None,
-    ) -> list[Recommendation]:
+    ) -> ResultList[Recommendation]:
         """Return the k items with the best scores.
 
         Args:
@@ -208,7 +209,7 @@ class Recommender:
         by: SimilaritySpace = "text",
         catalog: ServedCatalog | None = None,
         at: Time | None = None,
-    ) -> list[Recommendation]:
+    ) -> ResultList[Recommendation]:
         """Return the k items most similar to an item.
 
         Args:
@@ -229,7 +230,7 @@ class Recommender:
 
     def similar_users(
         self, user: History, *, k: int = 10, at: Time | None = None, log: Log | None = None
-    ) -> list[SimilarUser]:
+    ) -> ResultList[SimilarUser]:
         """Return the k users of a log with the most similar interest.
 
         Args:
@@ -249,7 +250,7 @@ class Recommender:
 
     def audience(
         self, item: Item, *, k: int = 10, at: Time | None = None, log: Log | None = None
-    ) -> list[AudienceMember]:
+    ) -> ResultList[AudienceMember]:
         """Return the k users of a log whose next item this most probably is, without those who have it.
 
         Args:
@@ -276,7 +277,7 @@ class Recommender:
         at: Time | None = None,
         template: str = TEMPLATE,
         half_life_events: float = HALF_LIFE_EVENTS,
-    ) -> list[TopicShare]:
+    ) -> ResultList[TopicShare]:
         """Divide the interest of a history among labels: the weighted mean of the shares of its items.
 
         Args:

@@ -159,7 +159,7 @@ def topics(
         render_json(of_user)
         return
     render_history(recommender, events)
-    render_lines(f"{share.share:6.1%}  {share.label}" for share in of_user)
+    render_lines(f"{share.text:>6}  {share.label}" for share in of_user)
 
 
 @app.command(cls=SettingsCommand, epilog=LOG_SETTINGS)
@@ -181,7 +181,6 @@ def audience(
     from llmrec.cli.inputs import load_recommender, parse_item
     from llmrec.cli.render import render_json, render_lines
     from llmrec.cli.settings import parse_data_settings
-    from llmrec.utils.text import format_table
 
     requested, data = parse_item(item, text), parse_data_settings(context.args)
     recommender = load_recommender(bundle, backbone, revision)
@@ -189,9 +188,7 @@ def audience(
     if json_output:
         render_json(found)
         return
-    heads = ["user", "times the mean chance", f"rank among {len(recommender.catalog):,}", "events"]
-    rows = [[row.user, f"{row.lift:.1f}", f"{row.place:,}", f"{row.n_events:,}"] for row in found]
-    render_lines([f"for {recommender.catalog.label(requested)}", *format_table([heads, *rows])])
+    render_lines([f"for {recommender.catalog.label(requested)}, among {len(recommender.catalog):,} items", repr(found)])
 
 
 @app.command(cls=SettingsCommand, epilog=LOG_SETTINGS)

@@ -159,7 +159,6 @@ def explain(
     from llmrec.cli.inputs import load_recommender, parse_item, require_history_or_user, resolve_history
     from llmrec.cli.render import render_json, render_lines
     from llmrec.cli.settings import parse_data_settings
-    from llmrec.reports.explanation_text import format_explanation
 
     require_history_or_user(history, user)
     requested = parse_item(item, text) if item or text else None
@@ -172,4 +171,4 @@ def explain(
     if json_output:
         render_json(found)
     else:
-        render_lines(format_explanation(found))
+        render_lines([repr(found)])

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from llmrec.inference.queries import Event
     from llmrec.inference.ranked_items import Recommendation
     from llmrec.recommender import Recommender
+    from llmrec.utils.result_list import ResultList
 
 
 def render_lines(lines: Iterable[str]) -> None:
@@ -75,7 +76,7 @@ def render_history(recommender: Recommender, events: list[Event], query: str | N
         events: The history, oldest first.
         query: Text query that goes with it.
     """
-    from llmrec.inference.explanations.breakdown import SHOWN_EVENTS
+    from llmrec.inference.explanations.explanation import SHOWN_EVENTS
     from llmrec.inference.queries import get_event_item
 
     labels = [recommender.catalog.label(get_event_item(event)) for event in events[-SHOWN_EVENTS:]]
@@ -84,27 +85,18 @@ def render_history(recommender: Recommender, events: list[Event], query: str | N
         print(f"query: {query}")
 
 
-def render_ranking(found: list[Recommendation]) -> None:
+def render_ranking(found: ResultList[Recommendation]) -> None:
     """Print ranked items with their scores.
 
     Args:
         found: Items, best first.
     """
-    from llmrec.inference.score_units import UNIT_HEADS
-
-    head = UNIT_HEADS[found[0].unit if found else "logit"]
-    shown = list(dict.fromkeys(name for item in found for name in item.fields))
-    rows = [
-        [
-            str(item.rank),
-            item.score_text,
-            f"{item.label}  [{item.item}]",
-            *(item.fields.get(name, "") for name in shown),
-        ]
-        for item in found
-    ]
-    lines = ["  ".join([f"{rank:>3}", f"{score:>8}", item, *fields]).rstrip() for rank, score, item, *fields in rows]
-    render_table(["rank", head, "item", *shown], rows, [", ".join(["rank", head, "item", *shown]), *lines], n_numbers=2)
+    if not found:
+        print("no items are left to rank")
+        return
+    heads, *rows = found.to_table()
+    lines = ["  ".join([f"{rank:>3}", f"{score:>8}", *texts]).rstrip() for rank, score, *texts in rows]
+    render_table(heads, rows, [", ".join(heads), *lines], n_numbers=2)
 
 
 def _to_plain(value: Any) -> Any:

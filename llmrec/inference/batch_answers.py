@@ -23,6 +23,7 @@ from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.inference.text_queries import TEMPLATE, TopicShare, build_score_bias, score_topics, sort_topics
 from llmrec.inference.user_similarity import SimilarUser, rank_similar_users
 from llmrec.search.topk import TopK
+from llmrec.utils.result_list import ResultList
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class BatchAnswers:
         query: str | None = None,
         filters: Filters | None = None,
         topic: str | None = None,
-    ) -> list[list[Recommendation]]:
+    ) -> list[ResultList[Recommendation]]:
         """Return the k items with the best scores for each history.
 
         Args:
@@ -173,7 +174,7 @@ class BatchAnswers:
         by: SimilaritySpace = "text",
         catalog: ServedCatalog | None = None,
         at: Time | None = None,
-    ) -> list[list[Recommendation]]:
+    ) -> list[ResultList[Recommendation]]:
         """Return the k items most similar to each item.
 
         Args:
@@ -197,7 +198,7 @@ class BatchAnswers:
     @torch.no_grad()
     def similar_users(
         self, users: Sequence[History], *, k: int = 10, at: Time | None = None, log: Log | None = None
-    ) -> list[list[SimilarUser]]:
+    ) -> list[ResultList[SimilarUser]]:
         """Return the k users of a log with the most similar interest to each user or history.
 
         Args:
@@ -220,7 +221,7 @@ class BatchAnswers:
 
     def item_topics(
         self, items: Sequence[Item], labels: Sequence[str], *, template: str = TEMPLATE
-    ) -> list[list[TopicShare]]:
+    ) -> list[ResultList[TopicShare]]:
         """Divide the text of each item among labels.
 
         Args:

@@ -16,6 +16,7 @@ from llmrec.hub.bundle import Bundle, StoredWeights
 from llmrec.inference.queries import Item, Time
 from llmrec.inference.ranked_items import Recommendation, top_recommendations
 from llmrec.inference.served_catalog import ServedCatalog, cosine_matrix
+from llmrec.utils.result_list import ResultList
 
 SimilaritySpace = Literal["text", "model"]
 READING = ("pooling", "prompt", "max_tokens")  # settings in a backbone's fingerprint in addition to its weights
@@ -52,7 +53,7 @@ def item_similarities(space: SimilaritySpace, item: Item, catalog: ServedCatalog
 @torch.no_grad()
 def rank_similar_items(
     item: Item, catalog: ServedCatalog, others: ServedCatalog, *, k: int, space: SimilaritySpace, at: Time | None
-) -> list[Recommendation]:
+) -> ResultList[Recommendation]:
     """Return the k items of a catalog that are most similar to an item, without the item itself.
 
     Args:

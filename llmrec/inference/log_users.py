@@ -26,6 +26,7 @@ from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.inference.queries import Item, find_item_rows
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.utils.arrays import Rows
+from llmrec.utils.result_list import ResultList
 
 USERS_PER_BATCH = 1024  # users whose scores of a whole catalog are held together
 
@@ -185,6 +186,11 @@ class AudienceMember:
     n_events: int
     """Events of the user's history."""
 
+    def to_cells(self) -> dict[str, str]:
+        """Return the cells of a table."""
+        chance = {"user": self.user, "times the mean chance": f"{self.lift:.1f}", "rank of the item": f"{self.place:,}"}
+        return {**chance, "events": f"{self.n_events:,}"}
+
 
 @torch.no_grad()
 def next_item_probabilities(catalog: ServedCatalog, users: LogUsers, item: Item) -> tuple[Tensor, Tensor]:
@@ -212,7 +218,7 @@ def next_item_probabilities(catalog: ServedCatalog, users: LogUsers, item: Item)
     return torch.cat(chance), torch.cat(position)
 
 
-def rank_audience(catalog: ServedCatalog, users: LogUsers, item: Item, k: int) -> list[AudienceMember]:
+def rank_audience(catalog: ServedCatalog, users: LogUsers, item: Item, k: int) -> ResultList[AudienceMember]:
     """Return the k users whose next item this most probably is, without those who have it.
 
     Args:
@@ -234,7 +240,7 @@ def rank_audience(catalog: ServedCatalog, users: LogUsers, item: Item, k: int) -
     chance[torch.from_numpy(holders)] = -torch.inf
     best = chance.topk(min(k, len(users) - len(holders)))
     lengths = users.queries.end - users.queries.start
-    return [
+    return ResultList(
         AudienceMember(rank, users.user_id(row), value, math.exp(value - mean), int(position[row]), int(lengths[row]))
         for rank, (value, row) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True), start=1)
-    ]
+    )

@@ -15,8 +15,9 @@ from torch import Tensor
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.templates import format_field
 from llmrec.errors import ConfigError
-from llmrec.inference.score_units import ScoreUnit, format_score
+from llmrec.inference.score_units import UNIT_HEADS, ScoreUnit, format_score
 from llmrec.utils.arrays import Mask
+from llmrec.utils.result_list import ResultList
 
 Filters: TypeAlias = "Mask | str | Sequence[str]"
 EXAMPLES = 5
@@ -45,10 +46,15 @@ class Recommendation:
         """The score as people read it: a chance in percent, else a number."""
         return format_score(self.score, self.unit)
 
+    def to_cells(self) -> dict[str, str]:
+        """Return the cells of a table."""
+        shown = {UNIT_HEADS[self.unit]: self.score_text, "item": f"{self.label}  [{self.item}]"}
+        return {"rank": str(self.rank), **shown, **self.fields}
+
 
 def top_recommendations(
     catalog: ItemCatalog, scores: Tensor, k: int, unit: ScoreUnit = "logit"
-) -> list[Recommendation]:
+) -> ResultList[Recommendation]:
     """Return the k items with the best scores, without those at -inf.
 
     Args:
@@ -65,7 +71,7 @@ def top_recommendations(
 
 def to_recommendations(
     catalog: ItemCatalog, scores: Tensor, rows: Tensor, unit: ScoreUnit = "logit"
-) -> list[Recommendation]:
+) -> ResultList[Recommendation]:
     """List items with their scores, without those whose score is -inf.
 
     Args:
@@ -79,10 +85,10 @@ def to_recommendations(
     """
     scored = zip(scores.tolist(), rows.tolist(), strict=True)
     pairs = [(score, row) for score, row in scored if score != -float("inf")]
-    return [
+    return ResultList(
         Recommendation(rank, str(catalog.ids[row]), catalog.label(row), score, unit, catalog.get_display_values(row))
         for rank, (score, row) in enumerate(pairs, start=1)
-    ]
+    )
 
 
 def check_k(k: int) -> None:

@@ -20,6 +20,8 @@ from llmrec.errors import ConfigError
 from llmrec.inference.queries import Time
 from llmrec.inference.ranked_items import Filters, filter_mask
 from llmrec.inference.served_catalog import ServedCatalog, cosine_matrix
+from llmrec.utils.result_list import ResultList
+from llmrec.utils.rounding import round_to_total
 
 TEMPERATURE = 0.1  # the best on MovieLens's genres and Amazon Beauty's categories was .07 to .15
 QUERY_TEMPERATURE = 0.1  # of .05 to .2, at or near the best for what MovieLens's users took next, given its genre
@@ -35,6 +37,12 @@ class TopicShare:
     """Word or phrase."""
     share: float
     """Share of the label, from 0 to 1."""
+    text: str
+    """The share in percent; those of all labels add up to 100 as printed."""
+
+    def to_cells(self) -> dict[str, str]:
+        """Return the cells of a table."""
+        return {"label": self.label, "share": self.text}
 
 
 @torch.no_grad()
@@ -88,7 +96,7 @@ def average_interest(shares: Tensor, half_life_events: float = HALF_LIFE_EVENTS)
 
 def divide_interest(
     catalog: ServedCatalog, texts: Tensor, labels: Sequence[str], template: str, half_life_events: float
-) -> list[TopicShare]:
+) -> ResultList[TopicShare]:
     """Divide the interest of a history among labels.
 
     Args:
@@ -104,7 +112,7 @@ def divide_interest(
     return sort_topics(labels, average_interest(score_topics(catalog, texts, labels, template), half_life_events))
 
 
-def sort_topics(labels: Sequence[str], shares: Tensor) -> list[TopicShare]:
+def sort_topics(labels: Sequence[str], shares: Tensor) -> ResultList[TopicShare]:
     """Pair labels with their shares, the largest first.
 
     Args:
@@ -114,8 +122,10 @@ def sort_topics(labels: Sequence[str], shares: Tensor) -> list[TopicShare]:
     Returns:
         L labels with shares.
     """
-    order = shares.argsort(descending=True, stable=True).tolist()
-    return [TopicShare(labels[row], float(shares[row])) for row in order]
+    values, order = shares.sort(descending=True, stable=True)
+    percents = round_to_total([100 * value for value in values.tolist()], 100.0, 1)
+    sorted_shares = zip(order.tolist(), values.tolist(), percents, strict=True)
+    return ResultList(TopicShare(labels[row], share, f"{percent:.1f}%") for row, share, percent in sorted_shares)
 
 
 def query_bias(catalog: ServedCatalog, query: str) -> Tensor:

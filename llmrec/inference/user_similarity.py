@@ -19,6 +19,7 @@ from llmrec.inference.log_users import LogUsers
 from llmrec.inference.queries import History, Time, parse_histories
 from llmrec.inference.served_catalog import ServedCatalog, cosine_matrix
 from llmrec.utils.arrays import Rows
+from llmrec.utils.result_list import ResultList
 
 MAX_IN_COMMON = 5
 
@@ -53,6 +54,11 @@ class SimilarUser:
     """Ids of at most five shared items, the last ones of the query's history."""
     alike: tuple[SimilarPair, ...]
     """Most similar pairs of items that the users do not share."""
+
+    def to_cells(self) -> dict[str, str]:
+        """Return the cells of a table."""
+        found = {"user": self.user, "similarity": f"{self.similarity:.3f}", "events": f"{self.n_events:,}"}
+        return {**found, "shared": f"{self.n_shared:,}"}
 
 
 @torch.no_grad()
@@ -96,7 +102,7 @@ def find_common_items(
 @torch.no_grad()
 def rank_similar_users(
     catalog: ServedCatalog, users: LogUsers, who: History, k: int, at: Time | None = None, states: Tensor | None = None
-) -> list[SimilarUser]:
+) -> ResultList[SimilarUser]:
     """Return the k users whose state is most similar to that of a user or history.
 
     Args:
@@ -131,7 +137,9 @@ def rank_similar_users(
         similarity[itself] = -torch.inf
     found = similarity.topk(min(k, len(users) - (itself >= 0)))
     ranked = enumerate(zip(found.values.tolist(), found.indices.tolist(), strict=True), start=1)
-    return [_to_result(rank, users, position, value, mine, vectors, names) for rank, (value, position) in ranked]
+    return ResultList(
+        _to_result(rank, users, position, value, mine, vectors, names) for rank, (value, position) in ranked
+    )
 
 
 def _to_result(

@@ -15,7 +15,6 @@ from pydantic import Field
 
 from llmrec.data.catalog import ItemCatalog
 from llmrec.errors import ConfigError
-from llmrec.inference.explanations.breakdown import break_down_by_event, break_down_by_term
 from llmrec.inference.queries import VERBATIM, History, Time
 from llmrec.inference.score_units import UNIT_HEADS
 from llmrec.recommender import Recommender
@@ -173,8 +172,8 @@ async def explain(query: schemas.ExplainQuery, request: Request) -> dict[str, An
     return {
         "label": found.label,
         "sentence": found.sentence,
-        "terms": [asdict(row) for row in break_down_by_term(found)],
-        "events": [asdict(row) for row in break_down_by_event(found, MAX_EVENTS)],
+        "terms": [asdict(row) for row in found.by_term()],
+        "events": [asdict(row) for row in found.by_event(MAX_EVENTS)],
     }
 
 

@@ -107,7 +107,7 @@ def test_topics(ask: Ask, recommender: Recommender) -> None:
 
 def test_audience(ask: Ask, recommender: Recommender, log: Log) -> None:
     lines = ask("audience", "--text", "red mini", "-k", "3", "LOG").splitlines()
-    assert lines[:2] == ["for red mini", "user  times the mean chance  rank among 40  events"]
+    assert lines[:2] == ["for red mini, among 40 items", "user  times the mean chance  rank of the item  events"]
     found = recommender.audience({"text": "red mini"}, k=3, log=log)
     assert [line.split() for line in lines[2:]] == [
         [one.user, f"{one.lift:.1f}", str(one.place), str(one.n_events)] for one in found

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 from llmrec.config.drift import ExplanationTerm
-from llmrec.inference.explanations.breakdown import get_format, round_reasons
 from llmrec.inference.explanations.explanation import Explanation
 from llmrec.utils.units import SECONDS_PER_DAY
 
@@ -53,7 +52,7 @@ def compose_sentence(found: Explanation, whole: Mapping[ExplanationTerm, str], m
     Returns:
         At most `MAX_REASONS` reasons, the strongest first, with the numbers that breakdowns print.
     """
-    start, events, wholes = round_reasons(found)
+    start, events, wholes = found.round_reasons()
     reasons = [
         (points, f"because {_describe_event(found, position)}{_describe_people(found, position == moved_from)}")
         for position, points in enumerate(events)
@@ -61,13 +60,13 @@ def compose_sentence(found: Explanation, whole: Mapping[ExplanationTerm, str], m
     reasons += [(wholes[term], f"because {words}") for term, words in whole.items()]
     least = MIN_SHARE * math.fsum(abs(points) for points, _ in reasons)
     strongest = sorted(reasons, key=lambda reason: -reason[0])[:MAX_REASONS]
-    style = get_format(found)
+    style = found.format
     spoken = [f"{style.format(points, signed=True)} {words}" for points, words in strongest if points > least]
     return f"{_describe_total(found, start)}: {'; '.join(spoken) or 'nothing speaks for it in particular'}"
 
 
 def _describe_total(found: Explanation, start: float) -> str:
-    style = get_format(found)
+    style = found.format
     if found.unit == "log_probability":
         return f"{style.format(found.total)} chance of being next"
     above = found.total - start

@@ -1,4 +1,4 @@
-"""Breakdowns add up as they are printed."""
+"""Explanations add up as they are printed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrec.inference.explanations.breakdown import AVERAGE_ITEM, break_down_by_event, break_down_by_term
-from llmrec.inference.explanations.explanation import Explanation, ExplanationPart, PastEvent
+from llmrec.inference.explanations.explanation import AVERAGE_ITEM, Explanation, ExplanationPart, PastEvent
 from llmrec.inference.score_units import ScoreUnit
 
 POINTS = st.lists(st.floats(-1, 1), min_size=9, max_size=9)
@@ -27,7 +26,7 @@ def make_explanation(points: list[float], unit: ScoreUnit, start: float = 0.0) -
 
 
 def check_printed_sums(found: Explanation) -> None:
-    for rows in (break_down_by_term(found), break_down_by_event(found)):
+    for rows in (found.by_term(), found.by_event()):
         *parts, total = [Decimal(row.text.removesuffix("%")) for row in rows]
         assert sum(parts) == total
         assert rows[-1].points == found.total
@@ -37,7 +36,7 @@ def check_printed_sums(found: Explanation) -> None:
 def test_log_odds_add_up_as_printed(points: list[float], start: float) -> None:
     found = make_explanation(points, "logit", start)
     check_printed_sums(found)
-    assert break_down_by_term(found)[0].label == AVERAGE_ITEM
+    assert found.by_term()[0].label == AVERAGE_ITEM
 
 
 @given(points=POINTS, scale=st.floats(1e-9, 1.0))
@@ -49,7 +48,7 @@ def test_percents_of_a_chance_add_up_as_printed(points: list[float], scale: floa
 
 def test_rows_are_sorted_and_say_what_they_are() -> None:
     found = make_explanation([0.01 * place for place in range(7)] + [0.05, -0.03], "log_probability")
-    assert [(row.text, row.label) for row in break_down_by_event(found)] == [
+    assert [(row.text, row.label) for row in found.by_event()] == [
         ("+6.00%", "Item 6  [i6]"),
         ("+5.00%", "Item 5  [i5]"),
         ("+4.00%", "Item 4  [i4]"),
@@ -59,10 +58,20 @@ def test_rows_are_sorted_and_say_what_they_are() -> None:
         ("+2.00%", "no single event"),
         ("23.00%", "chance of being next"),
     ]
-    terms = [(row.text, row.label) for row in break_down_by_term(found)]
+    terms = [(row.text, row.label) for row in found.by_term()]
     assert terms == [
         ("+26.00%", "what the model makes of the history"),
         ("-3.00%", "what suits most users"),
         ("23.00%", "chance of being next"),
     ]
-    assert break_down_by_term(found)[0].points == pytest.approx(0.26)
+    assert found.by_term()[0].points == pytest.approx(0.26)
+
+
+def test_it_prints_as_its_reasons() -> None:
+    found = make_explanation([0.01 * place for place in range(7)] + [0.05, -0.03], "log_probability")
+    lines = repr(found).splitlines()
+    assert lines[:5] == ["X", "", "", "by term:", "+26.00%  what the model makes of the history"]
+    assert lines[-1] == "23.00%  chance of being next"
+    page = found._repr_html_()
+    assert page.startswith("<b>X</b><p></p><table><caption>by term</caption>")
+    assert "<td>+6.00%</td><td>Item 6  [i6]</td>" in page
