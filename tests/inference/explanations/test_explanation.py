@@ -41,7 +41,7 @@ def test_log_odds_add_up_as_printed(points: list[float], start: float) -> None:
 
 @given(points=POINTS, scale=st.floats(1e-9, 1.0))
 def test_percents_of_a_chance_add_up_as_printed(points: list[float], scale: float) -> None:
-    points[8] = abs(math.fsum(points)) + 0.5  # the chance is positive
+    points[8] += abs(math.fsum(points)) + 0.5  # the chance is positive
     found = make_explanation([value * scale / 20 for value in points], "log_probability")
     check_printed_sums(found)
 
