@@ -9,6 +9,7 @@ import torch
 
 from llmrec.data.log import Log
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
+from llmrec.hub.bundle_summary import summarize_bundle
 from llmrec.hub.remote import Token, push_bundle, resolve_bundle, strip_private_paths
 from llmrec.hub.training_log import TrainingLog
 from llmrec.inference.batch_answers import BatchAnswers
@@ -22,6 +23,7 @@ from llmrec.inference.ranked_items import Filters, Recommendation, check_k
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.inference.text_queries import HALF_LIFE_EVENTS, TEMPLATE, TopicShare, divide_interest
 from llmrec.inference.user_similarity import SimilarUser
+from llmrec.utils.html import format_html_table
 from llmrec.utils.result_list import ResultList
 
 
@@ -32,7 +34,8 @@ class Recommender:
     or (item, time) pairs of either; or it is the id of a live user. A time is in seconds since 1970, a datetime or an
     ISO 8601 string, in UTC by default. Events at or after the query time `at`, the last event's by default, are left
     out. Scores order the items for one history: with a drift head, log-probabilities that an item is next, with the
-    counts as of `at` or of the newest event; else logits, whose differences are log-odds.
+    counts as of `at` or of the newest event; else logits, whose differences are log-odds. A recommender on ids alone
+    raises BundleError if text is given to it.
 
     Attributes:
         config: Settings that the bundle was trained with.
@@ -47,14 +50,7 @@ class Recommender:
     """
 
     def __init__(self, bundle: Bundle, folder: Path, *, backbone: str | None = None, log: Log | None = None) -> None:
-        """Serve a loaded bundle; `from_pretrained` loads one.
-
-        Args:
-            bundle: Loaded bundle.
-            folder: Folder of the bundle.
-            backbone: A local copy of the base model, to encode new text without the hub.
-            log: The training log; read when needed if None.
-        """
+        """Serve a loaded bundle of a folder; `from_pretrained` loads one."""
         self.config = bundle.config
         self.catalog, self.training_log = ServedCatalog(bundle, folder, backbone), TrainingLog(bundle, folder, log)
         self.live = LiveUsers(self.catalog, self.training_log.read)
@@ -94,6 +90,15 @@ class Recommender:
     def batch(self) -> BatchAnswers:
         """Answers to several requests in one pass: recommend, score, explain, similar_items, similar_users."""
         return BatchAnswers(self.catalog, self.live, self.index, self.training_log.read)
+
+    def __repr__(self) -> str:
+        rows = {"Recommender": str(self.catalog.folder)} | summarize_bundle(self.catalog.export_bundle())
+        return "\n".join(f"{name:<11}  {value}" for name, value in rows.items())
+
+    def _repr_html_(self) -> str:
+        """Render the summary for a notebook."""
+        rows = summarize_bundle(self.catalog.export_bundle())
+        return format_html_table([["Recommender", str(self.catalog.folder)], *map(list, rows.items())])
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the bundle as it is now, with its added and removed items and current counts, to a folder.
@@ -160,7 +165,9 @@ class Recommender:
         Raises:
             DataError: If an id is unknown or a time unreadable.
             ConfigError: If k is below 1, no item meets the filters, or words are empty.
-            BundleError: If text is given to a recommender on ids alone.
+
+        Example:
+            recommender.recommend([("1", "2016-01-03"), ("260", "2016-02-01")], k=5, filters="genres~drama")
         """
         return self.batch.recommend(
             [history], k=k, at=at, include_seen=include_seen, query=query, filters=filters, topic=topic
@@ -179,7 +186,9 @@ class Recommender:
 
         Raises:
             DataError: If an id is unknown.
-            BundleError: If text is given to a recommender on ids alone.
+
+        Example:
+            recommender.score(["1", "260"], ["2571", {"title": "Orbit of Ashes", "genres": "Sci-Fi"}])
         """
         return self.batch.score([history], [items], at=at)[0]
 
@@ -198,6 +207,9 @@ class Recommender:
         Raises:
             DataError: If the id is unknown.
             ConfigError: If tokens are requested and captum is not installed.
+
+        Example:
+            recommender.explain(["1", "260"], "2571").sentence
         """
         return self.batch.explain([history], [item], at=at, tokens=tokens)[0]
 
@@ -225,6 +237,9 @@ class Recommender:
         Raises:
             DataError: If the id is unknown.
             ConfigError: If the two bundles cannot be compared.
+
+        Example:
+            recommender.similar_items("2571", k=3)
         """
         return self.batch.similar_items([item], k=k, by=by, catalog=catalog, at=at)[0]
 
@@ -245,6 +260,9 @@ class Recommender:
         Raises:
             ConfigError: If the user has no events before `at`, or k is below 1.
             DataError: If the history is unreadable or the log has other items.
+
+        Example:
+            recommender.similar_users("15", k=3)
         """
         return self.batch.similar_users([user], k=k, at=at, log=log)[0]
 
@@ -265,6 +283,9 @@ class Recommender:
         Raises:
             DataError: If the id is unknown or the log has other items.
             ConfigError: If no user has events before `at`, or k is below 1.
+
+        Example:
+            recommender.audience({"text": "Orbit of Ashes (2031). Genres: Sci-Fi"}, k=3)
         """
         check_k(k)
         return rank_audience(self.catalog, self.batch.find_log_users(log, at), item, k)
@@ -292,6 +313,9 @@ class Recommender:
 
         Raises:
             ConfigError: If there are no events before `at`, fewer than two labels, or no `{label}` in the template.
+
+        Example:
+            recommender.topics(["1", "260"], ["comedy", "science fiction"], template="a {label} film")
         """
         texts = self.catalog.history_text_vectors(self.batch.parse([history], at))
         return divide_interest(self.catalog, texts, labels, template, half_life_events)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,11 +31,13 @@ from llmrec.data.loading import load_log
 from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.hub.bundle import BaseModelInfo, Bundle, save_bundle
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.recommender import Recommender
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+EXAMPLE = re.compile(r"^Example:\n((?:    .*\n?)+)", flags=re.MULTILINE)
 ROW = {"kind": "llmrec", "strategy": "frozen", "refresh": None, "seed": 0}
 EVALUATION = {"main": "llmrec (frozen backbone)", "row": ROW, "primary": "ndcg@10", "protocol": {}, "rows": []}
 RUN = ("recommend", "score", "similar-items", "topics", "explain")  # commands that answer from the bundle below
@@ -129,6 +133,19 @@ def test_the_python_of_drift_runs() -> None:
     live.load("runs/live")
     assert live.history("ada") == [("1", 1478131200), ("2571", 1478217600)]
     assert live.history("15")[-1] == ("2571", 1478116800)
+
+
+@pytest.mark.usefixtures("quickstart_bundle")
+def test_the_examples_in_docstrings_run() -> None:
+    recommender = Recommender.from_pretrained("runs/quickstart/bundle")
+    owners = (Recommender, type(recommender.live), type(recommender.catalog), type(recommender.batch))
+    documented = [part for owner in owners for part in (owner, *vars(owner).values()) if part.__doc__]
+    examples = [found[1] for part in documented if (found := EXAMPLE.search(inspect.getdoc(part) or ""))]
+    for method in ("recommend", "score", "explain", "similar_items", "similar_users", "audience", "topics"):
+        assert f"recommender.{method}(" in "".join(examples)
+    assert len(examples) >= 13
+    for example in examples:
+        exec(compile(textwrap.dedent(example), "example", "exec"), globals() | {"recommender": recommender})
 
 
 @pytest.mark.usefixtures("quickstart_bundle")

@@ -131,6 +131,9 @@ class ServedCatalog:
         Raises:
             DataError: If an id is missing, repeated or taken, or a text is empty; then nothing is added.
             BundleError: If the bundle knows items by their ids alone.
+
+        Example:
+            recommender.catalog.add([{"item_id": "new-1", "title": "Orbit of Ashes", "genres": "Sci-Fi"}])
         """
         if not items:
             return

@@ -78,6 +78,9 @@ class LiveUsers:
 
         Raises:
             DataError: If the item is unknown or the time unreadable; then nothing changes.
+
+        Example:
+            recommender.live.observe("ada", "2571", "2016-11-02T20:00")
         """
         self.observe_many([(user, item, at)])
 
