@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -53,7 +53,8 @@ class FitResult:
 
     def _repr_html_(self) -> str:
         """Render the tables for a notebook."""
-        return f"<pre>{html.escape(repr(self))}</pre>"
+        text, folder = self.recommender.config.data.text_template, self.folder
+        return f"{self.report._repr_html_()}<p>item text: {escape(text)}<br>folder: {escape(str(folder))}</p>"
 
 
 def fit(

@@ -93,7 +93,9 @@ def test_a_result_recommends_knows_its_log_and_shows_its_report(result: FitResul
     assert len(result.recommender.similar_users(user, k=3)) == 3
     assert {path.name for path in result.folder.iterdir()} >= {"report.md", "report.json", "bundle", "run.json"}
     assert "ndcg@10" in repr(result)
-    assert result._repr_html_().startswith("<pre>by_time")
+    assert result._repr_html_().startswith("<table><caption>by_time</caption><tr><th>model</th><th>ndcg@10</th>")
+    assert str(result.folder) in result._repr_html_()
+    assert repr(result.report).startswith("by_time\nmodel")
 
 
 def test_evaluating_a_result_gives_the_numbers_of_its_report(result: FitResult, tables: Tables, tmp_path: Path) -> None:

@@ -272,3 +272,10 @@ def test_the_device_is_a_choice(recommender: Recommender, tmp_path: Path, tiny_b
     there.save_pretrained(tmp_path / "again")
     again = Recommender.from_pretrained(tmp_path / "again")
     assert again.score(["i1"], ["new"]) == pytest.approx(there.score(["i1"], ["new"]), rel=1e-4)
+
+
+def test_it_shows_what_it_is(recommender: Recommender) -> None:
+    lines = repr(recommender).splitlines()
+    assert lines[0].split() == ["Recommender", str(recommender.catalog.folder)]
+    assert lines[2] == "items        40, text '{title}'"
+    assert "<td>items</td><td>40, text &#x27;{title}&#x27;</td>" in recommender._repr_html_()

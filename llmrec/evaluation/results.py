@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from llmrec.data.interactions import Ties
 from llmrec.evaluation.model_rows import ModelRow
+from llmrec.utils.html import format_html_table
+from llmrec.utils.text import format_table
 
 SCHEMA = 2  # of report.json; a reader refuses others
 Verdict = Literal["better", "worse", "no clear difference"]
@@ -162,6 +164,25 @@ class SplitReport:
     weekly: tuple[MetricRow, ...] = ()
     """Primary metric by week after the cutoff; the slice is the number of the week, from 1."""
 
+    def to_table(self, primary: str) -> list[list[str]]:
+        """Return all models on all queries, best first by one metric.
+
+        Args:
+            primary: Metric to sort by, which comes first, with its interval.
+
+        Returns:
+            Cells of each row, the heads of the columns first; a star marks the headline.
+        """
+        rows = {(row.model, row.metric): row for row in self.rows if row.slice == "overall"}
+        metrics = [name for name in dict.fromkeys(metric for _, metric in rows) if name != primary]
+        best = sorted((row for row in rows.values() if row.metric == primary), key=lambda row: -row.value)
+        lines = [["model", primary, "95% interval", *metrics]]
+        for row in best:
+            name = f"{row.model} *" if row.model == self.headline else row.model.name
+            rest = [f"{rows[row.model, metric].value:.4f}" for metric in metrics]
+            lines.append([name, f"{row.value:.4f}", format_interval(row.low, row.high), *rest])
+        return lines
+
     def to_record(self) -> dict[str, Any]:
         """Convert the results to the record of report.json.
 
@@ -259,9 +280,9 @@ class RunMetadata:
     """CPU seconds of re-ranking per query."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
-    """Content of report.json."""
+    """Content of report.json; prints as a table of all models for each split."""
 
     parts: tuple[SplitReport, ...]
     """Results on each split, the headline's first."""
@@ -271,6 +292,14 @@ class Report:
     """Number of bootstrap draws of users behind each interval."""
     run: RunMetadata
     """Facts of the run."""
+
+    def __repr__(self) -> str:
+        tables = ([part.split, *format_table(part.to_table(self.primary))] for part in self.parts)
+        return "\n\n".join("\n".join(lines) for lines in tables)
+
+    def _repr_html_(self) -> str:
+        """Render the tables for a notebook."""
+        return "".join(format_html_table(part.to_table(self.primary), title=part.split) for part in self.parts)
 
     @property
     def rows(self) -> tuple[MetricRow, ...]:
@@ -332,3 +361,17 @@ class Report:
         rows = [MetricRow.from_record(row) for row in record["rows"]]
         parts = tuple(SplitReport.from_record(split, part, rows) for split, part in record["splits"].items())
         return cls(parts, record["primary"], record["bootstrap_samples"], RunMetadata(**record["run"]))
+
+
+def format_interval(low: float | None, high: float | None, sign: str = "") -> str:
+    """Format an interval with four decimals.
+
+    Args:
+        low: Lower end; None if there is no interval.
+        high: Upper end; None if there is no interval.
+        sign: "+" to show the sign of positive numbers, for differences.
+
+    Returns:
+        Interval in brackets, "" if there is none.
+    """
+    return "" if low is None or high is None else f"[{low:{sign}.4f}, {high:{sign}.4f}]"

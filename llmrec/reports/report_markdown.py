@@ -8,7 +8,7 @@ from typing import Any
 from llmrec.drift.profile import DriftProfile
 from llmrec.evaluation.deletion_test import DeletionResult
 from llmrec.evaluation.model_rows import ModelRow
-from llmrec.evaluation.results import Report, RunMetadata
+from llmrec.evaluation.results import Report, RunMetadata, format_interval
 from llmrec.reports.drift_text import render_drift_section
 from llmrec.reports.faithfulness_text import render_faithfulness
 from llmrec.reports.privacy_text import render_privacy_section
@@ -17,7 +17,6 @@ from llmrec.reports.report_text import (
     describe_candidates,
     describe_protocol,
     format_cell,
-    format_interval,
     format_markdown_table,
     format_verdicts,
     select_overall_rows,

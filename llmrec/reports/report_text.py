@@ -7,7 +7,7 @@ from typing import Any
 
 from llmrec.drift.profile import DriftProfile
 from llmrec.evaluation.model_rows import ModelRow
-from llmrec.evaluation.results import Comparison, MetricRow, Report, Verdict
+from llmrec.evaluation.results import Comparison, MetricRow, Report, Verdict, format_interval
 from llmrec.reports.drift_text import describe_drift_head
 from llmrec.reports.privacy_text import render_privacy_section
 from llmrec.utils.text import format_table
@@ -43,17 +43,12 @@ def render_table(report: Report, split: str) -> str:
     Returns:
         Plain text; a star marks the headline.
     """
-    rows, metrics = select_overall_rows(report, split)
-    primary, headline = metrics[0], report.part(split).headline
-    lines = [["model", primary, "95% interval", *metrics[1:]]]
-    for model in sort_models(report, split):
-        best = rows[model, primary]
-        rest = [f"{rows[model, metric].value:.4f}" for metric in metrics[1:]]
-        name = f"{model} *" if model == headline else model.name
-        lines.append([name, f"{best.value:.4f}", format_interval(best.low, best.high), *rest])
-    n = rows[headline, primary].n
+    part = report.part(split)
+    n = next(
+        row.n for row in part.rows if (row.model, row.metric, row.slice) == (part.headline, report.primary, "overall")
+    )
     title = f"{split}: {n:,} queries, ranked among {describe_candidates(report, split)}; * answers in the bundle"
-    return "\n".join([title, *format_table(lines)])
+    return "\n".join([title, *format_table(part.to_table(report.primary))])
 
 
 def render_slices(report: Report, split: str) -> str:
@@ -250,17 +245,3 @@ def format_cell(row: MetricRow) -> str:
         Value and interval with four decimals each.
     """
     return f"{row.value:.4f} {format_interval(row.low, row.high)}".strip()
-
-
-def format_interval(low: float | None, high: float | None, sign: str = "") -> str:
-    """Format an interval with four decimals.
-
-    Args:
-        low: Lower end; None if there is no interval.
-        high: Upper end; None if there is no interval.
-        sign: "+" to show the sign of positive numbers, for differences.
-
-    Returns:
-        Interval in brackets, "" if there is none.
-    """
-    return "" if low is None or high is None else f"[{low:{sign}.4f}, {high:{sign}.4f}]"
