@@ -27,8 +27,8 @@ def summarize_bundle(bundle: Bundle) -> dict[str, str]:
     }
     if bundle.base is not None:
         found["backbone"] = f"{bundle.base.hub_id}, {config.backbone.strategy}"
-    if bundle.drift is not None:
-        terms = ", ".join(bundle.drift.head.terms)
+    if bundle.drift is not None and config.drift is not None:
+        terms = ", ".join(config.drift.terms)
         found["drift head"] = f"{terms}; scores are log-probabilities of being next"
     if test := _describe_test(bundle):
         found["test"] = test
