@@ -6,15 +6,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmrec.data.item_columns import build_item_column, find_empty_texts, is_text, normalize_item_table
+from llmrec.config.data import MISSING_WORDS, CleanKind, DataConfig
+from llmrec.data.cleaning import clean_fields
+from llmrec.data.field_texts import format_field
+from llmrec.data.item_columns import ItemProblems, find_empty_texts, is_text, normalize_item_table
+from llmrec.data.item_values import build_item_column
 from llmrec.data.problems import ColumnProblem, NamedTable, find_missing_columns, format_problems
-from llmrec.data.templates import TemplateField, format_field, parse_template, render
-from llmrec.data.timestamps import TimeUnit
+from llmrec.data.templates import Template, parse_template, render
 from llmrec.errors import ConfigError, DataError
 from llmrec.utils.arrays import Rows
 from llmrec.utils.text import truncate
@@ -42,6 +46,10 @@ class ItemCatalog:
     """Name of the column of labels; None for `title`, `name` or the first field of the template."""
     display_columns: tuple[str, ...] = ()
     """Names of the columns that are shown with recommendations."""
+    missing_words: tuple[str, ...] = MISSING_WORDS
+    """Words that mean nothing where they are the whole value of a field."""
+    clean: tuple[CleanKind, ...] = ()
+    """Kinds of cleaning of the fields."""
 
     def __len__(self) -> int:
         return int(self.fields.num_rows)
@@ -54,7 +62,7 @@ class ItemCatalog:
     @cached_property
     def text_array(self) -> pa.LargeStringArray:
         """Item texts, (N,), without a Python object for each."""
-        return render(self._parts, self.fields)
+        return render(self._template, self.fields)
 
     @cached_property
     def names(self) -> pa.LargeStringArray:
@@ -140,9 +148,9 @@ class ItemCatalog:
         Raises:
             DataError: If a field is not a column of the catalog, or the text is empty.
         """
-        text = str(render(self._parts, self._build_table([item]))[0])
+        text = str(render(self._template, self._build_table([item]))[0])
         if not text:
-            names = ", ".join(part.field for part in self._parts)
+            names = ", ".join(self._template.fields)
             raise DataError("item", [f"empty text. Give at least one of {names}."])
         return text
 
@@ -164,26 +172,38 @@ class ItemCatalog:
             return self
         problems: list[str] = []
         given = NamedTable("new items", self._build_table(items))
-        new = read_catalog(given, problems, self.template, self.id_column, self.release_column)
+        new = read_catalog(given, problems, self._config)
         if new is not None:
             known = np.asarray(pc.is_in(new.ids, value_set=self.ids))
             fault = ColumnProblem("id that the catalog has already", known, "Leave the item out or change its id")
             problems += format_problems("new items", self.id_column, new.ids, [fault])
         if new is None or problems:
             raise DataError("new items", problems)
-        fields = pa.concat_tables([self.fields, new.fields])
-        return replace(self, fields=fields)
+        return replace(self, fields=pa.concat_tables([self.fields, new.fields]))
 
     @cached_property
-    def _parts(self) -> tuple[TemplateField, ...]:
+    def _template(self) -> Template:
         return parse_template(self.template)
+
+    @property
+    def _config(self) -> DataConfig:
+        """Settings that read new items as the catalog was read; times of them are ISO 8601 or epoch numbers."""
+        return DataConfig(
+            text_template=self.template,
+            catalog_item_column=self.id_column,
+            release_column=self.release_column,
+            label_column=self.label_column,
+            display_columns=self.display_columns,
+            missing_words=self.missing_words,
+            clean=self.clean,
+        )
 
     @cached_property
     def _name_column(self) -> str:
         """Name of the column of labels."""
         schema = self.fields.schema
         names = (name for name in LABEL_COLUMNS if name in schema.names and is_text(schema.field(name).type))
-        return self.label_column or next(names, self._parts[0].field)
+        return self.label_column or next(names, self._template.fields[0])
 
     @cached_property
     def _id_to_row(self) -> dict[str, int]:
@@ -203,36 +223,21 @@ class ItemCatalog:
             kind = None if name in (self.id_column, self.release_column) else schema.field(name).type
             try:
                 columns[name] = build_item_column([item.get(name) for item in items], kind)
-            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            except pa.ArrowInvalid as error:
                 problems.append(f"items, column '{name}': {error}. Give values of type {schema.field(name).type}.")
         if problems:
             raise DataError("items", problems)
-        return pa.table(columns)
+        keep = [self.id_column, *filter(None, [self.release_column])]
+        return clean_fields(pa.table(columns), missing_words=self.missing_words, clean=self.clean, keep=keep)
 
 
-def read_catalog(
-    items: NamedTable,
-    problems: list[str],
-    template: str = "{title}",
-    id_column: str = "item_id",
-    release_column: str | None = None,
-    time_unit: TimeUnit = "auto",
-    timezone: str = "UTC",
-    label_column: str | None = None,
-    display_columns: tuple[str, ...] = (),
-) -> ItemCatalog | None:
+def read_catalog(items: NamedTable, problems: list[str], config: DataConfig) -> ItemCatalog | None:
     """Build a catalog from a table of items.
 
     Args:
         items: Table of items and its name in messages.
         problems: List to which everything that is wrong with the table is appended, one line each.
-        template: Template that turns fields into text.
-        id_column: Name of the column of ids.
-        release_column: Name of the column of release times; None if there is none.
-        time_unit: Unit of numeric release times.
-        timezone: Time zone of release times that carry none.
-        label_column: Name of the column of labels; None chooses one.
-        display_columns: Names of the columns that are shown with recommendations.
+        config: Columns, template, forms of times, cleaning, and whether faulty rows are dropped.
 
     Returns:
         The catalog, or None if there are problems.
@@ -241,25 +246,46 @@ def read_catalog(
         ConfigError: If the template cannot be parsed or names a field that the table lacks, or a column to show has a
             type without text.
     """
-    file, table = items
-    parts = parse_template(template)
-    unknown = [part.field for part in parts if part.field not in table.column_names]
+    file, table = items.name, items.table
+    template = parse_template(config.text_template)
+    unknown = [name for name in template.fields if name not in table.column_names]
     if unknown:
         raise ConfigError(
-            f"text_template={template!r}: {file} has no column {', '.join(unknown)}. "
+            f"text_template={config.text_template!r}: {file} has no column {', '.join(unknown)}. "
             f"Use some of its columns {', '.join(table.column_names)}."
         )
-    wanted = [id_column, *filter(None, [release_column, label_column]), *display_columns]
-    found = find_missing_columns(file, wanted, table.column_names)
+    wanted = [config.catalog_item_column, *filter(None, [config.release_column, config.label_column])]
+    found = find_missing_columns(file, [*wanted, *config.display_columns], table.column_names)
     if not found and not table.num_rows:
         found = [f"{file}: no items. Add at least one."]
     if not found:
-        for name in filter(None, (label_column, *display_columns)):
+        for name in filter(None, (config.label_column, *config.display_columns)):
             format_field(name, table.slice(0, 0))  # refuses a type without text before anything is computed
-        table, found = normalize_item_table(file, table, id_column, release_column, time_unit, timezone)
-        found += format_problems(file, id_column, table[id_column], [find_empty_texts(parts, table)])
+        table, columns = normalize_item_table(table, config)
+        ids = table[config.catalog_item_column]
+        columns.append(ItemProblems(config.catalog_item_column, ids, [find_empty_texts(template, table)]))
+        if config.faulty_rows == "drop":
+            table = _drop_faulty(table, columns)
+            found = [] if table.num_rows else [f"{file}: no item is left after faulty_rows=drop. Correct the rows."]
+        else:
+            found = [line for one in columns for line in format_problems(file, one.column, one.values, one.faults)]
     problems += found
-    return None if found else ItemCatalog(table, template, id_column, release_column, label_column, display_columns)
+    return None if found else ItemCatalog(table, **_list_catalog_settings(config))
+
+
+def _list_catalog_settings(config: DataConfig) -> dict[str, Any]:
+    """Return the settings of a catalog, by the names of its fields."""
+    same = ("release_column", "label_column", "display_columns", "missing_words", "clean")
+    renamed = {"template": config.text_template, "id_column": config.catalog_item_column}
+    return renamed | {name: getattr(config, name) for name in same}
+
+
+def _drop_faulty(table: pa.Table, columns: Sequence[ItemProblems]) -> pa.Table:
+    """Drop the items that have a problem; of items with one id, the first stays."""
+    faulty = np.zeros(table.num_rows, dtype=np.bool_)
+    for fault in (fault for column in columns for fault in column.faults):
+        faulty |= fault.rows
+    return table.filter(pa.array(~faulty)) if faulty.any() else table
 
 
 def _clean_label(text: str, length: int) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -72,45 +73,49 @@ def check_unique_columns(name: str, names: Sequence[str], columns: Sequence[str]
         raise DataError(name, [f"{name}: {listed} name more than one column each. Rename or remove all but one."])
 
 
-def check_closed_quotes(path: Path, table: pa.Table) -> None:
+def check_closed_quotes(path: Path, file: BinaryIO, read: Callable[[], pa.Table]) -> None:
     """Check that a CSV file does not end inside an open quote, which would swallow many rows.
 
     Args:
-        path: The file.
-        table: The table that was read from it.
+        path: The file, for the message.
+        file: Its bytes.
+        read: Function that reads all of its columns.
 
     Raises:
         DataError: If a quote is not closed.
     """
+    if sum(block.count(b'"') for block in iter(lambda: file.read(BLOCK), b"")) % 2 == 0:
+        return
+    table = read()
     last = table.slice(max(table.num_rows - 1, 0)).to_pylist()
     if last and any("\n" in value for value in last[0].values() if isinstance(value, str)):
-        with path.open("rb") as file:
-            quotes = sum(block.count(b'"') for block in iter(lambda: file.read(BLOCK), b""))
-        if quotes % 2:
-            problem = f'row {table.num_rows} opens a quote that never ends. Close it, or write "" for a quotation mark.'
-            raise DataError(str(path), [f"{path.name}: {problem}"])
+        problem = (
+            f'row {table.num_rows} opens a quote that never ends. Close it, write "" for a quotation mark, or set '
+            "quotes: false in the format of the table if quotation marks enclose nothing."
+        )
+        raise DataError(str(path), [f"{path.name}: {problem}"])
 
 
-def check_json_nesting(path: Path) -> None:
+def check_json_nesting(path: Path, file: BinaryIO) -> None:
     """Check that no line of a JSON Lines file nests more than `MAX_DEPTH` levels.
 
     Args:
-        path: The file.
+        path: The file, for the message.
+        file: Its bytes.
 
     Raises:
         DataError: If a line nests deeper.
     """
     before = 0
-    with path.open("rb") as file:
-        while block := file.read(NESTING_BLOCK) + file.readline():
-            signs = np.frombuffer(block, np.uint8)
-            ends = np.append(np.flatnonzero(signs == ord("\n")), len(signs) - 1)
-            opened = np.cumsum((signs == ord("{")) | (signs == ord("[")), dtype=np.int64)[ends]
-            for line in np.flatnonzero(np.diff(opened, prepend=0) > MAX_DEPTH):  # may be in a text, or closed again
-                if _measure_depth(block[ends[line - 1] + 1 if line else 0 : ends[line] + 1]) > MAX_DEPTH:
-                    problem = f"line {before + line + 1} nests more than {MAX_DEPTH} deep. Write plain fields."
-                    raise DataError(str(path), [f"{path.name}: {problem}"])
-            before += len(ends) - 1
+    while block := file.read(NESTING_BLOCK) + file.readline():
+        signs = np.frombuffer(block, np.uint8)
+        ends = np.append(np.flatnonzero(signs == ord("\n")), len(signs) - 1)
+        opened = np.cumsum((signs == ord("{")) | (signs == ord("[")), dtype=np.int64)[ends]
+        for line in np.flatnonzero(np.diff(opened, prepend=0) > MAX_DEPTH):  # may be in a text, or closed again
+            if _measure_depth(block[ends[line - 1] + 1 if line else 0 : ends[line] + 1]) > MAX_DEPTH:
+                problem = f"line {before + line + 1} nests more than {MAX_DEPTH} deep. Write plain fields."
+                raise DataError(str(path), [f"{path.name}: {problem}"])
+        before += len(ends) - 1
 
 
 def _measure_depth(line: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -9,13 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from llmrec.config.data import MISSING_WORDS
 from llmrec.data.problems import ColumnProblem
 from llmrec.utils.arrays import Mask
 
 Codes = NDArray[np.int32]  # half the memory of rows; no log has two thousand million distinct ids
-
-# Spellings of a missing id as text; a real id of such a name is indistinguishable from it.
-MISSING_SPELLINGS = ("", "nan", "NaN", "None", "<NA>", "NaT", "null")
 
 
 class EncodedIds(NamedTuple):
@@ -29,20 +28,22 @@ class EncodedIds(NamedTuple):
     """Missing and unusable ids."""
 
 
-def encode_ids(column: pa.ChunkedArray) -> EncodedIds:
-    """Encode a column of strings, integers or whole floats: 12, 12.0 and "12" are all "12".
+def encode_ids(column: pa.ChunkedArray, *, missing_words: Collection[str] = MISSING_WORDS) -> EncodedIds:
+    """Encode a column of strings, integers or whole fractions: 12, 12.0 and "12" are all "12".
 
     Text in which every id ends in ".0" was written from floats, and is read as whole numbers.
 
     Args:
         column: Ids, (E,).
+        missing_words: Words that stand for a missing id; a real id of such a name is indistinguishable from it.
 
     Returns:
         Codes, distinct ids and faults.
     """
     codes, values = _encode_column(column)
-    names, unusable = _convert_to_strings(values)
-    spelled = pc.is_in(pc.utf8_trim_whitespace(names), value_set=_list_missing_spellings())
+    words = pa.array(sorted({"", *missing_words}), pa.large_string())
+    names, unusable = _convert_to_strings(values, words)
+    spelled = pc.is_in(pc.utf8_trim_whitespace(names), value_set=words)
     missing = np.asarray(pc.fill_null(spelled, False)) | np.asarray(pc.is_null(names))
     again, ids = _encode_column(pa.chunked_array([pc.if_else(pa.array(missing | unusable), None, names)]))
     # An extra entry at the end represents null, whose code is -1.
@@ -61,10 +62,6 @@ def encode_ids(column: pa.ChunkedArray) -> EncodedIds:
 def _mask_of_codes(flags: Mask, codes: Codes) -> Mask:
     """Return the flag of each code, (E,); if none is set, zeros that take no memory until written."""
     return flags[codes] if flags.any() else np.zeros(len(codes), dtype=np.bool_)
-
-
-def _list_missing_spellings() -> pa.LargeStringArray:
-    return pa.array(MISSING_SPELLINGS, pa.large_string())
 
 
 def _encode_column(column: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
@@ -101,9 +98,13 @@ def _order_by_appearance(codes: Codes, values: pa.Array) -> tuple[Codes, pa.Arra
     return new[codes], values.take(pa.array(seen))
 
 
-def _convert_to_strings(values: pa.Array) -> tuple[pa.LargeStringArray, Mask]:
+def _convert_to_strings(values: pa.Array, missing: pa.LargeStringArray) -> tuple[pa.LargeStringArray, Mask]:
     """Convert values (n,) to strings, null where missing, and mark those that cannot be ids (n,)."""
     usable = np.zeros(len(values), dtype=np.bool_)
+    if pa.types.is_decimal(values.type):
+        names = pc.replace_substring_regex(values.cast(pa.large_string()), r"\.0+$", "")
+        broken = np.asarray(pc.fill_null(pc.match_substring_regex(names, "[.E]"), False))
+        return pc.if_else(pa.array(broken), None, names), broken
     if pa.types.is_floating(values.type):
         numbers = np.asarray(values.cast(pa.float64()))
         broken = ~np.isnan(numbers) & ((np.floor(numbers) != numbers) | (np.abs(numbers) > 2**53))
@@ -112,7 +113,7 @@ def _convert_to_strings(values: pa.Array) -> tuple[pa.LargeStringArray, Mask]:
     if pa.types.is_integer(values.type):
         return values.cast(pa.large_string()), usable
     if pa.types.is_large_string(values.type):
-        present = values.filter(pc.invert(pc.is_in(values, value_set=_list_missing_spellings())))
+        present = values.filter(pc.invert(pc.is_in(values, value_set=missing)))
         from_floats = (
             len(present) > 0
             and all(  # the first value decides for most columns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -16,16 +17,18 @@ from llmrec.data.catalog import ItemCatalog, read_catalog
 from llmrec.data.filters import drop_repeats, filter_k_core, renumber
 from llmrec.data.ids import Codes, EncodedIds, encode_ids
 from llmrec.data.interactions import Interactions
+from llmrec.data.item_lists import split_item_lists
 from llmrec.data.log import Log, LogFacts, make_log
 from llmrec.data.pii import make_pii_redactor
 from llmrec.data.problems import ColumnProblem, NamedTable, find_missing_columns, format_problems
 from llmrec.data.pseudonyms import Pseudonymizer
-from llmrec.data.readers.files import HUB, read_items, read_tables
+from llmrec.data.readers.files import read_items, read_tables
+from llmrec.data.readers.hub import HUB
 from llmrec.data.readers.memory import MEMORY, LogTables, read_memory
-from llmrec.data.templates import parse_template
+from llmrec.data.templates import list_fields
 from llmrec.data.timestamps import ParsedTimes, Resolution, parse_times
 from llmrec.errors import DataError
-from llmrec.utils.arrays import Rows
+from llmrec.utils.arrays import Mask, Rows
 from llmrec.utils.timing import timer
 
 logger = logging.getLogger(__name__)
@@ -43,6 +46,8 @@ class _EventColumns(NamedTuple):
     """Times."""
     order: Rows | None
     """Order of events of equal time, (E,)."""
+    faulty: Mask | None
+    """True for events that are dropped as faulty, (E,); None if there are none."""
 
 
 @timer.section("load")
@@ -68,17 +73,24 @@ def load_log(config: DataConfig, tables: LogTables | None = None) -> Log:
     source = MEMORY if tables is not None else config.source or config.interactions or "data"
     names = Pseudonymizer(config.pseudonyms).require_key()
     events, items = read_tables(config, problems) if tables is None else read_memory(tables, problems)
+    n_items = 0 if items is None else items.table.num_rows + items.n_skipped
     items, scrubbed = _redact_items(items, config)
     catalog = None if items is None else _build_catalog(items, config, problems)
+    events = None if events is None else split_item_lists(events, config)
     columns = None if events is None else _parse_events(events, config, problems, names)
     rows = np.zeros(0, dtype=np.int32)
     if events is not None and columns is not None and (known := _collect_item_ids(items, catalog, config)) is not None:
         rows = _match_items(events, columns, known, config, problems)
-    if problems or columns is None or catalog is None:
+    if problems or events is None or columns is None or catalog is None:
         raise DataError(source, list(dict.fromkeys(problems)))
+    faulty = (0 if columns.faulty is None else int(columns.faulty.sum())) + events.n_skipped
+    n_faulty = {"events": faulty, "items": n_items - len(catalog)}
+    n_written = len(rows) + events.n_skipped
     del events, items  # a table is as large as the log made from it, and so are its columns
     pa.default_memory_pool().release_unused()
-    read = _RawLog([_sort_events(columns, rows)], columns.users.ids, columns.times.resolution, len(rows), scrubbed)
+    read = _RawLog(
+        [_sort_events(columns, rows)], columns.users.ids, columns.times.resolution, n_written, n_faulty, scrubbed
+    )
     del columns, rows
     pa.default_memory_pool().release_unused()
     log = _filter_log(source, read, catalog, config, names)
@@ -101,7 +113,7 @@ def load_catalog(config: DataConfig) -> ItemCatalog:
         DataError: If anything is wrong with the items; all problems are listed at once.
     """
     problems: list[str] = []
-    fields = [part.field for part in parse_template(config.text_template)]
+    fields = list_fields(config.text_template)
     fields += [*filter(None, [config.release_column, config.label_column]), *config.display_columns]
     items = read_items(config, problems, fields)
     items, _ = _redact_items(items, config)
@@ -123,7 +135,9 @@ class _RawLog(NamedTuple):
     resolution: Resolution
     """Resolution of the times."""
     n_written: int
-    """Number of events, including those on unknown items."""
+    """Number of events, including those that are dropped."""
+    n_faulty: dict[str, int]
+    """Number of faulty rows that were dropped, of events and of items."""
     scrubbed: dict[str, int]
     """Number of personal details removed from item texts, by kind."""
 
@@ -138,17 +152,7 @@ def _redact_items(items: NamedTable | None, config: DataConfig) -> tuple[NamedTa
 
 
 def _build_catalog(items: NamedTable, config: DataConfig, problems: list[str]) -> ItemCatalog | None:
-    return read_catalog(
-        items,
-        problems,
-        template=config.text_template,
-        id_column=config.catalog_item_column,
-        release_column=config.release_column,
-        time_unit=config.time_unit,
-        timezone=config.timezone,
-        label_column=config.label_column,
-        display_columns=config.display_columns,
-    )
+    return read_catalog(items, problems, config)
 
 
 def _parse_events(
@@ -164,32 +168,49 @@ def _parse_events(
         problems += lacking
         return None
     user, item, time = (table[name] for name in names)
+    order, unordered = _rank_ties(events, config, problems)
     read = _EventColumns(
-        encode_ids(user),
-        encode_ids(item),
-        parse_times(time, config.time_unit, config.timezone),
-        None if config.order_column is None else _rank_ties(events, config.order_column, config, problems),
+        encode_ids(user, missing_words=config.missing_words),
+        encode_ids(item, missing_words=config.missing_words),
+        parse_times(time, config.time_unit, config.timezone, form=config.time_format),
+        order,
+        None,
     )
-    faults = (read.users.faults, read.items.faults, read.times.faults)
-    for name, found in zip(names, faults, strict=True):
-        problems += format_problems(events.name, name, table[name], found, quoted=not called.hides_ids)
+    found = dict(zip(names, (read.users.faults, read.items.faults, read.times.faults), strict=True))
+    if config.order_column is not None:
+        found[config.order_column] = [*found.get(config.order_column, []), *unordered]
+    if config.faulty_rows == "drop":
+        read = read._replace(faulty=_combine_faults([fault for faults in found.values() for fault in faults]))
+        if read.faulty is not None and read.faulty.all():
+            problems.append(f"{events.name}: no event is left after faulty_rows=drop. Correct the rows.")
+    if config.faulty_rows == "error" or (read.faulty is not None and read.faulty.all()):
+        for name, faults in found.items():
+            problems += format_problems(events.name, name, table[name], faults, quoted=not called.hides_ids)
     return read._replace(users=read.users._replace(ids=called.pseudonyms(read.users.ids)))
 
 
-def _rank_ties(events: NamedTable, name: str, config: DataConfig, problems: list[str]) -> Rows:
-    """Return the rank of each event in the column that breaks ties, (E,)."""
+def _combine_faults(faults: Sequence[ColumnProblem]) -> Mask | None:
+    """Return the rows that have some problem, (E,); None if there are none."""
+    faulty = None
+    for fault in faults:
+        if fault.rows.any():
+            faulty = fault.rows.copy() if faulty is None else faulty | fault.rows
+    return faulty
+
+
+def _rank_ties(events: NamedTable, config: DataConfig, problems: list[str]) -> tuple[Rows | None, list[ColumnProblem]]:
+    """Return the rank of each event in the column that breaks ties (E,), and the events without one."""
+    name = config.order_column
+    if name is None:
+        return None, []
     column = events.table[name]
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         problems.append(
             f"{events.name}, column '{name}': type {column.type} does not define an order. Use a column of numbers."
         )
-        return np.zeros(len(column), dtype=np.int64)
-    absent = np.asarray(pc.is_null(column, nan_is_null=True))
-    quoted = config.pseudonyms is None
-    problems += format_problems(
-        events.name, name, column, [ColumnProblem("no number", absent, "Number every row")], quoted
-    )
-    return np.unique(np.asarray(column), return_inverse=True)[1].astype(np.int64)
+        return np.zeros(len(column), dtype=np.int64), []
+    absent = ColumnProblem("no number", np.asarray(pc.is_null(column, nan_is_null=True)), "Number every row")
+    return np.unique(np.asarray(column), return_inverse=True)[1].astype(np.int64), [absent]
 
 
 def _collect_item_ids(
@@ -200,7 +221,7 @@ def _collect_item_ids(
         return catalog.ids
     if items is None or config.catalog_item_column not in items.table.column_names:
         return None
-    return encode_ids(items.table[config.catalog_item_column]).ids
+    return encode_ids(items.table[config.catalog_item_column], missing_words=config.missing_words).ids
 
 
 def _match_items(
@@ -211,6 +232,7 @@ def _match_items(
     rows = np.append(found, np.int32(-1))[columns.items.codes]
     if config.unknown_items == "error":
         unknown = (rows < 0) & (columns.items.codes >= 0)
+        unknown &= True if columns.faulty is None else ~columns.faulty
         fault = ColumnProblem("item without catalog entry", unknown, "Add it to the items, or set unknown_items: drop")
         column, quoted = config.item_column, config.pseudonyms is None
         problems += format_problems(events.name, column, events.table[column], [fault], quoted)
@@ -220,7 +242,7 @@ def _match_items(
 def _sort_events(columns: _EventColumns, rows: Codes) -> Interactions:
     """Sort the events on known items by time."""
     user, seconds, order = columns.users.codes, columns.times.seconds, _compute_tie_order(columns)
-    known = rows >= 0
+    known = rows >= 0 if columns.faulty is None else (rows >= 0) & ~columns.faulty
     if not known.all():
         user, rows, seconds = user[known], rows[known], seconds[known]
         order = None if order is None else order[known]
@@ -235,7 +257,7 @@ def _filter_log(source: str, read: _RawLog, catalog: ItemCatalog, config: DataCo
     n_unique = len(events)
     events = filter_k_core(events, len(read.user_ids), len(catalog), config.k_core)
     if not len(events):
-        reason = f"k_core={config.k_core}" if n_unique else "unknown_items=drop"
+        reason = f"k_core={config.k_core}" if n_unique else f"unknown_items={config.unknown_items}"
         raise DataError(source, [f"{source}: no event of {read.n_written} is left after {reason}. Loosen it."])
     events, users = renumber(events)
     return make_log(
@@ -245,10 +267,11 @@ def _filter_log(source: str, read: _RawLog, catalog: ItemCatalog, config: DataCo
         read.user_ids.take(pa.array(users)),
         read.resolution,
         n_repeats_dropped=n_known - n_unique,
-        n_unknown_items_dropped=read.n_written - n_known,
+        n_unknown_items_dropped=read.n_written - n_known - read.n_faulty["events"],
         n_dropped_by_k_core=n_unique - len(events),
         names=names,
         n_scrubbed=read.scrubbed,
+        n_faulty={what: count for what, count in read.n_faulty.items() if count},
     )
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.interactions import Interactions
+from llmrec.data.odd_times import describe_odd_times
 from llmrec.data.pii import format_counts
 from llmrec.data.pseudonyms import PLAIN_IDS, Pseudonymizer
 from llmrec.data.timestamps import Resolution, format_iso
@@ -50,6 +51,10 @@ class LogFacts:
     """Check of the key that made the pseudonyms (`Pseudonymizer.key_check`); None without pseudonyms."""
     n_scrubbed: dict[str, int] = field(default_factory=dict)
     """Number of personal details removed from item texts, by kind."""
+    n_faulty: dict[str, int] = field(default_factory=dict)
+    """Number of faulty rows dropped, of events and of items; without those of which there are none."""
+    odd_times: tuple[str, ...] = ()
+    """Descriptions of unlikely times, such as those after now."""
 
     def lines(self) -> list[str]:
         """Format the facts as lines of text: the events read, then the events dropped."""
@@ -57,11 +62,12 @@ class LogFacts:
             "repeats of a (user, item) pair": self.n_repeats_dropped,
             "events on unknown items": self.n_unknown_items_dropped,
             "events of rare users and items": self.n_dropped_by_k_core,
-        }
+        } | {f"faulty rows of {what}": count for what, count in self.n_faulty.items()}
         return [
             f"{self.source}: {self.n_events:,} events by {self.n_users:,} users on {self.n_items_with_events:,} of "
             f"{self.n_items:,} items",
             f"from {self.first_time} to {self.last_time}, times to the {self.resolution}",
+            *(f"times: {line}" for line in self.odd_times),
             *(f"dropped {count:,} {what}" for what, count in dropped.items() if count),
             *([f"redacted in item texts: {format_counts(self.n_scrubbed)}"] if self.n_scrubbed else []),
         ]
@@ -123,6 +129,7 @@ def make_log(
     n_dropped_by_k_core: int = 0,
     names: Pseudonymizer = PLAIN_IDS,
     n_scrubbed: Mapping[str, int] | None = None,
+    n_faulty: Mapping[str, int] | None = None,
 ) -> Log:
     """Make a log and compute its facts.
 
@@ -137,6 +144,7 @@ def make_log(
         n_dropped_by_k_core: Number of events dropped because their user or item has too few.
         names: Pseudonymizer of the user ids.
         n_scrubbed: Number of personal details removed from item texts, by kind.
+        n_faulty: Number of faulty rows dropped, of events and of items.
 
     Returns:
         The log.
@@ -156,6 +164,8 @@ def make_log(
         fingerprint=_compute_fingerprint(interactions, user_ids, catalog),
         pseudonyms=names.key_check,
         n_scrubbed=dict(n_scrubbed or {}),
+        n_faulty=dict(n_faulty or {}),
+        odd_times=describe_odd_times(interactions.time),
     )
     return Log(interactions, catalog, user_ids, facts, names)
 

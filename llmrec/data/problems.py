@@ -20,6 +20,8 @@ class NamedTable(NamedTuple):
     """Name of the file or data set."""
     table: pa.Table
     """The table."""
+    n_skipped: int = 0
+    """Number of rows that could not be read and were skipped."""
 
 
 class ColumnProblem(NamedTuple):

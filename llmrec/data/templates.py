@@ -10,7 +10,8 @@ literal between two fields is cut into words of the left field, a separator, and
 4. else its leading space is the separator, and the words belong to the right field: `{title} by {author}`.
 
 Text before the first field belongs to that field, text after the last field to that one. The fields that are present
-are joined by the separator in front of each, except the first.
+are joined by the separator in front of each, except the first. Brackets that enclose several fields belong to all of
+them: `{title} ({year}, {country})`. A mark that ends the template ends every text.
 
     >>> render(parse_template("{title} ({year}). Genres: {genres}"), pa.table({"title": ["Heat"], "year": [1995],
     ...     "genres": [None]})).to_pylist()
@@ -24,14 +25,16 @@ from collections.abc import Sequence
 from string import Formatter
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from llmrec.data.field_texts import format_field
 from llmrec.errors import ConfigError
 
 _CLOSERS = re.compile(r"[)\]}\"»”]*")
 _OPENERS = re.compile(r"[(\[{\"«“]*$")
+_BRACKETS = {"(": ")", "[": "]", "{": "}", "«": "»", "“": "”"}
+_ENDINGS = ".!?;…"
 _SENTENCE_MARK = re.compile(r"\s*[.!?;,|](?=\s)\s*|\s+[-–—/]\s+|\s*\n\s*")
 
 
@@ -48,7 +51,35 @@ class TemplateField(NamedTuple):
     """Words after the value."""
 
 
-def parse_template(template: str) -> tuple[TemplateField, ...]:
+class TemplateGroup(NamedTuple):
+    """Fields that brackets enclose together."""
+
+    separator: str
+    """Text between the group and the field before."""
+    prefix: str
+    """Words before the fields, with the opening bracket."""
+    parts: tuple[TemplateField, ...]
+    """The fields."""
+    suffix: str
+    """Words after the fields, with the closing bracket."""
+
+
+class Template(NamedTuple):
+    """Parsed template."""
+
+    parts: tuple[TemplateField | TemplateGroup, ...]
+    """Fields and groups of fields, in order."""
+    ending: str
+    """Mark at the end of every text, such as a full stop."""
+
+    @property
+    def fields(self) -> list[str]:
+        """Names of the item columns, in order."""
+        groups = [part.parts if isinstance(part, TemplateGroup) else (part,) for part in self.parts]
+        return [part.field for group in groups for part in group]
+
+
+def parse_template(template: str) -> Template:
     """Parse a template into its fields.
 
     Args:
@@ -69,7 +100,44 @@ def parse_template(template: str) -> tuple[TemplateField, ...]:
         suffix, next_separator, next_prefix = _split_literal(literal)
         parts.append(TemplateField(separator, prefix, field, suffix))
         separator, prefix = next_separator, next_prefix
-    return (*parts, TemplateField(separator, prefix, fields[-1], literals[-1]))
+    words = literals[-1].rstrip(_ENDINGS)
+    parts.append(TemplateField(separator, prefix, fields[-1], words))
+    return Template(tuple(_group_brackets(parts)), literals[-1][len(words) :])
+
+
+def list_fields(template: str) -> list[str]:
+    """List the item columns that a template names.
+
+    Args:
+        template: Template with column names in braces.
+
+    Returns:
+        Names in order.
+
+    Raises:
+        ConfigError: If the template cannot be parsed.
+    """
+    return parse_template(template).fields
+
+
+def _group_brackets(parts: list[TemplateField]) -> list[TemplateField | TemplateGroup]:
+    """Group the fields between brackets that open before one field and close after a later one."""
+    for first, part in enumerate(parts):
+        for place, opener in enumerate(part.prefix):
+            closer = _BRACKETS.get(opener)
+            if closer is None or closer in part.prefix[place:] + part.suffix:
+                continue
+            last = next((at for at in range(first + 1, len(parts)) if closer in parts[at].suffix), None)
+            if last is None:
+                continue
+            end = parts[last].suffix.index(closer)
+            inner = parts[first : last + 1]
+            inner[-1] = inner[-1]._replace(suffix=inner[-1].suffix[:end])
+            inner[0] = inner[0]._replace(separator="", prefix=part.prefix[place + 1 :])
+            words = (part.separator, part.prefix[: place + 1])
+            group = TemplateGroup(*words, tuple(inner), parts[last].suffix[end:])
+            return [*parts[:first], group, *_group_brackets(parts[last + 1 :])]
+    return list(parts)
 
 
 def _scan(template: str) -> tuple[list[str], list[str]]:
@@ -109,11 +177,11 @@ def _split_literal(literal: str) -> tuple[str, str, str]:
     return left, middle[: len(middle) - len(words)], words + right
 
 
-def render(parts: Sequence[TemplateField], table: pa.Table) -> pa.LargeStringArray:
+def render(template: Template, table: pa.Table) -> pa.LargeStringArray:
     """Render the text of each row; a column that the table lacks is missing in all rows.
 
     Args:
-        parts: Parsed template.
+        template: Parsed template.
         table: Table of items, N rows.
 
     Returns:
@@ -122,58 +190,29 @@ def render(parts: Sequence[TemplateField], table: pa.Table) -> pa.LargeStringArr
     Raises:
         ConfigError: If a column has a type without text, such as a struct.
     """
-    blank = pa.scalar("", pa.large_string())
+    text = _join(template.parts, table)
+    return pc.if_else(pc.equal(text, _scalar("")), text, _glue(text, _scalar(template.ending)))
+
+
+def _join(parts: Sequence[TemplateField | TemplateGroup], table: pa.Table) -> pa.LargeStringArray:
+    """Join the fields that are present, (N,)."""
+    blank = _scalar("")
     text = pa.array([""] * table.num_rows, pa.large_string())
     for part in parts:
-        value = format_field(part.field, table)
-        words = [pa.scalar(literal, pa.large_string()) for literal in (part.separator, part.prefix, part.suffix)]
-        piece = pc.binary_join_element_wise(words[1], value, words[2], blank)
-        joined = pc.binary_join_element_wise(text, words[0], piece, blank)
-        extended = pc.if_else(pc.equal(text, blank), piece, joined)
+        if isinstance(part, TemplateGroup):
+            value = _join(part.parts, table)
+            value = pc.if_else(pc.equal(value, blank), None, value)
+        else:
+            value = format_field(part.field, table)
+        piece = _glue(_scalar(part.prefix), value, _scalar(part.suffix))
+        extended = pc.if_else(pc.equal(text, blank), piece, _glue(text, _scalar(part.separator), piece))
         text = pc.if_else(pc.is_null(value), text, extended)
     return text
 
 
-def format_field(field: str, table: pa.Table) -> pa.LargeStringArray:
-    """Convert the values of a field to text.
-
-    Args:
-        field: Name of the column.
-        table: Table of items, N rows.
-
-    Returns:
-        Texts, (N,); null where the value is null, NaN, empty or blank.
-    """
-    if field not in table.column_names:
-        return pa.nulls(table.num_rows, pa.large_string())
-    column = table[field]
-    try:
-        text = _convert_to_strings(pa.concat_arrays(column.chunks or [pa.array([], column.type)]))
-    except pa.ArrowException as error:
-        raise ConfigError(f"item column '{field}': type {column.type} has no text. Name another column.") from error
-    text = pc.utf8_trim_whitespace(text)
-    return pc.if_else(pc.equal(text, pa.scalar("", pa.large_string())), None, text)
+def _glue(*pieces: pa.LargeStringArray | pa.Scalar) -> pa.LargeStringArray:
+    return pc.binary_join_element_wise(*pieces, _scalar(""))
 
 
-def _convert_to_strings(values: pa.Array) -> pa.LargeStringArray:
-    if pa.types.is_floating(values.type):
-        numbers = np.asarray(values.cast(pa.float64()))
-        whole = np.abs(numbers) < 2**53
-        whole &= np.floor(numbers) == numbers
-        integers = pa.array(np.where(whole, numbers, 0).astype(np.int64)).cast(pa.large_string())  # 1995.0 is "1995"
-        others = pa.array(numbers, from_pandas=True).cast(pa.large_string())
-        return pc.if_else(pa.array(whole), integers, others)
-    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
-        texts = _drop_nulls(values.cast(pa.large_list(pa.large_string())))
-        return pc.binary_join(texts, pa.scalar(", ", pa.large_string()))
-    return values.cast(pa.large_string())
-
-
-def _drop_nulls(lists: pa.LargeListArray) -> pa.LargeListArray:
-    """Remove nulls from lists, one of which would make the whole text null."""
-    inner = lists.flatten()
-    if not inner.null_count:
-        return lists
-    ends = np.cumsum(np.asarray(pc.fill_null(pc.list_value_length(lists), 0)))
-    kept = np.concatenate([[0], np.cumsum(np.asarray(inner.is_valid()))])
-    return pa.LargeListArray.from_arrays(kept[np.concatenate([[0], ends])], inner.drop_null(), mask=lists.is_null())
+def _scalar(text: str) -> pa.Scalar:
+    return pa.scalar(text, pa.large_string())

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from llmrec.backbones.resolve import is_hub_id
-from llmrec.data.readers.files import HUB
+from llmrec.data.readers.hub import HUB
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData

@@ -11,11 +11,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmrec.data.catalog import ItemCatalog
-from llmrec.data.templates import parse_template
+from llmrec.data.templates import list_fields
 from llmrec.errors import BundleError
 from llmrec.hub.layout import LAYOUT, bundle_file
 
-SETTINGS = ("id_column", "release_column", "template", "label_column", "display_columns")
+SETTINGS = (
+    "id_column",
+    "release_column",
+    "template",
+    "label_column",
+    "display_columns",
+    "missing_words",
+    "clean",
+)
 
 
 def save_bundle_catalog(folder: Path, catalog: ItemCatalog) -> dict[str, Any]:
@@ -55,8 +63,9 @@ def load_bundle_catalog(folder: Path, settings: dict[str, Any], n_items: int) ->
         fields = file.read()
     # Parquet has no seconds and returns milliseconds; its metadata has the schema that was saved.
     saved = base64.b64decode(metadata.metadata[b"ARROW:schema"])
-    settings = {name: settings[name] for name in SETTINGS} | {"display_columns": tuple(settings["display_columns"])}
-    catalog = ItemCatalog(fields.cast(pa.ipc.read_schema(pa.py_buffer(saved))), **settings)
+    lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
+    options = {name: (settings | lists)[name] for name in SETTINGS}
+    catalog = ItemCatalog(fields.cast(pa.ipc.read_schema(pa.py_buffer(saved))), **options)
     if problem := _find_catalog_problem(catalog):
         raise BundleError(f"{path}: {problem}. Save the bundle again.")
     return catalog
@@ -64,7 +73,7 @@ def load_bundle_catalog(folder: Path, settings: dict[str, Any], n_items: int) ->
 
 def _find_catalog_problem(catalog: ItemCatalog) -> str | None:
     names = catalog.fields.column_names
-    wanted = [part.field for part in parse_template(catalog.template)] + [catalog.id_column]
+    wanted = [*list_fields(catalog.template), catalog.id_column]
     wanted += [*filter(None, [catalog.release_column, catalog.label_column]), *catalog.display_columns]
     if odd := [name for name in dict.fromkeys(wanted) if names.count(name) != 1]:
         return f"columns {', '.join(odd)} do not occur exactly once among {', '.join(names)}"

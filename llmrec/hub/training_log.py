@@ -11,7 +11,7 @@ from llmrec.config.split import SplitName
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import Pseudonymizer
-from llmrec.data.readers.files import HUB
+from llmrec.data.readers.hub import HUB
 from llmrec.data.readers.memory import LogTables
 from llmrec.data.readers.movielens import MOVIELENS
 from llmrec.errors import ConfigError, DataError

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from torch import Tensor
 
 from llmrec.data.catalog import ItemCatalog
-from llmrec.data.templates import format_field
+from llmrec.data.field_texts import format_entries, format_field
 from llmrec.errors import ConfigError
 from llmrec.inference.score_units import UNIT_HEADS, ScoreUnit, format_score
 from llmrec.utils.arrays import Mask
@@ -142,7 +142,7 @@ def _match_condition(catalog: ItemCatalog, condition: str) -> Mask:
         raise ConfigError(f"filters={condition!r}: items have no field {field!r}; they have {names}")
     column, text = catalog.fields[field], format_field(field, catalog.fields)
     if sign == "=" and (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
-        mask = np.array([value in map(str, listed or ()) for listed in column.to_pylist()], dtype=np.bool_)
+        mask = np.array([value in (listed or ()) for listed in format_entries(column).to_pylist()], dtype=np.bool_)
     else:
         met = pc.equal(text, value) if sign == "=" else pc.match_substring(text, value, ignore_case=True)
         mask = np.asarray(met.fill_null(False), dtype=np.bool_)

@@ -22,8 +22,9 @@ def format_audit(audit: Audit) -> list[str]:
     lines = [
         f"{f.source}: {f.n_events:,} events, {f.n_users:,} users, {f.n_items_with_events:,} of {f.n_items:,} items",
         f"times: {f.first_time} to {f.last_time}, resolution {f.resolution}",
+        *(f"times: {line}" for line in f.odd_times),
         f"dropped: {f.n_repeats_dropped:,} repeats, {f.n_unknown_items_dropped:,} events on unknown items, "
-        f"{f.n_dropped_by_k_core:,} by k-core",
+        f"{f.n_dropped_by_k_core:,} by k-core" + "".join(f", {n:,} faulty {what}" for what, n in f.n_faulty.items()),
         f"ties: {audit.tie_share:.1%} of a user's consecutive events have the same time",
         f"repeats: {audit.repeated_pair_share:.1%} of events are on an item the user had before",
         f"texts: {audit.n_duplicate_texts:,} items share one, {audit.n_short_texts:,} say next to nothing",

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from llmrec.config.data import DataConfig
 from llmrec.data.catalog import NO_RELEASE_DATE, ItemCatalog, read_catalog
 from llmrec.data.problems import NamedTable
 from llmrec.data.templates import parse_template, render
@@ -16,7 +17,8 @@ from llmrec.errors import ConfigError, DataError
 
 def catalog_of(fields: dict[str, object], template: str = "{title}", release_column: str | None = None) -> ItemCatalog:
     problems: list[str] = []
-    catalog = read_catalog(NamedTable("items.csv", pa.table(fields)), problems, template, "item_id", release_column)
+    config = DataConfig(text_template=template, release_column=release_column)
+    catalog = read_catalog(NamedTable("items.csv", pa.table(fields)), problems, config)
     if catalog is None:
         raise DataError("items.csv", problems)
     return catalog
@@ -43,7 +45,7 @@ def test_texts_leave_no_trace_of_missing_fields(films: ItemCatalog) -> None:
         ("{a}. Genres: {b}", {"a": "A", "b": "B"}, "A. Genres: B"),
         ("{a}. Genres: {b}", {"a": "A"}, "A"),
         ("{a}. Genres: {b}", {"b": "B"}, "Genres: B"),
-        ("{a}. Genres: {b}.", {"a": "A"}, "A"),
+        ("{a}. Genres: {b}.", {"a": "A"}, "A."),
         ("{a}. Genres: {b}.", {"b": "B"}, "Genres: B."),
         ("{a} ({b}) [{c}]", {"a": "A", "c": "C"}, "A [C]"),
         ("{a} ({b}) [{c}]", {"b": "B"}, "(B)"),
@@ -130,7 +132,7 @@ def test_labels_and_shown_columns_are_named() -> None:
         "price": [2.0, None],
     }
     shown = {"label_column": "sku", "display_columns": ("tags", "price")}
-    catalog = read_catalog(NamedTable("items.csv", pa.table(fields)), [], **shown)
+    catalog = read_catalog(NamedTable("items.csv", pa.table(fields)), [], DataConfig(**shown))
     assert catalog is not None
     assert [catalog.label(row) for row in (0, 1)] == ["S-1", "B"]
     assert [catalog.get_display_values(row) for row in (0, 1)] == [{"tags": "x, y", "price": "2"}, {}]
@@ -144,13 +146,13 @@ def test_labels_and_shown_columns_are_named() -> None:
 def test_columns_to_show_must_exist_and_have_text() -> None:
     table = NamedTable("items.csv", pa.table({"item_id": ["1"], "title": ["A"], "more": [{"en": "A"}]}))
     problems: list[str] = []
-    assert read_catalog(table, problems, label_column="name", display_columns=("price",)) is None
+    assert read_catalog(table, problems, DataConfig(label_column="name", display_columns=("price",))) is None
     assert [problem.split(". ")[0] for problem in problems] == [
         "items.csv, column 'name': missing among item_id, title, more",
         "items.csv, column 'price': missing among item_id, title, more",
     ]
     with pytest.raises(ConfigError, match="'more': type struct"):
-        read_catalog(table, [], display_columns=("more",))
+        read_catalog(table, [], DataConfig(display_columns=("more",)))
 
 
 def test_text_of_an_item_that_is_in_no_catalog(films: ItemCatalog) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from llmrec.data.checks import validate_table
+from llmrec.data.checks import check_unique_columns, validate_table
 from llmrec.data.problems import NamedTable
+from llmrec.data.readers.rows import build_column
+from llmrec.data.readers.values import Features, NoPlainValueError, normalize_table
 from llmrec.errors import DataError
 
 MEMORY = "memory"  # the source of a log that was passed as tables
@@ -40,7 +45,8 @@ def missing_tables() -> DataError:
 def _read(name: str, data: object, problems: list[str]) -> NamedTable | None:
     """Convert one table; `name` is its name in messages."""
     try:
-        return NamedTable(name, validate_table(name, _normalize(_to_arrow(name, data)), None))
+        table, features = _to_arrow(name, data)
+        return NamedTable(name, validate_table(name, normalize_table(table, wanted=(), features=features), None))
     except DataError as error:
         problems += error.problems
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
@@ -49,32 +55,53 @@ def _read(name: str, data: object, problems: list[str]) -> NamedTable | None:
     return None
 
 
-def _to_arrow(name: str, data: Any) -> pa.Table:
+def _to_arrow(name: str, data: Any) -> tuple[pa.Table, Features | None]:
+    """Convert a table, and return the descriptions of its columns if it has some."""
     datasets, pandas = sys.modules.get("datasets"), sys.modules.get("pandas")  # loaded if data is of one of them
+    polars = sys.modules.get("polars")
     if datasets is not None and isinstance(data, datasets.Dataset):
-        return data.with_format("arrow")[:]  # with the rows of its indices, which its own table lacks
+        return data.with_format("arrow")[:], data.features.to_dict()  # with the rows of its indices
     if datasets is not None and isinstance(data, datasets.DatasetDict):
         raise DataError(name, [f"{name}: a DatasetDict has several tables. Pass one, such as {name}['train']."])
     if pandas is not None and isinstance(data, pandas.DataFrame):
-        named = any(level is not None for level in data.index.names)
-        return pa.Table.from_pandas(data, preserve_index=named)
+        return _from_pandas(name, data), None
+    if polars is not None and isinstance(data, polars.LazyFrame):
+        data = data.collect()
+    if polars is not None and isinstance(data, polars.DataFrame):
+        return _from_columns(name, [(column, data.get_column(column)) for column in data.columns]), None
     if isinstance(data, pa.Table):
-        return data
+        return data, None
     if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
-        return pa.table(data)
+        return pa.table(data), None
     raise DataError(name, [f"{name}: {type(data).__name__} is no table. Pass {KINDS}."])
 
 
-def _normalize(table: pa.Table) -> pa.Table:
-    """Drop metadata, and replace string views, as polars has them, by strings, which all of Arrow's functions take."""
-    return table.cast(pa.schema([pa.field(field.name, _replace_view(field.type)) for field in table.schema]))
+def _from_pandas(name: str, data: Any) -> pa.Table:
+    if any(level is not None for level in data.index.names):
+        data = data.reset_index()
+    return _from_columns(name, [(str(column), data.iloc[:, place]) for place, column in enumerate(data.columns)])
 
 
-def _replace_view(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_string_view(kind):
-        return pa.large_string()
-    if pa.types.is_dictionary(kind):
-        return pa.dictionary(kind.index_type, _replace_view(kind.value_type))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.large_list(_replace_view(kind.value_type))
-    return kind
+def _from_columns(name: str, columns: Sequence[tuple[str, Any]]) -> pa.Table:
+    """Convert columns one by one; one of several types becomes text, one without a plain form is left out."""
+    check_unique_columns(name, [column for column, _ in columns], None)
+    built: dict[str, Any] = {}
+    for column, values in columns:
+        with suppress(NoPlainValueError):
+            built[column] = _convert_column(values)
+    return pa.table(built)
+
+
+def _convert_column(values: Any) -> pa.ChunkedArray:
+    """Convert a column of pandas or polars."""
+    try:
+        if hasattr(values, "to_arrow"):
+            return pa.chunked_array([values.to_arrow()])
+        made = pa.Array.from_pandas(values)
+        return made if isinstance(made, pa.ChunkedArray) else pa.chunked_array([made])
+    except BaseException as error:  # polars panics over Python objects, which is no Exception
+        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
+            raise
+        rows = values.to_list()
+        empty = [value is None or (isinstance(value, float) and math.isnan(value)) for value in rows]
+        return pa.chunked_array([build_column([None if no else row for no, row in zip(empty, rows, strict=True)])])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from llmrec.config.data import DataConfig
-from llmrec.data.readers.files import list_data_files, read_tables
+from llmrec.data.readers.files import list_table_files, read_tables
 from llmrec.data.readers.memory import LogTables, read_memory
 from llmrec.data.readers.sample import read_sample
 from llmrec.errors import ConfigError, LlmrecError
@@ -27,7 +27,7 @@ def read_schemas(config: DataConfig, tables: LogTables | None = None) -> tuple[p
             events, items = read_memory(tables, problems)
         else:
             try:
-                first, second = list_data_files(config)
+                first, second = (list_table_files(config, role)[0].path for role in ("interactions", "items"))
                 return read_sample(first).schema, read_sample(second).schema
             except ConfigError:  # in no file: on the Hub, or in a package
                 events, items = read_tables(config, problems)
