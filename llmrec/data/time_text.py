@@ -192,7 +192,8 @@ def _read_months(text: pa.LargeStringArray) -> Rows:
     """Return the months that numbers and English names mean (E,), 0 for others."""
     encoded = text.dictionary_encode()
     numbers = [_read_month(name) for name in encoded.dictionary.to_pylist()]
-    return np.array([*numbers, 0], dtype=np.int64)[np.asarray(encoded.indices.fill_null(-1))]
+    months: Rows = np.array([*numbers, 0], dtype=np.int64)[np.asarray(encoded.indices.fill_null(-1))]
+    return months
 
 
 def _read_month(name: str) -> int:
