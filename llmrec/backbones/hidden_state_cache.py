@@ -149,6 +149,11 @@ class HiddenStateCache:
         return PrecomputedHidden(self.n_layers, states.to(device))
 
     @property
+    def is_exact(self) -> bool:
+        """True if the states are stored in fp32."""
+        return self.states.dtype == torch.float32
+
+    @property
     def mib(self) -> float:
         """Size of the states in MiB."""
         return self.states.numel() * self.states.dtype.itemsize / 2**20

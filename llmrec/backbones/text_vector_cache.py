@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from llmrec.backbones.hidden_state_cache import HiddenStateCache
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.backbones.token_store import TokenStore
 from llmrec.utils.atomic_files import fsync_rename, translate_disk_full
@@ -45,6 +46,8 @@ SHARD_TEXTS, SHARD_TEXTS_GPU = 4096, 65_536  # maximum: a few seconds of MiniLM 
 HASHED_AT_ONCE = 1 << 16  # texts of an Arrow array that are Python strings at the same time
 
 Texts: TypeAlias = Sequence[str] | pa.LargeStringArray  # the array takes no more memory than the bytes
+# Encodes the texts at some rows, and reports their number.
+Encode: TypeAlias = Callable[[NDArray[np.int64], Callable[[int], object]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class TextVectorCache:
         Returns:
             Numbers of distinct and of encoded texts.
         """
-        return self._encode_share(_compute_text_keys(texts), self._make_token_source(texts), describe)
+        return self._encode_share(_compute_text_keys(texts), self._make_encoder(texts), describe)
 
     def find_missing(self, texts: Texts) -> NDArray[np.int64]:
         """Find the texts that no shard holds.
@@ -134,28 +137,38 @@ class TextVectorCache:
         return first[absent]
 
     @timer.section("encode")
-    def get_vectors(self, texts: Texts, describe: str | None = "encoding item text") -> Tensor:
+    def get_vectors(
+        self, texts: Texts, describe: str | None = "encoding item text", *, lower: HiddenStateCache | None = None
+    ) -> Tensor:
         """Return the vectors of texts; only texts that no shard holds are encoded.
 
         Args:
             texts: Texts, (N,).
             describe: Title of a progress bar; None shows none.
+            lower: Hidden states of these texts after the first layers, which then do not run again; None without any.
 
         Returns:
             Text vectors, (N, D_text).
         """
-        keys, tokens = _compute_text_keys(texts), self._make_token_source(texts)
+        keys, encode = _compute_text_keys(texts), self._make_encoder(texts, lower)
         if self.accelerator is not None and self.accelerator.num_processes > 1:
-            self._encode_share(keys, tokens, describe)
-        return self._get_or_fill(keys, tokens, describe)
+            self._encode_share(keys, encode, describe)
+        return self._get_or_fill(keys, encode, describe)
 
-    def _make_token_source(self, texts: Texts) -> Callable[[NDArray[np.int64]], TokenStore]:
-        def tokens(rows: NDArray[np.int64]) -> TokenStore:
-            if isinstance(texts, pa.LargeStringArray):
-                return self.backbone.tokenize(texts.take(pa.array(rows)).to_pylist())
-            return self.backbone.tokenize([texts[row] for row in rows])
+    def _make_encoder(self, texts: Texts, lower: HiddenStateCache | None = None) -> Encode:
+        states = lower if lower is not None and lower.is_exact else None
 
-        return tokens
+        @torch.no_grad()
+        def encode(rows: NDArray[np.int64], advance: Callable[[int], object]) -> Tensor:
+            some = texts.take(pa.array(rows)).to_pylist() if isinstance(texts, pa.LargeStringArray) else None
+            tokens = self.backbone.tokenize([texts[row] for row in rows] if some is None else some)
+            if states is None:
+                return self.backbone.encode(tokens, advance)
+            vectors = self.backbone.encode_with_grad(tokens, states.take(rows)).cpu()
+            advance(len(rows))
+            return vectors
+
+        return encode
 
     def get_history_vectors(self, tokens: TokenStore) -> Tensor:
         """Return the vectors of histories, stored in a separate folder, see `delete_history_vectors`.
@@ -167,7 +180,9 @@ class TextVectorCache:
             Text vectors, (U, D_text).
         """
         keys = _compute_keys([TOKENS + tokens.flat[start:end].tobytes() for start, end in pairwise(tokens.offset)])
-        return self._history_cache._get_or_fill(keys, tokens.take)
+        return self._history_cache._get_or_fill(
+            keys, lambda rows, advance: self.backbone.encode(tokens.take(rows), advance)
+        )
 
     @cached_property
     def _history_cache(self) -> TextVectorCache:
@@ -175,10 +190,8 @@ class TextVectorCache:
         other.folder, other._shards = self.folder.with_name(self.folder.name + HISTORIES), {}
         return other
 
-    def _get_or_fill(
-        self, keys: NDArray[np.bytes_], tokens: Callable[[NDArray[np.int64]], TokenStore], describe: str | None = None
-    ) -> Tensor:
-        """Return the vectors of keys; `tokens` gives the tokens of the rows that no shard holds."""
+    def _get_or_fill(self, keys: NDArray[np.bytes_], encode: Encode, describe: str | None = None) -> Tensor:
+        """Return the vectors of keys; `encode` gives those that no shard holds."""
         distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         vectors = torch.empty(len(distinct), self.backbone.dim)
         missing = np.ones(len(distinct), dtype=np.bool_)
@@ -186,13 +199,11 @@ class TextVectorCache:
             vectors[torch.from_numpy(ours)] = shard.vectors[torch.from_numpy(theirs)]
             missing[ours] = False
         rows = np.flatnonzero(missing)
-        for part, new in self._read(distinct[rows], first[rows], tokens, describe):
+        for part, new in self._read(distinct[rows], first[rows], encode, describe):
             vectors[torch.from_numpy(rows[part])] = new
         return vectors[torch.from_numpy(inverse)]
 
-    def _encode_share(
-        self, keys: NDArray[np.bytes_], tokens: Callable[[NDArray[np.int64]], TokenStore], describe: str | None
-    ) -> FillResult:
+    def _encode_share(self, keys: NDArray[np.bytes_], encode: Encode, describe: str | None) -> FillResult:
         """Encode this process's share of missing texts, and return when all processes have written."""
         # Keys are divided in order, including those already stored, so that processes agree on who encodes a text
         # without communication, whatever has been written by then.
@@ -210,7 +221,7 @@ class TextVectorCache:
         self._shards.clear()  # a large catalog has thousands of mapped shards
         rows = np.flatnonzero(mine)
         distinct, first = distinct[rows], first[rows]
-        for _ in self._read(distinct, first, tokens, describe):
+        for _ in self._read(distinct, first, encode, describe):
             pass
         if self.accelerator is not None:
             self.accelerator.wait_for_everyone()
@@ -235,7 +246,7 @@ class TextVectorCache:
         self,
         keys: NDArray[np.bytes_],
         rows: NDArray[np.int64],
-        tokens: Callable[[NDArray[np.int64]], TokenStore],
+        encode: Encode,
         describe: str | None,
     ) -> Iterator[tuple[slice, Tensor]]:
         """Encode the texts at `rows` in parts; each part is on disk when it is yielded."""
@@ -243,7 +254,7 @@ class TextVectorCache:
         with tqdm(total=len(rows), desc=describe, unit="item", disable=off, leave=False) as bar:
             for start in range(0, len(rows), self.shard_texts):
                 part = slice(start, start + self.shard_texts)
-                vectors = self.backbone.encode(tokens(rows[part]), bar.update)
+                vectors = encode(rows[part], bar.update)
                 self._write(keys[part], vectors)
                 yield part, vectors
 

@@ -101,12 +101,16 @@ def chain_negative_log_likelihood(
     time = torch.from_numpy(histories.time[position])
     there = torch.from_numpy(mask)
     gap = functional.pad((time[:, 1:] - time[:, :-1]) / SECONDS_PER_DAY, (1, 0)).clamp(min=0)  # 0 into the padding
-    vectors = text[item]
+    if len(columns) == len(text):  # the softmax is over the whole catalog, which the events are in
+        emission = chain.emission(text)  # (K, C)
+        logits = functional.embedding(item, emission.T.contiguous())  # (B, T, K)
+    else:
+        emission, logits = chain.emission(text[columns]), text[item] @ chain.direction.T
     interest = chain.beliefs_before_events(
-        chain.evidence(vectors), gap.float(), there, ties == "file_order", chain.chain.transition_powers()
+        (logits + chain.bias).softmax(-1), gap.float(), there, ties == "file_order", chain.chain.transition_powers()
     )  # (B, T, K)
-    total = (chain.emission(text[columns]) + prior[columns] + log_weight).logsumexp(1)  # (K,)
-    own = vectors @ chain.direction.T + prior[item][..., None] - total  # (B, T, K)
+    total = (emission + prior[columns] + log_weight).logsumexp(1)  # (K,)
+    own = logits + prior[item][..., None] - total  # (B, T, K)
     chance = (interest.clamp(min=1e-12).log() + own).logsumexp(2)
     return -chance[there].mean()
 

@@ -15,10 +15,12 @@ P(a + b) = P(a) P(b), so that it does not matter how often a belief is updated.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 TICKS_PER_DAY = 1024  # unit of gaps: 84 seconds
 N_POWERS = 25  # of two, in ticks: gaps up to 90 years
@@ -122,21 +124,56 @@ def to_ticks(days: Tensor) -> Tensor:
     return (days * TICKS_PER_DAY).round().long().clamp(0, 2**N_POWERS - 1)
 
 
-def propagate(belief: Tensor, gap: Tensor, powers: Tensor | Sequence[Tensor]) -> Tensor:
+def propagate(belief: Tensor, gap: Tensor, powers: Tensor) -> Tensor:
     """Move beliefs over gaps, in O(K^2) for each bit of a gap.
 
     Args:
         belief: Beliefs, (B, R, K).
         gap: Gaps in ticks, (B,).
-        powers: Transition powers, (R, J, K, K), or J of (R, K, K): the gradient of one that is unbound is no larger.
+        powers: Transition powers, (R, J, K, K).
 
     Returns:
         Beliefs after the gaps, (B, R, K).
     """
-    n_bits = int(gap.max()).bit_length() if len(gap) else 0
-    for position, power in enumerate((powers.unbind(1) if isinstance(powers, Tensor) else powers)[:n_bits]):
-        transitions = (gap >> position) & 1 == 1  # (B,)
-        if bool(transitions.any()):
-            moved = torch.einsum("brk,rkl->brl", belief, power)
-            belief = torch.where(transitions[:, None, None], moved, belief)
-    return belief
+    moved: Tensor = _Propagation.apply(belief, gap, powers)  # type: ignore[no-untyped-call]
+    return moved
+
+
+class _Propagation(torch.autograd.Function):
+    """Products with the powers of the bits that are set, each for the rows whose gap has that bit."""
+
+    # Autograd would record a dozen operations for each bit, all of them over all rows.
+    @staticmethod
+    def forward(ctx: Any, belief: Tensor, gap: Tensor, powers: Tensor) -> Tensor:
+        steps = powers.transpose(0, 1).contiguous()  # (J, R, K, K)
+        result, before = (
+            belief.transpose(0, 1).clone(memory_format=torch.contiguous_format),
+            list[Tensor](),
+        )  # (R, B, K)
+        ctx.groups = list(_split_by_bit(gap, len(steps)))
+        for bit, rows in ctx.groups:
+            before.append(result.index_select(1, rows))  # (R, n, K)
+            result.index_copy_(1, rows, torch.bmm(before[-1], steps[bit]))
+        ctx.save_for_backward(steps, *(before if any(ctx.needs_input_grad) else []))
+        return result.transpose(0, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor]:
+        steps, *before = ctx.saved_tensors
+        grad, grad_steps = grad.transpose(0, 1).clone(memory_format=torch.contiguous_format), torch.zeros_like(steps)
+        turned = steps.transpose(2, 3)
+        for (bit, rows), here in zip(reversed(ctx.groups), reversed(before), strict=True):
+            after = grad.index_select(1, rows)  # (R, n, K)
+            torch.bmm(here.transpose(1, 2), after, out=grad_steps[bit])
+            grad.index_copy_(1, rows, torch.bmm(after, turned[bit]))
+        return grad.transpose(0, 1), None, grad_steps.transpose(0, 1)
+
+
+def _split_by_bit(gap: Tensor, n_bits: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield each bit that is set in some gap (B,), lowest first, and the rows (n,) in which it is."""
+    position, row = torch.nonzero((gap >> torch.arange(n_bits, device=gap.device)[:, None]) & 1, as_tuple=True)
+    sizes = torch.bincount(position, minlength=n_bits).tolist()
+    for bit, rows in enumerate(torch.split(row, sizes)):
+        if len(rows):
+            yield bit, rows

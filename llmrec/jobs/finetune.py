@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.adaptation import apply_strategy, build_transfer_report
 from llmrec.backbones.catalog_encoder import CatalogEncoder
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.backbones.text_vector_cache import TextVectorCache
@@ -51,21 +51,27 @@ def run_finetune(config: FinetuneConfig, tables: LogTables | None = None) -> Job
 
     strategy = config.backbone.strategy
     text, base, histories = None, None, None
+    trains_backbone = strategy not in ("none", "frozen")
+
+    def new_reader() -> CatalogEncoder:
+        backbone = TextBackbone.load(config.backbone)
+        apply_strategy(backbone, config.backbone)
+        return CatalogEncoder.from_texts(backbone.to(accelerator.device), log.catalog.list_texts())
+
     if strategy != "none":
         with timer.section("read"):
             with accelerator.main_process_first():
                 frozen = TextBackbone.load(config.backbone).requires_grad_(False).to(accelerator.device)
-            cache = TextVectorCache(frozen, accelerator=accelerator)
-            text, base = cache.get_vectors(log.catalog.text_array), BaseModelInfo.from_backbone(frozen)
+                # The layers that never train run once, for the vectors of the fit and for all of the adaptation.
+                reader = new_reader().with_hidden_state_cache() if trains_backbone else None
+            if reader is not None:
+                logger.info(build_transfer_report(reader.backbone, strategy))
+            cache, lower = TextVectorCache(frozen, accelerator=accelerator), reader.lower if reader else None
+            text, base = cache.get_vectors(log.catalog.text_array, lower=lower), BaseModelInfo.from_backbone(frozen)
+            del reader
         if config.model.history_encoder != "sequence":
             histories = CatalogEncoder.from_texts(frozen, log.catalog.list_texts(), cache)
 
-    def new_reader() -> CatalogEncoder:
-        backbone = TextBackbone.load(config.backbone)
-        logger.info(apply_strategy(backbone, config.backbone))
-        return CatalogEncoder.from_texts(backbone.to(accelerator.device), log.catalog.list_texts())
-
-    trains_backbone = strategy not in ("none", "frozen")
     tasks = [make_task(split, log, config, accelerator, histories) for split in config.split.names]
     results = [run_benchmark(task, config, text, new_reader if trains_backbone else None) for task in tasks]
     accelerator.end_training()

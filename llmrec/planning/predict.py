@@ -75,9 +75,12 @@ def predict_phases(work: Sequence[Workload], measured: StrategyMeasurement, shar
     Returns:
         The phases.
     """
-    first = work[0].split
-    phases = [PhaseEstimate("load", first, measured.load), PhaseEstimate("read", first, measured.read * (1 / share))]
-    if measured.lower != NOTHING:  # once for all splits and seeds
+    first, read = work[0].split, measured.read * (1 / share)
+    if measured.lower != NOTHING and measured.way != "distil":  # once for all splits and seeds; texts are read from it
+        upper = min(measured.read, measured.renew, key=lambda cost: cost.wall) * (1 / share)
+        read = measured.load + measured.lower + upper
+    phases = [PhaseEstimate("load", first, measured.load), PhaseEstimate("read", first, read)]
+    if measured.lower != NOTHING and measured.way == "distil":
         phases.append(PhaseEstimate("adapt", first, measured.lower))
     for part in work:
         phases += _fit(part, measured, share)
@@ -111,14 +114,14 @@ def _adapt(work: Workload, measured: StrategyMeasurement, share: int) -> list[Ph
     if stage is None:
         return []
     n_valid, n_test = work.n_valid / share, work.n_test / share
-    renew, check, set_up, rows = measured.renew * (1 / share), measured.matched(n_valid), NOTHING, 1
+    renew, check, rows = measured.renew * (1 / share), measured.matched(n_valid), 1
     if measured.way == "distil":
-        set_up, rows = measured.read * (1 / share), 2  # its catalog is encoded again, without a cache
+        set_up, rows = check + measured.read * (1 / share), 2  # its catalog is encoded again, without a cache
     else:
         set_up, check = measured.calibrate(n_valid), check + measured.calibrate(n_valid)
     each = stage.step * _count_steps_between(loop) + check + renew + stage.checkpoint
     each += renew * (loop.renewals / max(loop.measurements, 1))
-    fixed = check + renew + set_up
+    fixed = renew + set_up
     phases = [
         PhaseEstimate("adapt", work.split, fixed * seeds, each, loop.measurements * loop.epochs * seeds, "adapt"),
         PhaseEstimate("rank", work.split, measured.rank(n_test) * (rows * seeds)),

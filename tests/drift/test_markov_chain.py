@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from llmrec.drift.markov_chain import TICKS_PER_DAY, MarkovChain, markov_update
+from llmrec.drift.markov_chain import TICKS_PER_DAY, MarkovChain, markov_update, propagate
 
 Seeds = st.integers(0, 10_000)
 Layouts = st.sampled_from([torch.strided, torch.sparse_coo, torch.sparse_csr])
@@ -147,3 +147,14 @@ def test_half_life_and_gradients() -> None:
 def test_one_state_is_refused() -> None:
     with pytest.raises(ValueError, match="1 state"):
         MarkovChain(1)
+
+
+def test_propagation_has_the_gradients_of_its_products() -> None:
+    powers = torch.rand(2, 4, 3, 3, dtype=torch.float64, requires_grad=True)
+    belief = torch.rand(5, 2, 3, dtype=torch.float64, requires_grad=True)
+    gap = torch.tensor([0, 1, 6, 15, 8])
+    assert torch.autograd.gradcheck(lambda belief, powers: propagate(belief, gap, powers), (belief, powers))
+    turned = belief.detach().transpose(0, 1).clone().transpose(0, 1)  # the layout that an earlier result has
+    before = turned.clone()
+    torch.testing.assert_close(propagate(turned, gap, powers), propagate(belief, gap, powers))
+    assert torch.equal(turned, before)

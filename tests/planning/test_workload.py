@@ -37,7 +37,10 @@ def test_an_epoch_by_hand(n_batches: int, changes: dict[str, int], expected: tup
     assert loop.epochs == 5
 
 
-def test_the_training_loop_does_as_often_as_was_said(config: FinetuneConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("start", [None, 1.0])
+def test_the_training_loop_does_as_often_as_was_said(
+    start: float | None, config: FinetuneConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = load_log(config.data)
     work = count_work(log, config, "by_time")
     task = make_task("by_time", log, config, Accelerator(cpu=True))
@@ -48,11 +51,12 @@ def test_the_training_loop_does_as_often_as_was_said(config: FinetuneConfig, mon
     monkeypatch.setattr(objective, "refresh_text_table", renewed.append)
     windows = build_training_windows(task.split.train, task.split.n_users, config.model.max_history, task.ties)
     run = RunState("counted", config.output / "counted", 0, False, "counted")
-    progress = Trainer(TrainerInputs(objective, windows, lambda: 0.0, train, task.accelerator, run)).fit()
+    progress = Trainer(TrainerInputs(objective, windows, lambda: 0.0, train, task.accelerator, run, start)).fit()
     loop = count_work(log, replace(config, adapt=train), "by_time").adapt
     assert progress.step == loop.steps > 2
-    assert len(progress.history) == loop.measurements
-    assert len(renewed) == loop.renewals + loop.measurements + 1  # the last one at the end
+    in_vain = start is not None  # then the first weights come back at the end, and their text vectors with them
+    assert len(progress.history) == loop.measurements + in_vain
+    assert len(renewed) == loop.renewals + loop.measurements + in_vain
 
 
 def test_a_refit_and_a_second_split_have_their_own(config: FinetuneConfig, log: Log) -> None:

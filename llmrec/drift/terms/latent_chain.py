@@ -114,9 +114,8 @@ class LatentChain(nn.Module):
         """
         belief = before = self.initial_belief(len(evidence))
         gaps, interests = to_ticks(gap_days), []
-        each = powers.unbind(1)  # and the evidence: the gradient of a part is not padded to that of all parts
-        for step, found in enumerate(evidence.unbind(1)):
-            belief = propagate(belief, gaps[:, step], each)
+        for step, found in enumerate(evidence.unbind(1)):  # gradients of parts are not padded to that of the whole
+            belief = propagate(belief, gaps[:, step], powers)
             fresh = (gap_days[:, step] > 0) | (step == 0) | ties
             before = torch.where(fresh[:, None, None], belief, before)
             interests.append(self.state_probabilities(before))
