@@ -47,6 +47,11 @@ def test_recipes_import_llmrec_only(path: Path) -> None:
     assert not others, f"{path.name} imports {others}: what a recipe needs of them belongs in llmrec"
 
 
+def is_restricted(option: ast.keyword) -> bool:
+    """Whether it keeps torch.load to tensors, so that nothing in the file can run."""
+    return option.arg == "weights_only" and isinstance(option.value, ast.Constant) and option.value.value is True
+
+
 def forbidden(node: ast.AST) -> str | None:
     """Why a syntax node has no place in the package: unsafe loading, evaluated text, checks that -O removes."""
     match node:
@@ -58,8 +63,8 @@ def forbidden(node: ast.AST) -> str | None:
             return "pickle"
         case ast.Call(func=ast.Name(id="eval" | "exec" as name)):
             return name
-        case ast.Call(func=ast.Attribute(value=ast.Name(id="torch"), attr="load")):
-            return "torch.load"
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="torch"), attr="load"), keywords=options):
+            return None if any(is_restricted(option) for option in options) else "torch.load"
         case ast.keyword(arg="allow_pickle" | "trust_remote_code" as name, value=ast.Constant(value=True)):
             return name
     return None

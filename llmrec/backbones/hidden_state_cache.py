@@ -60,7 +60,7 @@ class HiddenStateFile:
         """
         n_layers = count_frozen_layers(backbone.model)
         dtype = DTYPES.get(kept, torch.float32)
-        size = len(tokens.flat) * backbone.dim * dtype.itemsize
+        size = len(tokens.flat) * backbone.hidden_width * dtype.itemsize
         if n_layers == 0 or size == 0 or kept == "none" or (kept == "auto" and size > MAX_CACHE_BYTES):
             return None
         name = f"{_compute_key(backbone, n_layers, tokens)}.{str(dtype).removeprefix('torch.')}"
@@ -115,8 +115,9 @@ class HiddenStateCache:
         if not file.is_whole:
             file.path.parent.mkdir(parents=True, exist_ok=True)
             _write(file.path, backbone, file.n_layers, tokens, file.dtype)
-        n_states = len(tokens.flat) * backbone.dim
-        states = torch.from_file(str(file.path), shared=False, size=n_states, dtype=file.dtype).view(-1, backbone.dim)
+        width = backbone.hidden_width
+        n_states = len(tokens.flat) * width
+        states = torch.from_file(str(file.path), shared=False, size=n_states, dtype=file.dtype).view(-1, width)
         lower = cls(file.n_layers, _move_if_fits(states, backbone.device), tokens.offset[:-1], tokens.lengths)
         return lower if lower._reproduces(backbone, tokens, 1e-2 if file.dtype == torch.bfloat16 else AGREES) else None
 
@@ -201,11 +202,11 @@ def count_frozen_layers(model: nn.Module) -> int:
 def _write(path: Path, backbone: TextBackbone, n_layers: int, tokens: TokenStore, dtype: torch.dtype) -> None:
     """Compute the states and write them to a temporary name first, so that a finished file is complete."""
     partial = path.with_suffix(f"{path.suffix}.{os.getpid()}.partial")
-    n_states = len(tokens.flat) * backbone.dim
+    n_states = len(tokens.flat) * backbone.hidden_width
     try:
         with partial.open("wb") as file:  # a sparse file would kill the process if the disk is full
             os.posix_fallocate(file.fileno(), 0, n_states * dtype.itemsize)
-        states = torch.from_file(str(partial), shared=True, size=n_states, dtype=dtype).view(-1, backbone.dim)
+        states = torch.from_file(str(partial), shared=True, size=n_states, dtype=dtype).view(-1, backbone.hidden_width)
         for rows in backbone.batch_tokens(tokens):
             ids, mask = tokens.get_batch(rows, backbone.device)
             made = _run_lower_layers(backbone.model, n_layers, ids, mask)[mask.bool()].to(

@@ -2,57 +2,83 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from llmrec.backbones.vector_recipe import VectorRecipe
 from llmrec.config.backbone import BackboneConfig
 
-Pooling = Literal["mean", "cls", "last"]
-ST_POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
 
-
-def pool(hidden: Tensor, attention_mask: Tensor | None, pooling: Pooling) -> Tensor:
+def pool(hidden: Tensor, attention_mask: Tensor | None, pooling: str) -> Tensor:
     """Pool hidden states into text vectors.
 
     Args:
         hidden: Hidden states, (U, L, D), padded on the right.
         attention_mask: Mask, (U, L); None if there is no padding.
-        pooling: Rule.
+        pooling: Rule, or several joined by +, whose vectors are concatenated.
 
     Returns:
-        Text vectors, (U, D).
+        Text vectors, (U, D times the number of rules).
     """
-    if pooling == "cls":
-        return hidden[:, 0]
-    if attention_mask is None:
-        return hidden[:, -1] if pooling == "last" else hidden.mean(1)
-    if pooling == "last":
-        last = attention_mask.sum(1) - 1
-        return hidden[torch.arange(len(hidden), device=hidden.device), last]
-    weight = attention_mask[..., None].to(hidden.dtype)
-    return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+    weight = None if attention_mask is None else attention_mask[..., None].to(hidden.dtype)
+    return torch.cat([_RULES[name](hidden, weight) for name in pooling.split("+")], dim=-1)
 
 
-def choose_pooling(config: BackboneConfig, path: str, causal: bool) -> Pooling:
-    """Choose the pooling of a backbone: as configured, else as its folder says, else by its kind.
+def choose_pooling(config: BackboneConfig, recipe: VectorRecipe, *, causal: bool) -> str:
+    """Choose the pooling of a backbone: as configured, else as its checkpoint says, else by its kind.
 
     Args:
         config: Settings of the backbone.
-        path: Folder of the backbone.
+        recipe: Statements of the checkpoint.
         causal: Whether it is a decoder.
 
     Returns:
-        The rule.
+        The rule, or several joined by +.
     """
     if config.pooling != "auto":
         return config.pooling
-    settings = Path(path) / "1_Pooling" / "config.json"
-    if settings.is_file():
-        chosen = [mode for key, mode in ST_POOLING.items() if json.loads(settings.read_text()).get(key)]
-        if len(chosen) == 1:
-            return chosen[0]  # type: ignore[return-value]
-    return "last" if causal else "mean"
+    return recipe.pooling or ("last" if causal else "mean")
+
+
+def _pool_first(hidden: Tensor, _: Tensor | None) -> Tensor:
+    return hidden[:, 0]
+
+
+def _pool_last(hidden: Tensor, weight: Tensor | None) -> Tensor:
+    if weight is None:
+        return hidden[:, -1]
+    last = weight[..., 0].sum(1).long() - 1
+    return hidden[torch.arange(len(hidden), device=hidden.device), last]
+
+
+def _pool_max(hidden: Tensor, weight: Tensor | None) -> Tensor:
+    return (hidden if weight is None else hidden.masked_fill(weight == 0, -torch.inf)).amax(1)
+
+
+def _pool_mean(hidden: Tensor, weight: Tensor | None) -> Tensor:
+    if weight is None:
+        return hidden.mean(1)
+    return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def _pool_mean_sqrt_length(hidden: Tensor, weight: Tensor | None) -> Tensor:
+    length = hidden.new_tensor(hidden.shape[1]) if weight is None else weight.sum(1).clamp(min=1)
+    return _pool_mean(hidden, weight) * length.sqrt()
+
+
+def _pool_weighted_mean(hidden: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the mean with weights 1, 2, 3, ... by position (SGPT, Muennighoff 2022, arXiv:2202.08904)."""
+    position = torch.arange(1, hidden.shape[1] + 1, device=hidden.device, dtype=hidden.dtype)[:, None]
+    return _pool_mean(hidden, position.expand(len(hidden), -1, 1) if weight is None else weight * position)
+
+
+_RULES: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
+    "cls": _pool_first,
+    "max": _pool_max,
+    "mean": _pool_mean,
+    "mean_sqrt_length": _pool_mean_sqrt_length,
+    "weighted_mean": _pool_weighted_mean,
+    "last": _pool_last,
+}

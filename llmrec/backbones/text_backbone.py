@@ -1,7 +1,7 @@
 """Text encoder on top of any encoder or decoder that transformers' AutoModel loads.
 
-A test on the model itself shows if it is causal, and the pooling of a sentence-transformers folder is read from its
-files, so that no list of architectures is needed.
+A test on the model itself shows if it is causal, and what a checkpoint of sentence-transformers says about its vectors
+is read from its files, so that no list of architectures is needed.
 """
 
 from __future__ import annotations
@@ -19,19 +19,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
+from llmrec.backbones.checkpoint_files import open_checkpoint
 from llmrec.backbones.layers import PrecomputedHidden, truncate_layers
 from llmrec.backbones.length_batches import batch_by_length
 from llmrec.backbones.linear_kernels import OF_A_GPU, Arithmetic, choose_fastest
+from llmrec.backbones.load_model import (
+    cannot_load,
+    check_one_text,
+    check_rows,
+    check_tokenizer,
+    load_text_model,
+    load_tokenizer,
+    lower_case,
+)
 from llmrec.backbones.packing import PackedModel, copy_as_dtype
 from llmrec.backbones.pooling import choose_pooling, pool
-from llmrec.backbones.resolve import UNTRUSTED, WEIGHTS, resolve_backbone
+from llmrec.backbones.resolve import resolve_backbone
 from llmrec.backbones.token_store import TokenStore
-from llmrec.config.backbone import BackboneConfig
-from llmrec.errors import BackboneError
+from llmrec.backbones.vector_layers import VectorLayers
+from llmrec.backbones.vector_recipe import VectorRecipe, choose_prompt, read_recipe
+from llmrec.config.backbone import TEXT, BackboneConfig
 from llmrec.utils.precision import upcast_to_fp32
 
 Parts = Iterator[tuple[NDArray[np.int64], Tensor]]  # rows, and their vectors
@@ -72,16 +82,30 @@ class TextBackbone(nn.Module):
         config: Settings of the backbone.
         hub_id: Id of the model on the hub, which adapters record.
         path: Local folder, or id on the hub, that the model was loaded from.
+        recipe: Statements of the checkpoint on its vectors.
+        layers: Layers after the pooling; None for none.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, config: BackboneConfig, hub_id: str, path: str) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        config: BackboneConfig,
+        hub_id: str,
+        path: str = "",
+        *,
+        recipe: VectorRecipe | None = None,
+        layers: VectorLayers | None = None,
+    ) -> None:
         super().__init__()
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.config = config
         self.hub_id, self.path = hub_id, path
+        self.recipe, self.layers = recipe or VectorRecipe(), layers or VectorLayers()
         self.causal = is_causal(model)
-        self.pooling = choose_pooling(config, path, self.causal)
+        self.pooling = choose_pooling(config, self.recipe, causal=self.causal)
+        self.prompt = choose_prompt(config.prompt, self.recipe)
         self._checked: tuple[nn.Module, Arithmetic | None] | None = None  # fastest arithmetic for this model
         self._copied: tuple[nn.Module, torch.device, nn.Module] | None = None  # copy of this model on this device
         self.rounds: Callable[[int], int] = int  # forward passes for n batches: more if processes stay in step
@@ -103,45 +127,58 @@ class TextBackbone(nn.Module):
         Raises:
             BackboneError: If it cannot be loaded; the message carries the loader's own reason.
         """
-        from transformers import AutoConfig, AutoModel, AutoTokenizer
-        from transformers.utils import logging as transformers_logging
-
         location = resolve_backbone(config.name, config.hub_id)
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        path, revision = location.path, config.revision
         try:
-            tokenizer = AutoTokenizer.from_pretrained(location.path, revision=config.revision, **UNTRUSTED)
-            stored: Any = AutoConfig.from_pretrained(location.path, revision=config.revision, **UNTRUSTED)
-            model = AutoModel.from_pretrained(
-                location.path, config=stored, revision=config.revision, dtype=torch.float32, **WEIGHTS
-            )
-        except Exception as error:  # any kind: a damaged folder can fail in any of transformers' loaders
-            raise BackboneError(
-                f"backbone {config.name!r} (revision {config.revision or 'default'}) cannot be loaded: {error}. "
-                "Give a folder saved by save_pretrained, or a hub id that this machine can reach"
-            ) from error
+            files = open_checkpoint(path, revision)
+        except Exception as error:  # any kind: the Hub can fail in many ways
+            raise cannot_load(config.name, revision, error) from error
+        recipe = read_recipe(files, config.name)
+        model = load_text_model(config.name, path, revision, recipe.subfolder, files)
+        tokenizer = load_tokenizer(config.name, path, revision, recipe.subfolder)
+        check_tokenizer(config.name, tokenizer, model)
+        if recipe.lower_case:
+            lower_case(tokenizer)
         if config.n_layers is not None:
             truncate_layers(model, config.n_layers)
         # PEFT records this name in the adapter; a local path would be useless to other people.
         model.name_or_path = location.hub_id
         model.config._name_or_path = location.hub_id
-        backbone = cls(model, tokenizer, config, location.hub_id, location.path)
+        check_one_text(config.name, model, torch.tensor([tokenizer("text", verbose=False).input_ids or [1]]))
+        layers = VectorLayers.load(files.folder, recipe.layers, recipe.n_dims)
+        backbone = cls(model, tokenizer, config, location.hub_id, path, recipe=recipe, layers=layers)
         backbone.base_fingerprint = backbone.fingerprint()
-        backbone.base_dtype = str(stored.dtype or torch.float32).removeprefix("torch.")
+        backbone.base_dtype = model.stored_dtype
         return backbone
 
     @property
     def dim(self) -> int:
         """D_text, the length of a text vector."""
+        pooled = self.hidden_width * len(self.pooling.split("+"))
+        return self.layers.get_width(pooled)
+
+    @property
+    def hidden_width(self) -> int:
+        """D, the width of the model's hidden states."""
         config: Any = self.model.config
         return int(config.hidden_size)
+
+    @property
+    def appends_eos(self) -> bool:
+        """True if an EOS ends each text: where a decoder is read by its last token, unless the checkpoint says how."""
+        return self.causal and self.pooling == "last" and not self.recipe.is_sentence_model
+
+    @property
+    def max_tokens(self) -> int:
+        """Maximum number of tokens of a text: the smallest limit of settings, checkpoint and model."""
+        return min(self.config.max_tokens, self.recipe.max_tokens or sys.maxsize, self.max_positions)
 
     @property
     def max_positions(self) -> int:
         """Maximum number of tokens in a text: the smaller limit of the model and its tokenizer."""
         config: Any = self.model.config
-        return int(
-            min(getattr(config, "max_position_embeddings", None) or sys.maxsize, self.tokenizer.model_max_length)
-        )
+        positions = int(getattr(config, "max_position_embeddings", None) or sys.maxsize)
+        return int(min(positions if positions > 0 else sys.maxsize, self.tokenizer.model_max_length))
 
     @property
     def device(self) -> torch.device:
@@ -169,8 +206,10 @@ class TextBackbone(nn.Module):
         Returns:
             Tokens of the texts, cut to `max_tokens`.
         """
-        prompted = [self.config.prompt.replace("{text}", text) for text in texts]
-        return TokenStore.from_texts(prompted, self.tokenizer, self.config.max_tokens, append_eos=self.causal)
+        prompted = [self.prompt.replace(TEXT, text) for text in texts]
+        tokens = TokenStore.from_texts(prompted, self.tokenizer, self.max_tokens, append_eos=self.appends_eos)
+        check_rows(self.hub_id, self.tokenizer, self.model, tokens)
+        return tokens
 
     def batch_tokens(self, tokens: TokenStore) -> list[NDArray[np.int64]]:
         """Divide texts into batches of similar length that suit this device.
@@ -203,7 +242,13 @@ class TextBackbone(nn.Module):
 
     def _compute_vectors(self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         hidden = model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return functional.normalize(pool(upcast_to_fp32(hidden), attention_mask, self.pooling), dim=-1)
+        return self._finish(hidden, attention_mask)
+
+    def _finish(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Make unit vectors (U, D_text) of hidden states (U, L, D)."""
+        pooled = pool(upcast_to_fp32(hidden), attention_mask, self.pooling)
+        vectors: Tensor = self.layers.to(hidden.device)(pooled)
+        return vectors
 
     def encode_with_grad(self, tokens: TokenStore, hidden_states: HiddenStateSource | None = None) -> Tensor:
         """Encode texts with gradients to the trainable weights, in batches of similar length.
@@ -285,7 +330,7 @@ class TextBackbone(nn.Module):
         """Encode texts packed on a CPU, and in padded batches on a GPU, which they keep busy, too."""
         if self.device.type == "cpu":
             for rows, hidden in PackedModel(self.model, way).encode(tokens):
-                yield rows, functional.normalize(pool(upcast_to_fp32(hidden), None, self.pooling), dim=-1)
+                yield rows, self._finish(hidden, None)
             return
         model = self._copy_as(way.dtype)
         for rows in self.batch_tokens(tokens):
@@ -348,10 +393,11 @@ class TextBackbone(nn.Module):
             32 hexadecimal digits.
         """
         digest = hashlib.sha256()
-        recipe = [self.pooling, self.config.prompt, self.config.max_tokens, self.causal, len(self.tokenizer)]
+        recipe = [self.pooling, self.prompt, self.max_tokens, self.appends_eos, len(self.tokenizer)]
         digest.update(json.dumps(recipe).encode())
         digest.update(_read_tokenizer_bytes(self.tokenizer))
-        for name, weight in sorted(self.model.state_dict().items()):
+        digest.update(self.layers.describe().encode())
+        for name, weight in sorted(self.model.state_dict().items()) + sorted(self.layers.state_dict().items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(weight.detach().cpu().numpy()).tobytes())
         return digest.hexdigest()[:32]

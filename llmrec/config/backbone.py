@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from llmrec.config.validation import COUNT_FROM_1, WIDTH, Bounds, Holds
+from llmrec.config.validation import COUNT_FROM_1, WIDTH, Bounds
 from llmrec.errors import ConfigError
 
 HiddenStatePrecision = Literal["auto", "fp32", "bf16", "none"]
 EncodePrecision = Literal["fp32", "auto"]
+Pooling = Literal["auto", "mean", "cls", "last", "weighted_mean", "max", "mean_sqrt_length"]
 Strategy = Literal["none", "frozen", "last_k", "lora", "full"]
+TEXT = "{text}"  # place of the text in a prompt
+PROMPT_NAME = re.compile(r"[\w.-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,12 @@ class BackboneConfig:
     """Branch, tag or commit of the model on the hub; null: main."""
     n_layers: Annotated[int | None, COUNT_FROM_1] = None
     """Number of first layers to keep; null: all."""
-    pooling: Literal["auto", "mean", "cls", "last"] = "auto"
-    """Way to combine token vectors; auto as the model was trained, else mean or, for decoders, last."""
+    pooling: Pooling = "auto"
+    """Way to combine token vectors; auto as the checkpoint says, else mean or, for decoders, last."""
     max_tokens: Annotated[int, Bounds(2, WIDTH)] = 64
     """Maximum number of tokens of a text; longer texts are cut."""
-    prompt: Annotated[str, Holds("{text}")] = "{text}"
-    """Text around each item text, which replaces {text}."""
+    prompt: str | None = None
+    """Text around each item text, which replaces {text}, or name of a prompt of the checkpoint; null: its default."""
     strategy: Strategy = "frozen"
     """Trained part: none (ids alone, no backbone), frozen, last_k (top layers), lora or full."""
     last_k: Annotated[int, COUNT_FROM_1] = 2
@@ -65,6 +69,10 @@ class BackboneConfig:
     """Recompute layers in the backward pass, to save memory for time; the gradients are the same."""
 
     def __post_init__(self) -> None:
+        if self.prompt is not None and TEXT not in self.prompt and not PROMPT_NAME.fullmatch(self.prompt):
+            raise ConfigError(
+                f"backbone.prompt={self.prompt!r}: it has to hold {TEXT}, or to name a checkpoint's prompt"
+            )
         if self.compile and self.encode_precision != "auto":
             raise ConfigError(
                 "backbone.compile: only encode_precision auto is compiled; give backbone.encode_precision: auto as well"

@@ -46,16 +46,6 @@ COUNT_FROM_1, COUNT_FROM_0 = Bounds(1, COUNT), Bounds(0, COUNT)
 SHARE, PART, POSITIVE = Bounds(0, 1), Bounds(0, 0.999, above=True), Bounds(0, above=True)
 
 
-class Holds(NamedTuple):
-    """Place that a text must have, as metadata of a field."""
-
-    place: str
-    """Text that must occur, such as {text}."""
-
-    def __str__(self) -> str:
-        return f"with {self.place}"
-
-
 def validate_bounds(config: Any, prefix: str = "") -> None:
     """Check every number of a configuration and of its sections against the bounds on its field.
 
@@ -64,7 +54,7 @@ def validate_bounds(config: Any, prefix: str = "") -> None:
         prefix: Text before each name.
 
     Raises:
-        ConfigError: If a number is not finite or outside its bounds, or a text lacks a place that it must have.
+        ConfigError: If a number is not finite or outside its bounds.
     """
     kind: Any = type(config)  # mypy does not know that types are hashable
     rules = _get_rules(kind)
@@ -92,8 +82,6 @@ def _check(name: str, value: Any, rules: tuple[Any, ...]) -> None:
     for rule in rules:
         if isinstance(rule, Bounds) and is_number and not rule.contains(value):
             raise ConfigError(f"{name}={value}: give a number {rule}")
-        if isinstance(rule, Holds) and isinstance(value, str) and rule.place not in value:
-            raise ConfigError(f"{name}={value!r}: it has to hold {rule.place}")
 
 
 def validate_utf8(arguments: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.errors import BackboneError, BundleError
 from llmrec.hub.bundle import Bundle
 from llmrec.hub.layout import atomic_folder
-from llmrec.hub.pretrained_backbone import save_pooling
+from llmrec.hub.sentence_modules import save_modules, save_pooling
 
 ENCODER = "llmrec_encoder.json"
 CARD = """---
@@ -54,10 +54,10 @@ def export_merged_encoder(folder: Path, backbone: TextBackbone, bundle: Bundle) 
             sentence-transformers does not support.
         BackboneError: If the tokenizer of a decoder is not a fast one, which can end texts with EOS.
     """
-    before, after = backbone.config.prompt.split("{text}", 1)
+    before, after = backbone.prompt.split("{text}", 1)
     if after:
         raise BundleError(
-            f"backbone.prompt={backbone.config.prompt!r}: sentence-transformers does not support words after the text. "
+            f"backbone.prompt={backbone.prompt!r}: sentence-transformers does not support words after the text. "
             "Encode texts with Recommender.backbone, or train with a prompt that ends in {text}."
         )
     with atomic_folder(folder, ENCODER, "an exported encoder") as partial:
@@ -66,7 +66,7 @@ def export_merged_encoder(folder: Path, backbone: TextBackbone, bundle: Bundle) 
         merged.save_pretrained(partial)
         make_eos_tokenizer(backbone).save_pretrained(partial)
         save_pooling(partial, backbone)
-        _save_modules(partial, backbone, before)
+        save_modules(partial, backbone, {"item": before} if before else {}, before, backbone.max_tokens)
         record = {
             "base": asdict(bundle.base) if bundle.base is not None and is_hub_id(bundle.base.hub_id) else None,
             "data": bundle.facts,
@@ -89,7 +89,7 @@ def make_eos_tokenizer(backbone: TextBackbone) -> Any:
         BackboneError: If the tokenizer of a decoder is not a fast one.
     """
     tokenizer = backbone.tokenizer
-    if not backbone.causal:
+    if not backbone.appends_eos:
         return tokenizer
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
@@ -127,26 +127,6 @@ def _append_eos_rule(rules: dict[str, Any], eos: str, eos_id: int) -> None:
     rules["post_processor"] = {"type": "Sequence", "processors": steps}
 
 
-def _save_modules(folder: Path, backbone: TextBackbone, prompt: str) -> None:
-    """Write sentence-transformers' files: modules, maximum length and prompt."""
-    parts = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
-    modules = [
-        {"idx": row, "name": str(row), "path": path, "type": f"sentence_transformers.models.{name}"}
-        for row, (name, path) in enumerate(parts)
-    ]
-    settings = {
-        "modules.json": modules,
-        "sentence_bert_config.json": {"max_seq_length": backbone.config.max_tokens, "do_lower_case": False},
-        "config_sentence_transformers.json": {
-            "prompts": {"item": prompt} if prompt else {},
-            "default_prompt_name": "item" if prompt else None,
-            "similarity_fn_name": "cosine",
-        },
-    }
-    for name, found in settings.items():
-        (folder / name).write_text(json.dumps(found, indent=2))
-
-
 def _render_card(backbone: TextBackbone, bundle: Bundle) -> str:
     public = bundle.base is not None and is_hub_id(bundle.base.hub_id)
     return CARD.format(
@@ -156,5 +136,5 @@ def _render_card(backbone: TextBackbone, bundle: Bundle) -> str:
         source=bundle.facts["source"],
         fingerprint=bundle.facts["fingerprint"],
         template=bundle.catalog.template,
-        max_tokens=backbone.config.max_tokens,
+        max_tokens=backbone.max_tokens,
     )

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-from llmrec.backbones.pooling import ST_POOLING
 from llmrec.backbones.resolve import is_hub_id, resolve_backbone
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.hub.layout import atomic_folder
+from llmrec.hub.sentence_modules import save_modules, save_pooling
 
 RECORD = "pretraining.json"
-COPIED = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")  # of sentence-transformers
 CARD = """---
 {base}tags:
 - feature-extraction
@@ -48,6 +46,9 @@ def save_pretrained(folder: Path, backbone: TextBackbone, record: dict[str, Any]
         _save_weights(partial, backbone)
         backbone.tokenizer.save_pretrained(partial)
         save_pooling(partial, backbone)
+        recipe = backbone.recipe
+        if recipe.is_sentence_model:  # without modules.json, a decoder's texts end in an EOS
+            save_modules(partial, backbone, recipe.prompts, recipe.default_prompt, recipe.max_tokens)
         (partial / RECORD).write_text(json.dumps(record, indent=1, default=str))
         (partial / "README.md").write_text(_render_card(backbone, record))
 
@@ -58,22 +59,6 @@ def _save_weights(folder: Path, backbone: TextBackbone) -> None:
         model.save_pretrained(folder / "adapter", save_embedding_layers=False)
         model = copy.deepcopy(model).merge_and_unload()
     model.save_pretrained(folder)
-
-
-def save_pooling(folder: Path, backbone: TextBackbone) -> None:
-    """Write the pooling in the form of sentence-transformers, where `pooling: auto` finds it.
-
-    Args:
-        folder: Folder to write.
-        backbone: The backbone.
-    """
-    for name in COPIED:
-        if (file := Path(backbone.path) / name).is_file():
-            shutil.copyfile(file, folder / name)
-    modes: dict[str, int | bool] = {mode: pooling == backbone.pooling for mode, pooling in ST_POOLING.items()}
-    (folder / "1_Pooling").mkdir()
-    settings = {"word_embedding_dimension": backbone.dim} | modes
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings, indent=2))
 
 
 def _render_card(backbone: TextBackbone, record: dict[str, Any]) -> str:

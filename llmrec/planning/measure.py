@@ -203,7 +203,7 @@ class _StrategyRun:
         ):  # a model that cannot start above its lower layers
             return NOTHING
         longest = int(tokens.lengths.max(initial=1))
-        states, start = torch.randn(longest, backbone.dim), np.zeros(len(tokens), dtype=np.int64)
+        states, start = torch.randn(longest, backbone.hidden_width), np.zeros(len(tokens), dtype=np.int64)
         self.reader, self.kept = (
             replace(reader, lower=HiddenStateCache(file.n_layers, states, start, tokens.lengths)),
             file.size,

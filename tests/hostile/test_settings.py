@@ -52,7 +52,7 @@ NUMBERS = (
     "--model.temperature=0 --model.item_init_std=0 --model.feedforward_multiplier=0 "
     "--model.item_affinity=nan --sasrec.model.dim=0 --sasrec.train.epochs=-1 "
     "--backbone.max_tokens=0 --backbone.max_tokens=99999999 --backbone.last_k=0 --backbone.n_layers=0 "
-    "--backbone.lora.rank=0 --backbone.lora.rank=-8 --backbone.lora.alpha=0 --backbone.prompt=hello "
+    "--backbone.lora.rank=0 --backbone.lora.rank=-8 --backbone.lora.alpha=0 --backbone.prompt=hello! "
     "--data.k_core=-1 --split.valid_fraction=nan --split.test_fraction=0 --split.test_fraction=1 "
     "--evaluation.cutoffs=[0] --evaluation.cutoffs=[-1] --evaluation.max_queries=0 "
     "--evaluation.tuning_budget=0 --evaluation.n_explained_users=-1 --evaluation.bootstrap_samples=0 --seeds=[-1] "

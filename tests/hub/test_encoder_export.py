@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from llmrec.backbones.pooling import ST_POOLING, pool
+from llmrec.backbones.pooling import pool
+from llmrec.backbones.vector_recipe import POOLING_FLAGS
 from llmrec.cli.main import main
 from llmrec.config.backbone import Strategy
 from llmrec.errors import BundleError
@@ -34,7 +35,7 @@ def read(folder: Path, texts: list[str]) -> torch.Tensor:
     ids = {name: batch[name] for name in ("input_ids", "attention_mask")}
     with torch.no_grad():
         hidden = model(**ids).last_hidden_state
-    return torch.nn.functional.normalize(pool(hidden, ids["attention_mask"], ST_POOLING[mode]), dim=-1)
+    return torch.nn.functional.normalize(pool(hidden, ids["attention_mask"], POOLING_FLAGS[mode]), dim=-1)
 
 
 @pytest.mark.parametrize(

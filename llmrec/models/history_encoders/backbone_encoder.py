@@ -40,7 +40,7 @@ class BackboneEncoder(BackboneHistoryEncoder):
         nn.init.normal_(self.enter.weight, std=scale / (config.item_init_std * math.sqrt(config.dim)))
         nn.init.zeros_(self.enter.bias)
         self.start = nn.Parameter(torch.randn(words.shape[1]) * scale)  # the word of users without events
-        self.leave = nn.Linear(self.backbone.dim, config.dim)
+        self.leave = nn.Linear(self.backbone.hidden_width, config.dim)
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -71,7 +71,7 @@ class BackboneEncoder(BackboneHistoryEncoder):
             vectors = vectors.new_zeros(1, *vectors.shape[1:])
         embedded = self.enter(self.dropout(vectors))
         words = torch.cat([self.start.expand(len(vectors), 1, -1), embedded], dim=1)  # (B, T + 1, D_words)
-        hidden = self.backbone.model(inputs_embeds=words, use_cache=False).last_hidden_state  # (B, T + 1, D_text)
+        hidden = self.backbone.model(inputs_embeds=words, use_cache=False).last_hidden_state  # (B, T + 1, D_hidden)
         result: Tensor = self.norm(self.leave(self.dropout(upcast_to_fp32(hidden))))
         return result[:size]
 

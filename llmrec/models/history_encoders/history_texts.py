@@ -111,6 +111,6 @@ def _get_special_tokens(backbone: TextBackbone) -> tuple[list[int], list[int]]:
     whole = tokenizer("a")["input_ids"]
     start = next(at for at in range(len(whole)) if whole[at : at + len(plain)] == plain)
     opening, closing = list(whole[:start]), list(whole[start + len(plain) :])
-    if backbone.causal and (not closing or closing[-1] != tokenizer.eos_token_id):
+    if backbone.appends_eos and (not closing or closing[-1] != tokenizer.eos_token_id):
         closing.append(tokenizer.eos_token_id)
     return opening, closing

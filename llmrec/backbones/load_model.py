@@ -1,0 +1,318 @@
+"""Loader of a checkpoint's text model and tokenizer, which holds their parts against each other."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmrec.backbones.checkpoint_files import CheckpointFiles
+from llmrec.backbones.resolve import UNTRUSTED, WEIGHTS
+from llmrec.backbones.token_store import TokenStore
+from llmrec.errors import BackboneError
+
+UNUSED = "pooler"  # parts with this name may lack weights: llmrec pools the hidden states itself
+SHOWN = 3  # names of weights in a message
+LISTED = 4  # tokens in a message
+MEDIA = ("image", "audio", "video", "boi", "eoi", "boa", "eoa")  # beginnings of names of tokens that no text has
+ADAPTER, PICKLED = "adapter_config.json", (".bin", ".bin.index.json", ".pt", ".pth", ".ckpt")
+OTHER_FORMATS = {".h5": "TensorFlow", ".msgpack": "Flax", ".onnx": "ONNX", ".gguf": "GGUF"}
+ALONE = "save its text model alone, with transformers' save_pretrained"
+
+
+def load_text_model(name: str, path: str, revision: str | None, subfolder: str, files: CheckpointFiles) -> Any:
+    """Load the text model of a checkpoint in fp32.
+
+    Args:
+        name: Name of the backbone, for messages.
+        path: Local folder or Hub id.
+        revision: Revision on the Hub.
+        subfolder: Folder of the model inside.
+        files: Files of the checkpoint.
+
+    Returns:
+        The model: of an encoder and a decoder the encoder, of a model of several media the part for text.
+
+    Raises:
+        BackboneError: If weights are missing, or the model cannot be loaded; the message says what it is.
+    """
+    from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding
+    from transformers.utils import logging as transformers_logging
+
+    place: dict[str, Any] = {"revision": revision, "subfolder": subfolder}
+    _check_format(name, files, subfolder)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # missing weights are raised below
+    try:
+        stored: Any = AutoConfig.from_pretrained(path, **place, **UNTRUSTED)
+        halves: Any = type(stored) in MODEL_FOR_TEXT_ENCODING_MAPPING and stored.get_text_config() is stored
+        loader: Any = AutoModelForTextEncoding if halves else AutoModel
+        model, report = loader.from_pretrained(
+            path, config=stored, dtype=torch.float32, output_loading_info=True, **place, **WEIGHTS
+        )
+    except Exception as error:  # any kind: a damaged folder can fail in any of transformers' loaders
+        raise cannot_load(name, revision, error) from error
+    finally:
+        transformers_logging.set_verbosity(level)
+    text = _get_text_part(name, model)
+    _check_weights(name, model, text, report)
+    text.stored_dtype = str(stored.dtype or torch.float32).removeprefix("torch.")
+    return text
+
+
+def load_tokenizer(name: str, path: str, revision: str | None, subfolder: str) -> Any:
+    """Load the tokenizer of a checkpoint.
+
+    Args:
+        name: Name of the backbone, for messages.
+        path: Local folder or Hub id.
+        revision: Revision on the Hub.
+        subfolder: Folder of the tokenizer inside.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        BackboneError: If it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path, revision=revision, subfolder=subfolder, **UNTRUSTED)
+    except Exception as error:  # any kind, as above
+        raise cannot_load(name, revision, error) from error
+
+
+def cannot_load(name: str, revision: str | None, error: Exception) -> BackboneError:
+    """Make the error of a checkpoint that a library cannot load.
+
+    Args:
+        name: Name of the backbone.
+        revision: Revision on the Hub.
+        error: Error of the library.
+
+    Returns:
+        Error with the library's own reason.
+    """
+    reason = " ".join(str(error).split()).rstrip(".")
+    return BackboneError(
+        f"backbone {name!r} (revision {revision or 'default'}) cannot be loaded: {reason}. Give a folder saved by "
+        "save_pretrained, or a Hub id that this machine can reach."
+    )
+
+
+def lower_case(tokenizer: Any) -> None:
+    """Make a tokenizer lower-case its texts, as sentence-transformers' do_lower_case does.
+
+    Args:
+        tokenizer: Tokenizer to change.
+    """
+    from tokenizers.normalizers import Lowercase, Sequence
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        tokenizer.do_lower_case = True
+        return
+    backend.normalizer = Sequence([Lowercase(), *([backend.normalizer] if backend.normalizer else [])])
+
+
+def check_tokenizer(name: str, tokenizer: Any, model: nn.Module) -> None:
+    """Check that the embedding has a row for each token.
+
+    Args:
+        name: Name of the backbone.
+        tokenizer: Its tokenizer.
+        model: Its text model.
+
+    Raises:
+        BackboneError: If the tokenizer has more tokens, other than those that stand for images or sound.
+    """
+    n_rows, special = _count_rows(model), tokenizer.special_tokens_map
+    media = {str(token) for role, token in special.items() if role.split("_")[0] in MEDIA}
+    beyond = sorted(
+        (row, token) for token, row in tokenizer.get_vocab().items() if row >= n_rows and token not in media
+    )
+    if beyond:
+        listed = ", ".join(repr(token) for _, token in beyond[:LISTED])
+        raise BackboneError(
+            f"backbone {name!r}: its tokenizer has {beyond[-1][0] + 1:,} tokens and its embedding {n_rows:,} rows, "
+            f"none for {listed}{', ...' if len(beyond) > LISTED else ''}. Lengthen the embedding with "
+            "model.resize_token_embeddings(len(tokenizer)) and save the model, or save the tokenizer without them."
+        )
+
+
+def check_rows(name: str, tokenizer: Any, model: nn.Module, tokens: TokenStore) -> None:
+    """Check that the embedding has a row for each token of texts.
+
+    Args:
+        name: Name of the backbone.
+        tokenizer: Its tokenizer.
+        model: Its text model.
+        tokens: Tokens of the texts.
+
+    Raises:
+        BackboneError: If a text has the word that stands for an image or sound, see `check_tokenizer`.
+    """
+    last = int(tokens.flat.max(initial=0))
+    if last >= _count_rows(model):
+        raise BackboneError(
+            f"backbone {name!r}: a text has the word {tokenizer.convert_ids_to_tokens(last)!r}, for which the model "
+            "has no vector. Take it out of the text."
+        )
+
+
+@torch.no_grad()
+def check_one_text(name: str, model: nn.Module, ids: Tensor) -> None:
+    """Read one text, so that a model that cannot be used is found when it is loaded.
+
+    Args:
+        name: Name of the backbone.
+        model: Its text model.
+        ids: Tokens of a text, (1, L).
+
+    Raises:
+        BackboneError: If the model needs more than tokens, or returns no finite states of them.
+    """
+    kind = type(model).__name__
+    try:
+        hidden = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    except Exception as error:  # any kind: each architecture fails in its own way
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise BackboneError(
+            f"backbone {name!r}: {kind} cannot read a text by its tokens alone: {reason}. Use an encoder or a "
+            "decoder of text."
+        ) from error
+    if hidden.shape[:2] != ids.shape:
+        raise BackboneError(
+            f"backbone {name!r}: {kind} returns {tuple(hidden.shape)} states for {tuple(ids.shape)} tokens, not "
+            "one for each. Use an encoder or a decoder of text."
+        )
+    if not hidden.isfinite().all():
+        raise BackboneError(f"backbone {name!r}: {kind} returns states that are not finite. Copy its weights again.")
+
+
+def _count_rows(model: Any) -> int:
+    """Return the number of rows of the embedding of tokens; of a model without one, a large number."""
+    weight = getattr(model.get_input_embeddings(), "weight", None)
+    return sys.maxsize if weight is None else len(weight)
+
+
+def _check_format(name: str, files: CheckpointFiles, subfolder: str) -> None:
+    """Raise BackboneError for a checkpoint that is known by its files to be something else."""
+    prefix = f"{subfolder}/" if subfolder else ""
+    here = {path.removeprefix(prefix) for path in files.names if path.startswith(prefix)}
+    if ADAPTER in here:
+        base = files.read_settings(prefix + ADAPTER).get("base_model_name_or_path") or "BASE"
+        raise BackboneError(
+            f"backbone {name!r}: a PEFT adapter of {base}, not a model. Merge it: PeftModel.from_pretrained("
+            f"AutoModel.from_pretrained({base!r}), {name!r}).merge_and_unload().save_pretrained(FOLDER), save the "
+            "tokenizer there too, and give that folder."
+        )
+    if "llmrec.json" in here:
+        raise BackboneError(
+            f"backbone {name!r}: a bundle of llmrec, not a model. Export its text encoder with `llmrec export "
+            "--merged`, and give that folder."
+        )
+    if _needs_code(files.read_settings(f"{prefix}config.json")):
+        raise BackboneError(
+            f"backbone {name!r}: runs code of its repository, which llmrec does not execute. Use an architecture that "
+            "transformers has itself."
+        )
+    if any(path.endswith((".safetensors", ".safetensors.index.json")) for path in here):
+        return
+    if pickled := sorted(path for path in here if path.endswith(PICKLED) and "/" not in path):
+        raise BackboneError(
+            f"backbone {name!r}: its weights are pickled ({pickled[0]}), and loading those can run code that is in the "
+            f"file. If you trust it, save it again: AutoModel.from_pretrained({name!r}).save_pretrained(FOLDER) and "
+            f"AutoTokenizer.from_pretrained({name!r}).save_pretrained(FOLDER) write safetensors; give that folder."
+        )
+    for path in sorted(here):
+        if kind := next((kind for end, kind in OTHER_FORMATS.items() if path.endswith(end)), None):
+            remedy = "Give the file itself" if kind == "GGUF" else "Give a checkpoint with safetensors"
+            raise BackboneError(f"backbone {name!r}: its weights are in the format of {kind} ({path}). {remedy}.")
+
+
+def _needs_code(settings: Mapping[str, Any]) -> bool:
+    """Return whether an architecture is in its repository only, and not in transformers."""
+    from transformers import CONFIG_MAPPING
+
+    return "AutoModel" in settings.get("auto_map", {}) and settings.get("model_type") not in CONFIG_MAPPING
+
+
+def _get_text_part(name: str, model: Any) -> Any:
+    """Return the part of a model that reads text by itself."""
+    from transformers import PreTrainedModel
+
+    wanted = model.config.get_text_config()
+    if wanted is model.config:
+        return _get_encoder(model)
+    parts = [part for part in model.modules() if isinstance(part, PreTrainedModel) and part.config is wanted]
+    parts = [part for part in parts if part is not model] or [
+        part for part in model.modules() if isinstance(part, PreTrainedModel) and type(part.config) is type(wanted)
+    ]
+    if not parts:
+        raise BackboneError(
+            f"backbone {name!r}: {type(model).__name__} has no part for text alone. Use a model of text, or {ALONE}."
+        )
+    return _get_encoder(parts[0])
+
+
+def _get_encoder(model: Any) -> Any:
+    """Return the encoder of a model whose decoder needs inputs of its own, else the model itself."""
+    if not model.config.is_encoder_decoder or not hasattr(model, "get_encoder"):
+        return model
+    ids = torch.tensor([[1, 2]])
+    try:
+        with torch.no_grad():
+            model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    except Exception:  # any kind: each architecture fails in its own way
+        return model.get_encoder()
+    return model
+
+
+def _check_weights(name: str, model: Any, text: Any, report: dict[str, Any]) -> None:
+    """Raise BackboneError if the file lacks weights of the text model, or has weights that it does not have."""
+    prefix = next((f"{path}." if path else "" for path, part in model.named_modules() if part is text), "")
+    needed = {prefix + key for key in text.state_dict()}
+    missing = sorted(key for key in report["missing_keys"] if key in needed and UNUSED not in key.split("."))
+    unexpected = sorted(report["unexpected_keys"])
+    if missing:
+        there = f"; the file has {_list_names(unexpected)} instead" if unexpected else ""
+        raise BackboneError(
+            f"backbone {name!r}: {len(missing)} of the {len(needed)} weights of {type(text).__name__} are not in the "
+            f"file: {_list_names(missing)}{there}. {_suggest_names(missing, unexpected)}"
+        )
+    if extra := [key for key in unexpected if _has_layer(text, key.removeprefix(text.base_model_prefix + "."))]:
+        raise BackboneError(
+            f"backbone {name!r}: the file has {_list_names(extra)}, and {type(text).__name__} as its config.json "
+            "describes it has no such weights. Correct config.json, or copy the checkpoint again."
+        )
+
+
+def _has_layer(model: nn.Module, key: str) -> bool:
+    """Return whether a weight belongs to a linear layer or norm of the model that lacks it."""
+    owner, _, leaf = key.rpartition(".")
+    layer = dict(model.named_modules()).get(owner)
+    return leaf in ("weight", "bias") and isinstance(layer, (nn.Linear, nn.LayerNorm))
+
+
+def _list_names(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:SHOWN]) + (", ..." if len(keys) > SHOWN else "")
+
+
+def _suggest_names(missing: Sequence[str], unexpected: Sequence[str]) -> str:
+    """Return the remedy for missing weights; a wrapper leaves a prefix before each name."""
+    ends = tuple(missing)
+    for key in unexpected:
+        inner = next((end for end in ends if key.endswith(f".{end}")), None)
+        if inner is not None:
+            prefix = key.removesuffix(inner)
+            return (
+                f"The names in the file begin with {prefix!r}, which a wrapper has put there: save the model inside it "
+                "(model.module.save_pretrained, or unwrap it first), or take the prefix off the names."
+            )
+    return "Save the whole model with save_pretrained, with the config.json that belongs to it."
