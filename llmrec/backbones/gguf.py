@@ -17,7 +17,7 @@ from llmrec.utils.paths import get_cache_dir
 # Reading a GGUF file takes a minute even for a small model, and its tokenizer lacks the rule that splits digits. The
 # folder is in the cache under the hash of the file and is renamed into place when it is complete, so that concurrent or
 # killed runs can at worst repeat work.
-CONVERSION = 1  # increased whenever the folders change
+CONVERSION = 2  # increased whenever the folders change
 _READ_AT_ONCE = 2**24
 _UNREADABLE = (OSError, ValueError, KeyError, IndexError, struct.error)  # the last two for truncated files
 
@@ -82,7 +82,17 @@ def _read(file: Path) -> tuple[Any, Any]:
         raise BackboneError(f"{file}: transformers cannot read this GGUF file: {error}. Give another file.") from error
     if _read_pre_tokenizer(file) == "smollm":
         _split_digits(tokenizer)
+    _add_rows(model, len(tokenizer))
     return model, tokenizer
+
+
+def _add_rows(model: Any, n_tokens: int) -> None:
+    """Give rows of zeros to the tokens that transformers adds to a file's own, which no text has."""
+    n_rows = len(model.get_input_embeddings().weight)
+    if n_tokens > n_rows:
+        model.resize_token_embeddings(n_tokens, mean_resizing=False)
+        for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):
+            embedding.weight.data[n_rows:] = 0
 
 
 def _read_pre_tokenizer(file: Path) -> str | None:
