@@ -26,12 +26,13 @@ def init(
         Path | None, typer.Option(metavar="FILE", help="YAML file to write. [default: FOLDER's name with .yaml]")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there. [default: off]")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Write a configuration for a folder of data.
 
     Guesses files, columns and item texts, shows ten of these, audits the log, and writes the reasons as comments.
     """
-    from llmrec.cli.render import render_lines
+    from llmrec.cli.render import render_json, render_lines
     from llmrec.cli.settings import parse_given_settings
     from llmrec.config.split import SplitConfig
     from llmrec.data.audit import audit_log
@@ -47,9 +48,15 @@ def init(
     proposal = propose_log(folder, parse_given_settings(context.args))
     log = proposal.log
     part, _ = make_split("by_time", log.interactions, log.n_users, log.n_items, SplitConfig())
-    texts = [f"  {text}" for text in log.catalog.list_texts()[:SHOWN_TEXTS]]
-    render_lines(["item texts as the model reads them:", *texts, "", *format_audit(audit_log(log, part))])
+    texts, found = log.catalog.text_array[:SHOWN_TEXTS].to_pylist(), audit_log(log, part)
     write_text_atomic(path, render_init_config(proposal, path))
+    if json_output:
+        settings = {name: getattr(proposal.config, name) for name in proposal.reasons}
+        facts = {"settings": settings, "reasons": proposal.reasons, "texts": texts, "audit": found.to_dict()}
+        render_json({"config": str(path), **facts})
+        return
+    shown = [f"  {text}" for text in texts]
+    render_lines(["item texts as the model reads them:", *shown, "", *format_audit(found)])
     render_lines(["", f"wrote {path}; read it, then: llmrec train --config {path}"])
 
 

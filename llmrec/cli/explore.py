@@ -44,6 +44,9 @@ def similar_items(
             metavar="BUNDLE", help="Search another bundle's catalog; it needs the same backbone. [default: BUNDLE]"
         ),
     ] = None,
+    in_bundle_revision: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of --in-bundle. [default: main]")
+    ] = None,
     count: CountOption = 10,
     backbone: BackboneOption = None,
     revision: RevisionOption = None,
@@ -58,7 +61,7 @@ def similar_items(
 
     requested = parse_item(item, text)
     recommender = load_recommender(bundle, backbone, revision)
-    other = None if in_bundle is None else load_recommender(in_bundle, backbone)
+    other = None if in_bundle is None else load_recommender(in_bundle, backbone, in_bundle_revision)
     found = recommender.similar_items(requested, k=count, by=by, catalog=None if other is None else other.catalog)
     if json_output:
         render_json(found)

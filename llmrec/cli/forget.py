@@ -70,7 +70,9 @@ def forget(
         raise ConfigError("give --output FOLDER for copies without the users, or --in-place; one of the two")
     if store is not None and snapshot_dir is None:
         snapshot_dir = default_snapshot_dir(store)
-    folder = Path(bundle) if revision is None else find_bundle(bundle, revision)
+    if in_place and revision is not None:
+        raise ConfigError("--revision: --in-place changes a bundle in a folder. Give --output FOLDER, or no revision.")
+    folder = Path(bundle) if in_place else find_bundle(bundle, revision)
     data = parse_data_settings(context.args)
     states = tuple(state or ())
     result = forget_users(ForgetRequest(folder, tuple(user), data, output, states, store, snapshot_dir, backbone))

@@ -1,4 +1,4 @@
-"""The commands push and export. Heavy imports wait inside the functions."""
+"""The commands push, pull and export. Heavy imports wait inside the functions."""
 
 from __future__ import annotations
 
@@ -57,6 +57,30 @@ def push(
 
 
 @app.command()
+def pull(
+    repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository of a bundle on the hub.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder to write. [default: NAME in the working folder]")
+    ] = None,
+    revision: RevisionOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Download a bundle from the Hugging Face hub into a folder.
+
+    Every file is checked. A bundle that is in the folder already is replaced; other files are not.
+    """
+    from llmrec.cli.render import render_json, render_lines
+    from llmrec.hub.remote import download_bundle
+
+    folder = Path(repo_id.rpartition("/")[2]) if output is None else output
+    download_bundle(repo_id, folder, revision)
+    if json_output:
+        render_json({"bundle": str(folder)})
+    else:
+        render_lines([f"{folder}: the bundle of {repo_id}. Try: llmrec recommend {folder}"])
+
+
+@app.command()
 def export(
     bundle: BundleArgument,
     output: Annotated[
@@ -64,13 +88,14 @@ def export(
     ],
     backbone: BackboneOption = None,
     revision: RevisionOption = None,
+    json_output: JsonOption = False,
 ) -> None:
     """Export a bundle's text encoder.
 
     Its trained weights are merged in; sentence-transformers loads the folder.
     """
     from llmrec.cli.inputs import find_bundle
-    from llmrec.cli.render import render_lines
+    from llmrec.cli.render import render_json, render_lines
     from llmrec.hub.bundle import load_backbone, load_bundle
     from llmrec.hub.encoder_export import export_merged_encoder
 
@@ -78,4 +103,7 @@ def export(
     loaded = load_bundle(folder, backbone)
     export_merged_encoder(output, load_backbone(folder, loaded, backbone), loaded)
     source = loaded.facts["source"]
+    if json_output:
+        render_json({"encoder": str(output), "source": source})
+        return
     render_lines([f"{output}: text vectors of {source}'s recommender, by SentenceTransformer({str(output)!r})"])

@@ -37,6 +37,7 @@ def resolve_history(
     data: DataConfig | None = None,
     at: str | None = None,
     history_bundle: str | None = None,
+    history_revision: str | None = None,
 ) -> list[Event]:
     """Return the events that are named: given items, or a user's events in the log before the query time.
 
@@ -47,6 +48,7 @@ def resolve_history(
         data: Settings of the log that replace the bundle's.
         at: Query time, ISO 8601.
         history_bundle: Bundle whose items or log these are, if not the recommender's; its items come as their texts.
+        history_revision: Branch, tag or commit of it on the hub.
 
     Returns:
         Events, oldest first; none for a user without history.
@@ -58,7 +60,7 @@ def resolve_history(
 
     refuse_history_and_user(history, user)
     if history_bundle is not None:
-        other = load_recommender(history_bundle, None)
+        other = load_recommender(history_bundle, None, history_revision)
         return other.catalog.to_text_history(resolve_history(other, history, user, data=data, at=at))
     if user is None:
         return list(history or [])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import typer
 
 from llmrec.cli.options import SettingsCommand, split_settings
+from llmrec.cli.render import render_json
 
 JOBS = {  # command: job and class of its configuration
     "train": ("finetune", "FinetuneConfig"),
@@ -89,6 +93,7 @@ def run_command(
     processes: int | None = None,
     accelerate_config: str | None = None,
     given: Sequence[str] = (),
+    json_output: bool = False,
 ) -> None:
     """Run the job of a command: here, or by accelerate's launcher in several processes.
 
@@ -98,6 +103,7 @@ def run_command(
         processes: Number of processes; None for this one.
         accelerate_config: Configuration of the launcher, by name or path; None for processes on this machine.
         given: Settings from the command's own options.
+        json_output: Print the output folder and the report as JSON, and tables on the error stream.
     """
     from llmrec.config.loader import parse_config
     from llmrec.config.presets import get_preset
@@ -112,13 +118,22 @@ def run_command(
     if processes is None and accelerate_config is None:
         from llmrec.jobs.runner import run_job
 
-        run_job(partial(_run, JOBS[command][0]), kind, arguments, f"llmrec {command}")
+        run_job(partial(_run, JOBS[command][0], json_output), kind, arguments, f"llmrec {command}")
         return
     parse_config(kind, arguments)  # mistakes are named before processes start
     file = None if accelerate_config is None else get_preset(accelerate_config, "accelerate", "--accelerate-config")
     launch([*verbose, command, *context.obj], processes, file)
 
 
-def _run(job: str, config: Any) -> None:
+def _run(job: str, json_output: bool, config: Any) -> None:
     """Import a job, which is heavy, and run it."""
-    getattr(import_module(f"llmrec.jobs.{job}"), f"run_{job}")(config)
+    run = getattr(import_module(f"llmrec.jobs.{job}"), f"run_{job}")
+    if not json_output:
+        run(config)
+        return
+    with redirect_stdout(sys.stderr):
+        result = run(config)
+    if os.environ.get("RANK", "0") == "0":
+        output = getattr(config, "output", None)
+        report = None if result is None else result.report.to_record()
+        render_json({"output": None if output is None else str(output), "report": report})

@@ -69,6 +69,12 @@ HistoryBundleOption = Annotated[
         help="Bundle of another domain, whose items the history holds or whose log the user is in. [default: BUNDLE]",
     ),
 ]
+HistoryRevisionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--history-bundle-revision", metavar="NAME", help="Branch, tag or commit of --history-bundle. [default: main]"
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON. [default: text]")]
 OutputFolder = Annotated[
     Path | None, typer.Option("--output", metavar="FOLDER", help="Folder for figures. [default: none]")

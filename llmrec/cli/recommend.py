@@ -13,6 +13,7 @@ from llmrec.cli.options import (
     CountOption,
     HistoryArgument,
     HistoryBundleOption,
+    HistoryRevisionOption,
     ItemOption,
     ItemsOption,
     JsonOption,
@@ -53,6 +54,7 @@ def recommend(
     ] = None,
     at: TimeOption = None,
     history_bundle: HistoryBundleOption = None,
+    history_bundle_revision: HistoryRevisionOption = None,
     backbone: BackboneOption = None,
     revision: RevisionOption = None,
     json_output: JsonOption = False,
@@ -68,7 +70,15 @@ def recommend(
     refuse_history_and_user(history, user)
     data = parse_data_settings(context.args)
     recommender = load_recommender(bundle, backbone, revision)
-    events = resolve_history(recommender, history, user, data=data, at=at, history_bundle=history_bundle)
+    events = resolve_history(
+        recommender,
+        history,
+        user,
+        data=data,
+        at=at,
+        history_bundle=history_bundle,
+        history_revision=history_bundle_revision,
+    )
     if not history and user is None and query is None:
         render_note("no history, no --user and no --query: these are for a new user")
     found = recommender.recommend(events, k=count, at=at, query=query, filters=filters or None, topic=topic)
@@ -89,6 +99,7 @@ def score(
     text: TextsOption = None,
     at: TimeOption = None,
     history_bundle: HistoryBundleOption = None,
+    history_bundle_revision: HistoryRevisionOption = None,
     backbone: BackboneOption = None,
     revision: RevisionOption = None,
     json_output: JsonOption = False,
@@ -108,30 +119,35 @@ def score(
     refuse_history_and_user(history, user)
     data = parse_data_settings(context.args)
     recommender = load_recommender(bundle, backbone, revision)
-    events = resolve_history(recommender, history, user, data=data, at=at, history_bundle=history_bundle)
+    events = resolve_history(
+        recommender,
+        history,
+        user,
+        data=data,
+        at=at,
+        history_bundle=history_bundle,
+        history_revision=history_bundle_revision,
+    )
     scores = recommender.score(events, [*known, *({"text": words} for words in texts)], at=at)
     everything = recommender.recommend(events, k=len(recommender.catalog), at=at, include_seen=True)
     ranked = [found.score for found in everything]
+    unit, names = recommender.catalog.score_unit, [*known, *texts]
+    sizes = [len(ranked)] * len(known) + [len(ranked) + 1] * len(texts)  # an item of no catalog adds one
     results = [
-        {"item": name, "score": value, "place": 1 + sum(other > value for other in ranked), "of": len(ranked)}
-        for name, value in zip([*known, *texts], scores, strict=True)
+        {"item": name, "score": value, "unit": unit, "place": 1 + sum(other > value for other in ranked), "of": size}
+        for name, value, size in zip(names, scores, sizes, strict=True)
     ]
     if json_output:
         render_json(results)
         return
     render_history(recommender, events)
-    unit = recommender.catalog.score_unit
-    values = [format_score(value, unit) for value in scores]
-    names = [f"{recommender.catalog.label(id_)}  [{id_}]" for id_ in known] + texts
-    lines = [
-        f"{UNIT_HEADS[unit]} {value}  would be number {row['place']:,} of {row['of']:,}  {name}"
-        for row, value, name in zip(results, values, names, strict=True)
-    ]
+    labels = [f"{recommender.catalog.label(id_)}  [{id_}]" for id_ in known] + texts
+    heads = [UNIT_HEADS[unit], "rank", "item"]
     cells = [
-        [value, f"{row['place']:,} of {row['of']:,}", name]
-        for row, value, name in zip(results, values, names, strict=True)
+        [format_score(value, unit), f"{row['place']:,} of {row['of']:,}", label]
+        for value, row, label in zip(scores, results, labels, strict=True)
     ]
-    render_table([UNIT_HEADS[unit], "rank", "item"], cells, lines, n_numbers=2)
+    render_table(heads, cells, [", ".join(heads), *("  ".join(row) for row in cells)], n_numbers=2)
 
 
 @app.command(cls=SettingsCommand, epilog=LOG_SETTINGS)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from llmrec.cli.jobs import JobCommand, run_command
-from llmrec.cli.options import BundleArgument, CountOption, RevisionOption, TimeOption
+from llmrec.cli.options import BundleArgument, CountOption, JsonOption, RevisionOption, TimeOption
 
 app = typer.Typer()
 
@@ -53,12 +53,13 @@ def train(
     config: ConfigOption = None,
     processes: ProcessesOption = None,
     accelerate_config: AccelerateConfigOption = None,
+    json_output: JsonOption = False,
 ) -> None:
     """Train a recommender on a log and evaluate it.
 
     Writes report.json, report.md, figures/ and bundle/ into --output FOLDER. Example: llmrec train --config quickstart
     """
-    run_command(context, config, processes, accelerate_config)
+    run_command(context, config, processes, accelerate_config, json_output=json_output)
 
 
 @app.command(cls=JobCommand, epilog=describe_settings("pretrain"))
@@ -67,12 +68,13 @@ def pretrain(
     config: ConfigOption = None,
     processes: ProcessesOption = None,
     accelerate_config: AccelerateConfigOption = None,
+    json_output: JsonOption = False,
 ) -> None:
     """Continue a backbone's pretraining on a log.
 
     Writes backbone/ into the output folder, which `llmrec train --backbone.name FOLDER` takes.
     """
-    run_command(context, config, processes, accelerate_config)
+    run_command(context, config, processes, accelerate_config, json_output=json_output)
 
 
 @app.command(cls=JobCommand, epilog=describe_settings("distill"))
@@ -81,12 +83,13 @@ def distill(
     config: ConfigOption = None,
     processes: ProcessesOption = None,
     accelerate_config: AccelerateConfigOption = None,
+    json_output: JsonOption = False,
 ) -> None:
     """Distill a bundle into one with a smaller backbone.
 
     Example: llmrec distill --config distill --teacher runs/quickstart/bundle
     """
-    run_command(context, config, processes, accelerate_config)
+    run_command(context, config, processes, accelerate_config, json_output=json_output)
 
 
 @app.command(cls=JobCommand, epilog=describe_settings("transfer"))
@@ -95,21 +98,22 @@ def transfer(
     config: ConfigOption = None,
     processes: ProcessesOption = None,
     accelerate_config: AccelerateConfigOption = None,
+    json_output: JsonOption = False,
 ) -> None:
     """Compare four ways to use logs of other domains.
 
     Example: llmrec transfer --config transfer --data.source TARGET --sources '[{source: SOURCE}]'
     """
-    run_command(context, config, processes, accelerate_config)
+    run_command(context, config, processes, accelerate_config, json_output=json_output)
 
 
 @app.command(cls=JobCommand, epilog=describe_settings("rerank"))
-def rerank(context: typer.Context, config: ConfigOption = None) -> None:
+def rerank(context: typer.Context, config: ConfigOption = None, json_output: JsonOption = False) -> None:
     """Re-rank candidates by a pretrained decoder.
 
     Nothing trains: it shows what a language model knows by itself.
     """
-    run_command(context, config)
+    run_command(context, config, json_output=json_output)
 
 
 @app.command("encode-catalog", cls=JobCommand, epilog=describe_settings("encode-catalog"))
@@ -118,12 +122,13 @@ def encode_catalog(
     config: ConfigOption = None,
     processes: ProcessesOption = None,
     accelerate_config: AccelerateConfigOption = None,
+    json_output: JsonOption = False,
 ) -> None:
     """Encode the texts of a catalog into the cache.
 
     Training with the same settings of data and backbone finds the vectors there.
     """
-    run_command(context, config, processes, accelerate_config)
+    run_command(context, config, processes, accelerate_config, json_output=json_output)
 
 
 @app.command("recommend-all", cls=JobCommand, epilog=describe_settings("recommend-all"))
@@ -143,6 +148,7 @@ def recommend_all(
     processes: ProcessesOption = None,
     accelerate_config: AccelerateConfigOption = None,
     revision: RevisionOption = None,
+    json_output: JsonOption = False,
 ) -> None:
     """Recommend items to all users of a log.
 
@@ -155,4 +161,4 @@ def recommend_all(
     given = ["--bundle", str(find_bundle(bundle, revision)), "--k", str(count)]
     given += ["--filters", json.dumps(filters)] if filters else []
     given += ["--at", at] if at is not None else []
-    run_command(context, None, processes, accelerate_config, given)
+    run_command(context, None, processes, accelerate_config, given, json_output)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -20,8 +21,9 @@ from llmrec.config.backbone import BackboneConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, save_bundle
+from llmrec.hub.bundle_record import read_record, translate_read_errors
 from llmrec.hub.card import RepoRef
-from llmrec.hub.layout import LAYOUT, recover_folder
+from llmrec.hub.layout import LAYOUT, atomic_folder, check_destination, recover_folder, verify_hashes
 
 # The client is imported where it is used: a bundle in a folder is loaded without it.
 if TYPE_CHECKING:
@@ -98,6 +100,30 @@ def pull_bundle(repo_id: str, revision: str | None = None, token: Token = None) 
             f"{repo_id}: no bundle of llmrec in revision {revision or 'main'}. Give another repository or revision."
         )
     return folder
+
+
+def download_bundle(repo_id: str, folder: Path, revision: str | None = None, token: Token = None) -> None:
+    """Download a bundle into a folder, completely or not at all; an older bundle there is replaced.
+
+    Args:
+        repo_id: OWNER/NAME.
+        folder: Folder to write.
+        revision: Branch, tag or commit; None for the default branch.
+        token: Token of the Hub.
+
+    Raises:
+        BundleError: If it cannot be downloaded, a file is not the one that was pushed, or the folder holds other files.
+    """
+    if not HUB_ID.fullmatch(repo_id):
+        raise BundleError(f"{repo_id!r}: not a repository of the Hub. Give OWNER/NAME.")
+    check_destination(folder)
+    found = pull_bundle(repo_id, revision, token)
+    with translate_read_errors(found):
+        verify_hashes(found, read_record(found)["files"], with_all=True)
+    with atomic_folder(folder) as scratch:
+        for path in found.iterdir():
+            if path.name in FILES:
+                shutil.copyfile(path, scratch / path.name)  # the cache holds links
 
 
 def push_bundle(

@@ -25,6 +25,7 @@ from llmrec.evaluation.model_rows import ModelRow
 from llmrec.evaluation.results import Protocol, RunMetadata
 from llmrec.evaluation.slices import make_slices
 from llmrec.jobs.candidates import BUNDLE, fit_first_stages
+from llmrec.jobs.result import JobResult
 from llmrec.runs.finish import finish
 from llmrec.runs.provenance import collect_provenance
 from llmrec.runs.start import start_run
@@ -33,11 +34,14 @@ from llmrec.utils.timing import timer
 RANDOM_ORDERS = 5
 
 
-def run_rerank(config: RerankConfig) -> None:
+def run_rerank(config: RerankConfig) -> JobResult:
     """Re-rank candidates by a pretrained decoder, and write the report.
 
     Args:
         config: Settings of the job.
+
+    Returns:
+        The report and the log.
 
     Raises:
         ConfigError: If the run has several processes.
@@ -104,6 +108,7 @@ def run_rerank(config: RerankConfig) -> None:
     accelerator.end_training()
     report = make_report([evaluated], evaluation, run)
     finish(report, None, config.output, notes=[f"{spent.cpu / len(queries):.2f} CPU seconds a query"])
+    return JobResult(report, log)
 
 
 def _get_stage_row(name: str, stage: FittedBaseline) -> ModelRow:

@@ -56,7 +56,10 @@ def test_a_folder_becomes_a_recommender_in_two_commands(
     settings = yaml.safe_load(text)["data"]
     assert (settings["user_column"], settings["item_column"]) == ("customer", "sku")
     few = ["--model.dim", "8", "--train.epochs", "1", "--evaluation.bootstrap_samples", "20"]
-    main(["train", "--config", "shop.yaml", "--backbone.name", str(tiny_bert), *few])
+    main(["train", "--config", "shop.yaml", "--backbone.name", str(tiny_bert), "--json", *few])
+    done = json.loads(capsys.readouterr().out)
+    assert done["output"] == "runs/shop"
+    assert done["report"] == json.loads(Path("runs/shop/report.json").read_text())
     main(["recommend", "runs/shop/bundle", "--user", "c3", "-k", "2", "--json"])
     assert len(json.loads(capsys.readouterr().out.splitlines()[-1])) == 2
 

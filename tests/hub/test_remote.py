@@ -70,6 +70,26 @@ def test_what_comes_back_answers_to_the_bit(
     assert_same(there, answers(tmp_path / "bundle", text, backbone=str(tiny_bert)))
 
 
+def test_pull_writes_a_folder(make_bundle: Make, visit: Visit, tiny_bert: Path, tmp_path: Path) -> None:
+    save_bundle(tmp_path / "bundle", make_bundle("frozen"))
+    visit("push", tmp_path / "bundle", "owner/pulled", backbone=tiny_bert)
+    folder = tmp_path / "here"
+    printed = visit("shell", "pull", "owner/pulled", "--output", folder, "--json")
+    assert json.loads(printed) == {"bundle": str(folder)}
+    assert not [path for path in folder.iterdir() if path.is_symlink()]
+    assert_same(answers(folder, backbone=str(tiny_bert)), answers(tmp_path / "bundle", backbone=str(tiny_bert)))
+    visit("shell", "pull", "owner/pulled", "--output", folder)  # replaces a bundle
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(BundleError, match="other: exists and is not a bundle"):
+        visit("download", "owner/pulled", tmp_path / "other")
+    with pytest.raises(BundleError, match="not a repository of the Hub"):
+        visit("download", "pulled", tmp_path / "new")
+    with pytest.raises(BundleError, match=r"no revision 'v9'\. Use one of main"):
+        visit("download", "owner/pulled", tmp_path / "new", revision="v9")
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_adapter_alone_is_peft_s(make_bundle: Make, visit: Visit, tiny_bert: Path, tmp_path: Path) -> None:
     saved = make_bundle("lora")
     save_bundle(tmp_path / "bundle", saved)

@@ -81,6 +81,12 @@ def answers(name: str, text: str | None = None, **options: Any) -> dict[str, Any
     return found if text is None else found | {"text": recommender.score(["i1"], [{"text": text}])}
 
 
+def download(repo_id: str, folder: str, revision: str | None = None) -> None:
+    from llmrec.hub.remote import download_bundle
+
+    download_bundle(repo_id, Path(folder), revision)
+
+
 def drift(name: str) -> dict[str, list[float]]:
     """Every weight of the bundle's drift head."""
     from llmrec.hub.bundle import load_bundle
