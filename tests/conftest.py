@@ -232,7 +232,8 @@ def make_bundle(tiny_bert: Path, log: Log) -> Callable[..., Bundle]:
     from llmrec.config.data import DataConfig
     from llmrec.config.jobs.finetune import FinetuneConfig
     from llmrec.config.model import ModelConfig
-    from llmrec.hub.bundle import BaseModelInfo, Bundle
+    from llmrec.hub.base_model import BaseModelInfo
+    from llmrec.hub.bundle import Bundle
     from llmrec.models.recommender_model import RecommenderModel
 
     def make(strategy: Strategy, path: Path = tiny_bert, prompt: str = "{text}", **changes: object) -> Bundle:

@@ -17,7 +17,8 @@ from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.models.losses import full_softmax_loss
 from llmrec.recommender import Recommender
 from llmrec.search.quantized_table import Precision, QuantizedTable
-from llmrec.search.topk import RowPairs, top_k
+from llmrec.search.row_pairs import RowPairs
+from llmrec.search.topk import top_k
 from tests.conftest import WORDS
 
 pytestmark = pytest.mark.skipif(

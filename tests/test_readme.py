@@ -29,7 +29,8 @@ from llmrec.config.loader import parse_config
 from llmrec.config.model import ModelConfig
 from llmrec.data.loading import load_log
 from llmrec.data.synthetic_log import make_synthetic_log
-from llmrec.hub.bundle import BaseModelInfo, Bundle, save_bundle
+from llmrec.hub.base_model import BaseModelInfo
+from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.recommender import Recommender
 

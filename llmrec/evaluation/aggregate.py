@@ -22,15 +22,8 @@ from llmrec.evaluation.intervals import bootstrap_means, difference_from_means, 
 from llmrec.evaluation.metrics import Values, compute_metrics, coverage
 from llmrec.evaluation.model_rows import ModelRow
 from llmrec.evaluation.ranking import Ranking, sample_queries
-from llmrec.evaluation.results import (
-    Comparison,
-    MetricRow,
-    Protocol,
-    Report,
-    RunMetadata,
-    SeedSpread,
-    SplitReport,
-)
+from llmrec.evaluation.results import Comparison, MetricRow, Protocol, Report, SeedSpread, SplitReport
+from llmrec.evaluation.run_metadata import RunMetadata
 from llmrec.utils.arrays import Mask, Rows
 from llmrec.utils.units import SECONDS_PER_DAY
 

@@ -16,16 +16,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from llmrec.backbones.adaptation import load_lora
 from llmrec.backbones.catalog_encoder import CatalogEncoder
-from llmrec.backbones.resolve import find_packaged_copy, is_hub_id
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.loader import config_from_dict
 from llmrec.data.catalog import ItemCatalog
 from llmrec.drift.fitted import FittedDrift
-from llmrec.errors import BundleError
 from llmrec.hub.adapter import read_target_modules
+from llmrec.hub.base_model import (
+    BaseModelInfo,
+    StoredWeights,
+    compare_environments,
+    open_backbone,
+    set_base_name,
+)
 from llmrec.hub.bundle_record import read_record, translate_read_errors
 from llmrec.hub.card import RepoRef, render_card
 from llmrec.hub.catalog_io import load_bundle_catalog, save_bundle_catalog
@@ -37,59 +41,16 @@ from llmrec.hub.layout import (
     atomic_folder,
     bundle_file,
     hash_files,
-    is_download,
     recover_folder,
     verify_hashes,
 )
-from llmrec.hub.probe import Facts, check_encoding, check_probe, describe_differences, list_dtypes, make_probe
+from llmrec.hub.probe import check_encoding, check_probe, list_dtypes, make_probe
 from llmrec.models.history_encoders.protocol import BackboneHistoryEncoder
 from llmrec.models.recommender_model import RecommenderModel
-from llmrec.training.checkpoints import get_trainable_state, load_trainable
+from llmrec.training.checkpoints import get_trainable_state
 from llmrec.utils.meta_device import build_on_meta
 from llmrec.utils.timing import timer
 from llmrec.utils.versions import get_package_versions
-
-
-@dataclass(frozen=True)
-class BaseModelInfo:
-    """Pretrained model that a bundle is based on."""
-
-    hub_id: str
-    """Public name of the model."""
-    revision: str | None
-    """Revision on the Hub; None if unknown."""
-    fingerprint: str
-    """Hash of weights and tokenizer."""
-    dtype: str | None = None
-    """Type in which the weights were stored; None in older bundles."""
-
-    @classmethod
-    def from_backbone(cls, backbone: TextBackbone) -> BaseModelInfo:
-        """Describe the base of a backbone.
-
-        Args:
-            backbone: Loaded backbone.
-
-        Returns:
-            The description.
-        """
-        loaded: Any = backbone.model.config
-        revision = backbone.config.revision or getattr(loaded, "_commit_hash", None)  # the Hub's newest revision
-        return cls(backbone.hub_id, revision, backbone.base_fingerprint, backbone.base_dtype)
-
-    def describe(self) -> dict[str, str | None]:
-        """Return the facts that may differ between two copies of a model, for a message."""
-        return {"base revision": self.revision, "base dtype": self.dtype}
-
-
-@dataclass(frozen=True)
-class StoredWeights:
-    """Trained backbone weights in a bundle on disk."""
-
-    folder: Path
-    """Folder of the bundle."""
-    files: dict[str, str]
-    """SHA-256 of each file by name, as recorded."""
 
 
 @dataclass(frozen=True)
@@ -180,10 +141,10 @@ def load_bundle(folder: Path, backbone: str | None = None) -> Bundle:
         reader = None
         if config.model.history_encoder != "sequence":
             reader = CatalogEncoder.from_texts(
-                _open_backbone(folder, config, base, weights, backbone), catalog.list_texts()
+                open_backbone(folder, config, base, weights, backbone), catalog.list_texts()
             )
         model = _load_model(folder, config, items, reader)
-        then, now = _environment_differences(folder, base, None if reader is None else reader.backbone)
+        then, now = compare_environments(folder, base, None if reader is None else reader.backbone)
         if reader is not None:
             check_encoding(model, reader.backbone, catalog.list_texts()[:8], then, now)
         check_probe(model, record["probe"], then, now)
@@ -208,7 +169,7 @@ def load_base_backbone(folder: Path, bundle: Bundle, backbone: str | None = None
         BundleError: If the bundle has ids only, or the base is not the bundle's.
         BackboneError: If the base cannot be loaded.
     """
-    return _open_backbone(folder, bundle.config, bundle.base, None, backbone)
+    return open_backbone(folder, bundle.config, bundle.base, None, backbone)
 
 
 def load_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> TextBackbone:
@@ -228,68 +189,11 @@ def load_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> 
     """
     if isinstance(bundle.model.histories, BackboneHistoryEncoder):
         return bundle.model.histories.backbone  # loaded with the bundle
-    loaded = _open_backbone(folder, bundle.config, bundle.base, bundle.trained_backbone, backbone)
+    loaded = open_backbone(folder, bundle.config, bundle.base, bundle.trained_backbone, backbone)
     check_encoding(
-        bundle.model, loaded, bundle.catalog.list_texts()[:8], *_environment_differences(folder, bundle.base, loaded)
+        bundle.model, loaded, bundle.catalog.list_texts()[:8], *compare_environments(folder, bundle.base, loaded)
     )
     return loaded
-
-
-def _open_backbone(
-    folder: Path,
-    config: FinetuneConfig,
-    base: BaseModelInfo | None,
-    tuned: TextBackbone | StoredWeights | None,
-    backbone: str | None,
-) -> TextBackbone:
-    """Load the base, check that it is the bundle's, and load its trained weights."""
-    if base is None:
-        raise BundleError(
-            f"{folder}: this recommender has item ids only and cannot encode text. Use one with a backbone."
-        )
-    name = backbone or str(find_packaged_copy(base.hub_id) or base.hub_id)
-    if backbone is None and is_download(folder) and not is_hub_id(base.hub_id):
-        raise BundleError(
-            f"{folder}: the base model is a path on another machine ({name}). Give your copy as backbone=."
-        )
-    revision = base.revision if name == base.hub_id else None
-    loaded = TextBackbone.load(replace(config.backbone, name=name, hub_id=base.hub_id, revision=revision))
-    if loaded.base_fingerprint != base.fingerprint:
-        differences = describe_differences(*_environment_differences(folder, base, loaded))
-        raise BundleError(
-            f"backbone {name!r}: weights or tokenizer differ from the bundle's base {base.hub_id} "
-            f"({differences}). Give the right one as backbone=."
-        )
-    if isinstance(tuned, StoredWeights):
-        with translate_read_errors(folder):
-            _load_tuned(loaded, tuned, base)
-    return loaded.requires_grad_(False)
-
-
-def _environment_differences(
-    folder: Path, base: BaseModelInfo | None, backbone: TextBackbone | None
-) -> tuple[Facts, Facts]:
-    """Return the facts about the environment that a bundle was saved in, and those of this one."""
-    record = read_record(folder)
-    then: Facts = {**record["versions"], **record.get("made_with", {})}
-    now: Facts = {**get_package_versions(), "dtype": list_dtypes(load_file(folder / LAYOUT.heads))}
-    if base is not None and backbone is not None:
-        then, now = then | base.describe(), now | BaseModelInfo.from_backbone(backbone).describe()
-    return then, now
-
-
-def _load_tuned(backbone: TextBackbone, weights: StoredWeights, base: BaseModelInfo) -> None:
-    verify_hashes(weights.folder, weights.files)
-    if LAYOUT.adapter in weights.files:
-        lora = backbone.config.lora
-        backbone.model = load_lora(
-            backbone.model, weights.folder, lora, read_target_modules(weights.folder, lora, base.hub_id)
-        )
-        return
-    state = load_file(weights.folder / LAYOUT.backbone)
-    for name, parameter in backbone.model.named_parameters():
-        parameter.requires_grad_(name in state)
-    load_trainable(backbone.model, state)
 
 
 def _save_tensors(folder: Path, bundle: Bundle) -> None:
@@ -313,14 +217,7 @@ def _save_tensors(folder: Path, bundle: Bundle) -> None:
     elif bundle.trained_backbone is not None:
         save_file(get_trainable_state(bundle.trained_backbone.model), folder / LAYOUT.backbone)
     if bundle.base is not None and (folder / LAYOUT.adapter_config).exists():
-        _set_base_name(folder / LAYOUT.adapter_config, bundle.base)
-
-
-def _set_base_name(adapter_config: Path, base: BaseModelInfo) -> None:
-    """Replace PEFT's local name of the base by the public name and revision."""
-    settings = json.loads(adapter_config.read_text(encoding="utf-8"))
-    settings |= {"base_model_name_or_path": base.hub_id, "revision": base.revision}
-    adapter_config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        set_base_name(folder / LAYOUT.adapter_config, bundle.base)
 
 
 def _load_model(

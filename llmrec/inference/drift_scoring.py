@@ -22,7 +22,8 @@ from llmrec.inference.live.online_state import OnlineState
 from llmrec.inference.live.users import LiveUsers
 from llmrec.inference.queries import VERBATIM, Item, QueryBatch
 from llmrec.inference.served_catalog import ServedCatalog
-from llmrec.search.topk import RowPairs, TopK
+from llmrec.search.row_pairs import RowPairs
+from llmrec.search.topk import TopK
 from llmrec.utils.arrays import Rows, concat_ranges
 
 MAX_BATCH_SCORES = 1 << 24  # scores of (history, item) that are held together: 64 MiB in fp32

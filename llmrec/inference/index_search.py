@@ -15,7 +15,8 @@ from llmrec.errors import ConfigError
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.search.index import ItemIndex
 from llmrec.search.open_index import open_index
-from llmrec.search.topk import RowPairs, TopK, top_k
+from llmrec.search.row_pairs import RowPairs
+from llmrec.search.topk import TopK, top_k
 
 HEAD = 2  # times k items are requested in addition to the seen ones: scores of bytes put some in the wrong order
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from llmrec.errors import ConfigError
-from llmrec.hub.bundle import Bundle, StoredWeights
+from llmrec.hub.base_model import StoredWeights
+from llmrec.hub.bundle import Bundle
 from llmrec.inference.queries import Item, Time
 from llmrec.inference.ranked_items import Recommendation, top_recommendations
 from llmrec.inference.served_catalog import ServedCatalog, cosine_matrix

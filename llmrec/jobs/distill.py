@@ -15,9 +15,10 @@ from llmrec.errors import ConfigError
 from llmrec.evaluation.aggregate import get_primary_metric, make_report, make_test_queries
 from llmrec.evaluation.model_rows import STUDENT, TEACHER, UNDISTILLED
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.evaluation.results import RunMetadata
-from llmrec.hub.bundle import BaseModelInfo, Bundle, load_backbone, load_bundle
-from llmrec.jobs.comparison import ModelBenchmark
+from llmrec.evaluation.run_metadata import RunMetadata
+from llmrec.hub.base_model import BaseModelInfo
+from llmrec.hub.bundle import Bundle, load_backbone, load_bundle
+from llmrec.jobs.model_benchmark import ModelBenchmark
 from llmrec.jobs.result import JobResult
 from llmrec.runs.finish import check_output, finish
 from llmrec.runs.provenance import collect_provenance

@@ -21,7 +21,8 @@ from llmrec.evaluation.aggregate import evaluate_split, make_report, make_test_q
 from llmrec.evaluation.model_rows import ModelRow
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.ranking import Scorer
-from llmrec.evaluation.results import Report, RunMetadata
+from llmrec.evaluation.results import Report
+from llmrec.evaluation.run_metadata import RunMetadata
 from llmrec.evaluation.slices import make_slices
 from llmrec.hub.bundle import Bundle
 from llmrec.hub.training_log import load_bundle_and_log, training_overlap_warning

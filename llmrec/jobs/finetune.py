@@ -19,8 +19,9 @@ from llmrec.data.readers.memory import LogTables
 from llmrec.drift.fitted import FittedDrift
 from llmrec.drift.profile import build_drift_profile
 from llmrec.evaluation.aggregate import make_report
-from llmrec.evaluation.results import RunMetadata
-from llmrec.hub.bundle import BaseModelInfo, Bundle
+from llmrec.evaluation.run_metadata import RunMetadata
+from llmrec.hub.base_model import BaseModelInfo
+from llmrec.hub.bundle import Bundle
 from llmrec.jobs.comparison import BenchmarkResult, run_benchmark
 from llmrec.jobs.faithfulness import measure_faithfulness
 from llmrec.jobs.result import JobResult

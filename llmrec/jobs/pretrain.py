@@ -11,7 +11,7 @@ from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.jobs.pretrain import PretrainConfig
 from llmrec.data.loading import load_log
 from llmrec.data.readers.memory import LogTables
-from llmrec.hub.bundle import BaseModelInfo
+from llmrec.hub.base_model import BaseModelInfo
 from llmrec.hub.layout import check_destination
 from llmrec.hub.pretrained_backbone import RECORD, save_pretrained
 from llmrec.reports.audit_text import format_corpus

@@ -22,7 +22,8 @@ from llmrec.evaluation.candidate_ranking import (
     sample_candidates,
 )
 from llmrec.evaluation.model_rows import ModelRow
-from llmrec.evaluation.results import Protocol, RunMetadata
+from llmrec.evaluation.results import Protocol
+from llmrec.evaluation.run_metadata import RunMetadata
 from llmrec.evaluation.slices import make_slices
 from llmrec.jobs.candidates import BUNDLE, fit_first_stages
 from llmrec.jobs.result import JobResult

@@ -14,9 +14,10 @@ from llmrec.data.loading import load_log
 from llmrec.data.readers.memory import LogTables
 from llmrec.evaluation.aggregate import get_primary_metric, make_report, make_test_queries
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.evaluation.results import RunMetadata
-from llmrec.hub.bundle import BaseModelInfo, Bundle
-from llmrec.jobs.comparison import ModelBenchmark
+from llmrec.evaluation.run_metadata import RunMetadata
+from llmrec.hub.base_model import BaseModelInfo
+from llmrec.hub.bundle import Bundle
+from llmrec.jobs.model_benchmark import ModelBenchmark
 from llmrec.jobs.result import JobResult
 from llmrec.runs.finish import check_output, finish
 from llmrec.runs.provenance import collect_provenance

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmrec.evaluation.membership import FALSE_ALARMS, MembershipAttack
-from llmrec.evaluation.results import RunMetadata
+from llmrec.evaluation.run_metadata import RunMetadata
 
 OUTSIDE = (
     "every number of an evaluation, of an attack or of a training curve: they are exact",

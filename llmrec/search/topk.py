@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from llmrec.search.block_scorer import CELLS, GROUP, BlockScorer
 from llmrec.search.quantized_table import QuantizedTable
-from llmrec.search.topk_buffer import TopKBuffer, find_above, pack_keys, unpack_keys
+from llmrec.search.row_pairs import RowPairs
+from llmrec.search.topk_buffer import TopKBuffer, pack_keys, unpack_keys
 
 # Few scores are computed in one product (`_search_exact`), and so are all on a GPU, some queries at a time. On a CPU,
 # many scores are computed block by block in a buffer that stays in the cache, and only those above a threshold are
@@ -28,15 +29,12 @@ from llmrec.search.topk_buffer import TopKBuffer, find_above, pack_keys, unpack_
 # the lists (8 bytes for each of their HEAD * k or k places), and 12 bytes for each score that waits to be added to
 # them: MAX_PENDING and those of one block.
 QUERIES_AT_ONCE = 512
-CELLS = 1 << 17  # scores of a block: a quarter of a core's cache
 PLAIN_CELLS = 1 << 23  # up to this many scores, one product is faster than a scan: measured
 PLAIN_CELLS_GPU = 1 << 27  # half a GiB
-MIN_BLOCK_ITEMS = 256  # items of a block
 SAMPLE = 8192  # items from which a threshold is guessed
 SMALL, MANY = 1 << 15, 32  # no threshold is guessed for fewer items, or if more than one in so many is wanted
-GROUP, GROUP_GPU = 8, 64  # items whose maximum is compared first
+GROUP_GPU = 64  # items whose maximum is compared first; on a CPU, GROUP
 GROUPED, GROUPED_GPU = 1 << 18, 1 << 24  # scores from which on that is faster: measured
-COMPARED = 512  # scores compared with as many thresholds: NumPy starts a new loop for each row
 MAX_PENDING = 1 << 19  # scores above the threshold
 GROWTH = 1.5  # of the scanned items, between two updates of the threshold
 HEAD = 8  # times k candidates are kept of an inexact scan
@@ -49,26 +47,6 @@ class TopK(NamedTuple):
     """Scores, (B, k) fp32."""
     item: Tensor
     """Item rows, (B, k) int64."""
-
-
-class RowPairs(NamedTuple):
-    """P pairs of a query and an item to leave out, such as the items of its history."""
-
-    query: Tensor
-    """Query rows, (P,)."""
-    item: Tensor
-    """Item rows, (P,)."""
-
-    def to(self, device: torch.device) -> RowPairs:
-        """Copy the pairs to a device.
-
-        Args:
-            device: Target device.
-
-        Returns:
-            The pairs on that device.
-        """
-        return RowPairs(self.query.to(device), self.item.to(device))
 
 
 @torch.no_grad()
@@ -103,7 +81,7 @@ def top_k(
     parts: list[TopK] = []
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         some = queries[start : start + QUERIES_AT_ONCE].float()
-        parts.append(_search(table, some, most, _slice_pairs(without, start, QUERIES_AT_ONCE), bias))
+        parts.append(_search(table, some, most, without and without.slice_queries(start, QUERIES_AT_ONCE), bias))
     found = _concat(parts)
     if most == k:
         return found
@@ -124,7 +102,7 @@ def _search(table: QuantizedTable, queries: Tensor, k: int, without: RowPairs | 
     again = (~sure).nonzero().flatten()
     if len(again):
         found.score[again], found.item[again] = _search_exact(
-            table.exact, queries[again], k, _select_pairs(without, again), bias
+            table.exact, queries[again], k, without and without.select_queries(again), bias
         )
     return found
 
@@ -140,7 +118,7 @@ def _search_exact(items: Tensor, queries: Tensor, k: int, without: RowPairs | No
         if bias is not None:
             scores += bias
         if without is not None:
-            mine = _slice_pairs(without, start, size)
+            mine = without.slice_queries(start, size)
             scores[mine.query, mine.item] = -torch.inf
         parts.append(_sort_top(scores, k))
     return _concat(parts)
@@ -187,7 +165,7 @@ def _scan(
 ) -> TopKBuffer:
     """Return the `head` best by scanned scores, too few if the threshold was guessed too high."""
     # Items that are too far below the k best to matter may be missing.
-    blocks = _BlockScorer(table, queries, without, bias)
+    blocks = BlockScorer(table, queries, without, bias)
     best = TopKBuffer(k, head, 2 * blocks.coded.slack)
     largest, place = _sample_scores(table, queries, k, without, bias)
     best.guess_threshold(largest, place)
@@ -213,99 +191,9 @@ def _sample_scores(
     if without is not None:
         mine = without.item % step == 0
         pairs = RowPairs(without.query[mine], without.item[mine] // step)
-    blocks = _BlockScorer(few, queries, pairs, None if bias is None else bias[::step])
+    blocks = BlockScorer(few, queries, pairs, None if bias is None else bias[::step])
     largest = [blocks.find_largest(blocks.compute_scores(start)) for start in range(0, len(few), blocks.width)]
     return torch.cat(largest), math.ceil(k / step + 4 * math.sqrt(k / step)) + 2
-
-
-class _BlockScorer:
-    """Scorer of B queries for one block of C items after another, in one buffer."""
-
-    def __init__(self, table: QuantizedTable, queries: Tensor, without: RowPairs | None, bias: Tensor | None) -> None:
-        self.table, self.bias, self.coded = table, bias, table.quantize_queries(queries)
-        self.repeat = max(COMPARED // len(queries), 1)
-        unit = self.repeat * GROUP
-        self.width = -(-min(max(CELLS // len(queries), MIN_BLOCK_ITEMS), len(table)) // unit) * unit
-        dtype = table.sums if bias is None else torch.float32
-        self.unit = self.coded.unit if dtype == torch.int32 else None
-        self.lowest: float = -torch.inf if dtype.is_floating_point else torch.iinfo(dtype).min
-        self.buffer = torch.empty(self.width, len(queries), dtype=dtype)
-        self.mask = np.empty(self.buffer.numel(), dtype=np.bool_)
-        self.without, self.ends = None, list[int]()
-        if without is not None:
-            item, order = without.item.sort()
-            self.without = RowPairs(without.query[order], item)
-            starts = torch.arange(0, len(table) + self.width, self.width)
-            self.ends = torch.searchsorted(item, starts).tolist()
-
-    def compute_scores(self, start: int) -> Tensor:
-        """Compute the scores (C, B) of the items from `start` on, the lowest value where no item is allowed.
-
-        Args:
-            start: First item of the block.
-
-        Returns:
-            Scores, (C, B), in the buffer.
-        """
-        size = min(self.width, len(self.table) - start)
-        scores = self.buffer[:size]
-        if size < self.width:
-            self.buffer[size:] = self.lowest
-        self.table.write_products(self.coded, start, scores)
-        if self.bias is not None:
-            scores += self.bias[start : start + size, None]
-        if self.without is not None:
-            place = start // self.width
-            query, item = (rows[self.ends[place] : self.ends[place + 1]] for rows in self.without)
-            scores[item - start, query] = self.lowest
-        return self.buffer
-
-    def find_above(self, scores: Tensor, bar: Tensor) -> tuple[Tensor, Tensor]:
-        """Find all scores above a threshold.
-
-        Args:
-            scores: Scores of a block, (C, B).
-            bar: Thresholds of `convert_threshold`.
-
-        Returns:
-            Positions in the block, by item and then by query, (P,), and their scores in fp32, (P,).
-        """
-        place = find_above(scores.view(-1, len(bar)), bar, self.mask)
-        values = torch.take(scores, place)
-        return place, values.float() if self.unit is None else self._to_float(
-            values, self.unit[place % scores.shape[1]]
-        )
-
-    def convert_threshold(self, threshold: Tensor) -> Tensor:
-        """Convert thresholds to the type of the scores, rounded down, and repeat them to COMPARED.
-
-        Args:
-            threshold: Thresholds of the queries, (B,).
-
-        Returns:
-            Repeated thresholds.
-        """
-        bar = threshold
-        if self.unit is not None:
-            bar = ((threshold / self.unit).floor() - 2).clamp(min=-(2.0**30)).int()  # above `lowest`
-        elif self.buffer.dtype == torch.bfloat16:
-            bar = (threshold - threshold.abs() * 2.0**-8).bfloat16()
-        return bar.repeat(self.repeat)
-
-    def find_largest(self, scores: Tensor) -> Tensor:
-        """Return the largest scores of groups of the items.
-
-        Args:
-            scores: Scores of a block, (C, B).
-
-        Returns:
-            Maxima in fp32, (G, B).
-        """
-        return self._to_float(scores.view(GROUP, len(scores) // GROUP, -1).amax(0), self.unit)
-
-    def _to_float(self, values: Tensor, unit: Tensor | None) -> Tensor:
-        real = values.float()
-        return real if unit is None else torch.where(values == self.lowest, -torch.inf, real * unit)
 
 
 def _rescore(
@@ -338,23 +226,3 @@ def _compute_exact_scores(table: QuantizedTable, queries: Tensor, item: Tensor, 
     ]
     exact = torch.cat(parts)
     return exact if bias is None else exact + bias[rows]
-
-
-@overload
-def _slice_pairs(without: RowPairs, start: int, size: int) -> RowPairs: ...
-@overload
-def _slice_pairs(without: RowPairs | None, start: int, size: int) -> RowPairs | None: ...
-def _slice_pairs(without: RowPairs | None, start: int, size: int) -> RowPairs | None:
-    """Select the pairs of `size` queries from `start` on, renumbered from 0."""
-    if without is None:
-        return None
-    mine = (without.query >= start) & (without.query < start + size)
-    return RowPairs(without.query[mine] - start, without.item[mine])
-
-
-def _select_pairs(without: RowPairs | None, queries: Tensor) -> RowPairs | None:
-    """Select the pairs of some queries (ascending), numbered from 0."""
-    if without is None:
-        return None
-    mine = torch.isin(without.query, queries)
-    return RowPairs(torch.searchsorted(queries, without.query[mine]), without.item[mine])

@@ -24,7 +24,8 @@ from llmrec.service.limits import check_query, check_texts
 from llmrec.service.replica_state import live_users_as_log
 from llmrec.service.routes import explain as explain_item
 from llmrec.service.routes import get_service
-from llmrec.service.worker import Worker, as_raw_text
+from llmrec.service.worker import Worker
+from llmrec.service.worker_jobs import as_raw_text
 
 STATIC = Path(__file__).parent / "static"
 MAX_SHOWN, MAX_EVENTS = 20, 8

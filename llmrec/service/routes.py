@@ -9,14 +9,14 @@ from fastapi import APIRouter, Path, Request, Response
 
 from llmrec.errors import DataError
 from llmrec.inference.explanations.explanation import Explanation
-from llmrec.inference.live.store.event_store import LONGEST_ID
-from llmrec.inference.live.store.event_store import NewEvent as StoreEvent
+from llmrec.inference.live.store.stored_events import LONGEST_ID
+from llmrec.inference.live.store.stored_events import NewEvent as StoreEvent
 from llmrec.inference.queries import parse_time
 from llmrec.service import schemas
 from llmrec.service.limits import check_batch, check_items, check_query
 from llmrec.service.problem_details import MEDIA_TYPE
 from llmrec.service.runtime import ServiceRuntime
-from llmrec.service.worker import RecommendJob, as_raw_text
+from llmrec.service.worker_jobs import RecommendJob, as_raw_text
 
 PROBLEM = {
     "description": "what is wrong, and what to do about it",

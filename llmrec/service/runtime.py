@@ -7,12 +7,14 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from llmrec.errors import LlmrecError
-from llmrec.inference.live.store.event_store import EventStore, NewEvent
+from llmrec.inference.live.store.event_store import EventStore
+from llmrec.inference.live.store.stored_events import NewEvent
 from llmrec.recommender import Recommender
 from llmrec.service.batching import Batcher
 from llmrec.service.prometheus import ServiceMetrics
 from llmrec.service.settings import ServiceSettings
-from llmrec.service.worker import Job, Question, Worker
+from llmrec.service.worker import Worker
+from llmrec.service.worker_jobs import Job, Question
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
 
-from llmrec.inference.live.store.event_store import LONGEST_ID
+from llmrec.inference.live.store.stored_events import LONGEST_ID
 from llmrec.inference.queries import Event, History, Item
 from llmrec.inference.score_units import ScoreUnit
 

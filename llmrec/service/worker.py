@@ -8,8 +8,7 @@ together.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,60 +17,21 @@ import torch
 
 from llmrec.errors import BundleError, DataError, LlmrecError
 from llmrec.inference.live.replica import Replica
-from llmrec.inference.live.store.event_store import LONGEST_ID, EventStore
+from llmrec.inference.live.store.event_store import EventStore
 from llmrec.inference.live.store.item_store import ItemChange, ItemStore
 from llmrec.inference.live.store.schema import StoreError
+from llmrec.inference.live.store.stored_events import LONGEST_ID
 from llmrec.inference.live.users import LiveUsers
-from llmrec.inference.queries import VERBATIM, History, Time, render_item_text
+from llmrec.inference.queries import render_item_text
 from llmrec.inference.ranked_items import Recommendation
 from llmrec.recommender import Recommender
 from llmrec.service.problem_details import ConflictError, NotFoundError
 from llmrec.service.prometheus import ServiceMetrics
 from llmrec.service.replica_state import ReplicatedUsers, is_in_training_log, make_replicated_users
 from llmrec.service.settings import ServiceSettings
+from llmrec.service.worker_jobs import Job, New, Question, RecommendJob
 
 logger = logging.getLogger(__name__)
-New = Mapping[str, object]  # the fields of an item
-
-
-@dataclass(frozen=True)
-class RecommendJob:
-    """Request for `Recommender.recommend` with one history."""
-
-    history: History
-    """Events or a live user."""
-    k: int
-    """Items to recommend."""
-    at: Time | None = None
-    """Query time."""
-    include_seen: bool = False
-    """Recommend items of the history too."""
-    query: str | None = None
-    """Text query."""
-    filters: tuple[str, ...] | None = None
-    """Conditions on fields."""
-    topic: str | None = None
-    """Words that the catalog is narrowed to."""
-    new: tuple[New, ...] = ()
-    """Items whose texts the request needs."""
-
-    @property
-    def batch_key(self) -> tuple[object, ...]:
-        """Options that must be equal for histories to be ranked together."""
-        return self.at, self.include_seen, self.query, self.filters, self.topic
-
-
-@dataclass(frozen=True)
-class Job:
-    """Any other call with the recommender."""
-
-    call: Callable[[], Any]
-    """Function without arguments."""
-    new: tuple[New, ...] = ()
-    """Items whose texts the call needs."""
-
-
-Question = RecommendJob | Job
 
 
 class Worker:
@@ -303,18 +263,6 @@ class Worker:
                 return
             for change in changes:
                 self._apply_changes(kind, [change])
-
-
-def as_raw_text(words: Iterable[str | None]) -> tuple[New, ...]:
-    """Convert words to items that are read as they are.
-
-    Args:
-        words: Texts; empty ones and None are left out.
-
-    Returns:
-        Fields of one item for each text.
-    """
-    return tuple({VERBATIM: each} for each in words if each and each.strip())
 
 
 def _call_or_error(call: Callable[[], Any]) -> Any:

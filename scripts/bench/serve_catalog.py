@@ -23,7 +23,8 @@ from llmrec.drift.fitted import FittedDrift
 from llmrec.drift.head import DriftHead
 from llmrec.drift.terms.latent_chain import LatentChain
 from llmrec.drift.text_neighbors import center_and_normalize, find_text_neighbors
-from llmrec.hub.bundle import BaseModelInfo, Bundle, save_bundle
+from llmrec.hub.base_model import BaseModelInfo
+from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.models.recommender_model import RecommenderModel
 
 WORDS = "space robot love war night river mountain garden kitchen cream face hair oil drama comedy horror".split()

@@ -15,7 +15,7 @@ from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.evaluation import membership
 from llmrec.evaluation.membership import MembershipAttack, bootstrap_auc, compute_user_losses
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.evaluation.results import RunMetadata
+from llmrec.evaluation.run_metadata import RunMetadata
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.reports.privacy_text import format_attacks, render_privacy_section
 from llmrec.training.objectives import RecommendationObjective

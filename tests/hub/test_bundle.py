@@ -19,7 +19,8 @@ from llmrec.config.backbone import BackboneConfig, Strategy
 from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.errors import BundleError
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.hub.bundle import BaseModelInfo, Bundle, load_backbone, load_bundle, save_bundle
+from llmrec.hub.base_model import BaseModelInfo
+from llmrec.hub.bundle import Bundle, load_backbone, load_bundle, save_bundle
 from llmrec.hub.layout import LAYOUT, atomic_folder, hash_files
 from llmrec.recommender import Recommender
 from tests.closeness import assert_same

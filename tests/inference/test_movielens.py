@@ -26,7 +26,8 @@ from llmrec.data.histories import Histories
 from llmrec.data.interactions import Interactions
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log, make_log
-from llmrec.hub.bundle import BaseModelInfo, Bundle
+from llmrec.hub.base_model import BaseModelInfo
+from llmrec.hub.bundle import Bundle
 from llmrec.recommender import Recommender
 from llmrec.training.task import make_task
 from llmrec.training.two_stage import fit_model

@@ -7,7 +7,8 @@ import pytest
 from matplotlib.axes import Axes
 
 from llmrec.evaluation.model_rows import FROZEN, ModelRow
-from llmrec.evaluation.results import MetricRow, Protocol, Report, RunMetadata, SplitReport
+from llmrec.evaluation.results import MetricRow, Protocol, Report, SplitReport
+from llmrec.evaluation.run_metadata import RunMetadata
 from llmrec.reports.figures import plot_ndcg_by_model, plot_ndcg_by_slice, plot_training_curves, write_figures
 
 SLUGS = ("popularity", "recent_popularity", "recent_popularity_static", "item_knn", "matrix", "sasrec")

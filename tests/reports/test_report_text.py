@@ -17,7 +17,8 @@ from llmrec.evaluation.intervals import bootstrap_difference, bootstrap_mean
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.model_rows import FROZEN, ModelRow
 from llmrec.evaluation.ranking import Ranking
-from llmrec.evaluation.results import Comparison, MetricRow, Protocol, Report, RunMetadata, SplitReport
+from llmrec.evaluation.results import Comparison, MetricRow, Protocol, Report, SplitReport
+from llmrec.evaluation.run_metadata import RunMetadata
 from llmrec.evaluation.slices import make_slices
 from llmrec.reports.report_files import read_report, write_report
 from llmrec.reports.report_markdown import render_markdown

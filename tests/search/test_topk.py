@@ -7,7 +7,8 @@ from torch import Tensor
 
 from llmrec.search import quantized_table, topk
 from llmrec.search.quantized_table import Precision, QuantizedTable, use_huge_pages
-from llmrec.search.topk import RowPairs, top_k
+from llmrec.search.row_pairs import RowPairs
+from llmrec.search.topk import top_k
 from llmrec.search.topk_buffer import pack_keys, unpack_keys
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")

@@ -19,7 +19,8 @@ pytest.importorskip("playwright.sync_api", reason="needs playwright (extra: dev)
 import uvicorn
 from playwright import sync_api as playwright
 
-from llmrec.inference.live.store.event_store import EventStore, NewEvent
+from llmrec.inference.live.store.event_store import EventStore
+from llmrec.inference.live.store.stored_events import NewEvent
 from llmrec.recommender import Recommender
 from llmrec.service.app import create_app
 from llmrec.service.server import LOCAL

@@ -41,7 +41,7 @@ from llmrec.evaluation.aggregate import make_test_queries
 from llmrec.evaluation.model_rows import FROZEN, STUDENT, ModelRow
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.jobs import comparison
-from llmrec.jobs.comparison import ModelBenchmark
+from llmrec.jobs.model_benchmark import ModelBenchmark
 from llmrec.runs.start import start_run
 from llmrec.training.checkpoints import get_trainable_state
 from llmrec.training.distillation import distill

@@ -185,7 +185,8 @@ def test_a_saved_state_forgets_too(world: World, make_world: Callable[..., World
 
 def test_a_store_and_its_snapshots_forget_too(world: World) -> None:
     pytest.importorskip("sqlalchemy", reason="needs SQLAlchemy (extra: state)")
-    from llmrec.inference.live.store.event_store import EventStore, NewEvent
+    from llmrec.inference.live.store.event_store import EventStore
+    from llmrec.inference.live.store.stored_events import NewEvent
 
     url, snapshots = f"sqlite:///{world.folder / 'live.db'}", world.folder / "snapshots"
     store = EventStore(url)

@@ -16,7 +16,8 @@ from threading import Lock, RLock
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from llmrec.errors import DataError, LlmrecError
-from llmrec.inference.live.store.event_store import EventStore, NewEvent, StoredEvent
+from llmrec.inference.live.store.event_store import EventStore
+from llmrec.inference.live.store.stored_events import NewEvent, StoredEvent
 
 PARTIAL = ".partial"
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from llmrec.inference.live.state_file import StateError, read_state, unreadable_
 from llmrec.inference.log_users import select_events_before
 from llmrec.inference.queries import QueryBatch, Time, parse_time
 from llmrec.inference.served_catalog import ServedCatalog
-from llmrec.search.topk import RowPairs
+from llmrec.search.row_pairs import RowPairs
 from llmrec.utils.arrays import Arrays, Rows
 
 IDS, CATALOG = "user_ids", "catalog"  # arrays of a saved state in addition to those of `OnlineState`

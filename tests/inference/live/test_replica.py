@@ -23,7 +23,8 @@ from llmrec.inference.live.buffered_counts import MAX_PENDING
 from llmrec.inference.live.online_state import OnlineState
 from llmrec.inference.live.replica import Replica
 from llmrec.inference.live.state_file import StateError, read_state, write_state
-from llmrec.inference.live.store.event_store import EventStore, NewEvent
+from llmrec.inference.live.store.event_store import EventStore
+from llmrec.inference.live.store.stored_events import NewEvent
 
 EVENTS = [NewEvent(f"user-{user}", f"{item}", time) for user, item, time in random_events(MAX_PENDING + 300)]
 EMPTY = replace(STREAM, n_users=0)

@@ -10,61 +10,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any, NamedTuple
 
-from llmrec.data.timestamps import END_OF_TIME
 from llmrec.errors import DataError
 from llmrec.inference.live.store.schema import SQLITE, StoreError, migrate, open_engine
+from llmrec.inference.live.store.stored_events import (
+    Deletion,
+    NewEvent,
+    Position,
+    StoredEvent,
+    check_events,
+)
 
 from sqlalchemy import Connection, text  # isort: skip  (schema explains how to install it)
 from sqlalchemy.exc import DatabaseError  # isort: skip
 
 CHUNK_ROWS = 10_000  # events that are read in one statement
-LONGEST_ID = 512  # characters
-
-
-class NewEvent(NamedTuple):
-    """An event to store."""
-
-    user: str
-    """The user's id."""
-    item: str
-    """Id of the item."""
-    time: int
-    """Seconds since 1970."""
-    key: str | None = None
-    """Key of a client that may send an event again; of events with the same user and key the first counts."""
-
-
-class StoredEvent(NamedTuple):
-    """An event of the store."""
-
-    number: int
-    """Number from 1 in the order of storage; those of deleted users are missing."""
-    user: str
-    """The user's id."""
-    item: str
-    """Id of the item."""
-    time: int
-    """Seconds since 1970."""
-
-
-class Deletion(NamedTuple):
-    """The deletion of some user."""
-
-    number: int
-    """Number from 1 in order."""
-    since: int
-    """Number of the user's first event: no state before it contains the user."""
-
-
-class Position(NamedTuple):
-    """Newest event and number of deletions of a store."""
-
-    number: int
-    """Number of the newest event ever."""
-    n_deletions: int
-    """Number of deletions."""
 
 
 class EventStore:
@@ -106,7 +66,7 @@ class EventStore:
             DataError: If an id is empty or too long, a time invalid, or a key was used for another item.
             StoreError: If the database cannot be written; then nothing is stored.
         """
-        _check(events)
+        check_events(events)
         with self.transaction(writes=True) as connection:
             number = allocate_numbers(connection, 0)
             fresh = _filter_new_events(connection, events)
@@ -135,7 +95,7 @@ class EventStore:
         while True:
             with self.transaction() as connection:
                 rows = connection.execute(query, {"after": after, "most": CHUNK_ROWS}).all()
-            yield from (_to_stored_event(row) for row in rows)
+            yield from (StoredEvent.from_row(row) for row in rows)
             if len(rows) < CHUNK_ROWS:
                 return
             after = int(rows[-1][0])
@@ -154,7 +114,7 @@ class EventStore:
         """
         query = text("SELECT number, user_id, item_id, time FROM events WHERE user_id = :user ORDER BY number")
         with self.transaction() as connection:
-            return [_to_stored_event(row) for row in connection.execute(query, {"user": user})]
+            return [StoredEvent.from_row(row) for row in connection.execute(query, {"user": user})]
 
     def get_position(self) -> Position:
         """Return the position of the store.
@@ -311,27 +271,3 @@ def _filter_new_events(connection: Connection, events: Sequence[NewEvent]) -> li
                 continue
         fresh.append(new)
     return fresh
-
-
-def _check(events: Sequence[NewEvent]) -> None:
-    problems = []
-    for new in events:
-        for name, value in (("user", new.user), ("item", new.item), ("key", "-" if new.key is None else new.key)):
-            if not 0 < len(value) <= LONGEST_ID or "\0" in value or not _is_encodable(value):
-                problems.append(f"{name} {value[:40]!r}: give 1 to {LONGEST_ID} characters of text, none of them NUL")
-        if not 0 <= new.time < END_OF_TIME:
-            problems.append(f"time {new.time}: give seconds since 1970, not milliseconds")
-    if problems:
-        raise DataError("events", problems)
-
-
-def _is_encodable(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _to_stored_event(row: Sequence[Any]) -> StoredEvent:
-    return StoredEvent(int(row[0]), str(row[1]), str(row[2]), int(row[3]))

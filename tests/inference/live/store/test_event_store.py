@@ -16,13 +16,15 @@ pytest.importorskip("sqlalchemy", reason="needs SQLAlchemy (extra: state)")
 from sqlalchemy import text
 
 from llmrec.errors import ConfigError, DataError
-from llmrec.inference.live.store.event_store import Deletion, EventStore, NewEvent, Position, StoredEvent
+from llmrec.inference.live.store.event_store import EventStore
 from llmrec.inference.live.store.schema import STEPS, StoreError, migrate
+from llmrec.inference.live.store.stored_events import Deletion, NewEvent, Position, StoredEvent
 
 ROOT = Path(__file__).resolve().parents[4]
 WRITER = """
 import sys
-from llmrec.inference.live.store.event_store import EventStore, NewEvent
+from llmrec.inference.live.store.event_store import EventStore
+from llmrec.inference.live.store.stored_events import NewEvent
 store, name = EventStore(sys.argv[1]), sys.argv[2]
 for place in range(int(sys.argv[3])):
     [stored] = store.append([NewEvent(name, f"{name}-{place}", place, str(place))])

@@ -9,8 +9,9 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="needs SQLAlchemy (extra: state)")
 
 from llmrec.errors import DataError
-from llmrec.inference.live.store.event_store import Deletion, EventStore, NewEvent
+from llmrec.inference.live.store.event_store import EventStore
 from llmrec.inference.live.store.item_store import ItemStore
+from llmrec.inference.live.store.stored_events import Deletion, NewEvent
 
 
 def test_changes_come_in_order_to_whoever_looks(store_url: str) -> None:

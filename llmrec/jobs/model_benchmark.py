@@ -1,0 +1,225 @@
+"""Fit and rank the models of one split, and keep every seed's ranking, settings and training record."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from llmrec.backbones.catalog_encoder import CatalogEncoder
+from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.model import ModelConfig
+from llmrec.config.train import TrainConfig
+from llmrec.data.histories import Queries
+from llmrec.drift.fit_head import FittedHead
+from llmrec.evaluation.aggregate import compute_weekly, evaluate_split
+from llmrec.evaluation.baselines import BASELINES, BaselineTask, Tuning, fit_baselines
+from llmrec.evaluation.model_rows import DRIFT_STATIC, ModelRow
+from llmrec.evaluation.model_scorer import ModelScorer
+from llmrec.evaluation.ranking import Ranking, Scorer
+from llmrec.evaluation.results import SplitReport
+from llmrec.evaluation.slices import make_slices
+from llmrec.jobs.adaptation import describe_adaptation, is_kept
+from llmrec.models.recommender_model import RecommenderModel
+from llmrec.training.checkpoints import Progress
+from llmrec.training.distributed.parallel_ranking import rank_in_parallel
+from llmrec.training.drift_ablation import DriftTask, iterate_drift_rows
+from llmrec.training.task import FittedModel, TrainingTask, make_protocol
+from llmrec.training.two_stage import adapt_backbone, fit_model
+from llmrec.utils.timing import timer
+
+logger = logging.getLogger(__name__)
+
+
+class ModelBenchmark:
+    """Fit and rank models on one split, and keep every seed's ranking, settings and training record.
+
+    Args:
+        task: Training task with the split.
+        config: Settings of the run.
+        test: Test queries.
+    """
+
+    def __init__(self, task: TrainingTask, config: FinetuneConfig, test: Queries) -> None:
+        self.task, self.config, self.test = task, config, test
+        self.rankings: dict[ModelRow, list[Ranking]] = defaultdict(list)
+        self.settings: dict[str, Any] = {}
+        self.training: list[dict[str, Any]] = []
+
+    def rank(self, row: ModelRow, scorer: Scorer) -> None:
+        """Rank the test queries by a model, or by one more seed of it.
+
+        Args:
+            row: Row of the report.
+            scorer: Scorer of the queries.
+        """
+        with timer.section("evaluate", row.name):
+            self.rankings[row].append(self._rank(row, scorer, self.task.accelerator))
+
+    def fit(
+        self,
+        row: ModelRow,
+        model: ModelConfig,
+        train: TrainConfig,
+        text: Tensor | None,
+        seed: int,
+        *,
+        private: bool = True,
+    ) -> FittedModel:
+        """Fit a model on stored text vectors, or on ids alone, and rank by it.
+
+        Args:
+            row: Row of the report.
+            model: Size of the model.
+            train: Settings of its training.
+            text: Text vectors of the catalog, (N, D_text); None for ids alone.
+            seed: Seed of the training.
+            private: False to fit without differential privacy even if the task has it.
+
+        Returns:
+            The fitted model.
+        """
+        row, task = replace(row, seed=seed), self.task if private else replace(self.task, privacy=None)
+        with timer.section("fit", row.name):
+            fitted = fit_model(row.name, task, model, train, text, seed)
+        self.rank(row, ModelScorer(fitted.model))
+        settings = {"model": dataclasses.asdict(model), "train": dataclasses.asdict(train)}
+        self._record_training(row, fitted.progress, settings, fitted.model)
+        return fitted
+
+    def adapt_and_rank(self, row: ModelRow, fitted: FittedModel, reader: CatalogEncoder, seed: int) -> Progress:
+        """Train a fitted model together with its backbone, and rank by it.
+
+        Args:
+            row: Row of the report.
+            fitted: Fitted model; trained in place.
+            reader: Encoder of the catalog; its backbone is trained in place.
+            seed: Seed of the training.
+
+        Returns:
+            Progress of the training.
+        """
+        row, model = replace(row, seed=seed), fitted.model
+        # A history encoder that reads the live backbone rounds otherwise than the stored vectors of the fit.
+        same = fitted.watched is model and model.config.history_encoder == "sequence"
+        start = fitted.calibrated_ndcg if same else None
+        with timer.section("adapt", row.name):
+            progress = adapt_backbone(row.name, self.task, model, self.config.adapt, reader, seed, start=start)
+        logger.info(describe_adaptation(row, progress), extra={"facts": {"fit": row.name, "kept": is_kept(progress)}})
+        self.rank(row, ModelScorer(model))
+        self._record_training(row, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
+        return progress
+
+    def fit_and_rank_drift(self, fitted: FittedModel, seed: int, task: DriftTask) -> FittedHead:
+        """Fit a drift head on a model, and rank by it: refreshed, static, and by its terms.
+
+        Args:
+            fitted: The fitted model.
+            seed: Seed of the model.
+            task: Data for drift heads.
+
+        Returns:
+            The head, with the stream of the model under test.
+        """
+        with timer.section("drift"):
+            full, judged = task.fit(ModelScorer(fitted.watched), seed)
+        split = self.task.split.merge_validation() if self.config.train.refit else self.task.split
+        until = split.valid_start if split.name == "by_time" else None
+        for drift in iterate_drift_rows(task, judged, full, ModelScorer(fitted.model), until):
+            self.rank(replace(drift.row, seed=seed), drift.scorer)
+            self.settings.setdefault(drift.row.name, {})[f"seed {seed}"] = drift.settings
+        return replace(full, stream=replace(full.stream, trained_until=until))
+
+    def rank_baselines(self, text: Tensor | None) -> None:
+        """Tune, fit and rank the baselines that need no trainer; one process does all the work for each.
+
+        Args:
+            text: Text vectors of the catalog, (N, D_text); None leaves out baselines that use text.
+        """
+        evaluation = self.config.evaluation
+        names = [name for name in evaluation.baselines if name in BASELINES]
+        refit = self.config.train.refit
+        baseline_task = BaselineTask(
+            tune_on=self.task.split,
+            fit_on=self.task.split.merge_validation() if refit else self.task.split,
+            valid=self.task.valid,
+            text_vectors=None if text is None else text.numpy(),
+            tuning=Tuning(evaluation.tuning_budget, evaluation.tuning_queries, self.task.mask_seen),
+            seeds=self.config.seeds_for_split(self.task.split.name),
+        )
+        if text is None:
+            names = [name for name in names if name != "nearest_text"]
+        accelerator, found = self.task.accelerator, []
+        for index in range(accelerator.process_index, len(names), accelerator.num_processes):
+            with timer.section("baselines", names[index]):
+                all_fitted = fit_baselines([names[index]], baseline_task)
+            for name, fitted in all_fitted.items():
+                row = ModelRow("baseline", name, fitted.refresh)
+                with timer.section("evaluate", row.name):
+                    rankings = [self._rank(row, scorer, None) for scorer in fitted.scorers]
+                found.append((index, row, rankings, fitted.record))
+        for _, row, rankings, record in sorted(gather_object(found), key=lambda part: part[0]):
+            self.rankings[row] += rankings
+            self.settings[row.name] = record
+
+    @timer.section("evaluate")
+    def evaluate(self, headline: ModelRow, text: Tensor | None, also: Sequence[ModelRow] = ()) -> SplitReport:
+        """Compute all numbers of the split.
+
+        Args:
+            headline: Model that the report is about; it is compared with every other.
+            text: Text vectors of the catalog, (N, D_text), for slices by similarity of texts.
+            also: Models that are compared with every other as well.
+
+        Returns:
+            The numbers.
+        """
+        config, split = self.config, self.task.split
+        protocol = make_protocol(split, self.task.ties, config, self.task.release_time is not None)
+        streaming = tuple(row.name for row in self.rankings if row.refresh is not None)
+        slices = make_slices(split.merge_validation() if config.train.refit else split, self.test, text)
+        evaluated = evaluate_split(
+            split.name,
+            self.test,
+            slices,
+            self.rankings,
+            replace(protocol, streaming=streaming),
+            config.evaluation,
+            headline,
+            self.settings,
+            also,
+        )
+        if split.name != "by_time" or DRIFT_STATIC not in self.rankings:
+            return evaluated
+        lines = [headline, DRIFT_STATIC, *also]
+        return replace(evaluated, weekly=compute_weekly(split, self.test, self.rankings, lines, config.evaluation))
+
+    def _rank(self, row: ModelRow, scorer: Scorer, accelerator: Accelerator | None) -> Ranking:
+        """Rank the test queries, divided among the processes of an accelerator, or by this process alone."""
+        task, n_top = self.task, max(self.config.evaluation.cutoffs)
+        n_items, progress = task.split.n_items, f"ranking {row}"
+        return rank_in_parallel(
+            scorer, self.test, n_items, accelerator, n_top, task.mask_seen, task.release_time, progress
+        )
+
+    def _record_training(
+        self, row: ModelRow, progress: Progress, settings: dict[str, Any], model: RecommenderModel
+    ) -> None:
+        subject, match = f"{row}, {self.task.split.name}", model.items.match
+        self.training += [{"model": subject, "seed": row.seed, **point} for point in progress.history]
+        trained = [point for point in progress.history if point["epoch"] > 0]
+        start = [point["valid_ndcg"] for point in progress.history if point["epoch"] == 0]
+        self.settings.setdefault(row.name, settings | {"seeds": {}})["seeds"][str(row.seed)] = {
+            "valid_ndcg": [round(point["valid_ndcg"], 4) for point in trained],
+            "start": round(start[0], 4) if start else None,
+            "best_epoch": progress.best_epoch,
+            "novelty": round(float(model.novelty), 4),
+            "text_match": None if match is None else [float(match.strength), round(float(match.recency), 2)],
+        }
