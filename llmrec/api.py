@@ -91,7 +91,7 @@ def fit(
         result = llmrec.fit(events, items, text_template="{title}. Genres: {genres}", train__epochs=5)
         result.recommender.recommend(["1", "260"], k=5)
     """
-    built, tables = build_log_config(FinetuneConfig, config, overrides, (events, items), text_template)
+    built, tables = build_log_config(FinetuneConfig, config, overrides, (events, items), text_template=text_template)
     return _run(run_finetune, built, tables)
 
 
@@ -158,7 +158,7 @@ def pretrain(
         backbone = llmrec.pretrain(events, items, train__max_steps=500)
         result = llmrec.fit(events, items, backbone__name=backbone)
     """
-    built, tables = build_log_config(PretrainConfig, config, overrides, (events, items), text_template)
+    built, tables = build_log_config(PretrainConfig, config, overrides, (events, items), text_template=text_template)
     with record_outcome():
         run_pretrain(built, tables)
     return built.output / "backbone"
@@ -231,11 +231,11 @@ def transfer(
     """
     logs = [prepare_source(source) for source in sources]
     overrides = {"sources": [settings for settings, _ in logs]} | overrides
-    built, tables = build_log_config(TransferConfig, config, overrides, (events, items), text_template)
+    built, tables = build_log_config(TransferConfig, config, overrides, (events, items), text_template=text_template)
     source_tables = [given for _, given in logs]
 
     def job(config: TransferConfig, tables: LogTables | None) -> JobResult | None:
-        return run_transfer(config, tables, source_tables)
+        return run_transfer(config, tables, source_tables=source_tables)
 
     return _run(job, built, tables)
 

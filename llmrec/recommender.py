@@ -52,7 +52,10 @@ class Recommender:
     def __init__(self, bundle: Bundle, folder: Path, *, backbone: str | None = None, log: Log | None = None) -> None:
         """Serve a loaded bundle of a folder; `from_pretrained` loads one."""
         self.config = bundle.config
-        self.catalog, self.training_log = ServedCatalog(bundle, folder, backbone), TrainingLog(bundle, folder, log)
+        self.catalog, self.training_log = (
+            ServedCatalog(bundle, folder, backbone=backbone),
+            TrainingLog(bundle, folder, log=log),
+        )
         self.live = LiveUsers(self.catalog, self.training_log.read)
         self.index = IndexSearch(self.catalog)
 
@@ -81,7 +84,7 @@ class Recommender:
         Raises:
             BundleError: If it is not a bundle, was altered, does not reproduce its scores, or cannot be fetched.
         """
-        folder = resolve_bundle(name, revision, token)
+        folder = resolve_bundle(name, revision, token=token)
         bundle = load_bundle(folder, backbone)
         bundle.model.to(device)
         return cls(bundle, folder, backbone=backbone)
@@ -134,8 +137,8 @@ class Recommender:
         Raises:
             BundleError: If the hub refuses; then nothing is published.
         """
-        bundle = strip_private_paths(self._export_bundle(), base_model_id, include_counts)
-        return push_bundle(bundle, repo_id, private, revision, token)
+        bundle = strip_private_paths(self._export_bundle(), base_model_id, counts=include_counts)
+        return push_bundle(bundle, repo_id, private=private, revision=revision, token=token)
 
     def recommend(
         self,
@@ -318,7 +321,7 @@ class Recommender:
             recommender.topics(["1", "260"], ["comedy", "science fiction"], template="a {label} film")
         """
         texts = self.catalog.history_text_vectors(self.batch.parse([history], at))
-        return divide_interest(self.catalog, texts, labels, template, half_life_events)
+        return divide_interest(self.catalog, texts, labels, template, half_life_events=half_life_events)
 
     def _export_bundle(self) -> Bundle:
         is_counting = self.catalog.has_drift_head and self.live.is_started

@@ -256,7 +256,7 @@ def make_bundle(tiny_bert: Path, log: Log) -> Callable[..., Bundle]:
             tuned = None if strategy == "frozen" else backbone
         known = torch.arange(len(log.catalog)) % 5 != 0
         reader = None if backbone is None else CatalogEncoder.from_texts(backbone, log.catalog.list_texts())
-        model = RecommenderModel(config.model, known, text, reader).eval()
+        model = RecommenderModel(config.model, known, text, reader=reader).eval()
         model.novelty.fill_(0.7)  # as calibration does
         return Bundle(config, log.catalog, model, base, tuned, dataclasses.asdict(log.facts), EVALUATION)
 

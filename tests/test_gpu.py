@@ -68,7 +68,7 @@ def test_the_best_items(precision: Precision, n_queries: int) -> None:
     scores = queries.double() @ items.double().T
     scores[without.query, without.item] = -torch.inf
     table = QuantizedTable.from_vectors(items.to(GPU), precision)
-    found = top_k(table, queries.to(GPU), 20, without.to(torch.device(GPU)))
+    found = top_k(table, queries.to(GPU), 20, without=without.to(torch.device(GPU)))
     best = scores.topk(20)
     torch.testing.assert_close(found.score.cpu().double(), best.values, atol=1e-4, rtol=0)
     assert float((found.item.cpu() == best.indices).double().mean()) > 0.999  # near ties may change places
@@ -94,7 +94,9 @@ def test_a_compiled_copy_follows_the_weights(tiny_bert: Path) -> None:
         for weight in backbone.model.parameters():
             weight.add_(0.1 * torch.randn_like(weight))
     found = backbone.encode(tokens)
-    expected = TextBackbone.encode(TextBackbone(backbone.model, backbone.tokenizer, PLAIN, "owner/tiny", ""), tokens)
+    expected = TextBackbone.encode(
+        TextBackbone(backbone.model, backbone.tokenizer, PLAIN, "owner/tiny", path=""), tokens
+    )
     assert float((before * found).sum(1).max()) < 0.999
     assert float((found * expected).sum(1).min()) >= 0.9999
 
@@ -105,7 +107,7 @@ def test_kept_states_lie_on_the_gpu(dtype: str, tiny_bert: Path, tmp_path: Path)
     backbone = TextBackbone.load(config).to(GPU)
     apply_strategy(backbone, config)
     tokens = backbone.tokenize([" ".join(WORDS[row : row + 1 + row % 5]) for row in range(20)])
-    lower = HiddenStateCache.load_or_compute(backbone, tokens, dtype, tmp_path)
+    lower = HiddenStateCache.load_or_compute(backbone, tokens, kept=dtype, cache_dir=tmp_path)
     assert lower is not None
     assert lower.states.is_cuda
     torch.testing.assert_close(

@@ -64,7 +64,7 @@ def apply_strategy(backbone: TextBackbone, config: BackboneConfig) -> TransferRe
         parameter.requires_grad_(config.strategy == "full")
     if config.strategy == "last_k":
         for module in get_last_layers(backbone.model, config.last_k):
-            module.requires_grad_(True)
+            module.requires_grad_(requires_grad=True)
     if config.strategy == "lora":
         backbone.model = add_lora(backbone.model, config)
     return build_transfer_report(backbone, config.strategy)
@@ -139,7 +139,10 @@ def _list_last_layers(model: nn.Module, k: int, targets: str | list[str]) -> lis
             f"lora.last_k={k}: lora.target_modules={targets!r} selects layers too. Set one, or a list of names."
         )
     top = {
-        id(part) for layer in get_last_layers(model, k, "lora.last_k") for part in layer.modules() if _is_linear(part)
+        id(part)
+        for layer in get_last_layers(model, k, wanted_by="lora.last_k")
+        for part in layer.modules()
+        if _is_linear(part)
     }
     names = [name for name, part in model.named_modules() if id(part) in top]
     return [name for name in names if targets == "all-linear" or name.rsplit(".", 1)[-1] in targets]

@@ -33,7 +33,7 @@ class CatalogEncoder:
 
     @classmethod
     def from_texts(
-        cls, backbone: TextBackbone, texts: Sequence[str], cache: TextVectorCache | None = None
+        cls, backbone: TextBackbone, texts: Sequence[str], *, cache: TextVectorCache | None = None
     ) -> CatalogEncoder:
         """Tokenize the texts of a catalog.
 
@@ -55,7 +55,9 @@ class CatalogEncoder:
         """
         return replace(
             self,
-            lower=HiddenStateCache.load_or_compute(self.backbone, self.tokens, self.backbone.config.hidden_state_cache),
+            lower=HiddenStateCache.load_or_compute(
+                self.backbone, self.tokens, kept=self.backbone.config.hidden_state_cache
+            ),
         )
 
     def encode_with_grad(self, rows: NDArray[np.int64]) -> Tensor:

@@ -45,7 +45,7 @@ class HiddenStateFile:
 
     @classmethod
     def from_backbone(
-        cls, backbone: TextBackbone, tokens: TokenStore, kept: HiddenStatePrecision, cache_dir: Path | None = None
+        cls, backbone: TextBackbone, tokens: TokenStore, kept: HiddenStatePrecision, *, cache_dir: Path | None = None
     ) -> HiddenStateFile | None:
         """Return the file for a backbone and texts.
 
@@ -90,6 +90,7 @@ class HiddenStateCache:
         cls,
         backbone: TextBackbone,
         tokens: TokenStore,
+        *,
         kept: HiddenStatePrecision = "auto",
         cache_dir: Path | None = None,
     ) -> HiddenStateCache | None:
@@ -109,12 +110,12 @@ class HiddenStateCache:
         Raises:
             BackboneError: If there is no room on the disk.
         """
-        file = HiddenStateFile.from_backbone(backbone, tokens, kept, cache_dir)
+        file = HiddenStateFile.from_backbone(backbone, tokens, kept, cache_dir=cache_dir)
         if file is None:
             return None
         if not file.is_whole:
             file.path.parent.mkdir(parents=True, exist_ok=True)
-            _write(file.path, backbone, file.n_layers, tokens, file.dtype)
+            _write(file.path, backbone, file.n_layers, tokens, dtype=file.dtype)
         width = backbone.hidden_width
         n_states = len(tokens.flat) * width
         states = torch.from_file(str(file.path), shared=False, size=n_states, dtype=file.dtype).view(-1, width)
@@ -199,7 +200,7 @@ def count_frozen_layers(model: nn.Module) -> int:
     return n_layers if all(id(weight) in above for weight in model.parameters() if weight.requires_grad) else 0
 
 
-def _write(path: Path, backbone: TextBackbone, n_layers: int, tokens: TokenStore, dtype: torch.dtype) -> None:
+def _write(path: Path, backbone: TextBackbone, n_layers: int, tokens: TokenStore, *, dtype: torch.dtype) -> None:
     """Compute the states and write them to a temporary name first, so that a finished file is complete."""
     partial = path.with_suffix(f"{path.suffix}.{os.getpid()}.partial")
     n_states = len(tokens.flat) * backbone.hidden_width

@@ -58,7 +58,7 @@ def truncate_layers(model: nn.Module, k: int) -> None:
     del stack[k:]
 
 
-def get_last_layers(model: nn.Module, k: int, wanted_by: str = "last_k") -> list[nn.Module]:
+def get_last_layers(model: nn.Module, k: int, *, wanted_by: str = "last_k") -> list[nn.Module]:
     """Return the top k transformer layers and the norm after them, if there is one.
 
     Args:

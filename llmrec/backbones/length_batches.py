@@ -11,7 +11,7 @@ BATCH_COSTS = 128  # tokens of MiniLM, forward and backward, on one core
 
 
 def batch_by_length(
-    lengths: NDArray[np.int64], tokens_at_once: int, batch_costs: int = BATCH_COSTS
+    lengths: NDArray[np.int64], tokens_at_once: int, *, batch_costs: int = BATCH_COSTS
 ) -> list[NDArray[np.int64]]:
     """Divide texts, sorted by length, into padded batches so that the total cost is minimal.
 

@@ -38,7 +38,7 @@ class LineLikelihood:
         self.head = LanguageHead.from_backbone(backbone, "clm").to(backbone.device)
         self.longest: int | None = getattr(backbone.model.config, "max_position_embeddings", None)
 
-    def tokenize(self, text: str, special: bool = False) -> Ids:
+    def tokenize(self, text: str, *, special: bool = False) -> Ids:
         """Tokenize a text.
 
         Args:

@@ -55,7 +55,7 @@ OF_A_GPU = Arithmetic(torch.float16, onednn=False)  # on a GPU as fast as bf16, 
 
 
 @cache
-def choose_fastest(reduced: bool) -> Arithmetic:
+def choose_fastest(*, reduced: bool) -> Arithmetic:
     """Return the fastest method on this CPU, measured once per process.
 
     Args:
@@ -66,7 +66,12 @@ def choose_fastest(reduced: bool) -> Arithmetic:
     """
     dtypes = (torch.float32, torch.bfloat16) if reduced else (torch.float32,)
     plain = Arithmetic(torch.float32, onednn=False)
-    ways = [way for dtype in dtypes for way in (Arithmetic(dtype, False), Arithmetic(dtype, True)) if _is_accurate(way)]
+    ways = [
+        way
+        for dtype in dtypes
+        for way in (Arithmetic(dtype, onednn=False), Arithmetic(dtype, onednn=True))
+        if _is_accurate(way)
+    ]
     spent = dict.fromkeys([plain, *ways], float("inf"))
     for _ in range(ROUNDS):  # in turn, so that other work on the machine slows all of them
         limit = TOO_SLOW * min(spent.values())

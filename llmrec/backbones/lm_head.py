@@ -29,7 +29,7 @@ class LanguageHead(nn.Module):
         pretrained: Whether the checkpoint has the weights of the head.
     """
 
-    def __init__(self, model: nn.Module, pretrained: bool) -> None:
+    def __init__(self, model: nn.Module, *, pretrained: bool) -> None:
         super().__init__()
         self.model, self.pretrained = model, pretrained
 
@@ -57,7 +57,7 @@ class LanguageHead(nn.Module):
         if decoder is not None and (model.config.tie_word_embeddings or head_names):
             decoder.weight = embeddings.weight
         setattr(model, model.base_model_prefix, _PassThrough())
-        return cls(model.eval(), not head_names)
+        return cls(model.eval(), pretrained=not head_names)
 
     def describe_origin(self) -> str:
         """Describe the origin of the head's weights.

@@ -23,7 +23,7 @@ OTHER_FORMATS = {".h5": "TensorFlow", ".msgpack": "Flax", ".onnx": "ONNX", ".ggu
 ALONE = "save its text model alone, with transformers' save_pretrained"
 
 
-def load_text_model(name: str, path: str, revision: str | None, subfolder: str, files: CheckpointFiles) -> Any:
+def load_text_model(name: str, path: str, revision: str | None, subfolder: str, *, files: CheckpointFiles) -> Any:
     """Load the text model of a checkpoint in fp32.
 
     Args:

@@ -152,8 +152,8 @@ def run_packed_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
     *,
+    attention_mask: Tensor | None,
     runs: list[EqualLengthRun],
     **options: Any,
 ) -> tuple[Tensor, None]:

@@ -92,8 +92,8 @@ class TextBackbone(nn.Module):
         tokenizer: Any,
         config: BackboneConfig,
         hub_id: str,
-        path: str = "",
         *,
+        path: str = "",
         recipe: VectorRecipe | None = None,
         layers: VectorLayers | None = None,
     ) -> None:
@@ -134,7 +134,7 @@ class TextBackbone(nn.Module):
         except Exception as error:  # any kind: the Hub can fail in many ways
             raise cannot_load(config.name, revision, error) from error
         recipe = read_recipe(files, config.name)
-        model = load_text_model(config.name, path, revision, recipe.subfolder, files)
+        model = load_text_model(config.name, path, revision, recipe.subfolder, files=files)
         tokenizer = load_tokenizer(config.name, path, revision, recipe.subfolder)
         check_tokenizer(config.name, tokenizer, model)
         if recipe.lower_case:
@@ -146,7 +146,7 @@ class TextBackbone(nn.Module):
         model.config._name_or_path = location.hub_id
         check_one_text(config.name, model, torch.tensor([tokenizer("text", verbose=False).input_ids or [1]]))
         layers = VectorLayers.load(files.folder, recipe.layers, recipe.n_dims)
-        backbone = cls(model, tokenizer, config, location.hub_id, path, recipe=recipe, layers=layers)
+        backbone = cls(model, tokenizer, config, location.hub_id, path=path, recipe=recipe, layers=layers)
         backbone.base_fingerprint = backbone.fingerprint()
         backbone.base_dtype = model.stored_dtype
         return backbone
@@ -185,7 +185,7 @@ class TextBackbone(nn.Module):
         """Device of the weights."""
         return next(self.model.parameters()).device
 
-    def train(self, mode: bool = True) -> TextBackbone:
+    def train(self, mode: bool = True) -> TextBackbone:  # noqa: FBT001, FBT002 as in torch
         """Set training mode for gradients without dropout; the wrapped model stays in eval mode.
 
         Args:
@@ -222,7 +222,7 @@ class TextBackbone(nn.Module):
         """
         if self.device.type == "cpu":
             return batch_by_length(tokens.lengths, TOKENS_AT_ONCE)
-        return batch_by_length(tokens.lengths, TOKENS_AT_ONCE_GPU, BATCH_COSTS_GPU)
+        return batch_by_length(tokens.lengths, TOKENS_AT_ONCE_GPU, batch_costs=BATCH_COSTS_GPU)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, hidden_states: PrecomputedHidden | None = None
@@ -262,7 +262,7 @@ class TextBackbone(nn.Module):
         """
         batches = self.batch_tokens(tokens)
         idle = self.rounds(len(batches)) - len(batches)  # all processes agree before any of them waits in a pass
-        parts = list(self._encode_padded(tokens, hidden_states, batches))
+        parts = list(self._encode_padded(tokens, hidden_states, batches=batches))
         parts += [self._run_empty_pass(tokens, hidden_states) for _ in range(idle)]
         if not parts:
             return torch.zeros(0, self.dim, device=self.device)
@@ -302,6 +302,7 @@ class TextBackbone(nn.Module):
         self,
         tokens: TokenStore,
         hidden_states: HiddenStateSource | None = None,
+        *,
         batches: Sequence[NDArray[np.int64]] | None = None,
     ) -> Parts:
         again = self.config.gradient_checkpointing and torch.is_grad_enabled()

@@ -99,6 +99,7 @@ class TextVectorCache:
         self,
         backbone: TextBackbone,
         cache_dir: Path | None = None,
+        *,
         accelerator: Accelerator | None = None,
         shard_texts: int | None = None,
     ) -> None:
@@ -153,7 +154,7 @@ class TextVectorCache:
         keys, encode = _compute_text_keys(texts), self._make_encoder(texts, lower)
         if self.accelerator is not None and self.accelerator.num_processes > 1:
             self._encode_share(keys, encode, describe)
-        return self._get_or_fill(keys, encode, describe)
+        return self._get_or_fill(keys, encode, describe=describe)
 
     def _make_encoder(self, texts: Texts, lower: HiddenStateCache | None = None) -> Encode:
         states = lower if lower is not None and lower.is_exact else None
@@ -190,7 +191,7 @@ class TextVectorCache:
         other.folder, other._shards = self.folder.with_name(self.folder.name + HISTORIES), {}
         return other
 
-    def _get_or_fill(self, keys: NDArray[np.bytes_], encode: Encode, describe: str | None = None) -> Tensor:
+    def _get_or_fill(self, keys: NDArray[np.bytes_], encode: Encode, *, describe: str | None = None) -> Tensor:
         """Return the vectors of keys; `encode` gives those that no shard holds."""
         distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         vectors = torch.empty(len(distinct), self.backbone.dim)

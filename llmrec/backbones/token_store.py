@@ -28,7 +28,7 @@ class TokenStore:
 
     @classmethod
     def from_texts(
-        cls, texts: Sequence[str], tokenizer: Any, max_tokens: int, append_eos: bool = False, special: bool = True
+        cls, texts: Sequence[str], tokenizer: Any, max_tokens: int, *, append_eos: bool = False, special: bool = True
     ) -> TokenStore:
         """Tokenize texts.
 
@@ -52,7 +52,7 @@ class TokenStore:
                 "eos_token and save it again."
             )
         room = max_tokens - 1 if append_eos else max_tokens
-        ids = _tokenize(list(texts), tokenizer, room, special) if texts else []
+        ids = _tokenize(list(texts), tokenizer, room, special=special) if texts else []
         if append_eos:
             ids = [row if row and row[-1] == eos else [*row, eos] for row in ids]
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
@@ -111,7 +111,7 @@ class TokenStore:
         return torch.from_numpy(ids).to(device), torch.from_numpy(mask.astype(np.int64)).to(device)
 
 
-def _tokenize(texts: list[str], tokenizer: Any, most: int, special: bool) -> list[list[int]]:
+def _tokenize(texts: list[str], tokenizer: Any, most: int, *, special: bool) -> list[list[int]]:
     """Tokenize as the tokenizer's own call does, without its lists other than the ids, which take longer."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:  # a tokenizer written in Python

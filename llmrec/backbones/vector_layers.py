@@ -113,11 +113,11 @@ class VectorLayers(nn.Sequential):
     """
 
     def __init__(
-        self, layers: Sequence[nn.Module] = (), specs: Sequence[LayerSpec] = (), n_dims: int | None = None
+        self, layers: Sequence[nn.Module] = (), specs: Sequence[LayerSpec] = (), *, n_dims: int | None = None
     ) -> None:
         super().__init__(*layers)
         self.specs, self.n_dims = tuple(specs), n_dims
-        self.requires_grad_(False)
+        self.requires_grad_(requires_grad=False)
 
     @classmethod
     def load(cls, folder: Path, specs: Sequence[LayerSpec], n_dims: int | None) -> VectorLayers:
@@ -137,7 +137,7 @@ class VectorLayers(nn.Sequential):
         kept = [spec for spec in specs if spec.kind in KINDS]
         if kept and kept[-1].kind == "Normalize":  # as every text vector is in the end
             kept.pop()
-        return cls([_load_layer(folder, spec) for spec in kept], kept, n_dims)
+        return cls([_load_layer(folder, spec) for spec in kept], kept, n_dims=n_dims)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Make text vectors of pooled ones.

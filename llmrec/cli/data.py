@@ -22,6 +22,7 @@ AUDIT_SETTINGS = (
 def init(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder with a file of events and a file of items.")],
+    *,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="YAML file to write. [default: FOLDER's name with .yaml]")
     ] = None,
@@ -47,7 +48,7 @@ def init(
         raise ConfigError(f"{path}: it is there already. Give --output FILE, or --force to replace it.")
     proposal = propose_log(folder, parse_given_settings(context.args))
     log = proposal.log
-    part, _ = make_split("by_time", log.interactions, log.n_users, log.n_items, SplitConfig())
+    part, _ = make_split("by_time", log.interactions, log.n_users, log.n_items, config=SplitConfig())
     texts, found = log.catalog.text_array[:SHOWN_TEXTS].to_pylist(), audit_log(log, part)
     write_text_atomic(path, render_init_config(proposal, path))
     if json_output:
@@ -61,7 +62,7 @@ def init(
 
 
 @app.command(cls=SettingsCommand, epilog=AUDIT_SETTINGS)
-def audit(context: typer.Context, json_output: JsonOption = False) -> None:
+def audit(context: typer.Context, *, json_output: JsonOption = False) -> None:
     """Audit a log: ties, repeats, leakage, cold items.
 
     Also counts what leave-one-out would hide, and personal details in texts.
@@ -80,7 +81,7 @@ def audit(context: typer.Context, json_output: JsonOption = False) -> None:
     if data is None:
         raise ConfigError("no log: give --data.source FOLDER, hub:OWNER/NAME or movielens_small")
     log = load_log(data)
-    part, _ = make_split("by_time", log.interactions, log.n_users, log.n_items, split or SplitConfig())
+    part, _ = make_split("by_time", log.interactions, log.n_users, log.n_items, config=split or SplitConfig())
     found = audit_log(log, part)
     if json_output:
         render_json(found.to_dict())

@@ -12,7 +12,7 @@ app = typer.Typer()
 
 
 @app.command()
-def env(json_output: JsonOption = False) -> None:
+def env(*, json_output: JsonOption = False) -> None:
     """Show versions, devices, the cache and installed extras.
 
     Also says whether products of matrices have the same bits in every run.

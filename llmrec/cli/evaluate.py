@@ -22,6 +22,7 @@ app = typer.Typer()
 def evaluate(
     context: typer.Context,
     bundle: BundleArgument,
+    *,
     split: Annotated[
         Literal["by_time", "leave_one_out"] | None,
         typer.Option(metavar="by_time|leave_one_out", help="Split to test on. [default: the bundle's first]"),
@@ -42,7 +43,7 @@ def evaluate(
     from llmrec.reports.report_text import render_slices
 
     data = parse_data_settings(context.args)
-    loaded, log = load_bundle_and_log(find_bundle(bundle, revision), data, backbone)
+    loaded, log = load_bundle_and_log(find_bundle(bundle, revision), data, backbone=backbone)
     name = split or loaded.config.split.names[0]
     if note := training_overlap_warning(loaded, log, name):
         render_note(note)

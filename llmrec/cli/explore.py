@@ -33,6 +33,7 @@ MAX_SHOWN = 3
 def similar_items(
     bundle: BundleArgument,
     item: ItemOption = None,
+    *,
     text: TextOption = None,
     by: Annotated[
         Literal["text", "model"],
@@ -60,8 +61,8 @@ def similar_items(
     from llmrec.cli.render import render_json, render_lines, render_ranking
 
     requested = parse_item(item, text)
-    recommender = load_recommender(bundle, backbone, revision)
-    other = None if in_bundle is None else load_recommender(in_bundle, backbone, in_bundle_revision)
+    recommender = load_recommender(bundle, backbone, revision=revision)
+    other = None if in_bundle is None else load_recommender(in_bundle, backbone, revision=in_bundle_revision)
     found = recommender.similar_items(requested, k=count, by=by, catalog=None if other is None else other.catalog)
     if json_output:
         render_json(found)
@@ -76,6 +77,7 @@ def similar_items(
 def similar_users(
     context: typer.Context,
     bundle: BundleArgument,
+    *,
     history: HistoryArgument = None,
     user: UserOption = None,
     count: CountOption = 10,
@@ -94,7 +96,7 @@ def similar_users(
 
     require_history_or_user(history, user)
     data = parse_data_settings(context.args)
-    recommender = load_recommender(bundle, backbone, revision)
+    recommender = load_recommender(bundle, backbone, revision=revision)
     log = recommender.training_log.read(data)
     found = recommender.similar_users(list(history or []) if user is None else user, k=count, at=at, log=log)
     if json_output:
@@ -116,6 +118,7 @@ def similar_users(
 def topics(
     context: typer.Context,
     bundle: BundleArgument,
+    *,
     history: HistoryArgument = None,
     user: UserOption = None,
     item: ItemsOption = None,
@@ -146,7 +149,7 @@ def topics(
     if not item:
         require_history_or_user(history, user)
     data = parse_data_settings(context.args)
-    recommender = load_recommender(bundle, backbone, revision)
+    recommender = load_recommender(bundle, backbone, revision=revision)
     if item:
         found = dict(zip(item, recommender.batch.item_topics(item, label, template=template), strict=True))
         if json_output:
@@ -169,6 +172,7 @@ def topics(
 def audience(
     context: typer.Context,
     bundle: BundleArgument,
+    *,
     item: ItemOption = None,
     text: TextOption = None,
     count: CountOption = 10,
@@ -186,7 +190,7 @@ def audience(
     from llmrec.cli.settings import parse_data_settings
 
     requested, data = parse_item(item, text), parse_data_settings(context.args)
-    recommender = load_recommender(bundle, backbone, revision)
+    recommender = load_recommender(bundle, backbone, revision=revision)
     found = recommender.audience(requested, k=count, at=at, log=recommender.training_log.read(data))
     if json_output:
         render_json(found)
@@ -199,6 +203,7 @@ def drift(
     context: typer.Context,
     bundle: BundleArgument,
     user: Annotated[str, typer.Option(metavar="ID", help="User of the log.")],
+    *,
     at: TimeOption = None,
     output: OutputFolder = None,
     revision: RevisionOption = None,

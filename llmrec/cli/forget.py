@@ -27,6 +27,7 @@ def forget(
     user: Annotated[
         list[str], typer.Option(metavar="ID", help="User to remove, by id or pseudonym; repeat for several.")
     ],
+    *,
     output: Annotated[
         Path | None,
         typer.Option(

@@ -16,6 +16,7 @@ app = typer.Typer()
 def push(
     bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Folder of a saved recommender.")],
     repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the hub; made if it is missing.")],
+    *,
     private: Annotated[
         bool | None,
         typer.Option("--private/--public", help="Visibility of a repository that is made. [default: the account's]"),
@@ -62,6 +63,7 @@ def pull(
     output: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder to write. [default: NAME in the working folder]")
     ] = None,
+    *,
     revision: RevisionOption = None,
     json_output: JsonOption = False,
 ) -> None:
@@ -73,7 +75,7 @@ def pull(
     from llmrec.hub.remote import download_bundle
 
     folder = Path(repo_id.rpartition("/")[2]) if output is None else output
-    download_bundle(repo_id, folder, revision)
+    download_bundle(repo_id, folder, revision=revision)
     if json_output:
         render_json({"bundle": str(folder)})
     else:
@@ -86,6 +88,7 @@ def export(
     output: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder to write, which SentenceTransformer(FOLDER) loads.")
     ],
+    *,
     backbone: BackboneOption = None,
     revision: RevisionOption = None,
     json_output: JsonOption = False,
@@ -101,7 +104,7 @@ def export(
 
     folder = find_bundle(bundle, revision)
     loaded = load_bundle(folder, backbone)
-    export_merged_encoder(output, load_backbone(folder, loaded, backbone), loaded)
+    export_merged_encoder(output, load_backbone(folder, loaded, backbone=backbone), loaded)
     source = loaded.facts["source"]
     if json_output:
         render_json({"encoder": str(output), "source": source})

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llmrec.recommender import Recommender
 
 
-def load_recommender(bundle: str, backbone: str | None, revision: str | None = None) -> Recommender:
+def load_recommender(bundle: str, backbone: str | None, *, revision: str | None = None) -> Recommender:
     """Load and verify a bundle.
 
     Args:
@@ -60,7 +60,7 @@ def resolve_history(
 
     refuse_history_and_user(history, user)
     if history_bundle is not None:
-        other = load_recommender(history_bundle, None, history_revision)
+        other = load_recommender(history_bundle, None, revision=history_revision)
         return other.catalog.to_text_history(resolve_history(other, history, user, data=data, at=at))
     if user is None:
         return list(history or [])

@@ -90,6 +90,7 @@ def load_config_class(command: str) -> type[Any]:
 def run_command(
     context: typer.Context,
     config: Sequence[str] | None,
+    *,
     processes: int | None = None,
     accelerate_config: str | None = None,
     given: Sequence[str] = (),
@@ -118,14 +119,17 @@ def run_command(
     if processes is None and accelerate_config is None:
         from llmrec.jobs.runner import run_job
 
-        run_job(partial(_run, JOBS[command][0], json_output), kind, arguments, f"llmrec {command}")
+        run = partial(_run, JOBS[command][0], json_output=json_output)
+        run_job(run, kind, arguments=arguments, program=f"llmrec {command}")
         return
     parse_config(kind, arguments)  # mistakes are named before processes start
-    file = None if accelerate_config is None else get_preset(accelerate_config, "accelerate", "--accelerate-config")
-    launch([*verbose, command, *context.obj], processes, file)
+    file = (
+        None if accelerate_config is None else get_preset(accelerate_config, "accelerate", flag="--accelerate-config")
+    )
+    launch([*verbose, command, *context.obj], processes, config_file=file)
 
 
-def _run(job: str, json_output: bool, config: Any) -> None:
+def _run(job: str, config: Any, *, json_output: bool) -> None:
     """Import a job, which is heavy, and run it."""
     run = getattr(import_module(f"llmrec.jobs.{job}"), f"run_{job}")
     if not json_output:

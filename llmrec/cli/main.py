@@ -45,7 +45,7 @@ def build_app() -> typer.Typer:
     return app
 
 
-def print_version(requested: bool) -> None:
+def print_version(*, requested: bool) -> None:
     """Print the version and exit, if requested.
 
     Args:
@@ -60,6 +60,7 @@ def print_version(requested: bool) -> None:
 
 
 def configure(
+    *,
     verbose: Annotated[
         bool, typer.Option(VERBOSE, help="Log every step with its time; allowed after a command too. [default: off]")
     ] = False,

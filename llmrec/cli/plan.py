@@ -17,6 +17,7 @@ PLAN_SETTINGS = "Settings of the log follow as --data.KEY VALUE; those that are 
 def plan(
     context: typer.Context,
     config: Annotated[str, typer.Option(metavar="PRESET_OR_FILE", help="Preset or YAML file, as for `llmrec train`.")],
+    *,
     gpus: Annotated[
         int, typer.Option(metavar="N", help="GPUs that share each batch, by estimate; 0 for this machine's CPU.")
     ] = 0,
@@ -68,7 +69,9 @@ def plan(
         )
     data = parse_data_settings(context.args)
     limits = (gpus, max_memory, max_hours, tflops)
-    found = make_or_read_plan(config, data, limits, measured_steps, strategy or [], plan_file, happened)
+    found = make_or_read_plan(
+        config, data, limits, measured_steps, strategies=strategy or [], made=plan_file, report=happened
+    )
     if output is not None:
         write_plan(found, output)
     compared = None if happened is None else compare_with_run(found, happened, str(report))

@@ -26,6 +26,7 @@ def make_or_read_plan(
     data: DataConfig | None,
     limits: tuple[int, str | None, float | None, float],
     steps: int,
+    *,
     strategies: Sequence[str],
     made: Path | None,
     report: Report | None,
@@ -51,7 +52,7 @@ def make_or_read_plan(
     if report is not None:
         ways = [parse_strategy(get_strategy(report))]
     machine = MachineSpec(gpus, tflops, ResourceLimits(None if memory is None else parse_memory_gib(memory), hours))
-    return make_plan(load_recipe_config(config, data), machine, ways, steps)
+    return make_plan(load_recipe_config(config, data), machine, ways=ways, n_steps=steps)
 
 
 def load_recipe_config(config: str, data: DataConfig | None) -> FinetuneConfig:

@@ -33,6 +33,7 @@ app = typer.Typer()
 def recommend(
     context: typer.Context,
     bundle: BundleArgument,
+    *,
     history: HistoryArgument = None,
     user: UserOption = None,
     count: CountOption = 10,
@@ -69,7 +70,7 @@ def recommend(
 
     refuse_history_and_user(history, user)
     data = parse_data_settings(context.args)
-    recommender = load_recommender(bundle, backbone, revision)
+    recommender = load_recommender(bundle, backbone, revision=revision)
     events = resolve_history(
         recommender,
         history,
@@ -85,7 +86,7 @@ def recommend(
     if json_output:
         render_json(found)
         return
-    render_history(recommender, events, query)
+    render_history(recommender, events, query=query)
     render_ranking(found)
 
 
@@ -93,6 +94,7 @@ def recommend(
 def score(
     context: typer.Context,
     bundle: BundleArgument,
+    *,
     history: HistoryArgument = None,
     user: UserOption = None,
     item: ItemsOption = None,
@@ -118,7 +120,7 @@ def score(
         raise ConfigError("nothing to score: give --item ID, or --text '...' for an item that is in no catalog")
     refuse_history_and_user(history, user)
     data = parse_data_settings(context.args)
-    recommender = load_recommender(bundle, backbone, revision)
+    recommender = load_recommender(bundle, backbone, revision=revision)
     events = resolve_history(
         recommender,
         history,
@@ -154,6 +156,7 @@ def score(
 def explain(
     context: typer.Context,
     bundle: BundleArgument,
+    *,
     history: HistoryArgument = None,
     user: UserOption = None,
     item: ItemOption = None,
@@ -179,7 +182,7 @@ def explain(
     require_history_or_user(history, user)
     requested = parse_item(item, text) if item or text else None
     data = parse_data_settings(context.args)
-    recommender = load_recommender(bundle, backbone, revision)
+    recommender = load_recommender(bundle, backbone, revision=revision)
     events = resolve_history(recommender, history, user, data=data, at=at)
     if requested is None:
         requested = recommender.recommend(events, k=1, at=at)[0].item

@@ -68,7 +68,7 @@ def render_table(heads: Sequence[str], rows: Sequence[Sequence[str]], lines: Ite
     Console().print(table)
 
 
-def render_history(recommender: Recommender, events: list[Event], query: str | None = None) -> None:
+def render_history(recommender: Recommender, events: list[Event], *, query: str | None = None) -> None:
     """Print how many events a history has and the newest of them.
 
     Args:

@@ -34,6 +34,7 @@ def serve(
             help="Store of events, items and deletions: sqlite:///FILE or postgresql://USER@HOST/NAME.",
         ),
     ] = "sqlite:///llmrec.db",
+    *,
     snapshot_dir: Annotated[
         Path | None,
         typer.Option(
@@ -102,7 +103,14 @@ def serve(
         threads=threads,
         limits=RequestLimits(body_bytes=max_body_bytes),
     )
-    run_server(load_recommender(bundle, backbone, revision), settings, store, host, port, shutdown_timeout)
+    run_server(
+        load_recommender(bundle, backbone, revision=revision),
+        settings,
+        store,
+        host,
+        port=port,
+        grace_seconds=shutdown_timeout,
+    )
 
 
 @app.command()
@@ -116,6 +124,7 @@ def demo(
             help="Store of events, as for `serve`. [default: a temporary one, deleted at the end]",
         ),
     ] = None,
+    *,
     port: PortOption = 8000,
     open_browser: Annotated[
         bool,
@@ -137,4 +146,12 @@ def demo(
         url = store or f"sqlite:///{folder}/state.db"
         snapshots = None if store is None else default_snapshot_dir(store)
         settings = ServiceSettings(snapshots=snapshots, page=True, hosts=LOCAL)
-        run_server(load_recommender(bundle, backbone, revision), settings, url, LOCAL[0], port, 5, open_browser)
+        run_server(
+            load_recommender(bundle, backbone, revision=revision),
+            settings,
+            url,
+            LOCAL[0],
+            port=port,
+            grace_seconds=5,
+            open_browser=open_browser,
+        )

@@ -23,6 +23,7 @@ def settings(
     section: Annotated[
         str, typer.Argument(metavar="SECTION", help="Section or setting, such as train. [default: all of them]")
     ] = "",
+    *,
     json_output: JsonOption = False,
 ) -> None:
     """List the settings of a command, with type and default.

@@ -51,6 +51,7 @@ def describe_settings(command: str) -> str:
 def train(
     context: typer.Context,
     config: ConfigOption = None,
+    *,
     processes: ProcessesOption = None,
     accelerate_config: AccelerateConfigOption = None,
     json_output: JsonOption = False,
@@ -59,13 +60,14 @@ def train(
 
     Writes report.json, report.md, figures/ and bundle/ into --output FOLDER. Example: llmrec train --config quickstart
     """
-    run_command(context, config, processes, accelerate_config, json_output=json_output)
+    run_command(context, config, processes=processes, accelerate_config=accelerate_config, json_output=json_output)
 
 
 @app.command(cls=JobCommand, epilog=describe_settings("pretrain"))
 def pretrain(
     context: typer.Context,
     config: ConfigOption = None,
+    *,
     processes: ProcessesOption = None,
     accelerate_config: AccelerateConfigOption = None,
     json_output: JsonOption = False,
@@ -74,13 +76,14 @@ def pretrain(
 
     Writes backbone/ into the output folder, which `llmrec train --backbone.name FOLDER` takes.
     """
-    run_command(context, config, processes, accelerate_config, json_output=json_output)
+    run_command(context, config, processes=processes, accelerate_config=accelerate_config, json_output=json_output)
 
 
 @app.command(cls=JobCommand, epilog=describe_settings("distill"))
 def distill(
     context: typer.Context,
     config: ConfigOption = None,
+    *,
     processes: ProcessesOption = None,
     accelerate_config: AccelerateConfigOption = None,
     json_output: JsonOption = False,
@@ -89,13 +92,14 @@ def distill(
 
     Example: llmrec distill --config distill --teacher runs/quickstart/bundle
     """
-    run_command(context, config, processes, accelerate_config, json_output=json_output)
+    run_command(context, config, processes=processes, accelerate_config=accelerate_config, json_output=json_output)
 
 
 @app.command(cls=JobCommand, epilog=describe_settings("transfer"))
 def transfer(
     context: typer.Context,
     config: ConfigOption = None,
+    *,
     processes: ProcessesOption = None,
     accelerate_config: AccelerateConfigOption = None,
     json_output: JsonOption = False,
@@ -104,11 +108,11 @@ def transfer(
 
     Example: llmrec transfer --config transfer --data.source TARGET --sources '[{source: SOURCE}]'
     """
-    run_command(context, config, processes, accelerate_config, json_output=json_output)
+    run_command(context, config, processes=processes, accelerate_config=accelerate_config, json_output=json_output)
 
 
 @app.command(cls=JobCommand, epilog=describe_settings("rerank"))
-def rerank(context: typer.Context, config: ConfigOption = None, json_output: JsonOption = False) -> None:
+def rerank(context: typer.Context, config: ConfigOption = None, *, json_output: JsonOption = False) -> None:
     """Re-rank candidates by a pretrained decoder.
 
     Nothing trains: it shows what a language model knows by itself.
@@ -120,6 +124,7 @@ def rerank(context: typer.Context, config: ConfigOption = None, json_output: Jso
 def encode_catalog(
     context: typer.Context,
     config: ConfigOption = None,
+    *,
     processes: ProcessesOption = None,
     accelerate_config: AccelerateConfigOption = None,
     json_output: JsonOption = False,
@@ -128,13 +133,14 @@ def encode_catalog(
 
     Training with the same settings of data and backbone finds the vectors there.
     """
-    run_command(context, config, processes, accelerate_config, json_output=json_output)
+    run_command(context, config, processes=processes, accelerate_config=accelerate_config, json_output=json_output)
 
 
 @app.command("recommend-all", cls=JobCommand, epilog=describe_settings("recommend-all"))
 def recommend_all(
     context: typer.Context,
     bundle: BundleArgument,
+    *,
     count: CountOption = 10,
     filters: Annotated[
         list[str] | None,
@@ -161,4 +167,6 @@ def recommend_all(
     given = ["--bundle", str(find_bundle(bundle, revision)), "--k", str(count)]
     given += ["--filters", json.dumps(filters)] if filters else []
     given += ["--at", at] if at is not None else []
-    run_command(context, None, processes, accelerate_config, given, json_output)
+    run_command(
+        context, None, processes=processes, accelerate_config=accelerate_config, given=given, json_output=json_output
+    )

@@ -22,7 +22,9 @@ Config = TypeVar("Config")
 logger = logging.getLogger(__name__)
 
 
-def parse_config(kind: type[Config], arguments: Sequence[str] | None = None, description: str | None = None) -> Config:
+def parse_config(
+    kind: type[Config], arguments: Sequence[str] | None = None, *, description: str | None = None
+) -> Config:
     """Parse `--config PRESET_OR_FILE --train.learning_rate 1e-4 ...` as a configuration.
 
     Args:
@@ -42,7 +44,7 @@ def parse_config(kind: type[Config], arguments: Sequence[str] | None = None, des
     given = resolve_presets(given, kind.__module__.rpartition(".")[2])
     usage = "%(prog)s --config FILE.yaml [--section.key VALUE ...]"  # the full one would bury every error
     with_help = "--help" in given or "-h" in given
-    parser = _build_parser(kind, with_help, description=description or kind.__doc__, usage=usage)
+    parser = _build_parser(kind, with_help=with_help, description=description or kind.__doc__, usage=usage)
     parser.add_argument(
         "--config", action="config", help="Preset, or a YAML file of settings; arguments after it override it."
     )
@@ -100,7 +102,7 @@ def _cached_parser(kind: type[Any]) -> ArgumentParser:
     return _build_parser(kind)
 
 
-def _build_parser(kind: type[Config], with_help: bool = False, **options: Any) -> ArgumentParser:
+def _build_parser(kind: type[Config], *, with_help: bool = False, **options: Any) -> ArgumentParser:
     """Build the parser of a dataclass. Help comes from docstrings under fields, which take time to read."""
     from jsonargparse import ArgumentParser, set_parsing_settings
 
@@ -140,11 +142,11 @@ def _instantiate(kind: type[Config], parser: ArgumentParser, parsed: Any) -> Con
     return config
 
 
-def _validate_sections(kind: type[Any], parsed: Any, prefix: str = "") -> None:
+def _validate_sections(kind: type[Any], parsed: Any, *, prefix: str = "") -> None:
     """Raise ConfigError for `train: 5` or an empty `train:`, of which jsonargparse does not give the name."""
     for name, hint in get_type_hints(kind).items():
         if not isinstance(hint, type) or not is_dataclass(hint):
             continue
         if not hasattr(parsed[name], "__dict__"):
             raise ConfigError(f"{prefix}{name}={parsed[name]!r}: it is a section; give its settings, or leave it out")
-        _validate_sections(hint, parsed[name], f"{prefix}{name}.")
+        _validate_sections(hint, parsed[name], prefix=f"{prefix}{name}.")

@@ -32,7 +32,7 @@ def list_presets(job: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted([*folder.glob(f"{job}/*.yaml"), *folder.glob(f"{job}.yaml")])}
 
 
-def get_preset(name: str, job: str, flag: str = "--config") -> Path:
+def get_preset(name: str, job: str, *, flag: str = "--config") -> Path:
     """Return the file that a name means: a preset of the job unless it is a file.
 
     Args:

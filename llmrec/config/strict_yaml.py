@@ -82,14 +82,14 @@ def validate_yaml(text: str) -> None:
         elif isinstance(event, yaml.ScalarEvent):
             if event.anchor is not None:
                 sizes[event.anchor] = 1
-            _add(stack[-1], event, 1, event.value)
+            _add(stack[-1], event, 1, scalar=event.value)
         elif isinstance(event, yaml.AliasEvent):
             if any(one.anchor == event.anchor for one in stack):
                 raise _yaml_error(event, f"*{event.anchor} stands within &{event.anchor}, and so has no end")
             _add(stack[-1], event, sizes.get(event.anchor, 1))
 
 
-def _add(holder: _OpenNode, event: yaml.Event, size: int, scalar: str | None = None) -> None:
+def _add(holder: _OpenNode, event: yaml.Event, size: int, *, scalar: str | None = None) -> None:
     """Count another node of a list or of a mapping, where keys and values alternate."""
     holder.size += size
     if holder.size > MAX_NODES:

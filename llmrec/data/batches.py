@@ -167,7 +167,7 @@ def build_epoch_batches(windows: TrainingWindows, batch_targets: int, rng: np.ra
     return [batches[row] for row in rng.permutation(len(batches))]
 
 
-def collate_windows(windows: TrainingWindows, rows: Rows, query_time_known: bool) -> HistoryBatch:
+def collate_windows(windows: TrainingWindows, rows: Rows, *, query_time_known: bool) -> HistoryBatch:
     """Build a batch from some windows, with all their targets.
 
     Args:
@@ -198,7 +198,7 @@ def collate_windows(windows: TrainingWindows, rows: Rows, query_time_known: bool
     )
 
 
-def collate_queries(queries: Queries, max_history: int, query_time_known: bool) -> HistoryBatch:
+def collate_queries(queries: Queries, max_history: int, *, query_time_known: bool) -> HistoryBatch:
     """Build a batch from queries: the last events of each, and the state that has seen them all.
 
     Args:

@@ -93,7 +93,7 @@ def _clean_lists(
 
 def _apply(column: pa.ChunkedArray, pattern: str, change: Callable[[str], str]) -> pa.ChunkedArray:
     """Apply a function to the texts that match a pattern."""
-    found = np.asarray(pc.fill_null(pc.match_substring_regex(column, pattern), False))
+    found = np.asarray(pc.fill_null(pc.match_substring_regex(column, pattern), fill_value=False))
     if not found.any():
         return column
     mask = pa.chunked_array([pa.array(found)])

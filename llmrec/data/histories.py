@@ -120,7 +120,7 @@ class Queries:
         return query, self.histories.item[np.repeat(self.start, lengths) + concat_ranges(lengths)]
 
 
-def make_queries(split: Split, part: int, ties: Ties = "strict") -> Queries:
+def make_queries(split: Split, part: int, *, ties: Ties = "strict") -> Queries:
     """Make one query for each event of a part, in time order.
 
     Args:

@@ -44,7 +44,7 @@ def encode_ids(column: pa.ChunkedArray, *, missing_words: Collection[str] = MISS
     words = pa.array(sorted({"", *missing_words}), pa.large_string())
     names, unusable = _convert_to_strings(values, words)
     spelled = pc.is_in(pc.utf8_trim_whitespace(names), value_set=words)
-    missing = np.asarray(pc.fill_null(spelled, False)) | np.asarray(pc.is_null(names))
+    missing = np.asarray(pc.fill_null(spelled, fill_value=False)) | np.asarray(pc.is_null(names))
     again, ids = _encode_column(pa.chunked_array([pc.if_else(pa.array(missing | unusable), None, names)]))
     # An extra entry at the end represents null, whose code is -1.
     unusable, missing = np.append(unusable, False), np.append(missing, bool((codes < 0).any()))
@@ -103,7 +103,7 @@ def _convert_to_strings(values: pa.Array, missing: pa.LargeStringArray) -> tuple
     usable = np.zeros(len(values), dtype=np.bool_)
     if pa.types.is_decimal(values.type):
         names = pc.replace_substring_regex(values.cast(pa.large_string()), r"\.0+$", "")
-        broken = np.asarray(pc.fill_null(pc.match_substring_regex(names, "[.E]"), False))
+        broken = np.asarray(pc.fill_null(pc.match_substring_regex(names, "[.E]"), fill_value=False))
         return pc.if_else(pa.array(broken), None, names), broken
     if pa.types.is_floating(values.type):
         numbers = np.asarray(values.cast(pa.float64()))

@@ -36,7 +36,7 @@ class Interactions:
 
     @classmethod
     def sort(
-        cls, user: NDArray[np.integer], item: NDArray[np.integer], time: Rows, order: Rows | None = None
+        cls, user: NDArray[np.integer], item: NDArray[np.integer], time: Rows, *, order: Rows | None = None
     ) -> Interactions:
         """Sort events by time; the sort is stable.
 

@@ -81,7 +81,7 @@ def _parse_release_times(released: pa.ChunkedArray, config: DataConfig) -> tuple
             pc.is_in(pc.utf8_trim_whitespace(released.cast(pa.large_string())), value_set=words)
         )
     times = parse_times(
-        released.filter(pa.array(~absent)), config.time_unit, config.timezone, form=config.release_format
+        released.filter(pa.array(~absent)), config.time_unit, timezone=config.timezone, form=config.release_format
     )
     # Items may be older than 1970.
     faults = [fault._replace(rows=_expand_mask(fault.rows, ~absent)) for fault in times.faults if fault.what != EARLY]

@@ -80,7 +80,7 @@ def load_log(config: DataConfig, tables: LogTables | None = None) -> Log:
     columns = None if events is None else _parse_events(events, config, problems, names)
     rows = np.zeros(0, dtype=np.int32)
     if events is not None and columns is not None and (known := _collect_item_ids(items, catalog, config)) is not None:
-        rows = _match_items(events, columns, known, config, problems)
+        rows = _match_items(events, columns, known, config, problems=problems)
     if problems or events is None or columns is None or catalog is None:
         raise DataError(source, list(dict.fromkeys(problems)))
     faulty = (0 if columns.faulty is None else int(columns.faulty.sum())) + events.n_skipped
@@ -93,7 +93,7 @@ def load_log(config: DataConfig, tables: LogTables | None = None) -> Log:
     )
     del columns, rows
     pa.default_memory_pool().release_unused()
-    log = _filter_log(source, read, catalog, config, names)
+    log = _filter_log(source, read, catalog, config, names=names)
     pa.default_memory_pool().release_unused()
     logger.info("\n".join(log.facts.lines()), extra={"run": {"data": {log.facts.source: asdict(log.facts)}}})
     return log
@@ -115,7 +115,7 @@ def load_catalog(config: DataConfig) -> ItemCatalog:
     problems: list[str] = []
     fields = list_fields(config.text_template)
     fields += [*filter(None, [config.release_column, config.label_column]), *config.display_columns]
-    items = read_items(config, problems, fields)
+    items = read_items(config, problems, fields=fields)
     items, _ = _redact_items(items, config)
     catalog = None if items is None else _build_catalog(items, config, problems)
     if catalog is None:
@@ -172,7 +172,7 @@ def _parse_events(
     read = _EventColumns(
         encode_ids(user, missing_words=config.missing_words),
         encode_ids(item, missing_words=config.missing_words),
-        parse_times(time, config.time_unit, config.timezone, form=config.time_format),
+        parse_times(time, config.time_unit, timezone=config.timezone, form=config.time_format),
         order,
         None,
     )
@@ -225,7 +225,7 @@ def _collect_item_ids(
 
 
 def _match_items(
-    events: NamedTable, columns: _EventColumns, known: pa.LargeStringArray, config: DataConfig, problems: list[str]
+    events: NamedTable, columns: _EventColumns, known: pa.LargeStringArray, config: DataConfig, *, problems: list[str]
 ) -> Codes:
     """Return the row in `known` of each event's item (E,), -1 if unknown and such events are dropped."""
     found = np.asarray(pc.index_in(columns.items.ids, value_set=known).fill_null(-1))
@@ -235,7 +235,7 @@ def _match_items(
         unknown &= True if columns.faulty is None else ~columns.faulty
         fault = ColumnProblem("item without catalog entry", unknown, "Add it to the items, or set unknown_items: drop")
         column, quoted = config.item_column, config.pseudonyms is None
-        problems += format_problems(events.name, column, events.table[column], [fault], quoted)
+        problems += format_problems(events.name, column, events.table[column], [fault], quoted=quoted)
     return rows
 
 
@@ -246,10 +246,10 @@ def _sort_events(columns: _EventColumns, rows: Codes) -> Interactions:
     if not known.all():
         user, rows, seconds = user[known], rows[known], seconds[known]
         order = None if order is None else order[known]
-    return Interactions.sort(user, rows, seconds, order)
+    return Interactions.sort(user, rows, seconds, order=order)
 
 
-def _filter_log(source: str, read: _RawLog, catalog: ItemCatalog, config: DataConfig, names: Pseudonymizer) -> Log:
+def _filter_log(source: str, read: _RawLog, catalog: ItemCatalog, config: DataConfig, *, names: Pseudonymizer) -> Log:
     events = read.events.pop()
     n_known = len(events)
     if config.repeats == "drop":
@@ -265,7 +265,7 @@ def _filter_log(source: str, read: _RawLog, catalog: ItemCatalog, config: DataCo
         events,
         catalog,
         read.user_ids.take(pa.array(users)),
-        read.resolution,
+        resolution=read.resolution,
         n_repeats_dropped=n_known - n_unique,
         n_unknown_items_dropped=read.n_written - n_known - read.n_faulty["events"],
         n_dropped_by_k_core=n_unique - len(events),

@@ -123,6 +123,7 @@ def make_log(
     interactions: Interactions,
     catalog: ItemCatalog,
     user_ids: pa.LargeStringArray,
+    *,
     resolution: Resolution,
     n_repeats_dropped: int = 0,
     n_unknown_items_dropped: int = 0,

@@ -54,9 +54,9 @@ class PiiRedactor:
         self.config = config
         finders: dict[PiiKind, Callable[[str], Iterator[tuple[int, int]]]] = {
             "email": lambda text: _find_spans(EMAIL, text),
-            "iban": lambda text: _find_spans(IBAN, text, _is_iban),
-            "credit_card": lambda text: _find_spans(CARD, text, _is_card),
-            "ip": lambda text: _find_spans(IP, text, _is_ip),
+            "iban": lambda text: _find_spans(IBAN, text, check=_is_iban),
+            "credit_card": lambda text: _find_spans(CARD, text, check=_is_card),
+            "ip": lambda text: _find_spans(IP, text, check=_is_ip),
             "phone": self._find_phones,
         }
         # The order matters: a detail that was found is not searched again, and the digits of a card may be a phone
@@ -113,7 +113,7 @@ class PiiRedactor:
         Returns:
             Redacted texts, (N,).
         """
-        suspect = pc.fill_null(pc.match_substring_regex(texts, SUSPECT), False)
+        suspect = pc.fill_null(pc.match_substring_regex(texts, SUSPECT), fill_value=False)
         scrubbed = [self.redact_text(text, counts) for text in texts.filter(suspect).to_pylist()]
         return pc.replace_with_mask(texts, suspect, pa.array(scrubbed, texts.type)) if scrubbed else texts
 
@@ -192,7 +192,7 @@ def format_counts(counts: Mapping[str, int]) -> str:
 
 
 def _find_spans(
-    pattern: re.Pattern[str], text: str, check: Callable[[str], bool] | None = None
+    pattern: re.Pattern[str], text: str, *, check: Callable[[str], bool] | None = None
 ) -> Iterator[tuple[int, int]]:
     return (match.span() for match in pattern.finditer(text) if check is None or check(match[0]))
 

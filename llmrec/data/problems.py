@@ -36,7 +36,7 @@ class ColumnProblem(NamedTuple):
 
 
 def format_problems(
-    file: str, column: str, values: pa.ChunkedArray | pa.Array, faults: Sequence[ColumnProblem], quoted: bool = True
+    file: str, column: str, values: pa.ChunkedArray | pa.Array, faults: Sequence[ColumnProblem], *, quoted: bool = True
 ) -> list[str]:
     """Format a line for each problem that has rows.
 
@@ -50,11 +50,11 @@ def format_problems(
     Returns:
         One line for each problem.
     """
-    return [_format_problem(file, column, values, fault, quoted) for fault in faults if fault.rows.any()]
+    return [_format_problem(file, column, values, fault, quoted=quoted) for fault in faults if fault.rows.any()]
 
 
 def _format_problem(
-    file: str, column: str, values: pa.ChunkedArray | pa.Array, fault: ColumnProblem, quoted: bool
+    file: str, column: str, values: pa.ChunkedArray | pa.Array, fault: ColumnProblem, *, quoted: bool
 ) -> str:
     rows = np.flatnonzero(fault.rows)
     examples = [(row + 1, f": {_quote_value(values[int(row)])}" if quoted else "") for row in rows[:EXAMPLES]]

@@ -79,7 +79,7 @@ class Split:
 
 
 def make_split(
-    name: SplitName, interactions: Interactions, n_users: int, n_items: int, config: SplitConfig
+    name: SplitName, interactions: Interactions, n_users: int, n_items: int, *, config: SplitConfig
 ) -> tuple[Split, Ties]:
     """Make the configured split of a log and return the rule for ties that applies to it.
 
@@ -93,11 +93,11 @@ def make_split(
     Returns:
         The split and its rule for ties.
     """
-    fractions, ties = (config.valid_fraction, config.test_fraction), config.ties
+    valid, test, ties = config.valid_fraction, config.test_fraction, config.ties
     if name == "leave_one_out":
         split, ties = leave_one_out(interactions, n_users, n_items), config.leave_one_out_ties
     else:
-        split = split_by_time(interactions, n_users, n_items, *fractions)
+        split = split_by_time(interactions, n_users, n_items, valid_fraction=valid, test_fraction=test)
     return split.subsample_users(1 - config.held_out_user_fraction) if config.held_out_user_fraction else split, ties
 
 
@@ -105,6 +105,7 @@ def split_by_time(
     interactions: Interactions,
     n_users: int,
     n_items: int,
+    *,
     valid_fraction: float = 0.1,
     test_fraction: float = 0.1,
 ) -> Split:

@@ -53,6 +53,7 @@ class SyntheticTruth:
 def make_synthetic_log(
     n_users: int = 200,
     n_items: int = 120,
+    *,
     n_topics: int = 6,
     events_per_user: int = 12,
     seed: int = 0,
@@ -89,10 +90,10 @@ def make_synthetic_log(
     onwards, skipping = _cyclic_transitions(n_topics, 1), _cyclic_transitions(n_topics, 2)
     truth = SyntheticTruth(topic, onwards, _blend(onwards, skipping, drift))
     release = _draw_release_times(topic, rng)
-    events = _simulate_users(truth, release, n_users, events_per_user, rng)
+    events = _simulate_users(truth, release, n_users, events_per_user, rng=rng)
     interactions, old = renumber(events)
     users = pa.array([f"u{user}" for user in old], pa.large_string())
-    log = make_log("planted_world", interactions, _make_catalog(topic, release, rng), users, "second")
+    log = make_log("planted_world", interactions, _make_catalog(topic, release, rng), users, resolution="second")
     return log, truth
 
 
@@ -115,7 +116,7 @@ def _draw_release_times(topic: Rows, rng: np.random.Generator) -> Rows:
 
 
 def _simulate_users(
-    truth: SyntheticTruth, release: Rows, n_users: int, events_per_user: int, rng: np.random.Generator
+    truth: SyntheticTruth, release: Rows, n_users: int, events_per_user: int, *, rng: np.random.Generator
 ) -> Interactions:
     """Draw the events of all users, one step of all users at a time."""
     topic, everyone = truth.item_topic, np.arange(n_users)

@@ -170,7 +170,7 @@ def _parse_form(text: pa.LargeStringArray, form: str, timezone: str) -> ReadTime
     if "month" in names:
         parts["month"] = _read_months(found.field("month"))
     if "year" in names:
-        short = np.asarray(pc.fill_null(pc.less_equal(pc.utf8_length(found.field("year")), 2), False))
+        short = np.asarray(pc.fill_null(pc.less_equal(pc.utf8_length(found.field("year")), 2), fill_value=False))
         parts["year"] = np.where(short, _widen_years(parts["year"]), parts["year"])
     if "half" in names:
         parts["hour"], in_half = _apply_half(parts["hour"], found.field("half"))
@@ -179,7 +179,7 @@ def _parse_form(text: pa.LargeStringArray, form: str, timezone: str) -> ReadTime
     if "fraction" in names:
         fraction = _scale_fractions(parts, _read_fractions(found.field("fraction")))
     zones = found.field("zone") if "zone" in names else None
-    return _from_parts(parts, fraction, good, timezone, zones)
+    return _from_parts(parts, fraction, good, timezone, zones=zones)
 
 
 def _to_numbers(text: pa.LargeStringArray) -> Rows:
@@ -206,7 +206,7 @@ def _apply_half(hour: Rows, text: pa.LargeStringArray) -> tuple[Rows, Mask]:
     """Apply AM and PM to hours (E,), and return which hours are possible (E,)."""
     sign = pc.utf8_lower(text)
     afternoon, given = (
-        np.asarray(pc.fill_null(pc.equal(sign, "p"), False)),
+        np.asarray(pc.fill_null(pc.equal(sign, "p"), fill_value=False)),
         np.asarray(pc.is_in(sign, pa.array(["a", "p"], text.type))),
     )
     return np.where(given, hour % 12 + 12 * afternoon, hour), ~given | ((hour >= 1) & (hour <= 12))
@@ -231,7 +231,7 @@ def _widen_years(years: Rows) -> Rows:
 
 
 def _from_parts(
-    parts: Mapping[str, Rows], fraction: Rows, good: Mask, timezone: str, zones: pa.LargeStringArray | None = None
+    parts: Mapping[str, Rows], fraction: Rows, good: Mask, timezone: str, *, zones: pa.LargeStringArray | None = None
 ) -> ReadTimes:
     """Compute times from parts of the calendar, of which -1 means that it is not written."""
     days, in_calendar = _count_days(parts)

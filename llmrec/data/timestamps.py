@@ -42,7 +42,7 @@ class ParsedTimes(NamedTuple):
 
 
 def parse_times(
-    column: pa.ChunkedArray, unit: TimeUnit = "auto", timezone: str = "UTC", *, form: str = "auto"
+    column: pa.ChunkedArray, unit: TimeUnit = "auto", *, timezone: str = "UTC", form: str = "auto"
 ) -> ParsedTimes:
     """Parse a column of times.
 
@@ -181,7 +181,7 @@ def _from_text(text: pa.LargeStringArray, unit: TimeUnit, timezone: str, form: s
     text = pc.utf8_trim_whitespace(text)
     if form in WRITTEN or "%" in form:
         return parse_written(text, [form], timezone)
-    numeric = np.asarray(pc.fill_null(pc.match_substring_regex(text, NUMBER), False))
+    numeric = np.asarray(pc.fill_null(pc.match_substring_regex(text, NUMBER), fill_value=False))
     if form == "auto" and not numeric.all():
         written = parse_written(text, ISO_FORMS, timezone)
         if written.unreadable.any():

@@ -31,7 +31,7 @@ CLUSTERED_ITEMS = 20_000  # sample for k-means
 CLUSTERINGS = 3  # the tightest is kept: a single one sometimes merges two topics
 
 
-def fit_chain(split: Split, ties: Ties, text: Tensor, n_states: int, seed: int = 0) -> LatentChain:
+def fit_chain(split: Split, ties: Ties, text: Tensor, n_states: int, *, seed: int = 0) -> LatentChain:
     """Fit a chain on the training part.
 
     Args:
@@ -59,7 +59,15 @@ def fit_chain(split: Split, ties: Ties, text: Tensor, n_states: int, seed: int =
             position, mask = batches[batch]
             columns, log_weight = choose_softmax_items(counts, rng)
             loss = chain_negative_log_likelihood(
-                chain, histories, position, mask, text, prior, ties, columns, log_weight
+                chain,
+                histories,
+                position,
+                mask,
+                text=text,
+                prior=prior,
+                ties=ties,
+                columns=columns,
+                log_weight=log_weight,
             )
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -67,7 +75,7 @@ def fit_chain(split: Split, ties: Ties, text: Tensor, n_states: int, seed: int =
             schedule.step()
             progress.update()
     progress.close()
-    return chain.requires_grad_(False)
+    return chain.requires_grad_(requires_grad=False)
 
 
 def chain_negative_log_likelihood(
@@ -75,6 +83,7 @@ def chain_negative_log_likelihood(
     histories: Histories,
     position: Rows,
     mask: Mask,
+    *,
     text: Tensor,
     prior: Tensor,
     ties: Ties,
@@ -107,7 +116,11 @@ def chain_negative_log_likelihood(
     else:
         emission, logits = chain.emission(text[columns]), text[item] @ chain.direction.T
     interest = chain.beliefs_before_events(
-        (logits + chain.bias).softmax(-1), gap.float(), there, ties == "file_order", chain.chain.transition_powers()
+        (logits + chain.bias).softmax(-1),
+        gap.float(),
+        there,
+        ties=ties == "file_order",
+        powers=chain.chain.transition_powers(),
     )  # (B, T, K)
     total = (emission + prior[columns] + log_weight).logsumexp(1)  # (K,)
     own = logits + prior[item][..., None] - total  # (B, T, K)

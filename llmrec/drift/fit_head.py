@@ -61,7 +61,7 @@ class DriftValidation:
 
     @classmethod
     def from_stream(
-        cls, base: Scorer, stream: ReplayStream, valid: Queries, accelerator: Accelerator | None = None
+        cls, base: Scorer, stream: ReplayStream, valid: Queries, *, accelerator: Accelerator | None = None
     ) -> DriftValidation:
         """Score a sample of the queries of at most MAX_DAYS days, evenly spread over the window.
 
@@ -112,7 +112,7 @@ class FittedHead:
     """Log, settings and tables of the fit."""
 
 
-def fit_drift(validation: DriftValidation, stream: ReplayStream, mask_seen: bool) -> FittedHead:
+def fit_drift(validation: DriftValidation, stream: ReplayStream, *, mask_seen: bool) -> FittedHead:
     """Fit the head of maximum likelihood on the validation targets, at the best half-life of pairs.
 
     Args:
@@ -134,7 +134,7 @@ def fit_drift(validation: DriftValidation, stream: ReplayStream, mask_seen: bool
     ]
     best = min(range(len(fits)), key=lambda row: fits[row][1])
     head, stream = fits[best][0], tried[best]
-    head.shift.copy_(_find_best_shift(head, validation, stream, mask_seen))
+    head.shift.copy_(_find_best_shift(head, validation, stream, mask_seen=mask_seen))
     return FittedHead(head, stream)
 
 
@@ -204,11 +204,11 @@ def _maximize_likelihood(head: DriftHead, seen: Sequence[ValidationPass]) -> tup
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
     head.load_state_dict(best)
-    return head.requires_grad_(False), lowest
+    return head.requires_grad_(requires_grad=False), lowest
 
 
 @torch.no_grad()
-def _find_best_shift(head: DriftHead, validation: DriftValidation, stream: ReplayStream, mask_seen: bool) -> Tensor:
+def _find_best_shift(head: DriftHead, validation: DriftValidation, stream: ReplayStream, *, mask_seen: bool) -> Tensor:
     """Return the shift (P - 1,) with the highest NDCG@10, the smallest of equals, in one replay."""
     choices = [part.implementation.shifts if part.name in head.terms else (0.0,) for part in head.parts[1:]]
     grid = torch.tensor(list(product(*choices)))  # (G, P - 1)
@@ -217,11 +217,13 @@ def _find_best_shift(head: DriftHead, validation: DriftValidation, stream: Repla
     for queries, scores, counts in validation.replay(stream):
         recent = build_recent_events(queries, stream.trained_until)
         target = torch.from_numpy(queries.target)[:, None]
-        context = read_context(head, stream, scores, recent, counts)
+        context = read_context(head, stream, scores, recent, counts=counts)
         terms = context.mixture_terms()
         parts = [torch.as_tensor(part).expand_as(terms.base) for part in (terms.base.exp(), *terms.others)]
         chances = torch.stack(parts, dim=1)  # (B, P, N)
-        chances[mask_items(queries, stream.n_items, mask_seen, None)[:, None].expand_as(chances)] = 0.0
+        chances[
+            mask_items(queries, stream.n_items, mask_seen=mask_seen, available=None)[:, None].expand_as(chances)
+        ] = 0.0
         reachable = _reachable_targets(chances, target, SHIFT_CUTOFF)
         chances, target = chances[reachable], target[reachable]
         for position, shift in enumerate(grid):

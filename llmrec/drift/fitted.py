@@ -103,7 +103,7 @@ class FittedDrift:
         """Unit vectors of the catalog, computed once."""
         return None if self.text is None else self.unit_vectors(self.text)
 
-    def build_stream(self, config: DriftConfig, split: Split, ties: Ties, by_text: bool = True) -> ReplayStream:
+    def build_stream(self, config: DriftConfig, split: Split, ties: Ties, *, by_text: bool = True) -> ReplayStream:
         """Build the stream that the head is replayed on.
 
         Args:

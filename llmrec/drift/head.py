@@ -101,7 +101,7 @@ class DriftHead(nn.Module):
                 logits = logits + term.logits(self, views[name])
                 yield name, logits
 
-    def log_mixture_shares(self, recent: RecentEvents, known: Tensor | None, shift: Tensor | None = None) -> Tensor:
+    def log_mixture_shares(self, recent: RecentEvents, known: Tensor | None, *, shift: Tensor | None = None) -> Tensor:
         """Compute the log shares of the parts; a part that is off or has no answer gets none.
 
         Args:

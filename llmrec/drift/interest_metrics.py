@@ -68,7 +68,9 @@ def mean_interest_by_period(item: Rows, period: Rows, n_periods: int, evidence: 
     return totals / np.bincount(period, minlength=n_periods)[:, None]
 
 
-def shuffled_divergence(item: Rows, period: Rows, n_periods: int, evidence: Numbers, n_shuffles: int = 40) -> Numbers:
+def shuffled_divergence(
+    item: Rows, period: Rows, n_periods: int, evidence: Numbers, *, n_shuffles: int = 40
+) -> Numbers:
     """Compute the divergence between successive periods if events were assigned to periods at random.
 
     Each period keeps its number of events, so that the divergence is that of chance alone.
@@ -141,7 +143,7 @@ class SimilarityByLag(NamedTuple):
     """Pairs of events in each bin."""
 
 
-def similarity_by_lag(histories: Histories, evidence: Numbers, n_pairs: int = 200_000) -> SimilarityByLag:
+def similarity_by_lag(histories: Histories, evidence: Numbers, *, n_pairs: int = 200_000) -> SimilarityByLag:
     """Measure by lag how similar a user's events are in states, beyond chance.
 
     An event is compared with an earlier one of its user, drawn evenly, and with one of another user at the time of that

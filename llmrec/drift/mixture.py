@@ -87,7 +87,7 @@ class MixtureContext(TermContext):
         Returns:
             Log shares, (B, P).
         """
-        return self.head.log_mixture_shares(self.recent, count_known_pairs(self.views, self.recent), shift)
+        return self.head.log_mixture_shares(self.recent, count_known_pairs(self.views, self.recent), shift=shift)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class DriftContext(MixtureContext):
         Returns:
             Shares and parts over F items.
         """
-        base = self.head.base_logits(scores, select_items(self.views, None, scores.shape[1]))
+        base = self.head.base_logits(scores, select_items(self.views, None, n_items=scores.shape[1]))
         base = base - torch.logaddexp(self.base_logits().logsumexp(1, keepdim=True), base)
         others = [
             part.implementation.score_new_items(self, vectors)
@@ -139,6 +139,7 @@ def read_views(
     stream: ReplayStream,
     counts: StreamCounts,
     recent: RecentEvents,
+    *,
     states: Mapping[TermName, Tensor] | None = None,
 ) -> dict[TermName, Any]:
     """Read what each term needs of a moment.
@@ -165,6 +166,7 @@ def read_context(
     stream: ReplayStream,
     scores: Tensor,
     recent: RecentEvents,
+    *,
     counts: StreamCounts,
     states: Mapping[TermName, Tensor] | None = None,
 ) -> MixtureContext:
@@ -181,12 +183,12 @@ def read_context(
     Returns:
         Context of the histories.
     """
-    views = read_views(head.terms, stream, counts, recent, states)
+    views = read_views(head.terms, stream, counts, recent, states=states)
     return MixtureContext(head, recent, views, None, stream.config, scores)
 
 
 def select_items(
-    views: Mapping[TermName, Any], rows: Tensor | list[int] | None, n_items: int = 1
+    views: Mapping[TermName, Any], rows: Tensor | list[int] | None, *, n_items: int = 1
 ) -> dict[TermName, Any]:
     """Select the views of logit terms for some items.
 
@@ -199,7 +201,7 @@ def select_items(
         Views by term.
     """
     return {
-        name: SWITCHES[name].select_items(view, rows, n_items)
+        name: SWITCHES[name].select_items(view, rows, n_items=n_items)
         for name, view in views.items()
         if BY_NAME[name].role == "logit"
     }

@@ -201,7 +201,7 @@ def median_history_length(stream: ReplayStream) -> tuple[int, float]:
 
 @torch.no_grad()
 def mixture_shares_by_gap(
-    head: DriftHead, n_events: int, span_days: float, gap_days: Sequence[float] = GAPS_DAYS
+    head: DriftHead, n_events: int, span_days: float, *, gap_days: Sequence[float] = GAPS_DAYS
 ) -> MixtureShares:
     """Compute the shares of the parts after a history, by days since its last event.
 

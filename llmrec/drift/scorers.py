@@ -38,7 +38,7 @@ class DriftScorer(_RefreshingScorer):
     """Scorer by the mixture."""
 
     def __init__(
-        self, head: DriftHead, base: Scorer, stream: ReplayStream, refresh_days: float = REFRESH_DAILY
+        self, head: DriftHead, base: Scorer, stream: ReplayStream, *, refresh_days: float = REFRESH_DAILY
     ) -> None:
         super().__init__(stream, refresh_days)
         self.head, self.base = head, base
@@ -55,7 +55,7 @@ class DriftScorer(_RefreshingScorer):
         """
         scores = self.base.score(queries)
         for rows, recent, counts in self.iterate_moments(queries):
-            context = read_context(self.head, self.stream, scores[rows], recent, counts)
+            context = read_context(self.head, self.stream, scores[rows], recent, counts=counts)
             scores[rows] = context.log_probabilities()
         return scores
 

@@ -88,7 +88,7 @@ def find_new_item_neighbors(vectors: Tensor, new_items: Tensor, n_neighbors: int
 
 
 def new_item_probability(
-    text_neighbors: sparse.csr_array, vectors: Tensor, rows: Tensor, new_items: Tensor, n_neighbors: int
+    text_neighbors: sparse.csr_array, vectors: Tensor, rows: Tensor, new_items: Tensor, *, n_neighbors: int
 ) -> Tensor:
     """Compute p_text(f|j) to items outside the catalog, each as if it alone were added.
 

@@ -83,7 +83,7 @@ class UserDriftProfile:
 
 
 def build_user_drift_profile(
-    head: DriftHead, stream: ReplayStream, user: tuple[int, str], at: int, label: Callable[[int], str]
+    head: DriftHead, stream: ReplayStream, user: tuple[int, str], at: int, *, label: Callable[[int], str]
 ) -> UserDriftProfile:
     """Describe a user as of a moment.
 
@@ -109,7 +109,7 @@ def build_user_drift_profile(
         learned.get("chain_half_lives_days"),
         None if stream.chain is None else _build_interest(stream, mine, at, label),
         mixture_shares_by_gap(head, len(seen), float(seen[-1] - seen[0]) / SECONDS_PER_DAY),
-        transitions_from(head, stream, past, mine, at, label) if transitions.NAME in head.terms else [],
+        transitions_from(head, stream, past, mine, at=at, label=label) if transitions.NAME in head.terms else [],
     )
 
 
@@ -141,7 +141,13 @@ def queries_at(mine: Interactions, moments: Rows) -> Queries:
 
 
 def transitions_from(
-    head: DriftHead, stream: ReplayStream, past: Interactions, mine: Interactions, at: int, label: Callable[[int], str]
+    head: DriftHead,
+    stream: ReplayStream,
+    past: Interactions,
+    mine: Interactions,
+    *,
+    at: int,
+    label: Callable[[int], str],
 ) -> list[ObservedTransition]:
     """List items that other people chose after the user's last items and that are new to the user.
 
@@ -162,7 +168,7 @@ def transitions_from(
     for position in np.argsort(-strength, axis=None, kind="stable")[:CANDIDATES]:
         step, target = divmod(int(position), stream.n_items)
         n_people = users_with_transition(
-            past, int(last[step]), target, at - lately * SECONDS_PER_DAY, stream.config.window
+            past, int(last[step]), target, at - lately * SECONDS_PER_DAY, window=stream.config.window
         )
         if strength[step, target] > 0 and n_people:
             found.append(ObservedTransition(label(int(last[step])), label(target), n_people, lately))
@@ -187,7 +193,7 @@ def _transition_weights(head: DriftHead, stream: ReplayStream, mine: Interaction
     return strength * counts.transitions.decay_at(at), last
 
 
-def users_with_transition(past: Interactions, source: int, target: int, since: int, window: int) -> int:
+def users_with_transition(past: Interactions, source: int, target: int, since: int, *, window: int) -> int:
     """Count users who chose one item shortly after another.
 
     Args:

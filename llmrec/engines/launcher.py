@@ -12,7 +12,7 @@ from llmrec.errors import ConfigError
 EXPECTED_PROCESSES = "LLMREC_PROCESSES"  # tells each process how many there should be
 
 
-def launch(arguments: Sequence[str], n_processes: int | None = None, config_file: Path | None = None) -> None:
+def launch(arguments: Sequence[str], n_processes: int | None = None, *, config_file: Path | None = None) -> None:
     """Start `python -m llmrec ARGUMENTS` in several processes, as `accelerate launch` does, and wait for them.
 
     Args:

@@ -28,7 +28,7 @@ from llmrec.utils.arrays import Mask, Rows
 from llmrec.utils.units import SECONDS_PER_DAY
 
 
-def make_test_queries(split: Split, ties: Ties, config: EvaluationConfig, with_history: bool = False) -> Queries:
+def make_test_queries(split: Split, ties: Ties, config: EvaluationConfig, *, with_history: bool = False) -> Queries:
     """Build the test queries that all models of a split answer.
 
     Args:
@@ -40,7 +40,7 @@ def make_test_queries(split: Split, ties: Ties, config: EvaluationConfig, with_h
     Returns:
         Queries of the test part, or a sample of them.
     """
-    queries = make_queries(split, TEST, ties)
+    queries = make_queries(split, TEST, ties=ties)
     if config.first_days is not None and split.name == "by_time":
         queries = queries.take(queries.time < split.test_start + config.first_days * SECONDS_PER_DAY)
     if with_history:
@@ -53,6 +53,7 @@ def evaluate_split(
     queries: Queries,
     slices: Mapping[str, Mask],
     rankings: Mapping[ModelRow, Sequence[Ranking]],
+    *,
     protocol: Protocol,
     config: EvaluationConfig,
     main: ModelRow,
@@ -86,7 +87,9 @@ def evaluate_split(
     comparisons: list[Comparison] = []
     subjects = list(dict.fromkeys([main, *also]))
     for slice_name, mask in slices.items():
-        part = _Slice.from_mask(split, slice_name, queries.user[mask], values, mask, config.bootstrap_samples)
+        part = _Slice.from_mask(
+            split, slice_name, queries.user[mask], values, mask=mask, samples=config.bootstrap_samples
+        )
         compared = names if slice_name == "overall" else [get_primary_metric(config)]
         for model in values:
             rows += part.iterate_rows(model, names)
@@ -115,6 +118,7 @@ def compute_weekly(
     queries: Queries,
     rankings: Mapping[ModelRow, Sequence[Ranking]],
     models: Sequence[ModelRow],
+    *,
     config: EvaluationConfig,
 ) -> tuple[MetricRow, ...]:
     """Compute the primary metric of some models by week after the cutoff.
@@ -135,7 +139,9 @@ def compute_weekly(
     for number in np.unique(week):
         mask = week == number
         values = {model: found[model][:, [names.index(metric)]] for model, (names, found) in of_model.items()}
-        part = _Slice.from_mask(split.name, str(number), queries.user[mask], values, mask, config.bootstrap_samples)
+        part = _Slice.from_mask(
+            split.name, str(number), queries.user[mask], values, mask=mask, samples=config.bootstrap_samples
+        )
         rows += [row for model in models for row in part.iterate_rows(model, [metric])]
     return tuple(rows)
 
@@ -166,10 +172,12 @@ class _Slice:
 
     @classmethod
     def from_mask(
-        cls, split: str, name: str, user: Rows, of_all: Mapping[ModelRow, Values], mask: Mask, samples: int
+        cls, split: str, name: str, user: Rows, of_all: Mapping[ModelRow, Values], *, mask: Mask, samples: int
     ) -> _Slice:
         values = {model: of_model[mask] for model, of_model in of_all.items()}
-        drawn = bootstrap_means(np.concatenate(list(values.values()), axis=1), user, samples)  # the same for all models
+        drawn = bootstrap_means(
+            np.concatenate(list(values.values()), axis=1), user, samples=samples
+        )  # the same for all models
         means = dict(zip(values, np.split(drawn, len(values), axis=1), strict=True))
         return cls(split, name, user, values, means)
 

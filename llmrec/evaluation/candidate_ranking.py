@@ -50,7 +50,7 @@ class CandidatePool:
         Returns:
             True for excluded items, (B, N).
         """
-        mask: Mask = mask_items(queries, n_items, self.mask_seen, self.available).numpy()
+        mask: Mask = mask_items(queries, n_items, mask_seen=self.mask_seen, available=self.available).numpy()
         return mask
 
     def check(self, left: Mask) -> None:
@@ -91,7 +91,9 @@ class Candidates:
         return float((self.items == queries.target[:, None]).any(axis=1).mean())
 
 
-def first_stage_candidates(name: str, scorer: Scorer, queries: Queries, pool: CandidatePool, seed: int) -> Candidates:
+def first_stage_candidates(
+    name: str, scorer: Scorer, queries: Queries, pool: CandidatePool, *, seed: int
+) -> Candidates:
     """Select the best items of a first stage; equal scores are in random order.
 
     Args:
@@ -217,7 +219,7 @@ class LikelihoodReranker:
         return np.concatenate([self.header, *shown, self.bullet]).astype(np.int64)
 
     def score(
-        self, queries: Queries, candidates: Rows, kinds: tuple[LikelihoodScore, ...], describe: str | None = None
+        self, queries: Queries, candidates: Rows, kinds: tuple[LikelihoodScore, ...], *, describe: str | None = None
     ) -> dict[LikelihoodScore, Values]:
         """Score candidates by the likelihood of their lines.
 

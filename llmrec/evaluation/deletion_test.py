@@ -69,7 +69,7 @@ class DeletionResult:
 
 
 def run_deletion_test(
-    explained: Sequence[ExplainedItem], score: ScoreOf, n_deleted: int, seed: int = 0
+    explained: Sequence[ExplainedItem], score: ScoreOf, n_deleted: int, *, seed: int = 0
 ) -> DeletionResult | None:
     """Delete events from histories and measure the drop of the scores.
 

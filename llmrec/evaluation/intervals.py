@@ -37,7 +37,7 @@ class Difference(NamedTuple):
     """Two-sided bootstrap p value, never below 2 / (samples + 1)."""
 
 
-def bootstrap_means(values: Values, user: Rows, samples: int = 1000, seed: int = 0) -> Values:
+def bootstrap_means(values: Values, user: Rows, *, samples: int = 1000, seed: int = 0) -> Values:
     """Compute means in redraws of the users, each with all their queries.
 
     Args:
@@ -63,7 +63,7 @@ def bootstrap_means(values: Values, user: Rows, samples: int = 1000, seed: int =
     return np.concatenate(means)
 
 
-def bootstrap_mean(values: Values, user: Rows, samples: int = 1000, seed: int = 0) -> Interval:
+def bootstrap_mean(values: Values, user: Rows, *, samples: int = 1000, seed: int = 0) -> Interval:
     """Compute a mean over queries with its 95% interval.
 
     Args:
@@ -75,10 +75,12 @@ def bootstrap_mean(values: Values, user: Rows, samples: int = 1000, seed: int = 
     Returns:
         Mean and interval.
     """
-    return interval_from_means(values, bootstrap_means(values[:, None], user, samples, seed)[:, 0], user)
+    return interval_from_means(values, bootstrap_means(values[:, None], user, samples=samples, seed=seed)[:, 0], user)
 
 
-def bootstrap_difference(first: Values, second: Values, user: Rows, samples: int = 1000, seed: int = 0) -> Difference:
+def bootstrap_difference(
+    first: Values, second: Values, user: Rows, *, samples: int = 1000, seed: int = 0
+) -> Difference:
     """Compute the paired difference of two values per query with its 95% interval.
 
     Args:
@@ -92,7 +94,7 @@ def bootstrap_difference(first: Values, second: Values, user: Rows, samples: int
         Difference, interval and p value.
     """
     gain = first - second
-    return difference_from_means(gain, bootstrap_means(gain[:, None], user, samples, seed)[:, 0], user)
+    return difference_from_means(gain, bootstrap_means(gain[:, None], user, samples=samples, seed=seed)[:, 0], user)
 
 
 def interval_from_means(values: Values, means: Values, user: Rows) -> Interval:

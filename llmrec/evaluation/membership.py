@@ -42,7 +42,7 @@ class MembershipAttack:
 
     @classmethod
     def from_scores(
-        cls, name: str, members: Values, others: Values, samples: int = 1000, seed: int = 0
+        cls, name: str, members: Values, others: Values, *, samples: int = 1000, seed: int = 0
     ) -> MembershipAttack:
         """Measure an attack.
 
@@ -58,7 +58,7 @@ class MembershipAttack:
         """
         bar = np.quantile(others, 1 - FALSE_ALARMS, method="higher")
         caught = float((members > bar).mean())
-        return cls(name, bootstrap_auc(members, others, samples, seed), caught, len(members), len(others))
+        return cls(name, bootstrap_auc(members, others, samples=samples, seed=seed), caught, len(members), len(others))
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> MembershipAttack:
@@ -73,7 +73,7 @@ class MembershipAttack:
         return cls(**{**record, "auc": Interval(*record["auc"])})
 
 
-def bootstrap_auc(members: Values, others: Values, samples: int = 1000, seed: int = 0) -> Interval:
+def bootstrap_auc(members: Values, others: Values, *, samples: int = 1000, seed: int = 0) -> Interval:
     """Compute the probability that a member is above another user, ties counting half, with its interval.
 
     Args:
@@ -117,7 +117,7 @@ def compute_user_losses(model: RecommenderModel, windows: TrainingWindows) -> tu
     at_once = max(SCORES_AT_ONCE // len(items), 1)
     part = np.cumsum(windows.n_targets) // at_once
     for rows in np.split(np.arange(len(windows)), np.flatnonzero(np.diff(part)) + 1):
-        batch = collate_windows(windows, rows, model.config.query_time == "known").to(table.device)
+        batch = collate_windows(windows, rows, query_time_known=model.config.query_time == "known").to(table.device)
         scores = model.score(model.encode_histories(table, batch), items, known).float()  # (M, N)
         losses.append((scores.logsumexp(1) - scores.gather(1, batch.target[:, None])[:, 0]).double().cpu().numpy())
     model.train(training)

@@ -40,7 +40,9 @@ class ModelScorer:
             User states for scoring, (B, D).
         """
         config, training = self.model.config, self.model.training
-        batch = collate_queries(queries, config.max_history, config.query_time == "known").to(self.table.device)
+        batch = collate_queries(queries, config.max_history, query_time_known=config.query_time == "known").to(
+            self.table.device
+        )
         self.model.eval()
         table = self.table if others is None else torch.cat([self.table, others.to(self.table)])
         states = self.model.encode_histories(table, batch)

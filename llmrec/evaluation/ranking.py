@@ -57,6 +57,7 @@ class Ranking:
 def rank_queries(
     scorer: Scorer,
     queries: Queries,
+    *,
     n_top: int = 20,
     mask_seen: bool = True,
     batch_size: int = BATCH,
@@ -88,7 +89,7 @@ def rank_queries(
         for start in starts:
             batch = queries.take(slice(start, start + batch_size))
             scores = _check_scores(scorer.score(batch), batch)
-            masked = mask_items(batch, scores.shape[1], mask_seen, available).to(scores.device)
+            masked = mask_items(batch, scores.shape[1], mask_seen=mask_seen, available=available).to(scores.device)
             rank, top = _rank_batch(scores, masked, torch.from_numpy(batch.target).to(scores.device), n_top)
             ranks.append(rank.cpu().numpy())
             tops.append(top.cpu().numpy())
@@ -109,7 +110,9 @@ def query_batch_size(n_items: int) -> int:
     return max(min(BATCH, SCORES // max(n_items, 1)), 1)
 
 
-def mean_ndcg(scorer: Scorer, queries: Queries, k: int = 10, mask_seen: bool = True, batch_size: int = BATCH) -> float:
+def mean_ndcg(
+    scorer: Scorer, queries: Queries, *, k: int = 10, mask_seen: bool = True, batch_size: int = BATCH
+) -> float:
     """Compute the mean NDCG@k over queries, which tuning and early stopping use.
 
     Args:
@@ -126,7 +129,7 @@ def mean_ndcg(scorer: Scorer, queries: Queries, k: int = 10, mask_seen: bool = T
     return float(ndcg_at(ranking.rank, k).mean())
 
 
-def sample_queries(queries: Queries, most: int, seed: int = 0) -> Queries:
+def sample_queries(queries: Queries, most: int, *, seed: int = 0) -> Queries:
     """Draw some of the queries without replacement; they stay in time order.
 
     Args:
@@ -143,7 +146,7 @@ def sample_queries(queries: Queries, most: int, seed: int = 0) -> Queries:
     return queries.take(np.sort(chosen))
 
 
-def mask_items(queries: Queries, n_items: int, mask_seen: bool, available: Rows | None) -> Tensor:
+def mask_items(queries: Queries, n_items: int, *, mask_seen: bool, available: Rows | None) -> Tensor:
     """Return the items that cannot be recommended; the target is never among them.
 
     Args:

@@ -306,7 +306,7 @@ class Report:
         return cls(parts, record["primary"], record["bootstrap_samples"], RunMetadata(**record["run"]))
 
 
-def format_interval(low: float | None, high: float | None, sign: str = "") -> str:
+def format_interval(low: float | None, high: float | None, *, sign: str = "") -> str:
     """Format an interval with four decimals.
 
     Args:

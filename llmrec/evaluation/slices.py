@@ -26,7 +26,7 @@ MIN_EVENTS = 4  # of a history with two halves to compare
 _QUERIES_AT_ONCE = 4096
 
 
-def make_slices(split: Split, queries: Queries, text: Tensor | None = None) -> dict[str, Mask]:
+def make_slices(split: Split, queries: Queries, *, text: Tensor | None = None) -> dict[str, Mask]:
     """Divide queries into slices; empty ones are left out.
 
     `cold_item` and `cold_user` have no event in the training part of `split`. `history_*` counts the events before the

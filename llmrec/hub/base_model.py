@@ -73,6 +73,7 @@ def open_backbone(
     config: FinetuneConfig,
     base: BaseModelInfo | None,
     tuned: TextBackbone | StoredWeights | None,
+    *,
     backbone: str | None,
 ) -> TextBackbone:
     """Load the base of a bundle, check that it is the bundle's, and load its trained weights.
@@ -111,7 +112,7 @@ def open_backbone(
     if isinstance(tuned, StoredWeights):
         with translate_read_errors(folder):
             _load_tuned(loaded, tuned, base)
-    return loaded.requires_grad_(False)
+    return loaded.requires_grad_(requires_grad=False)
 
 
 def compare_environments(

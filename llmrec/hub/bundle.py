@@ -78,7 +78,7 @@ class Bundle:
 
 
 @timer.section("bundle")
-def save_bundle(folder: Path, bundle: Bundle, address: RepoRef | None = None) -> None:
+def save_bundle(folder: Path, bundle: Bundle, *, address: RepoRef | None = None) -> None:
     """Save a bundle to a folder, completely or not at all; an older bundle there is replaced.
 
     Args:
@@ -106,7 +106,7 @@ def save_bundle(folder: Path, bundle: Bundle, address: RepoRef | None = None) ->
             "files": hash_files(partial),
         }  # fmt: skip
         (partial / LAYOUT.settings).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        card = render_card(record, bundle.catalog.ids[:2].to_pylist(), address)
+        card = render_card(record, bundle.catalog.ids[:2].to_pylist(), address=address)
         (partial / LAYOUT.card).write_text(card, encoding="utf-8")
 
 
@@ -141,12 +141,12 @@ def load_bundle(folder: Path, backbone: str | None = None) -> Bundle:
         reader = None
         if config.model.history_encoder != "sequence":
             reader = CatalogEncoder.from_texts(
-                open_backbone(folder, config, base, weights, backbone), catalog.list_texts()
+                open_backbone(folder, config, base, weights, backbone=backbone), catalog.list_texts()
             )
         model = _load_model(folder, config, items, reader)
         then, now = compare_environments(folder, base, None if reader is None else reader.backbone)
         if reader is not None:
-            check_encoding(model, reader.backbone, catalog.list_texts()[:8], then, now)
+            check_encoding(model, reader.backbone, catalog.list_texts()[:8], then, present=now)
         check_probe(model, record["probe"], then, now)
         drift = _load_drift(folder, record, config, model)
         removed = tuple(record.get("removed", ()))
@@ -154,7 +154,7 @@ def load_bundle(folder: Path, backbone: str | None = None) -> Bundle:
         return Bundle(config, catalog, model, base, weights, record["facts"], record["evaluation"], drift, removed)
 
 
-def load_base_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> TextBackbone:
+def load_base_backbone(folder: Path, bundle: Bundle, *, backbone: str | None = None) -> TextBackbone:
     """Load the base of a bundle as it was before any training.
 
     Args:
@@ -169,10 +169,10 @@ def load_base_backbone(folder: Path, bundle: Bundle, backbone: str | None = None
         BundleError: If the bundle has ids only, or the base is not the bundle's.
         BackboneError: If the base cannot be loaded.
     """
-    return open_backbone(folder, bundle.config, bundle.base, None, backbone)
+    return open_backbone(folder, bundle.config, bundle.base, None, backbone=backbone)
 
 
-def load_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> TextBackbone:
+def load_backbone(folder: Path, bundle: Bundle, *, backbone: str | None = None) -> TextBackbone:
     """Load the backbone of a bundle with its trained weights, and verify it.
 
     Args:
@@ -189,10 +189,9 @@ def load_backbone(folder: Path, bundle: Bundle, backbone: str | None = None) -> 
     """
     if isinstance(bundle.model.histories, BackboneHistoryEncoder):
         return bundle.model.histories.backbone  # loaded with the bundle
-    loaded = open_backbone(folder, bundle.config, bundle.base, bundle.trained_backbone, backbone)
-    check_encoding(
-        bundle.model, loaded, bundle.catalog.list_texts()[:8], *compare_environments(folder, bundle.base, loaded)
-    )
+    loaded = open_backbone(folder, bundle.config, bundle.base, bundle.trained_backbone, backbone=backbone)
+    recorded, present = compare_environments(folder, bundle.base, loaded)
+    check_encoding(bundle.model, loaded, bundle.catalog.list_texts()[:8], recorded, present=present)
     return loaded
 
 
@@ -230,7 +229,7 @@ def _load_model(
             text = items["text"].to("meta") if "text" in items else None
             sketch = RecommenderModel(settings, items["known"].to("meta"), text)
         sketch.load_state_dict({name: weight.to("meta") for name, weight in heads.items()}, strict=True)
-    model = RecommenderModel(settings, items["known"].bool(), items.get("text"), reader)
+    model = RecommenderModel(settings, items["known"].bool(), items.get("text"), reader=reader)
     model.load_state_dict(heads, strict=True)
     return model.eval()
 

@@ -32,7 +32,7 @@ class RepoRef:
         return json.dumps(self.repo_id) + (f", revision={json.dumps(self.revision)}" if self.revision else "")
 
 
-def render_card(record: dict[str, Any], item_ids: Sequence[str], address: RepoRef | None = None) -> str:
+def render_card(record: dict[str, Any], item_ids: Sequence[str], *, address: RepoRef | None = None) -> str:
     """Render the README.md of a bundle.
 
     Args:

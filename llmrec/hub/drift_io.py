@@ -54,6 +54,7 @@ def load_drift(
     config: DriftConfig,
     table: Tensor | None,
     transition_half_life_days: float,
+    *,
     trained_until: int | None = None,
 ) -> FittedDrift:
     """Load a drift head and its counts.
@@ -86,7 +87,7 @@ def load_drift(
         raise ValueError(f"text vectors of shape {tuple(text.shape)} for {len(table)} items")
     else:
         text = torch.cat([text, centre.expand(len(table) - len(text), -1)])
-    head.requires_grad_(False).eval()
+    head.requires_grad_(requires_grad=False).eval()
     text_neighbors = _build_neighbor_matrix(tensors, 0 if table is None else len(table)) if COLUMN in tensors else None
     return FittedDrift(head, transition_half_life_days, text, centre, trained_until, counts, text_neighbors)
 

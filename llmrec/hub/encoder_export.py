@@ -60,13 +60,13 @@ def export_merged_encoder(folder: Path, backbone: TextBackbone, bundle: Bundle) 
             f"backbone.prompt={backbone.prompt!r}: sentence-transformers does not support words after the text. "
             "Encode texts with Recommender.backbone, or train with a prompt that ends in {text}."
         )
-    with atomic_folder(folder, ENCODER, "an exported encoder") as partial:
+    with atomic_folder(folder, ENCODER, kind="an exported encoder") as partial:
         model: Any = backbone.model
         merged = copy.deepcopy(model).merge_and_unload() if backbone.config.strategy == "lora" else model
         merged.save_pretrained(partial)
         make_eos_tokenizer(backbone).save_pretrained(partial)
         save_pooling(partial, backbone)
-        save_modules(partial, backbone, {"item": before} if before else {}, before, backbone.max_tokens)
+        save_modules(partial, backbone, {"item": before} if before else {}, before, max_tokens=backbone.max_tokens)
         record = {
             "base": asdict(bundle.base) if bundle.base is not None and is_hub_id(bundle.base.hub_id) else None,
             "data": bundle.facts,

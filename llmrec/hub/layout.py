@@ -54,7 +54,7 @@ TUNED: dict[Strategy, tuple[str, ...]] = {  # files with the trained backbone we
 }
 
 
-def check_destination(folder: Path, marker: str = LAYOUT.settings, kind: str = "a bundle") -> None:
+def check_destination(folder: Path, marker: str = LAYOUT.settings, *, kind: str = "a bundle") -> None:
     """Refuse to replace a folder of another kind, before any work is done.
 
     Args:
@@ -70,7 +70,7 @@ def check_destination(folder: Path, marker: str = LAYOUT.settings, kind: str = "
 
 
 @contextmanager
-def atomic_folder(folder: Path, marker: str = LAYOUT.settings, kind: str = "a bundle") -> Iterator[Path]:
+def atomic_folder(folder: Path, marker: str = LAYOUT.settings, *, kind: str = "a bundle") -> Iterator[Path]:
     """Create a folder that replaces `folder` if all goes well and is removed otherwise.
 
     Args:
@@ -85,7 +85,7 @@ def atomic_folder(folder: Path, marker: str = LAYOUT.settings, kind: str = "a bu
         BundleError: If `folder` is a file, or a folder with other files in it.
         StorageError: If there is no room.
     """
-    check_destination(folder, marker, kind)
+    check_destination(folder, marker, kind=kind)
     folder = folder.resolve()  # "." has no name to derive another from, and a link stays a link
     folder.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(folder)
@@ -183,7 +183,7 @@ def hash_files(folder: Path) -> dict[str, str]:
     return {path.name: sha256_file(path) for path in files}
 
 
-def verify_hashes(folder: Path, expected: dict[str, str], with_all: bool = False) -> None:
+def verify_hashes(folder: Path, expected: dict[str, str], *, with_all: bool = False) -> None:
     """Check that files are present and unchanged.
 
     Args:

@@ -42,13 +42,13 @@ def save_pretrained(folder: Path, backbone: TextBackbone, record: dict[str, Any]
     Raises:
         BundleError: If the folder has something else.
     """
-    with atomic_folder(folder, RECORD, "a pretrained backbone") as partial:
+    with atomic_folder(folder, RECORD, kind="a pretrained backbone") as partial:
         _save_weights(partial, backbone)
         backbone.tokenizer.save_pretrained(partial)
         save_pooling(partial, backbone)
         recipe = backbone.recipe
         if recipe.is_sentence_model:  # without modules.json, a decoder's texts end in an EOS
-            save_modules(partial, backbone, recipe.prompts, recipe.default_prompt, recipe.max_tokens)
+            save_modules(partial, backbone, recipe.prompts, recipe.default_prompt, max_tokens=recipe.max_tokens)
         (partial / RECORD).write_text(json.dumps(record, indent=1, default=str))
         (partial / "README.md").write_text(_render_card(backbone, record))
 

@@ -113,7 +113,7 @@ def measure_rounding(model: RecommenderModel, histories: list[list[int]], items:
 
 
 def check_encoding(
-    model: RecommenderModel, backbone: TextBackbone, texts: list[str], recorded: Facts, present: Facts
+    model: RecommenderModel, backbone: TextBackbone, texts: list[str], recorded: Facts, *, present: Facts
 ) -> None:
     """Check that the backbone encodes the first items of the catalog as it did when the bundle was saved.
 

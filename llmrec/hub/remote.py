@@ -35,7 +35,7 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 FILES = list(asdict(LAYOUT).values())
 
 
-def resolve_bundle(name: str | Path, revision: str | None = None, token: Token = None) -> Path:
+def resolve_bundle(name: str | Path, revision: str | None = None, *, token: Token = None) -> Path:
     """Return the folder of a bundle, downloaded from the Hub if needed.
 
     Args:
@@ -53,13 +53,13 @@ def resolve_bundle(name: str | Path, revision: str | None = None, token: Token =
     if not folder.exists():
         recover_folder(folder.resolve())
     if not folder.exists() and HUB_ID.fullmatch(Path(name).as_posix()) and is_hub_id(str(name)):
-        return pull_bundle(Path(name).as_posix(), revision, token)
+        return pull_bundle(Path(name).as_posix(), revision, token=token)
     if revision is not None:
         raise BundleError(f"revision={revision!r}: {name} is not a repository of the Hub. Leave the revision out.")
     return folder
 
 
-def pull_bundle(repo_id: str, revision: str | None = None, token: Token = None) -> Path:
+def pull_bundle(repo_id: str, revision: str | None = None, *, token: Token = None) -> Path:
     """Download the files of a bundle, and no others of the repository, into the Hub's cache.
 
     Args:
@@ -102,7 +102,7 @@ def pull_bundle(repo_id: str, revision: str | None = None, token: Token = None) 
     return folder
 
 
-def download_bundle(repo_id: str, folder: Path, revision: str | None = None, token: Token = None) -> None:
+def download_bundle(repo_id: str, folder: Path, *, revision: str | None = None, token: Token = None) -> None:
     """Download a bundle into a folder, completely or not at all; an older bundle there is replaced.
 
     Args:
@@ -117,7 +117,7 @@ def download_bundle(repo_id: str, folder: Path, revision: str | None = None, tok
     if not HUB_ID.fullmatch(repo_id):
         raise BundleError(f"{repo_id!r}: not a repository of the Hub. Give OWNER/NAME.")
     check_destination(folder)
-    found = pull_bundle(repo_id, revision, token)
+    found = pull_bundle(repo_id, revision, token=token)
     with translate_read_errors(found):
         verify_hashes(found, read_record(found)["files"], with_all=True)
     with atomic_folder(folder) as scratch:
@@ -129,6 +129,7 @@ def download_bundle(repo_id: str, folder: Path, revision: str | None = None, tok
 def push_bundle(
     bundle: Bundle,
     repo_id: str,
+    *,
     private: bool | None = None,
     revision: str | None = None,
     token: Token = None,
@@ -161,12 +162,14 @@ def push_bundle(
         logger.warning("%s: no adapter in this bundle. %s", repo_id, reason)
     with TemporaryDirectory(prefix="llmrec-push-") as scratch:
         folder = Path(scratch) / "bundle"
-        save_bundle(folder, bundle, RepoRef(repo_id, revision))
+        save_bundle(folder, bundle, address=RepoRef(repo_id, revision))
         with translate_hub_errors(repo_id, "not pushed, and nothing is published"):
-            return _commit_files(HfApi(token=token), folder, repo_id, private, revision, message)
+            return _commit_files(
+                HfApi(token=token), folder, repo_id, private=private, revision=revision, message=message
+            )
 
 
-def strip_private_paths(bundle: Bundle, base: str | None = None, counts: bool = True) -> Bundle:
+def strip_private_paths(bundle: Bundle, base: str | None = None, *, counts: bool = True) -> Bundle:
     """Return the bundle without this machine's paths.
 
     Args:
@@ -218,7 +221,7 @@ def _public_path(path: str | None) -> str | None:
 
 
 def _commit_files(
-    api: HfApi, folder: Path, repo_id: str, private: bool | None, revision: str | None, message: str
+    api: HfApi, folder: Path, repo_id: str, *, private: bool | None, revision: str | None, message: str
 ) -> str:
     """Upload files, then commit them; a failure before the commit leaves the repository unchanged."""
     from huggingface_hub import CommitOperationDelete

@@ -27,7 +27,7 @@ def save_pooling(folder: Path, backbone: TextBackbone) -> None:
 
 
 def save_modules(
-    folder: Path, backbone: TextBackbone, prompts: Mapping[str, str], default: str, max_tokens: int | None
+    folder: Path, backbone: TextBackbone, prompts: Mapping[str, str], default: str, *, max_tokens: int | None
 ) -> None:
     """Write the modules, the layers after the pooling, the maximum length and the prompts.
 

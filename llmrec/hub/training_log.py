@@ -22,7 +22,7 @@ from llmrec.hub.remote import resolve_bundle
 PLACES = {"source", "interactions", "items"}  # overridden together
 
 
-def load_bundle_log(bundle: Bundle, config: DataConfig, tables: LogTables | None = None) -> Log:
+def load_bundle_log(bundle: Bundle, config: DataConfig, *, tables: LogTables | None = None) -> Log:
     """Load a log for a bundle.
 
     Args:
@@ -44,7 +44,7 @@ def load_bundle_log(bundle: Bundle, config: DataConfig, tables: LogTables | None
 class TrainingLog:
     """The log that a bundle was trained on, which is read when it is needed and kept."""
 
-    def __init__(self, bundle: Bundle, folder: Path, log: Log | None = None) -> None:
+    def __init__(self, bundle: Bundle, folder: Path, *, log: Log | None = None) -> None:
         """Remember where the log is.
 
         Args:
@@ -101,7 +101,7 @@ def override_data_config(trained: DataConfig, given: DataConfig | None) -> DataC
 
 
 def load_bundle_and_log(
-    bundle: Path, data: DataConfig | None, backbone: str | None = None, tables: LogTables | None = None
+    bundle: Path, data: DataConfig | None, *, backbone: str | None = None, tables: LogTables | None = None
 ) -> tuple[Bundle, Log]:
     """Load a bundle and a log of its items to evaluate it on.
 
@@ -118,7 +118,7 @@ def load_bundle_and_log(
         ConfigError: If the log has other items.
     """
     loaded = load_bundle(resolve_bundle(bundle), backbone)
-    log = load_bundle_log(loaded, override_data_config(loaded.config.data, data), tables)
+    log = load_bundle_log(loaded, override_data_config(loaded.config.data, data), tables=tables)
     if not log.catalog.ids.equals(loaded.catalog.ids):
         raise ConfigError(
             f"{log.facts.source}: its items differ from the bundle's in ids or order. Give the bundle's log."

@@ -83,7 +83,7 @@ class BatchAnswers:
             best = self._rank(batch, min(k, max(len(self.catalog), 1)), bias, include_seen=include_seen)
             # A text query adds evidence, after which scores are no log-probabilities any more.
             unit = self.catalog.score_unit if query is None else "logit"
-            return [to_recommendations(self.catalog.items, *row, unit) for row in zip(*best, strict=True)]
+            return [to_recommendations(self.catalog.items, *row, unit=unit) for row in zip(*best, strict=True)]
 
     @torch.no_grad()
     def recommend_users(
@@ -162,7 +162,7 @@ class BatchAnswers:
             batches = [self.parse([history], at) for history in histories]
             limit = get_history_limit(catalog)
             return [
-                build_explanation(catalog, live, batch, item, limit, score, tokens)
+                build_explanation(catalog, live, batch, item, most=limit, score=score, tokens=tokens)
                 for batch, item, (score,) in zip(batches, items, scores, strict=True)
             ]
 
@@ -217,7 +217,7 @@ class BatchAnswers:
         check_k(k)
         log_users = self.find_log_users(log, at)
         states = torch.cat(list(log_users.iterate_states(self.catalog.scorer)))
-        return [rank_similar_users(self.catalog, log_users, user, k, at, states) for user in users]
+        return [rank_similar_users(self.catalog, log_users, user, k, at=at, states=states) for user in users]
 
     def item_topics(
         self, items: Sequence[Item], labels: Sequence[str], *, template: str = TEMPLATE
@@ -252,7 +252,7 @@ class BatchAnswers:
         Raises:
             DataError: If an id is unknown or a time unreadable.
         """
-        return parse_histories(self.catalog.items, histories, at, self.live.get_events)
+        return parse_histories(self.catalog.items, histories, at=at, follow=self.live.get_events)
 
     def find_log_users(self, log: Log | None, at: Time | None) -> LogUsers:
         """Collect the users of a log that have events before a time.
@@ -274,6 +274,6 @@ class BatchAnswers:
     def _rank(self, batch: QueryBatch, k: int, bias: torch.Tensor, *, include_seen: bool) -> TopK:
         catalog, seen = self.catalog, None if include_seen else self.live.list_seen_pairs(batch)
         if catalog.drift is not None:
-            return rank_by_log_probability(catalog, self.live, batch, k, seen, bias)
+            return rank_by_log_probability(catalog, self.live, batch, k, exclude=seen, bias=bias)
         states = catalog.scorer.encode_histories(batch.queries, catalog.cold_item_vectors(batch.texts))  # (B, D)
         return self.index.search(states, k, seen, bias)

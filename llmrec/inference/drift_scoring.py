@@ -52,12 +52,12 @@ def iterate_contexts(catalog: ServedCatalog, live: LiveUsers, batch: QueryBatch)
         for start in range(0, len(rows), most):
             chunk = rows[start : start + most]
             queries, users = batch.queries.take(chunk), batch.users[chunk]
-            yield chunk, _build_context(catalog, state, queries, users, int(moment), new_items)
+            yield chunk, _build_context(catalog, state, queries, users, moment=int(moment), new_items=new_items)
 
 
 @torch.no_grad()
 def rank_by_log_probability(
-    catalog: ServedCatalog, live: LiveUsers, batch: QueryBatch, k: int, exclude: RowPairs | None, bias: Tensor
+    catalog: ServedCatalog, live: LiveUsers, batch: QueryBatch, k: int, *, exclude: RowPairs | None, bias: Tensor
 ) -> TopK:
     """Return the k items with the largest log-probability plus bias for each history.
 
@@ -102,12 +102,12 @@ def score_items(
     for rows, context in iterate_contexts(catalog, live, batch):
         log_probabilities = context.log_probabilities()
         for place, row in enumerate(rows.tolist()):
-            scores[row] = _score_history(catalog, context, place, log_probabilities[place], items[row])
+            scores[row] = _score_history(catalog, context, place, log_probabilities[place], items=items[row])
     return scores
 
 
 def _score_history(
-    catalog: ServedCatalog, context: DriftContext, place: int, log_probabilities: Tensor, items: Sequence[Item]
+    catalog: ServedCatalog, context: DriftContext, place: int, log_probabilities: Tensor, *, items: Sequence[Item]
 ) -> list[float]:
     """Score items for one history of a context, given the log-probabilities (N,) of the catalog."""
     rows, texts, listed = catalog.split_known_items(items)
@@ -168,12 +168,12 @@ def untrained_text_vectors(catalog: ServedCatalog, texts: list[str]) -> Tensor |
 
 @torch.no_grad()
 def _build_context(
-    catalog: ServedCatalog, state: OnlineState, queries: Queries, users: Rows, moment: int, new_items: _NewItems
+    catalog: ServedCatalog, state: OnlineState, queries: Queries, users: Rows, *, moment: int, new_items: _NewItems
 ) -> DriftContext:
     stream, vectors = state.stream, new_items.vectors
     recent = build_recent_events(queries, stream.trained_until)
     states = _compute_states(state, queries, users, new_items.stream)
-    views = read_views(state.head.terms, stream, state.counts_at(moment), recent, states)
+    views = read_views(state.head.terms, stream, state.counts_at(moment), recent, states=states)
     if vectors is not None and len(vectors) > stream.n_items:
         n_neighbors = stream.config.n_text_neighbors
         views = {name: SWITCHES[name].add_texts(view, vectors, n_neighbors) for name, view in views.items()}

@@ -88,7 +88,7 @@ class IndexSearch:
         n_taken = (taken // len(bias)).bincount(minlength=n_queries)  # (B,)
         n_requested = min(HEAD * k + int(n_taken.max()), len(bias))
         queries = torch.cat([states, torch.ones_like(states[:, :1])], dim=1).float().cpu()  # (B, D + 1)
-        matches = self.index.search(queries, n_requested, None if bool(allowed.all()) else allowed.numpy())
+        matches = self.index.search(queries, n_requested, allowed=None if bool(allowed.all()) else allowed.numpy())
         best = self._score_candidates(states, matches.item, taken, k)
         lost = (taken // len(bias))[allowed[taken % len(bias)]].bincount(minlength=n_queries)
         is_enough = (best.item >= 0).sum(1) >= (allowed.sum() - lost).clamp(max=k)
@@ -96,7 +96,9 @@ class IndexSearch:
 
     def _scan(self, states: Tensor, k: int, exclude: RowPairs | None, bias: Tensor) -> TopK:
         pairs = None if exclude is None else exclude.to(states.device)
-        return top_k(self.catalog.table, states, k, pairs, self.catalog.novelty_bias() + bias.to(states.device))
+        return top_k(
+            self.catalog.table, states, k, without=pairs, bias=self.catalog.novelty_bias() + bias.to(states.device)
+        )
 
     def _score_candidates(self, states: Tensor, item: Tensor, taken: Tensor, k: int) -> TopK:
         """Return the k best of items (B, C), -1 for none, without those taken: sorted query * N + item."""

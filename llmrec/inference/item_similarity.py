@@ -71,7 +71,7 @@ def rank_similar_items(
     similarity = item_similarities(space, item, catalog, others).cpu() + others.exclusion_bias(at)
     if others is catalog and isinstance(item, str):
         similarity[catalog.find_rows([item])] = -torch.inf
-    return top_recommendations(others.items, similarity, k, "cosine")
+    return top_recommendations(others.items, similarity, k, unit="cosine")
 
 
 def check_same_encoder(first: Bundle, second: Bundle) -> None:

@@ -42,7 +42,7 @@ class QueryBatch:
 
 
 def parse_histories(
-    catalog: ItemCatalog, histories: Sequence[History], at: Time | None = None, follow: Follow | None = None
+    catalog: ItemCatalog, histories: Sequence[History], *, at: Time | None = None, follow: Follow | None = None
 ) -> QueryBatch:
     """Parse histories into one query each, with the events before `at` in time order.
 

@@ -53,7 +53,7 @@ class Recommendation:
 
 
 def top_recommendations(
-    catalog: ItemCatalog, scores: Tensor, k: int, unit: ScoreUnit = "logit"
+    catalog: ItemCatalog, scores: Tensor, k: int, *, unit: ScoreUnit = "logit"
 ) -> ResultList[Recommendation]:
     """Return the k items with the best scores, without those at -inf.
 
@@ -66,11 +66,11 @@ def top_recommendations(
     Returns:
         At most k items, best first.
     """
-    return to_recommendations(catalog, *scores.topk(min(k, len(scores))), unit)
+    return to_recommendations(catalog, *scores.topk(min(k, len(scores))), unit=unit)
 
 
 def to_recommendations(
-    catalog: ItemCatalog, scores: Tensor, rows: Tensor, unit: ScoreUnit = "logit"
+    catalog: ItemCatalog, scores: Tensor, rows: Tensor, *, unit: ScoreUnit = "logit"
 ) -> ResultList[Recommendation]:
     """List items with their scores, without those whose score is -inf.
 
@@ -145,7 +145,7 @@ def _match_condition(catalog: ItemCatalog, condition: str) -> Mask:
         mask = np.array([value in (listed or ()) for listed in format_entries(column).to_pylist()], dtype=np.bool_)
     else:
         met = pc.equal(text, value) if sign == "=" else pc.match_substring(text, value, ignore_case=True)
-        mask = np.asarray(met.fill_null(False), dtype=np.bool_)
+        mask = np.asarray(met.fill_null(fill_value=False), dtype=np.bool_)
     if not mask.any():
         some = ", ".join(map(repr, text.drop_null().unique()[:EXAMPLES].to_pylist()))
         hint = f"; {field}~{value} looks for a part of it" if sign == "=" else ""

@@ -59,7 +59,7 @@ class ServedCatalog:
         recommender.catalog.add([{"item_id": "new", "title": "Orbit of Ashes"}])
     """
 
-    def __init__(self, bundle: Bundle, folder: Path, backbone: str | None = None) -> None:
+    def __init__(self, bundle: Bundle, folder: Path, *, backbone: str | None = None) -> None:
         self.bundle, self.folder, self.backbone_name = bundle, folder, backbone
         self.items: ItemCatalog = bundle.catalog
         self.scorer = ModelScorer(bundle.model)
@@ -228,7 +228,7 @@ class ServedCatalog:
     def backbone(self) -> TextBackbone:
         """Language model that encodes new text, loaded at first use."""
         if self._backbone is None:
-            loaded = load_backbone(self.folder, self.bundle, self.backbone_name)
+            loaded = load_backbone(self.folder, self.bundle, backbone=self.backbone_name)
             self._backbone = loaded.to(self.scorer.table.device)
         return self._backbone
 
@@ -420,7 +420,7 @@ class ServedCatalog:
 
     def _encode_untrained(self, texts: list[str]) -> Tensor:
         if self._untrained is None:
-            self._untrained = load_base_backbone(self.folder, self.bundle, self.backbone_name)
+            self._untrained = load_base_backbone(self.folder, self.bundle, backbone=self.backbone_name)
         return self._untrained.encode(self._untrained.tokenize(texts)).float()
 
     def _redact_texts(self, texts: list[str]) -> list[str]:

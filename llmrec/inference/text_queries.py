@@ -95,7 +95,7 @@ def average_interest(shares: Tensor, half_life_events: float = HALF_LIFE_EVENTS)
 
 
 def divide_interest(
-    catalog: ServedCatalog, texts: Tensor, labels: Sequence[str], template: str, half_life_events: float
+    catalog: ServedCatalog, texts: Tensor, labels: Sequence[str], template: str, *, half_life_events: float
 ) -> ResultList[TopicShare]:
     """Divide the interest of a history among labels.
 

@@ -45,6 +45,8 @@ def load_user_drift(bundle: Path, user: str, at: str | None, data: DataConfig | 
             f"user {log.user_ids[row]} has no events before {at}; the first is at {format_iso(int(times[0]))}"
         )
     config = loaded.config
-    split, ties = make_split(config.split.names[0], log.interactions, log.n_users, log.n_items, config.split)
+    split, ties = make_split(config.split.names[0], log.interactions, log.n_users, log.n_items, config=config.split)
     stream = loaded.drift.build_stream(loaded.config.drift, split, ties, by_text=False)
-    return build_user_drift_profile(loaded.drift.head, stream, (row, str(log.user_ids[row])), moment, log.catalog.label)
+    return build_user_drift_profile(
+        loaded.drift.head, stream, (row, str(log.user_ids[row])), moment, label=log.catalog.label
+    )

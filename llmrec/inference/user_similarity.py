@@ -101,7 +101,13 @@ def find_common_items(
 
 @torch.no_grad()
 def rank_similar_users(
-    catalog: ServedCatalog, users: LogUsers, who: History, k: int, at: Time | None = None, states: Tensor | None = None
+    catalog: ServedCatalog,
+    users: LogUsers,
+    who: History,
+    k: int,
+    *,
+    at: Time | None = None,
+    states: Tensor | None = None,
 ) -> ResultList[SimilarUser]:
     """Return the k users whose state is most similar to that of a user or history.
 
@@ -125,7 +131,7 @@ def rank_similar_users(
     if isinstance(who, str):
         state, mine = states[[itself]], users.user_items(itself)
     else:
-        batch = parse_histories(catalog.items, [who], at)
+        batch = parse_histories(catalog.items, [who], at=at)
         cold, mine = catalog.cold_item_vectors(batch.texts), batch.queries.histories.item
         if not len(mine):
             raise ConfigError("the history has no events (before `at`): there is nothing to be like")
@@ -138,12 +144,13 @@ def rank_similar_users(
     found = similarity.topk(min(k, len(users) - (itself >= 0)))
     ranked = enumerate(zip(found.values.tolist(), found.indices.tolist(), strict=True), start=1)
     return ResultList(
-        _to_result(rank, users, position, value, mine, vectors, names) for rank, (value, position) in ranked
+        _to_result(rank, users, position, value, mine=mine, vectors=vectors, names=names)
+        for rank, (value, position) in ranked
     )
 
 
 def _to_result(
-    rank: int, users: LogUsers, position: int, similarity: float, mine: Rows, vectors: Tensor, names: Sequence[str]
+    rank: int, users: LogUsers, position: int, similarity: float, *, mine: Rows, vectors: Tensor, names: Sequence[str]
 ) -> SimilarUser:
     theirs = users.user_items(position)
     shared, alike = find_common_items(mine, theirs, vectors, names)

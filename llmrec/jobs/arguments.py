@@ -24,6 +24,7 @@ def build_log_config(
     config: object,
     overrides: Mapping[str, object],
     log: LogTables,
+    *,
     text_template: str | None,
 ) -> tuple[Config, LogTables | None]:
     """Build the configuration of a job on a log; columns that are not named are guessed.

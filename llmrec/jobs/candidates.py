@@ -43,7 +43,7 @@ def fit_first_stages(config: RerankConfig, log: Log, split: Split, ties: Ties) -
     task = BaselineTask(
         tune_on=split,
         fit_on=split,
-        valid=make_queries(split, VALID, ties),
+        valid=make_queries(split, VALID, ties=ties),
         tuning=Tuning(evaluation.tuning_budget, evaluation.tuning_queries, evaluation.mask_seen),
     )
     names = dict.fromkeys([name, *evaluation.baselines] if name in BASELINES else evaluation.baselines)

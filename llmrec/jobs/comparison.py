@@ -67,19 +67,19 @@ def run_benchmark(
     drift = DriftTask.from_task(config.drift, task, text) if config.drift is not None else None
     own = ModelRow("llmrec", config.backbone.strategy)
     seeds = config.seeds_for_split(task.split.name)
-    first = _fit_seed(benchmark, own, text, new_reader, seeds[0])
+    first = _fit_seed(benchmark, own, text, new_reader, seed=seeds[0])
     privacy, membership = _measure_privacy(benchmark, first, text, seeds[0])
     head = benchmark.fit_and_rank_drift(first.fitted, seeds[0], drift) if drift is not None else None
     _fit_sasrec(benchmark, seeds[0])
     for seed in seeds[1:]:
-        again = _fit_seed(benchmark, own, text, new_reader, seed)
+        again = _fit_seed(benchmark, own, text, new_reader, seed=seed)
         if drift is not None:
             benchmark.fit_and_rank_drift(again.fitted, seed, drift)
         _fit_sasrec(benchmark, seed)
     benchmark.rank_baselines(text)
     answers = own if first.reader is not None or new_reader is None else FROZEN
     headline, also = (answers, ()) if head is None else (_get_refreshed_row(benchmark), (answers,))
-    evaluated = benchmark.evaluate(headline, text, also)
+    evaluated = benchmark.evaluate(headline, text, also=also)
     model, reader, training = first.fitted.model, first.reader, benchmark.training
     return BenchmarkResult(evaluated, model, reader, head, first.adaptation, training, privacy, membership)
 
@@ -100,11 +100,12 @@ def _fit_seed(
     own: ModelRow,
     text: Tensor | None,
     new_reader: Callable[[], CatalogEncoder] | None,
+    *,
     seed: int,
 ) -> _SeedFit:
     """Fit on stored vectors, then together with the backbone if the strategy trains one."""
     config = benchmark.config
-    fitted = benchmark.fit(own if new_reader is None else FROZEN, config.model, config.train, text, seed)
+    fitted = benchmark.fit(own if new_reader is None else FROZEN, config.model, config.train, text, seed=seed)
     if new_reader is None:
         return _SeedFit(fitted, None, "", fitted.progress.step, [fitted.model])
     with timer.section("read", own.name):
@@ -118,7 +119,7 @@ def _fit_seed(
 def _fit_sasrec(benchmark: ModelBenchmark, seed: int) -> None:
     config = benchmark.config
     for name, train in sasrec_train_configs(config).items():
-        benchmark.fit(ModelRow("baseline", name), config.sasrec.model, train, None, seed, private=False)
+        benchmark.fit(ModelRow("baseline", name), config.sasrec.model, train, None, seed=seed, private=False)
 
 
 def _get_refreshed_row(benchmark: ModelBenchmark) -> ModelRow:
@@ -134,4 +135,4 @@ def _measure_privacy(
     privacy = build_privacy_report(task.privacy, fit.steps, fit.trained) if task.privacy else None
     if not config.membership:
         return privacy, []
-    return privacy, measure_membership(task, config, config.membership, fit.fitted.model, text, seed)
+    return privacy, measure_membership(task, config, config.membership, fit.fitted.model, text=text, seed=seed)

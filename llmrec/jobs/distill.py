@@ -63,9 +63,9 @@ def run_distill(config: DistillConfig, tables: LogTables | None = None) -> JobRe
     comparison = ModelBenchmark(task, student, make_test_queries(task.split, task.ties, config.evaluation))
     comparison.rank(TEACHER, ModelScorer(teacher.model.to(accelerator.device)))
     train = dataclasses.replace(student.train, refit=False)
-    comparison.fit(UNDISTILLED, student.model, train, undistilled, config.seed)
+    comparison.fit(UNDISTILLED, student.model, train, undistilled, seed=config.seed)
     with timer.section("adapt", STUDENT.name):
-        model, _ = distill(task, student, teacher.model, reader, config.losses, config.seed)
+        model, _ = distill(task, student, teacher.model, reader, losses=config.losses, seed=config.seed)
     comparison.rank(dataclasses.replace(STUDENT, seed=config.seed), ModelScorer(model))
     comparison.rank_baselines(undistilled)
     evaluated = comparison.evaluate(STUDENT, undistilled)

@@ -20,7 +20,7 @@ def run_encode_catalog(config: EncodeConfig) -> None:
     accelerator = join_run()
     texts = load_catalog(config.data).text_array
     with accelerator.main_process_first():  # the main process downloads it if necessary
-        backbone = TextBackbone.load(config.backbone).requires_grad_(False).to(accelerator.device)
+        backbone = TextBackbone.load(config.backbone).requires_grad_(requires_grad=False).to(accelerator.device)
     cache = TextVectorCache(backbone, accelerator=accelerator, shard_texts=config.texts_per_shard)
 
     with timer.section("read") as spent:

@@ -29,6 +29,7 @@ from llmrec.hub.training_log import load_bundle_and_log, training_overlap_warnin
 from llmrec.jobs.result import JobResult
 from llmrec.reports.report_files import write_report
 from llmrec.reports.report_text import render_slices
+from llmrec.runs.finish import print_results
 from llmrec.runs.provenance import collect_provenance
 from llmrec.runs.start import join_run
 from llmrec.training.distributed.parallel_ranking import rank_in_parallel
@@ -60,7 +61,7 @@ def evaluate_bundle(
         The report.
     """
     config, available = bundle.config, log.catalog.release_time
-    split, ties = make_split(split_name, log.interactions, log.n_users, log.n_items, config.split)
+    split, ties = make_split(split_name, log.interactions, log.n_users, log.n_items, config=config.split)
     evaluation = config.evaluation
     queries = make_test_queries(split, ties, evaluation)
     row, scorer = make_bundle_scorer(bundle, split, ties)
@@ -69,15 +70,17 @@ def evaluate_bundle(
         queries,
         split.n_items,
         accelerator,
-        max(evaluation.cutoffs),
-        evaluation.mask_seen,
-        available,
-        "ranking",
+        n_top=max(evaluation.cutoffs),
+        mask_seen=evaluation.mask_seen,
+        available=available,
+        progress="ranking",
     )
     slices = make_slices(split.merge_validation() if config.train.refit else split, queries)
-    protocol = make_protocol(split, ties, config, available is not None)
+    protocol = make_protocol(split, ties, config, release_dates=available is not None)
     protocol = dataclasses.replace(protocol, streaming=() if row.refresh is None else (row.name,))
-    evaluated = evaluate_split(split.name, queries, slices, {row: [ranking]}, protocol, evaluation, row)
+    evaluated = evaluate_split(
+        split.name, queries, slices, {row: [ranking]}, protocol=protocol, config=evaluation, main=row
+    )
     return make_report([evaluated], evaluation, run or RunMetadata())
 
 
@@ -98,15 +101,17 @@ def make_bundle_scorer(bundle: Bundle, split: Split, ties: Ties) -> tuple[ModelR
     if bundle.drift is None or bundle.config.drift is None:
         return ModelRow.from_record(bundle.evaluation["row"]), base
     days = bundle.config.drift.refresh_days[0] if split.name == "by_time" else REFRESH_DAILY
-    return ModelRow.refreshed(days), _make_drift_scorer(bundle.drift, bundle.config.drift, split, ties, base, days)
+    return ModelRow.refreshed(days), _make_drift_scorer(
+        bundle.drift, bundle.config.drift, split, ties, base=base, days=days
+    )
 
 
 def _make_drift_scorer(
-    drift: FittedDrift, config: DriftConfig, split: Split, ties: Ties, base: Scorer, days: float
+    drift: FittedDrift, config: DriftConfig, split: Split, ties: Ties, *, base: Scorer, days: float
 ) -> DriftScorer:
     until = drift.trained_until if split.name == "by_time" else None
     stream = dataclasses.replace(drift.build_stream(config, split, ties), trained_until=until)
-    return DriftScorer(drift.head, base, stream, days)
+    return DriftScorer(drift.head, base, stream, refresh_days=days)
 
 
 def run_evaluate(config: EvaluateConfig, tables: LogTables | None = None) -> JobResult | None:
@@ -121,7 +126,7 @@ def run_evaluate(config: EvaluateConfig, tables: LogTables | None = None) -> Job
     """
     accelerator = join_run(config)
     provenance = collect_provenance(accelerator)
-    loaded, log = load_bundle_and_log(config.bundle, config.data, config.backbone, tables)
+    loaded, log = load_bundle_and_log(config.bundle, config.data, backbone=config.backbone, tables=tables)
 
     if config.max_queries is not None:
         evaluation = dataclasses.replace(loaded.config.evaluation, max_queries=config.max_queries)
@@ -141,6 +146,7 @@ def run_evaluate(config: EvaluateConfig, tables: LogTables | None = None) -> Job
 
     report = dataclasses.replace(report, run=dataclasses.replace(run, minutes=timer.minutes))
     write_report(report, config.output)
-    print(render_slices(report, split))
-    print(f"\n{config.output}: report.md, report.json ({timer.minutes} minutes)")
+    print_results(
+        render_slices(report, split), "", f"{config.output}: report.md, report.json ({timer.minutes} minutes)"
+    )
     return JobResult(report, log)

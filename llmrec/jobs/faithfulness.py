@@ -22,7 +22,7 @@ DELETED = 1, 3
 
 @timer.section("explain")
 def measure_faithfulness(
-    recommender: Recommender, log: Log, at: int, n_users: int, deleted: Sequence[int] = DELETED
+    recommender: Recommender, log: Log, at: int, n_users: int, *, deleted: Sequence[int] = DELETED
 ) -> list[DeletionResult]:
     """Run a deletion test for each number of deleted events.
 

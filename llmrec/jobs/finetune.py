@@ -62,7 +62,7 @@ def run_finetune(config: FinetuneConfig, tables: LogTables | None = None) -> Job
     if strategy != "none":
         with timer.section("read"):
             with accelerator.main_process_first():
-                frozen = TextBackbone.load(config.backbone).requires_grad_(False).to(accelerator.device)
+                frozen = TextBackbone.load(config.backbone).requires_grad_(requires_grad=False).to(accelerator.device)
                 # The layers that never train run once, for the vectors of the fit and for all of the adaptation.
                 reader = new_reader().with_hidden_state_cache() if trains_backbone else None
             if reader is not None:
@@ -71,16 +71,16 @@ def run_finetune(config: FinetuneConfig, tables: LogTables | None = None) -> Job
             text, base = cache.get_vectors(log.catalog.text_array, lower=lower), BaseModelInfo.from_backbone(frozen)
             del reader
         if config.model.history_encoder != "sequence":
-            histories = CatalogEncoder.from_texts(frozen, log.catalog.list_texts(), cache)
+            histories = CatalogEncoder.from_texts(frozen, log.catalog.list_texts(), cache=cache)
 
-    tasks = [make_task(split, log, config, accelerator, histories) for split in config.split.names]
+    tasks = [make_task(split, log, config, accelerator, reader=histories) for split in config.split.names]
     results = [run_benchmark(task, config, text, new_reader if trains_backbone else None) for task in tasks]
     accelerator.end_training()
     if not accelerator.is_main_process:
         return None
 
     first = results[0]
-    bundle = _make_bundle(config, log, first, base, text)
+    bundle = _make_bundle(config, log, first, base, text=text)
     explanations: list[dict[str, Any]] = []
     if config.evaluation.n_explained_users and histories is None:
         recommender, at = Recommender(bundle, config.output / BUNDLE), tasks[0].split.test_start
@@ -105,7 +105,7 @@ def run_finetune(config: FinetuneConfig, tables: LogTables | None = None) -> Job
 
 
 def _make_bundle(
-    config: FinetuneConfig, log: Log, result: BenchmarkResult, base: BaseModelInfo | None, text: Tensor | None
+    config: FinetuneConfig, log: Log, result: BenchmarkResult, base: BaseModelInfo | None, *, text: Tensor | None
 ) -> Bundle:
     """Return the bundle of the first seed; one whose adapted weights were dropped has a frozen backbone."""
     backbone = result.reader.backbone if result.reader else None

@@ -69,8 +69,8 @@ class ModelBenchmark:
         model: ModelConfig,
         train: TrainConfig,
         text: Tensor | None,
-        seed: int,
         *,
+        seed: int,
         private: bool = True,
     ) -> FittedModel:
         """Fit a model on stored text vectors, or on ids alone, and rank by it.
@@ -88,7 +88,7 @@ class ModelBenchmark:
         """
         row, task = replace(row, seed=seed), self.task if private else replace(self.task, privacy=None)
         with timer.section("fit", row.name):
-            fitted = fit_model(row.name, task, model, train, text, seed)
+            fitted = fit_model(row.name, task, model, train, text=text, seed=seed)
         self.rank(row, ModelScorer(fitted.model))
         settings = {"model": dataclasses.asdict(model), "train": dataclasses.asdict(train)}
         self._record_training(row, fitted.progress, settings, fitted.model)
@@ -111,7 +111,9 @@ class ModelBenchmark:
         same = fitted.watched is model and model.config.history_encoder == "sequence"
         start = fitted.calibrated_ndcg if same else None
         with timer.section("adapt", row.name):
-            progress = adapt_backbone(row.name, self.task, model, self.config.adapt, reader, seed, start=start)
+            progress = adapt_backbone(
+                row.name, self.task, model, self.config.adapt, reader=reader, seed=seed, start=start
+            )
         logger.info(describe_adaptation(row, progress), extra={"facts": {"fit": row.name, "kept": is_kept(progress)}})
         self.rank(row, ModelScorer(model))
         self._record_training(row, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
@@ -132,7 +134,7 @@ class ModelBenchmark:
             full, judged = task.fit(ModelScorer(fitted.watched), seed)
         split = self.task.split.merge_validation() if self.config.train.refit else self.task.split
         until = split.valid_start if split.name == "by_time" else None
-        for drift in iterate_drift_rows(task, judged, full, ModelScorer(fitted.model), until):
+        for drift in iterate_drift_rows(task, judged, full, ModelScorer(fitted.model), trained_until=until):
             self.rank(replace(drift.row, seed=seed), drift.scorer)
             self.settings.setdefault(drift.row.name, {})[f"seed {seed}"] = drift.settings
         return replace(full, stream=replace(full.stream, trained_until=until))
@@ -170,7 +172,7 @@ class ModelBenchmark:
             self.settings[row.name] = record
 
     @timer.section("evaluate")
-    def evaluate(self, headline: ModelRow, text: Tensor | None, also: Sequence[ModelRow] = ()) -> SplitReport:
+    def evaluate(self, headline: ModelRow, text: Tensor | None, *, also: Sequence[ModelRow] = ()) -> SplitReport:
         """Compute all numbers of the split.
 
         Args:
@@ -182,31 +184,40 @@ class ModelBenchmark:
             The numbers.
         """
         config, split = self.config, self.task.split
-        protocol = make_protocol(split, self.task.ties, config, self.task.release_time is not None)
+        protocol = make_protocol(split, self.task.ties, config, release_dates=self.task.release_time is not None)
         streaming = tuple(row.name for row in self.rankings if row.refresh is not None)
-        slices = make_slices(split.merge_validation() if config.train.refit else split, self.test, text)
+        slices = make_slices(split.merge_validation() if config.train.refit else split, self.test, text=text)
         evaluated = evaluate_split(
             split.name,
             self.test,
             slices,
             self.rankings,
-            replace(protocol, streaming=streaming),
-            config.evaluation,
-            headline,
-            self.settings,
-            also,
+            protocol=replace(protocol, streaming=streaming),
+            config=config.evaluation,
+            main=headline,
+            settings=self.settings,
+            also=also,
         )
         if split.name != "by_time" or DRIFT_STATIC not in self.rankings:
             return evaluated
         lines = [headline, DRIFT_STATIC, *also]
-        return replace(evaluated, weekly=compute_weekly(split, self.test, self.rankings, lines, config.evaluation))
+        return replace(
+            evaluated, weekly=compute_weekly(split, self.test, self.rankings, lines, config=config.evaluation)
+        )
 
     def _rank(self, row: ModelRow, scorer: Scorer, accelerator: Accelerator | None) -> Ranking:
         """Rank the test queries, divided among the processes of an accelerator, or by this process alone."""
         task, n_top = self.task, max(self.config.evaluation.cutoffs)
         n_items, progress = task.split.n_items, f"ranking {row}"
         return rank_in_parallel(
-            scorer, self.test, n_items, accelerator, n_top, task.mask_seen, task.release_time, progress
+            scorer,
+            self.test,
+            n_items,
+            accelerator,
+            n_top=n_top,
+            mask_seen=task.mask_seen,
+            available=task.release_time,
+            progress=progress,
         )
 
     def _record_training(

@@ -15,6 +15,7 @@ from llmrec.hub.base_model import BaseModelInfo
 from llmrec.hub.layout import check_destination
 from llmrec.hub.pretrained_backbone import RECORD, save_pretrained
 from llmrec.reports.audit_text import format_corpus
+from llmrec.runs.finish import print_results
 from llmrec.runs.provenance import collect_provenance
 from llmrec.runs.start import start_run
 from llmrec.training.pretraining.corpus import make_corpus
@@ -33,7 +34,7 @@ def run_pretrain(config: PretrainConfig, tables: LogTables | None = None) -> Non
         tables: Events and items in memory, instead of the sources in `config.data`.
     """
     folder = config.output / "backbone"
-    check_destination(folder, RECORD, "a pretrained backbone")
+    check_destination(folder, RECORD, kind="a pretrained backbone")
     accelerator = start_run(config)
     metadata = collect_provenance(accelerator)  # now: the source tree may change during the run
     log = load_log(config.data, tables)
@@ -51,7 +52,7 @@ def run_pretrain(config: PretrainConfig, tables: LogTables | None = None) -> Non
     objective = PretrainObjective(backbone, head, config.contrast.temperature)
     readings = make_pretrain_tasks(corpus, backbone.tokenize(log.catalog.list_texts()), backbone.tokenizer, config)
     run = make_run(config, log.facts.fingerprint + base.fingerprint)
-    progress = Pretrainer(objective, readings, config.train, accelerator, run).fit()
+    progress = Pretrainer(objective, readings, config.train, accelerator, run=run).fit()
     accelerator.end_training()
     if not accelerator.is_main_process:
         return
@@ -66,4 +67,4 @@ def run_pretrain(config: PretrainConfig, tables: LogTables | None = None) -> Non
         "run": metadata | {"minutes": timer.minutes},
     }
     save_pretrained(folder, backbone.cpu(), record)
-    print(f"{folder}: step {progress.best_epoch:g} of {progress.step}, held-out loss {-progress.best:.4f}")
+    print_results(f"{folder}: step {progress.best_epoch:g} of {progress.step}, held-out loss {-progress.best:.4f}")

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 from llmrec.config.jobs.push import PushConfig
 from llmrec.recommender import Recommender
+from llmrec.runs.finish import print_results
 
 N_HISTORIES, LENGTH = 8, 5
 
@@ -25,7 +26,7 @@ def run_push(config: PushConfig) -> None:
         base_model_id=config.base_model_id,
         include_counts=config.include_counts,
     )
-    print(f"pushed: {address}")
+    print_results(f"pushed: {address}")
 
     commit = address.rpartition("/")[2]
     there = Recommender.from_pretrained(config.repo_id, backbone=config.backbone, revision=commit)
@@ -41,4 +42,4 @@ def run_push(config: PushConfig) -> None:
         for before, after in zip(here.score(history, ids), there.score(history, ids), strict=True)
     ]
     worst = max(abs(before - after) for before, after in pairs)
-    print(f"fetched again: {len(pairs):,} scores, the largest difference {worst:g}")
+    print_results(f"fetched again: {len(pairs):,} scores, the largest difference {worst:g}")

@@ -27,7 +27,7 @@ from llmrec.evaluation.run_metadata import RunMetadata
 from llmrec.evaluation.slices import make_slices
 from llmrec.jobs.candidates import BUNDLE, fit_first_stages
 from llmrec.jobs.result import JobResult
-from llmrec.runs.finish import finish
+from llmrec.runs.finish import finish, print_results
 from llmrec.runs.provenance import collect_provenance
 from llmrec.runs.start import start_run
 from llmrec.utils.timing import timer
@@ -54,22 +54,22 @@ def run_rerank(config: RerankConfig) -> JobResult:
     log = load_log(config.data)
 
     evaluation = config.evaluation
-    split, ties = make_split("by_time", log.interactions, log.n_users, log.n_items, config.split)
+    split, ties = make_split("by_time", log.interactions, log.n_users, log.n_items, config=config.split)
     queries = make_test_queries(split, ties, evaluation, with_history=True)
     stages = fit_first_stages(config, log, split, ties)
     first, pool = next(iter(stages)), CandidatePool(config.n_candidates, evaluation.mask_seen, log.catalog.release_time)
     if config.candidate_source == "first_stage":
-        candidates = first_stage_candidates(first, stages[first].scorers[0], queries, pool, config.seed)
+        candidates = first_stage_candidates(first, stages[first].scorers[0], queries, pool, seed=config.seed)
     else:
         candidates = sample_candidates(split, queries, pool, config.seed)
-    print(
+    print_results(
         f"{len(queries):,} queries, {candidates.description}; {candidates.target_recall(queries):.1%} hold their target"
     )
 
     likelihood = LineLikelihood(TextBackbone.load(config.backbone).to(accelerator.device))
     judge = LikelihoodReranker(likelihood, likelihood.tokenize_lines(log.catalog.list_texts()), config.prompt)
     with timer.section("rerank") as spent, accelerator.autocast():
-        judged = judge.score(queries, candidates.items, config.score_types, "reading candidates")
+        judged = judge.score(queries, candidates.items, config.score_types, describe="reading candidates")
 
     rows = {name: _get_stage_row(name, stage) for name, stage in stages.items()}
     scores = {ModelRow("rerank", f"lm_{kind}"): [of_kind] for kind, of_kind in judged.items()}
@@ -95,7 +95,15 @@ def run_rerank(config: RerankConfig) -> JobResult:
     settings[headline.name] = {"max_tokens": config.backbone.max_tokens, **dataclasses.asdict(config.prompt)}
     slices = make_slices(split, queries)
     evaluated = evaluate_split(
-        "by_time", queries, slices, rankings, protocol, evaluation, headline, settings, [rows[first]]
+        "by_time",
+        queries,
+        slices,
+        rankings,
+        protocol=protocol,
+        config=evaluation,
+        main=headline,
+        settings=settings,
+        also=[rows[first]],
     )
     run = RunMetadata(
         **provenance,

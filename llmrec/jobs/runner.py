@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 def run_job(
     main: Callable[[Config], object],
     kind: type[Config],
+    *,
     arguments: Sequence[str] | None = None,
     program: str | None = None,
 ) -> None:
@@ -37,7 +38,7 @@ def run_job(
     name = program or Path(sys.argv[0]).name
     with exit_with_message(name):
         try:
-            main(parse_config(kind, arguments, kind.__doc__))
+            main(parse_config(kind, arguments, description=kind.__doc__))
             logger.debug("finished", extra={"run": {"status": "finished"}})
         except LlmrecError as error:
             status = "interrupted" if isinstance(error, RunInterruptedError) else f"failed: {error}"

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_transfer(
-    config: TransferConfig, tables: LogTables | None = None, source_tables: Sequence[LogTables | None] | None = None
+    config: TransferConfig, tables: LogTables | None = None, *, source_tables: Sequence[LogTables | None] | None = None
 ) -> JobResult | None:
     """Compare four ways to use source domains, and write the report and the bundle of the best one.
 
@@ -81,7 +81,7 @@ def run_transfer(
     comparison.rank_baselines(target.vectors)
     mode, means = choose_transfer(fitted)
     also = get_transfer_row("initialized"), get_transfer_row("zero_shot")
-    evaluated = comparison.evaluate(get_transfer_row(mode), target.vectors, also)
+    evaluated = comparison.evaluate(get_transfer_row(mode), target.vectors, also=also)
     accelerator.end_training()
     if not accelerator.is_main_process:
         return None

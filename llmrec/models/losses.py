@@ -92,7 +92,7 @@ def full_softmax_loss(states: Tensor, items: Tensor, target: Tensor) -> Tensor:
 
 
 def sampled_softmax_loss(
-    states: Tensor, wanted: Tensor, negatives: Tensor, target: Tensor, negative_rows: Tensor, n_items: int
+    states: Tensor, wanted: Tensor, negatives: Tensor, target: Tensor, *, negative_rows: Tensor, n_items: int
 ) -> Tensor:
     """Return the sum over targets of the softmax cross-entropy against S shared uniform negatives.
 

@@ -38,7 +38,7 @@ class RecommenderModel(nn.Module):
     """Scalar added to the scores of items without a training event; calibration sets it after training."""
 
     def __init__(
-        self, config: ModelConfig, known: Tensor, text: Tensor | None, reader: CatalogEncoder | None = None
+        self, config: ModelConfig, known: Tensor, text: Tensor | None, *, reader: CatalogEncoder | None = None
     ) -> None:
         super().__init__()
         self.config = config
@@ -79,7 +79,7 @@ class RecommenderModel(nn.Module):
         """
         return states @ items.T + self.novelty * ~known
 
-    def encode_histories(self, table: Tensor, batch: HistoryBatch, rows: Tensor | None = None) -> Tensor:
+    def encode_histories(self, table: Tensor, batch: HistoryBatch, *, rows: Tensor | None = None) -> Tensor:
         """Encode the states of a batch's targets, scaled so that their dot product with items is the score.
 
         Args:
@@ -134,7 +134,7 @@ class RecommenderModel(nn.Module):
             States, (M, D), and scoring vectors of the items, (C, D).
         """
         table = self.items(rows, live_rows, live_text)
-        return self.encode_histories(table, batch, rows), self.scoring_vectors(table)
+        return self.encode_histories(table, batch, rows=rows), self.scoring_vectors(table)
 
 
 def _select_states(states: Tensor, batch: HistoryBatch, single: Tensor | None) -> Tensor:

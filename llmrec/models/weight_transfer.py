@@ -45,7 +45,7 @@ class TransferWeights:
             Weights of that layer.
         """
         return TransferWeights(
-            {name: weight for name, weight in self.weights.items() if name.startswith(FEATURES)}, True
+            {name: weight for name, weight in self.weights.items() if name.startswith(FEATURES)}, fixed=True
         )
 
     def fingerprint(self) -> str:

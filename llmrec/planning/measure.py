@@ -121,7 +121,7 @@ class _StrategyRun:
         self.sample, self.scale = sample_texts(self.reader.tokens)
         by_itself = config.model.history_encoder == "sequence"
         self.task = make_task(
-            config.split.names[0], self.log, config, self.accelerator, None if by_itself else self.reader
+            config.split.names[0], self.log, config, self.accelerator, reader=None if by_itself else self.reader
         )
         self.kept = 0  # bytes mapped from files in a run
 
@@ -197,9 +197,9 @@ class _StrategyRun:
         known = measure_time(
             lambda: HiddenStateFile.from_backbone(backbone, some, kept)
         )  # does not depend on the catalog
-        began = measure_time(lambda: HiddenStateCache.load_or_compute(backbone, some, kept, folder))
+        began = measure_time(lambda: HiddenStateCache.load_or_compute(backbone, some, kept=kept, cache_dir=folder))
         if (
-            HiddenStateCache.load_or_compute(backbone, some, kept, folder) is None
+            HiddenStateCache.load_or_compute(backbone, some, kept=kept, cache_dir=folder) is None
         ):  # a model that cannot start above its lower layers
             return NOTHING
         longest = int(tokens.lengths.max(initial=1))
@@ -215,7 +215,7 @@ class _StrategyRun:
             return self._measure_stage(RecommendationObjective(model, self.reader), self.config.adapt)
         objective = DistillationObjective(copy.deepcopy(model), self.reader, model, DistillationLosses())
         stage = self._measure_stage(objective, distillation_losses(self.config.adapt, self.log.n_items))
-        model.requires_grad_(True)
+        model.requires_grad_(requires_grad=True)
         return stage
 
     def _measure_baselines(self) -> tuple[StageCost, ...]:
@@ -228,10 +228,10 @@ class _StrategyRun:
         return tuple(stages)
 
     def _measure_stage(self, objective: Objective, config: TrainConfig) -> StageCost:
-        return measure_stage(self.task, objective, config, self.n_steps, self.gpus)
+        return measure_stage(self.task, objective, config, self.n_steps, processes=self.gpus)
 
-    def _validate(self, model: RecommenderModel, queries: Queries, matched: bool = False) -> None:
-        _match_texts(model, matched)
+    def _validate(self, model: RecommenderModel, queries: Queries, *, matched: bool = False) -> None:
+        _match_texts(model, on=matched)
         validation_ndcg(replace(self.task, valid=queries), ModelScorer(model))
 
     def _calibrate(self, model: RecommenderModel, queries: Queries) -> None:
@@ -242,7 +242,7 @@ class _StrategyRun:
             self._validate(model, queries, matched=True)
 
     def _rank(self, model: RecommenderModel, queries: Queries) -> None:
-        _match_texts(model, True)
+        _match_texts(model, on=True)
         rank_across_processes(self.task, ModelScorer(model), queries, max(self.config.evaluation.cutoffs))
 
     def _measure_line(self, queries: Queries, work: Callable[[Queries], object]) -> LinearCost:
@@ -267,7 +267,7 @@ class _StrategyRun:
         return max(trained, 2 * 4 * query_batch_size(n_items) * n_items)
 
 
-def _match_texts(model: RecommenderModel, on: bool) -> None:
+def _match_texts(model: RecommenderModel, *, on: bool) -> None:
     """Turn text similarity on or off; if it is on, the vectors to rank by are longer."""
     if model.items.match is not None:
         model.items.match.set_parameters(STRENGTHS[-1] if on else 0.0, RECENCIES[0])

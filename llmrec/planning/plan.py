@@ -58,7 +58,7 @@ class StrategyPlan:
     refused: str = ""
     """Reason why no such run is possible; empty if it is."""
 
-    def phase_seconds(self, machine: MachineSpec, cpu: bool = False) -> dict[Name, float]:
+    def phase_seconds(self, machine: MachineSpec, *, cpu: bool = False) -> dict[Name, float]:
         """Sum the predicted seconds of each phase.
 
         Args:
@@ -110,6 +110,7 @@ class Plan:
 def make_plan(
     config: FinetuneConfig,
     machine: MachineSpec,
+    *,
     ways: Sequence[PlannedStrategy] = WAYS,
     n_steps: int = 4,
     alone: bool = True,
@@ -151,7 +152,7 @@ def make_plan(
                 count_work(log, config_for_strategy(config, strategy), split)
                 for split in config_for_strategy(config, strategy).split.names
             ]
-            measured = _measure_strategy(config, strategy, n_steps, machine.gpus, alone)
+            measured = _measure_strategy(config, strategy, n_steps, machine.gpus, alone=alone)
         except LlmrecError as error:
             planned.append(StrategyPlan(strategy, refused=str(error)))
             continue
@@ -164,7 +165,7 @@ def make_plan(
                 strategy,
                 measured.trains,
                 tuple(predict_phases(work, measured)),
-                tuple(predict_phases(work, measured, machine.gpus)) if machine.gpus else (),
+                tuple(predict_phases(work, measured, share=machine.gpus)) if machine.gpus else (),
                 measured.peak_mib * MIB / GIB,
                 measured.gpu_bytes / GIB,
             )
@@ -179,7 +180,7 @@ def make_plan(
 
 
 def _measure_strategy(
-    config: FinetuneConfig, strategy: PlannedStrategy, n_steps: int, gpus: int, alone: bool
+    config: FinetuneConfig, strategy: PlannedStrategy, n_steps: int, gpus: int, *, alone: bool
 ) -> StrategyMeasurement:
     if not alone:
         return measure(config, strategy, n_steps, gpus)

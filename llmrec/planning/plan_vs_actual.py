@@ -63,7 +63,7 @@ def compare_with_run(plan: Plan, report: Report, where: str) -> list[PhaseCompar
         raise DataError(where, [f"strategy {way} of the run is not in the plan. Plan it too."])
     on_gpu = bool(option.gpu_phases) and "no GPU" not in report.run.machine
     spent, peak = _measure_phases(report, "wall" if on_gpu else "cpu")
-    predicted = _predict_phases(plan, option, _get_counts(report), on_gpu)
+    predicted = _predict_phases(plan, option, _get_counts(report), on_gpu=on_gpu)
     unit = "s, GPU" if on_gpu else "CPU s"
     own = {name: (predicted.get(name), spent[name]) for name in TRAINED_PHASES if name in spent}
     whole = sum(value or 0.0 for value, _ in own.values()), sum(value for _, value in own.values())
@@ -99,7 +99,7 @@ def _get_models(report: Report) -> dict[str, ModelRow]:
 
 
 def _predict_phases(
-    plan: Plan, option: StrategyPlan, counts: Mapping[tuple[str, Counted], float], on_gpu: bool
+    plan: Plan, option: StrategyPlan, counts: Mapping[tuple[str, Counted], float], *, on_gpu: bool
 ) -> dict[str, float]:
     """Sum predicted seconds by phase, with the run's own number of repetitions (`counts`) by split."""
     seconds: dict[str, float] = defaultdict(float)

@@ -63,7 +63,7 @@ class PhaseEstimate:
         return cls(**{**record, **costs})
 
 
-def predict_phases(work: Sequence[Workload], measured: StrategyMeasurement, share: int = 1) -> list[PhaseEstimate]:
+def predict_phases(work: Sequence[Workload], measured: StrategyMeasurement, *, share: int = 1) -> list[PhaseEstimate]:
     """Predict the phases of a whole run.
 
     Args:

@@ -72,7 +72,7 @@ class SampledSteps(Trainer):
 
 
 def measure_stage(
-    task: TrainingTask, objective: Objective, config: TrainConfig, n_steps: int, processes: int
+    task: TrainingTask, objective: Objective, config: TrainConfig, n_steps: int, *, processes: int
 ) -> StageCost:
     """Measure the steps of a training stage.
 
@@ -89,7 +89,7 @@ def measure_stage(
     windows = build_training_windows(
         task.split.train, task.split.n_users, objective.model.config.max_history, task.ties
     )
-    run = RunState("plan", task.folder / "checkpoints" / "plan", 0, False, "plan")
+    run = RunState("plan", task.folder / "checkpoints" / "plan", 0, resume=False, identity="plan")
     trainer = SampledSteps(TrainerInputs(objective, windows, lambda: 0.0, config, task.accelerator, run))
     chosen = trainer.sample_groups(n_steps)
     trainer.step(*chosen[-1])  # the longest, so that memory reaches its peak
@@ -101,7 +101,9 @@ def measure_stage(
     trained = count_trained_bytes(objective)
     footprint = Footprint(count_weight_bytes(objective), trained * min(max(processes, 1), 2), 2 * trained, 0)
     if processes:
-        work, footprint = _measure_share(trainer, *chosen[len(chosen) // 2], footprint, objective, processes)
+        work, footprint = _measure_share(
+            trainer, *chosen[len(chosen) // 2], footprint, module=objective, processes=processes
+        )
         times = config.gradient_accumulation_steps * trainer.pieces
         step = replace(step, flops=work.flops * times, calls=work.calls * times)
     n_trained = sum(weight.numel() for weight in objective.parameters() if weight.requires_grad)
@@ -110,7 +112,7 @@ def measure_stage(
 
 
 def _measure_share(
-    trainer: SampledSteps, row: int, group: list[Rows], footprint: Footprint, module: Objective, processes: int
+    trainer: SampledSteps, row: int, group: list[Rows], footprint: Footprint, *, module: Objective, processes: int
 ) -> tuple[Cost, Footprint]:
     """Measure one process's share of a micro-batch, and everything that does not depend on the share."""
     pieces, config = trainer.pieces, trainer.config

@@ -85,10 +85,10 @@ def count_work(log: Log, config: FinetuneConfig, name: SplitName) -> Workload:
     Returns:
         The workload.
     """
-    split, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
-    valid, test = make_queries(split, VALID, ties), make_test_queries(split, ties, config.evaluation)
+    split, ties = make_split(name, log.interactions, log.n_users, log.n_items, config=config.split)
+    valid, test = make_queries(split, VALID, ties=ties), make_test_queries(split, ties, config.evaluation)
 
-    def count_loop(part: Split, train: TrainConfig, model: ModelConfig = config.model) -> LoopCounts:
+    def count_loop(part: Split, train: TrainConfig, *, model: ModelConfig = config.model) -> LoopCounts:
         return LoopCounts.from_config(count_batches(part, ties, model, train), train)
 
     return Workload(
@@ -97,13 +97,13 @@ def count_work(log: Log, config: FinetuneConfig, name: SplitName) -> Workload:
         count_loop(split, config.train),
         count_loop(split, config.adapt),
         count_loop(split.merge_validation(), config.train) if config.train.refit else None,
-        tuple(count_loop(split, train, config.sasrec.model) for train in sasrec_train_configs(config).values()),
+        tuple(count_loop(split, train, model=config.sasrec.model) for train in sasrec_train_configs(config).values()),
         min(len(valid), config.evaluation.max_valid_queries),
         len(test),
     )
 
 
-def count_batches(split: Split, ties: Ties, model: ModelConfig, train: TrainConfig, seed: int = 0) -> int:
+def count_batches(split: Split, ties: Ties, model: ModelConfig, train: TrainConfig, *, seed: int = 0) -> int:
     """Count the batches of the first epoch, as the trainer draws them.
 
     Args:

@@ -46,7 +46,7 @@ def render_init_config(proposal: LogProposal, path: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _format_line(name: str, value: Any, reason: str, indent: str = "  ") -> str:
+def _format_line(name: str, value: Any, reason: str, *, indent: str = "  ") -> str:
     """Format a setting and its reason as a line of YAML."""
     text = json.dumps(value, ensure_ascii=False, default=vars)  # JSON is YAML
     return f"{indent}{name}: {text}  # {' '.join(reason.split())}"

@@ -106,7 +106,7 @@ def plot_interest_over_time(states: InterestStates, periods: InterestByPeriod) -
     figure, axis = _make_figure(10.5, 4.8)
     interest = np.array(periods.interest)  # (P, K)
     dates = np.array(periods.start, dtype="datetime64[M]").astype("datetime64[D]")
-    _draw_areas(axis, dates, interest, states.titles, interest.max(0) - interest.min(0) + interest.mean(0))
+    _draw_areas(axis, dates, interest, states.titles, weight=interest.max(0) - interest.min(0) + interest.mean(0))
     axis.set_title("What people were interested in", loc="left")
     axis.set_ylabel(f"share of the events of {_format_period(periods.months)}")
     return figure
@@ -129,7 +129,7 @@ def plot_user_interest(user: UserDriftProfile) -> Figure:
         raise ValueError("no chain, no interest by state")
     course = np.array(user.interest.course)  # (G, K)
     dates = np.array(user.interest.moments).astype("datetime64[s]")
-    _draw_areas(axis, dates, course, user.interest.titles, course.mean(0) + course[-1])
+    _draw_areas(axis, dates, course, user.interest.titles, weight=course.mean(0) + course[-1])
     events = np.array(user.event_times).astype("datetime64[s]")
     events = events[events >= dates[0] - np.timedelta64(1, "s")]
     axis.plot(events, np.full(len(events), 1.02), "|", color="black", markersize=6, clip_on=False)
@@ -232,7 +232,7 @@ def plot_mixture_shares(shares: MixtureShares) -> Figure:
     return figure
 
 
-def _draw_areas(axis: Axes, dates: Any, interest: Numbers, titles: Sequence[Sequence[str]], weight: Numbers) -> None:
+def _draw_areas(axis: Axes, dates: Any, interest: Numbers, titles: Sequence[Sequence[str]], *, weight: Numbers) -> None:
     """Draw interest (P, K): the states of the largest weight (K,) get a named area each, in their order."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 

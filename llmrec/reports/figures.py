@@ -29,7 +29,7 @@ _MODELS_BY_SLICE = 5  # more would be hard to distinguish
 
 
 @timer.section("figures")
-def write_figures(report: Report, folder: Path, training: Sequence[Mapping[str, Any]] = ()) -> list[Path]:
+def write_figures(report: Report, folder: Path, *, training: Sequence[Mapping[str, Any]] = ()) -> list[Path]:
     """Write the figures of a report as PNG files.
 
     Args:
@@ -70,7 +70,7 @@ def plot_ndcg_by_model(report: Report) -> Figure:
         rows = _select_primary_rows(report, split)
         for place, model in enumerate(models):
             main = model == report.part(split).headline
-            _draw_dot(axis, rows[model, "overall"], place, _MAIN if main else _OTHER, "o" if main else "s")
+            _draw_dot(axis, rows[model, "overall"], place, _MAIN if main else _OTHER, marker="o" if main else "s")
         axis.set_yticks(range(len(models)), [model.name for model in models])
         axis.set_ylim(-0.6, len(models) - 0.4)
         axis.set_title(f"{split} ({rows[models[0], 'overall'].n:,} queries)")
@@ -102,7 +102,8 @@ def plot_ndcg_by_slice(report: Report) -> Figure:
         offsets = np.linspace(0.3, -0.3, len(shown)) if len(shown) > 1 else np.zeros(1)
         for model, offset in zip(shown, offsets, strict=True):
             for place, name in enumerate(slices):
-                _draw_dot(axis, rows[model, name], place + offset, *looks[model.name], size=5)
+                colour, marker = looks[model.name]
+                _draw_dot(axis, rows[model, name], place + offset, colour, marker=marker, size=5)
         for place in range(1, len(slices)):
             axis.axhline(place - 0.5, color="0.88", linewidth=0.8)
         axis.set_yticks(range(len(slices)), [f"{name}\n{rows[main, name].n:,} queries" for name in slices])
@@ -158,7 +159,7 @@ def _select_primary_rows(report: Report, split: str) -> dict[tuple[ModelRow, str
     return {(row.model, row.slice): row for row in rows}
 
 
-def _draw_dot(axis: Axes, row: MetricRow, height: float, colour: str, marker: str, size: float = 7) -> None:
+def _draw_dot(axis: Axes, row: MetricRow, height: float, colour: str, *, marker: str, size: float = 7) -> None:
     if row.low is not None and row.high is not None:
         axis.plot([row.low, row.high], [height, height], color=colour, linewidth=1.6, zorder=2, clip_on=False)
     axis.plot([row.value], [height], marker, color=colour, markersize=size, zorder=3, clip_on=False)

@@ -212,7 +212,7 @@ def _format_comparison_tables(report: Report, split: str, subject: ModelRow) -> 
             c.against.name,
             c.metric,
             f"{c.difference:+.4f}",
-            format_interval(c.low, c.high, "+"),
+            format_interval(c.low, c.high, sign="+"),
             "" if c.p is None else f"{c.p:.3f}",
             c.verdict,
         ]

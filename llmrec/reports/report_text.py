@@ -203,7 +203,7 @@ def format_verdicts(report: Report, split: str) -> str:
     lines = []
     for verdict, words in VERDICTS.items():
         against = [
-            f"{c.against} ({c.difference:+.4f} {format_interval(c.low, c.high, '+')})"
+            f"{c.against} ({c.difference:+.4f} {format_interval(c.low, c.high, sign='+')})"
             for c in overall
             if c.verdict == verdict
         ]

@@ -49,11 +49,20 @@ def finish(
     write_report(report, folder, figures=training is not None)
     written = ["report.md", "report.json"]
     if training is not None:
-        write_figures(report, folder / "figures", training)
+        write_figures(report, folder / "figures", training=training)
         written.append("figures/")
     if bundle is not None:
         save_bundle(folder / BUNDLE, replace(bundle, evaluation=summarize_report(report)))
         written.append(f"{BUNDLE}/")
     for split in report.splits:
-        print("\n" + render_table(report, split))
-    print("\n" + "\n".join([*notes, f"{folder}: {', '.join(written)} ({report.run.minutes} minutes)"]))
+        print_results("", render_table(report, split))
+    print_results("", *notes, f"{folder}: {', '.join(written)} ({report.run.minutes} minutes)")
+
+
+def print_results(*lines: str) -> None:
+    """Print results of a run on standard output.
+
+    Args:
+        lines: Lines or blocks of text.
+    """
+    print(*lines, sep="\n", flush=True)

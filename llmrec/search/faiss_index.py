@@ -44,7 +44,7 @@ class FaissIndex:
         ConfigError: If the kind is unknown, or FAISS is not installed.
     """
 
-    def __init__(self, dim: int, kind: Kind = "ivf", n_probes: int = 16, n_candidates: int = 64) -> None:
+    def __init__(self, dim: int, kind: Kind = "ivf", *, n_probes: int = 16, n_candidates: int = 64) -> None:
         if kind not in get_args(Kind):
             raise ConfigError(f"kind={kind!r}: unknown. Use one of {', '.join(get_args(Kind))}.")
         self.faiss, self.dim, self.kind = _import_faiss(), dim, kind
@@ -90,7 +90,7 @@ class FaissIndex:
             if len(there):
                 self._append(values)
 
-    def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> TopK:
+    def search(self, queries: Tensor, k: int, *, allowed: Mask | None = None) -> TopK:
         """Find the items with the largest dot product for each query; some may be missed.
 
         Args:

@@ -44,7 +44,7 @@ class ItemIndex(Protocol):
         """
         ...
 
-    def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> TopK:
+    def search(self, queries: Tensor, k: int, *, allowed: Mask | None = None) -> TopK:
         """Find the items with the largest dot product for each query; an approximate index may miss some.
 
         Args:
@@ -100,7 +100,7 @@ class ExactIndex:
         kept = ~np.isin(self.rows, rows)
         self._store(self.rows[kept], self.table.exact[torch.from_numpy(kept)])
 
-    def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> TopK:
+    def search(self, queries: Tensor, k: int, *, allowed: Mask | None = None) -> TopK:
         """Find the items with the largest dot product for each query.
 
         Args:

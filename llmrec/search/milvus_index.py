@@ -42,7 +42,7 @@ class MilvusIndex:
     """
 
     def __init__(
-        self, dim: int, place: str, collection: str = "llmrec_items", kind: str = "AUTOINDEX", recreate: bool = False
+        self, dim: int, place: str, *, collection: str = "llmrec_items", kind: str = "AUTOINDEX", recreate: bool = False
     ) -> None:
         self.dim, self.collection = dim, collection
         self.client = _open_client(place)
@@ -89,7 +89,7 @@ class MilvusIndex:
         for some in _split_range(len(rows), MAX_RESULTS):
             self.client.delete(self.collection, ids=rows[some].tolist())
 
-    def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> TopK:
+    def search(self, queries: Tensor, k: int, *, allowed: Mask | None = None) -> TopK:
         """Find the items with the largest dot product for each query; some may be missed.
 
         Args:

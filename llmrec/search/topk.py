@@ -51,7 +51,7 @@ class TopK(NamedTuple):
 
 @torch.no_grad()
 def top_k(
-    table: QuantizedTable, queries: Tensor, k: int, without: RowPairs | None = None, bias: Tensor | None = None
+    table: QuantizedTable, queries: Tensor, k: int, *, without: RowPairs | None = None, bias: Tensor | None = None
 ) -> TopK:
     """Return the k items with the largest dot product plus bias for each query; NaN is never among them.
 
@@ -81,7 +81,7 @@ def top_k(
     parts: list[TopK] = []
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         some = queries[start : start + QUERIES_AT_ONCE].float()
-        parts.append(_search(table, some, most, without and without.slice_queries(start, QUERIES_AT_ONCE), bias))
+        parts.append(_search(table, some, most, without and without.slice_queries(start, QUERIES_AT_ONCE), bias=bias))
     found = _concat(parts)
     if most == k:
         return found
@@ -89,25 +89,25 @@ def top_k(
     return TopK(functional.pad(found.score, pad, value=-torch.inf), functional.pad(found.item, pad, value=-1))
 
 
-def _search(table: QuantizedTable, queries: Tensor, k: int, without: RowPairs | None, bias: Tensor | None) -> TopK:
+def _search(table: QuantizedTable, queries: Tensor, k: int, without: RowPairs | None, *, bias: Tensor | None) -> TopK:
     few = len(table) * len(queries) <= PLAIN_CELLS and not table.compressed  # exact vectors may be on disk
     if few or not queries.is_cpu or len(table) < SMALL or MANY * k > len(table):
-        return _search_exact(table.exact, queries, k, without, bias)
-    best = _scan(table, queries, k, HEAD * k if table.compressed else k, without, bias)
+        return _search_exact(table.exact, queries, k, without, bias=bias)
+    best = _scan(table, queries, k, HEAD * k if table.compressed else k, without=without, bias=bias)
     score, item = best.to_sorted()  # (B, HEAD * k), or (B, k)
     found, sure = TopK(score, item), score[:, k - 1] >= best.guess
     if table.compressed:
-        found, least = _rescore(table, queries, k, score, item, best.margin / 2, bias)
+        found, least = _rescore(table, queries, k, score, item=item, slack=best.margin / 2, bias=bias)
         sure &= score[:, -1] < least
     again = (~sure).nonzero().flatten()
     if len(again):
         found.score[again], found.item[again] = _search_exact(
-            table.exact, queries[again], k, without and without.select_queries(again), bias
+            table.exact, queries[again], k, without and without.select_queries(again), bias=bias
         )
     return found
 
 
-def _search_exact(items: Tensor, queries: Tensor, k: int, without: RowPairs | None, bias: Tensor | None) -> TopK:
+def _search_exact(items: Tensor, queries: Tensor, k: int, without: RowPairs | None, *, bias: Tensor | None) -> TopK:
     """Select from all scores (B, N), some queries at a time, in one buffer."""
     size = max((PLAIN_CELLS if queries.is_cpu else PLAIN_CELLS_GPU) // len(items), 1)
     buffer = torch.empty(size, len(items), device=queries.device) if size < len(queries) else None
@@ -161,13 +161,13 @@ def _concat(parts: list[TopK]) -> TopK:
 
 
 def _scan(
-    table: QuantizedTable, queries: Tensor, k: int, head: int, without: RowPairs | None, bias: Tensor | None
+    table: QuantizedTable, queries: Tensor, k: int, head: int, *, without: RowPairs | None, bias: Tensor | None
 ) -> TopKBuffer:
     """Return the `head` best by scanned scores, too few if the threshold was guessed too high."""
     # Items that are too far below the k best to matter may be missing.
     blocks = BlockScorer(table, queries, without, bias)
     best = TopKBuffer(k, head, 2 * blocks.coded.slack)
-    largest, place = _sample_scores(table, queries, k, without, bias)
+    largest, place = _sample_scores(table, queries, k, without, bias=bias)
     best.guess_threshold(largest, place)
     # As many pass the guess as are among the best of SAMPLE * k / place items: fewer do not raise the threshold.
     look = GROWTH * SAMPLE * k / place
@@ -182,7 +182,7 @@ def _scan(
 
 
 def _sample_scores(
-    table: QuantizedTable, queries: Tensor, k: int, without: RowPairs | None, bias: Tensor | None
+    table: QuantizedTable, queries: Tensor, k: int, without: RowPairs | None, *, bias: Tensor | None
 ) -> tuple[Tensor, int]:
     """Return the largest scores (G, B) of groups of sampled items, and the rank in them of the threshold."""
     # With next to no chance of more, the sample has fewer than `rank` of the table's k best: their number is binomial.
@@ -197,7 +197,7 @@ def _sample_scores(
 
 
 def _rescore(
-    table: QuantizedTable, queries: Tensor, k: int, score: Tensor, item: Tensor, slack: Tensor, bias: Tensor | None
+    table: QuantizedTable, queries: Tensor, k: int, score: Tensor, *, item: Tensor, slack: Tensor, bias: Tensor | None
 ) -> tuple[TopK, Tensor]:
     """Rescore scanned candidates (B, C), best first, by their exact vectors."""
     # Returns the k best, and the scanned score (B,) below which no item can be among them.

@@ -34,6 +34,7 @@ class Batcher(Generic[Question, Answer]):
         max_wait_ms: float,
         most_together: int,
         waiting: int,
+        *,
         name: str,
     ) -> None:
         """Prepare a batcher; `start` runs it.

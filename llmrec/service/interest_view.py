@@ -42,7 +42,7 @@ def build_interest_view(recommender: Recommender, history: History, at: Time | N
     live = recommender.live
     if recommender.catalog.drift is None:
         return InterestView([], {})
-    batch = parse_histories(recommender.catalog.items, [history], at, live.get_events)
+    batch = parse_histories(recommender.catalog.items, [history], at=at, follow=live.get_events)
     _, context = next(iterate_contexts(recommender.catalog, live, batch))
     states = context.views[chain.NAME].interest[0].tolist() if chain.NAME in context.views else []
     shares = context.log_mixture_shares()[0].exp().tolist()

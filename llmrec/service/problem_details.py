@@ -45,6 +45,7 @@ class ProblemResponse(Response):
         self,
         status: int,
         detail: str,
+        *,
         errors: Sequence[Mapping[str, str]] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -87,7 +88,7 @@ def to_problem(error: LlmrecError) -> ProblemResponse:
         case DataError(source=source, problems=problems):
             faults = [{"where": source, "message": each} for each in problems[:MAX_LISTED_ERRORS]]
             return ProblemResponse(
-                404 if source == UNKNOWN_USER else 422, "; ".join(problems[:MAX_LISTED_ERRORS]), faults
+                404 if source == UNKNOWN_USER else 422, "; ".join(problems[:MAX_LISTED_ERRORS]), errors=faults
             )
         case ConfigError() | BundleError():
             return ProblemResponse(422, str(error))
@@ -115,7 +116,7 @@ def register_problem_handlers(app: FastAPI) -> None:
             for each in found[:MAX_LISTED_ERRORS]
         ]
         detail = "; ".join(f"{each['where']}: {each['message']}" for each in told[:3])
-        return ProblemResponse(422, f"{len(found)} problem(s) with the request: {detail}", told)
+        return ProblemResponse(422, f"{len(found)} problem(s) with the request: {detail}", errors=told)
 
     @app.exception_handler(HTTPException)
     async def handle_http_error(_: Request, error: HTTPException) -> Response:

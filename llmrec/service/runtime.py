@@ -48,9 +48,9 @@ class ServiceRuntime:
         self.engine.preload_backbone()
         limit, together = settings.limits.waiting, settings.most_together
         self.batcher: Batcher[Question, Any] = Batcher(
-            self.engine.process_batch, settings.max_wait_ms, together, limit, "recommender"
+            self.engine.process_batch, settings.max_wait_ms, together, limit, name="recommender"
         )
-        self.writer: Batcher[Sequence[NewEvent], int] = Batcher(self._store_all, 0, together, limit, "store")
+        self.writer: Batcher[Sequence[NewEvent], int] = Batcher(self._store_all, 0, together, limit, name="store")
 
     async def submit(self, call: Callable[[], T], new: tuple[Mapping[str, Any], ...] = ()) -> T:
         """Call a function in the recommender's thread.

@@ -38,6 +38,7 @@ def run_server(
     settings: ServiceSettings,
     store: str,
     host: str,
+    *,
     port: int,
     grace_seconds: int,
     open_browser: bool = False,

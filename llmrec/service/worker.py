@@ -68,7 +68,7 @@ class Worker:
         self.stored_items, self._items_seen = ItemStore(store, recommender.catalog.items.id_column), 0
         self.stale = ""  # reason while the store cannot be read
         self._follow_items()
-        self.replica = Replica(store, self._start_users, self._load, settings.snapshots)
+        self.replica = Replica(store, self._start_users, self._load, folder=settings.snapshots)
         self._saved = self.replica.number
         self._apply_state()
 

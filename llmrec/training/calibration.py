@@ -83,7 +83,7 @@ class SimilarityScorer:
     def _compute_cosines(self, queries: Queries) -> Tensor:
         """Return the cosine of each history's texts with each item's, (B, N)."""
         known = self.config.query_time == "known"
-        batch = collate_queries(queries, self.config.max_history, known).to(self.texts.device)
+        batch = collate_queries(queries, self.config.max_history, query_time_known=known).to(self.texts.device)
         states = self.match.history_states(self.texts[batch.history], states=batch.find_single_states())[:, 0]
         return (states / self.match.strength @ self.texts.T).float().cpu()
 
@@ -135,7 +135,7 @@ def fit_novelty_bias(logits: Tensor, is_new: Mask) -> float:
 
 
 @torch.no_grad()
-def compute_new_item_logits(model: RecommenderModel, queries: Queries, available: Rows | None = None) -> Tensor:
+def compute_new_item_logits(model: RecommenderModel, queries: Queries, *, available: Rows | None = None) -> Tensor:
     """Compute the log-odds that a model gives to all items without a training event against all others.
 
     Args:

@@ -97,6 +97,7 @@ def save_checkpoint(
     progress: Progress,
     module: nn.Module,
     best: dict[str, Tensor],
+    *,
     optimizer: torch.optim.Optimizer,
     scheduler_state: dict[str, Any],
     random_states: list[Tensor],
@@ -172,7 +173,7 @@ class Checkpoint:
     """Text vectors, (N, D_text), if steps had changed them since the last complete reading."""
 
 
-def load_checkpoint(folder: Path, identity: str, n_processes: int, strict: bool = True) -> Checkpoint | None:
+def load_checkpoint(folder: Path, identity: str, n_processes: int, *, strict: bool = True) -> Checkpoint | None:
     """Load the newest intact checkpoint of a fit.
 
     Args:

@@ -87,6 +87,7 @@ class CrossDomainStudy:
         name: str,
         domain: Domain,
         seed: int,
+        *,
         start: TransferWeights | None = None,
         backbone: TextBackbone | None = None,
     ) -> TrainedModel:
@@ -105,11 +106,15 @@ class CrossDomainStudy:
         task = (
             domain.task if start is None else replace(domain.task, inputs=f"{domain.task.inputs} {start.fingerprint()}")
         )
-        fitted = fit_model(name, task, self.config.model, self.config.train, domain.vectors, seed, start)
+        fitted = fit_model(
+            name, task, self.config.model, self.config.train, text=domain.vectors, seed=seed, start=start
+        )
         best = validation_ndcg(task, ModelScorer(fitted.watched))
         if backbone is not None:
             reader = CatalogEncoder.from_texts(backbone, domain.texts)
-            adapted = adapt_backbone(f"{name} backbone", task, fitted.model, self.config.adapt, reader, seed)
+            adapted = adapt_backbone(
+                f"{name} backbone", task, fitted.model, self.config.adapt, reader=reader, seed=seed
+            )
             best = max(best, adapted.best)
         return TrainedModel(fitted.model, backbone, best)
 
@@ -133,9 +138,11 @@ class CrossDomainStudy:
         return {
             "zero_shot": self._run_zero_shot(seen, knowledge, taught.backbone, seed),
             "features": replace(
-                self.train("features", seen, seed, knowledge.select_adaptor()), backbone=taught.backbone
+                self.train("features", seen, seed, start=knowledge.select_adaptor()), backbone=taught.backbone
             ),
-            "initialized": self.train("initialized", seen, seed, knowledge, copy.deepcopy(taught.backbone)),
+            "initialized": self.train(
+                "initialized", seen, seed, start=knowledge, backbone=copy.deepcopy(taught.backbone)
+            ),
             "scratch": self.train("scratch", target, seed, backbone=fresh() if fresh else None),
         }
 
@@ -143,8 +150,8 @@ class CrossDomainStudy:
         self, target: Domain, knowledge: TransferWeights, backbone: TextBackbone | None, seed: int
     ) -> TrainedModel:
         """Apply the model of the sources to the target, calibrated on the validation queries of the target."""
-        model = make_model(target.task.split, self.config.model, target.vectors, seed, knowledge)
-        model.items.known.fill_(False)
+        model = make_model(target.task.split, self.config.model, target.vectors, seed, start=knowledge)
+        model.items.known.fill_(value=False)
         calibrate(target.task, model)
         return TrainedModel(model, backbone, validation_ndcg(target.task, ModelScorer(model)))
 
@@ -194,10 +201,16 @@ def make_source_domain(
         The domain; its last events are its validation window.
     """
     events, n_users, texts = merge_logs(logs, target.split.valid_start)
-    cut = split_by_time(events, n_users, len(texts), config.split.valid_fraction, config.split.valid_fraction)
+    cut = split_by_time(
+        events,
+        n_users,
+        len(texts),
+        valid_fraction=config.split.valid_fraction,
+        test_fraction=config.split.valid_fraction,
+    )
     part = np.where(cut.part == TEST, VALID, TRAIN).astype(np.int8)
     split = replace(cut, part=part, valid_start=cut.test_start, test_start=target.split.valid_start)
-    valid = sample_queries(make_queries(split, VALID, target.ties), config.evaluation.max_valid_queries)
+    valid = sample_queries(make_queries(split, VALID, ties=target.ties), config.evaluation.max_valid_queries)
     facts = [log.facts.fingerprint for log in logs], split.valid_start, split.test_start, len(valid), config.backbone
     return Domain(replace(target, split=split, valid=valid, inputs=str(facts), release_time=None), texts, read(texts))
 

@@ -49,7 +49,7 @@ class DistillationObjective(Objective):
     ) -> None:
         super().__init__()
         self.model, self.reader, self.backbone, self.losses = model, reader, reader.backbone, losses
-        self.teacher = teacher.requires_grad_(False)
+        self.teacher = teacher.requires_grad_(requires_grad=False)
         self._freeze_teacher()
         text = teacher.items.text
         if text is None:
@@ -60,7 +60,7 @@ class DistillationObjective(Objective):
         width = reader.backbone.dim
         self.project = nn.Linear(width, text.shape[1], bias=False) if width != text.shape[1] else nn.Identity()
 
-    def train(self, mode: bool = True) -> DistillationObjective:
+    def train(self, mode: bool = True) -> DistillationObjective:  # noqa: FBT001, FBT002 as in torch
         """Set the training mode of the student; the teacher stays frozen.
 
         Args:
@@ -197,6 +197,7 @@ def distill(
     config: FinetuneConfig,
     teacher: RecommenderModel,
     reader: CatalogEncoder,
+    *,
     losses: DistillationLosses,
     seed: int,
 ) -> tuple[RecommenderModel, Progress]:
@@ -239,7 +240,7 @@ def distill(
     def validate() -> float:
         return validation_ndcg(task, ModelScorer(model))
 
-    return model, train(STUDENT.name, task, objective, config.adapt, seed, validate, start=validate())
+    return model, train(STUDENT.name, task, objective, config.adapt, seed=seed, validate=validate, start=validate())
 
 
 def encode_cost(student: TextBackbone, teacher: TextBackbone, texts: Sequence[str]) -> float:

@@ -87,7 +87,7 @@ class DriftTask:
         stream = ReplayStream.from_split(config, split, task.ties, vectors)
         if split.name == "by_time":
             stream = replace(stream, trained_until=split.valid_start)
-        return cls(task, stream, vectors, make_queries(task.split, VALID, task.ties))
+        return cls(task, stream, vectors, make_queries(task.split, VALID, ties=task.ties))
 
     def fit(self, validated: Scorer, seed: int) -> tuple[FittedHead, DriftValidation]:
         """Fit the head with all its terms.
@@ -99,19 +99,19 @@ class DriftTask:
         Returns:
             The fitted head, and the validation data it was fitted on.
         """
-        judged = DriftValidation.from_stream(validated, self.stream, self.valid, self.task.accelerator)
-        return fit_drift(judged, self._with_chain(seed), self.task.mask_seen), judged
+        judged = DriftValidation.from_stream(validated, self.stream, self.valid, accelerator=self.task.accelerator)
+        return fit_drift(judged, self._with_chain(seed), mask_seen=self.task.mask_seen), judged
 
     def _with_chain(self, seed: int) -> ReplayStream:
         """Return the stream with a chain fitted to the training part, if that term is on."""
         if chain.NAME not in self.stream.config.terms or self.vectors is None:
             return self.stream
-        fitted = fit_chain(self.task.split, self.task.ties, self.vectors, self.stream.config.n_states, seed)
+        fitted = fit_chain(self.task.split, self.task.ties, self.vectors, self.stream.config.n_states, seed=seed)
         return replace(self.stream, chain=ChainTables.from_chain(fitted, self.vectors))
 
 
 def iterate_drift_rows(
-    task: DriftTask, judged: DriftValidation, full: FittedHead, base: Scorer, trained_until: int | None
+    task: DriftTask, judged: DriftValidation, full: FittedHead, base: Scorer, *, trained_until: int | None
 ) -> Iterator[DriftRow]:
     """Fit the heads of a report and yield their rows one by one.
 
@@ -132,7 +132,7 @@ def iterate_drift_rows(
 
     for days in (*config.refresh_days, NO_REFRESH) if task.task.split.name == "by_time" else (REFRESH_DAILY,):
         row = DRIFT_STATIC if days == NO_REFRESH else ModelRow.refreshed(days)
-        yield DriftRow(row, DriftScorer(full.head, base, make_test_stream(full), days), describe_fit(full))
+        yield DriftRow(row, DriftScorer(full.head, base, make_test_stream(full), refresh_days=days), describe_fit(full))
     if not config.ablations:
         return
     for term in SWITCHES:
@@ -140,7 +140,7 @@ def iterate_drift_rows(
             row = ModelRow("drift", f"only_{term}", REFRESH_DAILY)
             yield DriftRow(row, TermScorer(term, full.head, make_test_stream(full)), {})
     for strategy, changed in _list_variants(config, full.stream.transition_half_life_days).items():
-        fit = fit_drift(judged, replace(full.stream, config=changed), mask_seen)
+        fit = fit_drift(judged, replace(full.stream, config=changed), mask_seen=mask_seen)
         row = ModelRow("drift", strategy, REFRESH_DAILY)
         yield DriftRow(row, DriftScorer(fit.head, base, make_test_stream(fit)), describe_fit(fit))
 

@@ -26,6 +26,7 @@ def measure_membership(
     config: FinetuneConfig,
     asked: MembershipConfig,
     model: RecommenderModel,
+    *,
     text: Tensor | None,
     seed: int,
 ) -> list[dict[str, Any]]:
@@ -43,21 +44,23 @@ def measure_membership(
         Each attack as the JSON of a `MembershipAttack`.
     """
     samples, rng = config.evaluation.bootstrap_samples, np.random.default_rng(seed)
-    others, spare = split_held_out_users(task.split, rng, asked.reference)
+    others, spare = split_held_out_users(task.split, rng, halved=asked.reference)
     members = np.unique(task.split.train.user)
     users = [np.sort(rng.permutation(group)[: asked.max_users]) for group in (members, others)]
     own = [mean_user_losses(model, task, group) for group in users]
-    attacks = [MembershipAttack.from_scores("the loss", -own[0], -own[1], samples)]
+    attacks = [MembershipAttack.from_scores("the loss", -own[0], -own[1], samples=samples)]
     if asked.reference:
         apart = replace(task, split=with_training_users(task.split, spare), privacy=None, inputs=f"{task.inputs} apart")
-        reference = fit_model("reference", apart, config.model, config.train, text, seed).watched
+        reference = fit_model("reference", apart, config.model, config.train, text=text, seed=seed).watched
         theirs = [mean_user_losses(reference, task, group) for group in users]
         gains = [its - ours for its, ours in zip(theirs, own, strict=True)]
-        attacks.append(MembershipAttack.from_scores("the loss beside another model's", gains[0], gains[1], samples))
+        attacks.append(
+            MembershipAttack.from_scores("the loss beside another model's", gains[0], gains[1], samples=samples)
+        )
     return [dataclasses.asdict(attack) for attack in attacks]
 
 
-def split_held_out_users(split: Split, rng: np.random.Generator, halved: bool) -> tuple[Rows, Rows]:
+def split_held_out_users(split: Split, rng: np.random.Generator, *, halved: bool) -> tuple[Rows, Rows]:
     """Divide the held-out users into the attacked ones and those of a reference model.
 
     Args:

@@ -92,7 +92,9 @@ class RecommendationObjective(Objective):
         states, items = self.model(batch._replace(history=history), rows, live_rows, live_text)
         with torch.autocast(states.device.type, enabled=False):
             states, items = upcast_to_fp32(states), upcast_to_fp32(items)
-            return sampled_softmax_loss(states, items[target], items[drawn], batch.target, negatives, self.n_known)
+            return sampled_softmax_loss(
+                states, items[target], items[drawn], batch.target, negative_rows=negatives, n_items=self.n_known
+            )
 
     def _read(self, live_rows: Tensor) -> Tensor:
         if self.reader is None:

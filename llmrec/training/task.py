@@ -26,7 +26,7 @@ from llmrec.utils.arrays import Rows
 SAMPLED_NEGATIVES = 256  # of the `sasrec_sampled` row, as in the published re-runs
 
 
-def make_protocol(split: Split, ties: Ties, config: FinetuneConfig, release_dates: bool) -> Protocol:
+def make_protocol(split: Split, ties: Ties, config: FinetuneConfig, *, release_dates: bool) -> Protocol:
     """Make the protocol of an evaluation.
 
     Args:
@@ -50,7 +50,7 @@ def make_protocol(split: Split, ties: Ties, config: FinetuneConfig, release_date
 
 
 def make_task(
-    name: SplitName, log: Log, config: FinetuneConfig, accelerator: Accelerator, reader: CatalogEncoder | None = None
+    name: SplitName, log: Log, config: FinetuneConfig, accelerator: Accelerator, *, reader: CatalogEncoder | None = None
 ) -> TrainingTask:
     """Make the training task of a split, with the queries for early stopping.
 
@@ -64,8 +64,8 @@ def make_task(
     Returns:
         The task.
     """
-    split, ties = make_split(name, log.interactions, log.n_users, log.n_items, config.split)
-    valid = sample_queries(make_queries(split, VALID, ties), config.evaluation.max_valid_queries)
+    split, ties = make_split(name, log.interactions, log.n_users, log.n_items, config=config.split)
+    valid = sample_queries(make_queries(split, VALID, ties=ties), config.evaluation.max_valid_queries)
     fractions = config.split.valid_fraction, config.split.test_fraction
     backbone = config.backbone.without_adaptation()
     inputs = f"{log.facts.fingerprint} {fractions} {config.evaluation.max_valid_queries} {backbone}"

@@ -67,7 +67,7 @@ class Trainer(TrainingLoop):
         self.windows, groups = self._draw_epoch(0)
         self.groups_per_epoch = len(groups)
         n_steps = self.groups_per_epoch * config.epochs
-        super().__init__(objective, config, inputs.accelerator, inputs.run, n_steps)
+        super().__init__(objective, config, inputs.accelerator, inputs.run, n_steps=n_steps)
         self.known = np.flatnonzero(objective.model.items.known.cpu().numpy())
         self.pieces = self._find_micro_batches() if config.micro_batches == "auto" else config.micro_batches
         self._shard_backbone()
@@ -95,7 +95,7 @@ class Trainer(TrainingLoop):
                 self._measure(progress.loss / max(progress.n_losses, 1), (row + 1) / len(groups))
                 if progress.finished:
                     return
-            self._poll(measured)
+            self._poll(measured=measured)
 
     def _is_over(self) -> bool:
         return self.progress.epoch >= self.config.epochs
@@ -172,7 +172,7 @@ class Trainer(TrainingLoop):
         return rows[self.accelerator.process_index :: self.accelerator.num_processes]
 
     def _collate_batch(self, rows: Rows) -> HistoryBatch:
-        return collate_windows(self.windows, rows, self.objective.model.config.query_time == "known")
+        return collate_windows(self.windows, rows, query_time_known=self.objective.model.config.query_time == "known")
 
     def _draw_epoch(self, epoch: int) -> tuple[TrainingWindows, list[list[Rows]]]:
         """Return the windows of an epoch and its groups of batches, one group per optimizer step.

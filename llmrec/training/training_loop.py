@@ -67,6 +67,7 @@ class TrainingLoop(ABC):
         config: TrainConfig | PretrainTrainConfig,
         accelerator: Accelerator,
         run: RunState,
+        *,
         n_steps: int,
     ) -> None:
         """Set up the loop.
@@ -158,7 +159,7 @@ class TrainingLoop(ABC):
         self.progress.step += 1
         self.bar.update()
 
-    def _poll(self, measured: bool) -> None:
+    def _poll(self, *, measured: bool) -> None:
         """Save a checkpoint if one is due and this step has none yet, and end a preempted run."""
         due, ends = self.watch.poll()
         if due and not measured:
@@ -213,12 +214,12 @@ class TrainingLoop(ABC):
                 self.progress,
                 self.objective,
                 self.best,
-                self.optimizer.optimizer,
-                self.scheduler.state_dict(),
-                list(states.clone()),
-                self.run.identity,
-                self.run.checkpoints.save_total_limit,
-                table,
+                optimizer=self.optimizer.optimizer,
+                scheduler_state=self.scheduler.state_dict(),
+                random_states=list(states.clone()),
+                identity=self.run.identity,
+                kept=self.run.checkpoints.save_total_limit,
+                table=table,
             )
         self.accelerator.wait_for_everyone()
         self.watch.mark_saved()
@@ -226,7 +227,7 @@ class TrainingLoop(ABC):
     def _resume(self) -> None:
         """Continue from the newest checkpoint, if there is one."""
         strict = self.run.resume is True
-        saved = load_checkpoint(self.run.folder, self.run.identity, self.accelerator.num_processes, strict)
+        saved = load_checkpoint(self.run.folder, self.run.identity, self.accelerator.num_processes, strict=strict)
         if saved is None:
             return
         self._load(saved)

@@ -51,6 +51,7 @@ def fit_model(
     task: TrainingTask,
     model_config: ModelConfig,
     config: TrainConfig,
+    *,
     text: Tensor | None,
     seed: int,
     start: TransferWeights | None = None,
@@ -72,12 +73,14 @@ def fit_model(
         The fitted models.
     """
     validated = make_model(
-        task.split, model_config, text, seed, start, task.reader, everything_known=bool(task.privacy)
+        task.split, model_config, text, seed, start=start, reader=task.reader, everything_known=bool(task.privacy)
     )
     if task.privacy:
         freeze_by_prefix(validated, task.privacy)
     objective = RecommendationObjective(validated)
-    progress = train(name, task, objective, config, seed, lambda: validation_ndcg(task, ModelScorer(validated)))
+    progress = train(
+        name, task, objective, config, seed=seed, validate=lambda: validation_ndcg(task, ModelScorer(validated))
+    )
     calibrate(task, validated)
     calibrated = None
     if text is not None and not task.privacy:
@@ -88,8 +91,8 @@ def fit_model(
         return FittedModel(validated, validated, progress, calibrated)
     longest = replace(config, epochs=max(math.ceil(progress.best_epoch), 1), patience=config.epochs + 1)
     refit = replace(task, split=task.split.merge_validation())
-    model = make_model(refit.split, model_config, text, seed, start, task.reader)
-    train(f"{name}-refit", refit, RecommendationObjective(model), longest, seed, None)
+    model = make_model(refit.split, model_config, text, seed, start=start, reader=task.reader)
+    train(f"{name}-refit", refit, RecommendationObjective(model), longest, seed=seed, validate=None)
     model.copy_calibration(validated)  # the refitted model was trained on the validation targets
     return FittedModel(validated, model, progress, calibrated)
 
@@ -99,6 +102,7 @@ def make_model(
     config: ModelConfig,
     text: Tensor | None,
     seed: int,
+    *,
     start: TransferWeights | None = None,
     reader: CatalogEncoder | None = None,
     everything_known: bool = False,
@@ -119,7 +123,7 @@ def make_model(
     """
     torch.manual_seed(seed)
     known = torch.from_numpy(~split.cold_item_mask() | everything_known)
-    model = RecommenderModel(config, known, None if text is None else text.clone(), reader)
+    model = RecommenderModel(config, known, None if text is None else text.clone(), reader=reader)
     if start is not None:
         load_transfer_weights(model, start)
     return model
@@ -130,9 +134,9 @@ def adapt_backbone(
     task: TrainingTask,
     model: RecommenderModel,
     config: TrainConfig,
+    *,
     reader: CatalogEncoder,
     seed: int,
-    *,
     start: float | None = None,
 ) -> Progress:
     """Continue to train a fitted model together with its backbone (parameter transfer).
@@ -164,13 +168,15 @@ def adapt_backbone(
         calibrate(task, model)  # for the current text vectors, as before for the previous ones
         return validation_ndcg(task, ModelScorer(model))
 
-    progress = train(name, task, objective, config, seed, validate, start=validate() if start is None else start)
+    progress = train(
+        name, task, objective, config, seed=seed, validate=validate, start=validate() if start is None else start
+    )
     calibrate(task, model)
     return progress
 
 
 def rank_across_processes(
-    task: TrainingTask, scorer: Scorer, queries: Queries, n_top: int, progress: str | None = None
+    task: TrainingTask, scorer: Scorer, queries: Queries, n_top: int, *, progress: str | None = None
 ) -> Ranking:
     """Rank all queries, divided among the processes.
 
@@ -185,7 +191,16 @@ def rank_across_processes(
         The whole ranking in the order of the queries, in every process.
     """
     n_items, accelerator = task.split.n_items, task.accelerator
-    return rank_in_parallel(scorer, queries, n_items, accelerator, n_top, task.mask_seen, task.release_time, progress)
+    return rank_in_parallel(
+        scorer,
+        queries,
+        n_items,
+        accelerator,
+        n_top=n_top,
+        mask_seen=task.mask_seen,
+        available=task.release_time,
+        progress=progress,
+    )
 
 
 def calibrate(task: TrainingTask, model: RecommenderModel) -> None:
@@ -214,7 +229,7 @@ def calibrate(task: TrainingTask, model: RecommenderModel) -> None:
 def _set_novelty(task: TrainingTask, model: RecommenderModel) -> None:
     """Set the new-item bias; each process scores its share of the queries."""
     model.novelty.zero_()  # must not depend on an earlier calibration
-    logits = compute_new_item_logits(model, take_own_queries(task.valid, task.accelerator), task.release_time)
+    logits = compute_new_item_logits(model, take_own_queries(task.valid, task.accelerator), available=task.release_time)
     if task.accelerator.num_processes > 1:
         logits = torch.cat(gather_object([logits]))
     model.novelty.fill_(fit_novelty_bias(logits, task.split.cold_item_mask()[task.valid.target]))
@@ -238,6 +253,7 @@ def train(
     task: TrainingTask,
     objective: Objective,
     config: TrainConfig,
+    *,
     seed: int,
     validate: Callable[[], float] | None,
     start: float | None = None,
@@ -265,7 +281,7 @@ def train(
     windows = build_training_windows(task.split.train, task.split.n_users, model.config.max_history, task.ties)
     torch.manual_seed(seed + 1_000_003 * task.accelerator.process_index)  # dropout differs between processes
     depends_on = task.inputs if objective.backbone is None else f"{task.inputs} {objective.backbone.config}"
-    identity = _checkpoint_identity(name, replace(task, inputs=depends_on), model.config, config, seed)
+    identity = _checkpoint_identity(name, replace(task, inputs=depends_on), model.config, config, seed=seed)
     place = re.sub(r"[^\w.]+", "-", f"{task.split.name} {name} {seed}")
     run = RunState(name, task.folder / "checkpoints" / place, seed, task.resume, identity, task.checkpoints)
     with explain_out_of_memory(STEPS if objective.backbone is None else f"{STEPS}; {BACKBONE}"):
@@ -287,7 +303,7 @@ def _choose_trainer(objective: Objective, accelerator: Accelerator) -> type[Trai
     return ShardedTrainer
 
 
-def _checkpoint_identity(name: str, task: TrainingTask, model: ModelConfig, train: TrainConfig, seed: int) -> str:
+def _checkpoint_identity(name: str, task: TrainingTask, model: ModelConfig, train: TrainConfig, *, seed: int) -> str:
     facts = [name, task.split.name, task.ties, task.mask_seen, task.inputs, seed]
     trained = dataclasses.asdict(replace(train, refit=False))  # the refit comes after this fit
     del trained["micro_batches"]  # they change no result

@@ -92,12 +92,14 @@ def copy_without_records(source: Path, target: Path, theirs: Mask) -> None:
         return
     header, quotes = (1, True) if source.suffix == ".csv" else (0, False)
     keep = np.concatenate([np.ones(header, dtype=np.bool_), ~theirs])
-    n_records = sum(1 for _ in _iterate_records(source, quotes))
+    n_records = sum(1 for _ in _iterate_records(source, quotes=quotes))
     if n_records != len(keep):
         counted = f"{n_records - header:,} records by line ends, but {len(theirs):,} by the reader"
         raise DataError(str(source), [f"{source.name}: {counted}. Convert the file to parquet and try again."])
     with target.open("wb") as file:
-        file.writelines(record for record, kept in zip(_iterate_records(source, quotes), keep, strict=True) if kept)
+        file.writelines(
+            record for record, kept in zip(_iterate_records(source, quotes=quotes), keep, strict=True) if kept
+        )
 
 
 def _write_parquet(source: Path, target: Path, theirs: Mask) -> None:
@@ -115,7 +117,7 @@ def _write_parquet(source: Path, target: Path, theirs: Mask) -> None:
                 start += len(table)
 
 
-def _iterate_records(path: Path, quotes: bool) -> Iterator[bytes]:
+def _iterate_records(path: Path, *, quotes: bool) -> Iterator[bytes]:
     """Yield lines that are not blank; a record continues while a quotation is open."""
     with path.open("rb") as file:
         record = b""

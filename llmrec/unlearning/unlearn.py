@@ -110,11 +110,15 @@ def forget_users(wish: ForgetRequest) -> ForgetResult:
     names = Pseudonymizer(config.pseudonyms, bundle.facts.get("pseudonyms")).require_key()
     called = [names.pseudonym(user) for user in wish.users]
     records, whole = find_user_records(config, wish.users, names), load_log(config)
-    states = [_load_live_users(ServedCatalog(bundle, folder, wish.backbone), whole, path) for path in wish.states]
-    _validate_request(wish, bundle, records, whole, any(user in live.users for live in states for user in called))
+    states = [
+        _load_live_users(ServedCatalog(bundle, folder, backbone=wish.backbone), whole, path) for path in wish.states
+    ]
+    _validate_request(
+        wish, bundle, records, whole, in_states=any(user in live.users for live in states for user in called)
+    )
     split, theirs = _split(bundle, whole)[0], _user_event_mask(whole, called)
     with _plan_outputs(wish, folder, config, records) as places:
-        changed = _rebuild_bundle(bundle, places, whole, split, theirs, len(records.ids))
+        changed = _rebuild_bundle(bundle, places, whole, split, theirs=theirs, n_users=len(records.ids))
         save_bundle(places.bundle, changed)
         for live, path in zip(states, places.states, strict=True):
             for user in set(called) & live.users.keys():
@@ -146,7 +150,7 @@ def _load_live_users(catalog: ServedCatalog, log: Log, path: Path) -> LiveUsers:
 
 
 def _validate_request(
-    wish: ForgetRequest, bundle: Bundle, records: RemovedRecords, whole: Log, in_states: bool
+    wish: ForgetRequest, bundle: Bundle, records: RemovedRecords, whole: Log, *, in_states: bool
 ) -> None:
     if not whole.catalog.ids.equals(bundle.catalog.ids[: whole.n_items]):
         raise ConfigError(
@@ -166,7 +170,7 @@ def _plan_outputs(
 ) -> Iterator[OutputPaths]:
     """Write the log without the users; it replaces the old one when everything else is done."""
     if wish.output is not None:
-        with atomic_folder(wish.output, REPORT, "what llmrec forget wrote") as partial:
+        with atomic_folder(wish.output, REPORT, kind="what llmrec forget wrote") as partial:
             reading = write_log_without_users(config, records.theirs, partial / LOG)
             (partial / STATES).mkdir()
             states = tuple(partial / STATES / path.name for path in wish.states)
@@ -185,7 +189,7 @@ def _plan_outputs(
 
 
 def _rebuild_bundle(
-    bundle: Bundle, places: OutputPaths, whole: Log, split: Split, theirs: Mask, n_users: int
+    bundle: Bundle, places: OutputPaths, whole: Log, split: Split, *, theirs: Mask, n_users: int
 ) -> Bundle:
     """Return the bundle with drift counts and known items as they are without the users."""
     left = load_log(places.reading)
@@ -220,7 +224,7 @@ def _count_removed(bundle: Bundle, records: RemovedRecords, split: Split, theirs
 
 def _split(bundle: Bundle, log: Log) -> tuple[Split, Ties]:
     config = bundle.config.split
-    return make_split(config.names[0], log.interactions, log.n_users, log.n_items, config)
+    return make_split(config.names[0], log.interactions, log.n_users, log.n_items, config=config)
 
 
 def _user_event_mask(log: Log, called: Sequence[str]) -> Mask:

@@ -38,7 +38,7 @@ def main(config: FinetuneConfig) -> None:
     task = make_task("by_time", log, config, accelerator)
     backbone = TextBackbone.load(config.backbone).to(accelerator.device)
     text = TextVectorCache(backbone).get_vectors(log.catalog.list_texts())
-    model = fit_model("frozen", task, config.model, config.train, text, config.seeds[0]).watched
+    model = fit_model("frozen", task, config.model, config.train, text=text, seed=config.seeds[0]).watched
     print(apply_strategy(backbone, config.backbone))
     reader = CatalogEncoder.from_texts(backbone, log.catalog.list_texts())
     print(f"{len(log.catalog):,} items, {len(task.split.train):,} training events\nbefore: {measured(task, model)}")
@@ -48,11 +48,13 @@ def main(config: FinetuneConfig) -> None:
         print(f"control, heads alone: {measured(task, control)}", flush=True)
         return validation_ndcg(task, ModelScorer(control))
 
-    train("control", task, RecommendationObjective(control), config.adapt, config.seeds[0], validate_control)
+    train(
+        "control", task, RecommendationObjective(control), config.adapt, seed=config.seeds[0], validate=validate_control
+    )
     steps = Steps(task, model, reader)
     steps.begin()
     objective = RecommendationObjective(model, reader)
-    train("adapt", task, objective, config.adapt, config.seeds[0], steps.validate)
+    train("adapt", task, objective, config.adapt, seed=config.seeds[0], validate=steps.validate)
     print(f"{steps.told()}; peak memory {peak_memory()}")
 
 

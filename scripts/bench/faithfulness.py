@@ -32,9 +32,9 @@ def main(
     recommender = Recommender.from_pretrained(bundle)
     config = recommender.config
     log = load_log(override_data_config(config.data, data))
-    split, _ = make_split(config.split.names[0], log.interactions, log.n_users, log.n_items, config.split)
+    split, _ = make_split(config.split.names[0], log.interactions, log.n_users, log.n_items, config=config.split)
     began = time.process_time()
-    tests = measure_faithfulness(recommender, log, split.test_start, users, deleted)
+    tests = measure_faithfulness(recommender, log, split.test_start, users, deleted=deleted)
     print("\n".join([*format_deletion_table(tests), "", f"{time.process_time() - began:.0f} CPU s"]))
     write_record(json, [asdict(test) for test in tests], describe())
 

@@ -226,7 +226,9 @@ def loss(model: RecommenderModel, text: Tensor, batch: HistoryBatch) -> Tensor:
         raise ValueError("the model has no text")
     negatives = model.items.encode_text(stored[drawn])
     wanted = vectors[:, 1:].flatten(0, 1)
-    return sampled_softmax_loss(states, wanted, negatives, batch.target, drawn, len(stored)) / len(batch.target)
+    return sampled_softmax_loss(
+        states, wanted, negatives, batch.target, negative_rows=drawn, n_items=len(stored)
+    ) / len(batch.target)
 
 
 if __name__ == "__main__":

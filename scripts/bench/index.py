@@ -121,11 +121,11 @@ def drawn(n_items: int, n_queries: int, clusters: int) -> tuple[Tensor, Tensor]:
 
 def one_by_one(index: ItemIndex, queries: Tensor, allowed: np.ndarray | None = None) -> tuple[TopK, float]:
     """What is found, and the median CPU milliseconds of a query, after one that does not count."""
-    index.search(queries[:1], K, allowed)
+    index.search(queries[:1], K, allowed=allowed)
     parts, times = [], []
     for query in queries.split(1):
         began = time.process_time()
-        parts.append(index.search(query, K, allowed))
+        parts.append(index.search(query, K, allowed=allowed))
         times.append(1e3 * (time.process_time() - began))
     return TopK(*(torch.cat(column) for column in zip(*parts, strict=True))), float(np.median(times))
 

@@ -94,7 +94,7 @@ def batches(split: Split) -> None:
     """The windows of the training part, the batches of an epoch, and a hundred of them read."""
     windows = build_training_windows(split.train, split.n_users, 50, "strict")
     for rows in build_epoch_batches(windows, 1024, np.random.default_rng(0))[:100]:
-        collate_windows(windows, rows, False)
+        collate_windows(windows, rows, query_time_known=False)
 
 
 def make_log(folder: Path, n_events: int) -> None:

@@ -58,7 +58,7 @@ def measure(way: PlannedStrategy, n_steps: int, recipe: list[str]) -> list[dict[
         ways: tuple[PlannedStrategy, ...] = (way,)
         if way != "frozen" and sasrec_train_configs(config):
             ways = ("frozen", way)  # rows beside are measured with it
-        plan = make_plan(config, MachineSpec(0, TFLOPS, ResourceLimits()), ways, n_steps)
+        plan = make_plan(config, MachineSpec(0, TFLOPS, ResourceLimits()), ways=ways, n_steps=n_steps)
         subprocess.run([sys.executable, str(RECIPE), *given], check=True, stdout=subprocess.DEVNULL)
         report = Path(folder, "run", "report.json")
         lines = compare_with_run(plan, read_report(report), str(report))

@@ -89,11 +89,13 @@ def measure(config: FinetuneConfig, log: Log, text: Tensor, seed: int) -> dict[s
     """A row of the record: one fit, its NDCG on the test, and the attacks on it."""
     began = time.process_time()
     task = make_task("by_time", log, config, Accelerator(cpu=True))
-    fitted = fit_model("model", task, config.model, config.train, text, seed)
+    fitted = fit_model("model", task, config.model, config.train, text=text, seed=seed)
     seconds = time.process_time() - began
     queries = make_test_queries(task.split, task.ties, config.evaluation)
     rank = rank_across_processes(task, ModelScorer(fitted.model), queries, 10).rank
-    attacks = measure_membership(task, config, config.membership or MembershipConfig(), fitted.model, text, seed)
+    attacks = measure_membership(
+        task, config, config.membership or MembershipConfig(), fitted.model, text=text, seed=seed
+    )
     private = build_privacy_report(task.privacy, fitted.progress.step, [fitted.model]) if task.privacy else {}
     return {
         "seed": seed,

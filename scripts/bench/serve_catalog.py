@@ -45,7 +45,7 @@ def save_generated(folder: Path, n_items: int, with_drift: bool) -> Path:
     backbone = TextBackbone.load(backbone_config)
     text = backbone.encode(backbone.tokenize(titles))
     model = RecommenderModel(
-        config.model, torch.ones(n_items, dtype=torch.bool), text, CatalogEncoder.from_texts(backbone, titles)
+        config.model, torch.ones(n_items, dtype=torch.bool), text, reader=CatalogEncoder.from_texts(backbone, titles)
     ).eval()
     facts = LogFacts("generated", 0, 0, n_items, 0, "second", "never", "never", 0, 0, 0, "generated")
     evaluation = {"main": "llmrec", "primary": "ndcg@10", "protocol": {}, "rows": []}

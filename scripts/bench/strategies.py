@@ -104,10 +104,10 @@ def measure(data: DataConfig, config: BackboneConfig, model: ModelConfig, traini
     objective = RecommendationObjective(recommender, reader if trains else None)
     with tempfile.TemporaryDirectory() as folder:
         task = TrainingTask(
-            few, make_queries(few, VALID, "strict"), "strict", True, Accelerator(cpu=True), Path(folder), ""
+            few, make_queries(few, VALID, ties="strict"), "strict", True, Accelerator(cpu=True), Path(folder), ""
         )
         began = time.process_time()
-        progress = train(config.strategy, task, objective, training, 0, lambda: 0.0)
+        progress = train(config.strategy, task, objective, training, seed=0, validate=lambda: 0.0)
         spent = (time.process_time() - began) / progress.step
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
     on_top = config.last_k if config.strategy == "last_k" else config.lora.last_k if config.strategy == "lora" else None

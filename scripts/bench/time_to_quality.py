@@ -67,7 +67,7 @@ def main(
     courses.mkdir(parents=True, exist_ok=True)
     log = load_log(data)
     split, rows = with_events(log)
-    queries = sample_queries(make_queries(split, VALID, "file_order"), most_queries)
+    queries = sample_queries(make_queries(split, VALID, ties="file_order"), most_queries)
     write_log(split, queries, courses / "log.npz")
     size = {"dim": model.dim, "layers": model.n_layers, "max_history": model.max_history}
     asked: dict[str, Any] = {"log": str(courses / "log.npz"), "every": every, "train": settings(train), **size}

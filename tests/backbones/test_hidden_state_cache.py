@@ -58,7 +58,7 @@ def test_vectors_and_gradients_are_equal_to_the_bit(
 
 def test_where_states_are_kept_is_known_before_they_are_made(tiny_bert: Path, tmp_path: Path) -> None:
     backbone, tokens = tuned(tiny_bert, LAST)
-    file = HiddenStateFile.from_backbone(backbone, tokens, "auto", tmp_path)
+    file = HiddenStateFile.from_backbone(backbone, tokens, "auto", cache_dir=tmp_path)
     assert file is not None
     assert not file.is_whole
     lower = HiddenStateCache.load_or_compute(backbone, tokens, cache_dir=tmp_path)
@@ -89,7 +89,9 @@ def test_what_lies_on_disk_is_taken_and_what_is_not_whole_is_not(
     (file,) = (tmp_path / "layers").iterdir()
     made = []
     write = hidden_state_cache._write
-    monkeypatch.setattr(hidden_state_cache, "_write", lambda *given: made.append(given[0]) or write(*given))
+    monkeypatch.setattr(
+        hidden_state_cache, "_write", lambda *given, **options: made.append(given[0]) or write(*given, **options)
+    )
     with torch.no_grad():  # what trains is not part of what is kept
         next(weight for weight in backbone.parameters() if weight.requires_grad).add_(1.0)
     assert HiddenStateCache.load_or_compute(backbone, tokens, cache_dir=tmp_path) is not None
@@ -107,8 +109,8 @@ def test_what_lies_on_disk_is_taken_and_what_is_not_whole_is_not(
 
 def test_half_the_room_for_bf16(tiny_gpt2: Path, tmp_path: Path) -> None:
     backbone, tokens = tuned(tiny_gpt2, LAST)
-    full = HiddenStateCache.load_or_compute(backbone, tokens, "fp32", tmp_path)
-    half = HiddenStateCache.load_or_compute(backbone, tokens, "bf16", tmp_path)
+    full = HiddenStateCache.load_or_compute(backbone, tokens, kept="fp32", cache_dir=tmp_path)
+    half = HiddenStateCache.load_or_compute(backbone, tokens, kept="bf16", cache_dir=tmp_path)
     assert full is not None
     assert half is not None
     assert half.mib == full.mib / 2
@@ -135,8 +137,8 @@ def test_auto_keeps_what_is_small(tiny_bert: Path, tmp_path: Path, monkeypatch: 
     backbone, tokens = tuned(tiny_bert, LAST)
     monkeypatch.setattr(hidden_state_cache, "MAX_CACHE_BYTES", 100)
     assert HiddenStateCache.load_or_compute(backbone, tokens, cache_dir=tmp_path) is None
-    assert HiddenStateCache.load_or_compute(backbone, tokens, "fp32", tmp_path) is not None
-    assert HiddenStateCache.load_or_compute(backbone, tokens, "none", tmp_path) is None
+    assert HiddenStateCache.load_or_compute(backbone, tokens, kept="fp32", cache_dir=tmp_path) is not None
+    assert HiddenStateCache.load_or_compute(backbone, tokens, kept="none", cache_dir=tmp_path) is None
 
 
 def test_a_full_disk_is_told(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

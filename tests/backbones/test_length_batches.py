@@ -14,16 +14,16 @@ def padded(batches: list[np.ndarray], lengths: np.ndarray) -> list[int]:
 def test_batches_by_hand() -> None:
     lengths = np.array([3, 20, 4, 3, 19])
     # Apart: 3 * 4 + 2 * 20 tokens and two batches; together 5 * 20 and one.
-    assert [rows.tolist() for rows in batch_by_length(lengths, 100, 40)] == [[0, 3, 2], [4, 1]]
-    assert [rows.tolist() for rows in batch_by_length(lengths, 100, 50)] == [[0, 3, 2, 4, 1]]
-    assert [rows.tolist() for rows in batch_by_length(lengths, 30, 40)] == [[0, 3, 2], [4], [1]]
-    assert batch_by_length(lengths[:0], 30, 40) == []
+    assert [rows.tolist() for rows in batch_by_length(lengths, 100, batch_costs=40)] == [[0, 3, 2], [4, 1]]
+    assert [rows.tolist() for rows in batch_by_length(lengths, 100, batch_costs=50)] == [[0, 3, 2, 4, 1]]
+    assert [rows.tolist() for rows in batch_by_length(lengths, 30, batch_costs=40)] == [[0, 3, 2], [4], [1]]
+    assert batch_by_length(lengths[:0], 30, batch_costs=40) == []
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(1, 40), st.integers(0, 30))
 def test_no_other_cuts_pad_less_for_fewer_batches(drawn: list[int], at_once: int, costs: int) -> None:
     lengths = np.array(drawn)
-    batches = batch_by_length(lengths, at_once, costs)
+    batches = batch_by_length(lengths, at_once, batch_costs=costs)
     assert np.array_equal(np.concatenate(batches), np.argsort(lengths, kind="stable"))
     sizes = padded(batches, lengths)
     assert all(size <= at_once or len(rows) == 1 for size, rows in zip(sizes, batches, strict=True))

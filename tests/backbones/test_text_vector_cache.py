@@ -143,7 +143,7 @@ def read_with_others(backbone: TextBackbone, read: list[int], folder: Path) -> N
     AcceleratorState._reset_state(reset_partial_state=True)  # of earlier tests, before the fork
     read.clear()
     accelerator = Accelerator(cpu=True)
-    vectors = TextVectorCache(backbone, folder, accelerator, shard_texts=5).get_vectors(TEXTS)
+    vectors = TextVectorCache(backbone, folder, accelerator=accelerator, shard_texts=5).get_vectors(TEXTS)
     processes = accelerator.num_processes
     np.savez(folder / f"{accelerator.process_index}.npz", read=read, vectors=vectors, processes=processes)
 

@@ -32,7 +32,7 @@ def audit_of(events: list[tuple[int, int, int]], test_from: int, titles: list[st
     n_users = int(user.max()) + 1
     part = np.where(log.time >= test_from * DAY, TEST, TRAIN).astype(np.int8)
     split = Split("by_time", log, part, n_users, N_ITEMS, test_from * DAY, test_from * DAY)
-    return audit_log(make_log("tiny", log, catalog, ids[:n_users], "day"), split)
+    return audit_log(make_log("tiny", log, catalog, ids[:n_users], resolution="day"), split)
 
 
 def test_ties_are_counted_between_consecutive_events_of_a_user() -> None:

@@ -80,7 +80,7 @@ def test_thinned_windows_ask_for_some_of_their_targets() -> None:
     assert thin.n_targets.tolist() == np.minimum(windows.n_targets, 2).tolist()
     assert not np.array_equal(thin.target, other.target)
     for row in range(len(windows)):
-        asked, all_asked = (collate_windows(each, np.array([row]), True) for each in (thin, windows))
+        asked, all_asked = (collate_windows(each, np.array([row]), query_time_known=True) for each in (thin, windows))
         assert torch.equal(asked.history, all_asked.history)
         every = list(zip(all_asked.source.tolist(), all_asked.target.tolist(), strict=True))
         some = list(zip(asked.source.tolist(), asked.target.tolist(), strict=True))
@@ -91,7 +91,7 @@ def test_thinned_windows_ask_for_some_of_their_targets() -> None:
 def test_query_batch_asks_the_newest_state(known: bool) -> None:
     log = log_of([(0, 1, 1), (0, 2, 2), (0, 3, 5), (1, 4, 1), (1, 5, 2), (1, 6, 9)])
     queries = make_queries(leave_one_out(log, 2, 10), TEST)
-    batch = collate_queries(queries, 5, known)
+    batch = collate_queries(queries, 5, query_time_known=known)
     assert batch.history.tolist() == [[1, 2], [4, 5]]
     assert batch.source.tolist() == [2, 5]
     asked_at = batch.query_time.flatten()[batch.source] / 86_400

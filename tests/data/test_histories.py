@@ -48,7 +48,7 @@ def test_file_order_histories_are_the_events_before_in_the_log(events: list[tupl
     split = split_of(events, [TEST] * len(events))
     log = split.interactions
     naive = [log.item[:row][log.user[:row] == log.user[row]].tolist() for row in range(len(log))]
-    assert histories_of(make_queries(split, TEST, "file_order")) == naive
+    assert histories_of(make_queries(split, TEST, ties="file_order")) == naive
 
 
 def test_histories_hold_events_of_every_part_but_queries_only_of_one() -> None:
@@ -95,7 +95,7 @@ def test_take_keeps_the_histories() -> None:
 @pytest.mark.parametrize("ties", ["strict", "file_order"])
 def test_leave_one_out_queries_come_after_their_history(ties: str) -> None:
     log = log_of([(u, (u + t) % N_ITEMS, t // 2) for t in range(6) for u in range(N_USERS)])
-    queries = make_queries(leave_one_out(log, N_USERS, N_ITEMS), TEST, ties)
+    queries = make_queries(leave_one_out(log, N_USERS, N_ITEMS), TEST, ties=ties)
     assert [len(history) for history in histories_of(queries)] == [4 if ties == "strict" else 5] * N_USERS
 
 

@@ -38,7 +38,7 @@ def assert_partition(split: Split) -> None:
 @given(logs, st.floats(0.05, 0.4), st.floats(0.05, 0.4))
 def test_by_time_parts_follow_each_other(log: Interactions, valid: float, test: float) -> None:
     try:
-        split = split_by_time(log, N_USERS, N_ITEMS, valid, test)
+        split = split_by_time(log, N_USERS, N_ITEMS, valid_fraction=valid, test_fraction=test)
     except DataError:
         return  # too few distinct times
     assert_partition(split)
@@ -48,20 +48,22 @@ def test_by_time_parts_follow_each_other(log: Interactions, valid: float, test: 
 
 
 def test_by_time_borders_and_counts() -> None:
-    split = split_by_time(log_of([(0, 0, t) for t in range(100, 110)]), 1, 1, 0.2, 0.1)
+    split = split_by_time(log_of([(0, 0, t) for t in range(100, 110)]), 1, 1, valid_fraction=0.2, test_fraction=0.1)
     assert (len(split.train), len(split.valid), len(split.test)) == (7, 2, 1)
     assert (split.valid_start, split.test_start) == (107, 109)
 
 
 def test_by_time_keeps_events_of_one_time_together() -> None:
-    split = split_by_time(log_of([(0, 0, t) for t in (1, 1, 2, 2, 3, 3, 3, 3, 3, 4)]), 1, 1, 0.2, 0.1)
+    split = split_by_time(
+        log_of([(0, 0, t) for t in (1, 1, 2, 2, 3, 3, 3, 3, 3, 4)]), 1, 1, valid_fraction=0.2, test_fraction=0.1
+    )
     assert split.valid.time.tolist() == [3, 3, 3, 3, 3]
 
 
 @pytest.mark.parametrize(("valid", "test"), [(0, 0.1), (0.1, 0), (0.5, 0.5), (-0.1, 0.3), (float("nan"), 0.1)])
 def test_by_time_refuses_fractions(valid: float, test: float) -> None:
     with pytest.raises(ConfigError, match="valid_fraction"):
-        split_by_time(log_of([(0, 0, t) for t in range(10)]), 1, 1, valid, test)
+        split_by_time(log_of([(0, 0, t) for t in range(10)]), 1, 1, valid_fraction=valid, test_fraction=test)
 
 
 @pytest.mark.parametrize("times", [[1, 2], [5] * 10])
@@ -95,10 +97,14 @@ def test_cold_items_and_users_are_kept_and_marked() -> None:
     log = log_of(
         [(0, 0, 1), (0, 1, 2), (1, 0, 3), (1, 1, 4), (0, 2, 5), (2, 0, 6), (0, 0, 7), (0, 1, 8), (2, 3, 9), (2, 0, 9)]
     )
-    split = split_by_time(log, 3, 5, 0.2, 0.2)
+    split = split_by_time(log, 3, 5, valid_fraction=0.2, test_fraction=0.2)
     assert split.cold_item_mask().tolist() == [False, False, False, True, True]
     assert split.cold_user_mask().tolist() == [False, False, False]
-    assert split_by_time(log, 3, 5, 0.3, 0.2).cold_user_mask().tolist() == [False, False, True]
+    assert split_by_time(log, 3, 5, valid_fraction=0.3, test_fraction=0.2).cold_user_mask().tolist() == [
+        False,
+        False,
+        True,
+    ]
     assert split.test.item.tolist() == [3, 0]
 
 
@@ -130,16 +136,16 @@ def test_a_thinned_split_learns_from_some_users_and_changes_nothing_else() -> No
 def test_make_split_follows_the_configuration() -> None:
     log = log_of([(0, t % 3, t) for t in range(20)])
     config = SplitConfig(valid_fraction=0.2, test_fraction=0.3, ties="strict", leave_one_out_ties="file_order")
-    by_time, ties = make_split("by_time", log, 1, 3, config)
+    by_time, ties = make_split("by_time", log, 1, 3, config=config)
     assert (by_time.name, len(by_time.valid), len(by_time.test), ties) == ("by_time", 4, 6, "strict")
-    left_out, ties = make_split("leave_one_out", log, 1, 3, config)
+    left_out, ties = make_split("leave_one_out", log, 1, 3, config=config)
     assert (left_out.name, len(left_out.test), ties) == ("leave_one_out", 1, "file_order")
 
 
 def test_users_are_held_out_of_training_as_configured() -> None:
     log = log_of([(t % 40, t % 7, t) for t in range(400)])
     whole, held = (
-        make_split("by_time", log, 40, 7, SplitConfig(held_out_user_fraction=share))[0] for share in (0.0, 0.25)
+        make_split("by_time", log, 40, 7, config=SplitConfig(held_out_user_fraction=share))[0] for share in (0.0, 0.25)
     )
     assert len(np.unique(whole.train.user)) == 40
     assert 20 < len(np.unique(held.train.user)) < 40

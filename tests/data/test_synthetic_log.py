@@ -41,7 +41,7 @@ def test_sizes_and_clock(world: tuple[Log, SyntheticTruth]) -> None:
 
 
 def test_a_seed_is_a_world() -> None:
-    first, again, other = (make_synthetic_log(30, 30, 3, seed=seed)[0].facts.fingerprint for seed in (1, 1, 2))
+    first, again, other = (make_synthetic_log(30, 30, n_topics=3, seed=seed)[0].facts.fingerprint for seed in (1, 1, 2))
     assert first == again != other
 
 

@@ -18,7 +18,7 @@ NOON = 1_577_880_000  # 2020-01-01T12:00:00Z
 
 
 def parse(values: object, unit: TimeUnit = "auto", zone: str = "UTC", kind: pa.DataType | None = None) -> ParsedTimes:
-    return parse_times(pa.chunked_array([pa.array(values, kind)]), unit, zone)
+    return parse_times(pa.chunked_array([pa.array(values, kind)]), unit, timezone=zone)
 
 
 def complaints(times: ParsedTimes) -> dict[str, list[int]]:

@@ -61,7 +61,7 @@ def test_what_moves_is_what_the_formula_says() -> None:
     wanted = torch.tensor([4, 1, 2])
     pairs = (asked.item, wanted[:, None].expand(3, 3))
     chance = transition_probability(
-        module, asked, counts[pairs].float(), row_sums[asked.item].float(), text[pairs].float()
+        module, asked, counts[pairs].float(), row_sums[asked.item].float(), text=text[pairs].float()
     )
     torch.testing.assert_close(chance, moved.gather(1, wanted[:, None])[:, 0])
 
@@ -114,7 +114,8 @@ def test_shares_are_a_softmax_of_what_the_history_is_like() -> None:
         constant.log_mixture_shares(asked, row_sum())[0], constant.log_mixture_shares(asked, row_sum())[1]
     )
     assert torch.equal(
-        module.log_mixture_shares(asked, row_sum(), torch.tensor([0.0, -torch.inf]))[:, 2], torch.full((3,), -torch.inf)
+        module.log_mixture_shares(asked, row_sum(), shift=torch.tensor([0.0, -torch.inf]))[:, 2],
+        torch.full((3,), -torch.inf),
     )
 
 
@@ -167,7 +168,7 @@ def test_a_sure_gate_has_gradients() -> None:
     module, asked = head().requires_grad_(True), recent()
     module.gate.data[0, 0] = 60.0  # its share is 1 in fp32
     base = module.base_logits(torch.randn(3, N_ITEMS), {"environment": torch.rand(2, N_ITEMS)}).log_softmax(1)
-    chances = transition_probability(module, asked, torch.rand(3, 3), torch.rand(3, 3) + 3, torch.rand(3, 3))
+    chances = transition_probability(module, asked, torch.rand(3, 3), torch.rand(3, 3) + 3, text=torch.rand(3, 3))
     module.mix_log_probabilities(
         module.log_mixture_shares(asked, row_sum()), base[:, 0], chances, chained(module)[:, 0]
     ).sum().backward()

@@ -164,12 +164,12 @@ def test_shares_are_those_of_the_gate() -> None:
     head, _ = head_and_stream(wandering_log(100.0))
     head.gate.zero_()
     head.gate[0, 1], head.gate[1, 0] = 1.0, -1e9
-    shares = mixture_shares_by_gap(head, 5, 100.0, [0.0, 3.0])
+    shares = mixture_shares_by_gap(head, 5, 100.0, gap_days=[0.0, 3.0])
     assert shares.parts["base"] == pytest.approx([0.5, 0.2])  # 1 against 1 + gap days
     assert shares.parts["transitions"] == pytest.approx([0.5, 0.8])
     assert shares.parts["chain"] == [0.0, 0.0]
     head.gate[0, -1] = 1.0
-    assert mixture_shares_by_gap(head, 5, 100.0, [0.0]).parts["base"] == pytest.approx(
+    assert mixture_shares_by_gap(head, 5, 100.0, gap_days=[0.0]).parts["base"] == pytest.approx(
         [1 / 12], abs=1e-4
     )  # 1 + 10 pairs known
 
@@ -205,7 +205,7 @@ def test_without_a_chain_there_is_less_to_tell() -> None:
     assert DriftProfile.from_record(dataclasses.asdict(found)) == found
     assert list(plot_drift_profile(found)) == ["drift_shares.png"]
     assert "chain's" not in render_drift_section(found)
-    user = build_user_drift_profile(head, stream, (3, "u3"), int(stream.log.time[-1]) + 1, label)
+    user = build_user_drift_profile(head, stream, (3, "u3"), int(stream.log.time[-1]) + 1, label=label)
     assert user.interest is None
     assert "interest in" not in "\n".join(format_user_drift(user))
 
@@ -225,9 +225,9 @@ def test_people_are_counted_once_and_only_lately_and_onward() -> None:
 def test_a_user_s_course_ends_in_what_is_believed_now_and_knows_no_later_event(tmp_path: Path) -> None:
     head, stream = head_and_stream(wandering_log(100.0))
     at = 2 * YEAR * SECONDS_PER_DAY
-    found = build_user_drift_profile(head, stream, (3, "u3"), at, label)
+    found = build_user_drift_profile(head, stream, (3, "u3"), at, label=label)
     later = replace(stream, log=stream.log.take(stream.log.time < at))
-    assert build_user_drift_profile(head, later, (3, "u3"), at, label) == found
+    assert build_user_drift_profile(head, later, (3, "u3"), at, label=label) == found
     assert found.interest is not None
     np.testing.assert_allclose(np.array(found.interest.course).sum(1), 1, atol=1e-3)
     assert found.interest.moments[-1] == at
@@ -245,7 +245,7 @@ def test_a_user_s_course_ends_in_what_is_believed_now_and_knows_no_later_event(t
 def test_one_event_is_a_history_too(tmp_path: Path) -> None:
     head, stream = head_and_stream(wandering_log(100.0))
     first = int(stream.log.time[stream.log.user == 3][0])
-    found = build_user_drift_profile(head, stream, (3, "u3"), first + 1, label)
+    found = build_user_drift_profile(head, stream, (3, "u3"), first + 1, label=label)
     assert len(found.event_times) == 1
     assert "now" in "\n".join(format_user_drift(found))
     assert len(write_user_figures(found, tmp_path)) == 2

@@ -55,14 +55,14 @@ def stream(parts: Split) -> ReplayStream:
 
 def scorer_of(name: str, on: ReplayStream, days: float) -> Scorer:
     if name == "drift":
-        return DriftScorer(head(), Even(), on, days)
+        return DriftScorer(head(), Even(), on, refresh_days=days)
     return TermScorer("chain" if name == "chain" else "transitions", head(), on)
 
 
 @pytest.mark.parametrize("days", [REFRESH_DAILY, 7.0, NO_REFRESH])
 def test_every_sweep_and_every_batch_size_gives_the_same(days: float) -> None:
     parts = split()
-    queries, scorer = make_queries(parts, TEST), DriftScorer(head(), Even(), stream(parts), days)
+    queries, scorer = make_queries(parts, TEST), DriftScorer(head(), Even(), stream(parts), refresh_days=days)
     at_once = scorer.score(queries)
     torch.testing.assert_close(at_once.exp().sum(1), torch.ones(len(queries)))
     torch.testing.assert_close(scorer.score(queries), at_once)

@@ -46,7 +46,7 @@ def test_a_foreign_item_has_the_chance_that_it_would_have_if_it_were_added(n_ite
     torch.manual_seed(2)
     vectors = center_and_normalize(torch.randn(n_items + 2, 6))
     near, rows = find_text_neighbors(vectors[:n_items], 5), torch.arange(n_items)
-    chances = new_item_probability(near, vectors[:n_items], rows, vectors[n_items:], 5)
+    chances = new_item_probability(near, vectors[:n_items], rows, vectors[n_items:], n_neighbors=5)
     for place in range(2):
         alone = torch.cat([vectors[:n_items], vectors[[n_items + place]]])
         np.testing.assert_allclose(chances[:, place], find_text_neighbors(alone, 5).toarray()[:-1, -1], atol=1e-5)

@@ -26,5 +26,5 @@ def log() -> Interactions:
 @pytest.fixture(params=["by_time", "leave_one_out"])
 def split(request: pytest.FixtureRequest, log: Interactions) -> Split:
     if request.param == "by_time":
-        return split_by_time(log, N_USERS, N_ITEMS, 0.15, 0.15)
+        return split_by_time(log, N_USERS, N_ITEMS, valid_fraction=0.15, test_fraction=0.15)
     return leave_one_out(log, N_USERS, N_ITEMS)

@@ -98,7 +98,7 @@ def test_a_catalog_too_small_is_told(world: tuple[Split, Queries]) -> None:
     with pytest.raises(ConfigError, match=r"n_candidates=51: some queries have only \d+ eligible items"):
         sample_candidates(split, queries, CandidatePool(51), 0)
     with pytest.raises(ConfigError, match=r"n_candidates=50: some queries have only \d+ eligible items"):
-        first_stage_candidates("popularity", Popularity.fit(split), queries, CandidatePool(50), 0)
+        first_stage_candidates("popularity", Popularity.fit(split), queries, CandidatePool(50), seed=0)
 
 
 def test_ranks_by_hand(world: tuple[Split, Queries]) -> None:

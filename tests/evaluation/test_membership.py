@@ -61,7 +61,7 @@ def test_a_users_loss_is_the_mean_over_what_training_asks(monkeypatch: pytest.Mo
     for user in (0, 7):
         own = np.flatnonzero(windows.histories.user[windows.target[windows.first_target[:-1]]] == user)
         assert len(own) > 1
-        loss = objective(collate_windows(windows, own, False), None, None)
+        loss = objective(collate_windows(windows, own, query_time_known=False), None, None)
         assert losses[user] == pytest.approx(float(loss.detach()) / 6, rel=1e-5)
 
 

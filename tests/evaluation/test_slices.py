@@ -24,7 +24,7 @@ def tiny(events: Sequence[tuple[int, int, float, int]], name: SplitName = "by_ti
 
 def members(split: Split, prefix: str, text: torch.Tensor | None = None) -> dict[str, list[int]]:
     """Query rows by name, of the slices that start with `prefix`."""
-    slices = make_slices(split, make_queries(split, TEST), text)
+    slices = make_slices(split, make_queries(split, TEST), text=text)
     return {name: np.flatnonzero(mask).tolist() for name, mask in slices.items() if name.startswith(prefix)}
 
 

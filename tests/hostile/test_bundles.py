@@ -88,7 +88,7 @@ def test_weights_in_a_pickle_are_not_loaded(
     folder, sprung = bundle("lora"), tmp_path / "sprung"
     trap = pickle.dumps(Trap(sprung))
     (folder / name).write_bytes(trap)
-    load_backbone(folder, load_bundle(folder), str(tiny_bert))  # beside the right files it is not looked at
+    load_backbone(folder, load_bundle(folder), backbone=str(tiny_bert))  # beside the right files it is not looked at
     for path in (folder / LAYOUT.adapter, folder / LAYOUT.heads):
         path.unlink()
     with pytest.raises(BundleError, match="is missing"):

@@ -49,7 +49,7 @@ def test_a_round_trip_changes_no_bit(make_bundle: Make, tmp_path: Path, tiny_ber
         with pytest.raises(BundleError, match="item ids only"):
             load_backbone(tmp_path / "bundle", loaded)
         return
-    backbone = load_backbone(tmp_path / "bundle", loaded, str(tiny_bert))
+    backbone = load_backbone(tmp_path / "bundle", loaded, backbone=str(tiny_bert))
     reference = saved.trained_backbone or TextBackbone.load(saved.config.backbone)
     tokens = backbone.tokenize(TEXTS)
     vectors = backbone.encode(tokens)
@@ -147,7 +147,7 @@ def test_a_folder_of_something_else_is_no_bundle(tmp_path: Path, tiny_bert: Path
 def test_another_base_model_is_refused(make_bundle: Make, tmp_path: Path, tiny_gpt2: Path) -> None:
     save_bundle(tmp_path / "bundle", make_bundle("lora"))
     with pytest.raises(BundleError, match="differ from the bundle's base owner/tiny"):
-        load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), str(tiny_gpt2))
+        load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), backbone=str(tiny_gpt2))
 
 
 def test_what_differs_of_another_base_is_named(make_bundle: Make, tmp_path: Path, tiny_bert: Path) -> None:
@@ -161,7 +161,7 @@ def test_what_differs_of_another_base_is_named(make_bundle: Make, tmp_path: Path
     (other / "config.json").write_text(json.dumps(settings | {"dtype": "float16"}))
     differ = r"base revision abc then, unknown now; base dtype float32 then, float16 now"
     with pytest.raises(BundleError, match=differ):
-        load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), str(other))
+        load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), backbone=str(other))
 
 
 def test_heads_in_half_precision_are_named_as_such(make_bundle: Make, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_the_same_architecture_with_other_weights_is_refused(
     weights["embeddings.word_embeddings.weight"][7, 0] += 1e-3
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(BundleError, match="weights or tokenizer differ"):
-        load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), str(other))
+        load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), backbone=str(other))
 
 
 def test_a_backbone_that_reads_otherwise_is_refused(make_bundle: Make, tmp_path: Path, tiny_bert: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_backbone_that_reads_otherwise_is_refused(make_bundle: Make, tmp_path:
     save_file({name: weight * -3 for name, weight in adapter.items()}, folder / LAYOUT.adapter)
     rewrite_record(folder, files=hash_files(folder))
     with pytest.raises(BundleError, match="does not encode the catalog as the bundle's did"):
-        load_backbone(folder, load_bundle(folder), str(tiny_bert))
+        load_backbone(folder, load_bundle(folder), backbone=str(tiny_bert))
 
 
 def test_nothing_but_a_bundle_is_replaced(make_bundle: Make, tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_loaded_bundle_is_saved_whole_without_its_base(
     saved = make_bundle(strategy)
     save_bundle(tmp_path / "bundle", saved)
     save_bundle(tmp_path / "copy", load_bundle(tmp_path / "bundle"))  # the hub's owner/tiny is out of reach
-    backbone = load_backbone(tmp_path / "copy", load_bundle(tmp_path / "copy"), str(tiny_bert))
+    backbone = load_backbone(tmp_path / "copy", load_bundle(tmp_path / "copy"), backbone=str(tiny_bert))
     tokens = backbone.tokenize(TEXTS)
     assert isinstance(saved.trained_backbone, TextBackbone)
     assert_same(backbone.encode(tokens), saved.trained_backbone.encode(tokens))
@@ -287,7 +287,7 @@ def test_weights_that_changed_after_loading_are_refused(make_bundle: Make, tmp_p
     bundle = load_bundle(folder)
     (folder / LAYOUT.adapter).write_bytes(b"other")
     with pytest.raises(BundleError, match="sha256 differs"):
-        load_backbone(folder, bundle, str(tiny_bert))
+        load_backbone(folder, bundle, backbone=str(tiny_bert))
     with pytest.raises(BundleError, match="sha256 differs"):
         save_bundle(tmp_path / "copy", bundle)
     assert not (tmp_path / "copy").exists()

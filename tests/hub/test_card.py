@@ -92,7 +92,7 @@ def test_a_place_on_the_hub_is_where_to_load_it_from(make_bundle: Make, tmp_path
         (RepoRef("me/shoes"), '"me/shoes"'),
         (RepoRef("me/shoes", "v2"), '"me/shoes", revision="v2"'),
     ):
-        save_bundle(tmp_path / "bundle", bundle, address)
+        save_bundle(tmp_path / "bundle", bundle, address=address)
         text = (tmp_path / "bundle" / LAYOUT.card).read_text(encoding="utf-8")
         assert f"recommender = Recommender.from_pretrained({arguments})\n" in text
         (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)

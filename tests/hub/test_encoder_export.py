@@ -53,7 +53,7 @@ def test_its_vectors_are_the_bundle_s(
     path = request.getfixturevalue(family)
     save_bundle(tmp_path / "bundle", make_bundle(strategy, path, prompt=prompt))
     main(["export", str(tmp_path / "bundle"), "--output", str(tmp_path / "out"), "--backbone", str(path)])
-    backbone = load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), str(path))
+    backbone = load_backbone(tmp_path / "bundle", load_bundle(tmp_path / "bundle"), backbone=str(path))
     expected = backbone.encode(backbone.tokenize(TEXTS))
     torch.testing.assert_close(read(tmp_path / "out", TEXTS), expected, atol=1e-5, rtol=0)
     assert not (tmp_path / "out" / "adapter_config.json").exists()
@@ -67,7 +67,9 @@ def test_what_sentence_transformers_cannot_do_is_refused(make_bundle: Make, tmp_
     for name, bundle in (("wordy", wordy), ("ids", ids)):
         save_bundle(tmp_path / name, bundle)
     with pytest.raises(BundleError, match="does not support words after the text"):
-        export_merged_encoder(tmp_path / "out", load_backbone(tmp_path / "wordy", wordy, str(tiny_bert)), wordy)
+        export_merged_encoder(
+            tmp_path / "out", load_backbone(tmp_path / "wordy", wordy, backbone=str(tiny_bert)), wordy
+        )
     with pytest.raises(SystemExit):
         main(["export", str(tmp_path / "ids"), "--output", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()

@@ -85,7 +85,7 @@ def films(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Films:
         dataclasses.replace(halves, user=row),
         catalog,
         pa.array(users[seen], pa.large_string()),
-        "second",
+        resolution="second",
     )
     return Films(
         _fitted(log, minilm, tmp_path_factory.mktemp("films")), log, dict(zip(ids, genres, strict=True)), later, fans
@@ -104,7 +104,7 @@ def _fitted(log: Log, minilm: Path, folder: Path) -> Recommender:
     )
     text = backbone.encode(backbone.tokenize(log.catalog.list_texts()))
     task = make_task("by_time", log, config, Accelerator(cpu=True))
-    model = fit_model("films", task, config.model, config.train, text, seed=0).model.eval()
+    model = fit_model("films", task, config.model, config.train, text=text, seed=0).model.eval()
     base, facts = BaseModelInfo.from_backbone(backbone), dataclasses.asdict(log.facts)
     recommender = Recommender(Bundle(config, log.catalog, model, base, None, facts, {}), folder)
     recommender.catalog._backbone = backbone

@@ -38,7 +38,7 @@ def test_full_softmax_of_a_sure_and_of_a_hopeless_target() -> None:
 def test_sampled_softmax_leaves_accidental_hits_out_and_corrects_for_sampling() -> None:
     states, items = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.0, 1.0]])
     target, drawn = torch.tensor([0]), torch.tensor([0, 1, 2, 0])
-    loss = losses.sampled_softmax_loss(states, items[target], items[drawn], target, drawn, n_items=9)
+    loss = losses.sampled_softmax_loss(states, items[target], items[drawn], target, negative_rows=drawn, n_items=9)
     # positive logit 1.5; negatives 1 and 2, each standing for 8 / 4 items
     expected = -1.5 + torch.logsumexp(
         torch.tensor([1.5, 1 + torch.log(torch.tensor(2.0)), 2 + torch.log(torch.tensor(2.0))]), 0
@@ -50,7 +50,9 @@ def test_sampled_softmax_over_everything_else_is_the_full_one() -> None:
     torch.manual_seed(2)
     states, items = torch.randn(1, 4), torch.randn(8, 4)
     others = torch.arange(1, 8)
-    sampled = losses.sampled_softmax_loss(states, items[:1], items[others], torch.tensor([0]), others, n_items=8)
+    sampled = losses.sampled_softmax_loss(
+        states, items[:1], items[others], torch.tensor([0]), negative_rows=others, n_items=8
+    )
     torch.testing.assert_close(sampled, losses.full_softmax_loss(states, items, torch.tensor([0])))
 
 

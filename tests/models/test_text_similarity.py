@@ -35,7 +35,7 @@ def test_states_by_hand() -> None:
 
 def queries() -> Queries:
     log = make_synthetic_log(n_users=60, n_items=N_ITEMS, n_topics=4, events_per_user=9, seed=0)[0]
-    return make_queries(split_by_time(log.interactions, log.n_users, log.n_items), VALID, "strict")
+    return make_queries(split_by_time(log.interactions, log.n_users, log.n_items), VALID, ties="strict")
 
 
 def model_of(config: ModelConfig) -> tuple[RecommenderModel, torch.Tensor]:

@@ -103,7 +103,7 @@ def test_a_plan_is_told_kept_and_compared_with_its_run(config: FinetuneConfig, t
     from llmrec.jobs.finetune import run_finetune
 
     config = replace(config, backbone=replace(config.backbone, strategy="last_k"))
-    plan = make_plan(config, HERE, ("frozen", "last_k", "distil"), 1, alone=False)
+    plan = make_plan(config, HERE, ways=("frozen", "last_k", "distil"), n_steps=1, alone=False)
     told = "\n".join(format_plan(plan))
     assert "recommended: frozen" in told
     write_plan(plan, tmp_path / "plan.json")
@@ -134,7 +134,7 @@ def test_a_plan_is_told_kept_and_compared_with_its_run(config: FinetuneConfig, t
 
 
 def test_on_gpus_it_is_called_an_estimate(config: FinetuneConfig) -> None:
-    plan = make_plan(config, MachineSpec(2, 5.0, ResourceLimits(gib=0.1)), ("frozen",), 1, alone=False)
+    plan = make_plan(config, MachineSpec(2, 5.0, ResourceLimits(gib=0.1)), ways=("frozen",), n_steps=1, alone=False)
     told = "\n".join(format_plan(plan))
     assert "ESTIMATE for 2 GPU(s)" in told
     assert "no strategy is within the limits" in told
@@ -145,16 +145,16 @@ def test_on_gpus_it_is_called_an_estimate(config: FinetuneConfig) -> None:
 
 def test_a_strategy_that_cannot_be_is_told_with_its_reason(config: FinetuneConfig) -> None:
     config = replace(config, backbone=replace(config.backbone, last_k=7))
-    plan = make_plan(config, HERE, ("last_k",), 1, alone=False)
+    plan = make_plan(config, HERE, ways=("last_k",), n_steps=1, alone=False)
     assert plan.choice.way is None
     assert "last_k=7: this backbone has 2 layers" in "\n".join(format_plan(plan))
 
 
 def test_what_cannot_be_planned_or_compared_is_refused(config: FinetuneConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="steps=0"):
-        make_plan(config, HERE, ("frozen",), 0)
+        make_plan(config, HERE, ways=("frozen",), n_steps=0)
     with pytest.raises(ConfigError, match="limits above 0"):
-        make_plan(config, MachineSpec(0, 10.0, ResourceLimits(hours=-1)), ("frozen",))
+        make_plan(config, MachineSpec(0, 10.0, ResourceLimits(hours=-1)), ways=("frozen",))
     with pytest.raises(ConfigError, match="Plan without privacy"):
         make_plan(replace(config, privacy=PrivacyConfig()), HERE)
     (tmp_path / "plan.json").write_text("{}")

@@ -259,7 +259,7 @@ def test_two_processes_give_what_one_gives(
 
     # Each process read half of the catalog with its own backbone: they agree only if the backbones do.
     bundle = load_bundle(two.output / "bundle")
-    backbone = load_backbone(two.output / "bundle", bundle, str(tiny_bert))
+    backbone = load_backbone(two.output / "bundle", bundle, backbone=str(tiny_bert))
     read = backbone.encode(backbone.tokenize(bundle.catalog.list_texts()))
     torch.testing.assert_close(bundle.model.items.text, read, atol=1e-5, rtol=0)
     assert not torch.allclose(

@@ -43,7 +43,7 @@ def labels(axis: Axes) -> list[str]:
 
 
 def test_figures_are_written_where_they_are_said_to_be(report: Report, tmp_path: Path) -> None:
-    written = write_figures(report, tmp_path / "figures", TRAINING)
+    written = write_figures(report, tmp_path / "figures", training=TRAINING)
     assert [path.name for path in written] == ["ndcg_by_model.png", "ndcg_by_slice.png", "training.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
     assert len(write_figures(report, tmp_path)) == 2  # without a training record there is nothing to draw

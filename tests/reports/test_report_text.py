@@ -46,7 +46,14 @@ def evaluated(split: Split, main: ModelRow = FROZEN) -> SplitReport:
     }
     protocol = Protocol(split.n_items, "strict", "last_event", mask_seen=True)
     return evaluate_split(
-        split.name, queries, make_slices(split, queries), rankings, protocol, CONFIG, main, settings=SETTINGS
+        split.name,
+        queries,
+        make_slices(split, queries),
+        rankings,
+        protocol=protocol,
+        config=CONFIG,
+        main=main,
+        settings=SETTINGS,
     )
 
 
@@ -166,9 +173,13 @@ def test_models_must_have_ranked_the_same_queries(split: Split) -> None:
     protocol = Protocol(split.n_items, "strict", "known", mask_seen=True)
     short = {FROZEN: [ranking(queries.take(slice(0, 3)), 1, 5)]}
     with pytest.raises(ConfigError, match=r"llmrec \(frozen backbone\): rankings of \[3\] queries; expected"):
-        evaluate_split(split.name, queries, make_slices(split, queries), short, protocol, CONFIG, FROZEN)
+        evaluate_split(
+            split.name, queries, make_slices(split, queries), short, protocol=protocol, config=CONFIG, main=FROZEN
+        )
     with pytest.raises(ConfigError, match="main model 'ItemKNN' is not among the ranked ones"):
-        evaluate_split(split.name, queries, make_slices(split, queries), short, protocol, CONFIG, KNN)
+        evaluate_split(
+            split.name, queries, make_slices(split, queries), short, protocol=protocol, config=CONFIG, main=KNN
+        )
 
 
 def test_a_single_user_has_no_interval_in_json(split: Split, tmp_path: Path) -> None:
@@ -176,7 +187,9 @@ def test_a_single_user_has_no_interval_in_json(split: Split, tmp_path: Path) -> 
     queries = everyone.take(everyone.user == everyone.user[0])
     protocol = Protocol(split.n_items, "strict", "known", mask_seen=False, fitted_on="train+validation")
     rankings = {FROZEN: [ranking(queries, 1, 5)], POPULARITY: [ranking(queries, 5, 9)]}
-    found = evaluate_split(split.name, queries, make_slices(split, queries), rankings, protocol, CONFIG, FROZEN)
+    found = evaluate_split(
+        split.name, queries, make_slices(split, queries), rankings, protocol=protocol, config=CONFIG, main=FROZEN
+    )
     report = make_report([found], CONFIG, RunMetadata())
     assert all(row.low is None and row.high is None for row in report.rows)
     assert all(c.p is None and c.verdict == "no clear difference" for c in report.comparisons)
@@ -197,7 +210,7 @@ def test_a_test_of_its_first_days(split: Split, tmp_path: Path) -> None:
     assert len(make_test_queries(split, "strict", replace(config, max_queries=1))) == 1
     protocol = Protocol(split.n_items, "strict", "known", mask_seen=True, first_days=3)
     slices, rankings = make_slices(split, queries), {FROZEN: [ranking(queries, 1, 5)]}
-    found = evaluate_split(split.name, queries, slices, rankings, protocol, CONFIG, FROZEN)
+    found = evaluate_split(split.name, queries, slices, rankings, protocol=protocol, config=CONFIG, main=FROZEN)
     write_report(make_report([found], CONFIG, RunMetadata()), tmp_path)
     assert "Every target of the test's first 3 days is ranked" in (tmp_path / "report.md").read_text()
 

@@ -59,7 +59,7 @@ def best(rows: np.ndarray, k: int) -> list[list[int]]:
 
 def assert_finds(index: ItemIndex, backend: str, rows: np.ndarray, k: int, allowed: np.ndarray | None = None) -> None:
     """The best of rows; from bytes nine of ten of them. Scores are those of what is found."""
-    found = index.search(QUERIES, k, allowed)
+    found = index.search(QUERIES, k, allowed=allowed)
     right = best(rows, k)
     if backend == "sq8":
         assert np.isin(found.item.numpy(), rows).all()
@@ -105,10 +105,10 @@ def test_only_what_is_allowed_is_found(index: ItemIndex, backend: str) -> None:
     assert_finds(index, backend, np.arange(0, 300, 3), 10, allowed)
     assert_finds(index, backend, np.flatnonzero(np.arange(600) % 50), 10, np.arange(600) % 50 > 0)
     assert_finds(index, backend, np.arange(600), 10, np.ones(700, dtype=np.bool_))
-    few = index.search(QUERIES, 3, np.arange(2) == 1)
+    few = index.search(QUERIES, 3, allowed=np.arange(2) == 1)
     assert few.item.tolist() == [[1, -1, -1]] * 5
     assert few.score[:, 1:].tolist() == [[-torch.inf] * 2] * 5
-    assert index.search(QUERIES, 2, np.zeros(600, dtype=np.bool_)).item.tolist() == [[-1, -1]] * 5
+    assert index.search(QUERIES, 2, allowed=np.zeros(600, dtype=np.bool_)).item.tolist() == [[-1, -1]] * 5
 
 
 def test_what_cannot_be_added_is_refused(index: ItemIndex) -> None:
@@ -126,14 +126,18 @@ def test_looking_less_finds_less_but_never_fewer(kind: str) -> None:
     pytest.importorskip("faiss", reason="needs FAISS (extra: faiss)")
     vectors = torch.randn(2005, 64, generator=torch.Generator().manual_seed(2))
     vectors, queries = vectors[:2000], vectors[2000:]
-    exact, hasty, thorough = ExactIndex(64), FaissIndex(64, kind, 1, 1), FaissIndex(64, kind, 99, 2000)
+    exact, hasty, thorough = (
+        ExactIndex(64),
+        FaissIndex(64, kind, n_probes=1, n_candidates=1),
+        FaissIndex(64, kind, n_probes=99, n_candidates=2000),
+    )
     for index in (exact, hasty, thorough):
         index.add(np.arange(2000), vectors)
     right = exact.search(queries, 5)
     assert recall_at_k(thorough.search(queries, 5), right) == 1.0
     assert 0.05 < recall_at_k(hasty.search(queries, 5), right) < 1.0
     for allowed in (None, np.arange(2000) % 3 == 0, np.arange(2000) < 90):
-        assert (hasty.search(queries, 400, allowed).item >= 0).sum(1).tolist() == [
+        assert (hasty.search(queries, 400, allowed=allowed).item >= 0).sum(1).tolist() == [
             400 if allowed is None else min(int(allowed.sum()), 400)
         ] * 5
 

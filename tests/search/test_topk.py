@@ -59,7 +59,7 @@ def test_the_best_are_those_of_a_stable_sort(precision: Precision, n_items: int,
     scores = queries @ items.T + bias
     scores[seen.query, seen.item] = -torch.inf
     score, item = by_sorting(scores, k)
-    found = top_k(QuantizedTable.from_vectors(items, precision), queries, k, seen, bias)
+    found = top_k(QuantizedTable.from_vectors(items, precision), queries, k, without=seen, bias=bias)
     assert found.score.tolist() == score
     assert found.item.tolist() == item
     plain, best = top_k(QuantizedTable.from_vectors(items, precision), queries, k), by_sorting(queries @ items.T, k)
@@ -70,7 +70,9 @@ def test_the_best_are_those_of_a_stable_sort(precision: Precision, n_items: int,
 def test_a_scan_finds_all_by_itself(precision: Precision, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     plain = topk._search_exact
-    monkeypatch.setattr(topk, "_search_exact", lambda *given: calls.append(len(given[1])) or plain(*given))
+    monkeypatch.setattr(
+        topk, "_search_exact", lambda *given, **options: calls.append(len(given[1])) or plain(*given, **options)
+    )
     rows = torch.Generator().manual_seed(0)
     items, queries = torch.randn(5000, 16, generator=rows), torch.randn(300, 16, generator=rows)
     for asked in (queries, -queries.abs()):  # the latter with scores below 0 alone, of items that are above

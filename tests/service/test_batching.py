@@ -13,7 +13,7 @@ from llmrec.service.batching import Batcher, OverloadedError
 
 def asked(handle: Any, questions: list[int], waiting: int = 100, most: int = 8) -> list[Any]:
     async def ask() -> list[Any]:
-        batcher: Batcher[int, int] = Batcher(handle, 20.0, most, waiting, "test")
+        batcher: Batcher[int, int] = Batcher(handle, 20.0, most, waiting, name="test")
         batcher.start()
         answers = await asyncio.gather(*map(batcher.submit, questions), return_exceptions=True)
         await batcher.stop()

@@ -69,7 +69,7 @@ def world() -> tuple[Split, RecommenderModel, Queries, Rows]:
 
 def test_new_items_get_their_share_of_the_validation_targets() -> None:
     split, model, valid, released = world()
-    logits = compute_new_item_logits(model, valid, released)
+    logits = compute_new_item_logits(model, valid, available=released)
     is_new = split.cold_item_mask()[valid.target]
     assert 0 < is_new.mean() < 1
     model.novelty.fill_(fit_novelty_bias(logits, is_new))
@@ -85,8 +85,8 @@ def test_a_fit_calibrates_a_model_that_reads_and_leaves_ids_alone(tmp_path: Path
     log = make_synthetic_log(n_users=150, n_items=80, seed=3)[0]
     task = make_task("by_time", log, FinetuneConfig(DataConfig(), output=tmp_path), Accelerator(cpu=True))
     config, train = ModelConfig(dim=16, max_history=8), TrainConfig(epochs=1, refit=True)
-    reads = fit_model("reads", task, config, train, torch.randn(log.n_items, 12), seed=0).model
-    ids = fit_model("ids", task, config, train, None, seed=0).model
+    reads = fit_model("reads", task, config, train, text=torch.randn(log.n_items, 12), seed=0).model
+    ids = fit_model("ids", task, config, train, text=None, seed=0).model
     assert float(reads.novelty) != 0
     assert float(ids.novelty) == 0
 

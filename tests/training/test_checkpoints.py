@@ -28,11 +28,21 @@ def save(folder: Path, step: int, identity: str = MINE, kept: int = 2, width: in
     optimizer.step()
     best = {"weight": module.weight.detach().clone()}
     progress = Progress(step=step, loss=step / 3, history=[{"epoch": 0.1 * step}])
-    save_checkpoint(folder, progress, module, best, optimizer, {"last": step}, [get_random_state()], identity, kept)
+    save_checkpoint(
+        folder,
+        progress,
+        module,
+        best,
+        optimizer=optimizer,
+        scheduler_state={"last": step},
+        random_states=[get_random_state()],
+        identity=identity,
+        kept=kept,
+    )
 
 
 def load(folder: Path, strict: bool = True) -> Checkpoint | None:
-    return load_checkpoint(folder, MINE, 1, strict)
+    return load_checkpoint(folder, MINE, 1, strict=strict)
 
 
 def step_of(folder: Path) -> int:

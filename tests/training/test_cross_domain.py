@@ -48,7 +48,7 @@ def people(name: str, first: int, end: int) -> Log:
     some = events.take((events.user >= first) & (events.user < end))
     interactions, _ = renumber(some)
     users = pa.array([f"{name}{user}" for user in range(end - first)], pa.large_string())
-    return make_log(name, interactions, WORLD.catalog, users, "second")
+    return make_log(name, interactions, WORLD.catalog, users, resolution="second")
 
 
 def vectors(truth: SyntheticTruth = TRUTH) -> torch.Tensor:
@@ -168,9 +168,9 @@ def test_validation_chooses_and_the_test_judges(config: FinetuneConfig) -> None:
         queries,
         everything,
         rankings,
-        protocol,
-        config.evaluation,
-        get_transfer_row("features"),
+        protocol=protocol,
+        config=config.evaluation,
+        main=get_transfer_row("features"),
         also=[get_transfer_row("initialized")],
     )
     told = describe_transfer(evaluated, "ndcg@10", way, means)

@@ -69,14 +69,14 @@ def teachers_reader(path: Path) -> CatalogEncoder:
 
 def taught(config: FinetuneConfig, path: Path) -> tuple[TrainingTask, RecommenderModel]:
     task, reader = make_task("by_time", WORLD, config, Accelerator(cpu=True)), teachers_reader(path)
-    return task, fit_model("teacher", task, MODEL, TRAIN, reader.backbone.encode(reader.tokens), seed=0).model
+    return task, fit_model("teacher", task, MODEL, TRAIN, text=reader.backbone.encode(reader.tokens), seed=0).model
 
 
 def test_a_student_comes_close_to_its_teacher(config: FinetuneConfig, tiny_bert: Path) -> None:
     task, teacher = taught(config, tiny_bert)
     reader = reader_of(tiny_bert)
     before = reader.backbone.encode(reader.tokens)
-    model, _ = distill(task, config, teacher, reader, DistillationLosses(embedding=300.0), seed=0)
+    model, _ = distill(task, config, teacher, reader, losses=DistillationLosses(embedding=300.0), seed=0)
     assert teacher.items.text is not None
     assert model.items.text is not None
     far, near = (float(embedding_loss(text, teacher.items.text)) for text in (before, model.items.text))
@@ -92,15 +92,20 @@ def test_a_student_comes_close_to_its_teacher(config: FinetuneConfig, tiny_bert:
 def test_another_width_is_projected(config: FinetuneConfig, tiny_bert: Path, tiny_gpt2: Path) -> None:
     task, teacher = taught(config, tiny_bert)
     narrow = replace(MODEL, dim=8)
-    wider = fit_model("wide", task, MODEL, TRAIN, torch.randn(len(WORLD.catalog), 20), seed=0).model
+    wider = fit_model("wide", task, MODEL, TRAIN, text=torch.randn(len(WORLD.catalog), 20), seed=0).model
     model, progress = distill(
-        task, replace(config, adapt=replace(ADAPT, epochs=1)), wider, reader_of(tiny_gpt2), DistillationLosses(), seed=0
+        task,
+        replace(config, adapt=replace(ADAPT, epochs=1)),
+        wider,
+        reader_of(tiny_gpt2),
+        losses=DistillationLosses(),
+        seed=0,
     )
     assert model.items.text is not None
     assert model.items.text.shape[1] == 32
     assert progress.epoch == 1
     with pytest.raises(ConfigError, match="models differ"):
-        distill(task, replace(config, model=narrow), teacher, reader_of(tiny_bert), DistillationLosses(), seed=0)
+        distill(task, replace(config, model=narrow), teacher, reader_of(tiny_bert), losses=DistillationLosses(), seed=0)
 
 
 @pytest.mark.parametrize("negatives", [None, torch.tensor([3, 3, 8, 21])])
@@ -115,7 +120,7 @@ def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(
     dropping.load_state_dict(teacher.state_dict())
     objective = DistillationObjective(teacher, reader, dropping, losses).train()
     windows = build_training_windows(task.split.train, task.split.n_users, MODEL.max_history, task.ties)
-    batch = collate_windows(windows, torch.arange(8).numpy(), False)
+    batch = collate_windows(windows, torch.arange(8).numpy(), query_time_known=False)
     loss = objective(batch, torch.arange(0, 60, 2), negatives).detach()
     assert float(loss) / len(batch.target) == pytest.approx(0, abs=1e-4)
 
@@ -126,9 +131,9 @@ def test_scores_of_a_large_catalog_are_not_compared_whole(
     task, teacher = taught(config, tiny_bert)
     monkeypatch.setattr(distillation, "FULL_ITEMS", 50)
     with pytest.raises(ConfigError, match="60 items for each target; give a number"):
-        distill(task, config, teacher, reader_of(tiny_bert), DistillationLosses(), seed=0)
+        distill(task, config, teacher, reader_of(tiny_bert), losses=DistillationLosses(), seed=0)
     some = replace(config, adapt=replace(ADAPT, epochs=1, negatives=20))
-    assert distill(task, some, teacher, reader_of(tiny_bert), DistillationLosses(), seed=0)[1].epoch == 1
+    assert distill(task, some, teacher, reader_of(tiny_bert), losses=DistillationLosses(), seed=0)[1].epoch == 1
 
 
 def test_losses_by_an_independent_hand() -> None:

@@ -135,12 +135,14 @@ def trained(case: Case, path: Path, folder: Path, resume: bool) -> tuple[Acceler
         apply_strategy(reader.backbone.to(torch.float32), backbone)  # adapters are drawn in fp32
         reader.backbone.to(dtype)
         histories = frozen if config.model.history_encoder != "sequence" else None
-    task = make_task("by_time", WORLD, config, accelerator, histories)
+    task = make_task("by_time", WORLD, config, accelerator, reader=histories)
     compared = ModelBenchmark(task, config, make_test_queries(task.split, task.ties, config.evaluation))
     fitted = compared.fit(FROZEN, config.model, config.train, text, seed=0)
     model = fitted.model
     if case.distils and reader is not None:
-        model, progress = distill(task, config, model, reader, DistillationLosses(ranking=1.0, targets=1.0), seed=0)
+        model, progress = distill(
+            task, config, model, reader, losses=DistillationLosses(ranking=1.0, targets=1.0), seed=0
+        )
         compared.rank(STUDENT, ModelScorer(model))
         compared.training += progress.history
     elif case.strategy not in ("none", "frozen") and reader is not None:
@@ -282,7 +284,7 @@ def pretrained(path: Path, folder: Path, objectives: tuple[ObjectiveName, ...]) 
     readings = make_pretrain_tasks(make_corpus(WORLD, config), tokens, reading.tokenizer, config)
     objective = PretrainObjective(reading, head, config.contrast.temperature).double()
     with gradients_of_steps() as gradients:
-        progress = Pretrainer(objective, readings, config.train, accelerator, make_run(config, "")).fit()
+        progress = Pretrainer(objective, readings, config.train, accelerator, run=make_run(config, "")).fit()
     return {
         "gradients": gradients,
         "training": progress.history,
@@ -335,7 +337,9 @@ def counted(path: Path, folder: Path) -> dict[str, Any]:
             evaluation=EvaluationConfig(bootstrap_samples=20, tuning_budget=1, baselines=("popularity", "item_knn")),
         )
         texts = WORLD.catalog.list_texts()
-        text = TextVectorCache(TextBackbone.load(backbone), folder / "cache", accelerator).get_vectors(texts)
+        text = TextVectorCache(TextBackbone.load(backbone), folder / "cache", accelerator=accelerator).get_vectors(
+            texts
+        )
 
         def new_reader() -> CatalogEncoder:
             reader = CatalogEncoder.from_texts(TextBackbone.load(backbone), texts)

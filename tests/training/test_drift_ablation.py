@@ -40,7 +40,7 @@ def rows(split: Split, config: DriftConfig, tmp_path_factory: pytest.TempPathFac
     task = TrainingTask(split, queries, "strict", True, Accelerator(cpu=True), folder, "")
     drift = DriftTask.from_task(config, task, torch.randn(N_ITEMS, 6, generator=torch.Generator().manual_seed(0)))
     full, judged = drift.fit(Even(), seed=0)
-    return list(iterate_drift_rows(drift, judged, full, Even(), split.test_start))
+    return list(iterate_drift_rows(drift, judged, full, Even(), trained_until=split.test_start))
 
 
 TERMS: tuple[TermName, ...] = ("interest", "environment", "transitions", "chain", "gate")

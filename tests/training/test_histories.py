@@ -49,7 +49,7 @@ def pairs(n_users: int = 240) -> Log:
     events = Interactions.sort(np.repeat(np.arange(len(two)), 3), item.ravel(), time.ravel())
     fields = pa.table({"item_id": pa.array(TITLES, pa.large_string()), "title": pa.array(TITLES, pa.large_string())})
     users = pa.array([f"u{user}" for user in range(len(two))], pa.large_string())
-    return make_log("pairs", events, ItemCatalog(fields), users, "second")
+    return make_log("pairs", events, ItemCatalog(fields), users, resolution="second")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,9 @@ def task_of(world: Log, tmp_path: Path) -> Task_:
         apply_strategy(trained, config)
         texts = world.catalog.list_texts()
         whole = FinetuneConfig(DataConfig(), output=tmp_path, split=SplitConfig())
-        task = make_task("by_time", world, whole, Accelerator(cpu=True), CatalogEncoder.from_texts(frozen, texts))
+        task = make_task(
+            "by_time", world, whole, Accelerator(cpu=True), reader=CatalogEncoder.from_texts(frozen, texts)
+        )
         return task, CatalogEncoder.from_texts(trained, texts)
 
     return make
@@ -115,11 +117,11 @@ def test_order_is_learned(
     task_of: Task_, tiny: dict[str, Path], encoder: HistoryEncoderName, family: str, strategy: Strategy
 ) -> None:
     task, reader = task_of(tiny[family], strategy)
-    model = fit_model("frozen", task, replace(MODEL, history_encoder=encoder), TRAIN, text_of(task), 0).model
+    model = fit_model("frozen", task, replace(MODEL, history_encoder=encoder), TRAIN, text=text_of(task), seed=0).model
     asked = make_queries(task.split, TEST)
     if strategy != "frozen":
         assert hits(ModelScorer(model), asked) < 0.6  # random weights that nobody has tuned hardly see order
-        adapt_backbone(strategy, task, model, ADAPT, reader, 0)
+        adapt_backbone(strategy, task, model, ADAPT, reader=reader, seed=0)
     assert hits(ModelScorer(model), asked) > 0.9
 
 
@@ -133,7 +135,7 @@ def test_gradients_reach_what_trains_and_nothing_else(
     model = make_model(task.split, replace(MODEL, history_encoder=encoder), text_of(task), 0, reader=reader)
     windows = build_training_windows(task.split.train, task.split.n_users, 8, task.ties)
     objective = RecommendationObjective(model, reader)
-    objective(collate_windows(windows, np.arange(20), False), None, None).backward()
+    objective(collate_windows(windows, np.arange(20), query_time_known=False), None, None).backward()
     weights = dict(objective.named_parameters())
     assert {name for name, weight in weights.items() if weight.grad is not None} == {
         name
@@ -155,7 +157,7 @@ def test_a_step_with_sampled_negatives_knows_the_same_histories(
     task, _ = task_of(tiny["gpt2"], "frozen")
     model = make_model(task.split, replace(MODEL, history_encoder=encoder), text_of(task), 0, reader=task.reader).eval()
     batch = collate_windows(
-        build_training_windows(task.split.train, task.split.n_users, 8, task.ties), np.arange(3), False
+        build_training_windows(task.split.train, task.split.n_users, 8, task.ties), np.arange(3), query_time_known=False
     )
     rows = torch.unique(torch.cat([batch.history[batch.history_mask], batch.target]))
     assert len(rows) < len(TITLES)
@@ -174,7 +176,7 @@ def test_frozen_histories_are_read_once(
     encode = backbone.encode
     monkeypatch.setattr(backbone, "encode", lambda tokens, *_: (read.append(len(tokens)), encode(tokens))[1])
     cached = CatalogEncoder.from_texts(
-        backbone, world.catalog.list_texts(), TextVectorCache(backbone, tmp_path / "cache")
+        backbone, world.catalog.list_texts(), cache=TextVectorCache(backbone, tmp_path / "cache")
     )
     for _ in range(2):
         scorer = ModelScorer(make_model(task.split, TEXT, text, 0, reader=cached))

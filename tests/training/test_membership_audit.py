@@ -43,7 +43,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> TrainingTask:
 def memorised(task: TrainingTask) -> RecommenderModel:
     """At the end of a fit that nothing stops. All items count as known: which are would give users away by itself."""
     model, steps = make_model(task.split, MODEL, None, 0, everything_known=True), count()
-    train("memorised", task, RecommendationObjective(model), OVERFIT, 0, lambda: float(next(steps)))
+    train("memorised", task, RecommendationObjective(model), OVERFIT, seed=0, validate=lambda: float(next(steps)))
     return model
 
 
@@ -61,12 +61,13 @@ def test_those_held_out_are_not_learned_from(task: TrainingTask) -> None:
 def test_an_overfitted_model_gives_its_users_away_and_an_untrained_one_does_not(task: TrainingTask) -> None:
     asked, overfitted = MembershipConfig(reference=True), memorised(task)
     attacks = [
-        MembershipAttack.from_record(record) for record in measure_membership(task, CONFIG, asked, overfitted, None, 0)
+        MembershipAttack.from_record(record)
+        for record in measure_membership(task, CONFIG, asked, overfitted, text=None, seed=0)
     ]
     assert [attack.name for attack in attacks] == ["the loss", "the loss beside another model's"]
     assert attacks[0].auc.low > 0.7
     assert attacks[1].auc.value > attacks[0].auc.value - 0.05
     assert attacks[0].true_positive_rate > 0.3
     untrained = make_model(task.split, MODEL, None, 1, everything_known=True)
-    (guess,) = measure_membership(task, CONFIG, replace(asked, reference=False), untrained, None, 0)
+    (guess,) = measure_membership(task, CONFIG, replace(asked, reference=False), untrained, text=None, seed=0)
     assert MembershipAttack.from_record(guess).auc.low < 0.5 < MembershipAttack.from_record(guess).auc.high

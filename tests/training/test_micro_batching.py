@@ -35,7 +35,7 @@ def fit(folder: Path, pieces: Any, poor: int | None) -> dict[str, Any]:
     accelerator = Accelerator(cpu=True)
     task = make_task("by_time", WORLD, FinetuneConfig(DataConfig(), output=folder), accelerator)
     tried: list[int] = []
-    fit_model("warm", task, MODEL, replace(TRAIN, negatives=8), None, seed=0)  # whatever is loaded at first use
+    fit_model("warm", task, MODEL, replace(TRAIN, negatives=8), text=None, seed=0)  # whatever is loaded at first use
     if accelerator.process_index == poor:
         limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + ROOM
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
@@ -48,7 +48,7 @@ def fit(folder: Path, pieces: Any, poor: int | None) -> dict[str, Any]:
     Trainer._find_micro_batches = kept  # type: ignore[method-assign]
     try:
         with gradients_of_steps() as gradients:
-            fit_model("model", task, MODEL, replace(TRAIN, micro_batches=pieces), None, seed=0)
+            fit_model("model", task, MODEL, replace(TRAIN, micro_batches=pieces), text=None, seed=0)
     finally:
         Trainer._find_micro_batches = chosen  # type: ignore[method-assign]
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

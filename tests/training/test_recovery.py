@@ -182,7 +182,7 @@ def test_the_gate_leaves_to_transitions_what_was_planted() -> None:
     row_sum = torch.zeros(recent.item.shape, dtype=torch.float64)
     for rows, now in fit.stream.replay(fit.stream.new_counts(), test, REFRESH_DAILY):
         row_sum[rows] = TransitionRows.from_counts(now, fit.stream.text).row_sum(recent)[rows]
-    share = fit.head.log_mixture_shares(recent, row_sum, torch.zeros(2)).exp()[:, 1].numpy()
+    share = fit.head.log_mixture_shares(recent, row_sum, shift=torch.zeros(2)).exp()[:, 1].numpy()
     planted = FADES_WITH_THE_GAP.chance(gap)
     found = []
     for least, most in ((0.0, 0.1), (0.1, 2.0), (2.0, 5.0), (5.0, 20.0), (20.0, 60.0), (60.0, 730.0)):

@@ -40,7 +40,7 @@ def weights(model: RecommenderModel) -> dict[str, torch.Tensor]:
 
 
 def fit(task: TrainingTask, **changes: object) -> tuple[RecommenderModel, Progress]:
-    fitted = fit_model("model", task, MODEL, replace(TRAIN, **changes), None, seed=3)
+    fitted = fit_model("model", task, MODEL, replace(TRAIN, **changes), text=None, seed=3)
     return fitted.model, fitted.progress
 
 
@@ -53,7 +53,7 @@ def test_it_learns_and_keeps_the_best_weights(task: TrainingTask) -> None:
 
 def test_one_seed_gives_the_same_bits_and_another_does_not(task: TrainingTask) -> None:
     first, second = weights(fit(task)[0]), weights(fit(task)[0])
-    other = weights(fit_model("model", task, MODEL, TRAIN, None, seed=4).model)
+    other = weights(fit_model("model", task, MODEL, TRAIN, text=None, seed=4).model)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
@@ -147,9 +147,14 @@ def test_accumulation_weighs_every_target_alike(task: TrainingTask, monkeypatch:
     monkeypatch.setattr(torch.optim, "AdamW", torch.optim.SGD)  # Adam would blow up rounding errors
     still = replace(MODEL, dropout=0.0)
     once = {"epochs": 1, "evals_per_epoch": 1, "max_grad_norm": 0.0, "learning_rate": 1.0, "warmup_ratio": 0.0}
-    whole = fit_model("whole", task, still, replace(TRAIN, batch_targets=10**6, **once), None, 0).model
+    whole = fit_model("whole", task, still, replace(TRAIN, batch_targets=10**6, **once), text=None, seed=0).model
     parts = fit_model(
-        "parts", task, still, replace(TRAIN, batch_targets=100, gradient_accumulation_steps=10**6, **once), None, 0
+        "parts",
+        task,
+        still,
+        replace(TRAIN, batch_targets=100, gradient_accumulation_steps=10**6, **once),
+        text=None,
+        seed=0,
     ).model
     for name, weight in weights(whole).items():
         torch.testing.assert_close(weights(parts)[name], weight, atol=1e-5, rtol=1e-4)
@@ -175,9 +180,9 @@ def test_weights_of_another_model_are_refused() -> None:
 
 
 def test_a_refit_leaves_the_model_that_validation_can_judge(task: TrainingTask) -> None:
-    once = fit_model("model", task, MODEL, TRAIN, None, seed=3)
+    once = fit_model("model", task, MODEL, TRAIN, text=None, seed=3)
     assert once.watched is once.model
-    again = fit_model("again", task, MODEL, replace(TRAIN, refit=True), None, seed=3)
+    again = fit_model("again", task, MODEL, replace(TRAIN, refit=True), text=None, seed=3)
     for name, weight in weights(once.model).items():
         assert torch.equal(weights(again.watched)[name], weight)
     assert int(again.model.items.known.sum()) >= int(again.watched.items.known.sum())

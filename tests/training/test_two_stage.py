@@ -61,11 +61,11 @@ def test_lora_moves_and_reads_better_than_the_frozen_backbone(world: Log, tiny_b
     torch.manual_seed(0)
     task, reader = task_of(world, tmp_path), reader_of(tiny_bert, world)
     text = reader.backbone.encode(reader.tokens)
-    fit = fit_model("frozen", task, MODEL, FROZEN, text, seed=0)
+    fit = fit_model("frozen", task, MODEL, FROZEN, text=text, seed=0)
     model, frozen = fit.model, fit.progress
     assert fit.calibrated_ndcg == validation_ndcg(task, ModelScorer(model))
     before, novelty = get_trainable_state(reader.backbone), model.novelty.clone()
-    adapted = adapt_backbone("lora", task, model, ADAPT, reader, seed=0)
+    adapted = adapt_backbone("lora", task, model, ADAPT, reader=reader, seed=0)
 
     moved = [
         name for name, weight in get_trainable_state(reader.backbone).items() if not torch.equal(weight, before[name])
@@ -84,11 +84,11 @@ def test_adapting_in_vain_leaves_the_fitted_model(world: Log, tiny_bert: Path, t
     torch.manual_seed(0)
     task, reader = task_of(world, tmp_path), reader_of(tiny_bert, world)
     text = reader.backbone.encode(reader.tokens)
-    fit = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=12), text, seed=0)
+    fit = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=12), text=text, seed=0)
     model = fit.model
     before = get_trainable_state(model) | get_trainable_state(reader.backbone)
     hurt = replace(ADAPT, epochs=1, learning_rate=10.0, backbone_learning_rate=10.0)
-    progress = adapt_backbone("lora", task, model, hurt, reader, seed=0, start=fit.calibrated_ndcg)
+    progress = adapt_backbone("lora", task, model, hurt, reader=reader, seed=0, start=fit.calibrated_ndcg)
     assert progress.history[0] == {"epoch": 0.0, "valid_ndcg": fit.calibrated_ndcg}
     assert validation_ndcg(task, ModelScorer(model)) == pytest.approx(fit.calibrated_ndcg, abs=1e-3)
     after = get_trainable_state(model) | get_trainable_state(reader.backbone)
@@ -102,10 +102,10 @@ def test_other_strategies_train_through_decoders_too(
 ) -> None:
     task, reader = task_of(world, tmp_path), reader_of(tiny_gpt2, world, strategy)
     text = reader.backbone.encode(reader.tokens)
-    model = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=1), text, seed=0).model
+    model = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=1), text=text, seed=0).model
     before = get_trainable_state(reader.backbone)
     gentle = replace(ADAPT, epochs=1, learning_rate=1e-3, backbone_learning_rate=1e-3)
-    adapt_backbone(strategy, task, model, gentle, reader, seed=0)
+    adapt_backbone(strategy, task, model, gentle, reader=reader, seed=0)
     last = max((tmp_path / "checkpoints" / f"by_time-{strategy}-0").iterdir())
     trained = load_file(last / "weights.safetensors")
     assert {f"backbone.{name}" for name in before} <= trained.keys()
@@ -121,15 +121,17 @@ def test_strategies_share_the_fit_before_them_and_no_more(world: Log, tiny_bert:
 
     task, once = task_of(world, tmp_path), replace(ADAPT, epochs=1)
     text = backbones["full"].backbone.encode(backbones["full"].tokens)
-    model = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=0), text, seed=0).model
-    adapt_backbone("adapt", task, model, once, backbones["full"], seed=0)
+    model = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=0), text=text, seed=0).model
+    adapt_backbone("adapt", task, model, once, reader=backbones["full"], seed=0)
     with pytest.raises(ConfigError, match="another configuration"):
-        adapt_backbone("adapt", replace(task, resume=True), model, once, backbones["last_k"], seed=0)
+        adapt_backbone("adapt", replace(task, resume=True), model, once, reader=backbones["last_k"], seed=0)
 
 
 def test_every_process_reads_its_share_of_the_catalog(world: Log, tiny_bert: Path, tmp_path: Path) -> None:
     task, reader = task_of(world, tmp_path), reader_of(tiny_bert, world, "frozen")
-    model = fit_model("m", task, MODEL, replace(FROZEN, epochs=0), torch.zeros(len(world.catalog), 32), seed=0).model
+    model = fit_model(
+        "m", task, MODEL, replace(FROZEN, epochs=0), text=torch.zeros(len(world.catalog), 32), seed=0
+    ).model
     RecommendationObjective(model, reader).refresh_text_table(task.accelerator)
     torch.testing.assert_close(model.items.text, reader.backbone.encode(reader.tokens), atol=1e-5, rtol=0)
 
@@ -147,8 +149,8 @@ def test_resuming_gives_the_same_bits_and_the_same_table(
         torch.manual_seed(0)
         task, reader = task_of(world, tmp_path / folder), reader_of(tiny_bert, world)
         text = reader.backbone.encode(reader.tokens)
-        model = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=1), text, seed=0).model
-        adapt_backbone("lora", replace(task, **changes), model, replace(ADAPT, epochs=2), reader, seed=0)
+        model = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=1), text=text, seed=0).model
+        adapt_backbone("lora", replace(task, **changes), model, replace(ADAPT, epochs=2), reader=reader, seed=0)
         assert model.items.text is not None
         return get_trainable_state(model) | get_trainable_state(reader.backbone) | {"text": model.items.text}
 
@@ -173,7 +175,7 @@ def test_the_table_is_renewed_as_often_as_is_asked(
 ) -> None:
     task, reader = task_of(world, tmp_path), reader_of(tiny_bert, world)
     text = reader.backbone.encode(reader.tokens)
-    model = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=0), text, seed=0).model
+    model = fit_model("frozen", task, MODEL, replace(FROZEN, epochs=0), text=text, seed=0).model
     reader, steps = reader.with_hidden_state_cache(), [0]
     objective = RecommendationObjective(model, reader)
     often = replace(ADAPT, epochs=1, refresh_every_steps=2, evals_per_epoch=1)
@@ -186,5 +188,5 @@ def test_the_table_is_renewed_as_often_as_is_asked(
         return step(self, group, row)
 
     monkeypatch.setattr(Trainer, "_step", checked)
-    train("lora", task, objective, often, 0, lambda: 0.0)
+    train("lora", task, objective, often, seed=0, validate=lambda: 0.0)
     assert steps[0] > 1

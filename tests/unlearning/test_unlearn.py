@@ -60,7 +60,7 @@ def write_log(folder: Path, log: Log, without: str | None = None) -> DataConfig:
 
 
 def counted(bundle: Bundle, log: Log) -> Arrays:
-    split, ties = make_split("by_time", log.interactions, log.n_users, log.n_items, bundle.config.split)
+    split, ties = make_split("by_time", log.interactions, log.n_users, log.n_items, config=bundle.config.split)
     return count_stream(bundle.drift.build_stream(bundle.config.drift, split, ties))
 
 
@@ -72,7 +72,7 @@ def make_world(
         data = replace(write_log(tmp_path / name, log, without), **settings)
         bundle, read = add_drift(make_bundle("frozen")), load_log(data)
         bundle = replace(bundle, config=replace(bundle.config, data=data), facts=asdict(read.facts))
-        split, _ = make_split("by_time", read.interactions, read.n_users, read.n_items, bundle.config.split)
+        split, _ = make_split("by_time", read.interactions, read.n_users, read.n_items, config=bundle.config.split)
         bundle.model.items.known.copy_(torch.from_numpy(~split.cold_item_mask()))
         bundle = replace(bundle, drift=replace(bundle.drift, counts=counted(bundle, read)))
         save_bundle(tmp_path / name / "bundle", bundle)
@@ -139,7 +139,7 @@ def test_in_place_and_once_more(world: World, make_world: Callable[..., World]) 
 def test_items_that_nobody_else_touched_are_new_again(world: World) -> None:
     log = load_log(world.data)
     loaded = load_bundle(world.bundle)
-    split, _ = make_split("by_time", log.interactions, log.n_users, log.n_items, loaded.config.split)
+    split, _ = make_split("by_time", log.interactions, log.n_users, log.n_items, config=loaded.config.split)
     train = split.train
     rows = [log.find_user_row(f"u{user}-lovelace") for user in range(15)]
     mine = np.isin(train.user, rows)

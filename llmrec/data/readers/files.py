@@ -68,7 +68,7 @@ def read_events(config: DataConfig, columns: Sequence[str], problems: list[str])
     if _is_packaged(config):
         return load_movielens_small()[0]
     ids = [config.user_column, config.item_column]
-    return _load_table("interactions", config, problems, ids, columns, only_needed=True)
+    return _load_table("interactions", config, problems, ids, needed=columns, only_needed=True)
 
 
 def list_data_files(config: DataConfig) -> tuple[Path, Path]:
@@ -118,7 +118,7 @@ def list_table_files(config: DataConfig, role: Role) -> list[DataFile]:
     return list_parts(place, _get_style(config, role).kind, role)
 
 
-def read_items(config: DataConfig, problems: list[str], fields: Sequence[str] | None = None) -> NamedTable | None:
+def read_items(config: DataConfig, problems: list[str], *, fields: Sequence[str] | None = None) -> NamedTable | None:
     """Read the table of items only.
 
     Args:
@@ -137,9 +137,9 @@ def read_items(config: DataConfig, problems: list[str], fields: Sequence[str] | 
         return load_movielens_small()[1]
     ids = [config.catalog_item_column]
     if fields is not None:
-        return _load_table("items", config, problems, ids, [*ids, *fields], only_needed=True)
+        return _load_table("items", config, problems, ids, needed=[*ids, *fields], only_needed=True)
     needed = [*ids, *list_fields(config.text_template), *filter(None, [config.release_column, config.label_column])]
-    return _load_table("items", config, problems, ids, [*needed, *config.display_columns], only_needed=False)
+    return _load_table("items", config, problems, ids, needed=[*needed, *config.display_columns], only_needed=False)
 
 
 def _is_packaged(config: DataConfig) -> bool:
@@ -167,7 +167,7 @@ def _find_place(config: DataConfig, role: Role) -> Path | str:
 
 
 def _load_table(
-    role: Role, config: DataConfig, problems: list[str], ids: Sequence[str], needed: Sequence[str], *, only_needed: bool
+    role: Role, config: DataConfig, problems: list[str], ids: Sequence[str], *, needed: Sequence[str], only_needed: bool
 ) -> NamedTable | None:
     quoted = config.pseudonyms is None or role == "items"
     style, skip = _get_style(config, role), config.faulty_rows == "drop"

@@ -85,7 +85,7 @@ def read_hub(place: str, role: str, *, only: bool, quoted: bool) -> tuple[pa.Tab
             place, [f"{HUB}{where.name}: the package datasets is not installed. Run pip install datasets."]
         ) from error
     try:
-        parts = _load(datasets, where, role, only)
+        parts = _load(datasets, where, role, only=only)
     except DataError:
         raise
     except Exception as error:  # raised by the Hub, its client or the file readers
@@ -96,7 +96,7 @@ def read_hub(place: str, role: str, *, only: bool, quoted: bool) -> tuple[pa.Tab
     return pa.concat_tables(tables, promote_options="permissive"), parts[0].features.to_dict()
 
 
-def _load(datasets: Any, where: HubPlace, role: str, only: bool) -> list[Any]:
+def _load(datasets: Any, where: HubPlace, role: str, *, only: bool) -> list[Any]:
     """Load the splits of a table."""
     folder = Path(where.name)
     if is_saved_dataset(folder):

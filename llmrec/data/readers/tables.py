@@ -84,7 +84,7 @@ def _read_checked(file: DataFile, request: TableRequest) -> NamedTable:
     except (pa.ArrowException, OSError, ValueError, OverflowError, EOFError) as error:
         if isinstance(error, DataError):
             raise
-        reason = _describe_read_error(error, request.quoted)[:500]
+        reason = _describe_read_error(error, quoted=request.quoted)[:500]
         encoding = f" If its text is in another encoding, set data.{request.role}_format.encoding."
         hint = encoding if "UTF" in reason.upper() or "codec" in reason else ""
         problem = f"{name}: unreadable as {kind} ({reason}). Repair it or write it again.{hint}"
@@ -149,7 +149,7 @@ def _read_column(path: Path, name: str, *, encode: bool) -> pa.ChunkedArray:
     return pa.chunked_array([pa.DictionaryArray.from_arrays(indices, encoded.chunk(0).dictionary)])
 
 
-def _describe_read_error(error: Exception, quoted: bool) -> str:
+def _describe_read_error(error: Exception, *, quoted: bool) -> str:
     """Format a read error; unless `quoted`, only its kind, because readers quote the row that failed."""
     return (
         " ".join(str(error).split())

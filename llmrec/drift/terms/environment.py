@@ -225,7 +225,7 @@ class EnvironmentTerm(DriftTerm):
         """Return the weighted log counts, (C,)."""
         return head.eta @ torch.log(view + EPS)
 
-    def select_items(self, view: Tensor, rows: Tensor | list[int] | None, n_items: int = 1) -> Tensor:
+    def select_items(self, view: Tensor, rows: Tensor | list[int] | None, *, n_items: int = 1) -> Tensor:
         """Return the counts of items, zero for those outside the catalog."""
         return view.new_zeros(len(view), n_items) if rows is None else view[:, rows]
 

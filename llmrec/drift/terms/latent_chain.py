@@ -98,7 +98,7 @@ class LatentChain(nn.Module):
         return (1 - fast) * slow_belief + fast * fast_belief
 
     def beliefs_before_events(
-        self, evidence: Tensor, gap_days: Tensor, mask: Tensor, ties: bool, powers: Tensor
+        self, evidence: Tensor, gap_days: Tensor, mask: Tensor, *, ties: bool, powers: Tensor
     ) -> Tensor:
         """Compute the interest just before each event, by the history of that event.
 

@@ -61,7 +61,7 @@ class Transitions:
         last_time: (U, W) their times in seconds.
     """
 
-    def __init__(self, n_items: int, n_users: int, settings: TransitionSettings = TransitionSettings()) -> None:
+    def __init__(self, n_items: int, n_users: int, *, settings: TransitionSettings = TransitionSettings()) -> None:
         self.settings = settings
         self.rate = 1 / (settings.half_life_days * SECONDS_PER_DAY)  # halvings per second
         self.reference: int | None = None
@@ -151,7 +151,7 @@ class Transitions:
         Args:
             events: All counted events of the user, in order of time.
         """
-        own = Transitions(len(self.row_sums), 1, self.settings)
+        own = Transitions(len(self.row_sums), 1, settings=self.settings)
         own.observe(Events.from_user(events.item, events.time))
         if own.reference is None or self.reference is None:
             return
@@ -246,12 +246,12 @@ class Transitions:
         self.last_item[users], self.last_time[users] = items[last], times[last]
         moment = np.concatenate([[0], np.cumsum(np.diff(times) != 0)])
 
-        parts = [self._pairs_at_distance(steps, new, items, times, moment) for steps in range(1, window + 1)]
+        parts = [self._pairs_at_distance(steps, new, items, times, moment=moment) for steps in range(1, window + 1)]
         source, target, weight, when = (np.concatenate(column) for column in zip(*parts, strict=True))
         return source, target, weight, when
 
     def _pairs_at_distance(
-        self, positions: int, new: Rows, items: Rows, times: Rows, moment: Rows
+        self, positions: int, new: Rows, items: Rows, times: Rows, *, moment: Rows
     ) -> tuple[Rows, Rows, NDArray[np.float64], Rows]:
         """Return the pairs of each new event with the one `positions` before it, in both directions."""
         settings = self.settings

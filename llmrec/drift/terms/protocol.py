@@ -211,7 +211,7 @@ class DriftTerm:
         """
         raise NotImplementedError
 
-    def select_items(self, view: Any, rows: Tensor | list[int] | None, n_items: int = 1) -> Any:
+    def select_items(self, view: Any, rows: Tensor | list[int] | None, *, n_items: int = 1) -> Any:
         """Return a logit's view of some items.
 
         Args:

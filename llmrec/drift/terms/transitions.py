@@ -101,7 +101,7 @@ class TransitionTerm(DriftTerm):
 
     def new_counts(self, stream: Stream) -> Transitions:
         """Return empty counts."""
-        return Transitions(stream.n_items, stream.n_users, _make_settings(stream))
+        return Transitions(stream.n_items, stream.n_users, settings=_make_settings(stream))
 
     def is_counted(self, terms: frozenset[TermName]) -> bool:
         """Return True if the part or the gate reads the pairs."""
@@ -137,7 +137,7 @@ class TransitionTerm(DriftTerm):
         recent, view = context.recent, context.views[NAME]
         text, row_sum = text_transition_probability(context, vectors), view.row_sum(recent).float()
         none = torch.zeros_like(row_sum)
-        each = [transition_probability(context.head, recent, none, row_sum, one) for one in text.unbind(2)]
+        each = [transition_probability(context.head, recent, none, row_sum, text=one) for one in text.unbind(2)]
         return torch.stack(each, dim=1)
 
     def gather(self, view: TransitionRows, recent: RecentEvents, columns: Tensor, target: Tensor) -> TargetPairs:
@@ -149,7 +149,8 @@ class TransitionTerm(DriftTerm):
 
     def score_targets(self, head: Head, seen: TargetPass) -> Tensor:
         """Return the probabilities of the targets, (B,), with gradients."""
-        return transition_probability(head, seen.recent, *seen.views[NAME])
+        count, row_sum, text = seen.views[NAME]
+        return transition_probability(head, seen.recent, count, row_sum, text=text)
 
     def explain(self, context: TermContext, target: ExplainTarget) -> list[tuple[int | None, float]]:
         """Return the probability that each of the last events gives; their sum is exact."""
@@ -185,7 +186,7 @@ def count_known_pairs(views: Mapping[TermName, Any], recent: RecentEvents) -> Te
     return None if view is None else view.row_sum(recent)
 
 
-def transition_probability(head: Head, recent: RecentEvents, count: Tensor, row_sum: Tensor, text: Tensor) -> Tensor:
+def transition_probability(head: Head, recent: RecentEvents, count: Tensor, row_sum: Tensor, *, text: Tensor) -> Tensor:
     """Return the probability of one item for each history.
 
     Args:
@@ -236,7 +237,7 @@ def text_transition_probability(context: TermContext, vectors: Tensor) -> Tensor
     if context.vectors is None:
         return torch.zeros(*recent.item.shape, len(vectors))
     rows, n_neighbors = recent.item.flatten(), context.config.n_text_neighbors
-    probability = new_item_probability(view.text, context.vectors, rows, vectors, n_neighbors)
+    probability = new_item_probability(view.text, context.vectors, rows, vectors, n_neighbors=n_neighbors)
     return probability.view(*recent.item.shape, len(vectors))
 
 

@@ -61,7 +61,7 @@ class BaselineTask:
     @property
     def tuning_queries(self) -> Queries:
         """Sample of validation queries that all searches use."""
-        return sample_queries(self.valid, self.tuning.queries, self.tuning.seed)
+        return sample_queries(self.valid, self.tuning.queries, seed=self.tuning.seed)
 
 
 @dataclass(frozen=True)

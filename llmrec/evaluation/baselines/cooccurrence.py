@@ -86,7 +86,7 @@ class CooccurrenceCounts:
         half_life_days: Half-life of the counts; None for no decay.
     """
 
-    def __init__(self, touches: FirstInteractions, n_items: int, half_life_days: float | None = None) -> None:
+    def __init__(self, touches: FirstInteractions, n_items: int, *, half_life_days: float | None = None) -> None:
         self.touches, self.n_items = touches, n_items
         self.rate = 0.0 if half_life_days is None else 1 / (half_life_days * SECONDS_PER_DAY)  # halvings per second
         self.moment: int | None = None

@@ -89,7 +89,7 @@ class ItemKNN:
         grid = (
             ItemKNNSettings(*point) for point in product((50, 100, 1000), (0.0, 10.0, 30.0, 100.0), (1.0, 0.8, 0.5))
         )
-        return tune_on_grid("item_knn", ItemKNNSettings(), grid, build, valid, tuning)
+        return tune_on_grid("item_knn", ItemKNNSettings(), grid, build, valid=valid, tuning=tuning)
 
     def score(self, queries: Queries) -> Tensor:
         """Score the whole catalog for each query.

@@ -103,7 +103,7 @@ class StreamingItemKNN:
         def build(settings: StreamingSettings) -> tuple[StreamingItemKNN, StreamingSettings]:
             return StreamingItemKNN(touches, split.n_items, settings), settings
 
-        return tune_on_grid(row, *_GRIDS[row], build, valid, tuning)
+        return tune_on_grid(row, *_GRIDS[row], build, valid=valid, tuning=tuning)
 
     def score(self, queries: Queries) -> Tensor:
         """Score the whole catalog for each query.
@@ -128,7 +128,7 @@ class StreamingItemKNN:
         return self._counts
 
     def _reset_counts(self) -> CooccurrenceCounts:
-        return CooccurrenceCounts(self.touches, self.n_items, self.settings.half_life_days)
+        return CooccurrenceCounts(self.touches, self.n_items, half_life_days=self.settings.half_life_days)
 
     def _score_day(self, queries: Queries, counts: CooccurrenceCounts) -> Tensor:
         query, item = queries.list_seen_pairs()

@@ -92,7 +92,7 @@ class MatrixModel(nn.Module):
 
     @classmethod
     def fit_until_best(
-        cls, split: Split, settings: MatrixSettings, valid: Queries, mask_seen: bool = True
+        cls, split: Split, settings: MatrixSettings, valid: Queries, *, mask_seen: bool = True
     ) -> MatrixModel:
         """Train until validation NDCG@10 has not risen for five epochs.
 
@@ -106,7 +106,7 @@ class MatrixModel(nn.Module):
             The best model, with its number of epochs in `settings.epochs`.
         """
         model = cls(split.n_users, split.n_items, settings)
-        validated = sample_queries(valid, _STOPPING_QUERIES, settings.seed)
+        validated = sample_queries(valid, _STOPPING_QUERIES, seed=settings.seed)
         best, best_ndcg, best_epoch = model, -1.0, 0
         for epoch, _ in enumerate(_iterate_epochs(model, split), start=1):
             candidate = copy.deepcopy(model)._fill_cold_users(split.cold_user_mask())
@@ -133,13 +133,13 @@ class MatrixModel(nn.Module):
         """
 
         def build(settings: MatrixSettings) -> tuple[MatrixModel, MatrixSettings]:
-            model = MatrixModel.fit_until_best(split, settings, valid, tuning.mask_seen)
+            model = MatrixModel.fit_until_best(split, settings, valid, mask_seen=tuning.mask_seen)
             return model, model.settings
 
         default = MatrixSettings(form, seed=tuning.seed)
         points = product((16, 64), (3e-3, 1e-2), (0.0, 3e-6, 1e-5))
         grid = (replace(default, dim=dim, learning_rate=rate, weight_decay=decay) for dim, rate, decay in points)
-        return tune_on_grid(f"matrix ({form})", default, grid, build, valid, tuning)
+        return tune_on_grid(f"matrix ({form})", default, grid, build, valid=valid, tuning=tuning)
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """Compute logits.

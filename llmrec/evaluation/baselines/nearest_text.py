@@ -67,7 +67,7 @@ class NearestText:
             return NearestText.fit(text_vectors, settings), settings
 
         grid = map(NearestTextSettings, (1.0, 0.97, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2, 0.0))
-        return tune_on_grid("nearest_text", NearestTextSettings(), grid, build, valid, tuning)
+        return tune_on_grid("nearest_text", NearestTextSettings(), grid, build, valid=valid, tuning=tuning)
 
     def score(self, queries: Queries) -> Tensor:
         """Score the whole catalog for each query.

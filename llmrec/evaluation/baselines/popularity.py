@@ -111,7 +111,7 @@ class RecentPopularity:
             return RecentPopularity.fit(split, settings), settings
 
         grid = map(RecentSettings, (1.0, 3.0, 7.0, 14.0, 30.0, 60.0, 90.0, 180.0, 365.0, 730.0))
-        return tune_on_grid("recent_popularity", RecentSettings(), grid, build, valid, tuning)
+        return tune_on_grid("recent_popularity", RecentSettings(), grid, build, valid=valid, tuning=tuning)
 
     def score(self, queries: Queries) -> Tensor:
         """Score the whole catalog for each query.

@@ -58,7 +58,7 @@ class TuningResult(Generic[S]):
 
 
 def tune_on_grid(
-    name: str, default: S, grid: Iterable[S], build: Callable[[S], tuple[Scorer, S]], valid: Queries, tuning: Tuning
+    name: str, default: S, grid: Iterable[S], build: Callable[[S], tuple[Scorer, S]], *, valid: Queries, tuning: Tuning
 ) -> TuningResult[S]:
     """Build a scorer for each setting and choose the best on validation queries, the first of equals.
 

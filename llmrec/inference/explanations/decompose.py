@@ -54,7 +54,7 @@ class ExplainRequest:
 
     @classmethod
     def from_history(
-        cls, catalog: ServedCatalog, batch: QueryBatch, item: Item, most: int, context: DriftContext | None
+        cls, catalog: ServedCatalog, batch: QueryBatch, item: Item, most: int, *, context: DriftContext | None
     ) -> ExplainRequest:
         """Build the request for an item.
 
@@ -109,7 +109,9 @@ def decompose(request: ExplainRequest, target: ExplainTarget) -> list[Explanatio
     for part, share in zip(context.head.parts[1:], shares, strict=True):
         if part.name in context.head.terms:
             explained = part.implementation.explain(context, target)
-            found += [ExplanationPart(part.name, position, share * chance, True) for position, chance in explained]
+            found += [
+                ExplanationPart(part.name, position, share * chance, exact=True) for position, chance in explained
+            ]
     return found
 
 
@@ -118,12 +120,12 @@ def _divide_base(request: ExplainRequest) -> list[ExplanationPart]:
     plain, tilted = _log_base(request, _leave_one_out_queries(request))
     full, empty, without = float(plain[0]), float(plain[1]), plain[2:].tolist()
     alone = [full - less for less in without]
-    found = [ExplanationPart(ANYONE, None, empty + math.log(len(request.catalog.items)), False)]
-    found += [ExplanationPart(BASE, position, change, False) for position, change in enumerate(alone)]
+    found = [ExplanationPart(ANYONE, None, empty + math.log(len(request.catalog.items)), exact=False)]
+    found += [ExplanationPart(BASE, position, change, exact=False) for position, change in enumerate(alone)]
     if alone:
-        found.append(ExplanationPart(BASE, None, full - empty - sum(alone), False))
+        found.append(ExplanationPart(BASE, None, full - empty - sum(alone), exact=False))
     for (name, after), before in zip(tilted.items(), [full, *tilted.values()], strict=False):
-        found.append(ExplanationPart(name, None, after - before, False))
+        found.append(ExplanationPart(name, None, after - before, exact=False))
     return found
 
 

@@ -31,6 +31,7 @@ def build_explanation(
     live: LiveUsers | None,
     batch: QueryBatch,
     item: Item,
+    *,
     most: int,
     score: float,
     tokens: bool = False,
@@ -54,7 +55,7 @@ def build_explanation(
         ConfigError: If tokens are requested and captum is not installed.
     """
     context = None if live is None else next(iterate_contexts(catalog, live, batch))[1]
-    request = ExplainRequest.from_history(catalog, batch, item, most, context)
+    request = ExplainRequest.from_history(catalog, batch, item, most, context=context)
     target = request.to_target()
     parts, at = tuple(decompose(request, target)), int(batch.queries.time[0])
     points = math.fsum(part.points for part in parts)
@@ -66,7 +67,7 @@ def build_explanation(
     found = Explanation(name, catalog.label(item), at, score, unit, total, start, parts, events, n_people, days)
     reasons = _give_reasons(request, target, parts)
     read = attribute_tokens(catalog, batch, item) if tokens else ()
-    return replace(found, sentence=compose_sentence(found, reasons, position), tokens=read)
+    return replace(found, sentence=compose_sentence(found, reasons, moved_from=position), tokens=read)
 
 
 def _give_reasons(
@@ -93,7 +94,11 @@ def _find_people(
     if position is None or request.row is None:
         return position, 0, days
     source = int(request.batch.queries.histories.item[request.events[position]])
-    return position, _count_people(live, source, request.row, at - days * SECONDS_PER_DAY, stream.config.window), days
+    return (
+        position,
+        _count_people(live, source, request.row, at - days * SECONDS_PER_DAY, window=stream.config.window),
+        days,
+    )
 
 
 def _collect_past_events(request: ExplainRequest, parts: tuple[ExplanationPart, ...]) -> tuple[PastEvent, ...]:
@@ -113,7 +118,7 @@ def _collect_past_events(request: ExplainRequest, parts: tuple[ExplanationPart, 
     return tuple(found)
 
 
-def _count_people(live: LiveUsers, source: int, target: int, since: int, window: int) -> int:
+def _count_people(live: LiveUsers, source: int, target: int, since: int, *, window: int) -> int:
     """Count live users who went from one item to another, by their last events."""
     last = live.state.last
     who = np.flatnonzero(((last.item == target) & (last.time >= since)).any(1))
@@ -121,5 +126,5 @@ def _count_people(live: LiveUsers, source: int, target: int, since: int, window:
     known = item != NO_USER
     user = np.broadcast_to(who[:, None], item.shape)[known]
     return users_with_transition(
-        Interactions.sort(user, item[known], last.time[who][known]), source, target, since, window
+        Interactions.sort(user, item[known], last.time[who][known]), source, target, since, window=window
     )

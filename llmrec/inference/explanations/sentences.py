@@ -41,7 +41,7 @@ def format_age(seconds: int) -> str:
     return f"{NUMBERS[count] if count < len(NUMBERS) else f'{count:,}'} {unit}s ago"
 
 
-def compose_sentence(found: Explanation, whole: Mapping[ExplanationTerm, str], moved_from: int | None = None) -> str:
+def compose_sentence(found: Explanation, whole: Mapping[ExplanationTerm, str], *, moved_from: int | None = None) -> str:
     """Compose the sentence of an explanation: its total, and the strongest reasons for it.
 
     Args:
@@ -54,7 +54,7 @@ def compose_sentence(found: Explanation, whole: Mapping[ExplanationTerm, str], m
     """
     start, events, wholes = found.round_reasons()
     reasons = [
-        (points, f"because {_describe_event(found, position)}{_describe_people(found, position == moved_from)}")
+        (points, f"because {_describe_event(found, position)}{_describe_people(found, moved=position == moved_from)}")
         for position, points in enumerate(events)
     ]
     reasons += [(wholes[term], f"because {words}") for term, words in whole.items()]
@@ -82,7 +82,7 @@ def _describe_event(found: Explanation, position: int) -> str:
     return f"you moved from {before.label} to {here.label} {when}"
 
 
-def _describe_people(found: Explanation, moved: bool) -> str:
+def _describe_people(found: Explanation, *, moved: bool) -> str:
     if not moved or not found.n_people:
         return ""
     people = "1 person" if found.n_people == 1 else f"{found.n_people:,} people"

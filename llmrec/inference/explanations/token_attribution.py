@@ -48,7 +48,7 @@ def attribute_tokens(catalog: ServedCatalog, batch: QueryBatch, item: Item) -> t
     exclude = ids.masked_fill(~special, tokens.pad_id)
     model: Any = backbone.model
     gradients = LayerIntegratedGradients(_make_score_function(catalog, batch, item), model.get_input_embeddings())
-    with torch.inference_mode(False):
+    with torch.inference_mode(mode=False):
         found = gradients.attribute(
             ids, exclude, additional_forward_args=(mask,), n_steps=STEPS, internal_batch_size=STEPS_PER_PASS
         )

@@ -39,7 +39,7 @@ class BufferedCounts:
         self._waiting: list[tuple[int, int, int, bool]] = []
         self._ahead: StreamCounts | None = None  # with the waiting events
 
-    def observe(self, user: int, item: int, time: int, late: bool) -> None:
+    def observe(self, user: int, item: int, time: int, *, late: bool) -> None:
         """Add an event.
 
         Args:

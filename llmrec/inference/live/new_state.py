@@ -27,7 +27,7 @@ def make_state(catalog: ServedCatalog) -> OnlineState:
     ties = config.split.ties if config.split.names[0] == "by_time" else config.split.leave_one_out_ties
     settings = NO_HEAD if catalog.drift is None or config.drift is None else config.drift
     stream: ReplayStream = drift.build_serving_stream(settings, ties, len(catalog))
-    return OnlineState(drift.head, stream, get_history_limit(catalog))
+    return OnlineState(drift.head, stream, most=get_history_limit(catalog))
 
 
 def restore_bundle_counts(state: OnlineState, catalog: ServedCatalog) -> bool:
@@ -63,7 +63,7 @@ def get_serving_drift(catalog: ServedCatalog) -> FittedDrift:
     """
     if catalog.drift is not None:
         return catalog.drift
-    return FittedDrift(DriftHead(NO_HEAD).requires_grad_(False), NO_HEAD.transition_half_lives_days[0])
+    return FittedDrift(DriftHead(NO_HEAD).requires_grad_(requires_grad=False), NO_HEAD.transition_half_lives_days[0])
 
 
 def get_history_limit(catalog: ServedCatalog) -> int:

@@ -62,7 +62,7 @@ class OnlineState:
         users: State of live users, by term.
     """
 
-    def __init__(self, head: DriftHead, stream: ReplayStream, most: int = MAX_HISTORY) -> None:
+    def __init__(self, head: DriftHead, stream: ReplayStream, *, most: int = MAX_HISTORY) -> None:
         """Start without events, with the users of the stream.
 
         Args:
@@ -125,7 +125,7 @@ class OnlineState:
             states.observe(user, item, 0 if late or newest == NO_TIME else time - newest)
         self.last.insert(user, item, time)
         self.seen.insert(user, item)
-        self._counted.observe(user, item, time, late)
+        self._counted.observe(user, item, time, late=late)
 
     def observe_many(self, user: Rows, item: Rows, time: Rows) -> None:
         """Record events in order of arrival, as `observe` does one, in a fraction of the time.
@@ -285,7 +285,9 @@ class OnlineState:
             DataError: As `make_queries`.
         """
         recent, counts, states = self.recent_events(users, at), self.counts_at(at), self.states_at(users, at)
-        return read_context(self.head, self.stream, base_scores, recent, counts, states).log_probabilities()
+        return read_context(
+            self.head, self.stream, base_scores, recent, counts=counts, states=states
+        ).log_probabilities()
 
     def restore_counts(self, sums: Arrays) -> None:
         """Continue from exported counts, in place of all counts so far.
@@ -311,7 +313,7 @@ class OnlineState:
         write_state(path, (also or {}) | self._collect_arrays(), state_metadata(self.head, self.stream) | sizes)
 
     @classmethod
-    def load(cls, path: Path, head: DriftHead, stream: ReplayStream, most: int = MAX_HISTORY) -> OnlineState:
+    def load(cls, path: Path, head: DriftHead, stream: ReplayStream, *, most: int = MAX_HISTORY) -> OnlineState:
         """Load a saved state, to continue from it to the bit.
 
         Args:
@@ -330,7 +332,7 @@ class OnlineState:
         check_metadata(path, facts, state_metadata(head, stream))
         try:
             arrays = resize_items(arrays, int(facts["n_items"]), stream.n_items)
-            state = cls(head, replace(stream, n_users=len(arrays["item"])), most)
+            state = cls(head, replace(stream, n_users=len(arrays["item"])), most=most)
             state._restore(arrays, int(facts["n_users"]))
         except (LookupError, TypeError, ValueError) as error:
             raise unreadable_error(path, error) from error

@@ -93,6 +93,7 @@ class Replica(Generic[State]):
         store: EventStore,
         begin: Callable[[], State],
         load: Callable[[Path], State],
+        *,
         folder: Path | None = None,
         keep: int = 3,
     ) -> None:
@@ -179,7 +180,7 @@ class Replica(Generic[State]):
             old.path.unlink(missing_ok=True)
         return path
 
-    def delete_user(self, user: str, of_log: bool = False) -> int:
+    def delete_user(self, user: str, *, of_log: bool = False) -> int:
         """Delete a user from the store, the snapshots and the state.
 
         Args:
@@ -193,7 +194,7 @@ class Replica(Generic[State]):
             StoreError: As `EventStore.delete_user`.
         """
         try:
-            return self.store.delete_user(user, of_log)
+            return self.store.delete_user(user, of_log=of_log)
         finally:
             self.catch_up()
 

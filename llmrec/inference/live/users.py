@@ -203,7 +203,7 @@ class LiveUsers:
             raise unreadable_error(path, error) from error
         with self.lock:
             new = make_state(self.catalog)
-            self._state = OnlineState.load(path, new.head, new.stream, get_history_limit(self.catalog))
+            self._state = OnlineState.load(path, new.head, new.stream, most=get_history_limit(self.catalog))
             self._users = {user: row for row, user in enumerate(ids) if user is not None}
             self._origin = f"the state in {path}"
 

@@ -70,7 +70,7 @@ class BackboneHistoryEncoder(HistoryEncoder):
         """Backbone that encodes histories."""
         return self.reader.backbone
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> BackboneHistoryEncoder:
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> BackboneHistoryEncoder:  # noqa: FBT001, FBT002 as in torch
         self.backbone._apply(fn, recurse)  # type: ignore[no-untyped-call]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self

@@ -15,7 +15,7 @@ from llmrec.evaluation.ranking import BATCH, Ranking, Scorer, query_batch_size, 
 from llmrec.utils.arrays import Rows
 
 
-def take_own_queries(queries: Queries, accelerator: Accelerator, batch_size: int = BATCH) -> Queries:
+def take_own_queries(queries: Queries, accelerator: Accelerator, *, batch_size: int = BATCH) -> Queries:
     """Return the batches of this process, contiguous and in order.
 
     Args:
@@ -36,6 +36,7 @@ def rank_in_parallel(
     queries: Queries,
     n_items: int,
     accelerator: Accelerator | None,
+    *,
     n_top: int = 20,
     mask_seen: bool = True,
     available: Rows | None = None,
@@ -58,9 +59,11 @@ def rank_in_parallel(
     """
     shared = accelerator is not None and accelerator.num_processes > 1
     batch_size = query_batch_size(n_items)
-    mine = take_own_queries(queries, accelerator, batch_size) if accelerator and shared else queries
+    mine = take_own_queries(queries, accelerator, batch_size=batch_size) if accelerator and shared else queries
     shown = progress if accelerator is None or accelerator.is_local_main_process else None
-    ranking = rank_queries(scorer, mine, n_top, mask_seen, batch_size, available, shown)
+    ranking = rank_queries(
+        scorer, mine, n_top=n_top, mask_seen=mask_seen, batch_size=batch_size, available=available, progress=shown
+    )
     if not shared:
         return ranking
     parts = [part for part in gather_object([(ranking.rank, ranking.top)]) if len(part[0])]

@@ -71,7 +71,7 @@ def select_training_events(log: Log, config: SplitConfig) -> Interactions:
     Returns:
         The events.
     """
-    splits = [make_split(name, log.interactions, log.n_users, log.n_items, config)[0] for name in config.names]
+    splits = [make_split(name, log.interactions, log.n_users, log.n_items, config=config)[0] for name in config.names]
     return log.interactions.take(reduce(np.logical_and, [split.part == TRAIN for split in splits]))
 
 

@@ -99,6 +99,7 @@ class Pretrainer(TrainingLoop):
         readings: list[PretrainTask],
         config: PretrainTrainConfig,
         accelerator: Accelerator,
+        *,
         run: RunState,
     ) -> None:
         self.readings = readings
@@ -109,7 +110,7 @@ class Pretrainer(TrainingLoop):
                     f"objectives.{reading.name}: {len(reading.train)} to train on, {len(reading.held)} held out and "
                     f"batches of {reading.size} are too few for {accelerator.num_processes} processes; start fewer"
                 )
-        super().__init__(objective, config, accelerator, run, config.max_steps)
+        super().__init__(objective, config, accelerator, run, n_steps=config.max_steps)
         self._make_optimizer()
 
     @explain_out_of_memory(PRETRAINING)
@@ -133,7 +134,7 @@ class Pretrainer(TrainingLoop):
         measured = self.progress.step % self.config.eval_every_steps == 0 or self._is_over()
         if measured:
             self._measure()
-        self._poll(measured)
+        self._poll(measured=measured)
 
     def _is_over(self) -> bool:
         return self.progress.step >= self.config.max_steps

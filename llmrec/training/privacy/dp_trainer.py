@@ -196,7 +196,7 @@ def freeze_by_prefix(model: RecommenderModel, mechanism: NoiseMechanism) -> None
             names = sorted({name.rsplit(".", 1)[0] for name, _ in model.named_parameters()})
             raise ConfigError(f"privacy.frozen_prefixes={beginning!r}: no weight's name begins so; there are {names}")
         for weight in found:
-            weight.requires_grad_(False)
+            weight.requires_grad = False
 
 
 def build_privacy_report(mechanism: NoiseMechanism, steps: int, trained: Sequence[nn.Module]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def main(given: Course) -> None:
     config = ModelConfig(**given.model)
     windows = build_training_windows(split.train, n_users, config.max_history, "file_order")
     n_targets = int(windows.n_targets.sum())
-    queries = make_queries(split, VALID, "file_order")
+    queries = make_queries(split, VALID, ties="file_order")
     queries = queries.take(np.argsort(queries.user))
     queries = queries.take(np.isin(queries.user, columns["asked"]))
     objective = RecommendationObjective(make_model(split, config, text, given.seed))

@@ -83,7 +83,9 @@ def test_a_newcomer_is_believed_to_be_like_anyone() -> None:
     torch.testing.assert_close(now, chain.start.softmax(0).expand(3, 2, -1))
     vectors = some_vectors(3, 1)
     mask, gap = torch.ones(3, 1, dtype=torch.bool), torch.zeros(3, 1)
-    before = chain.beliefs_before_events(chain.evidence(vectors), gap, mask, False, chain.chain.transition_powers())
+    before = chain.beliefs_before_events(
+        chain.evidence(vectors), gap, mask, ties=False, powers=chain.chain.transition_powers()
+    )
     torch.testing.assert_close(before[:, 0], chain.start.softmax(0).expand(3, -1))
 
 
@@ -95,7 +97,7 @@ def test_following_a_history_is_asking_before_each_of_its_events(rows: Moments, 
     powers, (day, mask) = chain.chain.transition_powers(), padded(rows)
     evidence = chain.evidence(some_vectors(*day.shape))
     gap = functional.pad(day[:, 1:] - day[:, :-1], (1, 0))
-    followed = chain.beliefs_before_events(evidence, gap, mask, ties, powers)
+    followed = chain.beliefs_before_events(evidence, gap, mask, ties=ties, powers=powers)
     for event in range(day.shape[1]):
         asked = day[:, event, None]
         earlier = mask & ((torch.arange(day.shape[1]) < event) if ties else (day < asked))
@@ -135,9 +137,9 @@ def test_padding_does_not_matter(rows: Moments, extra: int, seed: int) -> None:
     longer = chain.belief_at_query(torch.cat([evidence, garbage[0]], 1), torch.cat([age, garbage[1]], 1), wide, powers)
     torch.testing.assert_close(longer, now, rtol=1e-4, atol=1e-5)
     gap = functional.pad(day[:, 1:] - day[:, :-1], (1, 0))
-    followed = chain.beliefs_before_events(evidence, gap, mask, False, powers)
+    followed = chain.beliefs_before_events(evidence, gap, mask, ties=False, powers=powers)
     longer = chain.beliefs_before_events(
-        torch.cat([evidence, garbage[0]], 1), torch.cat([gap, garbage[1]], 1), wide, False, powers
+        torch.cat([evidence, garbage[0]], 1), torch.cat([gap, garbage[1]], 1), wide, ties=False, powers=powers
     )
     torch.testing.assert_close(longer[:, : day.shape[1]][mask], followed[mask])
 

@@ -35,7 +35,7 @@ def by_hand(events: list[Event], now: int, settings: TransitionSettings) -> NDAr
 
 
 def observed(events: list[Event], settings: TransitionSettings, cuts: list[int]) -> Transitions:
-    transitions = Transitions(N_ITEMS, N_USERS, settings)
+    transitions = Transitions(N_ITEMS, N_USERS, settings=settings)
     for batch in np.split(np.array(events, dtype=np.int64).reshape(-1, 3), sorted(cuts)):
         transitions.observe(term_inputs.Events(batch[:, 0], batch[:, 1], batch[:, 2] * SECONDS_PER_DAY))
     return transitions

@@ -52,7 +52,7 @@ def test_every_baseline_ranks_both_splits(split: Split) -> None:
 
 def test_the_future_changes_no_score(log: Interactions) -> None:
     """Other events at or after a query's time: the scores of the query stay what they were."""
-    split = split_by_time(log, 30, 40, 0.15, 0.15)
+    split = split_by_time(log, 30, 40, valid_fraction=0.15, test_fraction=0.15)
     queries = make_queries(split, TEST)
     middle = queries.time[len(queries) // 2]
     later = log.time >= middle

@@ -57,10 +57,10 @@ def test_with_all_counted_before_it_equals_item_knn(split: Split, settings: tupl
 def test_counting_day_by_day_is_counting_from_scratch(split: Split, half_life_days: float | None) -> None:
     log = split.interactions
     touches = FirstInteractions.from_log(log, split.n_users, split.n_items)
-    going = CooccurrenceCounts(touches, split.n_items, half_life_days)
+    going = CooccurrenceCounts(touches, split.n_items, half_life_days=half_life_days)
     for moment in range(0, int(log.time[-1]), 3 * DAY):
         going.count_until(moment)
-        scratch = CooccurrenceCounts(touches, split.n_items, half_life_days)
+        scratch = CooccurrenceCounts(touches, split.n_items, half_life_days=half_life_days)
         scratch.count_until(moment)
         expected = by_hand(log, split.n_users, split.n_items, moment, half_life_days)
         assert np.allclose(counted(going), counted(scratch), rtol=1e-5)
@@ -111,7 +111,7 @@ def test_a_query_knows_what_happened_the_day_before() -> None:
 def test_fading_by_hand() -> None:
     """Day 20, half-life 10: a_00 = 2^-1 (day 0), a_01 = 2^-.5 (day 10), a_11 = 2^-.5 (day 10), a_12 = 1 (day 20)."""
     split = tiny([0, 0, 1, 1, 0, 0], [0, 1, 1, 2, 2, 2], [0, 10, 10, 20, 21, 22], 3)
-    counts = CooccurrenceCounts(FirstInteractions.from_log(split.interactions, 2, 3), 3, 10.0)
+    counts = CooccurrenceCounts(FirstInteractions.from_log(split.interactions, 2, 3), 3, half_life_days=10.0)
     counts.count_until(20 * DAY)
     assert np.allclose(counts.item_counts(), [0.25, 1.0, 0.0])
     assert np.allclose(counts.get_rows(np.array([0])).toarray(), [[0, 2**-1.5, 0]])  # .5 * 2^-.5

@@ -59,7 +59,7 @@ class Live:
 
 
 def follow(url: str, folder: Path | None = None) -> Replica[Live]:
-    return Replica(EventStore(url), Live, Live.load, folder)
+    return Replica(EventStore(url), Live, Live.load, folder=folder)
 
 
 def saved(live: Live, path: Path) -> bytes:

@@ -31,7 +31,7 @@ def model_of(path: Path, encoder: HistoryEncoderName, max_history: int = STEPS) 
     backbone = TextBackbone.load(BackboneConfig(name=str(path)))
     text = backbone.encode(backbone.tokenize(TEXTS))
     return RecommenderModel(
-        config, torch.ones(6, dtype=torch.bool), text, CatalogEncoder.from_texts(backbone, TEXTS)
+        config, torch.ones(6, dtype=torch.bool), text, reader=CatalogEncoder.from_texts(backbone, TEXTS)
     ).eval()
 
 

@@ -22,7 +22,7 @@ def test_shares_are_whole_batches_of_which_each_is_in_one(n: int, processes: int
     def place(process: int) -> Any:
         return SimpleNamespace(num_processes=processes, process_index=process)
 
-    shares = [take_own_queries(asked(n), place(process), 10).user for process in range(processes)]
+    shares = [take_own_queries(asked(n), place(process), batch_size=10).user for process in range(processes)]
     assert np.array_equal(np.concatenate(shares), np.arange(n))
     assert all(share[0] % 10 == 0 for share in shares if len(share))
     assert max(map(len, shares)) - min(map(len, shares)) <= 10 + 9  # as even as batches can be

@@ -31,7 +31,7 @@ def test_only_events_of_every_training_part_are_looked_at(log: Log, split: Split
     assert len(kept) == len(events)
     forbidden = set()
     for name in split.names:
-        made = make_split(name, log.interactions, log.n_users, log.n_items, split)[0]
+        made = make_split(name, log.interactions, log.n_users, log.n_items, config=split)[0]
         away = made.interactions.take(made.part != TRAIN)
         assert len(away)
         forbidden |= set(zip(away.user, away.item, away.time, strict=True))
@@ -41,7 +41,7 @@ def test_only_events_of_every_training_part_are_looked_at(log: Log, split: Split
 
 def test_pairs_are_of_training_events_and_the_last_ones_are_held_out(log: Log) -> None:
     corpus = make_corpus(log, CONFIG)
-    train = make_split("by_time", log.interactions, log.n_users, log.n_items, CONFIG.split)[0].train
+    train = make_split("by_time", log.interactions, log.n_users, log.n_items, config=CONFIG.split)[0].train
     expected = build_item_pairs(train, log.n_users, CONFIG.contrast.window)
     together = np.concatenate([corpus.pairs.item, corpus.held_pairs.item])
     assert sorted(map(tuple, together.tolist())) == sorted(map(tuple, expected.item.tolist()))

@@ -79,7 +79,9 @@ def pretrainer(log: Log, config: PretrainConfig) -> Pretrainer:
         make_corpus(log, config), backbone.tokenize(log.catalog.list_texts()), backbone.tokenizer, config
     )
     objective = PretrainObjective(backbone, head, config.contrast.temperature)
-    return Pretrainer(objective, readings, config.train, Accelerator(cpu=True), make_run(config, log.facts.fingerprint))
+    return Pretrainer(
+        objective, readings, config.train, Accelerator(cpu=True), run=make_run(config, log.facts.fingerprint)
+    )
 
 
 def weights_of(trainer: Pretrainer) -> dict[str, Tensor]:
@@ -180,4 +182,4 @@ def test_too_few_for_so_many_processes(log: Log, tiny_bert: Path, tmp_path: Path
         device = torch.device("cpu")
 
     with pytest.raises(ConfigError, match="too few for 17 processes"):
-        Pretrainer(trainer.objective, trainer.readings, config.train, Many(), trainer.run)  # type: ignore[arg-type]
+        Pretrainer(trainer.objective, trainer.readings, config.train, Many(), run=trainer.run)  # type: ignore[arg-type]

@@ -79,7 +79,7 @@ def test_a_step_is_the_sum_of_clipped_gradients_of_users(tmp_path: Path) -> None
     weights = {name: weight.detach() for name, weight in model.named_parameters()}
     expected, norms = torch.zeros(trainer.n_weights, dtype=torch.float64), []
     for rows in group:
-        batch = collate_windows(trainer.windows, rows, False)
+        batch = collate_windows(trainer.windows, rows, query_time_known=False)
 
         def loss(weights: dict[str, torch.Tensor], batch: HistoryBatch = batch) -> torch.Tensor:
             states, items = torch.func.functional_call(model, weights, (batch,))
@@ -116,7 +116,7 @@ def test_everyone_takes_part_by_chance_and_empty_steps_count(tmp_path: Path) -> 
     assert len(drawn) == task.privacy.steps == 3 * task.privacy.n_users
     assert 0 in drawn
     assert np.mean(drawn) == pytest.approx(1, abs=4 / len(drawn) ** 0.5)
-    fitted = fit_model("model", replace(task, split=task.split), MODEL, replace(TRAIN, epochs=3), None, 3)
+    fitted = fit_model("model", replace(task, split=task.split), MODEL, replace(TRAIN, epochs=3), text=None, seed=3)
     assert fitted.progress.step == task.privacy.steps
 
 
@@ -164,7 +164,7 @@ def test_validation_and_cold_items_decide_nothing(tmp_path: Path) -> None:
     text = torch.randn(LOG.n_items, 6, generator=torch.Generator().manual_seed(0))
     train = replace(TRAIN, epochs=4, learning_rate=1.0)  # which hurts
     privacy = replace(task.privacy, config=replace(task.privacy.config, text_similarity_strength=3.0))
-    fitted = fit_model("model", replace(task, privacy=privacy), MODEL, train, text, 3)
+    fitted = fit_model("model", replace(task, privacy=privacy), MODEL, train, text=text, seed=3)
     assert fitted.progress.epoch == 4
     assert fitted.progress.best == fitted.progress.history[-1]["valid_ndcg"]
     model = fitted.model
@@ -179,7 +179,7 @@ def test_secret_runs_differ_and_seeded_ones_resume_to_the_same_bits(
 ) -> None:
     def fit(folder: str, privacy: PrivacyConfig = SEEDED, **changes: object) -> dict[str, torch.Tensor]:
         task = replace(task_of(tmp_path / folder, privacy), **changes)  # type: ignore[arg-type]
-        return get_trainable_state(fit_model("model", task, MODEL, TRAIN, None, 3).model)
+        return get_trainable_state(fit_model("model", task, MODEL, TRAIN, text=None, seed=3).model)
 
     whole = fit("whole")
     secret = [fit(folder, replace(SEEDED, secure_rng=True)) for folder in ("one", "other")]
@@ -211,7 +211,9 @@ def test_a_step_changes_all_that_trains_and_nothing_else(tiny_bert: Path, tmp_pa
     once = replace(TRAIN, epochs=1, trainable_items_per_step=12)
     privacy = replace(SEEDED, users_per_step=30, frozen_prefixes=("items.adaptor",))
     task = task_of(tmp_path, privacy, once, "lora")
-    model = fit_model("heads", task, replace(MODEL, use_item_ids=False), replace(once, epochs=0), text, 0).model
+    model = fit_model(
+        "heads", task, replace(MODEL, use_item_ids=False), replace(once, epochs=0), text=text, seed=0
+    ).model
     modules = {"model": model, "backbone": backbone}
 
     def weights(trains: bool | None = None) -> dict[str, torch.Tensor]:
@@ -223,7 +225,7 @@ def test_a_step_changes_all_that_trains_and_nothing_else(tiny_bert: Path, tmp_pa
         }
 
     before = weights()
-    progress = adapt_backbone("lora", task, model, once, reader, 0)
+    progress = adapt_backbone("lora", task, model, once, reader=reader, seed=0)
     assert progress.step == task.privacy.steps_per_epoch
     moved = {name for name, weight in weights().items() if not torch.equal(weight, before[name])}
     assert moved == weights(trains=True).keys()
@@ -282,7 +284,7 @@ def test_what_the_data_rules_out_is_refused(tmp_path: Path) -> None:
         task_of(tmp_path, replace(SEEDED, epsilon=0.1, users_per_step=100), replace(TRAIN, epochs=10**12))
     task = task_of(tmp_path, replace(SEEDED, frozen_prefixes=("items.nothing",)))
     with pytest.raises(ConfigError, match=r"items\.nothing"):
-        fit_model("model", task, MODEL, TRAIN, None, 3)
+        fit_model("model", task, MODEL, TRAIN, text=None, seed=3)
     with pytest.raises(ConfigError, match="held_out_user_fraction"):
         SplitConfig(held_out_user_fraction=1.0)
     with pytest.raises(ConfigError, match=r"membership: give split\.held_out_user_fraction"):
@@ -292,7 +294,9 @@ def test_what_the_data_rules_out_is_refused(tmp_path: Path) -> None:
 def test_without_privacy_the_plain_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DPTrainer, "_step", lambda *_: pytest.fail("a private step"))
     assert issubclass(DPTrainer, Trainer)
-    fit_model("model", replace(task_of(tmp_path, SEEDED), privacy=None), MODEL, replace(TRAIN, epochs=1), None, 3)
+    fit_model(
+        "model", replace(task_of(tmp_path, SEEDED), privacy=None), MODEL, replace(TRAIN, epochs=1), text=None, seed=3
+    )
 
 
 def fit_among_others(folder: Path) -> None:
@@ -300,7 +304,7 @@ def fit_among_others(folder: Path) -> None:
 
     AcceleratorState._reset_state(reset_partial_state=True)  # of earlier tests, before the fork
     task = task_of(folder, SEEDED)
-    model = fit_model("model", task, MODEL, TRAIN, None, 3).model
+    model = fit_model("model", task, MODEL, TRAIN, text=None, seed=3).model
     save_file(get_trainable_state(model), folder / f"{task.accelerator.num_processes}-{task.accelerator.process_index}")
 
 

@@ -144,7 +144,7 @@ class EventStore:
         with self.transaction() as connection:
             return [Deletion(int(row[0]), int(row[1])) for row in connection.execute(query, {"after": after})]
 
-    def delete_user(self, user: str, of_log: bool = False) -> int:
+    def delete_user(self, user: str, *, of_log: bool = False) -> int:
         """Delete the events of a user, their keys and, in SQLite's files, the bytes.
 
         The remaining record shows that some user was deleted, but not which, so that states are rebuilt (`Replica`).
@@ -219,7 +219,7 @@ class EventStore:
             raise StoreError("store: a reader keeps the write-ahead log from being emptied; delete the user once more")
 
     @contextmanager
-    def transaction(self, writes: bool = False) -> Iterator[Connection]:
+    def transaction(self, *, writes: bool = False) -> Iterator[Connection]:
         """Run statements in one transaction.
 
         Args:
