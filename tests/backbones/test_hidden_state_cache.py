@@ -65,7 +65,7 @@ def test_where_states_are_kept_is_known_before_they_are_made(tiny_bert: Path, tm
     assert lower is not None
     assert file.is_whole
     assert (file.n_layers, file.size) == (lower.n_layers, lower.states.nbytes)
-    assert HiddenStateFile.from_backbone(backbone, tokens, "none", tmp_path) is None
+    assert HiddenStateFile.from_backbone(backbone, tokens, "none", cache_dir=tmp_path) is None
 
 
 def test_a_part_of_the_catalog_in_any_order(tiny_bert: Path, tmp_path: Path) -> None:
