@@ -84,7 +84,7 @@ def answers(name: str, text: str | None = None, **options: Any) -> dict[str, Any
 def download(repo_id: str, folder: str, revision: str | None = None) -> None:
     from llmrec.hub.remote import download_bundle
 
-    download_bundle(repo_id, Path(folder), revision)
+    download_bundle(repo_id, Path(folder), revision=revision)
 
 
 def drift(name: str) -> dict[str, list[float]]:
