@@ -36,7 +36,9 @@ def load_user_drift(bundle: Path, user: str, at: str | None, data: DataConfig | 
         raise ConfigError(f"{bundle} holds no drift head; train it with drift: {{}} in the recipe, or --drift '{{}}'")
     log = load_bundle_log(loaded, override_data_config(loaded.config.data, data))
     if log.catalog.ids.to_pylist() != loaded.catalog.ids[: len(log.catalog)].to_pylist():
-        raise ConfigError(f"{log.facts.source}: its items are not those of the bundle, in order; give the bundle's log")
+        raise ConfigError(
+            f"{log.facts.source}: its items differ from the bundle's in ids or order. Give the bundle's log."
+        )
     row = log.find_user_row(user)
     times = log.interactions.time[log.interactions.user == row]
     moment = int(times[-1]) + 1 if at is None else parse_time(at)

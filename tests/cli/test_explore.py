@@ -143,7 +143,7 @@ def test_mistakes_are_told_in_words(refused: Ask, folder: Path) -> None:
         assert one in refused("audience", *arguments)
     assert "--by colour: " in refused("similar-items", "--item", "i1", "--by", "colour")
     assert "trained apart" in refused("similar-items", "--item", "i1", "--in-bundle", str(folder / "tuned"))
-    assert "not a bundle" in refused("similar-items", "--item", "i1", "--in-bundle", str(folder))
+    assert ": not a bundle (no llmrec.json)" in refused("similar-items", "--item", "i1", "--in-bundle", str(folder))
     assert "give the item ids of one after BUNDLE, or --user ID" in refused("similar-users", "LOG")
     assert "a user or the items of a history, not both" in refused("similar-users", "i1", "--user", "u3", "LOG")
     assert "Give an id such as u" in refused("similar-users", "--user", "x", "LOG")
@@ -156,7 +156,7 @@ def test_mistakes_are_told_in_words(refused: Ask, folder: Path) -> None:
     assert "no events (before `at`)" in refused("topics", "--user", "u3", "--at", "1980-01-01", *labels, "LOG")
     assert "is no condition" in refused("recommend", "--filter", "Soap")
     assert "query is empty" in refused("recommend", "--query", "")
-    assert "not a bundle" in refused("recommend", "i1", "--history-bundle", str(folder))
+    assert ": not a bundle (no llmrec.json)" in refused("recommend", "i1", "--history-bundle", str(folder))
 
 
 def test_explain(ask: Ask, recommender: Recommender) -> None:

@@ -186,11 +186,7 @@ def test_mistakes_end_in_one_message(bundle: str, log_folder: str, capsys: pytes
         "score",
         bundle,
     )
-    assert "not a bundle" in failure(
-        capsys,
-        "recommend",
-        log_folder,
-    )
+    assert "log: not a bundle (no llmrec.json)" in failure(capsys, "recommend", log_folder)
     unknown = failure(capsys, "recommend", bundle, "--user", "x", "--data.source", log_folder)
     assert "Give an id such as u" in unknown
     assert "sorce" in failure(capsys, "audit", "--data.sorce", log_folder)
@@ -298,7 +294,7 @@ def test_drift_says_what_it_lacks(
     assert "--user" in failure(capsys, "drift", drifting)
     items = log.catalog.fields.select(["item_id", "title"])
     pyarrow.csv.write_csv(items.take(list(range(len(items)))[::-1]), Path(log_folder) / "items.csv")
-    assert "ive the bundle's log" in failure(capsys, *asked, "u3")
+    assert "its items differ from the bundle's in ids or order. Give the bundle's log." in failure(capsys, *asked, "u3")
 
 
 def test_a_service_takes_options_from_the_environment(
@@ -307,5 +303,5 @@ def test_a_service_takes_options_from_the_environment(
     monkeypatch.setenv("LLMREC_PORT", "high")
     monkeypatch.setenv("LLMREC_CACHE", "nothing to do with it")
     assert "high" in failure(capsys, "serve", "nowhere")
-    assert "not a bundle" in failure(capsys, "serve", "nowhere", "--port", "0")
+    assert "nowhere: not a bundle (no llmrec.json)" in failure(capsys, "serve", "nowhere", "--port", "0")
     assert "must be above 0" in failure(capsys, "serve", "nowhere", "--port", "0", "--max-body-bytes", "0")

@@ -114,7 +114,7 @@ def test_ranks_by_hand(world: tuple[Split, Queries]) -> None:
     values = compute_metrics(ranking.rank, (10,))
     assert [of_query[2] for of_query in values.values()] == [0, 0, 0]
     scores[0, 0] = np.nan
-    with pytest.raises(ScoreError, match="1 of 12 are NaN"):
+    with pytest.raises(ScoreError, match="scores: 1 of 12 are NaN"):
         rank_candidates(Candidates(items, ""), scores, queries, 2)
 
 

@@ -108,7 +108,7 @@ def test_items_that_a_scorer_rules_out_tie_below_the_others_and_masked_ones_do_n
 
 def test_nan_and_misshapen_scores_are_refused() -> None:
     queries = queries_of(np.array([1, 0]))
-    with pytest.raises(ScoreError, match="1 of 4 are NaN"):
+    with pytest.raises(ScoreError, match="scores: 1 of 4 are NaN"):
         rank_queries(Table(np.array([[0.0, np.nan], [0.0, 0.0]])), queries)
     with pytest.raises(ScoreError, match="Return \\(2, items\\)"):
         rank_queries(Table(np.zeros((2, 3, 1))), queries)

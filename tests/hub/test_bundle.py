@@ -140,7 +140,7 @@ def test_a_damaged_file_is_no_traceback(make_bundle: Make, tmp_path: Path, name:
 
 def test_a_folder_of_something_else_is_no_bundle(tmp_path: Path, tiny_bert: Path) -> None:
     for folder in (tmp_path, tiny_bert, tmp_path / "nowhere"):
-        with pytest.raises(BundleError, match="not a bundle"):
+        with pytest.raises(BundleError, match=r": not a bundle \(no llmrec\.json\)"):
             load_bundle(folder)
 
 
@@ -199,7 +199,7 @@ def test_a_backbone_that_reads_otherwise_is_refused(make_bundle: Make, tmp_path:
 def test_nothing_but_a_bundle_is_replaced(make_bundle: Make, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("keep")
-    with pytest.raises(BundleError, match="not a bundle"):
+    with pytest.raises(BundleError, match="notes: exists and is not a bundle"):
         save_bundle(tmp_path / "notes", make_bundle("none"))
     assert [path.name for path in (tmp_path / "notes").iterdir()] == ["mine.txt"]
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]

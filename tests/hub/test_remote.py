@@ -18,7 +18,7 @@ from llmrec.data.log import Log
 from llmrec.errors import BundleError
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
 from llmrec.hub.layout import LAYOUT, hash_files
-from llmrec.hub.remote import resolve_bundle, strip_private_paths
+from llmrec.hub.remote import push_bundle, resolve_bundle, strip_private_paths
 from llmrec.recommender import Recommender
 from tests.closeness import assert_same
 
@@ -68,6 +68,23 @@ def test_what_comes_back_answers_to_the_bit(
     there = visit("answers", repo, text)  # whose base comes from the hub as well
     assert not there.pop("folder").startswith(str(tmp_path))
     assert_same(there, answers(tmp_path / "bundle", text, backbone=str(tiny_bert)))
+
+
+def test_a_dropped_adapter_is_not_saved_and_a_push_says_so(
+    make_bundle: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reason = "llmrec (LoRA): adapted weights dropped; the frozen backbone is used."
+    bundle = make_bundle("frozen")
+    save_bundle(
+        tmp_path / "bundle", replace(bundle, evaluation=bundle.evaluation | {"adaptation": {"by_time": reason}})
+    )
+    assert not (tmp_path / "bundle" / LAYOUT.adapter).exists()
+    assert reason in (tmp_path / "bundle" / LAYOUT.card).read_text()
+    loaded = load_bundle(tmp_path / "bundle")
+    assert (loaded.trained_backbone, loaded.evaluation["adaptation"]) == (None, {"by_time": reason})
+    with pytest.raises(BundleError, match="owner/frozen: not pushed"):  # there is no network
+        push_bundle(strip_private_paths(loaded, "owner/tiny"), "owner/frozen")
+    assert f"owner/frozen: no adapter in this bundle. {reason}" in caplog.text
 
 
 def test_pull_writes_a_folder(make_bundle: Make, visit: Visit, tiny_bert: Path, tmp_path: Path) -> None:
@@ -324,5 +341,5 @@ def test_what_is_no_repository_is_said(make_bundle: Make, tmp_path: Path) -> Non
     with pytest.raises(BundleError, match=r"revision='v1': .* not a repository of the Hub"):
         Recommender.from_pretrained(tmp_path / "bundle", revision="v1")
     for name in (tmp_path / "nowhere", "./nowhere/here", "a/b/c"):
-        with pytest.raises(BundleError, match="not a bundle"):
+        with pytest.raises(BundleError, match=r": not a bundle \(no llmrec\.json\)"):
             Recommender.from_pretrained(name)
