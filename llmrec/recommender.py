@@ -324,5 +324,5 @@ class Recommender:
         return divide_interest(self.catalog, texts, labels, template, half_life_events=half_life_events)
 
     def _export_bundle(self) -> Bundle:
-        is_counting = self.catalog.has_drift_head and self.live.is_started
+        is_counting = self.catalog.drift is not None and self.live.is_started
         return self.catalog.export_bundle(self.live.export_counts() if is_counting else None)

@@ -56,12 +56,12 @@ def resolve_history(
     Raises:
         ConfigError: If both a history and a user are given.
     """
-    from llmrec.inference.queries import parse_time
+    from llmrec.inference.queries import parse_time, to_text_history
 
     refuse_history_and_user(history, user)
     if history_bundle is not None:
         other = load_recommender(history_bundle, None, revision=history_revision)
-        return other.catalog.to_text_history(resolve_history(other, history, user, data=data, at=at))
+        return to_text_history(other.catalog.items, resolve_history(other, history, user, data=data, at=at))
     if user is None:
         return list(history or [])
     log = recommender.training_log.read(data)

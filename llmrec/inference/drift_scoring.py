@@ -163,7 +163,7 @@ def untrained_text_vectors(catalog: ServedCatalog, texts: list[str]) -> Tensor |
     """
     if catalog.drift is None or catalog.drift.text is None:
         return None
-    return catalog.drift.unit_vectors(catalog.encode_texts_untrained(texts))
+    return catalog.drift.unit_vectors(catalog.text_space.encode_untrained(texts))
 
 
 @torch.no_grad()

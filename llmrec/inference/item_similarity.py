@@ -16,7 +16,8 @@ from llmrec.hub.base_model import StoredWeights
 from llmrec.hub.bundle import Bundle
 from llmrec.inference.queries import Item, Time
 from llmrec.inference.ranked_items import Recommendation, top_recommendations
-from llmrec.inference.served_catalog import ServedCatalog, cosine_matrix
+from llmrec.inference.served_catalog import ServedCatalog
+from llmrec.inference.text_space import cosine_matrix
 from llmrec.utils.result_list import ResultList
 
 SimilaritySpace = Literal["text", "model"]
@@ -48,7 +49,8 @@ def item_similarities(space: SimilaritySpace, item: Item, catalog: ServedCatalog
         return cosine_matrix(catalog.scoring_vectors([item])[0], catalog.scorer.scoring_items)[0]
     if others is not catalog:
         check_same_encoder(catalog.bundle, others.bundle)
-    return cosine_matrix(catalog.center(catalog.text_vectors([item])), others.center(others.text))[0]
+    own, other = catalog.text_space, others.text_space
+    return cosine_matrix(own.center(catalog.text_vectors([item])), other.center(other.vectors))[0]
 
 
 @torch.no_grad()

@@ -169,6 +169,27 @@ def select_events_before(log: Log, catalog: ItemCatalog, at: int | None) -> Inte
     return Interactions(events.user, item, events.time)
 
 
+def select_older_events(log: Log, catalog: ItemCatalog, user: str, kept: Rows) -> tuple[Rows, Rows]:
+    """Select the events of a user that are older than those that are kept.
+
+    Args:
+        log: Log to read.
+        catalog: Items of the bundle.
+        user: The user's id, or pseudonym.
+        kept: Times of the last events, oldest first.
+
+    Returns:
+        Catalog rows and times of the older events.
+
+    Raises:
+        DataError: If the log has events on items that the catalog lacks.
+    """
+    events = select_events_before(log, catalog, None)
+    events = events.take(events.user == int(log.user_ids.index(user).as_py()))
+    n_older = max(int(np.searchsorted(events.time, kept[0], side="right")) - int((kept == kept[0]).sum()), 0)
+    return events.item[:n_older], events.time[:n_older]
+
+
 @dataclass(frozen=True, slots=True)
 class AudienceMember:
     """One user of a ranked list."""

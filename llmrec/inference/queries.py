@@ -145,6 +145,22 @@ def get_event_item(event: Event) -> Item:
     return event if isinstance(event, (str, Mapping)) else event[0]
 
 
+def to_text_history(catalog: ItemCatalog, history: Sequence[Event]) -> list[Event]:
+    """Replace the items of a history by their texts, which a recommender of another catalog can read.
+
+    Args:
+        catalog: Items of the bundle.
+        history: Events.
+
+    Returns:
+        The events with texts, their times unchanged.
+
+    Raises:
+        DataError: If an id is unknown, or fields make no text.
+    """
+    return [_to_text_event(catalog, event) for event in history]
+
+
 def parse_time(time: Time) -> int:
     """Convert a time to seconds since 1970, in UTC unless it has a time zone.
 
@@ -197,3 +213,12 @@ def _parse_events(catalog: ItemCatalog, history: History, at: int | None, texts:
 
 def _is_pair(event: object) -> bool:
     return isinstance(event, (tuple, list)) and len(event) == 2
+
+
+def _to_text_event(catalog: ItemCatalog, event: Event) -> Event:
+    item = get_event_item(event)
+    if isinstance(item, str):
+        text = str(catalog.text_array[int(find_item_rows(catalog, [item])[0])])
+    else:
+        text = render_item_text(catalog, item)
+    return {VERBATIM: text} if isinstance(event, (str, Mapping)) else ({VERBATIM: text}, event[1])

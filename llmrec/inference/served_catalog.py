@@ -12,27 +12,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.data.catalog import ItemCatalog
-from llmrec.data.pii import make_pii_redactor
-from llmrec.errors import BundleError, ConfigError, DataError
+from llmrec.errors import ConfigError, DataError
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.hub.bundle import Bundle, load_backbone, load_base_backbone
-from llmrec.inference.queries import (
-    VERBATIM,
-    Event,
-    Item,
-    QueryBatch,
-    Time,
-    find_item_rows,
-    get_event_item,
-    parse_time,
-    render_item_text,
-)
+from llmrec.hub.bundle import Bundle
+from llmrec.inference.queries import Item, QueryBatch, Time, find_item_rows, parse_time, render_item_text
 from llmrec.inference.score_units import ScoreUnit
-from llmrec.inference.vector_lru import VectorLru
+from llmrec.inference.text_space import TextSpace
 from llmrec.search.quantized_table import QuantizedTable
 from llmrec.utils.arrays import Arrays, Mask, Rows
 
@@ -53,6 +40,7 @@ class ServedCatalog:
         table: Item vectors for exact search, (N, D).
         drift: The drift head over these items, None without one.
         removed: Ids of the items that are not recommended.
+        text_space: Vectors of texts, of the items and of new ones.
         lock: Held while the catalog changes, and by readers that need it unchanged.
 
     Example:
@@ -60,17 +48,13 @@ class ServedCatalog:
     """
 
     def __init__(self, bundle: Bundle, folder: Path, *, backbone: str | None = None) -> None:
-        self.bundle, self.folder, self.backbone_name = bundle, folder, backbone
+        self.bundle, self.folder = bundle, folder
         self.items: ItemCatalog = bundle.catalog
         self.scorer = ModelScorer(bundle.model)
         self.table = QuantizedTable.from_vectors(self.scorer.scoring_items)
         self.drift, self.removed = bundle.drift, set(bundle.removed)
         self.lock = RLock()
-        self.redactor = make_pii_redactor(bundle.config.data.pii)
-        self._backbone: TextBackbone | None = None
-        self._untrained: TextBackbone | None = None
-        self._trained_vectors = VectorLru(lambda texts: self.backbone.encode(self.backbone.tokenize(texts)))
-        self._untrained_vectors = VectorLru(self._encode_untrained)
+        self.text_space = TextSpace(bundle, folder, backbone=backbone)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -79,14 +63,9 @@ class ServedCatalog:
         return f"ServedCatalog({len(self):,} items, {len(self.removed):,} removed)"
 
     @property
-    def has_drift_head(self) -> bool:
-        """If scores are log-probabilities of a drift head."""
-        return self.drift is not None
-
-    @property
     def score_unit(self) -> ScoreUnit:
         """Unit of scores: `log_probability` with a drift head, else `logit`."""
-        return "log_probability" if self.has_drift_head else "logit"
+        return "logit" if self.drift is None else "log_probability"
 
     def export_bundle(self, counts: Arrays | None = None) -> Bundle:
         """Return the bundle as it is now, with its added and removed items.
@@ -138,10 +117,10 @@ class ServedCatalog:
         if not items:
             return
         with self.lock:
-            extended = self.items.extend(self.redact_items(items))
+            extended = self.items.extend(self.text_space.redact_items(items))
             texts = [str(text) for text in extended.text_array[len(self) :].to_pylist()]
-            vectors = self.encode_texts(texts)
-            untrained = None if self.drift is None else self.encode_texts_untrained(texts)
+            vectors = self.text_space.encode(texts)
+            untrained = None if self.drift is None else self.text_space.encode_untrained(texts)
             self.bundle.model.items.extend(vectors)
             self.bundle.model.histories.extend(texts)
             self.drift = None if self.drift is None else self.drift.with_items(untrained)
@@ -208,80 +187,10 @@ class ServedCatalog:
         # A fraction, not a threshold: how large cosines are depends on backbone and topic.
         if not 0 < fraction <= 1:
             raise ConfigError(f"fraction={fraction}: out of range. Set it above 0 and at most 1.")
-        similarity = self.text_similarity(topic, name="topic")
+        similarity = self.text_space.similarity(topic, name="topic")
         mask = np.zeros(len(similarity), dtype=np.bool_)
         mask[similarity.topk(ceil(fraction * len(similarity))).indices.numpy()] = True
         return mask
-
-    def to_text_history(self, history: Sequence[Event]) -> list[Event]:
-        """Replace the items of a history by their texts, which a recommender of another catalog can read.
-
-        Args:
-            history: Events.
-
-        Returns:
-            The events with texts, their times unchanged.
-        """
-        return [self._to_text_event(event) for event in history]
-
-    @property
-    def backbone(self) -> TextBackbone:
-        """Language model that encodes new text, loaded at first use."""
-        if self._backbone is None:
-            loaded = load_backbone(self.folder, self.bundle, backbone=self.backbone_name)
-            self._backbone = loaded.to(self.scorer.table.device)
-        return self._backbone
-
-    @property
-    def text(self) -> Tensor:
-        """Text vectors, (N, D_text).
-
-        Raises:
-            BundleError: If the bundle knows items by their ids alone.
-        """
-        text = self.bundle.model.items.text
-        if text is None:
-            raise BundleError(
-                f"{self.folder}: this recommender has item ids only and no text to compare. Use one with a backbone."
-            )
-        return text
-
-    def encode_texts(self, texts: list[str]) -> Tensor:
-        """Encode texts by the trained backbone, with personal details redacted.
-
-        Args:
-            texts: C texts.
-
-        Returns:
-            Text vectors, (C, D_text).
-        """
-        return self._trained_vectors.get_vectors(self._redact_texts(texts)).to(self.scorer.table)
-
-    def encode_texts_untrained(self, texts: list[str]) -> Tensor:
-        """Encode texts by the backbone as it was before training, which a drift head needs.
-
-        Args:
-            texts: C texts.
-
-        Returns:
-            Text vectors, (C, D_text), on the CPU.
-        """
-        if self.bundle.trained_backbone is None:
-            return self.encode_texts(texts).float().cpu()
-        return self._untrained_vectors.get_vectors(self._redact_texts(texts))
-
-    def redact_items(self, items: Sequence[Mapping[str, object]]) -> Sequence[Mapping[str, object]]:
-        """Redact personal details in the fields of new items, as in those of the log.
-
-        Args:
-            items: Fields of each item.
-
-        Returns:
-            The redacted fields, ids unchanged.
-        """
-        if self.redactor is None:
-            return items
-        return [self.redactor.redact_item(item, self.items.id_column) for item in items]
 
     def novelty_bias(self) -> Tensor:
         """Return the part of each item's score that the model adds for any history.
@@ -316,7 +225,7 @@ class ServedCatalog:
         Returns:
             (R, D), or None without texts.
         """
-        return self.bundle.model.items.encode_text(self.encode_texts(texts)) if texts else None
+        return self.bundle.model.items.encode_text(self.text_space.encode(texts)) if texts else None
 
     def scoring_vectors(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
         """Return the vectors that items are scored by.
@@ -348,10 +257,10 @@ class ServedCatalog:
             (C, D_text)
         """
         rows, texts, listed = self.split_known_items(items)
-        vectors = self.text.new_empty(len(items), self.text.shape[1])
-        vectors[listed] = self.text[rows]
+        vectors = self.text_space.vectors.new_empty(len(items), self.text_space.vectors.shape[1])
+        vectors[listed] = self.text_space.vectors[rows]
         if texts:
-            vectors[~listed] = self.encode_texts(texts).to(vectors)
+            vectors[~listed] = self.text_space.encode(texts).to(vectors)
         return vectors
 
     def history_text_vectors(self, batch: QueryBatch) -> Tensor:
@@ -363,41 +272,12 @@ class ServedCatalog:
         Returns:
             (E, D_text)
         """
-        table = torch.cat([self.text, self.encode_texts(batch.texts)]) if batch.texts else self.text
+        table = (
+            torch.cat([self.text_space.vectors, self.text_space.encode(batch.texts)])
+            if batch.texts
+            else self.text_space.vectors
+        )
         return table[torch.from_numpy(batch.queries.histories.item)]
-
-    def center(self, texts: Tensor) -> Tensor:
-        """Subtract the mean text vector of the catalog from text vectors.
-
-        Args:
-            texts: Text vectors, (C, D_text).
-
-        Returns:
-            (C, D_text)
-
-        Source:
-            Mu & Viswanath 2018, arXiv:1702.01417: a part that all texts share makes all cosines similar.
-        """
-        return texts - self.text.mean(0)
-
-    @torch.no_grad()
-    def text_similarity(self, words: str, *, name: str) -> Tensor:
-        """Return the cosine of words with each item's text.
-
-        Args:
-            words: A word or phrase.
-            name: Name of the argument in the error message.
-
-        Returns:
-            (N,), on the CPU.
-
-        Raises:
-            ConfigError: If there are no words.
-            BundleError: If the bundle knows items by their ids alone.
-        """
-        if not words.strip():
-            raise ConfigError(f"{name} is empty; say in words what it is")
-        return cosine_matrix(self.encode_texts([words]), self.center(self.text))[0].float().cpu()
 
     def split_known_items(self, items: Sequence[Item]) -> tuple[Tensor, list[str], Tensor]:
         """Divide items into those of the catalog and new ones.
@@ -417,32 +297,3 @@ class ServedCatalog:
         texts = [render_item_text(self.items, item) for item in items if not isinstance(item, str)]
         listed = torch.tensor([isinstance(item, str) for item in items], dtype=torch.bool)
         return rows, texts, listed
-
-    def _encode_untrained(self, texts: list[str]) -> Tensor:
-        if self._untrained is None:
-            self._untrained = load_base_backbone(self.folder, self.bundle, backbone=self.backbone_name)
-        return self._untrained.encode(self._untrained.tokenize(texts)).float()
-
-    def _redact_texts(self, texts: list[str]) -> list[str]:
-        return texts if self.redactor is None else self.redactor.redact_texts(texts)
-
-    def _to_text_event(self, event: Event) -> Event:
-        item = get_event_item(event)
-        if isinstance(item, str):
-            text = str(self.items.text_array[int(self.find_rows([item])[0])])
-        else:
-            text = render_item_text(self.items, item)
-        return {VERBATIM: text} if isinstance(event, (str, Mapping)) else ({VERBATIM: text}, event[1])
-
-
-def cosine_matrix(vectors: Tensor, others: Tensor) -> Tensor:
-    """Compute the cosine of each vector with each other one.
-
-    Args:
-        vectors: (B, D)
-        others: (N, D)
-
-    Returns:
-        (B, N)
-    """
-    return functional.normalize(vectors, dim=1) @ functional.normalize(others, dim=1).T

@@ -19,7 +19,8 @@ from torch import Tensor
 from llmrec.errors import ConfigError
 from llmrec.inference.queries import Time
 from llmrec.inference.ranked_items import Filters, filter_mask
-from llmrec.inference.served_catalog import ServedCatalog, cosine_matrix
+from llmrec.inference.served_catalog import ServedCatalog
+from llmrec.inference.text_space import cosine_matrix
 from llmrec.utils.result_list import ResultList
 from llmrec.utils.rounding import round_to_total
 
@@ -67,8 +68,8 @@ def score_topics(catalog: ServedCatalog, texts: Tensor, labels: Sequence[str], t
         raise ConfigError(f"labels={list(labels)!r}: one is given twice")
     if "{label}" not in template:
         raise ConfigError(f"template={template!r} lacks {{label}}; write for instance 'a {{label}} film'")
-    vectors = catalog.encode_texts([template.replace("{label}", label) for label in labels])
-    return (cosine_matrix(catalog.center(texts), vectors - vectors.mean(0)) / TEMPERATURE).softmax(1)
+    vectors = catalog.text_space.encode([template.replace("{label}", label) for label in labels])
+    return (cosine_matrix(catalog.text_space.center(texts), vectors - vectors.mean(0)) / TEMPERATURE).softmax(1)
 
 
 def average_interest(shares: Tensor, half_life_events: float = HALF_LIFE_EVENTS) -> Tensor:
@@ -145,7 +146,7 @@ def query_bias(catalog: ServedCatalog, query: str) -> Tensor:
         ConfigError: If the query is empty.
     """
     # Words as one more event of the history would be a hint among many; in addition to this they ranked no better.
-    return catalog.text_similarity(query, name="query") / QUERY_TEMPERATURE
+    return catalog.text_space.similarity(query, name="query") / QUERY_TEMPERATURE
 
 
 def build_score_bias(

@@ -17,7 +17,8 @@ from llmrec.errors import ConfigError
 from llmrec.inference.item_similarity import find_nearest_pairs
 from llmrec.inference.log_users import LogUsers
 from llmrec.inference.queries import History, Time, parse_histories
-from llmrec.inference.served_catalog import ServedCatalog, cosine_matrix
+from llmrec.inference.served_catalog import ServedCatalog
+from llmrec.inference.text_space import cosine_matrix
 from llmrec.utils.arrays import Rows
 from llmrec.utils.result_list import ResultList
 

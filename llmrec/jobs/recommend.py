@@ -60,7 +60,7 @@ def recommend_all_users(recommender: Recommender, log: Log, config: RecommendCon
     ]
     accelerator.wait_for_everyone()  # all processes have listed the files before any is written
     mine = left[accelerator.process_index :: accelerator.num_processes]
-    if recommender.catalog.has_drift_head:
+    if recommender.catalog.drift is not None:
         recommender.live.replay_log(log, before=at)
     stretches = [range(len(users))[part * config.users_per_part :][: config.users_per_part] for part in mine]
     n_users = sum(map(len, stretches))

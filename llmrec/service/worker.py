@@ -145,7 +145,7 @@ class Worker:
                 raise DataError("new items", [said])
             if _has(self.recommender, own):
                 raise ConflictError(f"{own!r} is in the catalog already; give another id")
-        items = self.recommender.catalog.redact_items(items)
+        items = self.recommender.catalog.text_space.redact_items(items)
         extended = catalog.extend(items)
         # Encode the texts first: a failure comes before anything is stored.
         self._read([str(text) for text in extended.text_array[len(catalog) :].to_pylist()])
@@ -225,9 +225,9 @@ class Worker:
     def _read(self, texts: list[str]) -> None:
         catalog = self.recommender.catalog
         self.metrics.texts.observe(len(texts))
-        catalog.encode_texts(texts)
+        catalog.text_space.encode(texts)
         if catalog.drift is not None and catalog.drift.text is not None:
-            catalog.encode_texts_untrained(texts)
+            catalog.text_space.encode_untrained(texts)
 
     def _start_users(self) -> ReplicatedUsers:
         return ReplicatedUsers(make_replicated_users(self.recommender, self.store), self._follow_items)

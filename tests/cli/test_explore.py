@@ -12,6 +12,7 @@ from llmrec.cli.main import main
 from llmrec.config.backbone import Strategy
 from llmrec.data.log import Log
 from llmrec.hub.bundle import Bundle, save_bundle
+from llmrec.inference.queries import to_text_history
 from llmrec.recommender import Recommender
 
 Ask = Callable[..., str]
@@ -127,7 +128,7 @@ def test_recommend_by_words_and_conditions(ask: Ask, recommender: Recommender) -
 
 def test_a_history_of_another_domain(ask: Ask, recommender: Recommender, folder: Path, log: Log) -> None:
     there = str(folder / "tuned")
-    history = recommender.catalog.to_text_history(["i1", "i2"])
+    history = to_text_history(recommender.catalog.items, ["i1", "i2"])
     found = json.loads(ask("recommend", "i1", "i2", "--history-bundle", there, "-k", "40", "--json"))
     assert found == [asdict(one) for one in recommender.recommend(history, k=40)]
     assert {"i1", "i2"} <= {one["item"] for one in found}  # seen there, not here

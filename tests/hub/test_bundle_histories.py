@@ -43,7 +43,9 @@ def test_a_round_trip_changes_no_score(
     before, after = Recommender(saved, folder), Recommender.from_pretrained(folder, backbone=path)
     expected = before.batch.recommend(HISTORIES, k=40, at="2024-01-01")
     assert_same(after.batch.recommend(HISTORIES, k=40, at="2024-01-01"), expected)
-    assert after.catalog.backbone is after.catalog.bundle.model.histories.reader.backbone  # one in memory, not two
+    assert (
+        after.catalog.text_space.backbone is after.catalog.bundle.model.histories.reader.backbone
+    )  # one in memory, not two
     after.save_pretrained(tmp_path / "copy")
     again = Recommender.from_pretrained(tmp_path / "copy", backbone=path)
     assert_same(again.batch.recommend(HISTORIES, k=40, at="2024-01-01"), expected)

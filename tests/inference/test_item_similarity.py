@@ -14,7 +14,7 @@ from llmrec.config.backbone import Strategy
 from llmrec.errors import BundleError, ConfigError, DataError
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.inference.item_similarity import find_nearest_pairs
-from llmrec.inference.served_catalog import cosine_matrix
+from llmrec.inference.text_space import cosine_matrix
 from llmrec.recommender import Recommender
 
 Load = Callable[..., Recommender]
@@ -32,7 +32,7 @@ def test_cosines_by_hand() -> None:
 
 
 def test_similar_items_are_those_of_the_nearest_centred_text(recommender: Recommender) -> None:
-    text = recommender.catalog.text.numpy()
+    text = recommender.catalog.text_space.vectors.numpy()
     centred = text - text.mean(0)
     expected = by_hand(centred[3], centred)
     found = recommender.similar_items("i3", k=5)
@@ -67,7 +67,7 @@ def test_an_added_item_is_found_at_once(recommender: Recommender) -> None:
 def test_another_catalog_is_looked_through_by_text_each_less_its_own_mean(load: Load) -> None:
     here, there = load(), load(name="there")
     there.catalog.add([{"item_id": "far", "title": "love war drama"}, {"item_id": "near", "title": "red mini"}])
-    mine, theirs = here.catalog.text.numpy(), there.catalog.text.numpy()
+    mine, theirs = here.catalog.text_space.vectors.numpy(), there.catalog.text_space.vectors.numpy()
     expected = by_hand(mine[3] - mine.mean(0), theirs - theirs.mean(0))
     found = here.similar_items("i3", k=42, catalog=there.catalog)
     assert {one.item: one.score for one in found} == pytest.approx(

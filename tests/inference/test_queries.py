@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from llmrec.errors import BundleError, DataError
+from llmrec.inference.queries import to_text_history
 from llmrec.recommender import Recommender
 from tests.closeness import assert_same
 
@@ -28,11 +29,11 @@ def test_an_item_known_by_text_says_what_it_says_once_it_is_added(recommender: R
 def test_a_history_of_another_domain_is_read_by_its_text(load: Callable[..., Recommender]) -> None:
     here, there = load(), load(name="there")
     there.catalog.add([{"item_id": "new", "title": TITLE}])
-    described = there.catalog.to_text_history(["new", ("i3", 10), ({"title": "a"}, "2024-01-01"), {"text": "b"}])
+    described = to_text_history(there.catalog.items, ["new", ("i3", 10), ({"title": "a"}, "2024-01-01"), {"text": "b"}])
     third = str(there.catalog.items.text_array[3])
     assert described == [{"text": TITLE}, ({"text": third}, 10), ({"text": "a"}, "2024-01-01"), {"text": "b"}]
     by_text = here.recommend([{"text": TITLE}, {"text": third}], k=40)
-    assert_same(here.recommend(there.catalog.to_text_history(["new", "i3"]), k=40), by_text)
+    assert_same(here.recommend(to_text_history(there.catalog.items, ["new", "i3"]), k=40), by_text)
     assert len(by_text) == 40  # nothing of the catalog has been seen
 
 

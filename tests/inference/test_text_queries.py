@@ -21,18 +21,20 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 def read(recommender: Recommender, texts: list[str]) -> np.ndarray:
     """(C, D_text)"""
-    return recommender.catalog.backbone.encode(recommender.catalog.backbone.tokenize(texts)).numpy()
+    return recommender.catalog.text_space.backbone.encode(
+        recommender.catalog.text_space.backbone.tokenize(texts)
+    ).numpy()
 
 
 def by_hand(recommender: Recommender, text: np.ndarray, labels: list[str]) -> np.ndarray:
     """(C, L) shares, from the definition."""
-    catalog, label = recommender.catalog.text.numpy(), read(recommender, labels)
+    catalog, label = recommender.catalog.text_space.vectors.numpy(), read(recommender, labels)
     logits = unit(text - catalog.mean(0)) @ unit(label - label.mean(0)).T / TEMPERATURE
     return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
 
 
 def test_an_item_s_topics_are_a_softmax_over_centred_cosines(recommender: Recommender) -> None:
-    catalog = recommender.catalog.text.numpy()
+    catalog = recommender.catalog.text_space.vectors.numpy()
     new = read(recommender, ["space love"])
     expected = by_hand(recommender, np.concatenate([catalog[[5, 0]], new]), LABELS)
     found = recommender.batch.item_topics(["i5", "i0", {"text": "space love"}], LABELS)
@@ -72,7 +74,7 @@ def test_a_user_s_topics_are_the_weighted_mean_of_the_events(recommender: Recomm
 
 
 def test_a_topic_keeps_the_nearest_tenth(recommender: Recommender) -> None:
-    catalog = recommender.catalog.text.numpy()
+    catalog = recommender.catalog.text_space.vectors.numpy()
     near = unit(catalog - catalog.mean(0)) @ unit(read(recommender, ["love war"]))[0]
     assert set(np.flatnonzero(recommender.catalog.topic_mask("love war"))) == set(np.argsort(-near)[:4])
     assert recommender.catalog.topic_mask("love war", fraction=0.26).sum() == 11  # rounded up
@@ -81,7 +83,7 @@ def test_a_topic_keeps_the_nearest_tenth(recommender: Recommender) -> None:
 
 
 def test_what_is_looked_for_adds_its_evidence_to_every_score(recommender: Recommender) -> None:
-    catalog = recommender.catalog.text.numpy()
+    catalog = recommender.catalog.text_space.vectors.numpy()
     gain = unit(catalog - catalog.mean(0)) @ unit(read(recommender, ["love war"]))[0] / QUERY_TEMPERATURE
     for history in ([], ["i1", "i2"]):
         before = {one.item: one.score for one in recommender.recommend(history, k=40, include_seen=True)}

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmrec.search import quantized_table, topk
+from llmrec.search import block_scorer, quantized_table, topk
 from llmrec.search.quantized_table import Precision, QuantizedTable, use_huge_pages
 from llmrec.search.row_pairs import RowPairs
 from llmrec.search.topk import top_k
@@ -40,7 +40,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
             "CELLS": 1 << 12,
             "MIN_BLOCK_ITEMS": 32,
         }.items():
-            monkeypatch.setattr(topk, name, value)
+            for module in (topk, block_scorer):
+                if hasattr(module, name):
+                    monkeypatch.setattr(module, name, value)
     return str(request.param)
 
 

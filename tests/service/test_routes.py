@@ -111,7 +111,7 @@ def test_a_deleted_user_is_gone_everywhere_even_from_the_log(serve: Serve, log: 
 
 def test_new_texts_of_concurrent_requests_are_read_by_one_pass(serve: Serve) -> None:
     client = serve(max_wait_ms=2000.0, most_together=8)
-    backbone, passes = client.app.state.service.engine.recommender.catalog.backbone, list[int]()
+    backbone, passes = client.app.state.service.engine.recommender.catalog.text_space.backbone, list[int]()
     backbone.register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0])))
     with ThreadPoolExecutor(8) as threads:
         bodies = [{"items": [{"title": f"space robot {number}"}]} for number in range(8)]

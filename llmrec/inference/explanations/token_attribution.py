@@ -41,7 +41,7 @@ def attribute_tokens(catalog: ServedCatalog, batch: QueryBatch, item: Item) -> t
         from captum.attr import LayerIntegratedGradients
     except ImportError as error:
         raise ConfigError(f"tokens: captum is not installed. {missing_extra('explain')}") from error
-    backbone = catalog.backbone
+    backbone = catalog.text_space.backbone
     tokens = backbone.tokenize([_get_text(catalog, item)])
     ids, mask = tokens.get_batch(np.array([0]), backbone.device)  # (1, L)
     special = _mark_special(backbone, ids)
@@ -67,10 +67,10 @@ def _make_score_function(catalog: ServedCatalog, batch: QueryBatch, item: Item) 
     if isinstance(item, str):
         row = find_item_rows(catalog.items, [item])
         known = model.items.known[row]
-        by_id = (catalog.scorer.table[row] - model.items.encode_text(catalog.text[row])).detach()
+        by_id = (catalog.scorer.table[row] - model.items.encode_text(catalog.text_space.vectors[row])).detach()
 
     def score(ids: Tensor, mask: Tensor) -> Tensor:
-        vectors = model.items.encode_text(catalog.backbone(ids, mask)) + by_id
+        vectors = model.items.encode_text(catalog.text_space.backbone(ids, mask)) + by_id
         return model.score(state[None], model.scoring_vectors(vectors), known)[0]
 
     return score

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from llmrec.data.histories import Histories, Queries
+from llmrec.data.timestamps import END_OF_TIME
 from llmrec.drift.terms.pair_counts import NO_USER
 from llmrec.utils.arrays import NO_TIME, Rows
 
@@ -50,6 +51,26 @@ class RecentHistories:
             Seconds since 1970, or NO_TIME without events.
         """
         return int(self.time[user, -1])
+
+    def find_newest_before(self, user: Rows, time: Rows) -> Rows:
+        """Return the time of the same user's newest event that arrived before each of several events.
+
+        Args:
+            user: Rows of the users, (E,), in order of arrival.
+            time: Seconds since 1970, (E,).
+
+        Returns:
+            Seconds since 1970, (E,), NO_TIME without such an event.
+        """
+        order = np.argsort(user, kind="stable")
+        users, first, count = np.unique(user[order], return_index=True, return_counts=True)
+        shift = np.repeat(np.arange(len(users)), count) * END_OF_TIME  # so that no user's times reach the next one's
+        so_far = np.maximum.accumulate(time[order] + shift) - shift
+        before = np.concatenate([[NO_TIME], so_far[:-1]])
+        before[first] = NO_TIME
+        newest = np.empty_like(before)
+        newest[order] = np.maximum(before, np.repeat(self.time[users, -1], count))
+        return newest
 
     def insert(self, user: int, item: int, time: int) -> None:
         """Insert an event by time, and drop the oldest.

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import Pseudonymizer
 from llmrec.errors import DataError, LlmrecError
 from llmrec.inference.live.new_state import get_history_limit, get_serving_drift, make_state, restore_bundle_counts
 from llmrec.inference.live.online_state import OnlineState
-from llmrec.inference.live.state_file import StateError, read_state, unreadable_error
-from llmrec.inference.log_users import select_events_before
+from llmrec.inference.live.saved_users import load_users, save_users
+from llmrec.inference.log_users import select_events_before, select_older_events
 from llmrec.inference.queries import QueryBatch, Time, parse_time
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.search.row_pairs import RowPairs
 from llmrec.utils.arrays import Arrays, Rows
-
-IDS, CATALOG = "user_ids", "catalog"  # arrays of a saved state in addition to those of `OnlineState`
 
 
 class LiveUsers:
@@ -43,11 +38,7 @@ class LiveUsers:
     """
 
     def __init__(
-        self,
-        catalog: ServedCatalog,
-        read_log: Callable[[], Log],
-        *,
-        is_excluded: Callable[[str], bool] | None = None,
+        self, catalog: ServedCatalog, read_log: Callable[[], Log], *, is_excluded: Callable[[str], bool] | None = None
     ) -> None:
         """Prepare a state that starts at first use.
 
@@ -137,9 +128,12 @@ class LiveUsers:
             DataError: If the user is unknown, or the log is needed and cannot be read.
         """
         with self.lock:
-            row, state = self.find_row(user), self.state
-            is_full = len(state.last.get_events(row)[0]) == get_history_limit(self.catalog)
-            state.forget(row, self._read_older_events(row, user, log) if is_full else None)
+            row, state, older = self.find_row(user), self.state, None
+            _, kept = state.last.get_events(row)
+            if len(kept) == get_history_limit(self.catalog):
+                log = self._read_log() if log is None else log
+                older = select_older_events(log, self.catalog.items, self.names.pseudonym(user), kept)
+            state.forget(row, older)
             del self._users[self.names.pseudonym(user)]  # the row is not used again
 
     def replay_log(self, log: Log | None = None, *, before: Time | None = None) -> None:
@@ -172,10 +166,7 @@ class LiveUsers:
             path: File to write.
         """
         with self.lock:
-            state, rows = self.state, {row: user for user, row in self._users.items()}
-            ids = json.dumps([rows.get(row) for row in range(state.n_users)]).encode()
-            own = {IDS: np.frombuffer(ids, np.uint8), CATALOG: self._hash_item_ids(state.stream.n_items)}
-            state.save(Path(path), own)
+            save_users(Path(path), self.state, self._users, self.catalog)
 
     def load(self, path: str | Path) -> None:
         """Continue from a saved state; items that the catalog has gained since are added.
@@ -186,25 +177,8 @@ class LiveUsers:
         Raises:
             StateError: If the file is damaged, or of another bundle or of items that the catalog lacks.
         """
-        path = Path(path)
-        arrays, facts = read_state(path)
-        try:
-            n_items = int(facts["n_items"])
-            if n_items > len(self.catalog):
-                raise StateError(
-                    f"{path}: it knows {n_items} items, the catalog {len(self.catalog)}; add those missing"
-                )
-            if not np.array_equal(self._hash_item_ids(n_items), arrays[CATALOG]):
-                raise StateError(f"{path}: made for other items; load it with its own bundle, or start a new state")
-            ids = json.loads(arrays[IDS].tobytes())
-        except StateError:
-            raise
-        except (LookupError, TypeError, ValueError) as error:
-            raise unreadable_error(path, error) from error
         with self.lock:
-            new = make_state(self.catalog)
-            self._state = OnlineState.load(path, new.head, new.stream, most=get_history_limit(self.catalog))
-            self._users = {user: row for row, user in enumerate(ids) if user is not None}
+            self._state, self._users = load_users(Path(path), self.catalog)
             self._origin = f"the state in {path}"
 
     @property
@@ -327,17 +301,3 @@ class LiveUsers:
                 self._origin = "the counts in the bundle"
             self._state = state
         return self._state
-
-    def _read_older_events(self, row: int, user: str, log: Log | None) -> tuple[Rows, Rows]:
-        """Return items and times of a user's events in the log that are older than those that are kept."""
-        log, (_, kept) = self._read_log() if log is None else log, self.state.last.get_events(row)
-        log_row = int(log.user_ids.index(self.names.pseudonym(user)).as_py())
-        events = select_events_before(log, self.catalog.items, None)
-        events = events.take(events.user == log_row)
-        n_older = int(np.searchsorted(events.time, kept[0], side="right")) - int((kept == kept[0]).sum())
-        return events.item[: max(n_older, 0)], events.time[: max(n_older, 0)]
-
-    def _hash_item_ids(self, n_items: int) -> NDArray[np.uint8]:
-        """Hash the ids of the first n items: only where these are equal do rows mean the same items."""
-        ids = "\0".join(self.catalog.ids[:n_items].to_pylist())
-        return np.frombuffer(hashlib.sha256(ids.encode()).digest(), np.uint8)

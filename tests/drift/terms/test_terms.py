@@ -27,6 +27,7 @@ from llmrec.drift.terms.term_inputs import Counts, Head, RecentEvents, Stream, T
 from llmrec.drift.text_neighbors import center_and_normalize
 from llmrec.hub.drift_io import load_drift, save_drift
 from llmrec.inference.live.online_state import OnlineState
+from llmrec.inference.live.saved_state import load_state, save_state
 from llmrec.reports.drift_figures import plot_drift_profile
 from llmrec.reports.drift_text import render_drift_section
 from llmrec.utils.arrays import Arrays
@@ -190,8 +191,8 @@ def test_a_new_term_is_served_saved_and_forgotten_with_its_user(new_terms: None,
     without.observe_many(others.user, others.item, others.time)
     users = np.arange(N_USERS)
     served = state.score(base, users, at)
-    state.save(tmp_path / "live")
-    restored = OnlineState.load(tmp_path / "live", head, stream)
+    save_state(state, tmp_path / "live")
+    restored = load_state(tmp_path / "live", head, stream)
     assert torch.equal(restored.score(base, users, at), served)
     restored.forget(3)
     torch.testing.assert_close(restored.score(base, users, at), without.score(base, users, at), atol=1e-5, rtol=1e-5)

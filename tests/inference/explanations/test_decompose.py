@@ -15,6 +15,7 @@ from llmrec.data.log import Log
 from llmrec.drift.terms.chain import state_logits
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.inference.explanations.explanation import Explanation
+from llmrec.inference.queries import to_text_history
 from llmrec.recommender import Recommender
 from tests.closeness import assert_same
 
@@ -126,7 +127,7 @@ def test_transitions_and_chain_are_taken_apart_exactly(drifting: Drift, log: Log
         evidence = stream.chain.evidence[recent.item].clone()
         evidence[0, place] = 0.0
         less = stream.chain.chain.belief_at_query(evidence, recent.age_days, recent.mask, stream.chain.powers)
-        lost = state.interest_at(row, at) - stream.chain.chain.state_probabilities(less)[0]
+        lost = state.states_at(np.array([row]), at)["chain"][0] - stream.chain.chain.state_probabilities(less)[0]
         part = next(part for part in told.parts if part.term == "chain" and part.event == place)
         assert part.points == pytest.approx(float(latent) * float(lost @ taken), abs=1e-6)
     assert own + onward + latent == pytest.approx(1.0)
@@ -166,8 +167,8 @@ def test_words_add_up_to_the_score_of_the_text(
     pytest.importorskip("captum")
     recommender = load(strategy)
     told = recommender.explain(["i1", "i2"], item, tokens=True)
-    text = item["title"] if isinstance(item, dict) else recommender.catalog.to_text_history([item])[0]["text"]
-    padding = recommender.catalog.backbone.tokenizer.pad_token
+    text = item["title"] if isinstance(item, dict) else to_text_history(recommender.catalog.items, [item])[0]["text"]
+    padding = recommender.catalog.text_space.backbone.tokenizer.pad_token
     n_tokens = len(told.tokens)
     known = bool(recommender.catalog.bundle.model.items.known[4])
     assert known

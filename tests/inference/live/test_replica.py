@@ -22,6 +22,7 @@ from llmrec.errors import DataError
 from llmrec.inference.live.buffered_counts import MAX_PENDING
 from llmrec.inference.live.online_state import OnlineState
 from llmrec.inference.live.replica import Replica
+from llmrec.inference.live.saved_state import load_state, save_state
 from llmrec.inference.live.state_file import StateError, read_state, write_state
 from llmrec.inference.live.store.event_store import EventStore
 from llmrec.inference.live.store.stored_events import NewEvent
@@ -45,7 +46,7 @@ class Live:
         self.state.observe(self.users[user], int(item), time)
 
     def save(self, path: Path) -> None:
-        self.state.save(path)
+        save_state(self.state, path)
         arrays, facts = read_state(path)
         names = np.frombuffer(json.dumps(self.users).encode(), np.uint8)
         write_state(path, arrays | {"users": names}, facts)
@@ -53,7 +54,7 @@ class Live:
     @classmethod
     def load(cls, path: Path) -> Live:
         live = cls()
-        live.state = OnlineState.load(path, HEAD, STREAM)
+        live.state = load_state(path, HEAD, STREAM)
         live.users = json.loads(read_state(path)[0]["users"].tobytes())
         return live
 
