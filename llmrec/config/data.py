@@ -104,6 +104,10 @@ class DataConfig:
     """Column of numbers that sorts events of equal time; null keeps the file's order."""
     catalog_item_column: str = "item_id"
     """Column of the items with item ids."""
+    property_columns: tuple[str, str] | None = None
+    """Columns with the name and the value of a property, for items with a row for each property; the template names
+    properties then.
+    """
     release_column: str | None = None
     """Column of the items with the time from which an item can be recommended; null: always."""
     text_template: str = "{title}"

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from llmrec.config.data import MISSING_WORDS, CleanKind, DataConfig
 from llmrec.data.cleaning import clean_fields
-from llmrec.data.field_texts import format_field
-from llmrec.data.item_columns import ItemProblems, find_empty_texts, is_text, normalize_item_table
+from llmrec.data.field_texts import format_field, is_text
+from llmrec.data.item_columns import ItemProblems, find_empty_texts, normalize_item_table
 from llmrec.data.item_values import build_item_column
 from llmrec.data.problems import ColumnProblem, NamedTable, find_missing_columns, format_problems
 from llmrec.data.templates import Template, parse_template, render

@@ -11,6 +11,20 @@ from llmrec.errors import ConfigError
 EXACT = 2**53  # whole numbers below it are exact as fractions
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Check if a column holds text.
+
+    Args:
+        kind: Type of the column.
+
+    Returns:
+        True for strings, and for dictionaries of strings.
+    """
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
 def format_field(field: str, table: pa.Table) -> pa.LargeStringArray:
     """Convert the values of a field to text.
 

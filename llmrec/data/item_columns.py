@@ -17,20 +17,6 @@ from llmrec.data.timestamps import EARLY, parse_times
 from llmrec.utils.arrays import Mask
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Check if a column holds text.
-
-    Args:
-        kind: Type of the column.
-
-    Returns:
-        True for strings, and for dictionaries of strings.
-    """
-    if pa.types.is_dictionary(kind):
-        return is_text(kind.value_type)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
 class ItemProblems(NamedTuple):
     """Problems of a column of items."""
 

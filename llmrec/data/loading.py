@@ -18,6 +18,7 @@ from llmrec.data.filters import drop_repeats, filter_k_core, renumber
 from llmrec.data.ids import Codes, EncodedIds, encode_ids
 from llmrec.data.interactions import Interactions
 from llmrec.data.item_lists import split_item_lists
+from llmrec.data.item_properties import join_properties
 from llmrec.data.log import Log, LogFacts, make_log
 from llmrec.data.pii import make_pii_redactor
 from llmrec.data.problems import ColumnProblem, NamedTable, find_missing_columns, format_problems
@@ -25,7 +26,6 @@ from llmrec.data.pseudonyms import Pseudonymizer
 from llmrec.data.readers.files import read_items, read_tables
 from llmrec.data.readers.hub import HUB
 from llmrec.data.readers.memory import MEMORY, LogTables, read_memory
-from llmrec.data.templates import list_fields
 from llmrec.data.timestamps import ParsedTimes, Resolution, parse_times
 from llmrec.errors import DataError
 from llmrec.utils.arrays import Mask, Rows
@@ -73,6 +73,7 @@ def load_log(config: DataConfig, tables: LogTables | None = None) -> Log:
     source = MEMORY if tables is not None else config.source or config.interactions or "data"
     names = Pseudonymizer(config.pseudonyms).require_key()
     events, items = read_tables(config, problems) if tables is None else read_memory(tables, problems)
+    items = None if items is None else join_properties(items, config)
     n_items = 0 if items is None else items.table.num_rows + items.n_skipped
     items, scrubbed = _redact_items(items, config)
     catalog = None if items is None else _build_catalog(items, config, problems)
@@ -113,9 +114,8 @@ def load_catalog(config: DataConfig) -> ItemCatalog:
         DataError: If anything is wrong with the items; all problems are listed at once.
     """
     problems: list[str] = []
-    fields = list_fields(config.text_template)
-    fields += [*filter(None, [config.release_column, config.label_column]), *config.display_columns]
-    items = read_items(config, problems, fields=fields)
+    items = read_items(config, problems, only_needed=True)
+    items = None if items is None else join_properties(items, config)
     items, _ = _redact_items(items, config)
     catalog = None if items is None else _build_catalog(items, config, problems)
     if catalog is None:

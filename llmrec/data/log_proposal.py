@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from llmrec.config.data import DataConfig
 from llmrec.data.column_mapping import ColumnGuess, guess_columns, guess_template
+from llmrec.data.known_logs import KnownLog, recognize_log
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log
 from llmrec.data.readers.sample import list_tables, read_sample
@@ -57,6 +58,8 @@ def propose_log(folder: Path, given: Mapping[str, Any]) -> LogProposal:
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder. Give one with a file of events and a file of items.")
+    if (known := recognize_log(folder)) is not None:
+        return _propose_known(known, given)
     tables = {path: read_sample(path) for path in list_tables(folder)}
     guesses, problems = _find_tables(folder, tables)
     if problems:
@@ -70,6 +73,13 @@ def propose_log(folder: Path, given: Mapping[str, Any]) -> LogProposal:
         raise DataError(str(folder), lacking)
     reasons = {name: "given" if name in given else guesses[name].reason for name in settings}
     return _load(DataConfig(**settings), reasons, given)
+
+
+def _propose_known(known: KnownLog, given: Mapping[str, Any]) -> LogProposal:
+    """Propose the settings of a preset for a published log."""
+    reasons = dict.fromkeys(known.settings, f"as in the preset {known.preset}") | dict.fromkeys(given, "given")
+    config = replace(known.config, **given)
+    return LogProposal(config, {"source": "the folder"} | reasons, load_log(config))
 
 
 def _find_tables(folder: Path, tables: Mapping[Path, pa.Table]) -> tuple[dict[str, ColumnGuess], list[str]]:

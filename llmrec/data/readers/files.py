@@ -7,6 +7,7 @@ from pathlib import Path
 
 from llmrec.config.data import DataConfig, TableFormat
 from llmrec.data.checks import validate_table
+from llmrec.data.item_properties import list_item_columns
 from llmrec.data.problems import NamedTable
 from llmrec.data.readers.hub import HUB, is_saved_dataset, read_hub
 from llmrec.data.readers.memory import MEMORY, missing_tables
@@ -14,7 +15,6 @@ from llmrec.data.readers.movielens import MOVIELENS, load_movielens_small
 from llmrec.data.readers.places import DataFile, Role, find_in_folder, list_parts, split_name
 from llmrec.data.readers.tables import TableRequest, read_parts
 from llmrec.data.readers.values import normalize_table
-from llmrec.data.templates import list_fields
 from llmrec.errors import ConfigError, DataError
 
 
@@ -118,13 +118,13 @@ def list_table_files(config: DataConfig, role: Role) -> list[DataFile]:
     return list_parts(place, _get_style(config, role).kind, role)
 
 
-def read_items(config: DataConfig, problems: list[str], *, fields: Sequence[str] | None = None) -> NamedTable | None:
+def read_items(config: DataConfig, problems: list[str], *, only_needed: bool = False) -> NamedTable | None:
     """Read the table of items only.
 
     Args:
         config: Sources and column names.
         problems: List to which problems are appended, one line each.
-        fields: Columns that are needed in addition to the ids, others may be left out; None for all.
+        only_needed: Whether columns that the settings do not name may be left out.
 
     Returns:
         The table, or None if it cannot be read.
@@ -135,11 +135,8 @@ def read_items(config: DataConfig, problems: list[str], *, fields: Sequence[str]
     """
     if _is_packaged(config):
         return load_movielens_small()[1]
-    ids = [config.catalog_item_column]
-    if fields is not None:
-        return _load_table("items", config, problems, ids, needed=[*ids, *fields], only_needed=True)
-    needed = [*ids, *list_fields(config.text_template), *filter(None, [config.release_column, config.label_column])]
-    return _load_table("items", config, problems, ids, needed=[*needed, *config.display_columns], only_needed=False)
+    ids = [config.catalog_item_column, *(config.property_columns or ())]
+    return _load_table("items", config, problems, ids, needed=list_item_columns(config), only_needed=only_needed)
 
 
 def _is_packaged(config: DataConfig) -> bool:

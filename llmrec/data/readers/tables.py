@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from llmrec.config.data import TableFormat
 from llmrec.data.checks import check_unique_columns, validate_table
+from llmrec.data.field_texts import format_values, is_text
 from llmrec.data.problems import NamedTable
 from llmrec.data.readers.csv_files import explain_header, read_csv
 from llmrec.data.readers.json_files import read_json
@@ -63,10 +64,26 @@ def read_parts(files: Sequence[DataFile], request: TableRequest) -> NamedTable:
             problem = f"{part.name}: no column {', '.join(lacking)}, which other files of the {request.role} have"
             raise DataError(name, [f"{problem}. Give a folder or pattern with the parts of one table."])
     try:
-        table = pa.concat_tables([part.table for part in parts], promote_options="permissive")
+        table = pa.concat_tables(_align_types([part.table for part in parts]), promote_options="permissive")
     except (pa.ArrowException, ValueError) as error:
         raise DataError(name, [f"{name}: parts of different types ({error}). Write them with one schema."]) from error
     return NamedTable(name, table, n_skipped)
+
+
+def _align_types(tables: list[pa.Table]) -> list[pa.Table]:
+    """Convert a column to text in all parts if it is text in some, as files without types may have it."""
+    for name in {name for table in tables for name in table.column_names}:
+        holders = [table for table in tables if name in table.column_names]
+        texts = [is_text(table.schema.field(name).type) for table in holders]
+        if any(texts) and not all(texts):
+            tables = [_write_as_text(table, name) if name in table.column_names else table for table in tables]
+    return tables
+
+
+def _write_as_text(table: pa.Table, name: str) -> pa.Table:
+    column = table[name]
+    text = format_values(pa.concat_arrays(column.chunks or [pa.nulls(0, column.type)]))
+    return table.set_column(table.column_names.index(name), name, text)
 
 
 def _read_checked(file: DataFile, request: TableRequest) -> NamedTable:
