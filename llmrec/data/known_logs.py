@@ -76,13 +76,15 @@ def recognize_log(folder: Path) -> KnownLog | None:
 
 def _build_config(settings: Mapping[str, Any], folder: Path) -> DataConfig:
     """Build the section of a preset, which is sound, without the parser of all settings, which takes a second."""
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    formats = {
-        name: TableFormat(**{key: tuple(one) if isinstance(one, list) else one for key, one in value.items()})
-        for name, value in settings.items()
-        if isinstance(value, dict)
-    }
-    return DataConfig(**(plain | formats | {"source": str(folder)}))
+    plain = _freeze(settings)
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            plain[name] = TableFormat(**_freeze(value))
+    return DataConfig(**(plain | {"source": str(folder)}))
+
+
+def _freeze(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
 
 
 def _fits(config: DataConfig, role: Role, columns: list[str]) -> bool:

@@ -48,7 +48,7 @@ def read_csv(
     Raises:
         DataError: If a quote is not closed, or a needed column occurs twice.
         pa.ArrowInvalid: If the file cannot be read.
-        UnicodeError: If a separator of several characters is used on text of another encoding.
+        UnicodeError: If the text is in another encoding.
     """
     names, separator = read_header(path, style)
     check_unique_columns(path.name, names, columns)
@@ -72,7 +72,9 @@ def read_csv(
             column_types={name: pa.large_string() for name in ids}, include_columns=list(include)
         )
         options = pyarrow.csv.ReadOptions(
-            block_size=block_size, column_names=list(style.columns or ()) or None, encoding=style.encoding
+            block_size=block_size,
+            column_names=list(style.columns or ()) or None,
+            encoding=style.encoding if len(separator) == 1 else "utf-8",
         )
         return pyarrow.csv.read_csv(_open(path, separator, style), options, parse, convert)
 
@@ -167,9 +169,9 @@ def explain_header(path: Path, role: str, wanted: Sequence[str], names: Sequence
 
 
 def _open(path: Path, separator: str, style: TableFormat) -> object:
-    """Open a file for Arrow's reader; separators of several characters are replaced."""
+    """Open a file for Arrow's reader; with a separator of several characters, as UTF-8 with another one."""
     if len(separator) > 1:
         with open_bytes(path) as file:
-            content = file.read()
-        return pa.BufferReader(content.replace(separator.encode(style.encoding), UNIT_SEPARATOR.encode(style.encoding)))
+            text = file.read().decode(style.encoding)
+        return pa.BufferReader(text.replace(separator, UNIT_SEPARATOR).encode())
     return pa.input_stream(str(path), compression=COMPRESSIONS.get(split_name(path)[2]))

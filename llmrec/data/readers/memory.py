@@ -95,6 +95,8 @@ def _from_columns(name: str, columns: Sequence[tuple[str, Any]]) -> pa.Table:
 def _convert_column(values: Any) -> pa.ChunkedArray:
     """Convert a column of pandas or polars."""
     try:
+        if str(values.dtype) == "Object":  # of polars, which would convert addresses
+            raise TypeError("Python objects")
         if hasattr(values, "to_arrow"):
             return pa.chunked_array([values.to_arrow()])
         made = pa.Array.from_pandas(values)
