@@ -47,7 +47,9 @@ def join_properties(items: NamedTable, config: DataConfig) -> NamedTable:
     wanted = list_item_columns(replace(config, property_columns=None))[1:]
     columns = {config.catalog_item_column: encoded.ids}
     for field in wanted:
-        rows = np.flatnonzero(np.asarray(pc.fill_null(pc.equal(properties, field), False)) & (encoded.codes >= 0))
+        rows = np.flatnonzero(
+            np.asarray(pc.fill_null(pc.equal(properties, field), fill_value=False)) & (encoded.codes >= 0)
+        )
         items_with, first = np.unique(encoded.codes[rows], return_index=True)
         places = np.full(len(encoded.ids), -1, dtype=np.int64)
         places[items_with] = rows[first]
