@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from llmrec.config.validation import COUNT_FROM_0, COUNT_FROM_1, WIDTH, Bounds
-from llmrec.errors import ConfigError
 
 Baseline = Literal[
     "popularity",
@@ -26,7 +25,7 @@ class EvaluationConfig:
 
     cutoffs: Annotated[tuple[int, ...], Bounds(1, WIDTH)] = (10, 20)
     """Lengths k of the lists that metrics are computed on."""
-    first_days: int | None = None
+    first_days: Annotated[int | None, COUNT_FROM_1] = None
     """Days of the test part that are evaluated, by_time only; null: all."""
     max_queries: Annotated[int, COUNT_FROM_1] = 50_000
     """Test queries; a seeded sample if there are more."""
@@ -44,7 +43,3 @@ class EvaluationConfig:
     """Users whose first recommendation is explained and tested by deletion; 0: none."""
     baselines: tuple[Baseline, ...] = get_args(Baseline)
     """Models to compare with."""
-
-    def __post_init__(self) -> None:
-        if self.first_days is not None and self.first_days < 1:
-            raise ConfigError(f"evaluation.first_days={self.first_days}; give 1 or more, or null for the whole test")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from llmrec.config.validation import POSITIVE, SHARE, WIDTH, Bounds
+from llmrec.config.validation import COUNT_FROM_1, POSITIVE, SHARE, WIDTH, Bounds
 from llmrec.errors import ConfigError
 
 HISTORY = "{history}"
@@ -22,17 +22,12 @@ class HistoryTextConfig:
     """Text after each item."""
     prompt: str = HISTORY
     """Text around the items, which replace {history}."""
-    targets_per_history: int = 4
+    targets_per_history: Annotated[int, COUNT_FROM_1] = 4
     """Maximum number of targets of a history in a step, drawn again in each epoch."""
 
     def __post_init__(self) -> None:
         if self.prompt.count(HISTORY) != 1:
             raise ConfigError(f"model.history_text.prompt={self.prompt!r}: it has to hold {HISTORY} once")
-        if self.targets_per_history < 1:
-            raise ConfigError(
-                f"model.history_text.targets_per_history={self.targets_per_history}: ask for at least one target of a "
-                "history"
-            )
 
 
 @dataclass(frozen=True)

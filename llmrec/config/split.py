@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from llmrec.config.validation import PART
+from llmrec.config.validation import PART, Bounds
 from llmrec.errors import ConfigError
 
 SplitName = Literal["by_time", "leave_one_out"]
@@ -25,17 +25,12 @@ class SplitConfig:
     """Events of the same moment: strict keeps them out of each other's histories, file_order does not."""
     leave_one_out_ties: Literal["strict", "file_order"] = "strict"
     """The same for leave_one_out."""
-    held_out_user_fraction: float = 0.0
+    held_out_user_fraction: Annotated[float, Bounds(0, 0.999)] = 0.0
     """Share of users whose training events are left out, to measure membership."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.held_out_user_fraction < 1:
-            raise ConfigError(
-                f"split.held_out_user_fraction={self.held_out_user_fraction}: give a share of the users from 0 to "
-                "below 1"
-            )
         if "by_time" not in self.names:
             raise ConfigError(
                 f"split.names={list(self.names)}: leave_one_out lets training see the future, so it is reported only "
-                "beside by_time; add by_time"
+                "in addition to by_time; add by_time"
             )

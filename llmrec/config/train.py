@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from llmrec.config.validation import COUNT_FROM_0, COUNT_FROM_1, POSITIVE, SHARE, Bounds
-from llmrec.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,7 @@ class TrainConfig:
     """Learning rate of the backbone."""
     refresh_every_steps: Annotated[int | None, COUNT_FROM_1] = None
     """Steps after which a trained backbone encodes the catalog again; null: before validations only."""
-    micro_batches: Literal["auto"] | int = 1
+    micro_batches: Annotated[Literal["auto"] | int, COUNT_FROM_1] = 1
     """Micro-batches of a process's share of a batch, to save memory; auto finds how many."""
     refit: bool = False
     """Train again on training and validation part, for the best number of epochs, before the test."""
-
-    def __post_init__(self) -> None:
-        if self.micro_batches != "auto" and self.micro_batches < 1:
-            raise ConfigError(f"train.micro_batches={self.micro_batches}: give auto, or 1 or more")

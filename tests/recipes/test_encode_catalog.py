@@ -136,7 +136,7 @@ def test_what_cannot_be_read_is_refused(items: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to read with"):
         EncodeConfig(DataConfig(), BackboneConfig(strategy="none"))
     with pytest.raises(ConfigError, match="texts_per_shard=0"):
-        EncodeConfig(DataConfig(), texts_per_shard=0)
+        parse_config(EncodeConfig, ["--data.items", "x.parquet", "--texts_per_shard", "0"])
     main = runpy.run_path(str(RECIPE))["run_encode_catalog"]
     with pytest.raises(
         ConfigError, match=r"items\.parquet has no column brand. Use some of its columns item_id, title"

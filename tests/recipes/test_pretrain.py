@@ -95,10 +95,11 @@ def test_settings_that_cannot_be_are_named(changes: dict[str, Any], named: str) 
 
 
 def test_a_contrast_of_the_batch_alone_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"contrast\.n_negatives=0"):
-        ContrastConfig(n_negatives=0)
-    with pytest.raises(ConfigError, match=r"train\.held_out_fraction=1"):
-        PretrainTrainConfig(held_out_fraction=1)
+    given = ["--data.source", "movielens_small"]
+    with pytest.raises(ConfigError, match=r"contrast\.n_negatives=0: give a number at least 1"):
+        parse_config(PretrainConfig, [*given, "--contrast.n_negatives", "0"])
+    with pytest.raises(ConfigError, match=r"train\.held_out_fraction=1\.0: give a number above 0"):
+        parse_config(PretrainConfig, [*given, "--train.held_out_fraction", "1"])
 
 
 def test_a_pretrained_backbone_is_fine_tuned(config: PretrainConfig, tmp_path: Path, tiny_bert: Path) -> None:

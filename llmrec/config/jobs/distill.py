@@ -11,7 +11,7 @@ from llmrec.config.checkpoints import Resume
 from llmrec.config.evaluation import EvaluationConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.train import TrainConfig
-from llmrec.config.validation import Bounds
+from llmrec.config.validation import COUNT_FROM_1, POSITIVE, Bounds
 from llmrec.errors import ConfigError
 
 
@@ -19,25 +19,22 @@ from llmrec.errors import ConfigError
 class DistillationLosses:
     """Weight of each distillation loss, per target."""
 
-    embedding: float = 100.0
+    embedding: Annotated[float, Bounds(0)] = 100.0
     """Weight of 1 - cosine between the text vectors of student and teacher."""
-    scores: float = 1.0
+    scores: Annotated[float, Bounds(0)] = 1.0
     """Weight of the divergence of scores over all items (Hinton et al. 2015, arXiv:1503.02531)."""
-    ranking: float = 0.0
+    ranking: Annotated[float, Bounds(0)] = 0.0
     """Weight of the likelihood of the teacher's order (Xia et al. 2008, doi:10.1145/1390156.1390306)."""
-    targets: float = 0.0
+    targets: Annotated[float, Bounds(0)] = 0.0
     """Weight of the softmax cross-entropy of the true targets."""
-    temperature: float = 1.0
+    temperature: Annotated[float, POSITIVE] = 1.0
     """Temperature at which scores are compared."""
-    top_k: int = 10
+    top_k: Annotated[int, COUNT_FROM_1] = 10
     """Items of the teacher's order that `ranking` uses."""
 
     def __post_init__(self) -> None:
-        weights = self.embedding, self.scores, self.ranking, self.targets
-        if min(weights) < 0 or max(weights) == 0:
-            raise ConfigError(f"losses={weights}: weights are 0 or more, and one of them above 0")
-        if self.temperature <= 0 or self.top_k < 1:
-            raise ConfigError(f"losses.temperature={self.temperature}, losses.top_k={self.top_k}: both must be above 0")
+        if not any((self.embedding, self.scores, self.ranking, self.targets)):
+            raise ConfigError("losses: all weights are 0. Set one of embedding, scores, ranking, targets above 0.")
 
 
 @dataclass(frozen=True)

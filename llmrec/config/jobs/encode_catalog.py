@@ -25,5 +25,3 @@ class EncodeConfig:
     def __post_init__(self) -> None:
         if self.backbone.strategy == "none":
             raise ConfigError("backbone.strategy none: there is nothing to read with; give frozen")
-        if self.texts_per_shard is not None and self.texts_per_shard < 1:
-            raise ConfigError(f"texts_per_shard={self.texts_per_shard}: give at least 1")

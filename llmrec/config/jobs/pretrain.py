@@ -10,7 +10,7 @@ from llmrec.config.backbone import BackboneConfig
 from llmrec.config.checkpoints import CheckpointConfig, Resume
 from llmrec.config.data import DataConfig
 from llmrec.config.split import SplitConfig
-from llmrec.config.validation import Bounds
+from llmrec.config.validation import COUNT_FROM_1, PART, POSITIVE, SHARE, Bounds
 from llmrec.errors import ConfigError
 
 ObjectiveName = Literal["mlm", "clm", "contrast"]
@@ -20,69 +20,44 @@ ObjectiveName = Literal["mlm", "clm", "contrast"]
 class ContrastConfig:
     """Contrast that brings the vectors of items together that a user chose soon after each other."""
 
-    window: int = 3
+    window: Annotated[int, COUNT_FROM_1] = 3
     """Number of following events that each event is paired with."""
-    temperature: float = 0.05
+    temperature: Annotated[float, POSITIVE] = 0.05
     """Temperature that divides cosines."""
-    n_negatives: int = 128
-    """Items drawn uniformly in each step, in addition to the batch's own."""
-
-    def __post_init__(self) -> None:
-        if min(self.window, self.temperature) <= 0:
-            raise ConfigError("contrast: window and temperature must be above 0")
-        if self.n_negatives < 1:
-            raise ConfigError(
-                f"contrast.n_negatives={self.n_negatives}: a batch's own items alone punish the popular ones until "
-                "vectors collapse; give at least 1, better 64 or more"
-            )
+    n_negatives: Annotated[int, COUNT_FROM_1] = 128
+    """Items drawn uniformly in each step, in addition to the batch's own, which alone make vectors collapse."""
 
 
 @dataclass(frozen=True)
 class PretrainTrainConfig:
     """Length and speed of pretraining; batches are those of all processes together."""
 
-    max_steps: int = 2000
+    max_steps: Annotated[int, COUNT_FROM_1] = 2000
     """Steps, at most."""
-    eval_every_steps: int = 100
+    eval_every_steps: Annotated[int, COUNT_FROM_1] = 100
     """Steps between measurements of the held-out losses."""
-    patience: int = 3
+    patience: Annotated[int, COUNT_FROM_1] = 3
     """Measurements without gain before training stops."""
-    text_batch_size: int = 64
+    text_batch_size: Annotated[int, COUNT_FROM_1] = 64
     """Texts of a step of mlm and clm."""
-    pair_batch_size: int = 128
+    pair_batch_size: Annotated[int, COUNT_FROM_1] = 128
     """Pairs of a step of contrast, each read in both directions."""
-    learning_rate: float = 1e-4
+    learning_rate: Annotated[float, POSITIVE] = 1e-4
     """Learning rate of the backbone."""
-    head_learning_rate: float = 1e-3
+    head_learning_rate: Annotated[float, POSITIVE] = 1e-3
     """Learning rate of a language-model head."""
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, Bounds(0)] = 0.01
     """Weight decay of AdamW."""
-    warmup_ratio: float = 0.05
+    warmup_ratio: Annotated[float, SHARE] = 0.05
     """Share of the steps over which the learning rate grows from 0."""
     lr_scheduler: Literal["constant", "linear", "cosine"] = "linear"
     """Schedule of the learning rate after the warm-up."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Annotated[float, POSITIVE] = 1.0
     """Norm at which gradients are clipped."""
-    held_out_fraction: float = 0.05
+    held_out_fraction: Annotated[float, PART] = 0.05
     """Share of the texts, and of the newest pairs, that measure the loss."""
-    max_held_out_samples: int = 1024
+    max_held_out_samples: Annotated[int, COUNT_FROM_1] = 1024
     """Texts or pairs of a measurement; a seeded sample if there are more."""
-
-    def __post_init__(self) -> None:
-        counts = (
-            self.max_steps,
-            self.eval_every_steps,
-            self.patience,
-            self.text_batch_size,
-            self.pair_batch_size,
-            self.max_held_out_samples,
-        )
-        if min(counts) < 1:
-            raise ConfigError(
-                "train: max_steps, eval_every_steps, patience, batch sizes and max_held_out_samples must be at least 1"
-            )
-        if not 0 < self.held_out_fraction < 1:
-            raise ConfigError(f"train.held_out_fraction={self.held_out_fraction}: give a share between 0 and 1")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from llmrec.config.data import DataConfig
 from llmrec.config.validation import COUNT_FROM_1, Bounds
-from llmrec.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,3 @@ class RecommendConfig:
     """Local copy of the base model; null: as the bundle says."""
     output: Path = Path("runs/recommend")
     """Folder of the parquet files."""
-
-    def __post_init__(self) -> None:
-        for name in ("k", "users_per_part", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}: give at least 1")

@@ -10,7 +10,7 @@ from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.evaluation import EvaluationConfig
 from llmrec.config.split import SplitConfig
-from llmrec.config.validation import COUNT_FROM_1, Bounds
+from llmrec.config.validation import COUNT, COUNT_FROM_1, Bounds
 from llmrec.errors import ConfigError
 
 LikelihoodScore = Literal["mean", "sum", "gain"]
@@ -22,12 +22,12 @@ class PromptConfig:
 
     header: str = "Products that one customer bought, one after the other:"
     """First line, before a line for each of the newest items."""
-    history: int = 10
+    history: Annotated[int, COUNT_FROM_1] = 10
     """Number of newest items."""
 
     def __post_init__(self) -> None:
-        if not self.header.strip() or self.history < 1:
-            raise ConfigError("prompt: header must not be empty, and history must be at least 1")
+        if not self.header.strip():
+            raise ConfigError("prompt.header: empty. Say in words what the lines after it are.")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class RerankConfig:
     """Baseline, or folder of a bundle, that proposes candidates."""
     candidate_source: Literal["first_stage", "target_and_sampled"] = "first_stage"
     """first_stage for its best unseen items, or target_and_sampled, which is easier."""
-    n_candidates: Annotated[int, COUNT_FROM_1] = 100
+    n_candidates: Annotated[int, Bounds(2, COUNT)] = 100
     """Candidates of each query."""
     prompt: PromptConfig = field(default_factory=PromptConfig)
     """Text before a candidate."""
@@ -68,5 +68,5 @@ class RerankConfig:
             raise ConfigError(f"split.names={list(self.split.names)}: candidates are re-ranked by_time alone")
         if self.backbone.strategy != "frozen":
             raise ConfigError(f"backbone.strategy {self.backbone.strategy}: nothing trains here; give frozen")
-        if self.n_candidates < 2 or not self.score_types:
-            raise ConfigError("n_candidates must be at least 2, and score_types name at least one of mean, sum, gain")
+        if not self.score_types:
+            raise ConfigError("score_types: empty. Name at least one of mean, sum, gain.")

@@ -23,6 +23,7 @@ from llmrec.config.model import ModelConfig
 from llmrec.config.privacy import MembershipConfig, PrivacyConfig
 from llmrec.config.split import SplitConfig
 from llmrec.config.train import TrainConfig
+from llmrec.config.validation import validate_bounds
 from llmrec.data.batches import HistoryBatch, build_training_windows, collate_windows
 from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.errors import ConfigError
@@ -274,7 +275,7 @@ def test_what_voids_the_guarantee_is_refused(named: str) -> None:
 )
 def test_settings_that_mean_nothing_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
-        PrivacyConfig(**settings)  # type: ignore[arg-type]
+        validate_bounds(PrivacyConfig(**settings))  # type: ignore[arg-type]
 
 
 def test_what_the_data_rules_out_is_refused(tmp_path: Path) -> None:
@@ -286,7 +287,7 @@ def test_what_the_data_rules_out_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"items\.nothing"):
         fit_model("model", task, MODEL, TRAIN, text=None, seed=3)
     with pytest.raises(ConfigError, match="held_out_user_fraction"):
-        SplitConfig(held_out_user_fraction=1.0)
+        validate_bounds(SplitConfig(held_out_user_fraction=1.0))
     with pytest.raises(ConfigError, match=r"membership: give split\.held_out_user_fraction"):
         FinetuneConfig(DataConfig(), membership=MembershipConfig())
 
