@@ -186,7 +186,7 @@ def _iterate_epochs(model: MatrixModel, split: Split) -> Iterator[None]:
     user, item = torch.from_numpy(train.user), torch.from_numpy(train.item)  # (E,)
     generator = torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.Adam(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     while True:
         for rows in torch.split(torch.randperm(len(user), generator=generator), _BATCH):
