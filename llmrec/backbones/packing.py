@@ -147,13 +147,13 @@ def _register_attention() -> None:
     AttentionInterface.register(ATTENTION, run_packed_attention)
 
 
-def run_packed_attention(
+def run_packed_attention(  # noqa: PLR0917 as transformers calls it
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    *,
     attention_mask: Tensor | None,
+    *,
     runs: list[EqualLengthRun],
     **options: Any,
 ) -> tuple[Tensor, None]:
