@@ -41,7 +41,9 @@ def describe_odd_times(times: Rows, now: float | None = None) -> tuple[str, ...]
             )
     median = int(times[len(times) // 2]) if len(times) >= ENOUGH else EARLIEST
     if median < EARLIEST:
-        lines.append(f"half of the events are before {format_iso(median)[:10]}; check time_unit and time_format")
+        lines.append(
+            f"their median is {format_iso(median)[:10]}, which is before any log; check time_unit and time_format"
+        )
     return tuple(lines)
 
 

@@ -24,8 +24,8 @@ TIME_REMEDY = "Write ISO 8601 (2024-01-31T12:00:00Z) or epoch seconds, in one un
 END_OF_TIME = 253_402_300_800  # the year 10000: later times were read in the wrong unit
 CHUNK_ROWS = 1 << 20  # times that are checked at a time
 NUMBER = r"^-?\d{1,18}(?:\.\d*)?$"
-PLAUSIBLE_FROM = 631_152_000  # 1990: earlier epoch numbers are of no log
-PLAUSIBLE_TO = 4_102_444_800  # 2100
+PLAUSIBLE_FROM = 662_688_000  # 1991: earlier epoch numbers are of no log; .NET's ticks would be of 1990
+PLAUSIBLE_TO = 2_000_000_000  # 2033: later ones look like YYYYMMDDHH
 
 
 class ParsedTimes(NamedTuple):
@@ -155,7 +155,7 @@ def _describe_look_alikes(alike: list[str]) -> str:
 
 
 def _is_plausible(values: np.ndarray, unit: str) -> bool:
-    """Return whether the median is an epoch number of the years 1990 to 2100."""
+    """Return whether the median is an epoch number of the years 1991 to 2033."""
     median = float(np.median(values[:: max(1, len(values) // SAMPLE)])) / PER_SECOND[unit] if len(values) else 0
     return PLAUSIBLE_FROM <= median < PLAUSIBLE_TO
 

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from llmrec.config.data import DataConfig
+from llmrec.config.data import DataConfig, TableFormat
 from llmrec.data.ids import encode_ids
 from llmrec.data.pseudonyms import Pseudonymizer
 from llmrec.data.readers.files import list_data_files, read_events
+from llmrec.data.readers.places import find_kind
 from llmrec.errors import DataError
 from llmrec.utils.arrays import Mask
 
@@ -71,26 +72,36 @@ def write_log_without_users(config: DataConfig, theirs: Mask, folder: Path) -> D
     """
     events, items = list_data_files(config)
     folder.mkdir(parents=True)
-    copy_without_records(events, folder / f"interactions{events.suffix}", theirs)
+    copy_without_records(events, folder / f"interactions{events.suffix}", theirs, style=config.interactions_format)
     shutil.copyfile(items, folder / f"items{items.suffix}")
-    return replace(config, source=str(folder), interactions=None, items=None)
+    # A file that its name does not tell to be a table has to be named.
+    places = {
+        role: None if find_kind(path) else f"{role}{path.suffix}"
+        for role, path in (("interactions", events), ("items", items))
+    }
+    return replace(config, source=str(folder), **places)
 
 
-def copy_without_records(source: Path, target: Path, theirs: Mask) -> None:
+def copy_without_records(source: Path, target: Path, theirs: Mask, *, style: TableFormat = TableFormat()) -> None:
     """Copy a file without some records.
 
     Args:
         source: File to copy.
         target: File to write.
         theirs: Records to leave out, (E,).
+        style: Form of the file.
 
     Raises:
         DataError: If the records of the file cannot be separated.
     """
-    if source.suffix == ".parquet":
+    kind = find_kind(source) if style.kind == "auto" else style.kind
+    if "\n".encode(style.encoding) != b"\n":
+        problem = f"text in {style.encoding}, whose lines cannot be copied one by one"
+        raise DataError(str(source), [f"{source.name}: {problem}. Convert the file to parquet and try again."])
+    if kind == "parquet":
         _write_parquet(source, target, theirs)
         return
-    header, quotes = (1, True) if source.suffix == ".csv" else (0, False)
+    header, quotes = (int(style.columns is None), style.quotes) if kind == "csv" else (0, False)
     keep = np.concatenate([np.ones(header, dtype=np.bool_), ~theirs])
     n_records = sum(1 for _ in _iterate_records(source, quotes=quotes))
     if n_records != len(keep):

@@ -180,8 +180,8 @@ def _plan_outputs(
     events, _ = list_data_files(config)
     new = events.with_name(f".{events.stem}.{os.getpid()}.partial{events.suffix}")
     try:
-        copy_without_records(events, new, records.theirs)
-        yield OutputPaths(replace(config, interactions=str(new)), config, folder, wish.states)
+        copy_without_records(events, new, records.theirs, style=config.interactions_format)
+        yield OutputPaths(replace(config, interactions=str(new.resolve())), config, folder, wish.states)
         new.chmod(events.stat().st_mode)
         new.replace(events)
     finally:

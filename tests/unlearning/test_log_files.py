@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec.config.data import DataConfig, PseudonymConfig
+from llmrec.config.data import DataConfig, PseudonymConfig, TableFormat
 from llmrec.data.loading import load_log
 from llmrec.data.pseudonyms import PLAIN_IDS, Pseudonymizer
 from llmrec.errors import ConfigError, DataError
@@ -110,3 +110,22 @@ def test_a_search_finds_every_spelling(tmp_path: Path) -> None:
     assert found == {"plain": 2, "state.db-wal": 1, "escaped.json": 1}
     assert not find_ids(files, ["somebody-else"])
     assert filter_searchable_ids(["ada", "ada-lovelace", "12", "ada-lovelace"]) == ["ada-lovelace"]
+
+
+def test_a_published_form_keeps_its_form(tmp_path: Path) -> None:
+    (tmp_path / "u.data").write_bytes(b"1|x|1\n2|y|2\n")
+    (tmp_path / "items.csv").write_text(ITEMS)
+    style = TableFormat("csv", columns=("user_id", "item_id", "timestamp"), encoding="latin-1")
+    config = DataConfig(str(tmp_path), interactions="u.data", interactions_format=style)
+    records = find_user_records(config, ["1"], PLAIN_IDS)
+    read = write_log_without_users(config, records.theirs, tmp_path / "without")
+    assert (tmp_path / "without" / "interactions.data").read_text() == "2|y|2\n"
+    assert load_log(read).user_ids.to_pylist() == ["2"]
+
+
+@pytest.mark.parametrize("suffix", [".csv.gz", ".orc"])
+def test_a_form_that_cannot_be_copied_is_refused(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "items.csv").write_text(ITEMS)
+    (tmp_path / f"interactions{suffix}").write_bytes(b"x")
+    with pytest.raises(DataError, match="Write the table as one file in parquet, csv or jsonl"):
+        write_log_without_users(DataConfig(str(tmp_path)), np.zeros(1, dtype=np.bool_), tmp_path / "without")
