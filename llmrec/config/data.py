@@ -50,7 +50,7 @@ class PiiConfig:
 
 @dataclass(frozen=True)
 class TableFormat:
-    """Form of the files of a table, where their names and first lines do not tell it."""
+    """Form of the files of a table, where their names and first lines do not show it."""
 
     kind: FileKind = "auto"
     """Kind of the files; auto goes by their names, such as .parquet, .csv.gz, .tsv or .json."""

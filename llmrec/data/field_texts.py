@@ -1,4 +1,4 @@
-"""Texts of item fields of any plain type: the shortest that mean the same value, whoever wrote the file."""
+"""Texts of item fields of any plain type: the same for equal values of any writer."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _format_floats(values: pa.Array) -> pa.LargeStringArray:
 
 
 def _format_timestamps(values: pa.Array) -> pa.LargeStringArray:
-    """Write times without the zeros of a finer clock than theirs; those with a zone in UTC."""
+    """Write times without the zeros of a clock that is finer than the times; those with a zone in UTC."""
     text = _trim_fraction(values.cast(pa.timestamp(values.type.unit)).cast(pa.large_string()))
     if values.type.tz is None:
         return pc.replace_substring_regex(text, " 00:00:00$", "")

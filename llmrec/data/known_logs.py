@@ -1,4 +1,4 @@
-"""Published logs that everybody has, recognized by the names of their files and columns."""
+"""Well-known published logs, recognized by the names of their files and columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llmrec.data.readers.json_files import read_json_sample
 from llmrec.data.readers.places import DataFile, Role
 from llmrec.errors import LlmrecError
 
-# Presets and the files, beside those of their settings, by which they are told from others; the first that fits wins.
+# Presets, and files that set their logs apart in addition to those of their settings; the first that fits wins.
 MARKS: dict[str, tuple[str, ...]] = {
     "movielens_100k": (),
     "movielens_10m": ("tags.dat",),

@@ -12,7 +12,7 @@ from llmrec.utils.units import SECONDS_PER_DAY
 
 YEAR = 365 * SECONDS_PER_DAY
 FEW = 3  # events at one end, or one in a thousand, that may be far from all others
-ENOUGH = 20  # events from which on an end can be told from the rest
+ENOUGH = 20  # events from which on an end differs clearly from the rest
 EARLIEST = 631_152_000  # 1990
 EXAMPLES = 3
 

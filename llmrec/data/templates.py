@@ -210,8 +210,8 @@ def _join(parts: Sequence[TemplateField | TemplateGroup], table: pa.Table) -> pa
     return text
 
 
-def _glue(*pieces: pa.LargeStringArray | pa.Scalar) -> pa.LargeStringArray:
-    return pc.binary_join_element_wise(*pieces, _scalar(""))
+def _glue(*parts: pa.LargeStringArray | pa.Scalar) -> pa.LargeStringArray:
+    return pc.binary_join_element_wise(*parts, _scalar(""))
 
 
 def _scalar(text: str) -> pa.Scalar:

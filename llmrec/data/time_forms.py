@@ -112,20 +112,20 @@ def compile_pattern(form: str) -> str:
     pattern = form
     for short, long in COMPOUND.items():
         pattern = pattern.replace(short, long)
-    pieces = re.split(r"(%.|\s+)", pattern)
-    names = [name for piece in pieces for name in re.findall(r"\(\?P<(\w+)>", DIRECTIVES.get(piece[1:], ""))]
-    unknown = [piece for piece in pieces if piece.startswith("%") and piece[1:] not in DIRECTIVES]
+    tokens = re.split(r"(%.|\s+)", pattern)
+    names = [name for token in tokens for name in re.findall(r"\(\?P<(\w+)>", DIRECTIVES.get(token[1:], ""))]
+    unknown = [token for token in tokens if token.startswith("%") and token[1:] not in DIRECTIVES]
     if unknown or len(set(names)) < len(names) or "year" not in names:
         raise ConfigError(
             f"time_format={form!r}: no such pattern. Use each of %Y, %m, %d, %H, %M, %S, %z and so on once."
         )
-    return f"^{''.join(_compile_piece(piece) for piece in pieces)}$"
+    return f"^{''.join(_compile_token(token) for token in tokens)}$"
 
 
-def _compile_piece(piece: str) -> str:
-    if piece.startswith("%"):
-        return DIRECTIVES[piece[1:]]
-    return r"\s+" if piece.isspace() else re.escape(piece)
+def _compile_token(token: str) -> str:
+    if token.startswith("%"):
+        return DIRECTIVES[token[1:]]
+    return r"\s+" if token.isspace() else re.escape(token)
 
 
 def require_form(form: str) -> None:

@@ -135,8 +135,8 @@ def _from_numbers(numbers: pa.Array, unit: TimeUnit, timezone: str, form: str) -
         return read_number_form(values, unreadable, form, timezone)
     chosen = _infer_unit(readable) if unit == "auto" else unit
     if unit == "auto":
-        if alike := find_look_alikes(readable, plausible=_is_plausible(readable, chosen)):
-            return read_nothing(len(values))._replace(remedy=_describe_look_alikes(alike))
+        if similar := find_look_alikes(readable, plausible=_is_plausible(readable, chosen)):
+            return read_nothing(len(values))._replace(remedy=_describe_look_alikes(similar))
         if chosen != "s":  # a few seconds among milliseconds would silently fall into 1970
             unreadable = unreadable | (np.abs(values) < 31_536_000 * PER_SECOND[chosen])
     per_second = PER_SECOND[chosen]
@@ -149,9 +149,9 @@ def _from_numbers(numbers: pa.Array, unit: TimeUnit, timezone: str, form: str) -
     return ReadTimes(seconds, seconds, fraction, unreadable)
 
 
-def _describe_look_alikes(alike: list[str]) -> str:
-    named = " or ".join(f"time_format: {form}" for form in alike)
-    return f"They look like {' or '.join(alike)}: set {named}. If they are epoch numbers, set time_unit"
+def _describe_look_alikes(similar: list[str]) -> str:
+    named = " or ".join(f"time_format: {form}" for form in similar)
+    return f"They look like {' or '.join(similar)}: set {named}. If they are epoch numbers, set time_unit"
 
 
 def _is_plausible(values: np.ndarray, unit: str) -> bool:

@@ -75,25 +75,26 @@ def write_log_without_users(config: DataConfig, theirs: Mask, folder: Path) -> D
     copy_without_records(events, folder / f"interactions{events.suffix}", theirs, style=config.interactions_format)
     shutil.copyfile(items, folder / f"items{items.suffix}")
     # A file that its name does not tell to be a table has to be named.
-    places = {
-        role: None if find_kind(path) else f"{role}{path.suffix}"
+    new_events, new_items = (
+        None if find_kind(path) else f"{role}{path.suffix}"
         for role, path in (("interactions", events), ("items", items))
-    }
-    return replace(config, source=str(folder), **places)
+    )
+    return replace(config, source=str(folder), interactions=new_events, items=new_items)
 
 
-def copy_without_records(source: Path, target: Path, theirs: Mask, *, style: TableFormat = TableFormat()) -> None:
+def copy_without_records(source: Path, target: Path, theirs: Mask, *, style: TableFormat | None = None) -> None:
     """Copy a file without some records.
 
     Args:
         source: File to copy.
         target: File to write.
         theirs: Records to leave out, (E,).
-        style: Form of the file.
+        style: Form of the file; None for the usual one.
 
     Raises:
         DataError: If the records of the file cannot be separated.
     """
+    style = style or TableFormat()
     kind = find_kind(source) if style.kind == "auto" else style.kind
     if "\n".encode(style.encoding) != b"\n":
         problem = f"text in {style.encoding}, whose lines cannot be copied one by one"

@@ -18,7 +18,7 @@ from llmrec.errors import DataError
 FIRST_BLOCK, LARGEST_BLOCK = 1 << 20, (1 << 31) - 2  # bytes
 BEGINNING = 1 << 16  # bytes in which the first line is looked for
 SEPARATORS = ("\t", "::", ";", "|")  # tried in this order where the first line has no comma
-UNIT_SEPARATOR = "\x1f"  # stands for separators of several characters, which the reader does not take
+UNIT_SEPARATOR = "\x1f"  # replaces separators of several characters, which the reader does not take
 
 
 class CsvRows(NamedTuple):

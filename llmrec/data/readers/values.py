@@ -122,7 +122,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _name_classes(values: pa.Array, names: list[str]) -> pa.Array:
-    """Replace class numbers by their names; -1 stands for no class."""
+    """Replace class numbers by their names; -1 means no class."""
     codes = np.asarray(values.cast(pa.int64()).fill_null(-1))
     known = (codes >= 0) & (codes < len(names))
     return pa.array(names, pa.large_string()).take(pa.array(np.where(known, codes, 0), mask=~known))
