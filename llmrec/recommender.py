@@ -9,7 +9,7 @@ import torch
 
 from llmrec.data.log import Log
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
-from llmrec.hub.bundle_summary import summarize_bundle
+from llmrec.hub.bundle_summary import format_summary, format_summary_html
 from llmrec.hub.remote import Token, push_bundle, resolve_bundle, strip_private_paths
 from llmrec.hub.training_log import TrainingLog
 from llmrec.inference.batch_answers import BatchAnswers
@@ -19,11 +19,10 @@ from llmrec.inference.item_similarity import SimilaritySpace
 from llmrec.inference.live.users import LiveUsers
 from llmrec.inference.log_users import AudienceMember, rank_audience
 from llmrec.inference.queries import History, Item, Time
-from llmrec.inference.ranked_items import Filters, Recommendation, check_k
+from llmrec.inference.ranked_items import Filters, Recommendation
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.inference.text_queries import HALF_LIFE_EVENTS, TEMPLATE, TopicShare, divide_interest
 from llmrec.inference.user_similarity import SimilarUser
-from llmrec.utils.html import format_html_table
 from llmrec.utils.result_list import ResultList
 
 
@@ -32,10 +31,8 @@ class Recommender:
 
     A history is a list of events, oldest first: item ids, fields of items that are in no catalog (read by their text),
     or (item, time) pairs of either; or it is the id of a live user. A time is in seconds since 1970, a datetime or an
-    ISO 8601 string, in UTC by default. Events at or after the query time `at`, the last event's by default, are left
-    out. Scores order the items for one history: with a drift head, log-probabilities that an item is next, with the
-    counts as of `at` or of the newest event; else logits, whose differences are log-odds. A recommender on ids alone
-    raises BundleError if text is given to it.
+    ISO 8601 string, in UTC by default. Events from the query time `at` on, by default the last event's, are left out.
+    With a drift head, scores are log-probabilities as of `at` or the newest event; else logits (differences: log-odds).
 
     Attributes:
         config: Settings that the bundle was trained with.
@@ -46,16 +43,19 @@ class Recommender:
 
     Example:
         recommender = Recommender.from_pretrained("runs/quickstart/bundle")
-        recommender.recommend(["1", "260"], k=5, filters="genres~drama")
+        recommender.recommend([("1", "2016-01-03"), ("260", "2016-02-01")], k=5, filters="genres~drama")
+        recommender.score(["1", "260"], ["2571", {"title": "Orbit of Ashes", "genres": "Sci-Fi"}])
+        recommender.explain(["1", "260"], "2571").sentence
+        recommender.similar_items("2571", k=3)
+        recommender.similar_users("15", k=3)
+        recommender.audience({"text": "Orbit of Ashes (2031). Genres: Sci-Fi"}, k=3)
+        recommender.topics(["1", "260"], ["comedy", "science fiction"], template="a {label} film")
     """
 
     def __init__(self, bundle: Bundle, folder: Path, *, backbone: str | None = None, log: Log | None = None) -> None:
-        """Serve a loaded bundle of a folder; `from_pretrained` loads one."""
         self.config = bundle.config
-        self.catalog, self.training_log = (
-            ServedCatalog(bundle, folder, backbone=backbone),
-            TrainingLog(bundle, folder, log=log),
-        )
+        self.catalog = ServedCatalog(bundle, folder, backbone=backbone)
+        self.training_log = TrainingLog(bundle, folder, log=log)
         self.live = LiveUsers(self.catalog, self.training_log.read)
         self.index = IndexSearch(self.catalog)
 
@@ -95,13 +95,10 @@ class Recommender:
         return BatchAnswers(self.catalog, self.live, self.index, self.training_log.read)
 
     def __repr__(self) -> str:
-        rows = {"Recommender": str(self.catalog.folder)} | summarize_bundle(self.catalog.export_bundle())
-        return "\n".join(f"{name:<11}  {value}" for name, value in rows.items())
+        return format_summary(self.catalog.folder, self.catalog.export_bundle())
 
     def _repr_html_(self) -> str:
-        """Render the summary for a notebook."""
-        rows = summarize_bundle(self.catalog.export_bundle())
-        return format_html_table([["Recommender", str(self.catalog.folder)], *map(list, rows.items())])
+        return format_summary_html(self.catalog.folder, self.catalog.export_bundle())
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the bundle as it is now, with its added and removed items and current counts, to a folder.
@@ -109,7 +106,7 @@ class Recommender:
         Args:
             folder: Folder to write.
         """
-        save_bundle(Path(folder), self._export_bundle())
+        save_bundle(Path(folder), self.catalog.export_bundle(self.live.export_counts()))
 
     def push_to_hub(
         self,
@@ -137,8 +134,9 @@ class Recommender:
         Raises:
             BundleError: If the hub refuses; then nothing is published.
         """
-        bundle = strip_private_paths(self._export_bundle(), base_model_id, counts=include_counts)
-        return push_bundle(bundle, repo_id, private=private, revision=revision, token=token)
+        now = self.catalog.export_bundle(self.live.export_counts())
+        shared = strip_private_paths(now, base_model_id, counts=include_counts)
+        return push_bundle(shared, repo_id, private=private, revision=revision, token=token)
 
     def recommend(
         self,
@@ -168,9 +166,6 @@ class Recommender:
         Raises:
             DataError: If an id is unknown or a time unreadable.
             ConfigError: If k is below 1, no item meets the filters, or words are empty.
-
-        Example:
-            recommender.recommend([("1", "2016-01-03"), ("260", "2016-02-01")], k=5, filters="genres~drama")
         """
         return self.batch.recommend(
             [history], k=k, at=at, include_seen=include_seen, query=query, filters=filters, topic=topic
@@ -189,9 +184,6 @@ class Recommender:
 
         Raises:
             DataError: If an id is unknown.
-
-        Example:
-            recommender.score(["1", "260"], ["2571", {"title": "Orbit of Ashes", "genres": "Sci-Fi"}])
         """
         return self.batch.score([history], [items], at=at)[0]
 
@@ -210,9 +202,6 @@ class Recommender:
         Raises:
             DataError: If the id is unknown.
             ConfigError: If tokens are requested and captum is not installed.
-
-        Example:
-            recommender.explain(["1", "260"], "2571").sentence
         """
         return self.batch.explain([history], [item], at=at, tokens=tokens)[0]
 
@@ -240,9 +229,6 @@ class Recommender:
         Raises:
             DataError: If the id is unknown.
             ConfigError: If the two bundles cannot be compared.
-
-        Example:
-            recommender.similar_items("2571", k=3)
         """
         return self.batch.similar_items([item], k=k, by=by, catalog=catalog, at=at)[0]
 
@@ -263,9 +249,6 @@ class Recommender:
         Raises:
             ConfigError: If the user has no events before `at`, or k is below 1.
             DataError: If the history is unreadable or the log has other items.
-
-        Example:
-            recommender.similar_users("15", k=3)
         """
         return self.batch.similar_users([user], k=k, at=at, log=log)[0]
 
@@ -286,11 +269,7 @@ class Recommender:
         Raises:
             DataError: If the id is unknown or the log has other items.
             ConfigError: If no user has events before `at`, or k is below 1.
-
-        Example:
-            recommender.audience({"text": "Orbit of Ashes (2031). Genres: Sci-Fi"}, k=3)
         """
-        check_k(k)
         return rank_audience(self.catalog, self.batch.find_log_users(log, at), item, k)
 
     def topics(
@@ -316,13 +295,6 @@ class Recommender:
 
         Raises:
             ConfigError: If there are no events before `at`, fewer than two labels, or no `{label}` in the template.
-
-        Example:
-            recommender.topics(["1", "260"], ["comedy", "science fiction"], template="a {label} film")
         """
         texts = self.catalog.history_text_vectors(self.batch.parse([history], at))
         return divide_interest(self.catalog, texts, labels, template, half_life_events=half_life_events)
-
-    def _export_bundle(self) -> Bundle:
-        is_counting = self.catalog.drift is not None and self.live.is_started
-        return self.catalog.export_bundle(self.live.export_counts() if is_counting else None)

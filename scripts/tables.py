@@ -14,7 +14,8 @@ from pathlib import Path
 
 import jsonargparse
 
-from llmrec.evaluation.results import MetricRow, Report
+from llmrec.evaluation.metric_rows import MetricRow
+from llmrec.evaluation.results import Report
 from llmrec.reports.report_files import read_report
 from llmrec.reports.report_text import format_markdown_table, sort_models
 

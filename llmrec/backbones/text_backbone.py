@@ -22,19 +22,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
+from llmrec.backbones.checkpoint_checks import check_one_text, check_rows, check_tokenizer
 from llmrec.backbones.checkpoint_files import open_checkpoint
 from llmrec.backbones.layers import PrecomputedHidden, truncate_layers
 from llmrec.backbones.length_batches import batch_by_length
 from llmrec.backbones.linear_kernels import OF_A_GPU, Arithmetic, choose_fastest
-from llmrec.backbones.load_model import (
-    cannot_load,
-    check_one_text,
-    check_rows,
-    check_tokenizer,
-    load_text_model,
-    load_tokenizer,
-    lower_case,
-)
+from llmrec.backbones.load_model import cannot_load, load_text_model, load_tokenizer, lower_case
 from llmrec.backbones.packing import PackedModel, copy_as_dtype
 from llmrec.backbones.pooling import choose_pooling, pool
 from llmrec.backbones.resolve import resolve_backbone

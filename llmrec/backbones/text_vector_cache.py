@@ -244,11 +244,7 @@ class TextVectorCache:
             yield place[theirs], theirs, shard
 
     def _read(
-        self,
-        keys: NDArray[np.bytes_],
-        rows: NDArray[np.int64],
-        encode: Encode,
-        describe: str | None,
+        self, keys: NDArray[np.bytes_], rows: NDArray[np.int64], encode: Encode, describe: str | None
     ) -> Iterator[tuple[slice, Tensor]]:
         """Encode the texts at `rows` in parts; each part is on disk when it is yielded."""
         off = True if describe is None or not len(rows) else None

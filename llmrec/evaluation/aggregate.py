@@ -19,10 +19,11 @@ from llmrec.data.interactions import Ties
 from llmrec.data.splits import TEST, Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.intervals import bootstrap_means, difference_from_means, interval_from_means
+from llmrec.evaluation.metric_rows import Comparison, MetricRow
 from llmrec.evaluation.metrics import Values, compute_metrics, coverage
 from llmrec.evaluation.model_rows import ModelRow
 from llmrec.evaluation.ranking import Ranking, sample_queries
-from llmrec.evaluation.results import Comparison, MetricRow, Protocol, Report, SeedSpread, SplitReport
+from llmrec.evaluation.results import Protocol, Report, SeedSpread, SplitReport
 from llmrec.evaluation.run_metadata import RunMetadata
 from llmrec.utils.arrays import Mask, Rows
 from llmrec.utils.units import SECONDS_PER_DAY

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from llmrec.utils.html import format_html_table
 
 if TYPE_CHECKING:
     from llmrec.hub.bundle import Bundle
@@ -33,6 +36,33 @@ def summarize_bundle(bundle: Bundle) -> dict[str, str]:
     if test := _describe_test(bundle):
         found["test"] = test
     return found
+
+
+def format_summary(folder: Path, bundle: Bundle) -> str:
+    """Format the summary of a bundle in use as text.
+
+    Args:
+        folder: Folder of the bundle.
+        bundle: The bundle.
+
+    Returns:
+        A line for each fact.
+    """
+    rows = {"Recommender": str(folder)} | summarize_bundle(bundle)
+    return "\n".join(f"{name:<11}  {value}" for name, value in rows.items())
+
+
+def format_summary_html(folder: Path, bundle: Bundle) -> str:
+    """Format the summary of a bundle in use for a notebook.
+
+    Args:
+        folder: Folder of the bundle.
+        bundle: The bundle.
+
+    Returns:
+        A table in HTML.
+    """
+    return format_html_table([["Recommender", str(folder)], *map(list, summarize_bundle(bundle).items())])
 
 
 def _count(facts: dict[str, object], name: str) -> str:

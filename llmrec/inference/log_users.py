@@ -24,6 +24,7 @@ from llmrec.data.log import Log
 from llmrec.errors import ConfigError, DataError
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.inference.queries import Item, find_item_rows
+from llmrec.inference.ranked_items import check_k
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.utils.arrays import Rows
 from llmrec.utils.result_list import ResultList
@@ -250,7 +251,12 @@ def rank_audience(catalog: ServedCatalog, users: LogUsers, item: Item, k: int) -
 
     Returns:
         At most k users, best first.
+
+    Raises:
+        ConfigError: If k is below 1.
+        DataError: If the id is unknown.
     """
+    check_k(k)
     chance, position = next_item_probabilities(catalog, users, item)
     mean = float(chance.logsumexp(0)) - math.log(len(chance))
     holders = (

@@ -12,7 +12,7 @@ import numpy as np
 from llmrec.drift.interest_metrics import Numbers
 from llmrec.drift.profile import DriftProfile, InterestByPeriod, InterestDecay, InterestStates, MixtureShares
 from llmrec.drift.terms import PARTS
-from llmrec.evaluation.results import MetricRow
+from llmrec.evaluation.metric_rows import MetricRow
 from llmrec.utils.text import format_duration, truncate
 
 if TYPE_CHECKING:

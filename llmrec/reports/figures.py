@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmrec.drift.profile import DriftProfile
+from llmrec.evaluation.metric_rows import MetricRow
 from llmrec.evaluation.model_rows import ModelRow
-from llmrec.evaluation.results import MetricRow, Report
+from llmrec.evaluation.results import Report
 from llmrec.reports.drift_figures import plot_drift_profile, plot_weekly_ndcg
 from llmrec.reports.report_markdown import WEEKLY_FIGURE
 from llmrec.reports.report_text import sort_models

@@ -7,8 +7,9 @@ from typing import Any
 
 from llmrec.drift.profile import DriftProfile
 from llmrec.evaluation.deletion_test import DeletionResult
+from llmrec.evaluation.metric_rows import format_interval
 from llmrec.evaluation.model_rows import ModelRow
-from llmrec.evaluation.results import Report, format_interval
+from llmrec.evaluation.results import Report
 from llmrec.evaluation.run_metadata import RunMetadata
 from llmrec.reports.drift_text import render_drift_section
 from llmrec.reports.faithfulness_text import render_faithfulness

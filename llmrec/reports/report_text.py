@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llmrec.drift.profile import DriftProfile
+from llmrec.evaluation.metric_rows import Comparison, MetricRow, Verdict, format_interval
 from llmrec.evaluation.model_rows import ModelRow
-from llmrec.evaluation.results import Comparison, MetricRow, Report, Verdict, format_interval
+from llmrec.evaluation.results import Report
 from llmrec.reports.drift_text import describe_drift_head
 from llmrec.reports.privacy_text import render_privacy_section
 from llmrec.utils.text import format_table

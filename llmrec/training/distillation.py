@@ -31,7 +31,8 @@ from llmrec.training.checkpoints import Progress
 from llmrec.training.distributed.collectives import encode_catalog
 from llmrec.training.objectives import Objective, encode_trainable_items
 from llmrec.training.task import TrainingTask
-from llmrec.training.two_stage import make_model, train, validation_ndcg
+from llmrec.training.two_stage import make_model, train
+from llmrec.training.validation import validation_ndcg
 
 COST_TEXTS, COST_ROUNDS = 256, 3
 

@@ -29,7 +29,8 @@ from llmrec.models.recommender_model import RecommenderModel
 from llmrec.runs.start import start_run
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.task import TrainingTask, make_task
-from llmrec.training.two_stage import fit_model, train, validation_ndcg
+from llmrec.training.two_stage import fit_model, train
+from llmrec.training.validation import validation_ndcg
 
 
 def main(config: FinetuneConfig) -> None:

@@ -9,8 +9,9 @@ import yaml
 from llmrec.cli.main import main
 from llmrec.cli.plan_inputs import parse_memory_gib, parse_strategy
 from llmrec.errors import ConfigError
+from llmrec.evaluation.metric_rows import MetricRow
 from llmrec.evaluation.model_rows import FROZEN
-from llmrec.evaluation.results import MetricRow, Protocol, Report, SplitReport
+from llmrec.evaluation.results import Protocol, Report, SplitReport
 from llmrec.evaluation.run_metadata import RunMetadata
 
 

@@ -132,7 +132,9 @@ def test_a_drift_head_goes_along(
     save_bundle(folder, saved)
     counting = Recommender.from_pretrained(folder, backbone=str(tiny_bert))
     counting.live.replay_log(log)
-    save_bundle(folder, replace(saved, drift=replace(saved.drift, counts=counting.live.export_counts())))
+    save_bundle(
+        folder, replace(saved, drift=replace(saved.drift, counts=counting.live.state.counts_at(0).export_counts()))
+    )
     visit("push", folder, "owner/drift", backbone=tiny_bert)
     there = visit("answers", "owner/drift", TEXT)
     assert_same({"folder": there["folder"]} | answers(folder, backbone=str(tiny_bert)), there)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from matplotlib.axes import Axes
 
+from llmrec.evaluation.metric_rows import MetricRow
 from llmrec.evaluation.model_rows import FROZEN, ModelRow
-from llmrec.evaluation.results import MetricRow, Protocol, Report, SplitReport
+from llmrec.evaluation.results import Protocol, Report, SplitReport
 from llmrec.evaluation.run_metadata import RunMetadata
 from llmrec.reports.figures import plot_ndcg_by_model, plot_ndcg_by_slice, plot_training_curves, write_figures
 

@@ -14,10 +14,11 @@ from llmrec.data.splits import TEST, Split
 from llmrec.errors import ConfigError, DataError
 from llmrec.evaluation.aggregate import evaluate_split, make_report, make_test_queries
 from llmrec.evaluation.intervals import bootstrap_difference, bootstrap_mean
+from llmrec.evaluation.metric_rows import Comparison, MetricRow
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.model_rows import FROZEN, ModelRow
 from llmrec.evaluation.ranking import Ranking
-from llmrec.evaluation.results import Comparison, MetricRow, Protocol, Report, SplitReport
+from llmrec.evaluation.results import Protocol, Report, SplitReport
 from llmrec.evaluation.run_metadata import RunMetadata
 from llmrec.evaluation.slices import make_slices
 from llmrec.reports.report_files import read_report, write_report

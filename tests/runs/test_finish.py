@@ -10,8 +10,9 @@ import pytest
 
 from llmrec.config.backbone import Strategy
 from llmrec.errors import BundleError
+from llmrec.evaluation.metric_rows import MetricRow
 from llmrec.evaluation.model_rows import FROZEN, ModelRow
-from llmrec.evaluation.results import MetricRow, Protocol, Report, RunMetadata, SplitReport
+from llmrec.evaluation.results import Protocol, Report, RunMetadata, SplitReport
 from llmrec.hub.bundle import Bundle, load_bundle
 from llmrec.runs.finish import check_output, finish
 

@@ -24,7 +24,8 @@ from llmrec.training.checkpoints import get_trainable_state
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.task import TrainingTask, make_task
 from llmrec.training.trainer import Trainer
-from llmrec.training.two_stage import CatalogEncoder, adapt_backbone, fit_model, train, validation_ndcg
+from llmrec.training.two_stage import CatalogEncoder, adapt_backbone, fit_model, train
+from llmrec.training.validation import validation_ndcg
 from llmrec.utils.arrays import Rows
 from tests.closeness import assert_same
 

@@ -117,7 +117,9 @@ def test_copies_without_a_user_are_as_if_they_had_never_been(
     assert "are without 1 user(s) who" in (out / "bundle" / "README.md").read_text()
     assert world.user not in read.live.users
     assert read.live.users.keys() == never.recommender.live.users.keys()
-    sums = [one.live.export_counts() for one in (read, never.recommender)]  # of states that begin with the logs
+    sums = [
+        one.live.state.counts_at(0).export_counts() for one in (read, never.recommender)
+    ]  # of states that begin with the logs
     for name, of_log in sums[1].items():
         np.testing.assert_array_equal(sums[0][name], of_log)
 

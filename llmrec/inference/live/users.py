@@ -182,11 +182,6 @@ class LiveUsers:
             self._origin = f"the state in {path}"
 
     @property
-    def is_started(self) -> bool:
-        """True once the state has been used."""
-        return self._state is not None
-
-    @property
     def state(self) -> OnlineState:
         """Counts, beliefs and last events, over all items of the catalog."""
         with self.lock:
@@ -279,13 +274,15 @@ class LiveUsers:
             query, item = np.concatenate([query, live[index]]), np.concatenate([item, older])
         return RowPairs(torch.from_numpy(query), torch.from_numpy(item))
 
-    def export_counts(self) -> Arrays:
-        """Export the counts of all events.
+    def export_counts(self) -> Arrays | None:
+        """Export the counts of all events that a drift head reads.
 
         Returns:
-            Arrays by name, see `StreamCounts.export_counts`.
+            Arrays by name, see `StreamCounts.export_counts`; None without a drift head, or before the state is used.
         """
         with self.lock:
+            if self.catalog.drift is None or self._state is None:
+                return None
             return self.state.counts_at(0).export_counts()
 
     def _start(self) -> OnlineState:

@@ -253,7 +253,7 @@ def test_a_bundle_without_its_log_knows_the_day_and_no_user(
     assert unaware != pytest.approx(expected, abs=1e-3)
     drift = recommender.catalog.bundle.drift
     assert drift is not None
-    recommender.catalog.drift = replace(drift, counts=recommender.live.export_counts())
+    recommender.catalog.drift = replace(drift, counts=recommender.live.state.counts_at(0).export_counts())
     recommender.save_pretrained(tmp_path / "sent")
     sent = Recommender.from_pretrained(tmp_path / "sent")
     assert (sent.live.origin, sent.live.users) == ("the counts in the bundle", {})
