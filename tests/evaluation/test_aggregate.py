@@ -19,7 +19,7 @@ CONFIG = EvaluationConfig(bootstrap_samples=50)
 
 @pytest.fixture
 def by_time(log: Interactions) -> Split:
-    return split_by_time(log, N_USERS, N_ITEMS, 0.15, 0.3)
+    return split_by_time(log, N_USERS, N_ITEMS, valid_fraction=0.15, test_fraction=0.3)
 
 
 def make_ranking(queries: Queries, rank: np.ndarray) -> Ranking:

@@ -51,7 +51,7 @@ class TimeBias(nn.Module):
         bucket = functional.pad(bucket, (1, 0), value=N_TIME_BUCKETS - 1)  # (B, S, T + 1)
         table = self.bias.weight.T  # (H, buckets); the gradient of gather takes a tenth of the time of an embedding's
         bias = table.gather(1, bucket.view(1, -1).expand(len(table), -1))
-        return bias.view(-1, *bucket.shape).transpose(0, 1)
+        return bias.view(len(table), *bucket.shape).transpose(0, 1)
 
 
 class Block(nn.Module):
