@@ -19,7 +19,7 @@ from llmrec.data.ids import Codes, EncodedIds, encode_ids
 from llmrec.data.interactions import Interactions
 from llmrec.data.item_lists import split_item_lists
 from llmrec.data.item_properties import join_properties
-from llmrec.data.log import Log, LogFacts, make_log
+from llmrec.data.log import Log, LogFacts, format_log_facts, make_log
 from llmrec.data.pii import make_pii_redactor
 from llmrec.data.problems import ColumnProblem, NamedTable, find_missing_columns, format_problems
 from llmrec.data.pseudonyms import Pseudonymizer
@@ -96,7 +96,7 @@ def load_log(config: DataConfig, tables: LogTables | None = None) -> Log:
     pa.default_memory_pool().release_unused()
     log = _filter_log(source, read, catalog, config, names=names)
     pa.default_memory_pool().release_unused()
-    logger.info("\n".join(log.facts.lines()), extra={"run": {"data": {log.facts.source: asdict(log.facts)}}})
+    logger.info("\n".join(format_log_facts(log.facts)), extra={"run": {"data": {log.facts.source: asdict(log.facts)}}})
     return log
 
 

@@ -56,21 +56,29 @@ class LogFacts:
     odd_times: tuple[str, ...] = ()
     """Descriptions of unlikely times, such as those after now."""
 
-    def lines(self) -> list[str]:
-        """Format the facts as lines of text: the events read, then the events dropped."""
-        dropped = {
-            "repeats of a (user, item) pair": self.n_repeats_dropped,
-            "events on unknown items": self.n_unknown_items_dropped,
-            "events of rare users and items": self.n_dropped_by_k_core,
-        } | {f"faulty rows of {what}": count for what, count in self.n_faulty.items()}
-        return [
-            f"{self.source}: {self.n_events:,} events by {self.n_users:,} users on {self.n_items_with_events:,} of "
-            f"{self.n_items:,} items",
-            f"from {self.first_time} to {self.last_time}, times to the {self.resolution}",
-            *(f"times: {line}" for line in self.odd_times),
-            *(f"dropped {count:,} {what}" for what, count in dropped.items() if count),
-            *([f"redacted in item texts: {format_counts(self.n_scrubbed)}"] if self.n_scrubbed else []),
-        ]
+
+def format_log_facts(facts: LogFacts) -> list[str]:
+    """Format facts as lines of text: the events read, then the events dropped.
+
+    Args:
+        facts: Facts about a log.
+
+    Returns:
+        Lines.
+    """
+    dropped = {
+        "repeats of a (user, item) pair": facts.n_repeats_dropped,
+        "events on unknown items": facts.n_unknown_items_dropped,
+        "events of rare users and items": facts.n_dropped_by_k_core,
+    } | {f"faulty rows of {what}": count for what, count in facts.n_faulty.items()}
+    return [
+        f"{facts.source}: {facts.n_events:,} events by {facts.n_users:,} users on {facts.n_items_with_events:,} of "
+        f"{facts.n_items:,} items",
+        f"from {facts.first_time} to {facts.last_time}, times to the {facts.resolution}",
+        *(f"times: {line}" for line in facts.odd_times),
+        *(f"dropped {count:,} {what}" for what, count in dropped.items() if count),
+        *([f"redacted in item texts: {format_counts(facts.n_scrubbed)}"] if facts.n_scrubbed else []),
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,11 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrec.config.data import DataConfig
+from llmrec.data.catalog import LABEL_COLUMNS
 from llmrec.data.column_mapping import ColumnGuess, guess_columns, guess_template
+from llmrec.data.field_texts import is_text
 from llmrec.data.known_logs import KnownLog, recognize_log
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log
 from llmrec.data.readers.sample import list_tables, read_sample
+from llmrec.data.templates import list_fields
 from llmrec.data.timestamps import PER_SECOND
 from llmrec.errors import ConfigError, DataError
 
@@ -38,7 +41,7 @@ class LogProposal:
 
     @property
     def repeats(self) -> bool:
-        """Whether people come back to items that they have had."""
+        """True if users come back to items that they have had."""
         return self.config.repeats == "keep"
 
 
@@ -115,13 +118,21 @@ def _guess_from_values(events: pa.Table, items: pa.Table, given: Mapping[str, An
     if texts and (guess := guess_template(items.schema, texts[0])):
         guesses.append(guess._replace(reason=f"{texts[0]} holds the most text, and no column is called a title"))
     named = {guess.setting: guess.value for guess in guess_columns(events.schema, items.schema)}
-    label = next(iter(named.get("text_template", f"{{{texts[0]}}}" if texts else "").strip("{").split("}")), "")
-    if label:
-        guesses.append(ColumnGuess("label_column", label, "the first field of the text names an item"))
+    template = given.get("text_template") or named.get("text_template") or (f"{{{texts[0]}}}" if texts else None)
+    if template is not None:
+        guesses.append(_guess_label(items.schema, template))
     time = given.get("time_column") or named.get("time_column")
     if time in events.column_names and (guess := _guess_time(events[time])):
         guesses.append(guess)
     return guesses
+
+
+def _guess_label(items: pa.Schema, template: str) -> ColumnGuess:
+    """Guess the column that names an item, as a catalog does without the setting."""
+    named = [name for name in LABEL_COLUMNS if name in items.names and is_text(items.field(name).type)]
+    if named:
+        return ColumnGuess("label_column", named[0], "the usual name of such a column")
+    return ColumnGuess("label_column", list_fields(template)[0], "the first field of the text")
 
 
 def _rank_text_columns(items: pa.Table) -> list[str]:
@@ -161,20 +172,20 @@ def _describe_missing(setting: str, events: pa.Table, items: pa.Table) -> str:
 
 
 def _load(config: DataConfig, reasons: dict[str, str], given: Mapping[str, Any]) -> LogProposal:
-    """Load a log; drop events on unknown items and keep repeats if that is what the log needs."""
-    try:
-        log = load_log(replace(config, repeats="keep"))
-    except DataError:
-        if "unknown_items" in given:
-            raise
-        log = load_log(replace(config, repeats="keep", unknown_items="drop"))  # other problems are raised again
+    """Load a log without repeats and events on unknown items; load it again only if users return to items."""
+    tried = config if "repeats" in given else replace(config, repeats="drop")
+    log = load_log(tried if "unknown_items" in given else replace(tried, unknown_items="drop"))
+    facts = log.facts
+    if "unknown_items" not in given and facts.n_unknown_items_dropped:
         config = replace(config, unknown_items="drop")
         reasons["unknown_items"] = "some events are on items that the catalog lacks"
     if "repeats" not in given:
-        pairs = log.interactions.user.astype("int64") * log.n_items + log.interactions.item
-        share = 1 - len(set(pairs.tolist())) / max(len(pairs), 1)
+        n_events = facts.n_events + facts.n_repeats_dropped + facts.n_dropped_by_k_core
+        share = facts.n_repeats_dropped / n_events
         config = replace(config, repeats="keep" if share > REPEATED else "drop")
         reasons["repeats"] = f"{share:.1%} of the events repeat a pair of user and item"
+    if config.repeats == "keep" and "repeats" not in given:
+        log = load_log(config)
     if config.k_core == 0 and "k_core" not in given:
         reasons["k_core"] = f"0 keeps all {log.n_users:,} users and {log.n_items:,} items; 5 is usual in papers"
-    return LogProposal(config, reasons, log if config.repeats == "keep" else load_log(config))
+    return LogProposal(config, reasons, log)

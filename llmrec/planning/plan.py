@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.loading import load_log
+from llmrec.data.log import format_log_facts
 from llmrec.errors import ConfigError, DataError, LlmrecError
 from llmrec.planning.advisor import Choice, Facts, Option, ResourceLimits, choose_strategy
 from llmrec.planning.measure import MIB, StrategyMeasurement, measure
@@ -176,7 +177,7 @@ def make_plan(
     here = f"{torch.get_num_threads()} thread(s) of this machine" + (
         " and its GPU" if torch.cuda.is_available() else ""
     )
-    return Plan("\n".join(log.facts.lines()), facts, machine, here, options, choice)
+    return Plan("\n".join(format_log_facts(log.facts)), facts, machine, here, options, choice)
 
 
 def _measure_strategy(

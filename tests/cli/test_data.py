@@ -55,6 +55,7 @@ def test_a_folder_becomes_a_recommender_in_two_commands(
     assert "# the only file with users, items and times" in text
     settings = yaml.safe_load(text)["data"]
     assert (settings["user_column"], settings["item_column"]) == ("customer", "sku")
+    assert settings["label_column"] == "wording"
     few = ["--model.dim", "8", "--train.epochs", "1", "--evaluation.bootstrap_samples", "20"]
     main(["train", "--config", "shop.yaml", "--backbone.name", str(tiny_bert), "--json", *few])
     done = json.loads(capsys.readouterr().out)

@@ -18,6 +18,7 @@ pytest.importorskip("stdnum", reason="needs python-stdnum (extra: scrub)")
 from llmrec.config.data import DataConfig, PiiConfig
 from llmrec.data.audit import audit_log
 from llmrec.data.loading import load_catalog, load_log
+from llmrec.data.log import format_log_facts
 from llmrec.data.pii import PiiRedactor
 from llmrec.data.splits import split_by_time
 from llmrec.errors import ConfigError, missing_extra
@@ -108,7 +109,7 @@ def test_a_catalog_is_scrubbed_when_it_is_read(folder: Path) -> None:
     assert fields["item_id"][0] == "ada@example.com"  # ids stay what they are
     assert log.catalog.list_texts()[0] == "Lamp, ask [email] [ip], x 1.5"
     assert log.facts.n_scrubbed == {"email": 2, "ip": 1, "phone": 1}
-    assert "redacted in item texts: 2 email, 1 ip, 1 phone" in log.facts.lines()
+    assert "redacted in item texts: 2 email, 1 ip, 1 phone" in format_log_facts(log.facts)
     assert load_catalog(given).text_array.equals(log.catalog.text_array)
     assert pq.read_table(folder / "items.parquet")["notes"][0].as_py() == ["1.2.3.4", "x"]  # the source too
 
