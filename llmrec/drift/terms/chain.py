@@ -153,7 +153,7 @@ class ChainTerm(DriftTerm):
 
     def give_reason(self, context: TermContext | None, target: ExplainTarget) -> str:
         """Return the reason of what no single event gives."""
-        return "of what you liked before" if len(target.events) else "of what newcomers like"
+        return "of what you liked before" if len(target.events) else "of what new users like"
 
 
 def state_logits(head: Head, emission: Tensor, counts: Tensor) -> Tensor:

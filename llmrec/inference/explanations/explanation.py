@@ -166,7 +166,7 @@ class Explanation:
         others = [points for _, points in summands[n_shown:]]
         summands = summands[:n_shown]
         if others:
-            summands.append((f"{len(others):,} other events", math.fsum(others)))
+            summands.append((f"{len(others):,} other event{'s' if len(others) > 1 else ''}", math.fsum(others)))
         summands.append((NO_EVENT, math.fsum(wholes.values())))
         rows = [BreakdownRow(label, points, self.format.format(points, signed=True)) for label, points in summands]
         return self._frame(start, rows)
