@@ -107,7 +107,7 @@ def _fitted(log: Log, minilm: Path, folder: Path) -> Recommender:
     model = fit_model("films", task, config.model, config.train, text=text, seed=0).model.eval()
     base, facts = BaseModelInfo.from_backbone(backbone), dataclasses.asdict(log.facts)
     recommender = Recommender(Bundle(config, log.catalog, model, base, None, facts, {}), folder)
-    recommender.catalog._backbone = backbone
+    recommender.catalog.text_space._backbone = backbone
     return recommender
 
 

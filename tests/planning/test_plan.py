@@ -71,7 +71,7 @@ def test_a_run_is_the_sum_of_its_parts() -> None:
     def line(each: float) -> LinearCost:
         return LinearCost(NOTHING, Cost(cpu=each))
 
-    parts = [Cost(cpu=value) for value in (7.0, 100.0, 60.0, 40.0)]
+    parts = [Cost(cpu=value, wall=value) for value in (7.0, 100.0, 60.0, 40.0)]
     measured = StrategyMeasurement(
         "lora", *parts, stage(1), stage(3), (), line(0.1), line(0.4), line(0.2), line(0.3), 0.0, 0, False
     )
@@ -81,13 +81,14 @@ def test_a_run_is_the_sum_of_its_parts() -> None:
         by_name[phase.name] = by_name.get(phase.name, 0.0) + phase.total.cpu
     # Two seeds: four epochs of ten steps, each measured (20 queries) and kept; calibrated once; then the refit.
     fit = 2 * (4 * (10 + 20 * 0.1 + 0.5) + 20 * 0.2) + 2 * 4 * (12 + 0.5)
-    # Measured at the start, calibration included, and twice, each with a reading; three readings between, one last.
+    # The layers below those that train are run once, when texts are read; adaptation starts from the fit's measurement,
+    # is measured and calibrated twice, each time with a reading; three readings between, one last.
     check = 20 * 0.4 + 20 * 0.2
-    adapt = 60 + 2 * (check + 40 + 20 * 0.2 + 10 * 3 + 2 * (check + 40 + 0.5) + 3 * 40)
-    expected = {"load": 7 * 3, "read": 100, "fit": fit, "adapt": adapt, "rank": 2 * 2 * 30 * 0.3}
+    adapt = 2 * (40 + 20 * 0.2 + 10 * 3 + 2 * (check + 40 + 0.5) + 3 * 40)
+    expected = {"load": 7 * 3, "read": 7 + 60 + 40, "fit": fit, "adapt": adapt, "rank": 2 * 2 * 30 * 0.3}
     assert by_name == pytest.approx(expected)
     shared = sum_phases(predict_phases([work], measured, share=4))
-    fixed = 7 * 3 + 60 + 2 * (4 * (10 + 0.5) + 4 * 12.5 + 10 * 3 + 2 * 0.5)  # loading, lower layers, steps, keeping
+    fixed = 7 * 4 + 60 + 2 * (4 * (10 + 0.5) + 4 * 12.5 + 10 * 3 + 2 * 0.5)  # loading, lower layers, steps, keeping
     assert shared.cpu == pytest.approx(fixed + (sum(expected.values()) - fixed) / 4)
 
 
