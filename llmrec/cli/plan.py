@@ -34,7 +34,7 @@ def plan(
     ] = 4,
     strategy: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="frozen, last_k, lora, full or distil; repeat for several. [default: all]"),
+        typer.Option(metavar="NAME", help="frozen, last_k, lora, full or distill; repeat for several. [default: all]"),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to write the plan as JSON. [default: nowhere]")

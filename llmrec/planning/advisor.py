@@ -1,4 +1,4 @@
-"""Choice of a strategy by its measured benefit (recipes/README.md) within limits of time and memory."""
+"""Choice of a strategy by its measured benefit within limits of time and memory."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def choose_strategy(options: Sequence[Option], limits: ResourceLimits, facts: Fa
     passed = order[: order.index(chosen)]
     if passed:
         reasons = [*reasons, f"{', '.join(passed)}: ranked higher, but over a limit"]
-    if chosen not in ("frozen", "distil"):
+    if chosen not in ("frozen", "distill"):
         reasons = [
             *reasons,
             "its report has the frozen row too, and the earlier weights are kept if validation does not improve",
@@ -117,13 +117,13 @@ def rank_strategies(facts: Facts, ways: Sequence[PlannedStrategy]) -> tuple[list
         Ordered strategies, and the reasons, one line each.
     """
     if facts.causal:
-        order: tuple[PlannedStrategy, ...] = ("lora", "last_k", "full", "frozen", "distil")
+        order: tuple[PlannedStrategy, ...] = ("lora", "last_k", "full", "frozen", "distill")
         why = [
             "a decoder's raw vectors barely differ between texts: on Beauty LoRA lowered SmolLM2's validation loss "
             "from 6.19 to 5.55, layers above a frozen one to 5.91 (200 items; not measured on more)"
         ]
     elif facts.n_events <= MEASURED_EVENTS:
-        order = ("frozen", "last_k", "lora", "full", "distil")
+        order = ("frozen", "last_k", "lora", "full", "distill")
         why = [
             f"{facts.n_events:,} events: on logs of 100,000 (MovieLens) and 198,502 (Beauty) lora and last_k "
             "were no better than frozen on the time split, and it is the cheapest",
@@ -131,7 +131,7 @@ def rank_strategies(facts: Facts, ways: Sequence[PlannedStrategy]) -> tuple[list
             "last_k or lora, whose report has both rows",
         ]
     else:
-        order = ("last_k", "lora", "full", "frozen", "distil")
+        order = ("last_k", "lora", "full", "frozen", "distill")
         why = [
             f"{facts.n_events:,} events: more than in any log on which training the backbone was measured (198,502, "
             "where it gained nothing); the cheapest strategy comes first, and a gain is possible but not measured",

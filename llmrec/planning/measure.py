@@ -66,7 +66,7 @@ class StrategyMeasurement:
     """First stage, on stored text vectors."""
     adapt: StageCost | None
     """Second stage, through the backbone; None if the backbone does not train."""
-    beside: tuple[StageCost, ...]
+    sasrec: tuple[StageCost, ...]
     """Baselines that the same loop trains on ids only."""
     ndcg: LinearCost
     """Validation, by queries."""
@@ -154,7 +154,7 @@ class _StrategyRun:
             renew=renew,
             fit=fit,
             adapt=adapt,
-            beside=self._measure_baselines(),
+            sasrec=self._measure_baselines(),
             ndcg=self._measure_line(self.task.valid, lambda queries: self._validate(model, queries)),
             calibrate=self._measure_line(self.task.valid, lambda queries: self._calibrate(model, queries)),
             matched=self._measure_line(self.task.valid, lambda queries: self._validate(model, queries, matched=True)),
@@ -171,7 +171,7 @@ class _StrategyRun:
         """Measure the encoding of the texts that the cache does not hold at the start of a run."""
         backbone, lengths = self.reader.backbone, self.reader.tokens.lengths
         rows = np.arange(len(lengths))
-        if self.way != "distil":
+        if self.way != "distill":
             rows = TextVectorCache(backbone).find_missing(self.log.catalog.list_texts())
         tokens = self.reader.tokens.take(self.sample)
         backbone.encode(tokens)  # warm-up
@@ -212,7 +212,7 @@ class _StrategyRun:
         return known if file.is_whole else known + (began + known * -1) * self.scale
 
     def _adapt(self, model: RecommenderModel) -> StageCost:
-        if self.way != "distil":
+        if self.way != "distill":
             return self._measure_stage(RecommendationObjective(model, self.reader), self.config.adapt)
         objective = DistillationObjective(copy.deepcopy(model), self.reader, model, DistillationLosses())
         stage = self._measure_stage(objective, distillation_losses(self.config.adapt, self.log.n_items))

@@ -196,8 +196,8 @@ def _add_baseline_phases(planned: Sequence[StrategyPlan]) -> list[StrategyPlan]:
         return list(planned)
 
     def get_baseline_phases(phases: Sequence[PhaseEstimate], strategy: PlannedStrategy) -> tuple[PhaseEstimate, ...]:
-        rows = tuple(phase for phase in phases if phase.name == "beside")
-        return rows if strategy != "distil" else tuple(replace(phase, name="teacher") for phase in phases)
+        rows = tuple(phase for phase in phases if phase.name == "sasrec")
+        return rows if strategy != "distill" else tuple(replace(phase, name="teacher") for phase in phases)
 
     return [
         option

@@ -69,10 +69,10 @@ def compare_with_run(plan: Plan, report: Report, where: str) -> list[PhaseCompar
     whole = sum(value or 0.0 for value, _ in own.values()), sum(value for _, value in own.values())
     lines = [PhaseComparison(name, unit, *values) for name, values in own.items()]
     lines.append(PhaseComparison("sum of these", unit, *whole))
-    if "beside" in spent:
-        lines.append(PhaseComparison("baselines on ids", unit, predicted.get("beside"), spent["beside"]))
+    if "sasrec" in spent:
+        lines.append(PhaseComparison("baselines on ids", unit, predicted.get("sasrec"), spent["sasrec"]))
     lines.append(
-        PhaseComparison("everything else", unit, None, max(spent[ALL] - whole[1] - spent.get("beside", 0.0), 0.0))
+        PhaseComparison("everything else", unit, None, max(spent[ALL] - whole[1] - spent.get("sasrec", 0.0), 0.0))
     )
     lines.append(PhaseComparison("peak memory", "GiB", option.gpu_gib if on_gpu else option.peak_gib, peak / GIB))
     return lines
@@ -89,7 +89,7 @@ def get_strategy(report: Report) -> PlannedStrategy:
     """
     models = _get_models(report).values()
     if STUDENT in models:
-        return "distil"
+        return "distill"
     found = [row.strategy for row in models if row.kind == "llmrec" and row != FROZEN]
     return found[0] if found else "frozen"  # type: ignore[return-value]
 
@@ -139,7 +139,7 @@ def _measure_phases(report: Report, clock: str) -> tuple[dict[str, float], float
         if name == ALL:
             spent[name] = phase[clock]
         elif row is not None and row.strategy in ("sasrec", "sasrec_sampled"):
-            spent["beside"] += phase[clock]
+            spent["sasrec"] += phase[clock]
         elif name in TRAINED_PHASES and (name == "read" or (row is not None and row.kind in ("llmrec", "student"))):
             spent[name] += phase[clock]
             peak = max(peak, phase["peak_mib"] * 2**20)

@@ -10,7 +10,7 @@ from llmrec.planning.cost import NOTHING, Cost
 from llmrec.planning.measure import StrategyMeasurement
 from llmrec.planning.workload import LoopCounts, Workload
 
-Name = Literal["load", "read", "fit", "adapt", "rank", "teacher", "beside"]
+Name = Literal["load", "read", "fit", "adapt", "rank", "teacher", "sasrec"]
 Counted = Literal["", "fit", "refit", "adapt"]  # parts that early stopping can shorten
 
 
@@ -76,11 +76,11 @@ def predict_phases(work: Sequence[Workload], measured: StrategyMeasurement, *, s
         The phases.
     """
     first, read = work[0].split, measured.read * (1 / share)
-    if measured.lower != NOTHING and measured.way != "distil":  # once for all splits and seeds; texts are read from it
+    if measured.lower != NOTHING and measured.way != "distill":  # once for all splits and seeds; texts are read from it
         upper = min(measured.read, measured.renew, key=lambda cost: cost.wall) * (1 / share)
         read = measured.load + measured.lower + upper
     phases = [PhaseEstimate("load", first, measured.load), PhaseEstimate("read", first, read)]
-    if measured.lower != NOTHING and measured.way == "distil":
+    if measured.lower != NOTHING and measured.way == "distill":
         phases.append(PhaseEstimate("adapt", first, measured.lower))
     for part in work:
         phases += _fit(part, measured, share)
@@ -115,7 +115,7 @@ def _adapt(work: Workload, measured: StrategyMeasurement, share: int) -> list[Ph
         return []
     n_valid, n_test = work.n_valid / share, work.n_test / share
     renew, check, rows = measured.renew * (1 / share), measured.matched(n_valid), 1
-    if measured.way == "distil":
+    if measured.way == "distill":
         set_up, rows = check + measured.read * (1 / share), 2  # its catalog is encoded again, without a cache
     else:
         set_up, check = measured.calibrate(n_valid), check + measured.calibrate(n_valid)
@@ -126,7 +126,7 @@ def _adapt(work: Workload, measured: StrategyMeasurement, share: int) -> list[Ph
         PhaseEstimate("adapt", work.split, fixed * seeds, each, loop.measurements * loop.epochs * seeds, "adapt"),
         PhaseEstimate("rank", work.split, measured.rank(n_test) * (rows * seeds)),
     ]
-    if measured.way != "distil":
+    if measured.way != "distill":
         phases.append(PhaseEstimate("load", work.split, measured.load * seeds))
     return phases
 
@@ -136,11 +136,11 @@ def _predict_baselines(work: Workload, measured: StrategyMeasurement, share: int
     n_valid, n_test = work.n_valid / share, work.n_test / share
     return [
         PhaseEstimate(
-            "beside",
+            "sasrec",
             work.split,
             (measured.ndcg(n_test) + (stage.step * loop.steps + measured.ndcg(n_valid)) * loop.epochs) * work.seeds,
         )
-        for loop, stage in zip(work.beside, measured.beside, strict=False)
+        for loop, stage in zip(work.sasrec, measured.sasrec, strict=False)
     ]
 
 

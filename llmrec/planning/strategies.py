@@ -11,7 +11,7 @@ from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.train import TrainConfig
 from llmrec.models.losses import FULL_ITEMS
 
-PlannedStrategy = Literal["frozen", "last_k", "lora", "full", "distil"]
+PlannedStrategy = Literal["frozen", "last_k", "lora", "full", "distill"]
 WAYS: tuple[PlannedStrategy, ...] = get_args(PlannedStrategy)
 STUDENT_LAYERS = 2
 SAMPLED_NEGATIVES = 4096  # in distillation on catalogs that are too large for the full softmax
@@ -22,7 +22,7 @@ def config_for_strategy(config: FinetuneConfig, way: PlannedStrategy) -> Finetun
 
     Args:
         config: Settings of the run.
-        way: The strategy; `distil` gives that of recipes/distill.py with a student of two layers.
+        way: The strategy; `distill` gives that of recipes/distill.py with a student of two layers.
 
     Returns:
         The changed settings.
@@ -30,7 +30,7 @@ def config_for_strategy(config: FinetuneConfig, way: PlannedStrategy) -> Finetun
     Raises:
         ConfigError: If the configuration has no such variant.
     """
-    if way != "distil":
+    if way != "distill":
         return replace(config, backbone=replace(config.backbone, strategy=way))
     layers = min(config.backbone.n_layers or STUDENT_LAYERS, STUDENT_LAYERS)
     backbone = replace(config.backbone, n_layers=layers, strategy="full")

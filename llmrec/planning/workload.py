@@ -66,7 +66,7 @@ class Workload:
     """Loop of the second stage."""
     refit: LoopCounts | None
     """Loop that follows if `train.refit` is set; None otherwise."""
-    beside: tuple[LoopCounts, ...]
+    sasrec: tuple[LoopCounts, ...]
     """Loops of the baselines on ids only."""
     n_valid: int
     """Number of validation queries."""

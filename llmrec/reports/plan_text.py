@@ -10,7 +10,7 @@ from llmrec.planning.plan_vs_actual import PhaseComparison
 from llmrec.planning.predict import Name
 from llmrec.utils.text import format_table
 
-PHASE_COLUMNS: tuple[Name, ...] = ("load", "read", "fit", "adapt", "rank", "teacher", "beside")
+PHASE_COLUMNS: tuple[Name, ...] = ("load", "read", "fit", "adapt", "rank", "teacher", "sasrec")
 
 
 def format_plan(plan: Plan) -> list[str]:
@@ -73,7 +73,7 @@ def _format_plan_header(plan: Plan) -> list[str]:
         ]
     return [
         *lines,
-        "beside: sasrec rows of the report; its other baselines, drift and explanations are not in the plan",
+        "sasrec: those rows of the report; its other baselines, drift and explanations are not in the plan",
     ]
 
 

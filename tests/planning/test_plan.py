@@ -33,7 +33,7 @@ def test_a_strategy_is_measured_by_what_its_run_does(config: FinetuneConfig, way
     assert measured.read.cpu > 0  # no cache holds it
     assert (measured.adapt is None) == (way == "frozen")
     assert (measured.lower != NOTHING) == (way in ("last_k", "lora"))  # which begin above one layer
-    assert len(measured.beside) == (way == "frozen")
+    assert len(measured.sasrec) == (way == "frozen")
     backbone = TextBackbone.load(config_for_strategy(config, way).backbone)
     trained = apply_strategy(backbone, config_for_strategy(config, way).backbone).trainable
     layers = measured.fit.trains
@@ -104,13 +104,13 @@ def test_a_plan_is_told_kept_and_compared_with_its_run(config: FinetuneConfig, t
     from llmrec.jobs.finetune import run_finetune
 
     config = replace(config, backbone=replace(config.backbone, strategy="last_k"))
-    plan = make_plan(config, HERE, ways=("frozen", "last_k", "distil"), n_steps=1, alone=False)
+    plan = make_plan(config, HERE, ways=("frozen", "last_k", "distill"), n_steps=1, alone=False)
     told = "\n".join(format_plan(plan))
     assert "recommended: frozen" in told
     write_plan(plan, tmp_path / "plan.json")
     assert read_plan(tmp_path / "plan.json") == plan
-    frozen, last_k, distil = (option.to_option(HERE).hours for option in plan.options)
-    assert frozen < min(last_k, distil)
+    frozen, last_k, distill = (option.to_option(HERE).hours for option in plan.options)
+    assert frozen < min(last_k, distill)
     assert any(phase.name == "teacher" for phase in plan.options[2].phases)
 
     run_finetune(config)

@@ -65,4 +65,4 @@ def test_a_refit_and_a_second_split_have_their_own(config: FinetuneConfig, log: 
     assert by_time.refit is not None
     assert by_time.refit.steps > by_time.fit.steps
     assert (by_time.seeds, one_out.seeds, one_out.n_test) == (2, 1, log.n_users)
-    assert len(by_time.beside) == 1
+    assert len(by_time.sasrec) == 1
