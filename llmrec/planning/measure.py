@@ -34,10 +34,10 @@ from llmrec.planning.strategies import PlannedStrategy, config_for_strategy, dis
 from llmrec.planning.timed_steps import StageCost, measure_stage
 from llmrec.training.calibration import RECENCIES, STRENGTHS
 from llmrec.training.distillation import DistillationObjective
+from llmrec.training.model_validation import calibrate, rank_across_processes, validation_ndcg
 from llmrec.training.objectives import Objective, RecommendationObjective
 from llmrec.training.task import make_task, sasrec_train_configs
 from llmrec.training.two_stage import make_model
-from llmrec.training.validation import calibrate, rank_across_processes, validation_ndcg
 from llmrec.utils.arrays import Rows
 from llmrec.utils.timing import peak_memory_mib
 

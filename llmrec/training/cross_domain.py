@@ -31,9 +31,9 @@ from llmrec.evaluation.results import SplitReport
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.weight_transfer import TransferWeights
 from llmrec.training.distributed.collectives import encode_catalog
+from llmrec.training.model_validation import calibrate, validation_ndcg
 from llmrec.training.task import TrainingTask
 from llmrec.training.two_stage import adapt_backbone, fit_model, make_model
-from llmrec.training.validation import calibrate, validation_ndcg
 
 TransferMode = Literal["zero_shot", "features", "initialized", "scratch"]
 

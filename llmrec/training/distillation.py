@@ -29,10 +29,10 @@ from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.weight_transfer import FEATURES, TransferWeights, load_transfer_weights
 from llmrec.training.checkpoints import Progress
 from llmrec.training.distributed.collectives import encode_catalog
+from llmrec.training.model_validation import validation_ndcg
 from llmrec.training.objectives import Objective, encode_trainable_items
 from llmrec.training.task import TrainingTask
 from llmrec.training.two_stage import make_model, train
-from llmrec.training.validation import validation_ndcg
 
 COST_TEXTS, COST_ROUNDS = 256, 3
 

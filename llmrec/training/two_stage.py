@@ -26,12 +26,12 @@ from llmrec.models.weight_transfer import TransferWeights, load_transfer_weights
 from llmrec.training.checkpoints import Progress
 from llmrec.training.distributed.collectives import is_fsdp_requested
 from llmrec.training.micro_batching import BACKBONE, STEPS, explain_out_of_memory
+from llmrec.training.model_validation import calibrate, validation_ndcg
 from llmrec.training.objectives import Objective, RecommendationObjective
 from llmrec.training.privacy.dp_trainer import DPObjective, DPTrainer, freeze_by_prefix
 from llmrec.training.task import FittedModel, TrainingTask
 from llmrec.training.trainer import Trainer, TrainerInputs
 from llmrec.training.training_loop import RunState
-from llmrec.training.validation import calibrate, validation_ndcg
 
 logger = logging.getLogger(__name__)
 

@@ -27,10 +27,10 @@ from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.jobs.runner import run_job
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.runs.start import start_run
+from llmrec.training.model_validation import validation_ndcg
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.task import TrainingTask, make_task
 from llmrec.training.two_stage import fit_model, train
-from llmrec.training.validation import validation_ndcg
 
 
 def main(config: FinetuneConfig) -> None:

@@ -41,10 +41,10 @@ from llmrec.evaluation.membership import MembershipAttack
 from llmrec.evaluation.metrics import ndcg_at
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.training.membership_audit import measure_membership
+from llmrec.training.model_validation import rank_across_processes
 from llmrec.training.privacy.dp_trainer import build_privacy_report
 from llmrec.training.task import make_task
 from llmrec.training.two_stage import fit_model
-from llmrec.training.validation import rank_across_processes
 from llmrec.utils.text import format_table
 
 USUAL = FinetuneConfig(

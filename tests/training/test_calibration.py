@@ -27,9 +27,9 @@ from llmrec.training.calibration import (
     solve_logit_shift,
     tune_text_similarity,
 )
+from llmrec.training.model_validation import calibrate
 from llmrec.training.task import make_task
 from llmrec.training.two_stage import fit_model
-from llmrec.training.validation import calibrate
 from llmrec.utils.arrays import Rows
 
 Logits = st.lists(st.floats(-20, 20), min_size=1, max_size=20)

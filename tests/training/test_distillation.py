@@ -31,9 +31,9 @@ from llmrec.training.distillation import (
     score_loss,
     target_loss,
 )
+from llmrec.training.model_validation import validation_ndcg
 from llmrec.training.task import TrainingTask, make_task
 from llmrec.training.two_stage import CatalogEncoder, fit_model
-from llmrec.training.validation import validation_ndcg
 
 WORLD = make_synthetic_log(n_users=150, n_items=60, n_topics=4, events_per_user=10, seed=2)[0]
 MODEL = ModelConfig(dim=16, max_history=8, dropout=0.0, id_dropout=0.0, use_item_ids=False)

@@ -21,11 +21,11 @@ from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.errors import ConfigError
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.training.checkpoints import get_trainable_state
+from llmrec.training.model_validation import validation_ndcg
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.task import TrainingTask, make_task
 from llmrec.training.trainer import Trainer
 from llmrec.training.two_stage import CatalogEncoder, adapt_backbone, fit_model, train
-from llmrec.training.validation import validation_ndcg
 from llmrec.utils.arrays import Rows
 from tests.closeness import assert_same
 
