@@ -54,7 +54,7 @@ def test_a_student_is_a_bundle_that_reads_by_itself(
     config: DistillConfig, tiny_bert: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     main = runpy.run_path(str(RECIPES / "distill.py"))["run_distill"]
-    monkeypatch.setattr("llmrec.hub.bundle.find_packaged_copy", lambda hub_id: tiny_bert)  # owner/tiny is on no hub
+    monkeypatch.setattr("llmrec.hub.base_model.find_packaged_copy", lambda hub_id: tiny_bert)  # owner/tiny is on no hub
     main(config)
     report = json.loads((config.output / "report.json").read_text())
     assert {row["model"] for row in report["rows"]} == {
