@@ -144,7 +144,7 @@ class Recommender:
         *,
         k: int = 10,
         at: Time | None = None,
-        include_seen: bool = False,
+        include_seen: bool | None = None,
         query: str | None = None,
         filters: Filters | None = None,
         topic: str | None = None,
@@ -155,7 +155,7 @@ class Recommender:
             history: Events or a live user; nothing for a new user, who gets what is popular.
             k: Number of items.
             at: Query time; items released later are left out.
-            include_seen: Keep items of the history.
+            include_seen: Keep items of the history; None: as the evaluation of the bundle ranked them.
             query: What the user wants, in words; items with similar texts gain.
             filters: Items to choose from: a mask (N,), or conditions such as "category=Soap" or "genres~drama".
             topic: Choose from the tenth of the catalog that is most similar to these words.

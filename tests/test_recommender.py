@@ -6,10 +6,12 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from llmrec.config.backbone import Strategy
+from llmrec.data.log import Log
 from llmrec.errors import BundleError, ConfigError, DataError
 from llmrec.hub.bundle import Bundle, save_bundle
 from llmrec.models.recommender_model import RecommenderModel
@@ -224,11 +226,14 @@ def test_mistakes_are_named(recommender: Recommender) -> None:
     for empty in ({"title": ""}, {"text": ""}, {"text": None}):
         with pytest.raises(DataError, match="empty text"):
             recommender.score([known], [empty])
-    for odd in (3, (known, 1, 2), (known,)):
+    for odd in (None, (known, 1, 2), (known,)):
         with pytest.raises(DataError, match="is no event"):
             recommender.recommend([known, odd])
-    with pytest.raises(DataError, match="3 is no item"):
-        recommender.score([known], [3])
+    with pytest.raises(DataError, match="None is no item"):
+        recommender.score([known], [None])
+    for odd in (1.5, True, float("nan")):
+        with pytest.raises(DataError, match="is no id"):
+            recommender.score([known], [odd])
     for never in (None, float("nan"), float("inf")):
         with pytest.raises(DataError, match="is not an ISO date"):
             recommender.recommend([(known, never)])
@@ -279,3 +284,48 @@ def test_it_shows_what_it_is(recommender: Recommender) -> None:
     assert lines[0].split() == ["Recommender", str(recommender.catalog.folder)]
     assert lines[2] == "items        40, text '{title}'"
     assert "<td>items</td><td>40, text &#x27;{title}&#x27;</td>" in recommender._repr_html_()
+
+
+def test_ids_are_asked_for_as_the_log_has_them(make_bundle: Callable[..., Bundle], log: Log, tmp_path: Path) -> None:
+    numbers = [str(number) for number in range(len(log.catalog))]
+    fields = log.catalog.fields.set_column(
+        log.catalog.fields.column_names.index(log.catalog.id_column),
+        log.catalog.id_column,
+        pa.array(numbers, pa.large_string()),
+    )
+    save_bundle(tmp_path / "b", replace(make_bundle("none"), catalog=replace(log.catalog, fields=fields)))
+    recommender = Recommender.from_pretrained(tmp_path / "b")
+    right = recommender.recommend(["1", "2"], k=3)
+    for asked in ([1, 2], np.array([1, 2]), (1.0, np.int32(2)), pa.array([1, 2])):
+        assert recommender.recommend(asked, k=3) == right
+    timed = [("1", "2023-05-01")], [(np.int64(1), "2023-05-01")]
+    assert recommender.recommend(timed[0], k=3) == recommender.recommend(timed[1], k=3)
+    assert recommender.score([1], [2, "3"]) == recommender.score(["1"], ["2", "3"])
+    assert recommender.explain([1], 2) == recommender.explain(["1"], "2")
+    assert recommender.similar_items(2, by="model") == recommender.similar_items("2", by="model")
+    recommender.live.observe(5, 7, "2024-01-01")
+    assert recommender.live.history("5") == recommender.live.history(5.0) == [("7", 1704067200)]
+    assert recommender.recommend(5, k=3) == recommender.recommend("5", k=3)
+    recommender.catalog.remove([7])
+    assert recommender.catalog.removed == {"7"}
+
+
+@pytest.mark.parametrize(
+    ("repeats", "mask_seen", "seen"), [("drop", None, False), ("keep", None, True), ("keep", True, False)]
+)
+def test_a_bundle_recommends_what_its_evaluation_ranked(
+    make_bundle: Callable[..., Bundle], tmp_path: Path, repeats: str, mask_seen: bool | None, seen: bool
+) -> None:
+    bundle = make_bundle("none")
+    config = replace(
+        bundle.config,
+        data=replace(bundle.config.data, repeats=repeats),
+        evaluation=replace(bundle.config.evaluation, mask_seen=mask_seen),
+    )
+    save_bundle(tmp_path / "b", replace(bundle, config=config))
+    recommender = Recommender.from_pretrained(tmp_path / "b")
+    history, n = ids(recommender)[:2], len(recommender.catalog)
+    for asked, kept in ((None, seen), (True, True), (False, False)):
+        found = {one.item for one in recommender.recommend(history, k=n, include_seen=asked)}
+        assert set(history) <= found if kept else not found & set(history)
+    assert ("are recommended again" in (tmp_path / "b" / "README.md").read_text()) == seen

@@ -53,6 +53,14 @@ def recommend(
         str | None,
         typer.Option(metavar="TEXT", help="Only the tenth of the catalog nearest to these words. [default: all items]"),
     ] = None,
+    include_seen: Annotated[
+        bool | None,
+        typer.Option(
+            "--include-seen/--hide-seen",
+            show_default=False,
+            help="Items of the history too, or new ones only. [default: as the bundle was evaluated]",
+        ),
+    ] = None,
     at: TimeOption = None,
     history_bundle: HistoryBundleOption = None,
     history_bundle_revision: HistoryRevisionOption = None,
@@ -82,7 +90,9 @@ def recommend(
     )
     if not history and user is None and query is None:
         render_note("no history, no --user and no --query: these are for a new user")
-    found = recommender.recommend(events, k=count, at=at, query=query, filters=filters or None, topic=topic)
+    found = recommender.recommend(
+        events, k=count, at=at, include_seen=include_seen, query=query, filters=filters or None, topic=topic
+    )
     if json_output:
         render_json(found)
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
+from llmrec.config.data import DataConfig
 from llmrec.config.validation import COUNT_FROM_0, COUNT_FROM_1, WIDTH, Bounds
 
 Baseline = Literal[
@@ -35,11 +36,22 @@ class EvaluationConfig:
     """Settings that are tried for each baseline."""
     tuning_queries: Annotated[int, COUNT_FROM_1] = 5_000
     """Validation queries that tuning uses."""
-    mask_seen: bool = True
-    """Leave items of the history out of the ranking; false for repeat consumption."""
+    mask_seen: bool | None = None
+    """Leave items of the history out of rankings and recommendations; null: unless data.repeats is keep."""
     bootstrap_samples: Annotated[int, Bounds(1, 2**20)] = 1000
     """Resamples of users for 95% intervals."""
     n_explained_users: Annotated[int, COUNT_FROM_0] = 100
     """Users whose first recommendation is explained and tested by deletion; 0: none."""
     baselines: tuple[Baseline, ...] = get_args(Baseline)
     """Models to compare with."""
+
+    def masks_seen(self, data: DataConfig) -> bool:
+        """Return whether items of the history are left out of rankings, and so of recommendations.
+
+        Args:
+            data: Settings of the log.
+
+        Returns:
+            `mask_seen`, or what suits the log where it is null.
+        """
+        return data.repeats == "drop" if self.mask_seen is None else self.mask_seen

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from llmrec.config.data import MISSING_WORDS, CleanKind, DataConfig
 from llmrec.data.cleaning import clean_fields
 from llmrec.data.field_texts import format_field, is_text
+from llmrec.data.ids import Id, format_id
 from llmrec.data.item_columns import ItemProblems, find_empty_texts, normalize_item_table
 from llmrec.data.item_values import build_item_column
 from llmrec.data.problems import ColumnProblem, NamedTable, find_missing_columns, format_problems
@@ -80,11 +81,11 @@ class ItemCatalog:
             return None
         return np.asarray(self.fields[self.release_column].cast(pa.int64()).fill_null(NO_RELEASE_DATE)).astype(np.int64)
 
-    def find_rows(self, ids: Sequence[str]) -> Rows:
+    def find_rows(self, ids: Sequence[Id]) -> Rows:
         """Return the catalog row of each id.
 
         Args:
-            ids: Item ids, C of them.
+            ids: Item ids, C of them, as text or as the numbers that the log has.
 
         Returns:
             Catalog rows, (C,).
@@ -92,11 +93,12 @@ class ItemCatalog:
         Raises:
             DataError: If an id is not in the catalog.
         """
-        unknown = [item for item in ids if item not in self._id_to_row]
+        names = [format_id(item) for item in ids]
+        unknown = [name for name in names if name not in self._id_to_row]
         if unknown:
             shown = ", ".join(repr(item) for item in unknown[:EXAMPLES]) + (", ..." if len(unknown) > EXAMPLES else "")
             raise DataError("catalog", [f"{len(unknown)} unknown item id(s): {shown}. Add the items first."])
-        return np.array([self._id_to_row[item] for item in ids], dtype=np.int64)
+        return np.array([self._id_to_row[name] for name in names], dtype=np.int64)
 
     def label(self, row: int) -> str:
         """Return the short name of an item: its value in the label column, else the start of its text.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+from decimal import Decimal
+from numbers import Real
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +15,12 @@ from numpy.typing import NDArray
 
 from llmrec.config.data import MISSING_WORDS
 from llmrec.data.problems import ColumnProblem
+from llmrec.errors import DataError
 from llmrec.utils.arrays import Mask
 
 Codes = NDArray[np.int32]  # half the memory of rows; no log has two thousand million distinct ids
+Id: TypeAlias = "str | int | float | Decimal | UUID | np.generic | pa.Scalar"  # as a log or data frame has it
+LARGEST_WHOLE = 2**53  # beyond it, floats skip whole numbers
 
 
 class EncodedIds(NamedTuple):
@@ -57,6 +63,48 @@ def encode_ids(column: pa.ChunkedArray, *, missing_words: Collection[str] = MISS
     if not np.array_equal(again, np.arange(len(values))):
         codes = np.append(again, np.int32(-1))[codes]
     return EncodedIds(codes, ids, faults)
+
+
+def is_id(value: object) -> TypeGuard[Id]:
+    """Return whether a value has a type that ids may have.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        True for text, numbers, UUIDs, and values of NumPy and Arrow.
+    """
+    return isinstance(value, (str, Real, Decimal, UUID, np.generic, pa.Scalar))
+
+
+def format_id(value: object) -> str:
+    """Return the spelling of an id that `encode_ids` gives the same id in a log: 12, 12.0 and "12" are all "12".
+
+    Args:
+        value: Id.
+
+    Returns:
+        The id as text.
+
+    Raises:
+        DataError: If it is neither text nor a whole number.
+
+    Example:
+        >>> format_id(np.int64(12)), format_id(12.0), format_id("12")
+        ('12', '12', '12')
+    """
+    if type(value) is str:
+        return value
+    plain: Any = (
+        value.as_py() if isinstance(value, pa.Scalar) else value.item() if isinstance(value, np.generic) else value
+    )
+    if isinstance(plain, (str, UUID)):
+        return str(plain)
+    if isinstance(plain, int) and not isinstance(plain, bool):
+        return str(plain)
+    if isinstance(plain, (float, Decimal)) and -LARGEST_WHOLE <= plain <= LARGEST_WHOLE and plain == int(plain):
+        return str(int(plain))
+    raise DataError("id", [f"{value!r} is no id. Write it as text or as a whole number, as the log has it."])
 
 
 def _mask_of_codes(flags: Mask, codes: Codes) -> Mask:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrec.data.catalog import ItemCatalog
+from llmrec.data.ids import Id, format_id
 from llmrec.data.interactions import Interactions
 from llmrec.data.odd_times import describe_odd_times
 from llmrec.data.pii import format_counts
@@ -106,7 +107,7 @@ class Log:
         """Number of items of the catalog."""
         return len(self.catalog)
 
-    def find_user_row(self, user: str) -> int:
+    def find_user_row(self, user: Id) -> int:
         """Return the row of a user.
 
         Args:
@@ -118,11 +119,11 @@ class Log:
         Raises:
             ConfigError: If the log has no such user, or the key of its pseudonyms is missing or wrong.
         """
-        user = self.names.pseudonym(str(user))
-        row: int = self.user_ids.index(user).as_py()
+        name = self.names.pseudonym(format_id(user))
+        row: int = self.user_ids.index(name).as_py()
         if row < 0:
             example = f"Give an id such as {self.user_ids[0]}."
-            raise ConfigError(f"user {user!r}: no events in {self.facts.source}. {example}")
+            raise ConfigError(f"user {name!r}: no events in {self.facts.source}. {example}")
         return row
 
 

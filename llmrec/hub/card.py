@@ -51,11 +51,13 @@ def render_card(record: dict[str, Any], item_ids: Sequence[str], *, address: Rep
     template = environment.from_string(files("llmrec.hub").joinpath("card.md.jinja").read_text(encoding="utf-8"))
     fields = list(dict.fromkeys(FIELD.findall(record["catalog"]["template"])))
     config = record["config"]
+    mask_seen = config["evaluation"]["mask_seen"]
     own = config.get("leave_one_out_seeds") if config["split"]["names"][0] == "leave_one_out" else None
     return template.render(
         **record,
         metadata=_build_metadata(record, address).to_yaml(),
         public=record["base"] is not None and is_hub_id(record["base"]["hub_id"]),
+        recommends_seen=config["data"]["repeats"] == "keep" if mask_seen is None else not mask_seen,
         seed=(own or config["seeds"])[0],
         place=str(address or json.dumps("path/to/this/folder")),
         example_history=json.dumps(list(item_ids), ensure_ascii=False),

@@ -52,7 +52,7 @@ class BatchAnswers:
         *,
         k: int = 10,
         at: Time | None = None,
-        include_seen: bool = False,
+        include_seen: bool | None = None,
         query: str | None = None,
         filters: Filters | None = None,
         topic: str | None = None,
@@ -63,7 +63,7 @@ class BatchAnswers:
             histories: B histories or live users.
             k: Number of items per history.
             at: Query time.
-            include_seen: Keep items of the history.
+            include_seen: Keep items of the history; None: as the evaluation of the bundle did.
             query: What the users want, in words.
             filters: Items to choose from.
             topic: Choose from the tenth of the catalog that is most similar to these words.
@@ -87,14 +87,14 @@ class BatchAnswers:
 
     @torch.no_grad()
     def recommend_users(
-        self, users: LogUsers, *, k: int = 10, include_seen: bool = False, filters: Filters | None = None
+        self, users: LogUsers, *, k: int = 10, include_seen: bool | None = None, filters: Filters | None = None
     ) -> TopK:
         """Return the best items for users of a log.
 
         Args:
             users: U users.
             k: Number of items per user.
-            include_seen: Keep items of the histories.
+            include_seen: Keep items of the histories; None: as the evaluation of the bundle did.
             filters: Items to choose from.
 
         Returns:
@@ -271,8 +271,10 @@ class BatchAnswers:
         moment = None if at is None else parse_time(at)
         return LogUsers.from_log(self.read_log() if log is None else log, self.catalog.items, moment)
 
-    def _rank(self, batch: QueryBatch, k: int, bias: torch.Tensor, *, include_seen: bool) -> TopK:
-        catalog, seen = self.catalog, None if include_seen else self.live.list_seen_pairs(batch)
+    def _rank(self, batch: QueryBatch, k: int, bias: torch.Tensor, *, include_seen: bool | None) -> TopK:
+        catalog = self.catalog
+        keep = catalog.recommends_seen if include_seen is None else include_seen
+        seen = None if keep else self.live.list_seen_pairs(batch)
         if catalog.drift is not None:
             return rank_by_log_probability(catalog, self.live, batch, k, exclude=seen, bias=bias)
         states = catalog.scorer.encode_histories(batch.queries, catalog.cold_item_vectors(batch.texts))  # (B, D)

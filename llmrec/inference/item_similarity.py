@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from llmrec.data.ids import is_id
 from llmrec.errors import ConfigError
 from llmrec.hub.base_model import StoredWeights
 from llmrec.hub.bundle import Bundle
@@ -71,7 +72,7 @@ def rank_similar_items(
         At most k items, best first.
     """
     similarity = item_similarities(space, item, catalog, others).cpu() + others.exclusion_bias(at)
-    if others is catalog and isinstance(item, str):
+    if others is catalog and is_id(item):
         similarity[catalog.find_rows([item])] = -torch.inf
     return top_recommendations(others.items, similarity, k, unit="cosine")
 

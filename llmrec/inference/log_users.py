@@ -19,6 +19,7 @@ from torch import Tensor
 
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.histories import Histories, Queries
+from llmrec.data.ids import Id, format_id, is_id
 from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log
 from llmrec.errors import ConfigError, DataError
@@ -91,7 +92,7 @@ class LogUsers:
         """
         return str(self.log.user_ids[int(self.queries.user[position])])
 
-    def find_user(self, user: str) -> int:
+    def find_user(self, user: Id) -> int:
         """Find the position of a user among these.
 
         Args:
@@ -105,9 +106,8 @@ class LogUsers:
         """
         positions = np.flatnonzero(self.queries.user == self.log.find_user_row(user))
         if not len(positions):
-            raise ConfigError(
-                f"user {self.log.names.pseudonym(user)!r} has no events before `at` in {self.log.facts.source}"
-            )
+            name = self.log.names.pseudonym(format_id(user))
+            raise ConfigError(f"user {name!r} has no events before `at` in {self.log.facts.source}")
         return int(positions[0])
 
     def user_items(self, position: int) -> Rows:
@@ -228,7 +228,7 @@ def next_item_probabilities(catalog: ServedCatalog, users: LogUsers, item: Item)
     """
     model, chance, position = catalog.bundle.model, list[Tensor](), list[Tensor]()
     items, known, row = catalog.scorer.scoring_items, model.items.known, len(catalog.items)
-    if isinstance(item, str):
+    if is_id(item):
         row = int(find_item_rows(catalog.items, [item])[0])
     else:  # one item more
         new, unknown = catalog.scoring_vectors([item])
@@ -260,9 +260,7 @@ def rank_audience(catalog: ServedCatalog, users: LogUsers, item: Item, k: int) -
     chance, position = next_item_probabilities(catalog, users, item)
     mean = float(chance.logsumexp(0)) - math.log(len(chance))
     holders = (
-        users.users_with_item(int(find_item_rows(catalog.items, [item])[0]))
-        if isinstance(item, str)
-        else np.zeros(0, np.int64)
+        users.users_with_item(int(find_item_rows(catalog.items, [item])[0])) if is_id(item) else np.zeros(0, np.int64)
     )
     chance[torch.from_numpy(holders)] = -torch.inf
     best = chance.topk(min(k, len(users) - len(holders)))

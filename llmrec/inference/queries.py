@@ -10,20 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from numbers import Real
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard, cast
 
 import numpy as np
 
 from llmrec.data.catalog import ItemCatalog
 from llmrec.data.histories import Histories, Queries
+from llmrec.data.ids import Id, format_id, is_id
 from llmrec.data.timestamps import END_OF_TIME
 from llmrec.errors import DataError
 from llmrec.utils.arrays import Rows
 
 Time: TypeAlias = "int | float | str | datetime"
-Item: TypeAlias = "str | Mapping[str, object]"
+Item: TypeAlias = "Id | Mapping[str, object]"
 Event: TypeAlias = "Item | tuple[Item, Time]"
-History: TypeAlias = "str | Sequence[Event]"  # a live user's id, or events
+History: TypeAlias = "Id | Sequence[Event]"  # a live user's id, or events
 # A live user's row, and the items and times of the newest events, from an id and a moment.
 Follow: TypeAlias = "Callable[[str, int | None], tuple[int, Rows, Rows]]"
 VERBATIM = "text"
@@ -61,8 +62,8 @@ def parse_histories(
     moment, texts = None if at is None else parse_time(at), dict[str, int]()
     users, read = np.full(len(histories), -1, dtype=np.int64), list[tuple[Rows, Rows]]()
     for position, history in enumerate(histories):
-        if isinstance(history, str) and follow is not None:
-            users[position], *mine = follow(history, moment)
+        if is_id(history) and follow is not None:
+            users[position], *mine = follow(format_id(history), moment)
             read.append((mine[0], mine[1]))
         else:
             read.append(_parse_events(catalog, history, moment, texts))
@@ -77,7 +78,7 @@ def parse_histories(
     return QueryBatch(Queries(past, user, batch, np.zeros_like(user), offset[:-1], offset[1:]), list(texts), users)
 
 
-def render_item_text(catalog: ItemCatalog, item: Mapping[str, object]) -> str:
+def render_item_text(catalog: ItemCatalog, item: object) -> str:
     """Return the text of an item in no catalog: `{"text": ...}` as it is, other fields by the template.
 
     Args:
@@ -91,7 +92,7 @@ def render_item_text(catalog: ItemCatalog, item: Mapping[str, object]) -> str:
         DataError: If it is not a mapping, a field is unknown, or there is no text.
     """
     if not isinstance(item, Mapping):
-        raise DataError("items", [f"{item!r} is no item; give an id as text, or the fields of a new item"])
+        raise DataError("items", [f"{item!r} is no item; give an id, or the fields of a new item"])
     if set(item) != {VERBATIM}:
         return catalog.render_text(item)
     if not str(item[VERBATIM] or "").strip():
@@ -99,7 +100,7 @@ def render_item_text(catalog: ItemCatalog, item: Mapping[str, object]) -> str:
     return str(item[VERBATIM])
 
 
-def find_item_rows(catalog: ItemCatalog, ids: Sequence[str]) -> Rows:
+def find_item_rows(catalog: ItemCatalog, ids: Sequence[Id]) -> Rows:
     """Return the row of each id.
 
     Args:
@@ -129,7 +130,7 @@ def check_equal_length(histories: Sequence[History], items: Sequence[object]) ->
     Raises:
         DataError: If the numbers differ.
     """
-    if isinstance(histories, str) or len(histories) != len(items):
+    if is_id(histories) or len(histories) != len(items):
         raise DataError("items", [f"{len(items)} for {len(histories)} histories; give each history its own"])
 
 
@@ -142,7 +143,19 @@ def get_event_item(event: Event) -> Item:
     Returns:
         Id, or fields.
     """
-    return event if isinstance(event, (str, Mapping)) else event[0]
+    return event[0] if is_timed(event) else event
+
+
+def is_timed(event: Event) -> TypeGuard[tuple[Item, Time]]:
+    """Return whether an event has a time.
+
+    Args:
+        event: Item, or (item, time) pair.
+
+    Returns:
+        True for a pair.
+    """
+    return not (isinstance(event, Mapping) or is_id(event))
 
 
 def to_text_history(catalog: ItemCatalog, history: Sequence[Event]) -> list[Event]:
@@ -188,21 +201,23 @@ def parse_time(time: Time) -> int:
 
 def _parse_events(catalog: ItemCatalog, history: History, at: int | None, texts: dict[str, int]) -> tuple[Rows, Rows]:
     """Return rows and times of a history's events before `at`, oldest first, and add new texts to `texts`."""
-    if isinstance(history, (str, Mapping)):
-        raise DataError("history", [f"{history!r} is one {'id' if isinstance(history, str) else 'item'}; give a list"])
-    odd = [event for event in history if not isinstance(event, (str, Mapping)) and not _is_pair(event)]
-    if odd:
-        raise DataError("history", [f"{odd[0]!r} is no event; give ids or fields of items, or (item, time) pairs"])
-    items = [get_event_item(event) for event in history]
+    if isinstance(history, Mapping) or is_id(history):
+        kind = "item" if isinstance(history, Mapping) else "id"
+        raise DataError("history", [f"{history!r} is one {kind}; give a list"])
+    events = cast("Sequence[Event]", history)
+    for event in events:
+        if is_timed(event) and not _is_pair(event):
+            raise DataError("history", [f"{event!r} is no event; give ids or fields of items, or (item, time) pairs"])
+    items = [get_event_item(event) for event in events]
     rows = np.zeros(len(items), dtype=np.int64)
     listed = np.array([not isinstance(item, Mapping) for item in items], dtype=np.bool_)
     rows[listed] = find_item_rows(catalog, [item for item in items if not isinstance(item, Mapping)])
     new = [render_item_text(catalog, item) for item in items if isinstance(item, Mapping)]
     rows[~listed] = [texts.setdefault(text, len(catalog) + len(texts)) for text in new]
-    timed = [event[1] for event in history if not isinstance(event, (str, Mapping))]
+    timed = [event[1] for event in events if is_timed(event)]
     if not timed:
         return rows, np.full(len(rows), at or 0, dtype=np.int64)
-    if len(timed) < len(history):
+    if len(timed) < len(events):
         raise DataError("history", ["some events have a time and some have none; give all of them one, or none"])
     times = np.array([parse_time(time) for time in timed], dtype=np.int64)
     order = np.argsort(times, kind="stable")

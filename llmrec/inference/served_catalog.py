@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from llmrec.data.catalog import ItemCatalog
+from llmrec.data.ids import Id, format_id, is_id
 from llmrec.errors import ConfigError, DataError
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.hub.bundle import Bundle
@@ -67,6 +68,12 @@ class ServedCatalog:
         """Unit of scores: `log_probability` with a drift head, else `logit`."""
         return "logit" if self.drift is None else "log_probability"
 
+    @property
+    def recommends_seen(self) -> bool:
+        """True if items of the history are recommended by default, as the evaluation of the bundle ranked them."""
+        config = self.bundle.config
+        return not config.evaluation.masks_seen(config.data)
+
     def export_bundle(self, counts: Arrays | None = None) -> Bundle:
         """Return the bundle as it is now, with its added and removed items.
 
@@ -86,7 +93,7 @@ class ServedCatalog:
         """Item ids, (N,), removed items included."""
         return self.items.ids
 
-    def find_rows(self, ids: Sequence[str]) -> Rows:
+    def find_rows(self, ids: Sequence[Id]) -> Rows:
         """Return the row of each id.
 
         Args:
@@ -127,7 +134,7 @@ class ServedCatalog:
             self.items, self.scorer = extended, ModelScorer(self.bundle.model)
             self.table = QuantizedTable.from_vectors(self.scorer.scoring_items)
 
-    def remove(self, ids: Sequence[str]) -> None:
+    def remove(self, ids: Sequence[Id]) -> None:
         """Stop recommending items; histories may still hold them, and they can be scored.
 
         Args:
@@ -138,9 +145,9 @@ class ServedCatalog:
         """
         with self.lock:
             self.find_rows(ids)
-            self.removed.update(ids)
+            self.removed.update(map(format_id, ids))
 
-    def restore(self, ids: Sequence[str]) -> None:
+    def restore(self, ids: Sequence[Id]) -> None:
         """Recommend removed items again.
 
         Args:
@@ -151,7 +158,7 @@ class ServedCatalog:
         """
         with self.lock:
             self.find_rows(ids)
-            self.removed.difference_update(ids)
+            self.removed.difference_update(map(format_id, ids))
 
     def label(self, item: Item) -> str:
         """Return the short name of an item, of the catalog or given by its fields.
@@ -291,9 +298,9 @@ class ServedCatalog:
         Raises:
             DataError: If an id is unknown, or `items` is a single item.
         """
-        if isinstance(items, (str, Mapping)):
+        if isinstance(items, Mapping) or is_id(items):
             raise DataError("items", [f"{items!r} is one item; give a list of items"])
-        rows = torch.from_numpy(self.find_rows([item for item in items if isinstance(item, str)]))
-        texts = [render_item_text(self.items, item) for item in items if not isinstance(item, str)]
-        listed = torch.tensor([isinstance(item, str) for item in items], dtype=torch.bool)
+        rows = torch.from_numpy(self.find_rows([item for item in items if is_id(item)]))
+        texts = [render_item_text(self.items, item) for item in items if not is_id(item)]
+        listed = torch.tensor([is_id(item) for item in items], dtype=torch.bool)
         return rows, texts, listed

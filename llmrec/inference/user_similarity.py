@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmrec.data.ids import is_id
 from llmrec.errors import ConfigError
 from llmrec.inference.item_similarity import find_nearest_pairs
 from llmrec.inference.log_users import LogUsers
@@ -128,8 +129,8 @@ def rank_similar_users(
     """
     states = torch.cat(list(users.iterate_states(catalog.scorer))) if states is None else states
     names = list[str](catalog.items.ids.to_pylist())
-    vectors, itself = catalog.scorer.scoring_items, users.find_user(who) if isinstance(who, str) else -1
-    if isinstance(who, str):
+    vectors, itself = catalog.scorer.scoring_items, users.find_user(who) if is_id(who) else -1
+    if is_id(who):
         state, mine = states[[itself]], users.user_items(itself)
     else:
         batch = parse_histories(catalog.items, [who], at=at)

@@ -44,7 +44,7 @@ def fit_first_stages(config: RerankConfig, log: Log, split: Split, ties: Ties) -
         tune_on=split,
         fit_on=split,
         valid=make_queries(split, VALID, ties=ties),
-        tuning=Tuning(evaluation.tuning_budget, evaluation.tuning_queries, evaluation.mask_seen),
+        tuning=Tuning(evaluation.tuning_budget, evaluation.tuning_queries, evaluation.masks_seen(config.data)),
     )
     names = dict.fromkeys([name, *evaluation.baselines] if name in BASELINES else evaluation.baselines)
     return found | fit_baselines(list(names), task)

@@ -71,7 +71,7 @@ def evaluate_bundle(
         split.n_items,
         accelerator,
         n_top=max(evaluation.cutoffs),
-        mask_seen=evaluation.mask_seen,
+        mask_seen=evaluation.masks_seen(config.data),
         available=available,
         progress="ranking",
     )

@@ -57,7 +57,8 @@ def run_rerank(config: RerankConfig) -> JobResult:
     split, ties = make_split("by_time", log.interactions, log.n_users, log.n_items, config=config.split)
     queries = make_test_queries(split, ties, evaluation, with_history=True)
     stages = fit_first_stages(config, log, split, ties)
-    first, pool = next(iter(stages)), CandidatePool(config.n_candidates, evaluation.mask_seen, log.catalog.release_time)
+    mask_seen = evaluation.masks_seen(config.data)
+    first, pool = next(iter(stages)), CandidatePool(config.n_candidates, mask_seen, log.catalog.release_time)
     if config.candidate_source == "first_stage":
         candidates = first_stage_candidates(first, stages[first].scorers[0], queries, pool, seed=config.seed)
     else:
@@ -85,7 +86,7 @@ def run_rerank(config: RerankConfig) -> JobResult:
         log.n_items,
         ties,
         "last_event",
-        evaluation.mask_seen,
+        mask_seen,
         release_dates=log.catalog.release_time is not None,
         streaming=tuple(row.name for row in rows.values() if row.refresh is not None),
         first_days=evaluation.first_days,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, StringConstraints
 
+from llmrec.data.ids import format_id
 from llmrec.inference.live.store.stored_events import LONGEST_ID
 from llmrec.inference.queries import Event, History, Item
 from llmrec.inference.score_units import ScoreUnit
@@ -22,10 +23,18 @@ def _check_not_blank(text: str) -> str:
     return text
 
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=NO_NUL)]
+def _spell_id(value: object) -> object:
+    """Return a number as the id that the log reads from it; others as they are."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= MAX_SAFE_INT:
+        return value
+    return format_id(value)
+
+
+SpelledId = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=NO_NUL)]
 Words = Annotated[str, StringConstraints(max_length=500), AfterValidator(_check_not_blank)]
 Text = Annotated[str, StringConstraints(max_length=100_000)]  # the limit in the settings is usually lower
 Whole = Annotated[int, Field(ge=-MAX_SAFE_INT, le=MAX_SAFE_INT, strict=True)]
+Id = Annotated[SpelledId, BeforeValidator(_spell_id, json_schema_input_type=SpelledId | Whole)]
 Moment = Annotated[
     Whole | FiniteFloat | Annotated[str, StringConstraints(max_length=64)],
     Field(description="seconds since 1970, or ISO 8601, UTC where it does not say", examples=["2016-03-01T20:00"]),
@@ -105,8 +114,8 @@ class RecommendQuery(HistoryQuery):
     """Query for recommendations; without user and history, popular items or those that match the words."""
 
     k: Annotated[int, Field(ge=1, strict=True, description="how many items")] = 10
-    include_seen: bool = False
-    """Recommend items of the history too."""
+    include_seen: bool | None = None
+    """Recommend items of the history too; by default as the evaluation of the bundle ranked them."""
     query: Words | None = Field(None, description="what the user says to want", examples=["a slow western"])
     filters: Annotated[list[Words], Field(min_length=1, max_length=16)] | None = Field(
         None, description="conditions on fields: field=value, or field~part", examples=[["genres~drama"]]

@@ -21,8 +21,8 @@ class RecommendJob:
     """Items to recommend."""
     at: Time | None = None
     """Query time."""
-    include_seen: bool = False
-    """Recommend items of the history too."""
+    include_seen: bool | None = None
+    """Recommend items of the history too; None: as the evaluation of the bundle ranked them."""
     query: str | None = None
     """Text query."""
     filters: tuple[str, ...] | None = None

@@ -22,8 +22,8 @@ class RecommendConfig:
     """Items for each user."""
     at: str | None = None
     """Query time in ISO 8601; events at or after it are left out. null: after the log's newest event."""
-    include_seen: bool = False
-    """Also recommend items of the history."""
+    include_seen: bool | None = None
+    """Also recommend items of the history; null: as the evaluation of the bundle ranked them."""
     filters: tuple[str, ...] = ()
     """Conditions on items, such as category=Soap or genres~drama."""
     users_per_part: Annotated[int, COUNT_FROM_1] = 10_000

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from llmrec.config.drift import ExplanationTerm
 from llmrec.data.histories import Histories, Queries
+from llmrec.data.ids import is_id
 from llmrec.drift.mixture import DriftContext, select_items
 from llmrec.drift.terms.base import ANYONE, BASE
 from llmrec.drift.terms.term_inputs import ExplainTarget
@@ -72,7 +73,7 @@ class ExplainRequest:
             DataError: If the id is unknown or the fields make no text.
         """
         row, text = None, ""
-        if isinstance(item, str):
+        if is_id(item):
             row = int(find_item_rows(catalog.items, [item])[0])
             text = str(catalog.items.text_array[row])
         else:

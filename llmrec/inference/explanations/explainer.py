@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from llmrec.config.drift import ExplanationTerm
+from llmrec.data.ids import format_id, is_id
 from llmrec.data.interactions import Interactions
 from llmrec.drift.terms import BY_NAME, transitions
 from llmrec.drift.terms.pair_counts import NO_USER
@@ -63,7 +64,7 @@ def build_explanation(
     start, total = (score - points, score) if context is None else (0.0, points)
     events = _collect_past_events(request, parts)
     position, n_people, days = (None, 0, 0) if live is None else _find_people(request, live, parts, at)
-    name = item if isinstance(item, str) else request.text
+    name = format_id(item) if is_id(item) else request.text
     found = Explanation(name, catalog.label(item), at, score, unit, total, start, parts, events, n_people, days)
     reasons = _give_reasons(request, target, parts)
     read = attribute_tokens(catalog, batch, item) if tokens else ()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.data.ids import is_id
 from llmrec.errors import ConfigError, missing_extra
 from llmrec.inference.explanations.explanation import TokenAttribution
 from llmrec.inference.queries import Item, QueryBatch, find_item_rows, render_item_text
@@ -64,7 +65,7 @@ def _make_score_function(catalog: ServedCatalog, batch: QueryBatch, item: Item) 
     state = catalog.scorer.encode_histories(batch.queries, catalog.cold_item_vectors(batch.texts))[0]  # (D,)
     known = torch.zeros(1, dtype=torch.bool, device=state.device)
     by_id: Tensor | float = 0.0
-    if isinstance(item, str):
+    if is_id(item):
         row = find_item_rows(catalog.items, [item])
         known = model.items.known[row]
         by_id = (catalog.scorer.table[row] - model.items.encode_text(catalog.text_space.vectors[row])).detach()
@@ -77,7 +78,7 @@ def _make_score_function(catalog: ServedCatalog, batch: QueryBatch, item: Item) 
 
 
 def _get_text(catalog: ServedCatalog, item: Item) -> str:
-    if isinstance(item, str):
+    if is_id(item):
         return str(catalog.items.text_array[int(find_item_rows(catalog.items, [item])[0])])
     return render_item_text(catalog.items, item)
 

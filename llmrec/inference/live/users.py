@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from llmrec.data.ids import Id, format_id
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import Pseudonymizer
 from llmrec.errors import DataError, LlmrecError
@@ -59,7 +60,7 @@ class LiveUsers:
             return "LiveUsers(not started)"
         return f"LiveUsers({len(self._users):,} users, started with {self._origin})"
 
-    def observe(self, user: str, item: str, at: Time) -> None:
+    def observe(self, user: Id, item: Id, at: Time) -> None:
         """Record an event of a known or new user; the next answer includes it.
 
         Args:
@@ -75,7 +76,7 @@ class LiveUsers:
         """
         self.observe_many([(user, item, at)])
 
-    def observe_many(self, events: Sequence[tuple[str, str, Time]]) -> None:
+    def observe_many(self, events: Sequence[tuple[Id, Id, Time]]) -> None:
         """Record events in order of arrival, all or none of them.
 
         Args:
@@ -87,7 +88,7 @@ class LiveUsers:
         if not events:
             return
         users, items, times = zip(*events, strict=True)
-        names = [self.names.pseudonym(str(user)) for user in users]
+        names = [self.names.pseudonym(format_id(user)) for user in users]
         time = np.array([parse_time(time) for time in times], dtype=np.int64)
         with self.lock:
             item, state = self.catalog.find_rows(items), self.state
@@ -101,7 +102,7 @@ class LiveUsers:
             else:
                 state.observe_many(rows, item, time)
 
-    def history(self, user: str) -> list[tuple[str, int]]:
+    def history(self, user: Id) -> list[tuple[str, int]]:
         """Return the last events of a user, which answers are based on.
 
         Args:
@@ -117,7 +118,7 @@ class LiveUsers:
         ids = self.catalog.ids
         return [(str(ids[row]), time) for row, time in zip(rows.tolist(), times.tolist(), strict=True)]
 
-    def forget(self, user: str, *, log: Log | None = None) -> None:
+    def forget(self, user: Id, *, log: Log | None = None) -> None:
         """Remove all events of a user from histories and counts; the weights of the model stay as they are.
 
         Args:
@@ -128,13 +129,14 @@ class LiveUsers:
             DataError: If the user is unknown, or the log is needed and cannot be read.
         """
         with self.lock:
+            name = self.names.pseudonym(format_id(user))
             row, state, older = self.find_row(user), self.state, None
             _, kept = state.last.get_events(row)
             if len(kept) == get_history_limit(self.catalog):
                 log = self._read_log() if log is None else log
-                older = select_older_events(log, self.catalog.items, self.names.pseudonym(user), kept)
+                older = select_older_events(log, self.catalog.items, name, kept)
             state.forget(row, older)
-            del self._users[self.names.pseudonym(user)]  # the row is not used again
+            del self._users[name]  # the row is not used again
 
     def replay_log(self, log: Log | None = None, *, before: Time | None = None) -> None:
         """Start again with the users and events of a log.
@@ -217,7 +219,7 @@ class LiveUsers:
                 self._start()
             return self._users
 
-    def find_row(self, user: str) -> int:
+    def find_row(self, user: Id) -> int:
         """Return the row of a user in the state.
 
         Args:
@@ -230,13 +232,13 @@ class LiveUsers:
             DataError: If no event of the user has been observed.
             ConfigError: If the bundle has pseudonyms and their key is missing.
         """
-        name, users = self.names.pseudonym(user), self.users
+        name, users = self.names.pseudonym(format_id(user)), self.users
         if name not in users:
             known = f"unknown user {name!r} ({len(users):,} users known, from {self.origin} on)"
             raise DataError("live users", [f"{known}. Record events with live.observe() or pass a history."])
         return users[name]
 
-    def get_events(self, user: str, at: int | None = None) -> tuple[int, Rows, Rows]:
+    def get_events(self, user: Id, at: int | None = None) -> tuple[int, Rows, Rows]:
         """Return the row of a user and the last events.
 
         Args:
