@@ -26,6 +26,7 @@ from llmrec.hub.layout import LAYOUT
 from llmrec.inference.log_users import LogUsers
 from llmrec.inference.queries import parse_time
 from llmrec.recommender import Recommender
+from llmrec.runs.run_lock import HOLDER, LOCK, lock_folder, unlock_folder
 from llmrec.runs.start import join_run
 from llmrec.search.topk import TopK
 from llmrec.utils.timing import timer
@@ -92,7 +93,7 @@ def _open_output(folder: Path, facts: dict[str, Any]) -> None:
         partial.unlink()
     path = folder / FACTS
     if not path.exists():
-        if any(folder.iterdir()):
+        if any(path.name not in (LOCK, HOLDER) for path in folder.iterdir()):
             raise ConfigError(f"output={folder}: it holds something else; give an empty or a new folder")
         path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     there = json.loads(path.read_text(encoding="utf-8"))
@@ -139,6 +140,7 @@ def run_recommend(config: RecommendConfig) -> None:
     recommender = Recommender.from_pretrained(config.bundle, backbone=config.backbone, device=accelerator.device)
     log = recommender.training_log.read(config.data)
 
+    lock_folder(config.output, accelerator)
     with timer.section("recommend") as spent:
         n_users = all_reduce_sum(recommend_all_users(recommender, log, config, accelerator), accelerator)
     accelerator.print(
@@ -146,3 +148,4 @@ def run_recommend(config: RecommendConfig) -> None:
         f"{n_users / spent.wall:,.0f} users/s; the others were there\n{config.output}"
     )
     accelerator.end_training()
+    unlock_folder()

@@ -22,6 +22,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from llmrec.runs.run_lock import lock_folder, unlock_folder
 from llmrec.utils import run_logging
 from llmrec.utils.atomic_files import write_text_atomic
 
@@ -96,10 +97,13 @@ def open_record(config: Any, accelerator: Accelerator, facts: dict[str, Any]) ->
         config: Settings of the run.
         accelerator: Processes of the run.
         facts: Facts of `collect_provenance`.
+
+    Raises:
+        ConfigError: If another run holds the folder.
     """
     close_record()
     folder, rank = config.output, accelerator.process_index
-    folder.mkdir(parents=True, exist_ok=True)
+    lock_folder(folder, accelerator)
     run_logging.add_json_file(folder / (LOG if rank == 0 else f"log.{rank}.jsonl"), rank)
     if rank == 0:
         seeds = {name: value for name, value in vars(config).items() if "seed" in name}
@@ -112,6 +116,7 @@ def close_record() -> None:
     """Stop logging to the folder of the run."""
     run_logging.remove_handlers(RunRecord)
     run_logging.remove_handlers(run_logging.JsonFileHandler)
+    unlock_folder()
 
 
 def collect_environment() -> dict[str, str]:

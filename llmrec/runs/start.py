@@ -14,7 +14,7 @@ from llmrec.config.jobs.evaluate import EvaluateConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.jobs.pretrain import PretrainConfig
 from llmrec.config.jobs.rerank import RerankConfig
-from llmrec.engines.accelerator import PATIENT
+from llmrec.engines.accelerator import PATIENT, open_accelerator
 from llmrec.errors import ConfigError
 from llmrec.runs.provenance import collect_provenance
 from llmrec.runs.run_record import open_record
@@ -34,12 +34,13 @@ def start_run(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Acceler
         The accelerator of this process.
 
     Raises:
-        ConfigError: If `accelerate launch` requests something that this run does not support.
+        ConfigError: If a launcher requests something that this run does not support, its processes do not meet, or
+            another run writes to the folder.
     """
     timer.restart()
     sharded = _get_sharding_plugin(config)
     with patch_environment(ACCELERATE_USE_FSDP="false"):  # llmrec shards itself, see training/sharded_trainer.py
-        accelerator = Accelerator(
+        accelerator = open_accelerator(
             mixed_precision=config.mixed_precision,
             log_with=list(config.trackers) or None,
             project_dir=config.output,
@@ -85,7 +86,7 @@ def join_run(config: EvaluateConfig | None = None) -> Accelerator:
         The accelerator of this process.
     """
     timer.restart()
-    accelerator = Accelerator(kwargs_handlers=[PATIENT])
+    accelerator = open_accelerator(kwargs_handlers=[PATIENT])
     if config is not None:
         open_record(config, accelerator, collect_provenance(accelerator))
     return accelerator
