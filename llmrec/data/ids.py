@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from decimal import Decimal
 from numbers import Real
@@ -102,7 +103,12 @@ def format_id(value: object) -> str:
         return str(plain)
     if isinstance(plain, int) and not isinstance(plain, bool):
         return str(plain)
-    if isinstance(plain, (float, Decimal)) and -LARGEST_WHOLE <= plain <= LARGEST_WHOLE and plain == int(plain):
+    if (
+        isinstance(plain, (float, Decimal))
+        and math.isfinite(plain)
+        and -LARGEST_WHOLE <= plain <= LARGEST_WHOLE
+        and plain == int(plain)
+    ):
         return str(int(plain))
     raise DataError("id", [f"{value!r} is no id. Write it as text or as a whole number, as the log has it."])
 

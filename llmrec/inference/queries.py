@@ -232,8 +232,8 @@ def _is_pair(event: object) -> bool:
 
 def _to_text_event(catalog: ItemCatalog, event: Event) -> Event:
     item = get_event_item(event)
-    if isinstance(item, str):
+    if is_id(item):
         text = str(catalog.text_array[int(find_item_rows(catalog, [item])[0])])
     else:
         text = render_item_text(catalog, item)
-    return {VERBATIM: text} if isinstance(event, (str, Mapping)) else ({VERBATIM: text}, event[1])
+    return ({VERBATIM: text}, event[1]) if is_timed(event) else {VERBATIM: text}
