@@ -17,6 +17,7 @@ from llmrec.data.field_texts import is_text
 from llmrec.data.known_logs import KnownLog, recognize_log
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log
+from llmrec.data.readers.places import split_name
 from llmrec.data.readers.sample import list_tables, read_sample
 from llmrec.data.templates import list_fields
 from llmrec.data.timestamps import PER_SECOND
@@ -25,6 +26,7 @@ from llmrec.errors import ConfigError, DataError
 REQUIRED = ("user_column", "item_column", "time_column", "catalog_item_column", "text_template")
 REPEATED = 0.05  # share of repeated events from which people are taken to come back to items
 MEDIAN_OF_UNITS = (("s", 1e11), ("ms", 1e14), ("us", 1e17))  # numbers below are of that unit
+DOUBTFUL = (".json", ".dat", ".tab")  # files with such names are often no tables
 SETTINGS = {field.name for field in fields(DataConfig)}
 
 
@@ -63,7 +65,7 @@ def propose_log(folder: Path, given: Mapping[str, Any]) -> LogProposal:
         raise ConfigError(f"{folder}: no such folder. Give one with a file of events and a file of items.")
     if (known := recognize_log(folder)) is not None:
         return _propose_known(known, given)
-    tables = {path: read_sample(path) for path in list_tables(folder)}
+    tables = _read_samples(folder)
     guesses, problems = _find_tables(folder, tables)
     if problems:
         raise DataError(str(folder), problems)
@@ -76,6 +78,18 @@ def propose_log(folder: Path, given: Mapping[str, Any]) -> LogProposal:
         raise DataError(str(folder), lacking)
     reasons = {name: "given" if name in given else guesses[name].reason for name in settings}
     return _load(DataConfig(**settings), reasons, given)
+
+
+def _read_samples(folder: Path) -> dict[Path, pa.Table]:
+    """Read the first rows of the files of a folder, but of those that only may be tables."""
+    tables = dict[Path, pa.Table]()
+    for path in list_tables(folder):
+        try:
+            tables[path] = read_sample(path)
+        except DataError:
+            if split_name(path)[1] not in DOUBTFUL:
+                raise
+    return tables
 
 
 def _propose_known(known: KnownLog, given: Mapping[str, Any]) -> LogProposal:

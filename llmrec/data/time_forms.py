@@ -198,7 +198,8 @@ def _find_look_alikes(values: NDArray[np.generic], *, plausible: bool) -> list[s
     shares = {}
     for form, names in PACKED.items():
         width = sum(WIDTHS[name] for name in names)
-        if form != "yymmdd" and 10 ** (width - 3) < middle < 10**width:
+        fewest = width - 1 if form == "yymmdd" else width - 3  # small numbers of any kind would be
+        if 10**fewest < middle < 10**width:
             shares[form] = float((is_valid_packed(split_packed(whole, form)) & exact).mean())
     best = max(shares.values(), default=0.0)
     enough = best >= ALL_BUT_FEW and len(np.unique(whole)) >= DISTINCT if plausible else best > MOST

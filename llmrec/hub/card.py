@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from llmrec.backbones.resolve import is_hub_id
-from llmrec.data.readers.hub import HUB
+from llmrec.data.readers.hub import HUB, parse_hub_place
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
@@ -77,7 +77,7 @@ def _build_metadata(record: dict[str, Any], address: RepoRef | None) -> ModelCar
     return ModelCardData(
         library_name="llmrec",
         base_model=base["hub_id"] if facts else None,
-        datasets=[source.removeprefix(HUB)] if source.startswith(HUB) else None,
+        datasets=[parse_hub_place(source).name] if source.startswith(HUB) else None,
         tags=["recommendation", "recommender-system", *(["lora", "peft"] if strategy == "lora" else [])],
         model_name=address.repo_id if address else f"llmrec on {record['facts']['source']}",
         eval_results=results or None,
@@ -93,7 +93,7 @@ def _build_results(record: dict[str, Any]) -> list[EvalResult]:
     return [
         EvalResult(
             task_type="recommendation",
-            dataset_type=source.removeprefix(HUB),
+            dataset_type=parse_hub_place(source).name,
             dataset_name=source,
             dataset_config=split,
             dataset_split="test",

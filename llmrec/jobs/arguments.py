@@ -16,6 +16,7 @@ from llmrec.data.readers.preview import read_schemas
 from llmrec.errors import ConfigError
 
 PLACES = ("source", "interactions", "items")
+FORMATS = ("interactions_format", "items_format")
 RUNS = Path("runs")
 
 
@@ -48,7 +49,11 @@ def build_log_config(
         places = places | {"text_template": text_template}
     data = settings.get("data") or {}
     if isinstance(data, dict) and places:
-        settings["data"] = complete_data(data | places, tables)
+        needs_folder = data.get("source") is None and data.get("interactions") is not None
+        if needs_folder and places.get("source") is not None and tables is None:  # as presets of published logs do
+            settings["data"] = data | {name: value for name, value in places.items() if value is not None}
+        else:
+            settings["data"] = complete_data(data | places, tables)
     return _build(kind, settings), tables
 
 
@@ -130,6 +135,8 @@ def complete_data(data: Settings, tables: LogTables | None) -> Settings:
     Returns:
         The settings; those that were given stay.
     """
+    if any(data.get(form) for form in FORMATS):  # files whose columns are named already
+        return data
     source, interactions, items = (data.get(place) for place in PLACES)
     schemas = read_schemas(DataConfig(source=source, interactions=interactions, items=items), tables)
     guesses = {} if schemas is None else {guess.setting: guess.value for guess in guess_columns(*schemas)}

@@ -340,3 +340,60 @@ def test_the_beauty_log(shared_data: Callable[[str], Path]) -> None:
     assert np.bincount(log.interactions.user).min() == 5
     with pytest.raises(DataError, match="item with an empty text in 7 rows"):
         load_log(replace(config, text_template="{title}"))
+
+
+def test_doubled_columns_that_nobody_needs_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp,x,x\na,1,1600000000,p,q\n")
+    (tmp_path / "items.csv").write_text("item_id,title,x,x,,\n1,A,p,q,,\n")
+    assert load(tmp_path).catalog.fields.column_names == ["item_id", "title"]
+
+
+def test_a_header_that_names_no_column_may_be_a_row(tmp_path: Path) -> None:
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\na,1,1600000000\n")
+    (tmp_path / "items.csv").write_text("1,A\n")
+    (line,) = problems_of(tmp_path)
+    assert "the first line has none of the columns item_id, title but '1', 'A'" in line
+    assert "name them all in data.items_format.columns" in line
+
+
+def test_faulty_rows_are_dropped_by_choice_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "interactions.csv").write_text(
+        "user_id,item_id,timestamp\na,1,1600000000\n,1,1600000001\na,2,soon\na,3,1600000002\nb,1\nb,2,1600000003\n"
+    )
+    (tmp_path / "items.csv").write_text("item_id,title\n1,A\n1,B\n2,C\n,D\n3,\n")
+    assert len(problems_of(tmp_path)) >= 2
+    log = load(tmp_path, faulty_rows="drop", unknown_items="drop")
+    assert raw_events(log) == [("a", "1", 1_600_000_000), ("b", "2", 1_600_000_003)]
+    assert log.catalog.list_texts() == ["A", "C"]
+    assert (log.facts.n_faulty, log.facts.n_unknown_items_dropped) == ({"events": 3, "items": 3}, 1)
+    (tmp_path / "items.csv").write_text("item_id,title\n,D\n")
+    assert "no item is left after faulty_rows=drop" in problems_of(tmp_path, faulty_rows="drop")[0]
+
+
+def test_a_row_of_several_items_is_an_event_on_each(tmp_path: Path) -> None:
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\na,N1-1 N2-0 N3-1,5\nb,N2-0,6\nc,N2-1,7\n")
+    (tmp_path / "items.csv").write_text("item_id,title\nN1,A\nN2,B\nN3,C\n")
+    log = load(tmp_path, item_pattern=r"(\S+)-1")
+    assert raw_events(log) == [("a", "N1", 5), ("a", "N3", 5), ("c", "N2", 7)]
+    with pytest.raises(ConfigError, match="item_pattern"):
+        load(tmp_path, item_pattern="(")
+
+
+def test_paths_are_in_the_folder_of_the_source(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    for part, row in (("a", "a,1,5"), ("b", "b,2,6")):
+        (tmp_path / "parts" / f"{part}.csv").write_text(f"user_id,item_id,timestamp\n{row}\n")
+    (tmp_path / "films.csv").write_text("item_id,title\n1,A\n2,B\n")
+    log = load(tmp_path, interactions="parts/*.csv", items="films.csv")
+    assert raw_events(log) == [("a", "1", 5), ("b", "2", 6)]
+    assert "no file has such a name" in problems_of(tmp_path, interactions="none/*.csv", items="films.csv")[0]
+    mixed = problems_of(tmp_path, interactions="*", items="films.csv")[0]
+    assert "films.csv" in mixed
+
+
+def test_folders_that_are_no_parts_are_named(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\n1,A\n")
+    (tmp_path / "interactions" / "_delta_log").mkdir(parents=True)
+    assert "a Delta or Iceberg table" in problems_of(tmp_path)[0]
+    (tmp_path / "interactions" / "_delta_log").rmdir()
+    assert "no part of a known kind" in problems_of(tmp_path)[0]

@@ -132,7 +132,7 @@ def test_times_that_are_in_no_calendar(text: str) -> None:
 DAYS = [datetime(2020, 1, 1, 10, 30) + timedelta(days=day) for day in range(40)]
 LOOKS = [
     *(("".join(CODES.get(name, "") for name in PACKED[form]), form) for form in PACKED if form not in (
-        "yyyymmddhhmmssfff", "yymmdd", "yyyy", "yymmddhhmm")),
+        "yyyymmddhhmmssfff", "yyyy", "yymmddhhmm")),
 ]  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def read_csv(
         UnicodeError: If the text is in another encoding.
     """
     names, separator = read_header(path, style)
-    check_unique_columns(path.name, names, columns)
+    check_unique_columns(path.name, names, columns if columns is not None else ids)
     chosen = list(dict.fromkeys(columns)) if columns is not None and set(columns) <= set(names) else None
     skipped: list[int] = []
 

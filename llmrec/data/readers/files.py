@@ -178,7 +178,7 @@ def _load_table(
 
 def _read(config: DataConfig, request: TableRequest) -> NamedTable:
     """Read one table from wherever it is."""
-    role, columns = request.role, request.needed if request.only_needed else None
+    role = request.role
     try:
         place = _find_place(config, role)
         if isinstance(place, Path) and not is_saved_dataset(place):
@@ -190,4 +190,4 @@ def _read(config: DataConfig, request: TableRequest) -> NamedTable:
     table, features = read_hub(str(place), role, only=only, quoted=request.quoted)
     name = f"{place} {role}"
     table = normalize_table(table, wanted=request.needed, features=features)
-    return NamedTable(name, validate_table(name, table, columns))
+    return NamedTable(name, validate_table(name, table, request.needed))

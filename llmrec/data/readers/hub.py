@@ -119,7 +119,8 @@ def _load(datasets: Any, where: HubPlace, role: str, *, only: bool) -> list[Any]
             raise DataError(where.name, [_list_names(where, role, names, "several configurations")])
     if isinstance(loaded, datasets.Dataset):
         return [loaded]
-    return [loaded[where.split]] if where.split else list(loaded.values())
+    split = where.split or (role if role in loaded else None)
+    return [loaded[split]] if split else list(loaded.values())
 
 
 def _list_names(where: HubPlace, role: str, names: list[str], problem: str) -> str:

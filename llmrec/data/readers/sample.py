@@ -20,7 +20,7 @@ from llmrec.errors import DataError
 
 
 def list_tables(folder: Path) -> list[Path]:
-    """List the files of a folder that can hold a table, in the order of their names.
+    """List the files of a folder that can hold a table, in the order of their names; those in .txt are notes.
 
     Args:
         folder: The folder.
@@ -28,7 +28,11 @@ def list_tables(folder: Path) -> list[Path]:
     Returns:
         The files.
     """
-    return sorted(path for path in folder.iterdir() if find_kind(path) is not None and path.is_file())
+    return sorted(path for path in folder.iterdir() if _is_table(path))
+
+
+def _is_table(path: Path) -> bool:
+    return path.is_file() and find_kind(path) is not None and split_name(path)[1] != ".txt"
 
 
 def read_sample(path: Path, n_rows: int = 10_000) -> pa.Table:

@@ -96,8 +96,7 @@ def _read_checked(file: DataFile, request: TableRequest) -> NamedTable:
             if column not in table.column_names:
                 values = pa.array([value], pa.large_string()).take(pa.array([0] * table.num_rows, pa.int32()))
                 table = table.append_column(column, values)
-        columns = request.needed if request.only_needed else None
-        return NamedTable(name, validate_table(name, table, columns), n_skipped)
+        return NamedTable(name, validate_table(name, table, request.needed), n_skipped)
     except (pa.ArrowException, OSError, ValueError, OverflowError, EOFError) as error:
         if isinstance(error, DataError):
             raise
@@ -128,7 +127,7 @@ def _read_file(file: DataFile, request: TableRequest) -> tuple[pa.Table, int]:
 
 def _read_parquet(path: Path, request: TableRequest, columns: Sequence[str] | None) -> pa.Table:
     schema = pq.read_schema(path)
-    check_unique_columns(path.name, schema.names, columns)
+    check_unique_columns(path.name, schema.names, request.needed)
     # If a column is missing, all are read, so that the message can list the columns of the file.
     if columns is None or not set(columns) <= set(schema.names):
         return pq.read_table(path, partitioning=None)

@@ -24,7 +24,7 @@ class NoPlainValueError(Exception):
 
 
 def normalize_table(table: pa.Table, *, wanted: Collection[str], features: Features | None = None) -> pa.Table:
-    """Convert the columns of a table to plain types; columns without a plain form are left out unless wanted.
+    """Convert the columns of a table to plain types; others, and doubled ones, are left out unless wanted.
 
     Args:
         table: The table.
@@ -36,7 +36,10 @@ def normalize_table(table: pa.Table, *, wanted: Collection[str], features: Featu
     """
     features = read_features(table.schema.metadata) if features is None else features
     columns = []
+    names = table.column_names
     for field, column in zip(table.schema, table.columns, strict=True):
+        if names.count(field.name) > 1 and field.name not in wanted:
+            continue
         try:
             columns.append((field.name, normalize_column(column, features.get(field.name))))
         except NoPlainValueError:
