@@ -191,6 +191,8 @@ def render(template: Template, table: pa.Table) -> pa.LargeStringArray:
         ConfigError: If a column has a type without text, such as a struct.
     """
     text = _join(template.parts, table)
+    if not template.ending:
+        return text
     return pc.if_else(pc.equal(text, _scalar("")), text, _glue(text, _scalar(template.ending)))
 
 
