@@ -172,5 +172,5 @@ def test_fewer_layers_are_the_first_ones(tiny_bert: Path, tiny_gpt2: Path) -> No
 
 
 def test_losses_without_any_weight_are_refused() -> None:
-    with pytest.raises(ConfigError, match="one of them above 0"):
+    with pytest.raises(ConfigError, match="all weights are 0. Set one of embedding"):
         DistillationLosses(embedding=0.0, scores=0.0)
