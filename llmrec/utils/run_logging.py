@@ -150,20 +150,20 @@ class ConsoleHandler(StreamHandler):
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
-        self._newest, self._closed = time.monotonic(), threading.Event()
+        self._newest, self._ended = time.monotonic(), threading.Event()
 
     def report_silence(self) -> None:
         """From now on, log the open section after each `SILENCE_SECONDS` without a record, until this is closed."""
         threading.Thread(target=self._report_silence, name="llmrec-silence", daemon=True).start()
 
     def _report_silence(self) -> None:
-        while not self._closed.wait(max(self._newest + SILENCE_SECONDS - time.monotonic(), 0.1)):
+        while not self._ended.wait(max(self._newest + SILENCE_SECONDS - time.monotonic(), 0.1)):
             if timer.open and time.monotonic() - self._newest >= SILENCE_SECONDS:
                 logger.info("%s: still running", timer.open[-1])
 
     def close(self) -> None:
         """Close the handler."""
-        self._closed.set()
+        self._ended.set()
         super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
