@@ -44,7 +44,7 @@ def test_texts_are_read_as_a_cpu_reads_them(name: str, request: pytest.FixtureRe
     expected = on_cpu.encode(on_cpu.tokenize(texts))
     exact, fast = TextBackbone.load(config).to(GPU), TextBackbone.load(replace(config, encode_precision="auto")).to(GPU)
     torch.testing.assert_close(exact.encode(exact.tokenize(texts)), expected, atol=1e-5, rtol=0)
-    assert fast._choose_arithmetic(fast.tokenize(texts)) is not None
+    assert fast.fast_encoding.choose_arithmetic(fast.tokenize(texts)) is not None
     assert float((fast.encode(fast.tokenize(texts)) * expected).sum(1).min()) >= 0.9999
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llmrec.errors import BackboneError
@@ -134,3 +137,19 @@ class PrecomputedHidden:
                 yield
             finally:
                 hook.remove()
+
+
+class HiddenStateSource(Protocol):
+    """Source of precomputed hidden states of a model's first layers."""
+
+    def get_batch(self, rows: NDArray[np.int64], device: torch.device) -> PrecomputedHidden:
+        """Return the hidden states of a batch of texts.
+
+        Args:
+            rows: Positions of the texts, (U,).
+            device: Device of the result.
+
+        Returns:
+            Hidden states, padded as the tokens are.
+        """
+        ...

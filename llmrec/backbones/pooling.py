@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llmrec.backbones.vector_recipe import VectorRecipe
 from llmrec.config.backbone import BackboneConfig
+
+ROUNDING = 1e-5  # relative; the same row of a product may be rounded differently in another position
 
 
 def pool(hidden: Tensor, attention_mask: Tensor | None, pooling: str) -> Tensor:
@@ -24,6 +26,23 @@ def pool(hidden: Tensor, attention_mask: Tensor | None, pooling: str) -> Tensor:
     """
     weight = None if attention_mask is None else attention_mask[..., None].to(hidden.dtype)
     return torch.cat([_RULES[name](hidden, weight) for name in pooling.split("+")], dim=-1)
+
+
+@torch.no_grad()
+def is_causal(model: nn.Module) -> bool:
+    """Return whether a model only looks back.
+
+    In a causal model a later token leaves an earlier state unchanged but for rounding.
+
+    Args:
+        model: Model of transformers.
+
+    Returns:
+        True for a causal model.
+    """
+    ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=next(model.parameters()).device)
+    hidden = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    return bool((hidden[0, 0] - hidden[1, 0]).norm() <= ROUNDING * hidden[0, 0].norm())
 
 
 def choose_pooling(config: BackboneConfig, recipe: VectorRecipe, *, causal: bool) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,12 +23,11 @@ from tqdm.auto import tqdm
 
 from llmrec.backbones.checkpoint_checks import check_one_text, check_rows, check_tokenizer
 from llmrec.backbones.checkpoint_files import open_checkpoint
-from llmrec.backbones.layers import PrecomputedHidden, truncate_layers
+from llmrec.backbones.fast_encoding import FastEncoding, Parts
+from llmrec.backbones.layers import HiddenStateSource, PrecomputedHidden, truncate_layers
 from llmrec.backbones.length_batches import batch_by_length
-from llmrec.backbones.linear_kernels import OF_A_GPU, Arithmetic, choose_fastest
 from llmrec.backbones.load_model import cannot_load, load_text_model, load_tokenizer, lower_case
-from llmrec.backbones.packing import PackedModel, copy_as_dtype
-from llmrec.backbones.pooling import choose_pooling, pool
+from llmrec.backbones.pooling import choose_pooling, is_causal, pool
 from llmrec.backbones.resolve import resolve_backbone
 from llmrec.backbones.token_store import TokenStore
 from llmrec.backbones.vector_layers import VectorLayers
@@ -37,30 +35,9 @@ from llmrec.backbones.vector_recipe import VectorRecipe, choose_prompt, read_rec
 from llmrec.config.backbone import TEXT, BackboneConfig
 from llmrec.utils.precision import upcast_to_fp32
 
-Parts = Iterator[tuple[NDArray[np.int64], Tensor]]  # rows, and their vectors
 Report = str | Callable[[int], object]  # name of a progress bar, or function of the number of texts encoded
 TOKENS_AT_ONCE, TOKENS_AT_ONCE_GPU = 2048, 32_768  # tokens of one forward pass
 BATCH_COSTS_GPU = 8192  # tokens; see `batch_by_length`
-COPIED_FROM = 2048  # tokens of a call; the faster copy costs as much as encoding about two hundred tokens
-TRIED = 4  # texts that are also encoded plainly, to compare
-ROUNDING = 1e-5  # relative; the same row of a product may be rounded differently in another position
-EXACT, FAST = 1 - 1e-6, 0.9999  # min cosine between fast and plain fp32 vectors
-
-
-class HiddenStateSource(Protocol):
-    """Source of precomputed hidden states of a model's first layers."""
-
-    def get_batch(self, rows: NDArray[np.int64], device: torch.device) -> PrecomputedHidden:
-        """Return the hidden states of a batch of texts.
-
-        Args:
-            rows: Positions of the texts, (U,).
-            device: Device of the result.
-
-        Returns:
-            Hidden states, padded as the tokens are.
-        """
-        ...
 
 
 class TextBackbone(nn.Module):
@@ -99,8 +76,7 @@ class TextBackbone(nn.Module):
         self.causal = is_causal(model)
         self.pooling = choose_pooling(config, self.recipe, causal=self.causal)
         self.prompt = choose_prompt(config.prompt, self.recipe)
-        self._checked: tuple[nn.Module, Arithmetic | None] | None = None  # fastest arithmetic for this model
-        self._copied: tuple[nn.Module, torch.device, nn.Module] | None = None  # copy of this model on this device
+        self.fast_encoding = FastEncoding(self)
         self.rounds: Callable[[int], int] = int  # forward passes for n batches: more if processes stay in step
         self.base_fingerprint = ""  # of the pretrained weights, before any of them is tuned
         self.base_dtype = "float32"  # that they were stored in
@@ -231,14 +207,32 @@ class TextBackbone(nn.Module):
             Unit vectors, (U, D_text).
         """
         with hidden_states.inject(self.model) if hidden_states else nullcontext():
-            return self._compute_vectors(self.model, input_ids, attention_mask)
+            return self.compute_vectors(self.model, input_ids, attention_mask)
 
-    def _compute_vectors(self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def compute_vectors(self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Encode a padded batch by a model, which may be a copy of the backbone's.
+
+        Args:
+            model: The model.
+            input_ids: Token ids, (U, L).
+            attention_mask: Mask, (U, L).
+
+        Returns:
+            Unit vectors, (U, D_text).
+        """
         hidden = model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return self._finish(hidden, attention_mask)
+        return self.finish(hidden, attention_mask)
 
-    def _finish(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Make unit vectors (U, D_text) of hidden states (U, L, D)."""
+    def finish(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Make unit vectors of hidden states.
+
+        Args:
+            hidden: States of the last layer, (U, L, D).
+            attention_mask: Mask, (U, L); None if there is no padding.
+
+        Returns:
+            Unit vectors, (U, D_text).
+        """
         pooled = pool(upcast_to_fp32(hidden), attention_mask, self.pooling)
         vectors: Tensor = self.layers.to(hidden.device)(pooled)
         return vectors
@@ -278,10 +272,10 @@ class TextBackbone(nn.Module):
             Unit vectors on the CPU, (N, D_text).
         """
         vectors = torch.empty(len(tokens), self.dim)
-        way = self._choose_arithmetic(tokens)
+        way = self.fast_encoding.choose_arithmetic(tokens)
         with _show_progress(report, len(tokens)) as advance:
             for rows, read in _prefetch_one(
-                self._encode_padded(tokens) if way is None else self._encode_with(way, tokens)
+                self._encode_padded(tokens) if way is None else self.fast_encoding.encode(way, tokens)
             ):
                 vectors[torch.from_numpy(rows)] = read.to(vectors)
                 advance(len(rows))
@@ -320,66 +314,6 @@ class TextBackbone(nn.Module):
         entered = hidden_states.get_batch(row, self.device) if hidden_states else None
         return row[:0], self(*tokens.get_batch(row, self.device), entered)[:0]
 
-    def _encode_with(self, way: Arithmetic, tokens: TokenStore) -> Parts:
-        """Encode texts packed on a CPU, and in padded batches on a GPU, which they keep busy, too."""
-        if self.device.type == "cpu":
-            for rows, hidden in PackedModel(self.model, way).encode(tokens):
-                yield rows, self._finish(hidden, None)
-            return
-        model = self._copy_as(way.dtype)
-        for rows in self.batch_tokens(tokens):
-            yield rows, self._compute_vectors(model, *tokens.get_batch(rows, self.device))
-
-    def _copy_as(self, dtype: torch.dtype) -> nn.Module:
-        """Return a copy with the current weights, made once so that it is compiled only once."""
-        if self._copied is not None and self._copied[0] is self.model and self._copied[1] == self.device:
-            for copied, weight in zip(self._copied[2].parameters(), self.model.parameters(), strict=True):
-                copied.copy_(weight)
-            return self._copied[2]
-        model: nn.Module = copy_as_dtype(dtype, self.model)
-        if self.config.compile:
-            model.compile(dynamic=True)
-        self._copied = self.model, self.device, model
-        return model
-
-    def _choose_arithmetic(self, tokens: TokenStore) -> Arithmetic | None:
-        """Return the fastest arithmetic for `tokens`; None if they are too few or the model supports none."""
-        plain = self.device.type != "cpu" and self.config.encode_precision == "fp32"
-        if plain or len(tokens.flat) < COPIED_FROM or tokens.lengths.min() == 0:
-            return None
-        if self._checked is None or self._checked[0] is not self.model:  # adapters replace the model
-            spread = np.linspace(0, len(tokens) - 1, TRIED).astype(np.int64)  # includes the minimum and maximum length
-            self._checked = self.model, self._fastest_accurate(tokens.take(np.argsort(tokens.lengths)[spread]))
-        return self._checked[1]
-
-    def _fastest_accurate(self, sample: TokenStore) -> Arithmetic | None:
-        """Return the fastest arithmetic that `encode_precision` allows, if its vectors agree with plain ones."""
-        if self.config.encode_precision == "auto":
-            way = choose_fastest(reduced=True) if self.device.type == "cpu" else OF_A_GPU
-            cosine = self._min_cosine(way, sample)
-            if cosine >= (EXACT if way.dtype == torch.float32 else FAST):
-                return way
-            warnings.warn(
-                f"backbone.encode_precision=auto: {self.hub_id!r} is read exactly instead, as its vectors come to a "
-                f"cosine of {cosine:.5f} only, not {FAST} (0: this architecture cannot be read so at all)",
-                stacklevel=4,
-            )
-        if self.device.type != "cpu":
-            return None
-        way = choose_fastest(reduced=False)
-        return way if self._min_cosine(way, sample) >= EXACT else None
-
-    @torch.no_grad()
-    def _min_cosine(self, way: Arithmetic, sample: TokenStore) -> float:
-        """Return the smallest cosine between vectors by `way` and plain ones; 0 if the model cannot do it."""
-        try:
-            read = list(self._encode_with(way, sample))
-        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-            return 0.0  # an architecture that needs one text per row fails in many ways
-        rows = np.concatenate([rows for rows, _ in read])
-        plain = torch.cat([self(*sample.get_batch(row, self.device)) for row in rows[:, None]])
-        return float((torch.cat([vectors for _, vectors in read]) * plain).sum(1).min())
-
     def fingerprint(self) -> str:
         """Compute a hash of everything but the text that a text vector depends on.
 
@@ -395,23 +329,6 @@ class TextBackbone(nn.Module):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(weight.detach().cpu().numpy()).tobytes())
         return digest.hexdigest()[:32]
-
-
-@torch.no_grad()
-def is_causal(model: nn.Module) -> bool:
-    """Return whether a model only looks back.
-
-    In a causal model a later token leaves an earlier state unchanged but for rounding.
-
-    Args:
-        model: Model of transformers.
-
-    Returns:
-        True for a causal model.
-    """
-    ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=next(model.parameters()).device)
-    hidden = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-    return bool((hidden[0, 0] - hidden[1, 0]).norm() <= ROUNDING * hidden[0, 0].norm())
 
 
 def _prefetch_one(parts: Parts) -> Parts:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from llmrec.backbones import packing
-from llmrec.backbones import text_backbone as module
+from llmrec.backbones import fast_encoding, packing
 from llmrec.backbones.adaptation import apply_strategy
 from llmrec.backbones.length_batches import batch_by_length
 from llmrec.backbones.linear_kernels import Arithmetic
@@ -45,7 +44,7 @@ def one_by_one(backbone: TextBackbone, texts: list[str]) -> Tensor:
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """However few the texts; rows are short, so that there are several."""
-    monkeypatch.setattr(module, "COPIED_FROM", 1)
+    monkeypatch.setattr(fast_encoding, "COPIED_FROM", 1)
     monkeypatch.setattr(packing, "TOKENS_AT_ONCE", 200)
 
 
@@ -78,7 +77,7 @@ def test_a_text_is_read_as_if_it_stood_alone(name: str, strategy: str, request: 
     before = backbone.fingerprint()
     texts = texts_of(60)
     tokens = backbone.tokenize(texts)
-    assert backbone._choose_arithmetic(tokens) is not None
+    assert backbone.fast_encoding.choose_arithmetic(tokens) is not None
     torch.testing.assert_close(backbone.encode(tokens), one_by_one(backbone, texts), atol=1e-5, rtol=0)
     assert backbone.fingerprint() == before
     assert {weight.dtype for weight in backbone.parameters()} == {torch.float32}
@@ -104,7 +103,7 @@ def test_an_architecture_that_reads_one_text_a_row_only(tiny_bert: Path, tmp_pat
     tokenizer.save_pretrained(tmp_path)
     backbone, texts = TextBackbone.load(BackboneConfig(name=str(tmp_path))), texts_of(20)
     tokens = backbone.tokenize(texts)
-    assert backbone._choose_arithmetic(tokens) is None
+    assert backbone.fast_encoding.choose_arithmetic(tokens) is None
     torch.testing.assert_close(backbone.encode(tokens), one_by_one(backbone, texts), atol=1e-5, rtol=0)
 
 
@@ -130,7 +129,7 @@ def test_hidden_states_have_no_padding_but_to_a_round_length(tiny_bert: Path) ->
 
 @pytest.mark.usefixtures("always")
 def test_what_fp16_cannot_hold_is_read_exactly(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "choose_fastest", lambda reduced: FP16 if reduced else FP32)
+    monkeypatch.setattr(fast_encoding, "choose_fastest", lambda reduced: FP16 if reduced else FP32)
     backbone = TextBackbone.load(BackboneConfig(name=str(tiny_bert), encode_precision="auto"))
     texts = [*texts_of(60), "space robot shoes"]
     row = backbone.tokenizer(texts[-1:], add_special_tokens=False)["input_ids"][0][-1]
@@ -156,8 +155,8 @@ def titles(shared_data: Callable[[str], Path]) -> list[str]:
 
 @pytest.mark.usefixtures("minilm")
 def test_minilm_read_exactly_and_fast(titles: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "COPIED_FROM", 1)
-    monkeypatch.setattr(module, "choose_fastest", lambda reduced: BF16 if reduced else FP32)
+    monkeypatch.setattr(fast_encoding, "COPIED_FROM", 1)
+    monkeypatch.setattr(fast_encoding, "choose_fastest", lambda reduced: BF16 if reduced else FP32)
     exact, fast = TextBackbone.load(REAL), TextBackbone.load(replace(REAL, encode_precision="auto"))
     tokens = exact.tokenize(titles)
     vectors, near = exact.encode(tokens), fast.encode(tokens)
@@ -174,8 +173,8 @@ def test_minilm_read_exactly_and_fast(titles: list[str], monkeypatch: pytest.Mon
 
 @pytest.mark.usefixtures("always")
 def test_bf16_that_comes_not_near_enough_is_not_used(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FAST", 0.9999999)
-    monkeypatch.setattr(module, "choose_fastest", lambda reduced: BF16 if reduced else FP32)
+    monkeypatch.setattr(fast_encoding, "FAST", 0.9999999)
+    monkeypatch.setattr(fast_encoding, "choose_fastest", lambda reduced: BF16 if reduced else FP32)
     exact = TextBackbone.load(BackboneConfig(name=str(tiny_bert)))
     fast = TextBackbone.load(BackboneConfig(name=str(tiny_bert), encode_precision="auto"))
     tokens = exact.tokenize(texts_of(30))

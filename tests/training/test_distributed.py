@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from llmrec.backbones import text_backbone
+from llmrec.backbones import fast_encoding
 from llmrec.backbones.adaptation import apply_strategy
 from llmrec.backbones.catalog_encoder import CatalogEncoder
 from llmrec.backbones.lm_head import make_head
@@ -98,7 +98,7 @@ CASES = {
 def run(case: Case, path: Path, folder: Path, dtype: torch.dtype, resume: bool = False) -> dict[str, Any]:
     """Fits, then adapts or distils, and reports, in however many processes it is called."""
     torch.set_default_dtype(dtype)
-    plainly = mock.patch.object(text_backbone, "COPIED_FROM", sys.maxsize)  # shares of a call may be below it
+    plainly = mock.patch.object(fast_encoding, "COPIED_FROM", sys.maxsize)  # shares of a call may be below it
     try:
         with plainly, gradients_of_steps() as gradients:
             accelerator, outcome = trained(case, path, folder, resume)
