@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from llmrec.config.privacy import PrivacyConfig
     from llmrec.config.split import SplitConfig
     from llmrec.config.train import TrainConfig
-    from llmrec.data.catalog import ItemCatalog
     from llmrec.data.interactions import Interactions
+    from llmrec.data.items.catalog import ItemCatalog
     from llmrec.data.loading import load_log
     from llmrec.data.splits import leave_one_out, split_by_time
     from llmrec.drift.head import DriftHead
@@ -80,7 +80,7 @@ _HOME = {
     "FinetuneConfig": "llmrec.config.jobs.finetune",
     "FitResult": "llmrec.api",
     "Interactions": "llmrec.data.interactions",
-    "ItemCatalog": "llmrec.data.catalog",
+    "ItemCatalog": "llmrec.data.items.catalog",
     "LoraConfig": "llmrec.config.backbone",
     "ModelConfig": "llmrec.config.model",
     "PretrainConfig": "llmrec.config.jobs.pretrain",

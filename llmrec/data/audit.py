@@ -17,7 +17,7 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, LogFacts
 from llmrec.data.pii import PiiRedactor
 from llmrec.data.splits import Split, leave_one_out
-from llmrec.data.timestamps import format_iso
+from llmrec.data.times.timestamps import format_iso
 from llmrec.errors import ConfigError, DataError
 from llmrec.utils.arrays import Mask, Rows
 

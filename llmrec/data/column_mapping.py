@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from llmrec.data.field_texts import is_text
+from llmrec.data.texts.field_texts import is_text
 
 EXACT = {"user_column": "user_id", "item_column": "item_id", "time_column": "timestamp"}  # defaults of DataConfig
 USER_NAMES = """

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from llmrec.config.data import DataConfig
 from llmrec.data.ids import encode_ids
 from llmrec.data.problems import NamedTable
-from llmrec.data.templates import list_fields
+from llmrec.data.texts.templates import list_fields
 
 
 def list_item_columns(config: DataConfig) -> list[str]:

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrec.config.data import DataConfig
-from llmrec.data.catalog import ItemCatalog, read_catalog
 from llmrec.data.filters import drop_repeats, filter_k_core, renumber
 from llmrec.data.ids import Codes, EncodedIds, encode_ids
 from llmrec.data.interactions import Interactions
-from llmrec.data.item_lists import split_item_lists
 from llmrec.data.item_properties import join_properties
+from llmrec.data.items.catalog import ItemCatalog, read_catalog
+from llmrec.data.items.item_lists import split_item_lists
 from llmrec.data.log import Log, LogFacts, format_log_facts, make_log
 from llmrec.data.pii import make_pii_redactor
 from llmrec.data.problems import ColumnProblem, NamedTable, find_missing_columns, format_problems
@@ -26,7 +26,7 @@ from llmrec.data.pseudonyms import Pseudonymizer
 from llmrec.data.readers.files import read_items, read_tables
 from llmrec.data.readers.hub import HUB
 from llmrec.data.readers.memory import MEMORY, LogTables, read_memory
-from llmrec.data.timestamps import ParsedTimes, Resolution, parse_times
+from llmrec.data.times.timestamps import ParsedTimes, Resolution, parse_times
 from llmrec.errors import DataError
 from llmrec.utils.arrays import Mask, Rows
 from llmrec.utils.timing import timer

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmrec.data.catalog import ItemCatalog
 from llmrec.data.ids import Id, format_id
 from llmrec.data.interactions import Interactions
-from llmrec.data.odd_times import describe_odd_times
+from llmrec.data.items.catalog import ItemCatalog
 from llmrec.data.pii import format_counts
 from llmrec.data.pseudonyms import PLAIN_IDS, Pseudonymizer
-from llmrec.data.timestamps import Resolution, format_iso
+from llmrec.data.times.odd_times import describe_odd_times
+from llmrec.data.times.timestamps import Resolution, format_iso
 from llmrec.errors import ConfigError
 
 

@@ -11,16 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrec.config.data import DataConfig
-from llmrec.data.catalog import LABEL_COLUMNS
 from llmrec.data.column_mapping import ColumnGuess, guess_columns, guess_template
-from llmrec.data.field_texts import is_text
+from llmrec.data.items.catalog import LABEL_COLUMNS
 from llmrec.data.known_logs import KnownLog, recognize_log
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log
 from llmrec.data.readers.places import split_name
 from llmrec.data.readers.sample import list_tables, read_sample
-from llmrec.data.templates import list_fields
-from llmrec.data.timestamps import PER_SECOND
+from llmrec.data.texts.field_texts import is_text
+from llmrec.data.texts.templates import list_fields
+from llmrec.data.times.timestamps import PER_SECOND
 from llmrec.errors import ConfigError, DataError
 
 REQUIRED = ("user_column", "item_column", "time_column", "catalog_item_column", "text_template")

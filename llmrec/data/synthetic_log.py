@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from llmrec.data.catalog import ItemCatalog
 from llmrec.data.filters import renumber
 from llmrec.data.interactions import Interactions
+from llmrec.data.items.catalog import ItemCatalog
 from llmrec.data.log import Log, make_log
 from llmrec.errors import ConfigError
 from llmrec.utils.arrays import Rows

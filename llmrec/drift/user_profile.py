@@ -11,7 +11,7 @@ import torch
 from llmrec.config.drift import MAX_HISTORY
 from llmrec.data.histories import Histories, Queries
 from llmrec.data.interactions import Interactions
-from llmrec.data.timestamps import format_iso
+from llmrec.data.times.timestamps import format_iso
 from llmrec.drift.head import DriftHead
 from llmrec.drift.interest_metrics import Numbers
 from llmrec.drift.mixture import build_recent_events

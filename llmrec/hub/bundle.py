@@ -20,7 +20,7 @@ from llmrec.backbones.catalog_encoder import CatalogEncoder
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.loader import config_from_dict
-from llmrec.data.catalog import ItemCatalog
+from llmrec.data.items.catalog import ItemCatalog
 from llmrec.drift.fitted import FittedDrift
 from llmrec.hub.adapter import read_target_modules
 from llmrec.hub.base_model import (

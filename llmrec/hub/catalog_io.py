@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from llmrec.data.catalog import ItemCatalog
-from llmrec.data.templates import list_fields
+from llmrec.data.items.catalog import ItemCatalog
+from llmrec.data.texts.templates import list_fields
 from llmrec.errors import BundleError
 from llmrec.hub.layout import LAYOUT, bundle_file
 

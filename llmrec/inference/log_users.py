@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from llmrec.data.catalog import ItemCatalog
 from llmrec.data.histories import Histories, Queries
 from llmrec.data.ids import Id, format_id, is_id
 from llmrec.data.interactions import Interactions
+from llmrec.data.items.catalog import ItemCatalog
 from llmrec.data.log import Log
 from llmrec.errors import ConfigError, DataError
 from llmrec.evaluation.model_scorer import ModelScorer

@@ -14,10 +14,10 @@ from typing import TypeAlias, TypeGuard, cast
 
 import numpy as np
 
-from llmrec.data.catalog import ItemCatalog
 from llmrec.data.histories import Histories, Queries
 from llmrec.data.ids import Id, format_id, is_id
-from llmrec.data.timestamps import END_OF_TIME
+from llmrec.data.items.catalog import ItemCatalog
+from llmrec.data.times.timestamps import END_OF_TIME
 from llmrec.errors import DataError
 from llmrec.utils.arrays import Rows
 

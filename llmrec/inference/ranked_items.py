@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import Tensor
 
-from llmrec.data.catalog import ItemCatalog
-from llmrec.data.field_texts import format_entries, format_field
+from llmrec.data.items.catalog import ItemCatalog
+from llmrec.data.texts.field_texts import format_entries, format_field
 from llmrec.errors import ConfigError
 from llmrec.inference.score_units import UNIT_HEADS, ScoreUnit, format_score
 from llmrec.utils.arrays import Mask

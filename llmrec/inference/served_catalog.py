@@ -13,8 +13,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from llmrec.data.catalog import ItemCatalog
 from llmrec.data.ids import Id, format_id, is_id
+from llmrec.data.items.catalog import ItemCatalog
 from llmrec.errors import ConfigError, DataError
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.hub.bundle import Bundle

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmrec.config.data import DataConfig
 from llmrec.data.splits import make_split
-from llmrec.data.timestamps import format_iso
+from llmrec.data.times.timestamps import format_iso
 from llmrec.drift.user_profile import UserDriftProfile, build_user_drift_profile
 from llmrec.errors import ConfigError
 from llmrec.hub.bundle import load_bundle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmrec.data.audit import TOP, Audit
 from llmrec.data.pii import format_counts
-from llmrec.data.timestamps import format_iso
+from llmrec.data.times.timestamps import format_iso
 from llmrec.errors import missing_extra
 from llmrec.training.pretraining.corpus import PretrainCorpus
 

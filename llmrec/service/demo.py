@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 from pydantic import Field
 
-from llmrec.data.catalog import ItemCatalog
+from llmrec.data.items.catalog import ItemCatalog
 from llmrec.errors import ConfigError
 from llmrec.inference.queries import VERBATIM, History, Time
 from llmrec.inference.score_units import UNIT_HEADS

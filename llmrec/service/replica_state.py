@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log, LogFacts
-from llmrec.data.timestamps import format_iso
+from llmrec.data.times.timestamps import format_iso
 from llmrec.errors import DataError, LlmrecError
 from llmrec.inference.live.store.event_store import EventStore
 from llmrec.inference.live.users import LiveUsers

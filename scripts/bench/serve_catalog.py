@@ -17,7 +17,7 @@ from llmrec.config.data import DataConfig
 from llmrec.config.drift import DriftConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
-from llmrec.data.catalog import ItemCatalog
+from llmrec.data.items.catalog import ItemCatalog
 from llmrec.data.log import LogFacts
 from llmrec.drift.fitted import FittedDrift
 from llmrec.drift.head import DriftHead

@@ -11,8 +11,8 @@ import pytest
 
 from llmrec.config.data import DataConfig
 from llmrec.data.audit import WEEK, Audit, audit_log
-from llmrec.data.catalog import ItemCatalog
 from llmrec.data.interactions import Interactions
+from llmrec.data.items.catalog import ItemCatalog
 from llmrec.data.loading import load_log
 from llmrec.data.log import make_log
 from llmrec.data.splits import TEST, TRAIN, Split, split_by_time

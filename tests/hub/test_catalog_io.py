@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from llmrec.data.catalog import ItemCatalog
+from llmrec.data.items.catalog import ItemCatalog
 from llmrec.errors import BundleError
 from llmrec.hub.catalog_io import load_bundle_catalog, save_bundle_catalog
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from llmrec.data.catalog import ItemCatalog
+from llmrec.data.items.catalog import ItemCatalog
 from llmrec.errors import ConfigError
 from llmrec.inference.ranked_items import Filters, filter_mask, top_recommendations
 from llmrec.recommender import Recommender

@@ -22,9 +22,9 @@ from llmrec.config.model import HistoryEncoderName, HistoryTextConfig, ModelConf
 from llmrec.config.split import SplitConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.batches import build_training_windows, collate_windows
-from llmrec.data.catalog import ItemCatalog
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Interactions
+from llmrec.data.items.catalog import ItemCatalog
 from llmrec.data.log import Log, make_log
 from llmrec.data.splits import TEST
 from llmrec.drift.scorers import DriftScorer

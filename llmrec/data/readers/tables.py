@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 
 from llmrec.config.data import TableFormat
 from llmrec.data.checks import check_unique_columns, validate_table
-from llmrec.data.field_texts import format_values, is_text
 from llmrec.data.problems import NamedTable
 from llmrec.data.readers.csv_files import explain_header, read_csv
 from llmrec.data.readers.json_files import read_json
 from llmrec.data.readers.places import DataFile, Role
 from llmrec.data.readers.values import normalize_table, read_features
+from llmrec.data.texts.field_texts import format_values, is_text
 from llmrec.errors import DataError
 
 

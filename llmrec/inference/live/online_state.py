@@ -12,7 +12,7 @@ from torch import Tensor
 
 from llmrec.config.drift import MAX_HISTORY, TermName
 from llmrec.data.histories import Queries
-from llmrec.data.timestamps import END_OF_TIME
+from llmrec.data.times.timestamps import END_OF_TIME
 from llmrec.drift.head import DriftHead
 from llmrec.drift.mixture import build_recent_events, read_context
 from llmrec.drift.stream import ReplayStream, StreamCounts

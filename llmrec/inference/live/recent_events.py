@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from llmrec.data.histories import Histories, Queries
-from llmrec.data.timestamps import END_OF_TIME
+from llmrec.data.times.timestamps import END_OF_TIME
 from llmrec.drift.terms.pair_counts import NO_USER
 from llmrec.utils.arrays import NO_TIME, Rows
 

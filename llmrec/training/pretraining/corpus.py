@@ -18,7 +18,7 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.item_pairs import ItemPairs, build_item_pairs, split_pairs
 from llmrec.data.log import Log
 from llmrec.data.splits import TRAIN, make_split
-from llmrec.data.timestamps import format_iso
+from llmrec.data.times.timestamps import format_iso
 from llmrec.errors import DataError
 from llmrec.utils.arrays import Rows
 

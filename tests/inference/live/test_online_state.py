@@ -16,7 +16,7 @@ from torch import Tensor
 from llmrec.config.drift import MAX_HISTORY, DriftConfig
 from llmrec.data.histories import Histories, Queries
 from llmrec.data.interactions import Interactions
-from llmrec.data.timestamps import END_OF_TIME
+from llmrec.data.times.timestamps import END_OF_TIME
 from llmrec.drift.head import DriftHead
 from llmrec.drift.mixture import build_recent_events
 from llmrec.drift.scorers import DriftScorer

@@ -19,7 +19,7 @@ from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
 from llmrec.config.checkpoints import CheckpointConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.jobs.pretrain import ContrastConfig, ObjectiveName, PretrainConfig, PretrainTrainConfig
-from llmrec.data.catalog import ItemCatalog
+from llmrec.data.items.catalog import ItemCatalog
 from llmrec.data.log import Log
 from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.errors import ConfigError

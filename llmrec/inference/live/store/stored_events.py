@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from llmrec.data.timestamps import END_OF_TIME
+from llmrec.data.times.timestamps import END_OF_TIME
 from llmrec.errors import DataError
 
 LONGEST_ID = 512  # characters

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrec.config.data import DataConfig
-from llmrec.data.cleaning import clean_fields
 from llmrec.data.ids import encode_ids
 from llmrec.data.problems import ColumnProblem
-from llmrec.data.templates import Template, render
-from llmrec.data.timestamps import EARLY, parse_times
+from llmrec.data.texts.cleaning import clean_fields
+from llmrec.data.texts.templates import Template, render
+from llmrec.data.times.timestamps import EARLY, parse_times
 from llmrec.utils.arrays import Mask
 
 

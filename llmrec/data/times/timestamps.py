@@ -10,8 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrec.data.problems import ColumnProblem
-from llmrec.data.time_forms import ISO_FORMS, SAMPLE, WRITTEN, find_look_alikes, require_form
-from llmrec.data.time_text import ReadTimes, parse_written, read_nothing, read_number_form, suggest_written, to_utc
+from llmrec.data.times.time_forms import ISO_FORMS, SAMPLE, WRITTEN, find_look_alikes, require_form
+from llmrec.data.times.time_text import (
+    ReadTimes,
+    parse_written,
+    read_nothing,
+    read_number_form,
+    suggest_written,
+    to_utc,
+)
 from llmrec.errors import ConfigError
 from llmrec.utils.arrays import Rows
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.data.time_forms import COUNTS, PACKED
-from llmrec.data.timestamps import ParsedTimes, parse_times
+from llmrec.data.times.time_forms import COUNTS, PACKED
+from llmrec.data.times.timestamps import ParsedTimes, parse_times
 from llmrec.errors import ConfigError
 
 EPOCH = datetime(1970, 1, 1)

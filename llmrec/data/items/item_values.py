@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from llmrec.data.field_texts import format_values
 from llmrec.data.readers.rows import build_column
 from llmrec.data.readers.values import NoPlainValueError
-from llmrec.data.timestamps import EARLY, parse_times
+from llmrec.data.texts.field_texts import format_values
+from llmrec.data.times.timestamps import EARLY, parse_times
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 TRUTHS = {"true": True, "false": False}

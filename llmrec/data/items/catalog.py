@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrec.config.data import MISSING_WORDS, CleanKind, DataConfig
-from llmrec.data.cleaning import clean_fields
-from llmrec.data.field_texts import format_field, is_text
 from llmrec.data.ids import Id, format_id
-from llmrec.data.item_columns import ItemProblems, find_empty_texts, normalize_item_table
-from llmrec.data.item_values import build_item_column
+from llmrec.data.items.item_columns import ItemProblems, find_empty_texts, normalize_item_table
+from llmrec.data.items.item_values import build_item_column
 from llmrec.data.problems import ColumnProblem, NamedTable, find_missing_columns, format_problems
-from llmrec.data.templates import Template, parse_template, render
+from llmrec.data.texts.cleaning import clean_fields
+from llmrec.data.texts.field_texts import format_field, is_text
+from llmrec.data.texts.templates import Template, parse_template, render
 from llmrec.errors import ConfigError, DataError
 from llmrec.utils.arrays import Rows
 from llmrec.utils.text import truncate
@@ -38,7 +38,7 @@ class ItemCatalog:
     fields: pa.Table
     """Item columns, N rows; ids are large_string, distinct and not null, release times timestamp[s, UTC]."""
     template: str = "{title}"
-    """Template that turns fields into text; `llmrec.data.templates` defines the rule for missing fields."""
+    """Template that turns fields into text; `llmrec.data.texts.templates` defines the rule for missing fields."""
     id_column: str = "item_id"
     """Name of the column of ids."""
     release_column: str | None = None

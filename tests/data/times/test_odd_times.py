@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llmrec.config.data import DataConfig
 from llmrec.data.loading import load_log
-from llmrec.data.odd_times import YEAR, describe_odd_times, find_far_ends
+from llmrec.data.times.odd_times import YEAR, describe_odd_times, find_far_ends
 
 START = 1_600_000_000
 YEAR_9999 = 253_370_764_800

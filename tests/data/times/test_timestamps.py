@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.data.timestamps import ParsedTimes, TimeUnit, format_iso, parse_times
+from llmrec.data.times.timestamps import ParsedTimes, TimeUnit, format_iso, parse_times
 from llmrec.errors import ConfigError
 
 NOON = 1_577_880_000  # 2020-01-01T12:00:00Z

@@ -7,8 +7,8 @@ import re
 import pyarrow as pa
 
 from llmrec.config.data import DataConfig
-from llmrec.data.field_texts import format_values
 from llmrec.data.problems import NamedTable
+from llmrec.data.texts.field_texts import format_values
 from llmrec.errors import ConfigError
 
 

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmrec.data.field_texts import format_field
+from llmrec.data.texts.field_texts import format_field
 from llmrec.errors import ConfigError
 
 _CLOSERS = re.compile(r"[)\]}\"»”]*")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from llmrec.data.time_forms import (
+from llmrec.data.times.time_forms import (
     COUNTS,
     MONTHS,
     PACKED,

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.data.field_texts import format_values
-from llmrec.data.item_values import build_item_column
+from llmrec.data.items.item_values import build_item_column
+from llmrec.data.texts.field_texts import format_values
 
 TEXT, LIST = pa.large_string(), pa.large_list(pa.large_string())
 NOON = datetime(2020, 1, 1, 12)

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.config.data import MISSING_WORDS, DataConfig
-from llmrec.data.catalog import ItemCatalog, read_catalog
-from llmrec.data.cleaning import clean_column, strip_html
+from llmrec.data.items.catalog import ItemCatalog, read_catalog
 from llmrec.data.loading import load_log
 from llmrec.data.problems import NamedTable
+from llmrec.data.texts.cleaning import clean_column, strip_html
 
 PLAIN = st.text(st.characters(exclude_characters="<>&", exclude_categories=["C", "Z"]), max_size=12)
 

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from llmrec.data.timestamps import format_iso
+from llmrec.data.times.timestamps import format_iso
 from llmrec.utils.arrays import Rows
 from llmrec.utils.units import SECONDS_PER_DAY
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from llmrec.config.data import DataConfig
-from llmrec.data.catalog import NO_RELEASE_DATE, ItemCatalog, read_catalog
+from llmrec.data.items.catalog import NO_RELEASE_DATE, ItemCatalog, read_catalog
 from llmrec.data.problems import NamedTable
-from llmrec.data.templates import parse_template, render
+from llmrec.data.texts.templates import parse_template, render
 from llmrec.errors import ConfigError, DataError
 
 

@@ -1,0 +1,1 @@
+"""Items of a catalog: their fields, lists and values."""

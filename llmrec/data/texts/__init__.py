@@ -1,0 +1,1 @@
+"""Texts of items: templates, cleaning, and fields as text."""

@@ -1,0 +1,1 @@
+"""Times of events as people write them."""
