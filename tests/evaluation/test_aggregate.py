@@ -32,7 +32,7 @@ def test_weeks_are_counted_from_the_cutoff(by_time: Split) -> None:
     assert len(np.unique(week)) > 1
     first, second = np.where(week == 1, 1, 3), np.full(len(queries), 2)
     rankings = {FROZEN: [make_ranking(queries, first)], DRIFT_STATIC: [make_ranking(queries, second)]}
-    rows = compute_weekly(by_time, queries, rankings, [FROZEN, DRIFT_STATIC], CONFIG)
+    rows = compute_weekly(by_time, queries, rankings, [FROZEN, DRIFT_STATIC], config=CONFIG)
     assert {(row.metric, row.split) for row in rows} == {("ndcg@10", "by_time")}
     assert [(row.slice, row.model) for row in rows[:2]] == [("1", FROZEN), ("1", DRIFT_STATIC)]
     for row in rows:
@@ -48,6 +48,6 @@ def test_seeds_are_averaged_and_weeks_without_queries_left_out(by_time: Split) -
     queries = queries.take(week != week.min())
     ones = np.ones(len(queries))
     seeds = [make_ranking(queries, ones), make_ranking(queries, 3 * ones)]
-    rows = compute_weekly(by_time, queries, {FROZEN: seeds}, [FROZEN], CONFIG)
+    rows = compute_weekly(by_time, queries, {FROZEN: seeds}, [FROZEN], config=CONFIG)
     assert [row.slice for row in rows] == [str(number) for number in np.unique(week)[1:]]
     assert all(row.value == pytest.approx((1 + 0.5) / 2) for row in rows)

@@ -424,7 +424,10 @@ def unsafe(node: ast.AST) -> str | None:
             return ", ".join(found)
         case ast.ImportFrom(module=str(module)) if module.split(".")[0] in UNSAFE:
             return module
-        case ast.Attribute(attr="load" | "unsafe_load" | "full_load", value=ast.Name(id="torch" | "pickle" | "joblib")):
+        case ast.Call(func=ast.Attribute(attr="load", value=ast.Name(id="torch")), keywords=keywords):
+            restricted = {keyword.arg: getattr(keyword.value, "value", None) for keyword in keywords}
+            return None if restricted.get("weights_only") is True else "load"  # tensors alone: nothing can run
+        case ast.Attribute(attr="load" | "unsafe_load" | "full_load", value=ast.Name(id="pickle" | "joblib")):
             return "load"
         case ast.Attribute(attr="unsafe_load" | "UnsafeLoader" | "FullLoader" | "read_pickle" as name):
             return name

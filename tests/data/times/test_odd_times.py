@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from llmrec.config.data import DataConfig
 from llmrec.data.loading import load_log
+from llmrec.data.log import format_log_facts
 from llmrec.data.times.odd_times import YEAR, describe_odd_times, find_far_ends
 
 START = 1_600_000_000
@@ -50,4 +51,4 @@ def test_facts_name_them() -> None:
     items = pa.table({"item_id": events["item_id"], "title": events["item_id"]})
     log = load_log(DataConfig(source="memory"), (pa.table(events | {"timestamp": log_times}), items))
     assert len(log.facts.odd_times) == 2
-    assert sum("9999-01-01" in line for line in log.facts.lines()) == 3  # both of them, and the last time
+    assert sum("9999-01-01" in line for line in format_log_facts(log.facts)) == 3  # both of them, and the last time
