@@ -26,9 +26,10 @@ from llmrec.hub.layout import LAYOUT
 from llmrec.inference.log_users import LogUsers
 from llmrec.inference.queries import parse_time
 from llmrec.recommender import Recommender
-from llmrec.runs.run_lock import HOLDER, LOCK, lock_folder, unlock_folder
+from llmrec.runs.run_lock import lock_folder
 from llmrec.runs.start import join_run
 from llmrec.search.topk import TopK
+from llmrec.utils.folder_lock import HOLDER, LOCK, unlock
 from llmrec.utils.timing import timer
 
 FACTS = "_recommendations.json"  # readers of parquet folders skip names with an underscore
@@ -148,4 +149,4 @@ def run_recommend(config: RecommendConfig) -> None:
         f"{n_users / spent.wall:,.0f} users/s; the others were there\n{config.output}"
     )
     accelerator.end_training()
-    unlock_folder()
+    unlock()

@@ -10,6 +10,7 @@ from pathlib import Path
 from llmrec.config.loader import Config, parse_config
 from llmrec.errors import LlmrecError, RunInterruptedError
 from llmrec.utils.exit_status import exit_with_message
+from llmrec.utils.folder_lock import unlock
 from llmrec.utils.run_logging import ConsoleHandler, add_console_handler, has_console_handler, remove_handlers
 
 logger = logging.getLogger(__name__)
@@ -50,3 +51,4 @@ def run_job(
             raise
         finally:
             remove_handlers(ConsoleHandler)
+            unlock()

@@ -22,9 +22,10 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from llmrec.runs.run_lock import lock_folder, unlock_folder
+from llmrec.runs.run_lock import lock_folder
 from llmrec.utils import run_logging
 from llmrec.utils.atomic_files import write_text_atomic
+from llmrec.utils.folder_lock import unlock
 
 RECORD, LOG, CONFIG = "run.json", "log.jsonl", "config.yaml"
 MATTERS = tuple(
@@ -116,7 +117,7 @@ def close_record() -> None:
     """Stop logging to the folder of the run."""
     run_logging.remove_handlers(RunRecord)
     run_logging.remove_handlers(run_logging.JsonFileHandler)
-    unlock_folder()
+    unlock()
 
 
 def collect_environment() -> dict[str, str]:

@@ -12,7 +12,8 @@ import pytest
 from accelerate import Accelerator
 
 from llmrec.errors import ConfigError
-from llmrec.runs.run_lock import HOLDER, lock_folder, unlock_folder
+from llmrec.runs.run_lock import lock_folder
+from llmrec.utils.folder_lock import HOLDER, unlock
 
 OTHER = """
 import sys
@@ -28,7 +29,7 @@ sys.stdin.read()
 @pytest.fixture(autouse=True)
 def unlocked() -> Iterator[None]:
     yield
-    unlock_folder()
+    unlock()
 
 
 @pytest.mark.slow
@@ -51,5 +52,5 @@ def test_another_run_is_named_until_it_ends_or_is_killed(tmp_path: Path) -> None
 def test_a_process_frees_its_folder_for_its_next_run(tmp_path: Path) -> None:
     for _ in range(2):
         lock_folder(tmp_path, Accelerator())
-    unlock_folder()
-    assert not (tmp_path / HOLDER).exists()
+    unlock()
+    assert not list(tmp_path.iterdir())
