@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec.config.backbone import Strategy
-from llmrec.config.data import DataConfig
 from llmrec.config.jobs.recommend import RecommendConfig
 from llmrec.config.loader import parse_config
 from llmrec.data.log import Log
@@ -84,4 +83,4 @@ def test_another_folder_is_left_alone(bundle: Path, log_folder: str, tmp_path: P
         run("--bundle", str(bundle), "--data.source", log_folder, "--output", str(tmp_path / "mine"))
     for name in ("k", "users_per_part", "batch_size"):
         with pytest.raises(ConfigError, match=f"{name}=0"):
-            RecommendConfig(bundle, DataConfig(), **{name: 0})
+            run("--bundle", str(bundle), "--data.source", log_folder, f"--{name}", "0")
