@@ -1,4 +1,4 @@
-"""Every text of a catalog is read once, by as many processes as there are, before anybody needs its vector.
+"""Every text of a catalog is read once, by as many processes as there are, before its vector is needed.
 
     accelerate launch --num_processes 2 recipes/encode_catalog.py --data.items ITEMS.parquet \
         --data.text_template "{title}. Category: {category}" --backbone.name packaged:all-MiniLM-L6-v2

@@ -1,6 +1,6 @@
 """A saved recommender ranks the test part of a log again, its queries shared among processes.
 
-    accelerate launch --num_processes 2 recipes/evaluate.py --bundle runs/mine/bundle --data.source FOLDER
+    accelerate launch --num_processes 2 recipes/evaluate.py --bundle runs/films/bundle --data.source FOLDER
 
 Writes report.json and report.md into the output folder, and prints every metric by slice. The figures are those of one
 process, to the same bits, however many share the work.

@@ -3,9 +3,9 @@
     hf auth login
     python recipes/push.py --bundle runs/quickstart/bundle --repo_id OWNER/NAME --revision v1
 
-One commit, private unless `--private false`. What was pushed is fetched again and checked against its own record, told
-what is known of users here, which does not go along, and asked the same questions as the bundle here; the largest
-difference of the scores is printed.
+One commit, private unless `--private false`. What was pushed is fetched again and checked against its own record. It
+then gets the counts of users' events, which are not pushed, and scores the same histories as the bundle here; the
+largest difference of the scores is printed.
 """
 
 from llmrec.config.jobs.push import PushConfig

@@ -1,7 +1,7 @@
 """The best items for every user of a log, written to parquet files, the users shared among processes.
 
-    accelerate launch --num_processes 2 recipes/recommend.py --bundle runs/mine/bundle --data.source FOLDER \
-        --output runs/mine/recommendations
+    accelerate launch --num_processes 2 recipes/recommend.py --bundle runs/films/bundle --data.source FOLDER \
+        --output runs/films/recommendations
 
 A run that was killed goes on with the parts that are missing, with as many processes as it is given then.
 """

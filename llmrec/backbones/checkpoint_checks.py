@@ -52,7 +52,7 @@ def check_rows(name: str, tokenizer: Any, model: nn.Module, tokens: TokenStore) 
         tokens: Tokens of the texts.
 
     Raises:
-        BackboneError: If a text has the word that stands for an image or sound, see `check_tokenizer`.
+        BackboneError: If a text has the word for an image or sound, see `check_tokenizer`.
     """
     last = int(tokens.flat.max(initial=0))
     if last >= _count_rows(model):

@@ -104,9 +104,9 @@ class LineLikelihood:
             hidden = torch.cat([hidden, rest.last_hidden_state], dim=1)  # (C, L, D)
         real = mask.bool()
         logits = self.head(hidden[real]).float()  # (M, V), without padding
-        foretold = logits.gather(1, ids[real][:, None])[:, 0] - logits.logsumexp(1)  # (M,)
+        logprob = logits.gather(1, ids[real][:, None])[:, 0] - logits.logsumexp(1)  # (M,)
         line = real.nonzero()[:, 0]
-        return torch.zeros(len(ids), dtype=torch.float64, device=ids.device).index_add(0, line, foretold.double())
+        return torch.zeros(len(ids), dtype=torch.float64, device=ids.device).index_add(0, line, logprob.double())
 
     def _check(self, n_tokens: int, n_prefix: int) -> None:
         if not n_prefix:

@@ -133,8 +133,8 @@ class TextVectorCache:
         """
         distinct, first = np.unique(_compute_text_keys(texts), return_index=True)
         absent = np.ones(len(distinct), dtype=np.bool_)
-        for ours, _, _ in self._look_up(distinct):
-            absent[ours] = False
+        for known, _, _ in self._look_up(distinct):
+            absent[known] = False
         return first[absent]
 
     @timer.section("encode")
@@ -196,9 +196,9 @@ class TextVectorCache:
         distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         vectors = torch.empty(len(distinct), self.backbone.dim)
         missing = np.ones(len(distinct), dtype=np.bool_)
-        for ours, theirs, shard in self._look_up(distinct):
-            vectors[torch.from_numpy(ours)] = shard.vectors[torch.from_numpy(theirs)]
-            missing[ours] = False
+        for known, stored, shard in self._look_up(distinct):
+            vectors[torch.from_numpy(known)] = shard.vectors[torch.from_numpy(stored)]
+            missing[known] = False
         rows = np.flatnonzero(missing)
         for part, new in self._read(distinct[rows], first[rows], encode, describe):
             vectors[torch.from_numpy(rows[part])] = new
@@ -209,18 +209,18 @@ class TextVectorCache:
         # Keys are divided in order, including those already stored, so that processes agree on who encodes a text
         # without communication, whatever has been written by then.
         distinct, first = np.unique(keys, return_index=True)
-        n_distinct, mine = len(distinct), np.ones(len(distinct), dtype=np.bool_)
+        n_distinct, wanted = len(distinct), np.ones(len(distinct), dtype=np.bool_)
         if self.accelerator is not None:
             rank, world = self.accelerator.process_index, self.accelerator.num_processes
-            mine = np.arange(n_distinct) % world == rank
+            wanted = np.arange(n_distinct) % world == rank
             if not self.accelerator.is_local_main_process:
                 describe = None
             elif describe is not None and world > 1:
                 describe += f", process {rank + 1} of {world}"
-        for ours, _, _ in self._look_up(distinct):
-            mine[ours] = False
+        for known, _, _ in self._look_up(distinct):
+            wanted[known] = False
         self._shards.clear()  # a large catalog has thousands of mapped shards
-        rows = np.flatnonzero(mine)
+        rows = np.flatnonzero(wanted)
         distinct, first = distinct[rows], first[rows]
         for _ in self._read(distinct, first, encode, describe):
             pass
@@ -240,8 +240,8 @@ class TextVectorCache:
                     continue
             shard = self._shards[path]
             place = np.searchsorted(distinct, shard.keys).clip(max=len(distinct) - 1)
-            theirs = np.flatnonzero(distinct[place] == shard.keys)
-            yield place[theirs], theirs, shard
+            stored = np.flatnonzero(distinct[place] == shard.keys)
+            yield place[stored], stored, shard
 
     def _read(
         self, keys: NDArray[np.bytes_], rows: NDArray[np.int64], encode: Encode, describe: str | None

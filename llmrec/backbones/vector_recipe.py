@@ -128,7 +128,7 @@ def choose_prompt(wanted: str | None, recipe: VectorRecipe) -> str:
         recipe: Statements of the checkpoint.
 
     Returns:
-        Text in which {text} stands for the text.
+        Text with {text} in place of the text.
 
     Raises:
         BackboneError: If the checkpoint has no prompt of that name.

@@ -108,8 +108,8 @@ def similar_users(
         shared = "; ".join(recommender.catalog.label(item) for item in row.shared[:MAX_SHOWN])
         counts = f"{row.n_events:>6,} events  {row.n_shared:>4,} shared{f': {shared}' if shared else ''}"
         lines.append(f"{row.rank:>3}  {row.similarity:8.3f}  user {row.user:<{width}}  {counts}")
-        for pair in row.alike[:MAX_SHOWN]:
-            first, second = recommender.catalog.label(pair.mine), recommender.catalog.label(pair.theirs)
+        for pair in row.similar_pairs[:MAX_SHOWN]:
+            first, second = recommender.catalog.label(pair.own), recommender.catalog.label(pair.other)
             lines.append(f"{'':>7}{pair.similarity:8.3f}  {first} ~ {second}")
     render_lines(lines)
 

@@ -85,7 +85,7 @@ def validate_yaml(text: str) -> None:
             _add(stack[-1], event, 1, scalar=event.value)
         elif isinstance(event, yaml.AliasEvent):
             if any(one.anchor == event.anchor for one in stack):
-                raise _yaml_error(event, f"*{event.anchor} stands within &{event.anchor}, and so has no end")
+                raise _yaml_error(event, f"*{event.anchor} is inside &{event.anchor}, and so has no end")
             _add(stack[-1], event, sizes.get(event.anchor, 1))
 
 

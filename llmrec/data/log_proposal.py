@@ -126,7 +126,7 @@ def _fits(role: str, columns: pa.Schema) -> bool:
 
 
 def _guess_from_values(events: pa.Table, items: pa.Table, given: Mapping[str, Any]) -> list[ColumnGuess]:
-    """Guess what names do not tell: the text of items, their label, and the unit of times."""
+    """Guess the text of items, their label and the unit of times, which names do not show."""
     guesses = []
     texts = _rank_text_columns(items)
     if texts and (guess := guess_template(items.schema, texts[0])):

@@ -142,8 +142,8 @@ def cluster_text_vectors(text: Tensor, n_states: int, rng: np.random.Generator) 
     rows = rng.choice(len(text), min(len(text), CLUSTERED_ITEMS), replace=False)
     points = text[torch.from_numpy(np.sort(rows))].double().numpy()
     attempts = [kmeans2(points, min(n_states, len(points)), minit="++", seed=rng) for _ in range(CLUSTERINGS)]
-    centres, _ = min(attempts, key=lambda found: np.square(points - found[0][found[1]]).sum())
-    return functional.normalize(torch.from_numpy(centres).float(), dim=1)
+    centers, _ = min(attempts, key=lambda found: np.square(points - found[0][found[1]]).sum())
+    return functional.normalize(torch.from_numpy(centers).float(), dim=1)
 
 
 def _iterate_batches(histories: Histories) -> Iterator[tuple[Rows, Mask]]:

@@ -43,7 +43,7 @@ class FittedDrift:
     """Best of the configured half-lives."""
     text: Tensor | None = None
     """Vectors of the backbone before any training, (N, D); None for ids alone."""
-    centre: Tensor | None = None
+    center: Tensor | None = None
     """Mean of the vectors when the head was fitted, (D,)."""
     trained_until: int | None = None
     """End of the data that the model below was trained on, in seconds; None where no time separates the two."""
@@ -63,11 +63,11 @@ class FittedDrift:
         Returns:
             Drift head for a bundle.
         """
-        centre, stream = None if text is None else text.mean(0), fit.stream
+        center, stream = None if text is None else text.mean(0), fit.stream
         counts = count_stream(stream) if stream.config.keep_counts else None
         text_neighbors = stream.text if text is not None and stream.text.nnz else None
         return cls(
-            fit.head, stream.transition_half_life_days, text, centre, stream.trained_until, counts, text_neighbors
+            fit.head, stream.transition_half_life_days, text, center, stream.trained_until, counts, text_neighbors
         )
 
     def recount(self, config: DriftConfig, split: Split, ties: Ties) -> FittedDrift:
@@ -96,7 +96,7 @@ class FittedDrift:
         """
         if text is None:
             return self._vectors
-        return None if self.centre is None else functional.normalize(text - self.centre, dim=1)
+        return None if self.center is None else functional.normalize(text - self.center, dim=1)
 
     @cached_property
     def _vectors(self) -> Tensor | None:

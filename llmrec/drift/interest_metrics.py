@@ -169,11 +169,11 @@ def similarity_by_lag(histories: Histories, evidence: Numbers, *, n_pairs: int =
     fair = user[other] != user[later]
     here = evidence[histories.item[later]]
     own = (here * evidence[histories.item[earlier]]).sum(1)
-    theirs = (here * evidence[histories.item[other]]).sum(1)
+    others = (here * evidence[histories.item[other]]).sum(1)
     lag = (histories.time[later] - histories.time[earlier]) / SECONDS_PER_DAY
     position, n_bins = np.digitize(lag, LAG_EDGES_DAYS) - 1, len(LAG_EDGES_DAYS) - 1
     pairs = np.bincount(position, minlength=n_bins)
-    expected = np.bincount(position[fair], theirs[fair], n_bins) / np.bincount(position[fair], minlength=n_bins).clip(
+    expected = np.bincount(position[fair], others[fair], n_bins) / np.bincount(position[fair], minlength=n_bins).clip(
         min=1
     )
     excess = np.bincount(position, own, n_bins) / pairs.clip(min=1) - expected

@@ -127,7 +127,7 @@ class DriftProfile:
         )
 
 
-@timer.section("portrait")
+@timer.section("profile")
 def build_drift_profile(head: DriftHead, stream: ReplayStream, label: Callable[[int], str]) -> DriftProfile:
     """Describe a head on the log of a stream.
 

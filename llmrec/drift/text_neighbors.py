@@ -149,7 +149,7 @@ def _min_cosines(column: Tensor, chance: Tensor, vectors: Tensor) -> Tensor:
     nearest = column.gather(1, position[:, None])[:, 0]
     own_and_nearest = torch.split(vectors[: len(nearest)], ROWS_AT_ONCE), torch.split(nearest, ROWS_AT_ONCE)
     pairs = zip(*own_and_nearest, strict=True)
-    cosines = [torch.einsum("nd,nd->n", own, vectors[other]) for own, other in pairs]
+    cosines = [torch.einsum("nk,nk->n", own, vectors[other]) for own, other in pairs]
     return torch.cat(cosines) + TEMPERATURE * (chance.amin(1) / highest).log().float()
 
 

@@ -23,7 +23,7 @@ from llmrec.utils.units import SECONDS_PER_DAY
 
 N_MOMENTS = 100  # evenly spread over a history, in addition to those of its events
 AHEAD_DAYS = 30
-LATELY_DAYS = 90, 365  # min and max; in between the half-life of transitions
+RECENT_DAYS = 90, 365  # min and max; in between the half-life of transitions
 N_MOVES, MOST_FROM_ONE, CANDIDATES = 8, 3, 60
 
 
@@ -37,7 +37,7 @@ class ObservedTransition:
     """Title of the item after."""
     n_people: int
     """Number of people with this transition."""
-    lately_days: int
+    recent_days: int
     """Days before the query time that are counted."""
 
 
@@ -98,18 +98,18 @@ def build_user_drift_profile(
         Profile of the user.
     """
     past = stream.log.take(stream.log.time < at)
-    mine = past.take(past.user == user[0])
+    events = past.take(past.user == user[0])
     learned = head.describe()
-    seen = mine.time[-MAX_HISTORY:]
+    seen = events.time[-MAX_HISTORY:]
     return UserDriftProfile(
         user[1],
         format_iso(at),
-        mine.time.tolist(),
+        events.time.tolist(),
         learned["interest_half_life_days"],
         learned.get("chain_half_lives_days"),
-        None if stream.chain is None else _build_interest(stream, mine, at, label),
+        None if stream.chain is None else _build_interest(stream, events, at, label),
         mixture_shares_by_gap(head, len(seen), float(seen[-1] - seen[0]) / SECONDS_PER_DAY),
-        transitions_from(head, stream, past, mine, at=at, label=label) if transitions.NAME in head.terms else [],
+        transitions_from(head, stream, past, events, at=at, label=label) if transitions.NAME in head.terms else [],
     )
 
 
@@ -122,29 +122,29 @@ def recent_window_days(half_life_days: float) -> int:
     Returns:
         Days.
     """
-    return int(min(max(half_life_days, LATELY_DAYS[0]), LATELY_DAYS[1]))
+    return int(min(max(half_life_days, RECENT_DAYS[0]), RECENT_DAYS[1]))
 
 
-def queries_at(mine: Interactions, moments: Rows) -> Queries:
+def queries_at(events: Interactions, moments: Rows) -> Queries:
     """Make one query of a user for each moment, with the events strictly before it as its history.
 
     Args:
-        mine: Events of the user in time order.
+        events: Events of the user in time order.
         moments: Seconds, (G,).
 
     Returns:
         Queries, one for each moment.
     """
     zeros = np.zeros(len(moments), dtype=np.int64)
-    past = Histories(mine.item, mine.time, np.array([0, len(mine)]), np.arange(len(mine)))
-    return Queries(past, zeros, moments, zeros, zeros, mine.time.searchsorted(moments))
+    past = Histories(events.item, events.time, np.array([0, len(events)]), np.arange(len(events)))
+    return Queries(past, zeros, moments, zeros, zeros, events.time.searchsorted(moments))
 
 
 def transitions_from(
     head: DriftHead,
     stream: ReplayStream,
     past: Interactions,
-    mine: Interactions,
+    events: Interactions,
     *,
     at: int,
     label: Callable[[int], str],
@@ -155,23 +155,23 @@ def transitions_from(
         head: Fitted weights.
         stream: The log and the tables.
         past: All events before `at`.
-        mine: Events of the user before `at`.
+        events: Events of the user before `at`.
         at: Seconds.
         label: Returns the words for the item of a row.
 
     Returns:
         Transitions of most people among the strongest by w_uj C[j, i], a few from each item.
     """
-    strength, last = _transition_weights(head, stream, mine, at)
-    lately = recent_window_days(stream.transition_half_life_days)
+    strength, last = _transition_weights(head, stream, events, at)
+    days = recent_window_days(stream.transition_half_life_days)
     found: list[ObservedTransition] = []
     for position in np.argsort(-strength, axis=None, kind="stable")[:CANDIDATES]:
         step, target = divmod(int(position), stream.n_items)
         n_people = users_with_transition(
-            past, int(last[step]), target, at - lately * SECONDS_PER_DAY, window=stream.config.window
+            past, int(last[step]), target, at - days * SECONDS_PER_DAY, window=stream.config.window
         )
         if strength[step, target] > 0 and n_people:
-            found.append(ObservedTransition(label(int(last[step])), label(target), n_people, lately))
+            found.append(ObservedTransition(label(int(last[step])), label(target), n_people, days))
     found = sorted(
         dict.fromkeys(found), key=lambda move: -move.n_people
     )  # stable: equal ones stay in order of strength
@@ -179,17 +179,17 @@ def transitions_from(
     return [move for row, move in enumerate(found) if sources[:row].count(move.source) < MOST_FROM_ONE][:N_MOVES]
 
 
-def _transition_weights(head: DriftHead, stream: ReplayStream, mine: Interactions, at: int) -> tuple[Numbers, Rows]:
+def _transition_weights(head: DriftHead, stream: ReplayStream, events: Interactions, at: int) -> tuple[Numbers, Rows]:
     """Return w_uj C[j, i] of the user's last T items and every unseen item, (T, N), and these items (T,)."""
     counts = stream.new_counts()
     counts.count_until(stream.log, at)
-    recent = build_recent_events(queries_at(mine, np.array([at])))
+    recent = build_recent_events(queries_at(events, np.array([at])))
     weight = head.interest(recent.age_days, recent.steps_back, recent.mask)[0].double().numpy()
     last = recent.item[0].numpy()
     strength = np.zeros((len(last), stream.n_items))
     for table in counts.transitions.tables:
         strength += weight[:, None] * table[last].toarray()
-    strength[:, mine.item] = 0
+    strength[:, events.item] = 0
     return strength * counts.transitions.decay_at(at), last
 
 
@@ -207,9 +207,9 @@ def users_with_transition(past: Interactions, source: int, target: int, since: i
         Number of users.
     """
     involved = np.unique(past.user[(past.item == target) & (past.time >= since)])
-    mine = past.take(np.isin(past.user, involved))
-    order = np.argsort(mine.user, kind="stable")
-    user, item, time = mine.user[order], mine.item[order], mine.time[order]
+    events = past.take(np.isin(past.user, involved))
+    order = np.argsort(events.user, kind="stable")
+    user, item, time = events.user[order], events.item[order], events.time[order]
     here = np.flatnonzero((item == target) & (time >= since))
     there = np.flatnonzero(item == source)
     if not len(here) or not len(there):
@@ -221,17 +221,19 @@ def users_with_transition(past: Interactions, source: int, target: int, since: i
 
 
 @torch.no_grad()
-def _build_interest(stream: ReplayStream, mine: Interactions, at: int, label: Callable[[int], str]) -> InterestOverTime:
+def _build_interest(
+    stream: ReplayStream, events: Interactions, at: int, label: Callable[[int], str]
+) -> InterestOverTime:
     tables = stream.chain
     if tables is None:
         raise ValueError("the stream has no chain")
     order = order_states(tables)
-    spread = np.linspace(mine.time[0] + 1, at, N_MOMENTS).astype(np.int64)
-    moments = np.unique(np.concatenate([spread, mine.time[1:], mine.time + 1, [at]]))
-    moments = moments[(moments > mine.time[0]) & (moments <= at)]
+    spread = np.linspace(events.time[0] + 1, at, N_MOMENTS).astype(np.int64)
+    moments = np.unique(np.concatenate([spread, events.time[1:], events.time + 1, [at]]))
+    moments = moments[(moments > events.time[0]) & (moments <= at)]
     times = np.append(moments, at + AHEAD_DAYS * SECONDS_PER_DAY)
     course = (
-        tables.interest_from_history(build_recent_events(queries_at(mine, times)))[:, order].double().numpy().round(4)
+        tables.interest_from_history(build_recent_events(queries_at(events, times)))[:, order].double().numpy().round(4)
     )
     titles = label_states(tables, stream.log.item, label)
     return InterestOverTime(

@@ -9,7 +9,7 @@ from typing import Any
 
 from llmrec.errors import ConfigError
 
-EXPECTED_PROCESSES = "LLMREC_PROCESSES"  # tells each process how many there should be
+EXPECTED_PROCESSES = "LLMREC_PROCESSES"  # the number of processes, which each process compares
 
 
 def launch(arguments: Sequence[str], n_processes: int | None = None, *, config_file: Path | None = None) -> None:

@@ -62,11 +62,11 @@ class CandidatePool:
         Raises:
             ConfigError: If a query has fewer than n.
         """
-        fewest = int(left.sum(axis=1).min(initial=self.n))
-        if fewest < self.n:
+        smallest = int(left.sum(axis=1).min(initial=self.n))
+        if smallest < self.n:
             raise ConfigError(
-                f"n_candidates={self.n}: some queries have only {fewest} eligible items. "
-                f"Set n_candidates to at most {fewest}."
+                f"n_candidates={self.n}: some queries have only {smallest} eligible items. "
+                f"Set n_candidates to at most {smallest}."
             )
 
 
@@ -115,8 +115,8 @@ def first_stage_candidates(
         keys = np.where(pool.excluded_mask(queries.take(rows), scores.shape[1]), -np.inf, scores)
         pool.check(keys > -np.inf)
         best[rows] = np.lexsort((rng.random(keys.shape), -keys))[:, : pool.n]
-    told = f"the {pool.n} {pool.kind} that {name} ranks first, equals in random order"
-    return Candidates(best, f"{told}; a target that is not among them counts as a miss")
+    description = f"the {pool.n} {pool.kind} that {name} ranks first, equals in random order"
+    return Candidates(best, f"{description}; a target that is not among them counts as a miss")
 
 
 def sample_candidates(split: Split, queries: Queries, pool: CandidatePool, seed: int) -> Candidates:
@@ -146,8 +146,9 @@ def sample_candidates(split: Split, queries: Queries, pool: CandidatePool, seed:
         keys[np.arange(len(batch)), batch.target] = np.inf
         pool.check(keys > -np.inf)
         drawn[rows] = np.argsort(-keys, axis=1)[:, : pool.n]
-    told = f"{pool.n} candidates, the target itself and {pool.n - 1} {pool.kind} drawn by their popularity in training"
-    return Candidates(drawn, f"{told} (easier than the whole catalog: rows compare with each other only)")
+    description = f"{pool.n} candidates, the target itself and {pool.n - 1} {pool.kind} drawn by their popularity"
+    easier = "easier than the whole catalog: rows compare with each other only"
+    return Candidates(drawn, f"{description} in training ({easier})")
 
 
 def rank_candidates(candidates: Candidates, scores: Values, queries: Queries, n_top: int) -> Ranking:

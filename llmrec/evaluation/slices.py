@@ -131,15 +131,15 @@ def slice_by_interest_shift(queries: Queries, text: Tensor) -> dict[str, Mask]:
     Returns:
         Mask, (Q,), by name.
     """
-    asked = np.flatnonzero(queries.end - queries.start >= MIN_EVENTS)
-    if not len(asked):
+    measured = np.flatnonzero(queries.end - queries.start >= MIN_EVENTS)
+    if not len(measured):
         return {}
     moved = np.full(len(queries), np.nan)
     vectors = text.cpu().numpy()
-    for start in range(0, len(asked), _QUERIES_AT_ONCE):
-        rows = asked[start : start + _QUERIES_AT_ONCE]
+    for start in range(0, len(measured), _QUERIES_AT_ONCE):
+        rows = measured[start : start + _QUERIES_AT_ONCE]
         moved[rows] = _interest_shift(queries.take(rows), vectors)
-    low, high = np.quantile(moved[asked], [1 / 3, 2 / 3])
+    low, high = np.quantile(moved[measured], [1 / 3, 2 / 3])
     return {
         "interest_steady": moved <= low,
         "interest_shifting": (moved > low) & (moved <= high),

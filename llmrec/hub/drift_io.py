@@ -21,6 +21,7 @@ from llmrec.hub.layout import LAYOUT, bundle_file
 
 HEAD = "head."
 COLUMN, CHANCE = "near.column", "near.chance"
+CENTER = "centre"  # codespell:ignore - the name in saved bundles
 
 
 def save_drift(folder: Path, drift: FittedDrift, table: Tensor | None) -> None:
@@ -32,8 +33,8 @@ def save_drift(folder: Path, drift: FittedDrift, table: Tensor | None) -> None:
         table: Text vectors of the bundle, (N, D), which are not stored again if the head uses the same.
     """
     tensors = {HEAD + name: weight.detach().cpu().contiguous() for name, weight in drift.head.state_dict().items()}
-    if drift.text is not None and drift.centre is not None:
-        tensors["centre"] = drift.centre.cpu().contiguous()
+    if drift.text is not None and drift.center is not None:
+        tensors[CENTER] = drift.center.cpu().contiguous()
         if table is None or not torch.equal(drift.text.cpu(), table[: len(drift.text)].cpu()):
             tensors["text"] = drift.text.cpu().contiguous()
     if (
@@ -80,16 +81,16 @@ def load_drift(
     directions = weights.get("chain.direction")
     head = DriftHead(config, None if directions is None else LatentChain(torch.zeros_like(directions)))
     head.load_state_dict(weights, strict=True)
-    text, centre = tensors.get("text", table), tensors.get("centre")
-    if text is None or table is None or centre is None:
-        text = centre = None
-    elif text.ndim != 2 or len(text) > len(table) or centre.shape != text.shape[1:]:
+    text, center = tensors.get("text", table), tensors.get(CENTER)
+    if text is None or table is None or center is None:
+        text = center = None
+    elif text.ndim != 2 or len(text) > len(table) or center.shape != text.shape[1:]:
         raise ValueError(f"text vectors of shape {tuple(text.shape)} for {len(table)} items")
     else:
-        text = torch.cat([text, centre.expand(len(table) - len(text), -1)])
+        text = torch.cat([text, center.expand(len(table) - len(text), -1)])
     head.requires_grad_(requires_grad=False).eval()
     text_neighbors = _build_neighbor_matrix(tensors, 0 if table is None else len(table)) if COLUMN in tensors else None
-    return FittedDrift(head, transition_half_life_days, text, centre, trained_until, counts, text_neighbors)
+    return FittedDrift(head, transition_half_life_days, text, center, trained_until, counts, text_neighbors)
 
 
 def _build_neighbor_matrix(tensors: dict[str, Tensor], n_items: int) -> sparse.csr_array:

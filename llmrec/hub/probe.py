@@ -145,7 +145,7 @@ def _score_histories(model: RecommenderModel, histories: list[list[int]]) -> tor
     offset = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     time = (np.arange(len(item)) - np.repeat(offset[:-1], lengths)) * SECONDS_PER_DAY
     user = np.arange(len(histories))
-    asked = Queries(
+    queries = Queries(
         Histories(item, time, offset, np.arange(len(item))),
         user,
         lengths * SECONDS_PER_DAY,
@@ -153,7 +153,7 @@ def _score_histories(model: RecommenderModel, histories: list[list[int]]) -> tor
         offset[:-1],
         offset[1:],
     )
-    return ModelScorer(model).score(asked)
+    return ModelScorer(model).score(queries)
 
 
 def list_dtypes(tensors: dict[str, Tensor]) -> str:

@@ -63,8 +63,8 @@ def parse_histories(
     users, read = np.full(len(histories), -1, dtype=np.int64), list[tuple[Rows, Rows]]()
     for position, history in enumerate(histories):
         if is_id(history) and follow is not None:
-            users[position], *mine = follow(format_id(history), moment)
-            read.append((mine[0], mine[1]))
+            users[position], *events = follow(format_id(history), moment)
+            read.append((events[0], events[1]))
         else:
             read.append(_parse_events(catalog, history, moment, texts))
     lengths = np.array([len(rows) for rows, _ in read], dtype=np.int64)

@@ -30,9 +30,9 @@ MAX_IN_COMMON = 5
 class SimilarPair:
     """An item of each of two users, and the similarity that the model gives them."""
 
-    mine: str
+    own: str
     """Item of the query's user: an id, or the text of an item in no catalog."""
-    theirs: str
+    other: str
     """Id of the similar user's item."""
     similarity: float
     """Cosine of the item vectors."""
@@ -54,7 +54,7 @@ class SimilarUser:
     """Items that both users have."""
     shared: tuple[str, ...]
     """Ids of at most five shared items, the last ones of the query's history."""
-    alike: tuple[SimilarPair, ...]
+    similar_pairs: tuple[SimilarPair, ...]
     """Most similar pairs of items that the users do not share."""
 
     def to_cells(self) -> dict[str, str]:
@@ -74,31 +74,31 @@ def cosine_to_user(state: Tensor, states: Tensor) -> Tensor:
     Returns:
         (U,)
     """
-    centre = states.mean(0)
-    return cosine_matrix(state - centre, states - centre)[0]
+    center = states.mean(0)
+    return cosine_matrix(state - center, states - center)[0]
 
 
 @torch.no_grad()
 def find_common_items(
-    mine: Rows, theirs: Rows, vectors: Tensor, names: Sequence[str]
+    own: Rows, other: Rows, vectors: Tensor, names: Sequence[str]
 ) -> tuple[list[str], list[SimilarPair]]:
     """Find the items that two users share, and the most similar pairs among their other items.
 
     Args:
-        mine: Items of one user, rows of `vectors` and `names`, oldest first.
-        theirs: Items of the other user, likewise.
+        own: Items of one user, rows of `vectors` and `names`, oldest first.
+        other: Items of the other user, likewise.
         vectors: Item vectors of the catalog and of R texts, (N + R, D).
         names: Ids and texts, (N + R,).
 
     Returns:
-        Names of shared items, the newest of `mine` first, and at most `MAX_IN_COMMON` pairs.
+        Names of shared items, the newest of `own` first, and at most `MAX_IN_COMMON` pairs.
     """
-    among_theirs = set(theirs.tolist())
-    shared = [row for row in dict.fromkeys(mine[::-1].tolist()) if row in among_theirs]
-    left, right = (np.setdiff1d(rows, shared) for rows in (mine, theirs))
+    among_other = set(other.tolist())
+    shared = [row for row in dict.fromkeys(own[::-1].tolist()) if row in among_other]
+    left, right = (np.setdiff1d(rows, shared) for rows in (own, other))
     pairs = find_nearest_pairs(vectors[left], vectors[right], MAX_IN_COMMON)
-    alike = [SimilarPair(names[left[row]], names[right[column]], value) for row, column, value in pairs]
-    return [names[row] for row in shared], alike
+    similar_pairs = [SimilarPair(names[left[row]], names[right[column]], value) for row, column, value in pairs]
+    return [names[row] for row in shared], similar_pairs
 
 
 @torch.no_grad()
@@ -131,11 +131,11 @@ def rank_similar_users(
     names = list[str](catalog.items.ids.to_pylist())
     vectors, itself = catalog.scorer.scoring_items, users.find_user(who) if is_id(who) else -1
     if is_id(who):
-        state, mine = states[[itself]], users.user_items(itself)
+        state, own = states[[itself]], users.user_items(itself)
     else:
         batch = parse_histories(catalog.items, [who], at=at)
-        cold, mine = catalog.cold_item_vectors(batch.texts), batch.queries.histories.item
-        if not len(mine):
+        cold, own = catalog.cold_item_vectors(batch.texts), batch.queries.histories.item
+        if not len(own):
             raise ConfigError("the history has no events (before `at`): there is nothing to be like")
         state, names = catalog.scorer.encode_histories(batch.queries, cold), [*names, *batch.texts]
         if cold is not None:
@@ -146,15 +146,15 @@ def rank_similar_users(
     found = similarity.topk(min(k, len(users) - (itself >= 0)))
     ranked = enumerate(zip(found.values.tolist(), found.indices.tolist(), strict=True), start=1)
     return ResultList(
-        _to_result(rank, users, position, value, mine=mine, vectors=vectors, names=names)
+        _to_result(rank, users, position, value, own=own, vectors=vectors, names=names)
         for rank, (value, position) in ranked
     )
 
 
 def _to_result(
-    rank: int, users: LogUsers, position: int, similarity: float, *, mine: Rows, vectors: Tensor, names: Sequence[str]
+    rank: int, users: LogUsers, position: int, similarity: float, *, own: Rows, vectors: Tensor, names: Sequence[str]
 ) -> SimilarUser:
-    theirs = users.user_items(position)
-    shared, alike = find_common_items(mine, theirs, vectors, names)
+    other = users.user_items(position)
+    shared, similar_pairs = find_common_items(own, other, vectors, names)
     few = tuple(shared[:MAX_IN_COMMON])
-    return SimilarUser(rank, users.user_id(position), similarity, len(theirs), len(shared), few, tuple(alike))
+    return SimilarUser(rank, users.user_id(position), similarity, len(other), len(shared), few, tuple(similar_pairs))

@@ -61,13 +61,13 @@ def recommend_all_users(recommender: Recommender, log: Log, config: RecommendCon
         if not _get_part_path(config.output, part).exists()
     ]
     accelerator.wait_for_everyone()  # all processes have listed the files before any is written
-    mine = left[accelerator.process_index :: accelerator.num_processes]
+    own_parts = left[accelerator.process_index :: accelerator.num_processes]
     if recommender.catalog.drift is not None:
         recommender.live.replay_log(log, before=at)
-    stretches = [range(len(users))[part * config.users_per_part :][: config.users_per_part] for part in mine]
+    stretches = [range(len(users))[part * config.users_per_part :][: config.users_per_part] for part in own_parts]
     n_users = sum(map(len, stretches))
     with tqdm(total=n_users, unit="user", disable=not accelerator.is_main_process or None) as bar:
-        for part, stretch in zip(mine, stretches, strict=True):
+        for part, stretch in zip(own_parts, stretches, strict=True):
             tables = []
             for start in range(stretch.start, stretch.stop, config.batch_size):
                 some = users.take(slice(start, min(start + config.batch_size, stretch.stop)))
@@ -84,8 +84,8 @@ def recommend_all_users(recommender: Recommender, log: Log, config: RecommendCon
 def _build_manifest(config: RecommendConfig, log: Log, at: int) -> dict[str, Any]:
     """Return the facts that all files have in common."""
     bundle = hashlib.sha256((config.bundle / LAYOUT.settings).read_bytes()).hexdigest()
-    asked = {name: getattr(config, name) for name in ("k", "include_seen", "users_per_part")}
-    return {"bundle": bundle, "log": log.facts.fingerprint, "at": at, "where": list(config.filters), **asked}
+    settings = {name: getattr(config, name) for name in ("k", "include_seen", "users_per_part")}
+    return {"bundle": bundle, "log": log.facts.fingerprint, "at": at, "where": list(config.filters), **settings}
 
 
 def _open_output(folder: Path, facts: dict[str, Any]) -> None:

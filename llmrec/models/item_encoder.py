@@ -26,8 +26,8 @@ def fit_whitening(vectors: Tensor, dim: int, scale: float) -> tuple[Tensor, Tens
         Weight, (D_out, D_in), bias, (D_out,), and share of the total variance of each component, (D_out,).
     """
     mean = vectors.mean(0)
-    centred = (vectors - mean).double()
-    values, directions = torch.linalg.eigh(centred.T @ centred / len(vectors))
+    centered = (vectors - mean).double()
+    values, directions = torch.linalg.eigh(centered.T @ centered / len(vectors))
     kept = min(dim, vectors.shape[1])
     values, directions = values[-kept:].flip(0), directions[:, -kept:].flip(1)
     floor = (values.max() * 1e-6).clamp(min=1e-10)  # otherwise directions without variance would be amplified

@@ -26,7 +26,7 @@ class TextSimilarity(nn.Module):
     """Weight of the cosine in the score, (); 0 turns the term off."""
     recency: Tensor
     """Weight of an event relative to the one after it, 0 to 1, ()."""
-    centre: Tensor
+    centre: Tensor  # codespell:ignore - the name in saved bundles
     """Subtracted from every text vector, (D_text,): vectors of language models share a large component."""
 
     def __init__(self, text: Tensor) -> None:
@@ -34,7 +34,8 @@ class TextSimilarity(nn.Module):
         self.register_buffer("strength", torch.zeros(()))
         self.register_buffer("recency", torch.ones(()))
         # On the meta device a mean would import the compiler.
-        self.register_buffer("centre", text.new_empty(text.shape[1]) if text.is_meta else text.mean(0))
+        center = text.new_empty(text.shape[1]) if text.is_meta else text.mean(0)
+        self.register_buffer("centre", center)  # codespell:ignore
 
     def set_parameters(self, strength: float, recency: float) -> None:
         """Set the two numbers of the term.
@@ -58,7 +59,7 @@ class TextSimilarity(nn.Module):
         Returns:
             Unit vectors, (C, D_text), for `history_states` and for scoring.
         """
-        return functional.normalize(text - self.centre, dim=-1)
+        return functional.normalize(text - self.centre, dim=-1)  # codespell:ignore
 
     def history_states(self, vectors: Tensor, *, states: Tensor | None = None) -> Tensor:
         """Return the state of a history after each event.

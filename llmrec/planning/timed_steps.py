@@ -104,7 +104,7 @@ def measure_stage(
         work, footprint = _measure_share(
             trainer, *chosen[len(chosen) // 2], footprint, module=objective, processes=processes
         )
-        times = config.gradient_accumulation_steps * trainer.pieces
+        times = config.gradient_accumulation_steps * trainer.n_micro_batches
         step = replace(step, flops=work.flops * times, calls=work.calls * times)
     n_trained = sum(weight.numel() for weight in objective.parameters() if weight.requires_grad)
     task.accelerator.free_memory()
@@ -115,15 +115,15 @@ def _measure_share(
     trainer: SampledSteps, row: int, group: list[Rows], footprint: Footprint, *, module: Objective, processes: int
 ) -> tuple[Cost, Footprint]:
     """Measure one process's share of a micro-batch, and everything that does not depend on the share."""
-    pieces, config = trainer.pieces, trainer.config
-    mine = group[0][:: processes * pieces]
-    trainer.pieces, trainer.config = (
+    n_micro_batches, config = trainer.n_micro_batches, trainer.config
+    own = group[0][:: processes * n_micro_batches]
+    trainer.n_micro_batches, trainer.config = (
         1,
         replace(config, trainable_items_per_step=max(config.trainable_items_per_step // processes, 1)),
     )
     with track_saved_activations(module) as saved:
-        work = count_operations(lambda: trainer.step(row, [mine]))
-    trainer.pieces, trainer.config = pieces, config
+        work = count_operations(lambda: trainer.step(row, [own]))
+    trainer.n_micro_batches, trainer.config = n_micro_batches, config
     return work, replace(footprint, activations=saved.bytes + _read_again(module))
 
 

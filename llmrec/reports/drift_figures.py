@@ -241,8 +241,8 @@ def _draw_areas(axis: Axes, dates: Any, interest: Numbers, titles: Sequence[Sequ
     heights = [*interest[:, named].T, rest] if interest.shape[1] > len(named) else [*interest[:, named].T]
     labels = [wrap_title(titles[state]) for state in named]
     labels += [f"{interest.shape[1] - len(named)} other states"][: len(heights) - len(named)]
-    colours = [*_MUTED[: len(named)], _OTHERS][: len(heights)]
-    areas = axis.stackplot(dates, heights, colors=colours, edgecolor="white", linewidth=0.3)
+    colors = [*_MUTED[: len(named)], _OTHERS][: len(heights)]
+    areas = axis.stackplot(dates, heights, colors=colors, edgecolor="white", linewidth=0.3)
     axis.set_ylim(0, 1)
     axis.margins(x=0)
     axis.legend(areas[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False,

@@ -63,7 +63,7 @@ def format_user_drift(user: UserDriftProfile) -> list[str]:
     for move in user.moves:
         people = "1 person" if move.n_people == 1 else f"{move.n_people:,} people"
         source, target = truncate(move.source, NAME_WIDTH), truncate(move.target, NAME_WIDTH)
-        lines.append(f"because of {source} -> {target}: {people} in the last {move.lately_days} days")
+        lines.append(f"because of {source} -> {target}: {people} in the last {move.recent_days} days")
     return (
         lines
         if user.moves
@@ -107,7 +107,7 @@ def _format_decay(decay: InterestDecay) -> str:
     if decay.half_life_days is not None:
         fell = f"is half of that after {format_duration(decay.half_life_days)}"
     if not decay.excess:
-        return "Too few users have more than one event to tell."
+        return "Too few users have more than one event to measure this."
     measured = (
         f"The chance that two events a short time apart speak for the same state is {decay.excess[0]:.3f} greater for "
         f"one user than for two; it {fell}. This is measured on the log, and no weight of the head."
@@ -135,7 +135,7 @@ def _format_periods(states: InterestStates, periods: InterestByPeriod) -> Iterat
     beyond = int((moved > np.array(periods.by_chance_high)).sum())
     yield (
         f"Successive {unit} lie {moved.mean():.4f} bits apart (Jensen-Shannon), {(moved - chance).mean():+.4f} beyond "
-        f"what shuffled events give; {beyond} of {len(moved)} lie beyond the 95th percentile of that. It tells that "
+        f"what shuffled events give; {beyond} of {len(moved)} lie beyond the 95th percentile of that. It shows that "
         "the events differ, be it that people changed or that other people came."
     )
     yield _format_figure("interest over time", "drift_interest.png")

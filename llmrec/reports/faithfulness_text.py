@@ -16,12 +16,12 @@ def render_faithfulness(tests: Sequence[DeletionResult]) -> str:
     Returns:
         Markdown.
     """
-    told = (
+    introduction = (
         "How far the score of an item falls that would be recommended first, to users who come back in the test "
         "window, without the events that its explanation puts first, without random ones, and without the newest; 95% "
         "intervals from a bootstrap of users."
     )
-    return "\n\n".join(["## What explanations name", told, "\n".join(format_deletion_table(tests))])
+    return "\n\n".join(["## What explanations name", introduction, "\n".join(format_deletion_table(tests))])
 
 
 def format_deletion_table(tests: Sequence[DeletionResult]) -> list[str]:

@@ -103,8 +103,8 @@ def plot_ndcg_by_slice(report: Report) -> Figure:
         offsets = np.linspace(0.3, -0.3, len(shown)) if len(shown) > 1 else np.zeros(1)
         for model, offset in zip(shown, offsets, strict=True):
             for place, name in enumerate(slices):
-                colour, marker = looks[model.name]
-                _draw_dot(axis, rows[model, name], place + offset, colour, marker=marker, size=5)
+                color, marker = looks[model.name]
+                _draw_dot(axis, rows[model, name], place + offset, color, marker=marker, size=5)
         for place in range(1, len(slices)):
             axis.axhline(place - 0.5, color="0.88", linewidth=0.8)
         axis.set_yticks(range(len(slices)), [f"{name}\n{rows[main, name].n:,} queries" for name in slices])
@@ -134,9 +134,9 @@ def plot_training_curves(training: Sequence[Mapping[str, Any]]) -> Figure:
     for axis, value, label in zip(axes, ("loss", "valid_ndcg"), ("training loss", "validation NDCG"), strict=True):
         for model, seed in dict.fromkeys((record["model"], record["seed"]) for record in training):
             line = [r for r in training if r["model"] == model and r["seed"] == seed and r.get(value) is not None]
-            colour, marker = looks[model]
+            color, marker = looks[model]
             epochs = [record["epoch"] for record in line]
-            axis.plot(epochs, [record[value] for record in line], color=colour, marker=marker, markersize=4, alpha=0.8)
+            axis.plot(epochs, [record[value] for record in line], color=color, marker=marker, markersize=4, alpha=0.8)
         axis.set_xlabel("epoch")
         axis.set_ylabel(label)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -160,10 +160,10 @@ def _select_primary_rows(report: Report, split: str) -> dict[tuple[ModelRow, str
     return {(row.model, row.slice): row for row in rows}
 
 
-def _draw_dot(axis: Axes, row: MetricRow, height: float, colour: str, *, marker: str, size: float = 7) -> None:
+def _draw_dot(axis: Axes, row: MetricRow, height: float, color: str, *, marker: str, size: float = 7) -> None:
     if row.low is not None and row.high is not None:
-        axis.plot([row.low, row.high], [height, height], color=colour, linewidth=1.6, zorder=2, clip_on=False)
-    axis.plot([row.value], [height], marker, color=colour, markersize=size, zorder=3, clip_on=False)
+        axis.plot([row.low, row.high], [height, height], color=color, linewidth=1.6, zorder=2, clip_on=False)
+    axis.plot([row.value], [height], marker, color=color, markersize=size, zorder=3, clip_on=False)
 
 
 def _make_panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -185,8 +185,8 @@ def _draw_legend(figure: Figure, looks: Mapping[str, tuple[str, str]]) -> None:
     from matplotlib.lines import Line2D
 
     handles: Iterable[Line2D] = [
-        Line2D([], [], color=colour, marker=marker, markersize=6, label=model)
-        for model, (colour, marker) in looks.items()
+        Line2D([], [], color=color, marker=marker, markersize=6, label=model)
+        for model, (color, marker) in looks.items()
     ]
     figure.legend(handles=list(handles), loc="outside lower center", ncols=min(len(looks), 3), frameon=False)
 

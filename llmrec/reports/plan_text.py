@@ -29,15 +29,15 @@ def format_plan(plan: Plan) -> list[str]:
         if option.refused:
             body.append([option.way, *["-"] * (len(head) - 2), "no"])
             continue
-        asked, seconds = option.to_option(machine), option.phase_seconds(machine, cpu=not machine.gpus)
-        lacking = machine.limits.missing_resources(asked)
+        needed, seconds = option.to_option(machine), option.phase_seconds(machine, cpu=not machine.gpus)
+        lacking = machine.limits.missing_resources(needed)
         body.append(
             [
                 option.way,
                 f"{option.trains:,}",
                 *(_format_minutes(seconds.get(name)) for name in PHASE_COLUMNS),
-                f"{asked.hours:.2f}",
-                f"{asked.gib:.2f}",
+                f"{needed.hours:.2f}",
+                f"{needed.gib:.2f}",
                 f"no {' and '.join(lacking)}" if lacking else "yes",
             ]
         )

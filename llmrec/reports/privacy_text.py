@@ -12,12 +12,12 @@ OUTSIDE = (
     "every number of an evaluation, of an attack or of a training curve: they are exact",
     "the facts of the log (counts, first and last time, fingerprint), the number of its users, and the times at which "
     "it is cut into parts: taken as public",
-    "the catalog and its texts, and the pretrained language model: taken as public, whoever wrote the texts",
-    "settings that somebody chose after looking at results on the same users: every run that was looked at has spent "
+    "the catalog and its texts, and the pretrained language model: taken as public, for all authors of the texts",
+    "settings that were chosen after looking at results on the same users: every run that was looked at has spent "
     "an epsilon of its own",
     "other models of the report: baselines are trained without noise, other seeds and splits spend an epsilon of their "
     "own, and none of them is in the bundle",
-    "what the model is told once it is used: histories that it is asked about, and events that it observes",
+    "the input of the model when it is used: histories of queries, and events that it observes",
 )
 
 
@@ -73,7 +73,7 @@ def format_attacks(attacks: Sequence[MembershipAttack]) -> list[str]:
         Sentences with AUC, its interval, and the share of members found.
     """
     return [
-        f"By {attack.name}, {attack.n_members:,} users of the training are told from {attack.n_non_members:,} others "
+        f"By {attack.name}, {attack.n_members:,} training users are distinguished from {attack.n_non_members:,} others "
         f"with an AUC of {attack.auc.value:.3f} [{attack.auc.low:.3f}, {attack.auc.high:.3f}] (.5 is guessing); where "
         f"{FALSE_ALARMS:.0%} of the others are accused, {attack.true_positive_rate:.1%} of the members are found."
         for attack in attacks

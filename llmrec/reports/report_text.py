@@ -95,7 +95,7 @@ def summarize_report(report: Report) -> dict[str, Any]:
         "What other domains were worth": report.run.transfer,
         "What is left of the teacher": report.run.distillation,
     }
-    found["told"] = {title: text for title, text in sections.items() if text}
+    found["sections"] = {title: text for title, text in sections.items() if text}
     if report.run.drift is not None:
         found["drift"] = describe_drift_head(DriftProfile.from_record(dict(report.run.drift)))
     if private := render_privacy_section(report.run):

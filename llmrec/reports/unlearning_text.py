@@ -17,10 +17,10 @@ def format_forget_result(result: ForgetResult) -> list[str]:
     log = result.log
     lines = [
         f"log: {log.n_events:,} events of {log.n_users:,} user(s) left out, {log.n_left:,} of others stay",
-        "bundle: what people did was counted anew" if result.recounted else "bundle: it holds no counts",
+        "bundle: what people did was counted again" if result.recounted else "bundle: it holds no counts",
     ]
     if result.n_new:
-        lines.append(f"bundle: {result.n_new:,} item(s) that nobody else touched in training are new again")
+        lines.append(f"bundle: {result.n_new:,} item(s) that no other user has events of in training are new again")
     if result.n_states:
         lines.append(f"states: taken out of {result.n_states:,} file(s), counts to the rounding of sums")
     if result.n_stored_events is not None:
@@ -36,7 +36,7 @@ def _format_remaining(result: ForgetResult) -> list[str]:
     if log.n_trained or log.n_chosen_by:
         lines += [
             f"stays: what {', '.join(result.learned)} learned. {log.n_trained:,} of the events were in what it was "
-            f"trained on, {log.n_chosen_by:,} in what it was chosen by. To be rid of that too, train anew:",
+            f"trained on, {log.n_chosen_by:,} in what it was chosen by. To be rid of that too, train again:",
             f"  {result.retrain}",
         ]
     else:

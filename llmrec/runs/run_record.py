@@ -52,7 +52,7 @@ class RunRecord(logging.Handler):
         )
         self.content["seconds"] = {}
         self.settings: str | None = settings  # None once they are written
-        self.told, self.waits = False, self.path.exists()
+        self.reported, self.waits = False, self.path.exists()
         self._write()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -86,9 +86,9 @@ class RunRecord(logging.Handler):
         try:
             write_text_atomic(self.path, json.dumps(self.content, indent=1, default=str) + "\n")
         except OSError as error:
-            if not self.told:
+            if not self.reported:
                 sys.stderr.write(f"{self.path}: {error}\n")
-            self.told = True
+            self.reported = True
 
 
 def open_record(config: Any, accelerator: Accelerator, facts: dict[str, Any]) -> None:

@@ -49,7 +49,7 @@ def start_run(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Acceler
         )
     open_record(config, accelerator, collect_provenance(accelerator))
     if sharded is not None:
-        logger.info(sharded if accelerator.num_processes > 1 else "FSDP: one process has nobody to share with")
+        logger.info(sharded if accelerator.num_processes > 1 else "FSDP: one process, so nothing is sharded")
     set_seed(config.seeds[0] if isinstance(config, FinetuneConfig) else config.seed)
     if config.trackers:
         accelerator.init_trackers("llmrec", config=_flatten(dataclasses.asdict(config)))

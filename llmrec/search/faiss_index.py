@@ -24,7 +24,7 @@ Kind = Literal["ivf", "sq8", "hnsw"]
 LIST_SIZE = 256  # approximate number of items in an inverted list
 N_LINKS = 32  # of an item in the graph
 MARGIN = 0.1  # on either side of the range of values that bytes represent, in widths of that range
-GONE = -1
+REMOVED = -1
 SCAN_FRACTION = 1 / 20  # share of items: if no more are allowed, all of these are scored
 
 
@@ -51,11 +51,11 @@ class FaissIndex:
         self.n_probes, self.n_candidates = n_probes, n_candidates
         # Items are appended and never taken out, because a graph cannot drop them: a removed item stays in place and
         # is skipped, until half of them are removed and a new index is built from the rest.
-        self.rows: Rows = np.zeros(0, dtype=np.int64)  # (P,) of each position; GONE where the item was removed
+        self.rows: Rows = np.zeros(0, dtype=np.int64)  # (P,) of each position; REMOVED where the item was removed
         self.index: Any = None
 
     def __len__(self) -> int:
-        return int((self.rows != GONE).sum())
+        return int((self.rows != REMOVED).sum())
 
     def add(self, rows: Rows, vectors: Tensor) -> None:
         """Add items.
@@ -82,8 +82,8 @@ class FaissIndex:
         Args:
             rows: Item rows.
         """
-        self.rows[np.isin(self.rows, rows)] = GONE
-        there = np.flatnonzero(self.rows != GONE)
+        self.rows[np.isin(self.rows, rows)] = REMOVED
+        there = np.flatnonzero(self.rows != REMOVED)
         if 2 * len(there) <= len(self.rows):
             values, self.index = self._get_vectors(there), None
             self.rows = self.rows[there]
@@ -101,21 +101,21 @@ class FaissIndex:
         Returns:
             Scores and item rows, (B, k), best first; -inf and -1 where no item is left.
         """
-        wanted = self.rows != GONE
+        wanted = self.rows != REMOVED
         if allowed is not None:
             wanted &= allowed_mask(allowed, self.rows)
         n_wanted = int(wanted.sum())
         if not n_wanted:
             return empty_result(queries, k)
-        asked, every = np.ascontiguousarray(queries.float().cpu().numpy()), n_wanted == len(wanted)
+        vectors, every = np.ascontiguousarray(queries.float().cpu().numpy()), n_wanted == len(wanted)
         selector = None if every else self.faiss.IDSelectorBitmap(np.packbits(wanted, bitorder="little"))
         if n_wanted < SCAN_FRACTION * len(wanted):
-            score, place = self._scan(asked, k, selector)
+            score, place = self._scan(vectors, k, selector)
         else:
-            score, place = self._search(asked, k, selector, len(wanted) / n_wanted)
+            score, place = self._search(vectors, k, selector, len(wanted) / n_wanted)
             short = np.flatnonzero((place >= 0).sum(1) < min(k, n_wanted))
             if len(short):
-                score[short], place[short] = self._scan(asked[short], k, selector)
+                score[short], place[short] = self._scan(vectors[short], k, selector)
         item = torch.from_numpy(np.where(place >= 0, self.rows[place], -1))
         return TopK(torch.from_numpy(score).masked_fill(item < 0, -torch.inf), item)
 

@@ -26,8 +26,7 @@ class MilvusIndex:
     """Index in a Milvus collection, which outlives the process and may be shared.
 
     A search finds 16,384 items at most, and sees what was added or removed before it (strong consistency). A mask
-    becomes
-    a condition on rows: `in` the allowed ones, or `not in` the others, whichever list is shorter.
+    becomes a condition on rows: `in` the allowed ones, or `not in` the others, by the shorter list.
 
     Args:
         dim: Width of the vectors, D.
@@ -103,11 +102,11 @@ class MilvusIndex:
         found, condition = empty_result(queries, k), "" if allowed is None else _build_filter(allowed)
         if condition is None:
             return found
-        asked = queries.float().cpu().numpy()
-        for some in _split_range(len(asked), INSERT_ROWS):
+        vectors = queries.float().cpu().numpy()
+        for some in _split_range(len(vectors), INSERT_ROWS):
             answers = self.client.search(
                 self.collection,
-                list(asked[some]),
+                list(vectors[some]),
                 filter=condition,
                 limit=min(k, MAX_RESULTS),
                 output_fields=[ROW],

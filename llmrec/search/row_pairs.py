@@ -37,8 +37,8 @@ class RowPairs(NamedTuple):
         Returns:
             Their pairs, with queries numbered from 0.
         """
-        mine = (self.query >= start) & (self.query < start + size)
-        return RowPairs(self.query[mine] - start, self.item[mine])
+        kept = (self.query >= start) & (self.query < start + size)
+        return RowPairs(self.query[kept] - start, self.item[kept])
 
     def select_queries(self, queries: Tensor) -> RowPairs:
         """Select the pairs of some queries.
@@ -49,5 +49,5 @@ class RowPairs(NamedTuple):
         Returns:
             Their pairs, with queries numbered from 0.
         """
-        mine = torch.isin(self.query, queries)
-        return RowPairs(torch.searchsorted(queries, self.query[mine]), self.item[mine])
+        kept = torch.isin(self.query, queries)
+        return RowPairs(torch.searchsorted(queries, self.query[kept]), self.item[kept])

@@ -118,8 +118,8 @@ def _search_exact(items: Tensor, queries: Tensor, k: int, without: RowPairs | No
         if bias is not None:
             scores += bias
         if without is not None:
-            mine = without.slice_queries(start, size)
-            scores[mine.query, mine.item] = -torch.inf
+            pairs = without.slice_queries(start, size)
+            scores[pairs.query, pairs.item] = -torch.inf
         parts.append(_sort_top(scores, k))
     return _concat(parts)
 
@@ -189,8 +189,8 @@ def _sample_scores(
     step = len(table) // SAMPLE
     few, pairs = table.subsample(step), None
     if without is not None:
-        mine = without.item % step == 0
-        pairs = RowPairs(without.query[mine], without.item[mine] // step)
+        sampled = without.item % step == 0
+        pairs = RowPairs(without.query[sampled], without.item[sampled] // step)
     blocks = BlockScorer(few, queries, pairs, None if bias is None else bias[::step])
     largest = [blocks.find_largest(blocks.compute_scores(start)) for start in range(0, len(few), blocks.width)]
     return torch.cat(largest), math.ceil(k / step + 4 * math.sqrt(k / step)) + 2

@@ -85,13 +85,13 @@ class Batcher(Generic[Question, Answer]):
     async def _run_batches(self) -> None:
         while (first := await self._queue.get()) is not None:
             together, going_on = await self._gather(first)
-            asked = [one for one in together if not one[1].cancelled()]
-            questions = [question for question, _ in asked]
+            waiting = [one for one in together if not one[1].cancelled()]  # codespell:ignore
+            questions = [question for question, _ in waiting]
             try:
                 answers = await asyncio.get_running_loop().run_in_executor(self._thread, self.handle, questions)
             except Exception as error:  # a fault in `handle` must not end this loop
-                answers = [error] * len(asked)
-            for (_, future), answer in zip(asked, answers, strict=True):
+                answers = [error] * len(waiting)
+            for (_, future), answer in zip(waiting, answers, strict=True):
                 if future.done():
                     continue  # its client disconnected
                 if isinstance(answer, Exception):

@@ -71,7 +71,7 @@ async def about(request: Request) -> dict[str, Any]:
     """
     engine = get_service(request).engine
 
-    def told() -> dict[str, Any]:
+    def describe() -> dict[str, Any]:
         recommender, live = engine.recommender, engine.live
         newest = live.state.last.time[:, -1]
         return {
@@ -85,7 +85,7 @@ async def about(request: Request) -> dict[str, Any]:
             "newest": max(int(newest.max(initial=0)), 0),
         }
 
-    answer: dict[str, Any] = await get_service(request).submit(told)
+    answer: dict[str, Any] = await get_service(request).submit(describe)
     return answer
 
 
@@ -104,11 +104,11 @@ async def users(request: Request, words: Words = "") -> list[dict[str, Any]]:
 
     def found() -> list[dict[str, Any]]:
         last, known = engine.live.state.last, engine.live.users
-        asked = _match_user(engine, words)
+        exact = _match_user(engine, words)
         ids = [user for user in known if words.lower() in user.lower()]
         newest = last.time[[known[user] for user in ids], -1]
         order = [ids[place] for place in np.argsort(-newest, kind="stable").tolist()]
-        shown = list(dict.fromkeys([*([asked] if asked in known else []), *order]))[:MAX_SHOWN]
+        shown = list(dict.fromkeys([*([exact] if exact in known else []), *order]))[:MAX_SHOWN]
         place, _ = engine.live.state.seen.list_pairs(np.array([known[user] for user in shown], dtype=np.int64))
         counts = np.bincount(place, minlength=len(shown)).tolist()
         return [{"user": user, "items": count} for user, count in zip(shown, counts, strict=True)]

@@ -10,17 +10,17 @@ from llmrec.service.schemas import HistoryQuery, ItemsRequest, RecommendQuery, S
 from llmrec.service.settings import RequestLimits
 
 
-def check_batch(limits: RequestLimits, asked: Sequence[object]) -> None:
+def check_batch(limits: RequestLimits, entries: Sequence[object]) -> None:
     """Check the number of entries in one request.
 
     Args:
         limits: Limits of the service.
-        asked: Queries, events or items of the request.
+        entries: Queries, events or items of the request.
 
     Raises:
         DataError: If there are too many.
     """
-    _check_limit("request", "entries in one request", len(asked), limits.batch)
+    _check_limit("request", "entries in one request", len(entries), limits.batch)
 
 
 def check_query(limits: RequestLimits, query: HistoryQuery) -> None:
@@ -74,6 +74,6 @@ def check_texts(limits: RequestLimits, items: Iterable[Mapping[str, Any]]) -> No
                     _check_limit("items", "characters in one field", len(each), limits.text)
 
 
-def _check_limit(where: str, what: str, asked: int, most: int) -> None:
-    if asked > most:
-        raise DataError(where, [f"{asked:,} {what}; at most {most:,} are taken"])
+def _check_limit(where: str, what: str, count: int, most: int) -> None:
+    if count > most:
+        raise DataError(where, [f"{count:,} {what}; at most {most:,} are taken"])

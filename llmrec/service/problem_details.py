@@ -111,12 +111,12 @@ def register_problem_handlers(app: FastAPI) -> None:
     async def handle_validation_error(_: Request, error: RequestValidationError) -> Response:
         # Without the input: it may be long, secret, or text that cannot be encoded.
         found = error.errors()
-        told = [
+        listed = [
             {"where": ".".join(str(part)[:80] for part in each["loc"]), "message": str(each["msg"])}
             for each in found[:MAX_LISTED_ERRORS]
         ]
-        detail = "; ".join(f"{each['where']}: {each['message']}" for each in told[:3])
-        return ProblemResponse(422, f"{len(found)} problem(s) with the request: {detail}", errors=told)
+        detail = "; ".join(f"{each['where']}: {each['message']}" for each in listed[:3])
+        return ProblemResponse(422, f"{len(found)} problem(s) with the request: {detail}", errors=listed)
 
     @app.exception_handler(HTTPException)
     async def handle_http_error(_: Request, error: HTTPException) -> Response:

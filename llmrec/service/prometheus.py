@@ -30,8 +30,8 @@ class ServiceMetrics:
 
     def __init__(self) -> None:
         own = self.registry = CollectorRegistry()
-        asked = ["route", "method", "status"]
-        self.requests = Counter("llmrec_requests", "Requests answered", asked, registry=own)
+        labels = ["route", "method", "status"]
+        self.requests = Counter("llmrec_requests", "Requests answered", labels, registry=own)
         self.latency = Histogram("llmrec_request_seconds", "Time to answer", ["route"], buckets=SECONDS, registry=own)
         self.batch = Histogram("llmrec_batch_size", "Requests answered together", buckets=SIZES, registry=own)
         self.texts = Histogram("llmrec_texts_together", "New texts of one pass", buckets=SIZES, registry=own)

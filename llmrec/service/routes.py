@@ -95,18 +95,18 @@ async def events(new: schemas.EventsRequest, request: Request) -> schemas.Events
     service = get_service(request)
     check_batch(service.settings.limits, new.events)
     names = service.engine.live.names
-    asked = [
+    records = [
         StoreEvent(names.pseudonym(one.user), one.item, parse_time(one.at), names.event_key(one.user, one.key))
         for one in new.events
     ]
     try:
-        n_stored = await service.writer.submit(asked)
+        n_stored = await service.writer.submit(records)
     except DataError:
         # The item may be one that another process has just added: looking it up adds it to the catalog.
-        await service.submit(lambda: service.engine.recommender.catalog.find_rows([one.item for one in asked]))
-        n_stored = await service.writer.submit(asked)
+        await service.submit(lambda: service.engine.recommender.catalog.find_rows([one.item for one in records]))
+        n_stored = await service.writer.submit(records)
     service.metrics.events.inc(n_stored)
-    return schemas.EventsResponse(stored=n_stored, repeated=len(asked) - n_stored)
+    return schemas.EventsResponse(stored=n_stored, repeated=len(records) - n_stored)
 
 
 @router.post("/items", status_code=201, summary="Put new items into the catalog, to be recommended by their text")
@@ -141,11 +141,11 @@ async def get_user(user: UserId, request: Request) -> schemas.UserResponse:
 
     def known() -> schemas.UserResponse:
         recommender = service.engine.recommender
-        told = [
+        known_events = [
             schemas.UserEvent(item=item, label=recommender.catalog.label(item), at=at)
             for item, at in recommender.live.history(user)
         ]
-        return schemas.UserResponse(user=recommender.live.names.pseudonym(user), events=told)
+        return schemas.UserResponse(user=recommender.live.names.pseudonym(user), events=known_events)
 
     result: schemas.UserResponse = await service.submit(known)
     return result

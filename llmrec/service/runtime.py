@@ -69,11 +69,11 @@ class ServiceRuntime:
         answer: T = await self.batcher.submit(Job(call, new))
         return answer
 
-    async def submit_all(self, asked: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    async def submit_all(self, questions: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         """Answer several questions of one request together.
 
         Args:
-            asked: Coroutines of the questions.
+            questions: Coroutines that answer them.
 
         Returns:
             Their answers, in order.
@@ -81,7 +81,7 @@ class ServiceRuntime:
         Raises:
             BaseException: The first error among the answers.
         """
-        answers = await asyncio.gather(*asked, return_exceptions=True)
+        answers = await asyncio.gather(*questions, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
@@ -99,8 +99,8 @@ class ServiceRuntime:
         await asyncio.get_running_loop().run_in_executor(None, self.engine.save_snapshot)
         self.store.close()
 
-    def _store_all(self, asked: list[Sequence[NewEvent]]) -> list[int | Exception]:
-        return [self._store_events(events) for events in asked]
+    def _store_all(self, batches: list[Sequence[NewEvent]]) -> list[int | Exception]:
+        return [self._store_events(events) for events in batches]
 
     def _store_events(self, events: Sequence[NewEvent]) -> int | Exception:
         try:

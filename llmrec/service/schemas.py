@@ -86,7 +86,7 @@ class HistoryQuery(StrictModel):
 
     user: Id | None = Field(None, description="a live user's id: all that is known of that user", examples=["15"])
     history: list[Id | HistoryEvent] | None = Field(
-        None, description="what somebody did, oldest first", examples=[["1", {"item": "260", "at": "2016-02-01"}]]
+        None, description="events of a user, oldest first", examples=[["1", {"item": "260", "at": "2016-02-01"}]]
     )
     at: Moment | None = Field(None, description="the query time; events at or after it are left out")
 

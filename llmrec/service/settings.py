@@ -62,6 +62,6 @@ class ServiceSettings:
         if self.api_key is not None and not self.api_key.strip():
             raise ConfigError("api_key: empty; give a secret, or none for a service that is open to all who reach it")
         if self.page and self.api_key is not None:
-            raise ConfigError("api_key: the page asks without one; serve it on this machine alone, without a key")
+            raise ConfigError("api_key: the page sends no key; serve the page on this machine alone, without a key")
         if self.max_wait_ms < 0 or self.most_together < 1 or self.snapshot_every < 1:
             raise ConfigError("max_wait_ms is at least 0, most_together and snapshot_every at least 1")

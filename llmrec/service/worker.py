@@ -94,8 +94,8 @@ class Worker:
         for _, group in groupby(
             sorted(ranked, key=lambda pair: repr(pair[1].batch_key)), key=lambda pair: pair[1].batch_key
         ):
-            places, alike = zip(*group, strict=True)
-            answers |= zip(places, self._recommend(alike), strict=True)
+            places, jobs = zip(*group, strict=True)
+            answers |= zip(places, self._recommend(jobs), strict=True)
         answers |= {place: _call_or_error(one.call) for place, one in enumerate(questions) if isinstance(one, Job)}
         return [answers[place] for place in range(len(questions))]
 
@@ -190,10 +190,10 @@ class Worker:
         self._apply_state()
         return count
 
-    def _recommend(self, alike: Sequence[RecommendJob]) -> list[list[Recommendation] | Exception]:
-        first, most = alike[0], max(one.k for one in alike)
+    def _recommend(self, jobs: Sequence[RecommendJob]) -> list[list[Recommendation] | Exception]:
+        first, most = jobs[0], max(one.k for one in jobs)
         try:
-            histories = [one.history for one in alike]
+            histories = [one.history for one in jobs]
             found = self.recommender.batch.recommend(
                 histories,
                 k=most,
@@ -203,11 +203,11 @@ class Worker:
                 filters=first.filters,
                 topic=first.topic,
             )
-            return [best[: one.k] for best, one in zip(found, alike, strict=True)]
+            return [best[: one.k] for best, one in zip(found, jobs, strict=True)]
         except Exception as error:
-            if len(alike) == 1:
+            if len(jobs) == 1:
                 return [error]
-            return [answer for one in alike for answer in self._recommend([one])]  # only some requests are at fault
+            return [answer for one in jobs for answer in self._recommend([one])]  # only some requests are at fault
 
     def _read_ahead(self, questions: Sequence[Question]) -> None:
         texts = list[str]()

@@ -96,7 +96,7 @@ def tune_text_similarity(match: TextSimilarity, text: Tensor, valid_ndcg: Callab
         text: Current text vectors of the catalog, (N, D_text).
         valid_ndcg: Computes NDCG@10 on the validation queries with the current parameters.
     """
-    match.centre.copy_(text.mean(0))
+    match.centre.copy_(text.mean(0))  # codespell:ignore
     tried: dict[tuple[float, float], float] = {}
 
     def find_best() -> tuple[float, float]:

@@ -103,19 +103,19 @@ class DistillationObjective(Objective):
         if negatives is not None:
             rows = torch.unique(torch.cat([live_rows, negatives]))  # (C,)
         states, items = self.model(batch, None, live_rows, text)
-        ours = self.model.score(states, items[rows], known[rows])  # (M, C)
+        student_scores = self.model.score(states, items[rows], known[rows])  # (M, C)
         with torch.no_grad():
             teacher, wanted = self.teacher, self.taught_items
-            theirs = teacher.score(
+            teacher_scores = teacher.score(
                 teacher.encode_histories(wanted, batch), teacher.scoring_vectors(wanted)[rows], known[rows]
             )
         total = losses.embedding * n_targets * embedding_loss(self.project(text), self.taught_text[live_rows])
         if losses.scores:
-            total = total + losses.scores * score_loss(ours, theirs, losses.temperature)
+            total = total + losses.scores * score_loss(student_scores, teacher_scores, losses.temperature)
         if losses.ranking:
-            total = total + losses.ranking * ranking_loss(ours, theirs, losses.top_k)
+            total = total + losses.ranking * ranking_loss(student_scores, teacher_scores, losses.top_k)
         if losses.targets:
-            total = total + losses.targets * target_loss(ours, rows, batch.target)
+            total = total + losses.targets * target_loss(student_scores, rows, batch.target)
         return total
 
 
@@ -148,8 +148,8 @@ def score_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         >>> round(float(score_loss(one, torch.tensor([[1.0986, 0.0]]), 1.0)), 4)  # .75 log 1.5 + .25 log .5
         0.1308
     """
-    ours, theirs = (scores / temperature for scores in (student, teacher))
-    divergence = functional.kl_div(ours.log_softmax(1), theirs.log_softmax(1), reduction="sum", log_target=True)
+    student, teacher = (scores / temperature for scores in (student, teacher))
+    divergence = functional.kl_div(student.log_softmax(1), teacher.log_softmax(1), reduction="sum", log_target=True)
     return divergence * temperature**2
 
 
@@ -189,8 +189,8 @@ def target_loss(student: Tensor, rows: Tensor, target: Tensor) -> Tensor:
         The sum over those targets, a scalar.
     """
     place = torch.searchsorted(rows, target).clamp(max=len(rows) - 1)
-    asked = rows[place] == target
-    return functional.cross_entropy(student[asked], place[asked], reduction="sum")
+    present = rows[place] == target
+    return functional.cross_entropy(student[present], place[present], reduction="sum")
 
 
 def distill(

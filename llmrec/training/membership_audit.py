@@ -24,7 +24,7 @@ from llmrec.utils.arrays import Rows
 def measure_membership(
     task: TrainingTask,
     config: FinetuneConfig,
-    asked: MembershipConfig,
+    audit: MembershipConfig,
     model: RecommenderModel,
     *,
     text: Tensor | None,
@@ -35,7 +35,7 @@ def measure_membership(
     Args:
         task: Task that the model was fitted to.
         config: Settings of the fit.
-        asked: Settings of the audit.
+        audit: Settings of the audit.
         model: Model to attack.
         text: Frozen text vectors, (N, D_text), for the reference model; None for ids alone.
         seed: Seed of the samples and of the reference model.
@@ -44,18 +44,18 @@ def measure_membership(
         Each attack as the JSON of a `MembershipAttack`.
     """
     samples, rng = config.evaluation.bootstrap_samples, np.random.default_rng(seed)
-    others, spare = split_held_out_users(task.split, rng, halved=asked.reference)
+    others, spare = split_held_out_users(task.split, rng, halved=audit.reference)
     members = np.unique(task.split.train.user)
-    users = [np.sort(rng.permutation(group)[: asked.max_users]) for group in (members, others)]
+    users = [np.sort(rng.permutation(group)[: audit.max_users]) for group in (members, others)]
     own = [mean_user_losses(model, task, group) for group in users]
     attacks = [MembershipAttack.from_scores("the loss", -own[0], -own[1], samples=samples)]
-    if asked.reference:
+    if audit.reference:
         apart = replace(task, split=with_training_users(task.split, spare), privacy=None, inputs=f"{task.inputs} apart")
         reference = fit_model("reference", apart, config.model, config.train, text=text, seed=seed).watched
-        theirs = [mean_user_losses(reference, task, group) for group in users]
-        gains = [its - ours for its, ours in zip(theirs, own, strict=True)]
+        expected = [mean_user_losses(reference, task, group) for group in users]
+        gains = [its - ours for its, ours in zip(expected, own, strict=True)]
         attacks.append(
-            MembershipAttack.from_scores("the loss beside another model's", gains[0], gains[1], samples=samples)
+            MembershipAttack.from_scores("the loss relative to another model's", gains[0], gains[1], samples=samples)
         )
     return [dataclasses.asdict(attack) for attack in attacks]
 
@@ -103,8 +103,8 @@ def mean_user_losses(model: RecommenderModel, task: TrainingTask, users: Rows) -
         Mean losses, (U,).
     """
     split = task.split
-    theirs = np.isin(split.part, (TRAIN, UNUSED)) & np.isin(split.interactions.user, users)
-    events = split.interactions.take(theirs)
+    trained = np.isin(split.part, (TRAIN, UNUSED)) & np.isin(split.interactions.user, users)
+    events = split.interactions.take(trained)
     return compute_user_losses(
         model, build_training_windows(events, split.n_users, model.config.max_history, task.ties)
     )[1]

@@ -73,9 +73,9 @@ def find_micro_batches(trial: Callable[[int], None], n_rows: int) -> int:
 
     @find_executable_batch_size(starting_batch_size=size, reduce_batch_size_fn=half)  # type: ignore[untyped-decorator]
     def attempt(batch_size: int) -> int:
-        pieces = -(-max(n_rows, 1) // batch_size)
-        trial(pieces)
-        return pieces
+        n_micro_batches = -(-max(n_rows, 1) // batch_size)
+        trial(n_micro_batches)
+        return n_micro_batches
 
     try:
         return int(attempt())

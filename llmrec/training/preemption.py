@@ -53,11 +53,11 @@ class PreemptionGuard:
         Returns:
             Both answers.
         """
-        due, told = self.stop_requested or time.monotonic() - self.saved_at >= self.seconds, self.stop_requested
+        due, ends = self.stop_requested or time.monotonic() - self.saved_at >= self.seconds, self.stop_requested
         if self.accelerator.num_processes > 1:
-            asked = torch.tensor([due, told], dtype=torch.float32, device=self.accelerator.device)
-            due, told = (self.accelerator.reduce(asked, "sum") > 0).tolist()
-        return due, told
+            votes = torch.tensor([due, ends], dtype=torch.float32, device=self.accelerator.device)
+            due, ends = (self.accelerator.reduce(votes, "sum") > 0).tolist()
+        return due, ends
 
 
 def make_interrupted_error(name: str, step: int) -> RunInterruptedError:
@@ -71,5 +71,5 @@ def make_interrupted_error(name: str, step: int) -> RunInterruptedError:
         The error.
     """
     return RunInterruptedError(
-        f"{name}: told to end after step {step}; what is done is saved, and --resume true goes on from it"
+        f"{name}: stopped after step {step}; what is done is saved, and --resume true goes on from it"
     )

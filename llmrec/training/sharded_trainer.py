@@ -48,7 +48,7 @@ class ShardedBackbone:
         n_weights = sum(weight.numel() for weight in self.model.parameters())
         accelerator.print(
             f"FSDP2: the backbone's {n_weights:,} weights are sharded among {accelerator.num_processes} processes; "
-            "what stands above it is whole in each"
+            "the rest of the model is whole in each"
         )
 
     def _shard(self) -> None:

@@ -69,7 +69,7 @@ class Trainer(TrainingLoop):
         n_steps = self.groups_per_epoch * config.epochs
         super().__init__(objective, config, inputs.accelerator, inputs.run, n_steps=n_steps)
         self.known = np.flatnonzero(objective.model.items.known.cpu().numpy())
-        self.pieces = self._find_micro_batches() if config.micro_batches == "auto" else config.micro_batches
+        self.n_micro_batches = self._find_micro_batches() if config.micro_batches == "auto" else config.micro_batches
         self._shard_backbone()
         self._make_optimizer()
 
@@ -122,7 +122,7 @@ class Trainer(TrainingLoop):
         total = torch.zeros((), device=self.accelerator.device)
         parts = (part for rows in group for part in self._micro_batches(rows, rng))
         for place, part in enumerate(parts, start=1):
-            last = place == len(group) * self.pieces
+            last = place == len(group) * self.n_micro_batches
             sync = nullcontext() if last else self.accelerator.no_sync(self.wrapped)
             with sync:
                 with self.accelerator.autocast():
@@ -164,9 +164,9 @@ class Trainer(TrainingLoop):
             ).to(device)
         if self.config.negatives != "full":
             negatives = torch.from_numpy(rng.choice(self.known, self.config.negatives)).to(device)
-        mine = self._own_rows(rows)
-        for piece in range(self.pieces):
-            yield self._collate_batch(mine[piece :: self.pieces]).to(device), live, negatives
+        own = self._own_rows(rows)
+        for part in range(self.n_micro_batches):
+            yield self._collate_batch(own[part :: self.n_micro_batches]).to(device), live, negatives
 
     def _own_rows(self, rows: Rows) -> Rows:
         return rows[self.accelerator.process_index :: self.accelerator.num_processes]
@@ -196,8 +196,8 @@ class Trainer(TrainingLoop):
         length = windows.end - windows.start
         heaviest = max((rows for group in groups for rows in group), key=lambda rows: len(rows) * length[rows].max())
 
-        def one_of(pieces: int) -> None:
-            self.pieces = pieces
+        def one_of(n_micro_batches: int) -> None:
+            self.n_micro_batches = n_micro_batches
             batch, live, negatives = next(self._micro_batches(heaviest, np.random.default_rng(self.run.seed)))
             if live is not None and self.objective.reader is not None:
                 longest = np.argsort(self.objective.reader.tokens.lengths)[-len(live) :]
@@ -208,8 +208,8 @@ class Trainer(TrainingLoop):
                 self.accelerator.backward(loss)
 
         with single_process(), dry_run(self.objective):
-            pieces = find_micro_batches(one_of, len(self._own_rows(heaviest)))
-        most = int(self.accelerator.gather(torch.tensor([pieces], device=self.accelerator.device)).max())
+            n_micro_batches = find_micro_batches(one_of, len(self._own_rows(heaviest)))
+        most = int(self.accelerator.gather(torch.tensor([n_micro_batches], device=self.accelerator.device)).max())
         return most if most == 1 else 2 * most  # memory gets more fragmented during training
 
     def _make_parameter_groups(self) -> list[dict[str, Any]]:

@@ -37,8 +37,8 @@ def list_files(places: Iterable[Path]) -> list[Path]:
     """
     found = dict[Path, None]()
     for place in places:
-        beside = [place.with_name(place.name + end) for end in ("-wal", "-shm")]
-        within = place.rglob("*") if place.is_dir() else [place, *beside]
+        sqlite_files = [place.with_name(place.name + end) for end in ("-wal", "-shm")]
+        within = place.rglob("*") if place.is_dir() else [place, *sqlite_files]
         found |= dict.fromkeys(path for path in within if path.is_file())
     return sorted(found)
 

@@ -25,7 +25,7 @@ from llmrec.utils.arrays import Mask
 class RemovedRecords(NamedTuple):
     """Records of a log's file that belong to given users."""
 
-    theirs: Mask
+    mask: Mask
     """True for records of these users, (E,)."""
     ids: list[str]
     """Ids of the users that were found, as written in the file."""
@@ -56,12 +56,12 @@ def find_user_records(config: DataConfig, users: Sequence[str], names: Pseudonym
     return RemovedRecords(np.append(found, False)[encoded.codes], encoded.ids.filter(pa.array(found)).to_pylist())
 
 
-def write_log_without_users(config: DataConfig, theirs: Mask, folder: Path) -> DataConfig:
+def write_log_without_users(config: DataConfig, removed: Mask, folder: Path) -> DataConfig:
     """Write a log and its items to a new folder, without some records.
 
     Args:
         config: Sources and columns of the log.
-        theirs: Records to leave out, (E,).
+        removed: Records to leave out, (E,).
         folder: Folder to create.
 
     Returns:
@@ -72,9 +72,9 @@ def write_log_without_users(config: DataConfig, theirs: Mask, folder: Path) -> D
     """
     events, items = list_data_files(config)
     folder.mkdir(parents=True)
-    copy_without_records(events, folder / f"interactions{events.suffix}", theirs, style=config.interactions_format)
+    copy_without_records(events, folder / f"interactions{events.suffix}", removed, style=config.interactions_format)
     shutil.copyfile(items, folder / f"items{items.suffix}")
-    # A file that its name does not tell to be a table has to be named.
+    # A file whose name does not show that it is a table has to be named.
     new_events, new_items = (
         None if find_kind(path) else f"{role}{path.suffix}"
         for role, path in (("interactions", events), ("items", items))
@@ -82,13 +82,13 @@ def write_log_without_users(config: DataConfig, theirs: Mask, folder: Path) -> D
     return replace(config, source=str(folder), interactions=new_events, items=new_items)
 
 
-def copy_without_records(source: Path, target: Path, theirs: Mask, *, style: TableFormat | None = None) -> None:
+def copy_without_records(source: Path, target: Path, removed: Mask, *, style: TableFormat | None = None) -> None:
     """Copy a file without some records.
 
     Args:
         source: File to copy.
         target: File to write.
-        theirs: Records to leave out, (E,).
+        removed: Records to leave out, (E,).
         style: Form of the file; None for the usual one.
 
     Raises:
@@ -100,13 +100,13 @@ def copy_without_records(source: Path, target: Path, theirs: Mask, *, style: Tab
         problem = f"text in {style.encoding}, whose lines cannot be copied one by one"
         raise DataError(str(source), [f"{source.name}: {problem}. Convert the file to parquet and try again."])
     if kind == "parquet":
-        _write_parquet(source, target, theirs)
+        _write_parquet(source, target, removed)
         return
     header, quotes = (int(style.columns is None), style.quotes) if kind == "csv" else (0, False)
-    keep = np.concatenate([np.ones(header, dtype=np.bool_), ~theirs])
+    keep = np.concatenate([np.ones(header, dtype=np.bool_), ~removed])
     n_records = sum(1 for _ in _iterate_records(source, quotes=quotes))
     if n_records != len(keep):
-        counted = f"{n_records - header:,} records by line ends, but {len(theirs):,} by the reader"
+        counted = f"{n_records - header:,} records by line ends, but {len(removed):,} by the reader"
         raise DataError(str(source), [f"{source.name}: {counted}. Convert the file to parquet and try again."])
     with target.open("wb") as file:
         file.writelines(
@@ -114,7 +114,7 @@ def copy_without_records(source: Path, target: Path, theirs: Mask, *, style: Tab
         )
 
 
-def _write_parquet(source: Path, target: Path, theirs: Mask) -> None:
+def _write_parquet(source: Path, target: Path, removed: Mask) -> None:
     """Copy a parquet file by groups of rows, with its schema and compression, and compute new statistics."""
     start = 0
     with pq.ParquetFile(source) as file:
@@ -124,7 +124,7 @@ def _write_parquet(source: Path, target: Path, theirs: Mask) -> None:
         with pq.ParquetWriter(target, file.schema_arrow, compression=compression) as writer:
             for group in range(file.metadata.num_row_groups):
                 table = file.read_row_group(group)
-                keep = ~theirs[start : start + len(table)]
+                keep = ~removed[start : start + len(table)]
                 writer.write_table(table.filter(pa.array(keep)))
                 start += len(table)
 

@@ -116,9 +116,9 @@ def forget_users(wish: ForgetRequest) -> ForgetResult:
     _validate_request(
         wish, bundle, records, whole, in_states=any(user in live.users for live in states for user in called)
     )
-    split, theirs = _split(bundle, whole)[0], _user_event_mask(whole, called)
+    split, removed = _split(bundle, whole)[0], _user_event_mask(whole, called)
     with _plan_outputs(wish, folder, config, records) as places:
-        changed = _rebuild_bundle(bundle, places, whole, split, theirs=theirs, n_users=len(records.ids))
+        changed = _rebuild_bundle(bundle, places, whole, split, removed=removed, n_users=len(records.ids))
         save_bundle(places.bundle, changed)
         for live, path in zip(states, places.states, strict=True):
             for user in set(called) & live.users.keys():
@@ -130,7 +130,7 @@ def forget_users(wish: ForgetRequest) -> ForgetResult:
     ids = filter_searchable_ids([*wish.users, *called, *records.ids])
     files = list_files(_list_written_files(wish, folder, config))
     return ForgetResult(
-        _count_removed(bundle, records, split, theirs),
+        _count_removed(bundle, records, split, removed),
         n_new=int((bundle.model.items.known & ~changed.model.items.known).sum()),
         recounted=changed.drift is not None and changed.drift.counts is not None,
         n_states=len(states),
@@ -158,7 +158,7 @@ def _validate_request(
         )
     # A bundle of another log may still count users who are no longer in this one.
     same = whole.facts.fingerprint == bundle.facts["fingerprint"]
-    if same and wish.store is None and not in_states and not records.theirs.any():
+    if same and wish.store is None and not in_states and not records.mask.any():
         raise ConfigError(
             f"{whole.facts.source}: no such user in the log or a state, and nothing was changed. Check the ids."
         )
@@ -171,7 +171,7 @@ def _plan_outputs(
     """Write the log without the users; it replaces the old one when everything else is done."""
     if wish.output is not None:
         with atomic_folder(wish.output, REPORT, kind="what llmrec forget wrote") as partial:
-            reading = write_log_without_users(config, records.theirs, partial / LOG)
+            reading = write_log_without_users(config, records.mask, partial / LOG)
             (partial / STATES).mkdir()
             states = tuple(partial / STATES / path.name for path in wish.states)
             (partial / REPORT).write_text(json.dumps({"n_users": len(records.ids)}) + "\n", encoding="utf-8")
@@ -180,7 +180,7 @@ def _plan_outputs(
     events, _ = list_data_files(config)
     new = events.with_name(f".{events.stem}.{os.getpid()}.partial{events.suffix}")
     try:
-        copy_without_records(events, new, records.theirs, style=config.interactions_format)
+        copy_without_records(events, new, records.mask, style=config.interactions_format)
         yield OutputPaths(replace(config, interactions=str(new.resolve())), config, folder, wish.states)
         new.chmod(events.stat().st_mode)
         new.replace(events)
@@ -189,7 +189,7 @@ def _plan_outputs(
 
 
 def _rebuild_bundle(
-    bundle: Bundle, places: OutputPaths, whole: Log, split: Split, *, theirs: Mask, n_users: int
+    bundle: Bundle, places: OutputPaths, whole: Log, split: Split, *, removed: Mask, n_users: int
 ) -> Bundle:
     """Return the bundle with drift counts and known items as they are without the users."""
     left = load_log(places.reading)
@@ -197,28 +197,28 @@ def _rebuild_bundle(
     if drift is not None and settings is not None:
         drift = drift.recount(settings, *_split(bundle, left))
     learned_from = (split.merge_validation() if bundle.config.train.refit else split).part == TRAIN
-    touched = torch.zeros(len(bundle.catalog), dtype=torch.bool)
-    touched[torch.from_numpy(whole.interactions.item[learned_from & ~theirs])] = True
+    has_events = torch.zeros(len(bundle.catalog), dtype=torch.bool)
+    has_events[torch.from_numpy(whole.interactions.item[learned_from & ~removed])] = True
     model = deepcopy(bundle.model)
-    gone = model.items.known & ~touched.to(model.items.known.device)
-    model.items.known &= ~gone
+    forgotten = model.items.known & ~has_events.to(model.items.known.device)
+    model.items.known &= ~forgotten
     if model.items.ids is not None:
-        model.items.ids.weight.data[gone] = 0  # as for new items
+        model.items.ids.weight.data[forgotten] = 0  # as for new items
     facts = asdict(replace(left.facts, source=whole.facts.source))
     facts["n_forgotten"] = bundle.facts.get("n_forgotten", 0) + n_users
     config = replace(bundle.config, data=places.config)
     return replace(bundle, config=config, model=model, drift=drift, facts=facts)
 
 
-def _count_removed(bundle: Bundle, records: RemovedRecords, split: Split, theirs: Mask) -> LogRemoval:
+def _count_removed(bundle: Bundle, records: RemovedRecords, split: Split, removed: Mask) -> LogRemoval:
     valid = split.part == VALID
     trained = (split.part == TRAIN) | valid if bundle.config.train.refit else split.part == TRAIN
     return LogRemoval(
         n_users=len(records.ids),
-        n_events=int(records.theirs.sum()),
-        n_left=int((~records.theirs).sum()),
-        n_trained=int((theirs & trained).sum()),
-        n_chosen_by=int((theirs & valid).sum()),
+        n_events=int(records.mask.sum()),
+        n_left=int((~records.mask).sum()),
+        n_trained=int((removed & trained).sum()),
+        n_chosen_by=int((removed & valid).sum()),
     )
 
 

@@ -187,7 +187,7 @@ class ConsoleHandler(StreamHandler):
 class JsonFileHandler(logging.FileHandler):
     """File handler that lets the run continue without its log if the disk is full, and reports it once."""
 
-    told = False
+    reported = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is that of logging
         """Report the first failed write on standard error.
@@ -195,6 +195,6 @@ class JsonFileHandler(logging.FileHandler):
         Args:
             record: The record that could not be written.
         """
-        if not self.told:
+        if not self.reported:
             sys.stderr.write(f"{self.baseFilename}: records lost ({sys.exc_info()[1]}). Make room on the disk.\n")
-        self.told = True
+        self.reported = True

@@ -81,7 +81,8 @@ def test_friends(ask: Ask, recommender: Recommender, log: Log) -> None:
     for one in found:
         assert f"{one.similarity:8.3f}  user {one.user}" in out
         assert f"{one.n_shared:>4} shared" in out
-        assert f"{one.alike[0].similarity:8.3f}  {recommender.catalog.label(one.alike[0].mine)} ~ " in out
+        pair = one.similar_pairs[0]
+        assert f"{pair.similarity:8.3f}  {recommender.catalog.label(pair.own)} ~ " in out
     told = json.loads(ask("similar-users", "i1", "i2", "--json", "LOG"))
     expected = [asdict(one) for one in recommender.similar_users(["i1", "i2"], log=log)]
     assert told == json.loads(json.dumps(expected))

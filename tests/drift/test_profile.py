@@ -233,7 +233,7 @@ def test_a_user_s_course_ends_in_what_is_believed_now_and_knows_no_later_event(t
     assert found.interest.moments[-1] == at
     last = int(stream.log.item[(stream.log.user == 3) & (stream.log.time < at)][-1])
     assert found.interest.titles[int(np.argmax(found.interest.now))][0].startswith(f"kind {last % 4} ")
-    assert all(move.n_people > 0 and move.lately_days == 90 for move in found.moves)
+    assert all(move.n_people > 0 and move.recent_days == 90 for move in found.moves)
     lines = format_user_drift(found)
     assert lines[0].startswith("user u3: ")
     assert any(line.startswith("because of ") for line in lines)

@@ -21,7 +21,7 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 )
 FILES: dict[str, tuple[bytes, str]] = {  # what a file holds, and what the message says
     "billion laughs": (LAUGHS.encode(), "aliases unfold to more than 100,000 values"),
-    "an alias within itself": (b"train: &a [*a]\n", "stands within &a"),
+    "an alias within itself": (b"train: &a [*a]\n", "is inside &a"),
     "an alias of nothing": (b"train: *a\n", "undefined alias"),
     "brackets": (b"train: " + b"[" * 50_000, "nested more than 50 deep"),
     "indents": ("".join(" " * depth + "a:\n" for depth in range(200)).encode(), "nested more than 50 deep"),

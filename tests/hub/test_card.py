@@ -65,7 +65,7 @@ def test_what_was_found_beside_the_numbers_is_told(
     plain = make_bundle("frozen")
     found = {
         "verdicts": {"by_time": "* llmrec is better than popularity (+0.0734)."},
-        "told": {"What other domains were worth": "Negative transfer: -0.0029."},
+        "sections": {"What other domains were worth": "Negative transfer: -0.0029."},
         "drift": ["What an event says of its user's next one halves in 9 days."],
     }
     told = add_drift(replace(plain, evaluation=plain.evaluation | found))

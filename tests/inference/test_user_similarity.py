@@ -1,4 +1,4 @@
-"""Users who are alike, and what they have in common."""
+"""Users who are similar, and what they have in common."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_user_by_its_history_is_most_like_itself(recommender: Recommender, log
     users = LogUsers.from_log(log, recommender.catalog.items, None)
     history = [f"i{row}" for row in users.user_items(users.find_user("u3"))]
     first, *rest = recommender.similar_users(history, k=5, log=log)
-    assert (first.user, first.n_events, first.n_shared, first.alike) == ("u3", 6, 6, ())
+    assert (first.user, first.n_events, first.n_shared, first.similar_pairs) == ("u3", 6, 6, ())
     assert first.similarity == pytest.approx(1.0, abs=1e-5)
     assert first.shared == tuple(history[:0:-1])  # five, newest first
     by_id = recommender.similar_users("u3", k=4, log=log)
@@ -43,8 +43,8 @@ def test_a_user_by_its_history_is_most_like_itself(recommender: Recommender, log
 def test_items_without_an_entry_have_their_part_in_what_is_alike(recommender: Recommender, log: Log) -> None:
     title = str(recommender.catalog.items.fields["title"][3])
     found = recommender.similar_users([{"text": title}, "i5"], k=29, log=log)
-    assert {pair.mine for one in found for pair in one.alike} <= {title, "i5"}
-    twins = {pair.similarity for one in found for pair in one.alike if (pair.mine, pair.theirs) == (title, "i3")}
+    assert {pair.own for one in found for pair in one.similar_pairs} <= {title, "i5"}
+    twins = {pair.similarity for one in found for pair in one.similar_pairs if (pair.own, pair.other) == (title, "i3")}
     assert twins  # the id's part of i3 tells it from its text
 
 
@@ -60,12 +60,12 @@ def test_later_events_are_not_known(recommender: Recommender, log: Log) -> None:
 
 def test_in_common_by_hand() -> None:
     vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [-1.0, 0.0]])
-    shared, alike = find_common_items(np.array([0, 1, 0]), np.array([2, 1, 3]), vectors, ["a", "b", "c", "d"])
+    shared, similar = find_common_items(np.array([0, 1, 0]), np.array([2, 1, 3]), vectors, ["a", "b", "c", "d"])
     assert shared == ["b"]
-    assert [(pair.mine, pair.theirs) for pair in alike] == [("a", "c")]
-    assert alike[0].similarity == pytest.approx(2**-0.5)
-    shared, alike = find_common_items(np.array([1, 0]), np.array([0, 1]), vectors, ["a", "b", "c", "d"])
-    assert (shared, alike) == (["a", "b"], [])  # the newest of mine first, and nothing else is left
+    assert [(pair.own, pair.other) for pair in similar] == [("a", "c")]
+    assert similar[0].similarity == pytest.approx(2**-0.5)
+    shared, similar = find_common_items(np.array([1, 0]), np.array([0, 1]), vectors, ["a", "b", "c", "d"])
+    assert (shared, similar) == (["a", "b"], [])  # the newest of mine first, and nothing else is left
 
 
 def test_mistakes_are_named(recommender: Recommender, log: Log) -> None:

@@ -34,7 +34,7 @@ Start = Callable[[Path, "dict[str, Any] | None"], int]
 # that come after those of the groups before. One way is chosen.
 AFTER_TRAINING: list[tuple[Group, str]] = [
     ("evaluation", "evaluate"),
-    ("elsewhere", "drift portrait report figures bundle load explain"),
+    ("elsewhere", "drift profile report figures bundle load explain"),
 ]
 CHAINS: dict[Recipe, list[list[tuple[Group, str]]]] = {
     "lora": [

@@ -220,9 +220,11 @@ def test_a_bundle_keeps_who_won_and_what_was_told(report: Report, split: Split) 
     kept = summarize_report(report)
     assert "**ItemKNN wins** in ndcg@5" in kept["verdicts"][split.name]
     assert {row["model"] for row in kept["rows"]} == {FROZEN.name, "ItemKNN", "popularity"}
-    assert kept["told"] == {}
+    assert kept["sections"] == {}
     assert "drift" not in kept
-    told = summarize_report(replace(report, run=replace(report.run, transfer="Negative transfer: -0.0029.")))["told"]
+    told = summarize_report(replace(report, run=replace(report.run, transfer="Negative transfer: -0.0029.")))[
+        "sections"
+    ]
     assert told == {"What other domains were worth": "Negative transfer: -0.0029."}
 
 

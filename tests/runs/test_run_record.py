@@ -91,7 +91,7 @@ def test_the_record_is_up_to_date_at_any_time(config: FinetuneConfig, monkeypatc
     [
         (None, "finished", 0),
         (ConfigError("k=0: give 1"), "failed: k=0: give 1", 2),
-        (RunInterruptedError("told to end"), "interrupted", 143),
+        (RunInterruptedError("stopped after step 3"), "interrupted", 143),
         (KeyError("x"), "failed: KeyError: 'x'", 1),
     ],
 )

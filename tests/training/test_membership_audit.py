@@ -64,7 +64,7 @@ def test_an_overfitted_model_gives_its_users_away_and_an_untrained_one_does_not(
         MembershipAttack.from_record(record)
         for record in measure_membership(task, CONFIG, asked, overfitted, text=None, seed=0)
     ]
-    assert [attack.name for attack in attacks] == ["the loss", "the loss beside another model's"]
+    assert [attack.name for attack in attacks] == ["the loss", "the loss relative to another model's"]
     assert attacks[0].auc.low > 0.7
     assert attacks[1].auc.value > attacks[0].auc.value - 0.05
     assert attacks[0].true_positive_rate > 0.3

@@ -32,7 +32,7 @@ JSONL = [
 def without(folder: Path, *users: str, names: Pseudonymizer = PLAIN_IDS) -> tuple[DataConfig, list[str]]:
     config = DataConfig(str(folder))
     records = find_user_records(config, users, names)
-    return write_log_without_users(config, records.theirs, folder / "without"), records.ids
+    return write_log_without_users(config, records.mask, folder / "without"), records.ids
 
 
 def test_csv_keeps_every_other_byte(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_published_form_keeps_its_form(tmp_path: Path) -> None:
     style = TableFormat("csv", columns=("user_id", "item_id", "timestamp"), encoding="latin-1")
     config = DataConfig(str(tmp_path), interactions="u.data", interactions_format=style)
     records = find_user_records(config, ["1"], PLAIN_IDS)
-    read = write_log_without_users(config, records.theirs, tmp_path / "without")
+    read = write_log_without_users(config, records.mask, tmp_path / "without")
     assert (tmp_path / "without" / "interactions.data").read_text() == "2|y|2\n"
     assert load_log(read).user_ids.to_pylist() == ["2"]
 

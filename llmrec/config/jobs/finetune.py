@@ -97,8 +97,8 @@ class FinetuneConfig:
             raise ConfigError(f"privacy: there is no guarantee with {'; '.join(voids)}")
         if self.membership is not None and (self.drift is not None or not self.split.held_out_user_fraction):
             raise ConfigError(
-                "membership: give split.held_out_user_fraction, such as .3, from whom those of the training may be "
-                "told; and leave out drift, which counts the events of all"
+                "membership: the attack needs users outside of the training, and no counts of their events. Give "
+                "split.held_out_user_fraction, such as .3, and leave out drift."
             )
 
     def _list_privacy_violations(self) -> list[str]:

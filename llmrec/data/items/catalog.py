@@ -27,7 +27,7 @@ from llmrec.utils.text import truncate
 NO_RELEASE_DATE = int(np.iinfo(np.int64).min)  # release time of an item without a date
 LABEL_LENGTH, TITLE_LENGTH = 80, 300  # characters of texts and of titles; Amazon has titles of about 2,000
 LABEL_COLUMNS = ("title", "name")
-UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 EXAMPLES = 5
 
 
@@ -292,4 +292,4 @@ def _drop_faulty(table: pa.Table, columns: Sequence[ItemProblems]) -> pa.Table:
 
 def _clean_label(text: str, length: int) -> str:
     """Return text as one line of at most some characters."""
-    return truncate(UNSPEAKABLE.sub(" ", text[: 4 * length]).strip(), length)
+    return truncate(CONTROL_CHARACTERS.sub(" ", text[: 4 * length]).strip(), length)

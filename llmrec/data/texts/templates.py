@@ -145,10 +145,10 @@ def _scan(template: str) -> tuple[list[str], list[str]]:
     fields: list[str] = []
     literals = [""]
     try:
-        pieces = list(Formatter().parse(template))
+        parts = list(Formatter().parse(template))
     except ValueError as error:
         raise ConfigError(f"text_template={template!r}: {error}. Write a literal brace twice.") from error
-    for literal, field, spec, conversion in pieces:
+    for literal, field, spec, conversion in parts:
         literals[-1] += literal
         if field is None:
             continue

@@ -63,15 +63,16 @@ DAY, MONTH, NAMED_MONTH, YEAR = (
     r"(?P<month>\d{1,2}|[A-Za-z]{3,9})",
     r"\d{4}",
 )
+ORDINAL = "(?:st|nd|rd|th)?"  # codespell:ignore
 WRITTEN = {
     "iso": rf"^(?P<year>{YEAR})[-/.]{MONTH}[-/.]{DAY}(?:[Tt ]\s*{CLOCK})?$",
     "iso_basic": rf"^(?P<year>{YEAR})(?P<month>\d{{2}})(?P<day>\d{{2}})[Tt ]{CLOCK}$",
     "iso_month": r"^(?P<year>\d{4})-(?P<month>\d{2})$",
     "iso_week": rf"^(?P<year>\d{{4}})-?W(?P<week>\d{{2}})(?:-?(?P<weekday>[1-7]))?(?:[Tt ]{CLOCK})?$",
     "iso_ordinal": rf"^(?P<year>\d{{4}})-(?P<yearday>\d{{3}})(?:[Tt ]{CLOCK})?$",
-    "day_first": rf"^(?:[A-Za-z]{{3,9}},? +)?{DAY}(?:st|nd|rd|th)?[-/. ]+{NAMED_MONTH}[-/., ]+(?P<year>\d{{4}}|\d{{2}})"
+    "day_first": rf"^(?:[A-Za-z]{{3,9}},? +)?{DAY}{ORDINAL}[-/. ]+{NAMED_MONTH}[-/., ]+(?P<year>\d{{4}}|\d{{2}})"
     rf"(?:[Tt, ]+{CLOCK})?$",
-    "month_first": rf"^(?:[A-Za-z]{{3,9}},? +)?{NAMED_MONTH}[-/. ]+{DAY}(?:st|nd|rd|th)?[-/., ]+"
+    "month_first": rf"^(?:[A-Za-z]{{3,9}},? +)?{NAMED_MONTH}[-/. ]+{DAY}{ORDINAL}[-/., ]+"
     rf"(?P<year>\d{{4}}|\d{{2}})(?:[Tt, ]+{CLOCK})?$",
 }
 ISO_FORMS = ("iso", "iso_basic", "iso_month", "iso_week", "iso_ordinal")
@@ -198,8 +199,8 @@ def _find_look_alikes(values: NDArray[np.generic], *, plausible: bool) -> list[s
     shares = {}
     for form, names in PACKED.items():
         width = sum(WIDTHS[name] for name in names)
-        fewest = width - 1 if form == "yymmdd" else width - 3  # small numbers of any kind would be
-        if 10**fewest < middle < 10**width:
+        min_digits = width - 1 if form == "yymmdd" else width - 3  # small numbers of any kind would be
+        if 10**min_digits < middle < 10**width:
             shares[form] = float((is_valid_packed(split_packed(whole, form)) & exact).mean())
     best = max(shares.values(), default=0.0)
     enough = best >= ALL_BUT_FEW and len(np.unique(whole)) >= DISTINCT if plausible else best > MOST

@@ -78,9 +78,9 @@ class Environment:
         if self.reference is None:
             return
         for sums, rate in zip(self.sums, self.rate, strict=True):
-            theirs = np.bincount(events.item, np.exp2((events.time - self.reference) * rate), len(sums))
-            sums -= theirs
-            sums[sums <= ROUNDING * theirs] = 0
+            removed = np.bincount(events.item, np.exp2((events.time - self.reference) * rate), len(sums))
+            sums -= removed
+            sums[sums <= ROUNDING * removed] = 0
 
     def with_events(self, events: Events) -> Environment:
         """Return a copy that has counted more events.

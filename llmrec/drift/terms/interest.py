@@ -46,8 +46,8 @@ class EventWeights(nn.Module):
         forget = forget.masked_fill(~mask, -torch.inf)
         nearest = forget.amax(1, keepdim=True).clamp(min=torch.finfo(forget.dtype).min)
         weight = (forget - nearest).exp()
-        normalised: Tensor = weight / weight.sum(1, keepdim=True).clamp(min=1e-30)
-        return normalised
+        normalized: Tensor = weight / weight.sum(1, keepdim=True).clamp(min=1e-30)
+        return normalized
 
 
 class InterestTerm(DriftTerm):

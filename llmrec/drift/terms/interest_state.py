@@ -30,7 +30,7 @@ class InterestState:
 
     Attributes:
         rows: (U, 2, K), each as of its user's newest event.
-        newcomer: (2, K) beliefs about a new user.
+        new_user: (2, K) beliefs about a new user.
     """
 
     def __init__(self, tables: ChainTables, n_users: int) -> None:
@@ -38,9 +38,9 @@ class InterestState:
         # One event is done in numpy: each of torch's calls costs as much as the arithmetic.
         self.powers: Floats = np.ascontiguousarray(tables.powers.transpose(0, 1).numpy())  # (J, 2, K, K)
         with torch.no_grad():
-            self.newcomer: Floats = tables.chain.initial_belief(1)[0].numpy()  # (2, K)
+            self.new_user: Floats = tables.chain.initial_belief(1)[0].numpy()  # (2, K)
             self.gain: Floats = torch.sigmoid(tables.chain.gain).numpy()[:, None]  # (2, 1)
-        self.rows: Floats = np.tile(self.newcomer, (n_users, 1, 1))
+        self.rows: Floats = np.tile(self.new_user, (n_users, 1, 1))
 
     def set_stream(self, stream: Stream) -> None:
         """Continue with the chain tables of a stream that has more items.
@@ -68,7 +68,7 @@ class InterestState:
         Args:
             n_users: Number of users to have.
         """
-        self.rows = np.concatenate([self.rows, np.tile(self.newcomer, (n_users - len(self.rows), 1, 1))])
+        self.rows = np.concatenate([self.rows, np.tile(self.new_user, (n_users - len(self.rows), 1, 1))])
 
     def observe(self, user: int, item: int, gap_seconds: int) -> None:
         """Record an event, with one product with P for each bit of the gap in ticks.
@@ -88,7 +88,7 @@ class InterestState:
 
     def forget(self, user: int) -> None:
         """Reset a user to the beliefs about a new one."""
-        self.rows[user] = self.newcomer
+        self.rows[user] = self.new_user
 
     def copy_rows(self, rows: Rows, other: InterestState, other_rows: Rows) -> None:
         """Copy the beliefs of users from another state.

@@ -28,13 +28,13 @@ SHARPNESS = 10.0  # of w, in unit vectors
 class LatentChain(nn.Module):
     """The states' directions w and biases a, the chain, and the two beliefs that follow it."""
 
-    def __init__(self, centres: Tensor) -> None:
+    def __init__(self, centers: Tensor) -> None:
         """Start the directions along unit vectors (K, D)."""
         super().__init__()
-        self.direction = nn.Parameter(SHARPNESS * centres)
-        self.bias = nn.Parameter(torch.zeros(len(centres)))
-        self.start = nn.Parameter(torch.zeros(len(centres)))
-        self.chain = MarkovChain(len(centres), MOVES_PER_DAY)
+        self.direction = nn.Parameter(SHARPNESS * centers)
+        self.bias = nn.Parameter(torch.zeros(len(centers)))
+        self.start = nn.Parameter(torch.zeros(len(centers)))
+        self.chain = MarkovChain(len(centers), MOVES_PER_DAY)
         self.gain = nn.Parameter(torch.logit(torch.tensor(GAIN)))
         self.blend = nn.Parameter(torch.zeros(()))
 

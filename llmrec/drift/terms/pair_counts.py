@@ -156,11 +156,11 @@ class Transitions:
         if own.reference is None or self.reference is None:
             return
         scale = float(np.exp2((own.reference - self.reference) * self.rate))
-        theirs, shape = sparse.csr_array(sum(own.tables) * scale), (len(self.row_sums), len(self.row_sums))
-        left = sparse.csr_array(sum(self.tables, sparse.csr_array(shape)) - theirs)
-        left = sparse.csr_array(left.multiply(left > theirs * ROUNDING))
+        removed, shape = sparse.csr_array(sum(own.tables) * scale), (len(self.row_sums), len(self.row_sums))
+        left = sparse.csr_array(sum(self.tables, sparse.csr_array(shape)) - removed)
+        left = sparse.csr_array(left.multiply(left > removed * ROUNDING))
         left.eliminate_zeros()
-        self.tables, self.row_sums = [left], self.row_sums - theirs.sum(1)
+        self.tables, self.row_sums = [left], self.row_sums - removed.sum(1)
         self.row_sums[np.diff(left.indptr) == 0] = 0
 
     def export_state(self) -> Arrays:
@@ -262,11 +262,11 @@ class Transitions:
         gap = (times[here] - times[before]) / SECONDS_PER_DAY
         weight = steps**-0.5 * np.exp(-gap / settings.gap_days)
         unordered = (gap == 0) & strict
-        onward = np.where(unordered, (1 + settings.backward) / 2, 1.0) * weight
+        forward = np.where(unordered, (1 + settings.backward) / 2, 1.0) * weight
         back = np.where(unordered, (1 + settings.backward) / 2, settings.backward) * weight
         source = np.concatenate([items[before], items[here]])
         target = np.concatenate([items[here], items[before]])
-        return source, target, np.concatenate([onward, back]), np.tile(times[here], 2)
+        return source, target, np.concatenate([forward, back]), np.tile(times[here], 2)
 
     def _add(self, source: Rows, target: Rows, weight: NDArray[np.float64], when: Rows) -> None:
         newest = int(when.max())

@@ -92,7 +92,7 @@ class TransitionTerm(DriftTerm):
         """Format the half-life of pairs and the weight of text neighbors."""
         return (
             f"What people went on to counts {format_decay(learned['transition_half_life_days'])}; the text "
-            f"neighbours of an item weigh as much as {learned['kappa']:.3g} moves from it."
+            f"neighbors of an item weigh as much as {learned['kappa']:.3g} moves from it."
         )
 
     def identify(self, head: Head, stream: Stream) -> dict[str, Any]:

@@ -27,7 +27,7 @@ _ROWS_AT_ONCE = 2048
 class ItemKNNSettings:
     """Settings of ItemKNN."""
 
-    neighbours: int = 100
+    neighbors: int = 100
     """Number of neighbors of each item."""
     shrinkage: float = 10.0
     """Number added to the norm, so that rare pairs count less."""
@@ -138,13 +138,13 @@ def nearest_neighbors(
     item, lengths = together.indices, np.diff(together.indptr)
     similarity = together.data / (np.repeat(norm[rows], lengths) * norm[item] + settings.shrinkage)
     similarity[item == np.repeat(rows, lengths)] = 0.0  # an item is no neighbor of itself
-    close = np.flatnonzero(_above_kth(similarity, together.indptr, settings.neighbours))
+    close = np.flatnonzero(_above_kth(similarity, together.indptr, settings.neighbors))
     row = np.repeat(np.arange(len(rows)), lengths)[close]
     item, similarity = item[close], similarity[close]
     best_first = np.lexsort((-similarity, row))  # stable
     row, item, similarity = row[best_first], item[best_first], similarity[best_first]
     place = np.arange(len(row)) - np.searchsorted(row, row)  # 0 for the nearest of each row
-    kept = (place < settings.neighbours) & (similarity > 0.0)
+    kept = (place < settings.neighbors) & (similarity > 0.0)
     return sparse.csr_array((similarity[kept], (row[kept], item[kept])), shape=together.shape)
 
 

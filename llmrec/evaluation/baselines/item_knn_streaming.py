@@ -165,7 +165,7 @@ _RECENT = StreamingSettings(gamma=1.0, history_half_life_days=30.0)
 _GRIDS = {
     "item_knn_streaming": (
         _FRESH,
-        _build_grid(_FRESH, gamma=(1.0, 0.8, 0.5), neighbours=(50, 100, 1000), shrinkage=(0.0, 10.0, 30.0, 100.0)),
+        _build_grid(_FRESH, gamma=(1.0, 0.8, 0.5), neighbors=(50, 100, 1000), shrinkage=(0.0, 10.0, 30.0, 100.0)),
     ),
     "item_knn_decayed": (
         _DECAYED,

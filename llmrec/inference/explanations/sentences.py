@@ -61,8 +61,8 @@ def compose_sentence(found: Explanation, whole: Mapping[ExplanationTerm, str], *
     least = MIN_SHARE * math.fsum(abs(points) for points, _ in reasons)
     strongest = sorted(reasons, key=lambda reason: -reason[0])[:MAX_REASONS]
     style = found.format
-    spoken = [f"{style.format(points, signed=True)} {words}" for points, words in strongest if points > least]
-    return f"{_describe_total(found, start)}: {'; '.join(spoken) or 'nothing speaks for it in particular'}"
+    parts = [f"{style.format(points, signed=True)} {words}" for points, words in strongest if points > least]
+    return f"{_describe_total(found, start)}: {'; '.join(parts) or 'nothing speaks for it in particular'}"
 
 
 def _describe_total(found: Explanation, start: float) -> str:

@@ -191,7 +191,7 @@ class OnlineState:
         for user in users.tolist():
             self.validate_events(user=user, time=at)
             if at < (newest := self.last.last_time(user)):
-                known = f"user {user} is asked about at {at}, and has an event at {newest}"
+                known = f"user {user} is queried at {at}, and has an event at {newest}"
                 raise DataError("live state", [f"{known}; ask for a time from then on"])
         return self.last.make_queries(users, at)
 

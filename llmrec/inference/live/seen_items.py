@@ -98,8 +98,8 @@ class SeenItems:
         Returns:
             Arrays by name.
         """
-        nobody = np.zeros(0, dtype=np.int64)
-        self.insert_many(nobody, nobody)
+        empty = np.zeros(0, dtype=np.int64)
+        self.insert_many(empty, empty)
         return {"offset": self.offset, "item": self.item}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:

@@ -98,7 +98,7 @@ def check_metadata(path: Path, facts: Any, expected: Mapping[str, Any]) -> None:
     differing = [name for name in expected if found.get(name) != expected[name]]
     if differing:
         listed = ", ".join(f"{name} {found.get(name)!r} where {expected[name]!r} is needed" for name in differing)
-        raise StateError(f"{path}: made for another head or catalog, {listed}; load it with its own, or begin anew")
+        raise StateError(f"{path}: made for another head or catalog, {listed}; use its own, or start without it")
 
 
 def resize_items(arrays: Arrays, n_items: int, wanted: int) -> Arrays:
@@ -135,4 +135,4 @@ def unreadable_error(path: Path, error: Exception) -> StateError:
     Returns:
         The error to raise.
     """
-    return StateError(f"{path}: no live state that can be read ({error}); restore a copy, or begin anew")
+    return StateError(f"{path}: no live state that can be read ({error}); restore a copy, or start without it")

@@ -65,9 +65,9 @@ class TextEncoder(BackboneHistoryEncoder):
         Returns:
             States, (M, D).
         """
-        asked, place = torch.unique(batch.source, return_inverse=True)  # events of one moment share a state
+        sources, place = torch.unique(batch.source, return_inverse=True)  # events of one moment share a state
         steps, history = vectors.shape[1] + 1, batch.history.cpu().numpy()
-        where = [divmod(source, steps) for source in asked.tolist()]
+        where = [divmod(source, steps) for source in sources.tolist()]
         read = self._read(self.texts.build_texts([history[row, :state] for row, state in where]))  # (U, D_text)
         states: Tensor = self.dropout(self.norm(self.project(read.to(vectors.device))))
         return states[place]

@@ -19,7 +19,7 @@ function make(tag, className, text) {
   return element;
 }
 
-function told(message) {
+function showProblem(message) {
   $("problem").textContent = message;
   $("problem").hidden = !message;
 }
@@ -35,19 +35,19 @@ async function ask(path, body) {
   }
   const content = await answer.json();
   if (!answer.ok) throw new Error(content.detail || `status ${answer.status}`);
-  told("");
+  showProblem("");
   return content;
 }
 
-// Of several answers to the same question asked anew only the last is shown.
+// Of several answers to the same question, only the last is shown.
 function latest(work) {
   let turn = 0;
   return async (...given) => {
-    const mine = ++turn;
+    const number = ++turn;
     try {
-      await work(() => mine === turn, ...given);
+      await work(() => number === turn, ...given);
     } catch (error) {
-      if (mine === turn) told(error.message);
+      if (number === turn) showProblem(error.message);
     }
   };
 }
@@ -186,14 +186,14 @@ function moved() {
   look();
 }
 
-function asked() {
+function query() {
   const stop = stops[$("now").value];
   if (user !== null) return { user, at: stop.at };
   return stop ? { history: events.map((one) => ({ item: one.item, at: one.at })), at: stop.at } : { history: [] };
 }
 
 const look = later(latest(async (current) => {
-  const seen = await ask("/page/view", asked());
+  const seen = await ask("/page/view", query());
   if (!current()) return;
   showItems(seen.items);
   showInterest(seen);
@@ -221,15 +221,15 @@ function showInterest({ states, parts }) {
   $("interest").hidden = !states.length && !Object.keys(parts).length;
   const rows = states.map((share, state) => ({ share, label: about.states[state]?.join(" · ") ?? `state ${state + 1}` }));
   rows.sort((a, b) => b.share - a.share);
-  const widest = rows.length ? rows[0].share : 1;
-  bars($("states"), rows.slice(0, 8).map((row) => ({ ...row, share: row.share / widest, value: percent(row.share) })));
+  const largest = rows.length ? rows[0].share : 1;
+  bars($("states"), rows.slice(0, 8).map((row) => ({ ...row, share: row.share / largest, value: percent(row.share) })));
   bars($("parts"), Object.entries(parts).map(([name, share]) => ({ ...term(name), share })));
 }
 
 // --- why
 
 const explain = latest(async (current, item) => {
-  const why = await ask("/page/explain", { ...asked(), ...(user !== null ? { user: undefined, history: history() } : {}), item: item.item });
+  const why = await ask("/page/explain", { ...query(), ...(user !== null ? { user: undefined, history: history() } : {}), item: item.item });
   if (!current()) return;
   $("why-title").textContent = why.label;
   $("why-sentence").textContent = why.sentence;
@@ -256,7 +256,7 @@ const findAudience = latest(async (current, text) => {
       make("td", "", one.events));
     return row;
   }));
-  $("audience").replaceChildren(found.length ? table : make("p", "note", "Nobody is known yet."));
+  $("audience").replaceChildren(found.length ? table : make("p", "note", "No users are known yet."));
 });
 
 // --- the page
@@ -271,7 +271,7 @@ async function start() {
   try {
     about = await ask("/page/about");
   } catch (error) {
-    told(error.message);
+    showProblem(error.message);
     return;
   }
   const count = (n) => n.toLocaleString("en");

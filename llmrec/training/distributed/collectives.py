@@ -131,9 +131,9 @@ def encode_catalog(reader: CatalogEncoder, accelerator: Accelerator) -> Tensor:
     Returns:
         Text vectors, (N, D_text), on the CPU.
     """
-    mine = np.arange(accelerator.process_index, len(reader.tokens), accelerator.num_processes)
+    own = np.arange(accelerator.process_index, len(reader.tokens), accelerator.num_processes)
     describe = "reading the catalog" if accelerator.is_main_process else None
     table = torch.zeros(len(reader.tokens), reader.backbone.dim, device=accelerator.device)
-    table[torch.from_numpy(mine).to(table.device)] = reader.encode(mine, describe).to(table)
+    table[torch.from_numpy(own).to(table.device)] = reader.encode(own, describe).to(table)
     whole: Tensor = accelerator.reduce(table, "sum")
     return whole.cpu()

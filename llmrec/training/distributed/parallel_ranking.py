@@ -59,10 +59,10 @@ def rank_in_parallel(
     """
     shared = accelerator is not None and accelerator.num_processes > 1
     batch_size = query_batch_size(n_items)
-    mine = take_own_queries(queries, accelerator, batch_size=batch_size) if accelerator and shared else queries
+    own = take_own_queries(queries, accelerator, batch_size=batch_size) if accelerator and shared else queries
     shown = progress if accelerator is None or accelerator.is_local_main_process else None
     ranking = rank_queries(
-        scorer, mine, n_top=n_top, mask_seen=mask_seen, batch_size=batch_size, available=available, progress=shown
+        scorer, own, n_top=n_top, mask_seen=mask_seen, batch_size=batch_size, available=available, progress=shown
     )
     if not shared:
         return ranking

@@ -26,7 +26,7 @@ from llmrec.training.distributed.collectives import all_gather_with_grad, take_e
 from llmrec.utils.arrays import Rows
 from llmrec.utils.precision import upcast_to_fp32
 
-ASKED, MASKED, RANDOM = 0.15, 0.8, 0.1
+PREDICTED, MASKED, RANDOM = 0.15, 0.8, 0.1
 TEXTS_AT_ONCE = 64  # of one forward pass
 
 
@@ -117,14 +117,14 @@ class TextBatcher:
         else:
             label = ids.masked_fill(attention == 0, -100).roll(-1, dims=1)
             label[:, -1] = -100
-        mine = slice(accelerator.process_index, None, accelerator.num_processes)
-        return TextBatch(ids[mine], attention[mine], label[mine]), int((label >= 0).sum())
+        own = slice(accelerator.process_index, None, accelerator.num_processes)
+        return TextBatch(ids[own], attention[own], label[own]), int((label >= 0).sum())
 
     def _mask(self, ids: Tensor, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         from transformers import DataCollatorForLanguageModeling
 
         collator = DataCollatorForLanguageModeling(
-            self.tokenizer, mlm_probability=ASKED, mask_replace_prob=MASKED, random_replace_prob=RANDOM
+            self.tokenizer, mlm_probability=PREDICTED, mask_replace_prob=MASKED, random_replace_prob=RANDOM
         )
         drawn = int(np.random.default_rng(seed).integers(2**62))
         collator.generator = torch.Generator().manual_seed(drawn)
@@ -251,7 +251,7 @@ class PretrainObjective(nn.Module):
 
     def _compute_text_loss(self, batch: TextBatch) -> Tensor:
         if self.head is None:
-            raise ValueError("words are asked for by a language-model head, and there is none")
+            raise ValueError("words are predicted by a language-model head, and there is none")
         hidden, label = [], []
         for rows, ids, mask in group_by_length(batch.input_ids, batch.attention_mask):
             states = self.backbone.model(input_ids=ids, attention_mask=mask).last_hidden_state

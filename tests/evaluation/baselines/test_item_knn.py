@@ -19,7 +19,7 @@ def dense_similarity(split: Split, settings: ItemKNNSettings) -> np.ndarray:
     )
     np.fill_diagonal(similarity, 0)
     for row in similarity:
-        row[np.argsort(-row, kind="stable")[settings.neighbours :]] = 0
+        row[np.argsort(-row, kind="stable")[settings.neighbors :]] = 0
     return similarity
 
 

@@ -239,7 +239,7 @@ def test_what_happened_this_second_is_served() -> None:
     after = state.score(base, users, NOW)
     assert torch.isfinite(after).all()
     assert not torch.equal(before[1], after[1])
-    with pytest.raises(DataError, match=f"user 1 is asked about at {NOW}, and has an event at {NOW + 60}; ask for a t"):
+    with pytest.raises(DataError, match=f"user 1 is queried at {NOW}, and has an event at {NOW + 60}; ask for a t"):
         state.score(base, np.array([0, 1]), NOW)
 
 
@@ -444,7 +444,7 @@ def test_damaged_and_foreign_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(StateError):
         load_state(path, HEAD, STREAM)
     save_file({"weight": np.zeros(3)}, path)
-    with pytest.raises(StateError, match="restore a copy, or begin anew"):
+    with pytest.raises(StateError, match="restore a copy, or start without it"):
         load_state(path, HEAD, STREAM)
     with pytest.raises(StateError):
         load_state(tmp_path / "missing", HEAD, STREAM)
