@@ -288,7 +288,7 @@ def test_what_the_data_rules_out_is_refused(tmp_path: Path) -> None:
         fit_model("model", task, MODEL, TRAIN, text=None, seed=3)
     with pytest.raises(ConfigError, match="held_out_user_fraction"):
         validate_bounds(SplitConfig(held_out_user_fraction=1.0))
-    with pytest.raises(ConfigError, match=r"membership: give split\.held_out_user_fraction"):
+    with pytest.raises(ConfigError, match=r"Give split\.held_out_user_fraction, such as \.3"):
         FinetuneConfig(DataConfig(), membership=MembershipConfig())
 
 
