@@ -40,7 +40,7 @@ from llmrec.evaluation import ranking
 from llmrec.evaluation.aggregate import make_test_queries
 from llmrec.evaluation.model_rows import FROZEN, STUDENT, ModelRow
 from llmrec.evaluation.model_scorer import ModelScorer
-from llmrec.jobs import comparison
+from llmrec.jobs import comparison, model_benchmark
 from llmrec.jobs.model_benchmark import ModelBenchmark
 from llmrec.runs.start import start_run
 from llmrec.training.checkpoints import get_trainable_state
@@ -324,7 +324,7 @@ def counted(path: Path, folder: Path) -> dict[str, Any]:
         patch.setattr(fit_head, "QUERIES_AT_ONCE", 8)
         tally(TextBackbone, "encode", lambda _, tokens, *__: {"texts read": len(tokens)})
         tally(ModelScorer, "score", lambda _, queries, *__: {"queries": len(queries)})
-        tally(comparison, "fit_baselines", lambda names, *_: {f"fit of {name}": 1 for name in names})
+        tally(model_benchmark, "fit_baselines", lambda names, *_: {f"fit of {name}": 1 for name in names})
         backbone = BackboneConfig(str(path), "owner/tiny", max_tokens=24, strategy="lora", lora=LoraConfig(rank=2))
         config = FinetuneConfig(
             DataConfig(),
