@@ -78,7 +78,7 @@ def test_new_items_are_scored_as_they_are_recommended() -> None:
 
 def test_words() -> None:
     attack = MembershipAttack.from_scores("the loss", np.arange(5.0) + 1, np.arange(5.0), samples=20)
-    assert "5 users of the training" in format_attacks([attack])[0]
+    assert "5 training users are distinguished from 5 others" in format_attacks([attack])[0]
     told = render_privacy_section(RunMetadata(membership=[asdict(attack)]))
     assert told.startswith("Trained without differential privacy: nothing is guaranteed.")
     spent = {

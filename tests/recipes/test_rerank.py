@@ -17,6 +17,7 @@ from llmrec.config.jobs.rerank import PromptConfig, RerankConfig
 from llmrec.config.loader import parse_config
 from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
+from llmrec.config.validation import validate_bounds
 from llmrec.errors import ConfigError
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -85,12 +86,13 @@ def test_a_bundle_proposes_where_it_has_not_seen_the_test(config: RerankConfig, 
 def test_what_cannot_be_asked_is_refused(config: RerankConfig) -> None:
     with pytest.raises(ConfigError, match="no folder of a bundle, and none of the baselines"):
         run(replace(config, first_stage="item_nn"))
+    with pytest.raises(ConfigError, match="n_candidates"):
+        validate_bounds(replace(config, n_candidates=1))
     for changes, named in (
-        ({"n_candidates": 1}, "n_candidates"),
         ({"score_types": ()}, "score_types"),
         ({"backbone": BackboneConfig(strategy="lora")}, "nothing trains here"),
     ):
         with pytest.raises(ConfigError, match=named):
             replace(config, **changes)
-    with pytest.raises(ConfigError, match="header must not be empty"):
+    with pytest.raises(ConfigError, match=r"prompt.header: empty"):
         PromptConfig(" ")
