@@ -101,10 +101,6 @@ class QuantizedTable:
         """True if the scanned vectors are not the exact ones."""
         return self.scanned is not self.exact
 
-    def exact_table(self) -> QuantizedTable:
-        """Return a table of the same items that scans the exact vectors."""
-        return QuantizedTable(self.exact, self.exact)
-
     def subsample(self, step: int) -> QuantizedTable:
         """Return a table of every `step`-th item, starting with the first, without copying.
 
