@@ -239,7 +239,13 @@ def make_bundle(tiny_bert: Path, log: Log) -> Callable[..., Bundle]:
     def make(strategy: Strategy, path: Path = tiny_bert, prompt: str = "{text}", **changes: object) -> Bundle:
         torch.manual_seed(0)
         backbone_config = BackboneConfig(
-            name=str(path), hub_id="owner/tiny", prompt=prompt, strategy=strategy, last_k=1, lora=LoraConfig(rank=2)
+            name=str(path),
+            hub_id="owner/tiny",
+            prompt=prompt,
+            strategy=strategy,
+            last_k=1,
+            lora=LoraConfig(rank=2),
+            peft={"type": "loha", "r": 2},
         )
         layers = ModelConfig(dim=8, **changes)
         config = FinetuneConfig(DataConfig(source="nowhere"), backbone=backbone_config, model=layers)

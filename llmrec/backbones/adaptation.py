@@ -1,10 +1,11 @@
 """Strategies that adapt a pretrained backbone, and a report of what each trains.
 
-`frozen` is feature transfer; `last_k`, `lora` and `full` are parameter transfer.
+`frozen` is feature transfer; `last_k`, `lora`, `peft` and `full` are parameter transfer.
 
 Source:
     LoRA: Hu et al. 2021, arXiv:2106.09685; DoRA: Liu et al. 2024, arXiv:2402.09353; rsLoRA: Kalajdzievski 2023,
-    arXiv:2312.03732; all by PEFT.
+    arXiv:2312.03732; IA3: Liu et al. 2022, arXiv:2205.05638; VeRA: Kopiczko et al. 2023, arXiv:2310.11454; LoHa:
+    Hyeon-Woo et al. 2021, arXiv:2108.06098; LoKr: Edalati et al. 2022, arXiv:2212.10650; all by PEFT.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from torch import nn
 
 from llmrec.backbones.layers import get_last_layers
 from llmrec.backbones.text_backbone import TextBackbone
-from llmrec.config.backbone import BackboneConfig, LoraConfig
+from llmrec.config.backbone import BackboneConfig
+from llmrec.config.peft import ALL_LINEAR, AdapterSettings
 from llmrec.errors import BackboneError
 
 BYTES_PER_TRAINED = 16  # weight, gradient and Adam's two moments in fp32
@@ -65,8 +67,8 @@ def apply_strategy(backbone: TextBackbone, config: BackboneConfig) -> TransferRe
     if config.strategy == "last_k":
         for module in get_last_layers(backbone.model, config.last_k):
             module.requires_grad_(requires_grad=True)
-    if config.strategy == "lora":
-        backbone.model = add_lora(backbone.model, config)
+    if config.adapter is not None:
+        backbone.model = add_adapter(backbone.model, config.adapter)
     return build_transfer_report(backbone, config.strategy)
 
 
@@ -87,12 +89,12 @@ def build_transfer_report(backbone: TextBackbone, strategy: str) -> TransferRepo
     return TransferReport(strategy, trainable, total, memory)
 
 
-def add_lora(model: nn.Module, config: BackboneConfig) -> nn.Module:
-    """Add LoRA layers by PEFT, the only layers that train.
+def add_adapter(model: nn.Module, adapter: AdapterSettings) -> nn.Module:
+    """Add adapter layers by PEFT, the only layers that train.
 
     Args:
         model: Pretrained model.
-        config: LoRA's settings.
+        adapter: Method and settings.
 
     Returns:
         The adapted model.
@@ -102,54 +104,42 @@ def add_lora(model: nn.Module, config: BackboneConfig) -> nn.Module:
     """
     from peft import get_peft_model
 
-    lora = config.lora
-    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
-    settings = _make_peft_config(
-        lora, targets if lora.last_k is None else _list_last_layers(model, lora.last_k, targets)
-    )
+    given = adapter.target_modules
+    targets = given if isinstance(given, str) else list(given)
+    chosen = targets if adapter.last_k is None else _list_last_layers(model, adapter.last_k, targets)
     try:
         with _silence_peft():
-            adapted: Any = get_peft_model(model, settings)
+            adapted: Any = get_peft_model(model, _make_peft_config(adapter, chosen))
     except ValueError as error:
         raise BackboneError(
-            f"lora.target_modules={lora.target_modules!r}: {error}. Use some of the linear layers "
-            f"{_list_linear_layers(model)}."
+            f"target_modules={given!r}: {error}. Use some of the linear layers {_list_linear_layers(model)}."
         ) from error
     return adapted.eval()  # type: ignore[no-any-return]
 
 
-def _make_peft_config(lora: LoraConfig, targets: str | list[str]) -> Any:
-    from peft import LoraConfig as PeftLoraConfig
-    from peft import TaskType
+def _make_peft_config(adapter: AdapterSettings, targets: str | list[str]) -> Any:
+    from peft import TaskType, get_peft_config
 
-    return PeftLoraConfig(
-        task_type=TaskType.FEATURE_EXTRACTION,
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        target_modules=targets,
-        use_dora=lora.use_dora,
-        use_rslora=lora.use_rslora,
-    )
+    kind = {"peft_type": adapter.method.peft_type, "task_type": TaskType.FEATURE_EXTRACTION}
+    return get_peft_config(kind | {"target_modules": targets} | adapter.settings)
 
 
 def _list_last_layers(model: nn.Module, k: int, targets: str | list[str]) -> list[str]:
     """List the full names of the linear layers in the top k layers that `targets` selects."""
-    if isinstance(targets, str) and targets != "all-linear":
-        raise BackboneError(
-            f"lora.last_k={k}: lora.target_modules={targets!r} selects layers too. Set one, or a list of names."
-        )
+    if isinstance(targets, str) and targets != ALL_LINEAR:
+        raise BackboneError(f"last_k={k}: target_modules={targets!r} selects layers too. Set one, or a list of names.")
     top = {
         id(part)
-        for layer in get_last_layers(model, k, wanted_by="lora.last_k")
+        for layer in get_last_layers(model, k, wanted_by="last_k")
         for part in layer.modules()
         if _is_linear(part)
     }
     names = [name for name, part in model.named_modules() if id(part) in top]
-    return [name for name in names if targets == "all-linear" or name.rsplit(".", 1)[-1] in targets]
+    return [name for name in names if targets == ALL_LINEAR or name.rsplit(".", 1)[-1] in targets]
 
 
 def _list_linear_layers(model: nn.Module) -> list[str]:
-    """List the names by which LoRA can select a model's layers."""
+    """List the names by which an adapter can select a model's layers."""
     return sorted({name.rsplit(".", 1)[-1] for name, part in model.named_modules() if _is_linear(part)})
 
 
@@ -160,13 +150,13 @@ def _is_linear(part: nn.Module) -> bool:
     return isinstance(part, (nn.Linear, Conv1D))
 
 
-def load_lora(model: nn.Module, folder: Path, lora: LoraConfig, targets: list[str]) -> nn.Module:
-    """Load LoRA layers that PEFT has saved.
+def load_adapter(model: nn.Module, folder: Path, adapter: AdapterSettings, targets: list[str]) -> nn.Module:
+    """Load adapter layers that PEFT has saved.
 
     Args:
         model: Pretrained model.
         folder: Folder of the saved layers.
-        lora: LoRA's settings.
+        adapter: Method and settings.
         targets: Names of the adapted layers.
 
     Returns:
@@ -184,7 +174,7 @@ def load_lora(model: nn.Module, folder: Path, lora: LoraConfig, targets: list[st
             f"{folder}: no {SAFETENSORS_WEIGHTS_NAME}, the only format that is loaded. Save the weights in it."
         )
     with _silence_peft():
-        adapted: Any = PeftModel.from_pretrained(model, str(folder), config=_make_peft_config(lora, targets))
+        adapted: Any = PeftModel.from_pretrained(model, str(folder), config=_make_peft_config(adapter, targets))
     return adapted.eval()  # type: ignore[no-any-return]
 
 

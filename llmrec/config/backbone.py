@@ -6,13 +6,14 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
+from llmrec.config.peft import METHODS, AdapterSettings, PeftSettings
 from llmrec.config.validation import COUNT_FROM_1, WIDTH, Bounds
 from llmrec.errors import ConfigError
 
 HiddenStatePrecision = Literal["auto", "fp32", "bf16", "none"]
 EncodePrecision = Literal["fp32", "auto"]
 Pooling = Literal["auto", "mean", "cls", "last", "weighted_mean", "max", "mean_sqrt_length"]
-Strategy = Literal["none", "frozen", "last_k", "lora", "full"]
+Strategy = Literal["none", "frozen", "last_k", "lora", "peft", "full"]
 TEXT = "{text}"  # place of the text in a prompt
 PROMPT_NAME = re.compile(r"[\w.-]{1,64}")
 
@@ -34,6 +35,15 @@ class LoraConfig:
     last_k: Annotated[int | None, COUNT_FROM_1] = None
     """Number of top layers with adapters; null: all."""
 
+    def to_adapter(self) -> AdapterSettings:
+        """Return the same layers under PEFT's names.
+
+        Returns:
+            The adapter.
+        """
+        settings = {"r": self.rank, "lora_alpha": self.alpha, "use_dora": self.use_dora, "use_rslora": self.use_rslora}
+        return AdapterSettings(METHODS["lora"], settings, self.target_modules, self.last_k)
+
 
 @dataclass(frozen=True)
 class BackboneConfig:
@@ -54,11 +64,13 @@ class BackboneConfig:
     prompt: str | None = None
     """Text around each item text, which replaces {text}, or name of a prompt of the checkpoint; null: its default."""
     strategy: Strategy = "frozen"
-    """Trained part: none (ids alone, no backbone), frozen, last_k (top layers), lora or full."""
+    """Trained part: none (ids alone, no backbone), frozen, last_k (top layers), lora, peft or full."""
     last_k: Annotated[int, COUNT_FROM_1] = 2
     """Number of top layers that the strategy last_k trains."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """Adapters of the strategy lora."""
+    peft: PeftSettings = field(default_factory=dict)
+    """Adapters of the strategy peft: type (lora, dora, rslora, ia3, vera, loha, lokr) and PEFT's own settings."""
     hidden_state_cache: HiddenStatePrecision = "auto"
     """Precision of the disk cache of layers below those that train; auto is fp32 up to 4 GiB, then none."""
     encode_precision: EncodePrecision = "fp32"
@@ -77,6 +89,15 @@ class BackboneConfig:
             raise ConfigError(
                 "backbone.compile: only encode_precision auto is compiled; give backbone.encode_precision: auto as well"
             )
+        if self.strategy == "peft" or self.peft:
+            AdapterSettings.from_peft(self.peft)
+
+    @property
+    def adapter(self) -> AdapterSettings | None:
+        """Adapter layers of the strategy; None if it has none."""
+        if self.strategy == "peft":
+            return AdapterSettings.from_peft(self.peft)
+        return self.lora.to_adapter() if self.strategy == "lora" else None
 
     def without_adaptation(self) -> BackboneConfig:
         """Return the settings without adaptation, on which stored text vectors depend.
@@ -85,6 +106,6 @@ class BackboneConfig:
             The changed settings.
         """
         return replace(
-            self, strategy="frozen", last_k=2, lora=LoraConfig(), hidden_state_cache="auto", compile=False,
+            self, strategy="frozen", last_k=2, lora=LoraConfig(), peft={}, hidden_state_cache="auto", compile=False,
             gradient_checkpointing=False,
         )  # fmt: skip

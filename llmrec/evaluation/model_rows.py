@@ -12,6 +12,7 @@ _NAMES: dict[tuple[RowKind, str], str] = {
     ("llmrec", "frozen"): "llmrec (frozen backbone)",
     ("llmrec", "last_k"): "llmrec (last layers)",
     ("llmrec", "lora"): "llmrec (LoRA)",
+    ("llmrec", "peft"): "llmrec (PEFT adapter)",
     ("llmrec", "full"): "llmrec (full backbone)",
     ("drift", "static"): "llmrec + drift, static",
     ("drift", "refresh_1d"): "llmrec + drift, refreshed daily",

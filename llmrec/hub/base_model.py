@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from llmrec.backbones.adaptation import load_lora
+from llmrec.backbones.adaptation import load_adapter
 from llmrec.backbones.resolve import find_packaged_copy, is_hub_id
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.jobs.finetune import FinetuneConfig
@@ -138,11 +138,9 @@ def compare_environments(
 
 def _load_tuned(backbone: TextBackbone, weights: StoredWeights, base: BaseModelInfo) -> None:
     verify_hashes(weights.folder, weights.files)
-    if LAYOUT.adapter in weights.files:
-        lora = backbone.config.lora
-        backbone.model = load_lora(
-            backbone.model, weights.folder, lora, read_target_modules(weights.folder, lora, base.hub_id)
-        )
+    if (adapter := backbone.config.adapter) is not None:
+        targets = read_target_modules(weights.folder, adapter, base.hub_id)
+        backbone.model = load_adapter(backbone.model, weights.folder, adapter, targets)
         return
     state = load_file(weights.folder / LAYOUT.backbone)
     for name, parameter in backbone.model.named_parameters():

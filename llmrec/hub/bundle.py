@@ -134,8 +134,8 @@ def load_bundle(folder: Path, backbone: str | None = None) -> Bundle:
         base = None if record["base"] is None else BaseModelInfo(**record["base"])
         tuned = {name: record["files"][name] for name in TUNED[config.backbone.strategy]}
         weights = StoredWeights(folder, tuned) if tuned else None
-        if LAYOUT.adapter in tuned and base is not None:
-            read_target_modules(folder, config.backbone.lora, base.hub_id)
+        if (adapter := config.backbone.adapter) is not None and base is not None:
+            read_target_modules(folder, adapter, base.hub_id)
         items = load_file(bundle_file(folder, LAYOUT.items))
         catalog = load_bundle_catalog(folder, record["catalog"], len(items["known"]))
         reader = None
@@ -209,7 +209,7 @@ def _save_tensors(folder: Path, bundle: Bundle) -> None:
         verify_hashes(bundle.trained_backbone.folder, bundle.trained_backbone.files)
         for name in bundle.trained_backbone.files:
             shutil.copyfile(bundle.trained_backbone.folder / name, folder / name)
-    elif bundle.trained_backbone is not None and bundle.config.backbone.strategy == "lora":
+    elif bundle.trained_backbone is not None and bundle.config.backbone.adapter is not None:
         tuned: Any = bundle.trained_backbone.model
         tuned.save_pretrained(folder, save_embedding_layers=False)
         (folder / LAYOUT.card).unlink(missing_ok=True)  # PEFT's card, which llmrec's replaces

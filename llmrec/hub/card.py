@@ -71,14 +71,15 @@ def _build_metadata(record: dict[str, Any], address: RepoRef | None) -> ModelCar
 
     config, base, source = record["config"], record["base"], record["config"]["data"]["source"] or ""
     strategy, facts = config["backbone"]["strategy"], dict[str, Any]()
+    tags = {"lora": ["lora", "peft"], "peft": ["peft"]}.get(strategy, [])
     if base is not None and is_hub_id(base["hub_id"]):
-        facts["base_model_relation"] = "adapter" if strategy == "lora" else "finetune"
+        facts["base_model_relation"] = "adapter" if tags else "finetune"
     results = _build_results(record)
     return ModelCardData(
         library_name="llmrec",
         base_model=base["hub_id"] if facts else None,
         datasets=[parse_hub_place(source).name] if source.startswith(HUB) else None,
-        tags=["recommendation", "recommender-system", *(["lora", "peft"] if strategy == "lora" else [])],
+        tags=["recommendation", "recommender-system", *tags],
         model_name=address.repo_id if address else f"llmrec on {record['facts']['source']}",
         eval_results=results or None,
         **facts,

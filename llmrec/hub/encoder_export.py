@@ -62,7 +62,7 @@ def export_merged_encoder(folder: Path, backbone: TextBackbone, bundle: Bundle) 
         )
     with atomic_folder(folder, ENCODER, kind="an exported encoder") as partial:
         model: Any = backbone.model
-        merged = copy.deepcopy(model).merge_and_unload() if backbone.config.strategy == "lora" else model
+        merged = copy.deepcopy(model).merge_and_unload() if backbone.config.adapter is not None else model
         merged.save_pretrained(partial)
         make_eos_tokenizer(backbone).save_pretrained(partial)
         save_pooling(partial, backbone)

@@ -50,6 +50,7 @@ TUNED: dict[Strategy, tuple[str, ...]] = {  # files with the trained backbone we
     "frozen": (),
     "last_k": (LAYOUT.backbone,),
     "lora": (LAYOUT.adapter_config, LAYOUT.adapter),
+    "peft": (LAYOUT.adapter_config, LAYOUT.adapter),
     "full": (LAYOUT.backbone,),
 }
 

@@ -1,6 +1,6 @@
 """Export of a pretrained backbone that AutoModel, sentence-transformers and `backbone.name` load.
 
-The weights are plain: LoRA layers are merged into them, and also saved in PEFT's folder `adapter/`.
+The weights are plain: adapter layers are merged into them, and also saved in PEFT's folder `adapter/`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def save_pretrained(folder: Path, backbone: TextBackbone, record: dict[str, Any]
 
 def _save_weights(folder: Path, backbone: TextBackbone) -> None:
     model: Any = backbone.model
-    if backbone.config.strategy == "lora":
+    if backbone.config.adapter is not None:
         model.save_pretrained(folder / "adapter", save_embedding_layers=False)
         model = copy.deepcopy(model).merge_and_unload()
     model.save_pretrained(folder)

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmrec.backbones.adaptation import apply_strategy, load_lora
+from llmrec.backbones.adaptation import apply_strategy, load_adapter
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
 from llmrec.errors import BackboneError
+from llmrec.hub.adapter import read_target_modules
 
 
 def adapted(path: Path, strategy: Strategy, **changes: object) -> tuple[TextBackbone, int, int]:
-    config = replace(BackboneConfig(name=str(path), hub_id="owner/tiny", strategy=strategy), **changes)
+    config = replace(BackboneConfig(name=str(path), hub_id="owner/tiny"), strategy=strategy, **changes)
     backbone = TextBackbone.load(config)
     report = apply_strategy(backbone, config)
     assert report.trainable == sum(p.numel() for p in backbone.parameters() if p.requires_grad)
@@ -94,8 +95,49 @@ def test_a_decoders_adapter_comes_back_from_its_folder(tiny_gpt2: Path, tiny_lla
         tuned.model.save_pretrained(tmp_path / path.name, save_embedding_layers=False)
         plain, _, _ = adapted(path, "frozen")
         targets = json.loads((tmp_path / path.name / "adapter_config.json").read_text())["target_modules"]
-        plain.model = load_lora(plain.model, tmp_path / path.name, tuned.config.lora, targets)
+        plain.model = load_adapter(plain.model, tmp_path / path.name, tuned.config.lora.to_adapter(), targets)
         torch.testing.assert_close(plain.encode(plain.tokenize(["hats"])), after)
+
+
+PEFT = {
+    "lora": {"r": 2, "lora_alpha": 4, "target_modules": ["query", "value"]},
+    "dora": {"r": 2},
+    "rslora": {"r": 2},
+    "ia3": {"target_modules": ["key", "dense"], "feedforward_modules": ["dense"]},
+    "vera": {"r": 4},
+    "loha": {"r": 2, "alpha": 4},
+    "lokr": {"r": 2, "last_k": 1},
+}
+
+
+@pytest.mark.parametrize("kind", PEFT)
+def test_each_method_of_peft_starts_as_the_identity_and_comes_back_from_a_folder(
+    kind: str, tiny_bert: Path, tmp_path: Path
+) -> None:
+    frozen, _, _ = adapted(tiny_bert, "frozen")
+    texts = ["red shoes", "hats"]
+    tuned, trainable, total = adapted(tiny_bert, "peft", peft={"type": kind, **PEFT[kind]})
+    assert 0 < trainable < total / 4
+    before = frozen.encode(frozen.tokenize(texts))
+    torch.testing.assert_close(tuned.encode(tuned.tokenize(texts)), before)
+    with torch.no_grad():
+        for parameter in tuned.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.rand_like(parameter) / 5)
+    after = tuned.encode(tuned.tokenize(texts))
+    torch.testing.assert_close(tuned.encode_with_grad(tuned.tokenize(texts)).detach(), after)
+    assert not torch.allclose(before, after, atol=1e-3)
+    tuned.model.save_pretrained(tmp_path, save_embedding_layers=False)
+    adapter = tuned.config.adapter
+    assert adapter is not None
+    layout = dict.fromkeys(["base_model_name_or_path"], tuned.hub_id)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | layout))
+    frozen.model = load_adapter(frozen.model, tmp_path, adapter, read_target_modules(tmp_path, adapter, tuned.hub_id))
+    torch.testing.assert_close(frozen.encode(frozen.tokenize(texts)), after)
+    merged = frozen.model.merge_and_unload()  # type: ignore[operator]
+    frozen.model = merged
+    torch.testing.assert_close(frozen.encode(frozen.tokenize(texts)), after, rtol=1e-4, atol=1e-5)
 
 
 def lora_names(backbone: TextBackbone) -> set[str]:

@@ -156,7 +156,7 @@ def test_an_adapter_that_asks_for_more_than_lora(
     count(1)
     folder = bundle("lora")
     adapter(folder, **change)
-    with pytest.raises(BundleError, match=r"adapter_config\.json: .* differs from the LoRA in llmrec\.json"):
+    with pytest.raises(BundleError, match=r"adapter_config\.json: .* differs from the adapter in llmrec\.json"):
         load_bundle(folder)
 
 

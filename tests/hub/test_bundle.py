@@ -35,7 +35,7 @@ def rewrite_record(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-@pytest.mark.parametrize("strategy", ["none", "frozen", "last_k", "lora", "full"])
+@pytest.mark.parametrize("strategy", ["none", "frozen", "last_k", "lora", "peft", "full"])
 def test_a_round_trip_changes_no_bit(make_bundle: Make, tmp_path: Path, tiny_bert: Path, strategy: Strategy) -> None:
     saved = make_bundle(strategy)
     save_bundle(tmp_path / "bundle", saved)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmrec.backbones.adaptation import apply_strategy, load_lora
+from llmrec.backbones.adaptation import apply_strategy, load_adapter
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig, LoraConfig, Strategy
 from llmrec.errors import BundleError
@@ -55,7 +55,7 @@ def test_it_reads_as_the_model_in_memory(
     if strategy == "lora":
         base = TextBackbone.load(backbone.config)
         targets = json.loads((tmp_path / "out" / "adapter" / "adapter_config.json").read_text())["target_modules"]
-        base.model = load_lora(base.model, tmp_path / "out" / "adapter", backbone.config.lora, targets)
+        base.model = load_adapter(base.model, tmp_path / "out" / "adapter", backbone.config.lora.to_adapter(), targets)
         torch.testing.assert_close(read(base), before, atol=1e-5, rtol=0)
 
 

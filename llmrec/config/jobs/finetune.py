@@ -81,7 +81,7 @@ class FinetuneConfig:
         if self.model.history_encoder != "sequence" and self.backbone.strategy == "none":
             raise ConfigError(
                 f"model.history_encoder={self.model.history_encoder}: backbone.strategy none has no backbone to read "
-                "histories; give frozen, last_k, lora or full, or model.history_encoder sequence"
+                "histories; give frozen, last_k, lora, peft or full, or model.history_encoder sequence"
             )
         if self.sasrec.model.history_encoder != "sequence":
             raise ConfigError(

@@ -75,7 +75,7 @@ class PretrainConfig:
     all_items: bool = False
     """Also train on texts of items without an event in the training part."""
     backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(strategy="last_k"))
-    """Backbone and strategy: last_k, lora or full."""
+    """Backbone and strategy: last_k, lora, peft or full."""
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     """Pairs of the objective contrast."""
     train: PretrainTrainConfig = field(default_factory=PretrainTrainConfig)
@@ -101,5 +101,6 @@ class PretrainConfig:
             raise ConfigError("objectives: mlm is for encoders and clm for decoders; a backbone is one of them")
         if self.backbone.strategy in ("none", "frozen"):
             raise ConfigError(
-                f"backbone.strategy={self.backbone.strategy}: it leaves nothing to train; give last_k, lora or full"
+                f"backbone.strategy={self.backbone.strategy}: it leaves nothing to train; give last_k, lora, peft or "
+                "full"
             )
