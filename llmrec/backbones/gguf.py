@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
 import struct
 import sys
 from importlib.util import find_spec
@@ -12,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.errors import BackboneError, missing_extra
+from llmrec.utils.atomic_files import first_folder, sha256_file
 from llmrec.utils.paths import get_cache_dir
 
 # Reading a GGUF file takes a minute even for a small model, and its tokenizer lacks the rule that splits digits. The
 # folder is in the cache under the hash of the file and is renamed into place when it is complete, so that concurrent or
 # killed runs can at worst repeat work.
 CONVERSION = 2  # increased whenever the folders change
-_READ_AT_ONCE = 2**24
 _UNREADABLE = (OSError, ValueError, KeyError, IndexError, struct.error)  # the last two for truncated files
 
 
@@ -34,32 +31,17 @@ def unpack_gguf(file: Path) -> Path:
     Raises:
         BackboneError: If the package gguf is not installed, or transformers cannot read the file.
     """
-    folder = get_cache_dir() / "gguf" / f"{file.stem}-{_compute_digest(file)[:16]}-{CONVERSION}"
+    folder = get_cache_dir() / "gguf" / f"{file.stem}-{sha256_file(file)[:16]}-{CONVERSION}"
     if not folder.is_dir():
         if find_spec("gguf") is None:
             raise BackboneError(
                 f"{file.name}: the package gguf, which reads it, is not installed. {missing_extra('gguf')}"
             )
         sys.stderr.write(f"{file.name}: unpacked into the cache once, about a minute\n")
-        _convert(file, folder)
+        with first_folder(folder) as partial:
+            for part in _read(file):
+                part.save_pretrained(partial)
     return folder
-
-
-def _convert(file: Path, folder: Path) -> None:
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        model, tokenizer = _read(file)
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        try:
-            partial.rename(folder)
-        except OSError:  # another run was faster
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _read(file: Path) -> tuple[Any, Any]:
@@ -110,11 +92,3 @@ def _split_digits(tokenizer: Any) -> None:
     tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
         [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
     )
-
-
-def _compute_digest(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while part := opened.read(_READ_AT_ONCE):
-            digest.update(part)
-    return digest.hexdigest()

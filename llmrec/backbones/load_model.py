@@ -38,6 +38,8 @@ def load_text_model(name: str, path: str, revision: str | None, subfolder: str, 
     from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding
     from transformers.utils import logging as transformers_logging
 
+    from llmrec.backbones import static_model  # noqa: F401  registers its architecture
+
     place: dict[str, Any] = {"revision": revision, "subfolder": subfolder}
     _check_format(name, files, subfolder)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

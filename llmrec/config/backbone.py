@@ -50,7 +50,7 @@ class BackboneConfig:
     """The pretrained language model that reads item texts, and how it is adapted."""
 
     name: str = "sentence-transformers/all-MiniLM-L6-v2"
-    """Hub id, local folder, GGUF file, packaged:all-MiniLM-L6-v2 or packaged:SmolLM2-135M-Instruct."""
+    """Hub id, local folder, GGUF file, or packaged: all-MiniLM-L6-v2, SmolLM2-135M-Instruct, wordllama."""
     hub_id: str | None = None
     """Hub id that the bundle records if `name` is a local copy; null: `name`."""
     revision: str | None = None
