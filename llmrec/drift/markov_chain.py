@@ -172,6 +172,7 @@ class _Propagation(torch.autograd.Function):
 
 def _split_by_bit(gap: Tensor, n_bits: int) -> Iterator[tuple[int, Tensor]]:
     """Yield each bit that is set in some gap (B,), lowest first, and the rows (n,) in which it is."""
+    n_bits = min(n_bits, int(gap.max()).bit_length()) if len(gap) else 0
     position, row = torch.nonzero((gap >> torch.arange(n_bits, device=gap.device)[:, None]) & 1, as_tuple=True)
     sizes = torch.bincount(position, minlength=n_bits).tolist()
     for bit, rows in enumerate(torch.split(row, sizes)):

@@ -22,6 +22,7 @@ from llmrec.utils.arrays import Mask, Rows
 # Many published ranks are too good because every tie wins, or because seen items are not masked. Memory is bounded by
 # batch_size * N scores, at most `SCORES` of them with `query_batch_size`.
 MAX_BATCH_SCORES = 1 << 18  # scores that are ranked at a time: 1 MiB
+EXACT_IN_FP32 = 1 << 24  # whole numbers up to here
 BATCH, SCORES = 256, 1 << 28  # queries that are scored at a time; fewer if their scores would exceed 1 GiB
 
 
@@ -176,16 +177,21 @@ def _rank_batch(scores: Tensor, masked: Tensor, target: Tensor, n_top: int) -> t
 
 
 def _rank_rows(scores: Tensor, masked: Tensor, target: Tensor, n_top: int) -> tuple[Tensor, Tensor]:
-    scores = scores.masked_fill(masked, -torch.inf)
+    scores = torch.where(masked, -torch.inf, scores)
     own = scores.gather(1, target[:, None])  # (B, 1)
-    # torch sums in int32 several times faster than in its default type.
-    higher = (scores > own).sum(dim=1, dtype=torch.int32)  # (B,)
-    tied = (scores == own).sum(dim=1, dtype=torch.int32) - 1  # (B,) without the target itself
+    found = torch.empty_like(scores, dtype=torch.float32)  # 1 or 0, which torch counts faster than booleans
+    higher = _count_ones(torch.gt(scores, own, out=found))  # (B,)
+    tied = _count_ones(torch.eq(scores, own, out=found)) - 1  # (B,) without the target itself
     ruled_out = own.squeeze(1) == -torch.inf  # masked items are no ties then
     if bool(ruled_out.any()):
-        tied -= ruled_out * masked.sum(dim=1, dtype=torch.int32)
+        tied -= ruled_out * masked.sum(dim=1)
     best, top = scores.topk(min(n_top, scores.shape[1]), dim=1)  # (B, n_top)
-    return 1 + higher.double() + 0.5 * tied.double(), top.masked_fill(best == -torch.inf, -1)
+    return 1 + higher + 0.5 * tied, top.masked_fill(best == -torch.inf, -1)
+
+
+def _count_ones(found: Tensor) -> Tensor:
+    """Return the ones (B,) float64 in rows (B, N) of ones and zeros; their sum in fp32 is exact up to 2^24."""
+    return found.sum(1, dtype=None if found.shape[1] <= EXACT_IN_FP32 else torch.float64).double()
 
 
 def _check_scores(scores: Tensor, queries: Queries) -> Tensor:

@@ -89,7 +89,9 @@ class TrainingLoop(ABC):
         from transformers.optimization import get_scheduler
 
         config = self.config
-        optimizer = torch.optim.AdamW(self._make_parameter_groups(), weight_decay=config.weight_decay)
+        fused = True if self.accelerator.device.type == "cpu" else None  # None: as torch chooses for a GPU
+        groups = self._make_parameter_groups()
+        optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=fused)
         kind, n_warmup = (
             SCHEDULES.get(config.lr_scheduler, config.lr_scheduler),
             int(self.n_steps * config.warmup_ratio),

@@ -154,14 +154,19 @@ def adapt_backbone(
         reader = reader.with_hidden_state_cache()
     objective = (DPObjective if task.privacy else RecommendationObjective)(model, reader)
 
+    is_calibrated = False
+
     def validate() -> float:
+        nonlocal is_calibrated
         calibrate(task, model)  # for the current text vectors, as before for the previous ones
+        is_calibrated = True
         return validation_ndcg(task, ModelScorer(model))
 
-    progress = train(
-        name, task, objective, config, seed=seed, validate=validate, start=validate() if start is None else start
-    )
-    calibrate(task, model)
+    start = validate() if start is None else start
+    is_calibrated = False  # for the weights that training ends with
+    progress = train(name, task, objective, config, seed=seed, validate=validate, start=start)
+    if not (is_calibrated and progress.ends_at_best):  # a resumed run may take no measurement of its own
+        calibrate(task, model)
     return progress
 
 

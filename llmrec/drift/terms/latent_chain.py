@@ -138,7 +138,8 @@ class LatentChain(nn.Module):
         age = torch.where(mask, age_days, 0.0)
         gaps = to_ticks(functional.pad(age[:, :-1] - age[:, 1:], (1, 0)))  # the step into the padding reaches the query
         belief = self.initial_belief(len(evidence))
-        for step in range(evidence.shape[1]):
+        longest = int(mask.sum(1).max()) if len(mask) else 0
+        for step in range(min(longest + 1, mask.shape[1])):
             belief = propagate(belief, gaps[:, step], powers)
             belief = torch.where(mask[:, step, None, None], self.update_belief(belief, evidence[:, step]), belief)
         full = mask[:, -1]

@@ -220,7 +220,8 @@ def transition_probabilities(head: Head, recent: RecentEvents, view: TransitionR
     counted = _build_rows(recent.item, view.decay * scaled, len(view.row_sums))
     for table in view.tables:
         moved = moved + counted @ table
-    return torch.from_numpy(moved.astype(np.float32).toarray())
+    moved.data = moved.data.astype(np.float32)  # `moved.astype` would sort every row first
+    return torch.from_numpy(moved.toarray())
 
 
 def text_transition_probability(context: TermContext, vectors: Tensor) -> Tensor:
