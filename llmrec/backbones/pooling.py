@@ -93,6 +93,14 @@ def _pool_weighted_mean(hidden: Tensor, weight: Tensor | None) -> Tensor:
     return _pool_mean(hidden, position.expand(len(hidden), -1, 1) if weight is None else weight * position)
 
 
+def _pool_echo(hidden: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the mean over the second half, the repetition of a text (Springer et al. 2024, arXiv:2402.15449)."""
+    ones = hidden.new_ones(*hidden.shape[:2], 1) if weight is None else weight
+    length = ones.sum(1, keepdim=True)
+    position = torch.arange(hidden.shape[1], device=hidden.device)[:, None]
+    return _pool_mean(hidden, ones * (position >= length - length // 2))
+
+
 _RULES: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
     "cls": _pool_first,
     "max": _pool_max,
@@ -100,4 +108,5 @@ _RULES: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
     "mean_sqrt_length": _pool_mean_sqrt_length,
     "weighted_mean": _pool_weighted_mean,
     "last": _pool_last,
+    "echo": _pool_echo,
 }

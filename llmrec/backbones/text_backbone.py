@@ -33,6 +33,7 @@ from llmrec.backbones.token_store import TokenStore
 from llmrec.backbones.vector_layers import VectorLayers
 from llmrec.backbones.vector_recipe import VectorRecipe, choose_prompt, read_recipe
 from llmrec.config.backbone import TEXT, BackboneConfig
+from llmrec.errors import BackboneError
 from llmrec.utils.precision import upcast_to_fp32
 
 Report = str | Callable[[int], object]  # name of a progress bar, or function of the number of texts encoded
@@ -75,6 +76,10 @@ class TextBackbone(nn.Module):
         self.recipe, self.layers = recipe or VectorRecipe(), layers or VectorLayers()
         self.causal = is_causal(model)
         self.pooling = choose_pooling(config, self.recipe, causal=self.causal)
+        if self.pooling == "echo" and not self.causal:
+            raise BackboneError(
+                f"backbone.pooling=echo: {hub_id!r} is an encoder, which sees all of a text at once. Use mean or auto."
+            )
         self.prompt = choose_prompt(config.prompt, self.recipe)
         self.fast_encoding = FastEncoding(self)
         self.rounds: Callable[[int], int] = int  # forward passes for n batches: more if processes stay in step
@@ -134,8 +139,17 @@ class TextBackbone(nn.Module):
 
     @property
     def appends_eos(self) -> bool:
-        """True if an EOS ends each text: where a decoder is read by its last token, unless the checkpoint says how."""
-        return self.causal and self.pooling == "last" and not self.recipe.is_sentence_model
+        """True if an EOS ends each text: where a decoder is read by its last token, which nothing else determines."""
+        return self.causal and self.pooling == "last" and not (self.recipe.is_sentence_model or self._closing)
+
+    @property
+    def _closing(self) -> str:
+        """Text of the prompt after an item's, if a decoder is read at its end, as PromptEOL does.
+
+        Source:
+            Jiang et al. 2023, arXiv:2307.16645.
+        """
+        return self.prompt.split(TEXT, 1)[1] if self.causal and self.pooling == "last" else ""
 
     @property
     def max_tokens(self) -> int:
@@ -175,10 +189,35 @@ class TextBackbone(nn.Module):
         Returns:
             Tokens of the texts, cut to `max_tokens`.
         """
-        prompted = [self.prompt.replace(TEXT, text) for text in texts]
-        tokens = TokenStore.from_texts(prompted, self.tokenizer, self.max_tokens, append_eos=self.appends_eos)
+        if self.pooling == "echo":
+            tokens = self._tokenize_twice(texts)
+        elif self._closing:
+            tokens = self._tokenize_closed(texts)
+        else:
+            prompted = [self.prompt.replace(TEXT, text) for text in texts]
+            tokens = TokenStore.from_texts(prompted, self.tokenizer, self.max_tokens, append_eos=self.appends_eos)
         check_rows(self.hub_id, self.tokenizer, self.model, tokens)
         return tokens
+
+    def _tokenize_twice(self, texts: Sequence[str]) -> TokenStore:
+        """Tokenize each text two times in a row, the second time without special tokens."""
+        prompted = [self.prompt.replace(TEXT, text) for text in texts]
+        most, special = min(self.max_tokens, self.max_positions // 2), self.tokenizer.num_special_tokens_to_add()
+        first = TokenStore.from_texts(prompted, self.tokenizer, most)
+        return first.append(TokenStore.from_texts(prompted, self.tokenizer, most - special, special=False))
+
+    def _tokenize_closed(self, texts: Sequence[str]) -> TokenStore:
+        """Tokenize texts with the end of the prompt, which is kept where a text is cut."""
+        before, after = self.prompt.split(TEXT, 1)
+        closing = TokenStore.from_texts([after], self.tokenizer, self.max_positions, special=False)
+        room = self.max_tokens - len(closing.flat)
+        if room < 2:
+            raise BackboneError(
+                f"backbone.max_tokens={self.max_tokens}: the end of backbone.prompt alone has {len(closing.flat)} "
+                "tokens. Give more, or a shorter prompt."
+            )
+        opened = TokenStore.from_texts([before + text for text in texts], self.tokenizer, room)
+        return opened.append(closing.take(np.zeros(len(texts), dtype=np.int64)))
 
     def batch_tokens(self, tokens: TokenStore) -> list[NDArray[np.int64]]:
         """Divide texts into batches of similar length that suit this device.

@@ -93,6 +93,22 @@ class TokenStore:
         within = np.arange(offset[-1]) - np.repeat(offset[:-1], lengths)
         return TokenStore(self.flat[np.repeat(self.offset[rows], lengths) + within], offset, self.pad_id)
 
+    def append(self, other: TokenStore) -> TokenStore:
+        """Append the tokens of other texts, each to the text in the same row.
+
+        Args:
+            other: Tokens of as many texts.
+
+        Returns:
+            The longer texts.
+        """
+        end, n = self.offset[-1], len(self)
+        both = TokenStore(
+            np.concatenate([self.flat, other.flat]), np.concatenate([self.offset, other.offset[1:] + end]), self.pad_id
+        )
+        mixed = both.take(np.arange(2 * n).reshape(2, n).T.ravel())
+        return TokenStore(mixed.flat, mixed.offset[::2], self.pad_id)
+
     def get_batch(self, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
         """Return a batch of texts, padded on the right to the longest.
 

@@ -12,7 +12,7 @@ from llmrec.errors import ConfigError
 
 HiddenStatePrecision = Literal["auto", "fp32", "bf16", "none"]
 EncodePrecision = Literal["fp32", "auto"]
-Pooling = Literal["auto", "mean", "cls", "last", "weighted_mean", "max", "mean_sqrt_length"]
+Pooling = Literal["auto", "mean", "cls", "last", "weighted_mean", "max", "mean_sqrt_length", "echo"]
 Strategy = Literal["none", "frozen", "last_k", "lora", "peft", "full"]
 TEXT = "{text}"  # place of the text in a prompt
 PROMPT_NAME = re.compile(r"[\w.-]{1,64}")
@@ -58,11 +58,13 @@ class BackboneConfig:
     n_layers: Annotated[int | None, COUNT_FROM_1] = None
     """Number of first layers to keep; null: all."""
     pooling: Pooling = "auto"
-    """Way to combine token vectors; auto as the checkpoint says, else mean or, for decoders, last."""
+    """Way to combine token vectors; auto as the checkpoint says, else mean or, for decoders, last. Echo reads each text
+    twice, and takes the mean over the second time, in which a decoder has seen all of it."""
     max_tokens: Annotated[int, Bounds(2, WIDTH)] = 64
     """Maximum number of tokens of a text; longer texts are cut."""
     prompt: str | None = None
-    """Text around each item text, which replaces {text}, or name of a prompt of the checkpoint; null: its default."""
+    """Text around each item text, which replaces {text}, or name of a prompt of the checkpoint; null: its default. A
+    decoder read by its last token is read at the end of the prompt if that goes on after {text}, else at an EOS."""
     strategy: Strategy = "frozen"
     """Trained part: none (ids alone, no backbone), frozen, last_k (top layers), lora, peft or full."""
     last_k: Annotated[int, COUNT_FROM_1] = 2

@@ -54,11 +54,16 @@ def export_merged_encoder(folder: Path, backbone: TextBackbone, bundle: Bundle) 
             sentence-transformers does not support.
         BackboneError: If the tokenizer of a decoder is not a fast one, which can end texts with EOS.
     """
+    if backbone.pooling == "echo":
+        raise BundleError(
+            "backbone.pooling=echo: sentence-transformers cannot read a text twice. Encode texts with "
+            "recommender.catalog.text_space.encode, or train with another pooling."
+        )
     before, after = backbone.prompt.split("{text}", 1)
     if after:
         raise BundleError(
             f"backbone.prompt={backbone.prompt!r}: sentence-transformers does not support words after the text. "
-            "Encode texts with Recommender.backbone, or train with a prompt that ends in {text}."
+            "Encode texts with recommender.catalog.text_space.encode, or train with a prompt that ends in {text}."
         )
     with atomic_folder(folder, ENCODER, kind="an exported encoder") as partial:
         model: Any = backbone.model

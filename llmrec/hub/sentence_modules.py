@@ -20,6 +20,8 @@ def save_pooling(folder: Path, backbone: TextBackbone) -> None:
         backbone: The backbone.
     """
     modes = backbone.pooling.split("+")
+    if not set(modes) <= set(POOLING_FLAGS.values()):
+        return  # echo, which only `backbone.pooling` can request
     flags = {flag: mode in modes for flag, mode in POOLING_FLAGS.items()}
     (folder / POOLING_FOLDER).mkdir()
     settings = {"word_embedding_dimension": backbone.hidden_width, **flags}

@@ -92,3 +92,36 @@ def test_the_copy_that_reads_faster_follows_the_weights(tiny_bert: Path) -> None
         assert backbone.fast_encoding._copy_as(torch.float16) is first
     for copied, weight in zip(first.parameters(), backbone.model.parameters(), strict=True):
         assert torch.equal(copied, weight.half())
+
+
+def test_a_decoder_is_read_at_the_end_of_its_prompt(tiny_llama: Path) -> None:
+    prompt = '"{text}" in one word:'
+    backbone = TextBackbone.load(BackboneConfig(name=str(tiny_llama), prompt=prompt, max_tokens=16))
+    plain = TextBackbone.load(BackboneConfig(name=str(tiny_llama), max_tokens=16))
+    closing = plain.tokenizer('" in one word:', add_special_tokens=False)["input_ids"]
+    tokens = backbone.tokenize(["hats", "red shoes and much more than there is room for in a text of this length"])
+    assert not backbone.appends_eos
+    for row in range(2):
+        ids = tokens.flat[tokens.offset[row] : tokens.offset[row + 1]].tolist()
+        assert ids[-len(closing) :] == closing  # also where the text is cut
+        assert len(ids) <= 16
+    with torch.no_grad():
+        ids, mask = tokens.get_batch(np.array([0]), backbone.device)
+        last = backbone.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, -1]
+    torch.testing.assert_close(backbone.encode(tokens)[:1], torch.nn.functional.normalize(last, dim=-1))
+    with pytest.raises(BackboneError, match="alone has"):
+        TextBackbone.load(BackboneConfig(name=str(tiny_llama), prompt=prompt, max_tokens=4)).tokenize(["hats"])
+
+
+def test_echo_takes_the_second_reading_alone(tiny_llama: Path, tiny_bert: Path) -> None:
+    backbone = TextBackbone.load(BackboneConfig(name=str(tiny_llama), pooling="echo", max_tokens=8))
+    tokens = backbone.tokenize(["hats", "red shoes"])
+    once = backbone.tokenizer("red shoes", add_special_tokens=False)["input_ids"]
+    assert tokens.flat[tokens.offset[1] :].tolist() == [backbone.tokenizer.bos_token_id, *once, *once]
+    with torch.no_grad():
+        ids, mask = tokens.get_batch(np.array([1]), backbone.device)
+        hidden = backbone.model(input_ids=ids, attention_mask=mask).last_hidden_state[0]
+    expected = torch.nn.functional.normalize(hidden[1 + len(once) :].mean(0), dim=0)
+    torch.testing.assert_close(backbone.encode(tokens)[1], expected)
+    with pytest.raises(BackboneError, match=r"echo: .* is an encoder"):
+        TextBackbone.load(BackboneConfig(name=str(tiny_bert), pooling="echo"))

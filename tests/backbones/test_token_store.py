@@ -1,5 +1,6 @@
 """Texts as token ids: special tokens once each, cuts that leave room, and batches that are only padded views."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,19 @@ def test_ids_are_those_of_the_tokenizers_own_call(
     for most in (4, 64):
         expected = own(TEXTS, truncation=True, max_length=most, add_special_tokens=special)["input_ids"]
         assert rows(TokenStore.from_texts(TEXTS, tokenizer, most, special=special)) == expected
+
+
+def test_texts_are_appended_row_by_row() -> None:
+    first, second = ([[1, 2], [], [3]], [[4], [5, 6], [7]])
+    stores = [
+        TokenStore(
+            np.fromiter(chain.from_iterable(texts), dtype=np.int32),
+            np.cumsum([0, *map(len, texts)], dtype=np.int64),
+            pad_id=0,
+        )
+        for texts in (first, second)
+    ]
+    assert rows(stores[0].append(stores[1])) == [[1, 2, 4], [5, 6], [3, 7]]
 
 
 def test_special_tokens_are_the_tokenizers_own_or_none(tiny_llama: Path) -> None:

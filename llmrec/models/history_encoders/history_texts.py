@@ -28,11 +28,16 @@ class HistoryTexts:
         texts: Item texts of the catalog.
 
     Raises:
-        ConfigError: If the limit exceeds the backbone's positions, or leaves no room for items next to the prompt.
+        ConfigError: If the limit exceeds the backbone's positions, leaves no room for items next to the prompt, or the
+            backbone reads texts twice.
     """
 
     def __init__(self, config: HistoryTextConfig, backbone: TextBackbone, texts: Sequence[str]) -> None:
         self.config, self.tokenizer, self.max_item = config, backbone.tokenizer, backbone.config.max_tokens
+        if backbone.pooling == "echo":
+            raise ConfigError(
+                "backbone.pooling=echo: it reads item texts twice, not histories. Give model.history_encoder sequence."
+            )
         opening, closing = _get_special_tokens(backbone)
         before, after = config.prompt.split(HISTORY)
         self.before = np.array([*opening, *self._tokenize(before)], dtype=np.int32)
