@@ -52,14 +52,10 @@ def test_ids_are_those_of_the_tokenizers_own_call(
 
 def test_texts_are_appended_row_by_row() -> None:
     first, second = ([[1, 2], [], [3]], [[4], [5, 6], [7]])
-    stores = [
-        TokenStore(
-            np.fromiter(chain.from_iterable(texts), dtype=np.int32),
-            np.cumsum([0, *map(len, texts)], dtype=np.int64),
-            pad_id=0,
-        )
-        for texts in (first, second)
-    ]
+    stores = []
+    for texts in (first, second):
+        flat = np.fromiter(chain.from_iterable(texts), dtype=np.int32)
+        stores.append(TokenStore(flat, np.cumsum([0, *map(len, texts)], dtype=np.int64), pad_id=0))
     assert rows(stores[0].append(stores[1])) == [[1, 2, 4], [5, 6], [3, 7]]
 
 
