@@ -39,6 +39,18 @@ def find_layer_stack(model: nn.Module, wanted_by: str) -> nn.ModuleList:
     return stacks[0]
 
 
+def make_bidirectional(model: nn.Module) -> None:
+    """Let each token of a decoder see the tokens after it; transformers stores that in the model's settings.
+
+    Args:
+        model: Pretrained decoder, changed in place.
+    """
+    model.config.is_causal = False  # type: ignore[union-attr]
+    for part in model.modules():
+        if hasattr(part, "is_causal"):
+            part.is_causal = False  # type: ignore[assignment]
+
+
 def truncate_layers(model: nn.Module, k: int) -> None:
     """Drop the layers above the k-th, in place, for a smaller model that starts with the first layers.
 

@@ -95,8 +95,10 @@ def make_head(backbone: TextBackbone, objectives: Container[str]) -> LanguageHea
     Raises:
         BackboneError: If the backbone cannot have such a head.
     """
-    tasks: list[LanguageTask] = ["mlm", "clm"]
-    return next((LanguageHead.from_backbone(backbone, task) for task in tasks if task in objectives), None)
+    tasks: dict[str, LanguageTask] = {"mlm": "mlm", "clm": "clm", "histories": "clm"}
+    return next(
+        (LanguageHead.from_backbone(backbone, task) for name, task in tasks.items() if name in objectives), None
+    )
 
 
 class _PassThrough(nn.Module):
@@ -125,7 +127,9 @@ def _check(backbone: TextBackbone, task: LanguageTask) -> None:
             f"objectives.mlm: {kind} is a decoder, which reads from left to right. Use clm or contrast."
         )
     if task == "clm" and not backbone.causal:
-        raise BackboneError(f"objectives.clm: {kind} is an encoder, which sees later words. Use mlm or contrast.")
+        raise BackboneError(
+            f"objectives.clm, histories: {kind} is an encoder, which sees later words. Use mlm or contrast."
+        )
     if task == "mlm" and backbone.tokenizer.mask_token is None:
         raise BackboneError(f"objectives.mlm: the tokenizer of {backbone.hub_id} has no mask token. Use contrast.")
 

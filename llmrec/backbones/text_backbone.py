@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from llmrec.backbones.checkpoint_checks import check_one_text, check_rows, check_tokenizer
 from llmrec.backbones.checkpoint_files import open_checkpoint
 from llmrec.backbones.fast_encoding import FastEncoding, Parts
-from llmrec.backbones.layers import HiddenStateSource, PrecomputedHidden, truncate_layers
+from llmrec.backbones.layers import HiddenStateSource, PrecomputedHidden, make_bidirectional, truncate_layers
 from llmrec.backbones.length_batches import batch_by_length
 from llmrec.backbones.load_model import cannot_load, load_text_model, load_tokenizer, lower_case
 from llmrec.backbones.pooling import choose_pooling, is_causal, pool
@@ -115,6 +115,13 @@ class TextBackbone(nn.Module):
             lower_case(tokenizer)
         if config.n_layers is not None:
             truncate_layers(model, config.n_layers)
+        if config.bidirectional or not getattr(model.config, "is_causal", True):
+            make_bidirectional(model)
+            if is_causal(model):
+                raise BackboneError(
+                    f"backbone.bidirectional: {type(model).__name__} looks back only, whatever its settings say. Leave "
+                    "backbone.bidirectional out, or use another decoder."
+                )
         # PEFT records this name in the adapter; a local path would be useless to other people.
         model.name_or_path = location.hub_id
         model.config._name_or_path = location.hub_id

@@ -60,6 +60,9 @@ class BackboneConfig:
     pooling: Pooling = "auto"
     """Way to combine token vectors; auto as the checkpoint says, else mean or, for decoders, last. Echo reads each text
     twice, and takes the mean over the second time, in which a decoder has seen all of it."""
+    bidirectional: bool = False
+    """Let each token of a decoder see the whole text. Its vectors are of use after training alone, such as pretrain
+    with the objective contrast."""
     max_tokens: Annotated[int, Bounds(2, WIDTH)] = 64
     """Maximum number of tokens of a text; longer texts are cut."""
     prompt: str | None = None

@@ -19,6 +19,7 @@ from llmrec.runs.finish import print_results
 from llmrec.runs.provenance import collect_provenance
 from llmrec.runs.start import start_run
 from llmrec.training.pretraining.corpus import make_corpus
+from llmrec.training.pretraining.history_corpus import make_history_corpus
 from llmrec.training.pretraining.pretrain_objectives import PretrainObjective
 from llmrec.training.pretraining.pretrainer import Pretrainer, make_pretrain_tasks, make_run
 from llmrec.utils.timing import timer
@@ -50,7 +51,11 @@ def run_pretrain(config: PretrainConfig, tables: LogTables | None = None) -> Non
         logger.info(head.describe_origin())
 
     objective = PretrainObjective(backbone, head, config.contrast.temperature)
-    readings = make_pretrain_tasks(corpus, backbone.tokenize(log.catalog.list_texts()), backbone.tokenizer, config)
+    tokens = backbone.tokenize(log.catalog.list_texts())
+    histories = make_history_corpus(log, backbone, config) if "histories" in config.objectives else None
+    if histories is not None:
+        logger.info(f"{len(histories.train):,} texts of histories to train on, {len(histories.held):,} held out")
+    readings = make_pretrain_tasks(corpus, tokens, backbone.tokenizer, config, histories=histories)
     run = make_run(config, log.facts.fingerprint + base.fingerprint)
     progress = Pretrainer(objective, readings, config.train, accelerator, run=run).fit()
     accelerator.end_training()

@@ -80,7 +80,7 @@ def test_every_yaml_loads_and_opens_with_its_launch_line(path: Path) -> None:
 
 
 WRONG = [
-    ({"objectives": {"cls": 1.0}}, r"objectives: \['cls'\]; known: mlm, clm, contrast"),
+    ({"objectives": {"cls": 1.0}}, r"objectives: \['cls'\]; known: mlm, clm, histories, contrast"),
     ({"objectives": {}}, "none given"),
     ({"objectives": {"mlm": 0.0}}, "above 0"),
     ({"objectives": {"mlm": 1.0, "clm": 1.0}}, "a backbone is one of them"),

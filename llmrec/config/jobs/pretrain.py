@@ -9,11 +9,12 @@ from typing import Annotated, Literal, get_args
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.checkpoints import CheckpointConfig, Resume
 from llmrec.config.data import DataConfig
+from llmrec.config.model import HistoryTextConfig
 from llmrec.config.split import SplitConfig
 from llmrec.config.validation import COUNT_FROM_1, PART, POSITIVE, SHARE, Bounds
 from llmrec.errors import ConfigError
 
-ObjectiveName = Literal["mlm", "clm", "contrast"]
+ObjectiveName = Literal["mlm", "clm", "histories", "contrast"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class PretrainTrainConfig:
     patience: Annotated[int, COUNT_FROM_1] = 3
     """Measurements without gain before training stops."""
     text_batch_size: Annotated[int, COUNT_FROM_1] = 64
-    """Texts of a step of mlm and clm."""
+    """Texts of a step of mlm, clm and histories."""
     pair_batch_size: Annotated[int, COUNT_FROM_1] = 128
     """Pairs of a step of contrast, each read in both directions."""
     learning_rate: Annotated[float, POSITIVE] = 1e-4
@@ -69,7 +70,8 @@ class PretrainConfig:
     output: Path = Path("runs/pretrain")
     """Folder of the run; pass its backbone/ to training as backbone.name."""
     objectives: dict[ObjectiveName, float] = field(default_factory=lambda: {"contrast": 1.0})
-    """Weight of each objective: mlm for encoders, clm for decoders, contrast for both."""
+    """Weight of each objective: mlm for encoders, clm (words of items) and histories (words of the next items) for
+    decoders, contrast for both."""
     split: SplitConfig = field(default_factory=SplitConfig)
     """Split of the later training; only its training part is used."""
     all_items: bool = False
@@ -78,6 +80,10 @@ class PretrainConfig:
     """Backbone and strategy: last_k, lora, peft or full."""
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     """Pairs of the objective contrast."""
+    history_text: HistoryTextConfig = field(default_factory=HistoryTextConfig)
+    """Text of a history for the objective histories."""
+    window_items: Annotated[int, Bounds(2, 2**20)] = 10
+    """Items of a history that make one text of the objective histories."""
     train: PretrainTrainConfig = field(default_factory=PretrainTrainConfig)
     """Length and speed."""
     seed: Annotated[int, Bounds(0, 2**32 - 1)] = 0
@@ -97,8 +103,10 @@ class PretrainConfig:
             raise ConfigError(f"objectives: {unknown or 'none given'}; known: {', '.join(get_args(ObjectiveName))}")
         if min(self.objectives.values()) <= 0:
             raise ConfigError(f"objectives={self.objectives}: weights must be above 0; leave out what should not train")
-        if {"mlm", "clm"} <= set(self.objectives):
-            raise ConfigError("objectives: mlm is for encoders and clm for decoders; a backbone is one of them")
+        if "mlm" in self.objectives and {"clm", "histories"} & set(self.objectives):
+            raise ConfigError(
+                "objectives: mlm is for encoders, clm and histories are for decoders; a backbone is one of them"
+            )
         if self.backbone.strategy in ("none", "frozen"):
             raise ConfigError(
                 f"backbone.strategy={self.backbone.strategy}: it leaves nothing to train; give last_k, lora, peft or "

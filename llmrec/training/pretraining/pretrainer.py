@@ -22,6 +22,7 @@ from llmrec.errors import ConfigError
 from llmrec.training.checkpoints import Progress
 from llmrec.training.micro_batching import PRETRAINING, explain_out_of_memory
 from llmrec.training.pretraining.corpus import PretrainCorpus, draw_batch_rows
+from llmrec.training.pretraining.history_corpus import HistoryCorpus
 from llmrec.training.pretraining.pretrain_objectives import PairBatcher, PretrainObjective, TextBatcher
 from llmrec.training.training_loop import RunState, TrainingLoop
 from llmrec.utils.arrays import Rows
@@ -49,7 +50,12 @@ class PretrainTask:
 
 
 def make_pretrain_tasks(
-    corpus: PretrainCorpus, tokens: TokenStore, tokenizer: Any, config: PretrainConfig
+    corpus: PretrainCorpus,
+    tokens: TokenStore,
+    tokenizer: Any,
+    config: PretrainConfig,
+    *,
+    histories: HistoryCorpus | None = None,
 ) -> list[PretrainTask]:
     """Make a task for each configured objective.
 
@@ -58,6 +64,7 @@ def make_pretrain_tasks(
         tokens: Tokens of the catalog.
         tokenizer: Tokenizer of the backbone.
         config: Settings of pretraining.
+        histories: Histories as texts, for the objective of that name.
 
     Returns:
         The tasks in the order of the settings.
@@ -70,9 +77,12 @@ def make_pretrain_tasks(
             readings.append(
                 PretrainTask(name, weight, corpus.pairs.item, corpus.held_pairs.item, train.pair_batch_size, pairs)
             )
-        else:
-            words = TextBatcher(tokens, tokenizer, masked=name == "mlm")
-            readings.append(PretrainTask(name, weight, corpus.texts, corpus.held_texts, train.text_batch_size, words))
+            continue
+        texts, parts = tokens, (corpus.texts, corpus.held_texts)
+        if name == "histories" and histories is not None:
+            texts, parts = histories.tokens, (histories.train, histories.held)
+        words = TextBatcher(texts, tokenizer, masked=name == "mlm")
+        readings.append(PretrainTask(name, weight, *parts, train.text_batch_size, words))
     return readings
 
 

@@ -24,6 +24,7 @@ from llmrec.data.log import Log
 from llmrec.data.synthetic_log import make_synthetic_log
 from llmrec.errors import ConfigError
 from llmrec.training.pretraining.corpus import make_corpus
+from llmrec.training.pretraining.history_corpus import make_history_corpus
 from llmrec.training.pretraining.pretrain_objectives import PretrainObjective
 from llmrec.training.pretraining.pretrainer import Pretrainer, make_pretrain_tasks, make_run
 
@@ -75,9 +76,9 @@ def pretrainer(log: Log, config: PretrainConfig) -> Pretrainer:
     backbone = TextBackbone.load(config.backbone)
     head = make_head(backbone, config.objectives)
     apply_strategy(backbone, config.backbone)
-    readings = make_pretrain_tasks(
-        make_corpus(log, config), backbone.tokenize(log.catalog.list_texts()), backbone.tokenizer, config
-    )
+    histories = make_history_corpus(log, backbone, config) if "histories" in config.objectives else None
+    tokens = backbone.tokenize(log.catalog.list_texts())
+    readings = make_pretrain_tasks(make_corpus(log, config), tokens, backbone.tokenizer, config, histories=histories)
     objective = PretrainObjective(backbone, head, config.contrast.temperature)
     return Pretrainer(
         objective, readings, config.train, Accelerator(cpu=True), run=make_run(config, log.facts.fingerprint)
@@ -91,6 +92,7 @@ def weights_of(trainer: Pretrainer) -> dict[str, Tensor]:
 CASES: list[tuple[str, tuple[ObjectiveName, ...]]] = [
     ("tiny_bert", ("mlm",)),
     ("tiny_gpt2", ("clm",)),
+    ("tiny_llama", ("histories",)),
     ("tiny_bert", ("contrast",)),
     ("tiny_gpt2", ("contrast",)),
     ("tiny_bert", ("mlm", "contrast")),
