@@ -6,7 +6,6 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, make_dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from llmrec.config.parse_errors import format_parse_error
@@ -73,33 +72,6 @@ def parse_sections(kinds: Mapping[str, type[Any]], arguments: Sequence[str]) -> 
     parser = _build_parser(kind)
     parsed = _instantiate(kind, parser, _parse(kind, parser, arguments))
     return [getattr(parsed, name) for name in kinds]
-
-
-def config_from_dict(kind: type[Config], settings: dict[str, Any]) -> Config:
-    """Build a configuration from nested settings, as read from JSON.
-
-    Args:
-        kind: Dataclass of the configuration.
-        settings: Nested settings.
-
-    Returns:
-        The configuration.
-
-    Raises:
-        ConfigError: If a key is unknown or a type is wrong.
-    """
-    hashable: Any = kind  # mypy does not know that types are hashable
-    parser = _cached_parser(hashable)
-    try:
-        return _instantiate(kind, parser, parser.parse_object(settings))
-    except Exception as error:  # jsonargparse raises argparse's errors and its own
-        raise ConfigError(f"{kind.__name__}: {format_parse_error(str(error), kind)}") from error
-
-
-@lru_cache
-def _cached_parser(kind: type[Any]) -> ArgumentParser:
-    """Build a parser once: building takes as long as parsing, and every loaded bundle needs it."""
-    return _build_parser(kind)
 
 
 def _build_parser(kind: type[Config], *, with_help: bool = False, **options: Any) -> ArgumentParser:

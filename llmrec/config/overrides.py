@@ -103,7 +103,9 @@ def _convert(value: object) -> object:
         return _list_changes(value)  # columns that are not named are guessed
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
-    return dict(value) if isinstance(value, Mapping) else str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value.item() if hasattr(value, "item") else str(value)  # a number of NumPy, or a path
 
 
 def _list_changes(config: Any) -> Settings:

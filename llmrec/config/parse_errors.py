@@ -32,7 +32,7 @@ def format_parse_error(message: str, kind: type[Any]) -> str:
     for pattern in UNKNOWN:
         if found := re.search(pattern, message):
             name = ".".join(filter(None, [section, found.groupdict().get("section"), found["name"]]))
-            return f"{name}: no such setting{_suggest(name, kind)}"
+            return f"{name}: no such setting{suggest_setting(name, list_names(kind))}"
     if found := re.search(WRONG_TYPE, message):
         name = ".".join(filter(None, [section if section != found["name"] else "", found["name"]]))
         return f"{name}={found['value']}: give {TYPES.get(found['type'], found['type'])}"
@@ -41,9 +41,16 @@ def format_parse_error(message: str, kind: type[Any]) -> str:
     return message
 
 
-def _suggest(name: str, kind: type[Any]) -> str:
-    """Return what was probably meant, as the end of a sentence."""
-    known = list_names(kind)
+def suggest_setting(name: str, known: list[str]) -> str:
+    """Suggest the setting that was probably meant.
+
+    Args:
+        name: Name that does not exist.
+        known: Names that do.
+
+    Returns:
+        End of a sentence; empty if no name is close.
+    """
     last = name.rpartition(".")[2]
     same = [candidate for candidate in known if candidate.rpartition(".")[2] == last]
     close = same or get_close_matches(name, known, n=1) or _match_last(last, known)

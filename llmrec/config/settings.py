@@ -113,7 +113,7 @@ def _iterate_settings(kind: type[Any], prefix: str) -> Iterator[Setting]:
         name, hint = f"{prefix}{field.name}", hints[field.name]
         help_text = " ".join(texts.get(field.name, "").split())
         section = get_section(hint)
-        default = "as below" if section and _get_default(field) is not None else _format_default(field)
+        default = "as below" if section and get_default(field) is not None else _format_default(field)
         yield Setting(name, format_type(hint), default, help_text)
         if section:
             yield from _iterate_settings(section, f"{name}.")
@@ -151,14 +151,21 @@ def format_type(hint: Any) -> str:
     return TYPE_NAMES.get(hint, str(hint.__name__).lower())
 
 
-def _get_default(field: Field[Any]) -> Any:
-    """Return the default of a field, MISSING without one."""
+def get_default(field: Field[Any]) -> Any:
+    """Return the default of a field.
+
+    Args:
+        field: Field of a dataclass.
+
+    Returns:
+        The default; MISSING without one.
+    """
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _format_default(field: Field[Any]) -> str:
     """Format a default as YAML has it."""
-    default = _get_default(field)
+    default = get_default(field)
     if default is MISSING:
         return "required"
     if default is None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from llmrec.backbones.catalog_encoder import CatalogEncoder
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.jobs.finetune import FinetuneConfig
-from llmrec.config.loader import config_from_dict
+from llmrec.config.typed_settings import config_from_dict
 from llmrec.data.items.catalog import ItemCatalog
 from llmrec.drift.fitted import FittedDrift
 from llmrec.hub.adapter import read_target_modules

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.config.data import DataConfig
-from llmrec.config.loader import Config, config_from_dict
 from llmrec.config.overrides import Settings, merge_settings, nest_overrides, read_settings, to_plain
+from llmrec.config.typed_settings import Config, config_from_dict
 from llmrec.data.column_mapping import guess_columns
 from llmrec.data.readers.memory import MEMORY, LogTables
 from llmrec.data.readers.preview import read_schemas

@@ -13,7 +13,7 @@ from llmrec.config.data import DataConfig
 from llmrec.config.drift import DriftConfig
 from llmrec.config.evaluation import EvaluationConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
-from llmrec.config.loader import config_from_dict, parse_config
+from llmrec.config.loader import parse_config
 from llmrec.config.model import ModelConfig
 from llmrec.config.split import SplitConfig
 from llmrec.config.train import TrainConfig
@@ -165,28 +165,6 @@ CONTRADICTIONS = [
 def test_settings_that_contradict_themselves_are_named(write: Write, text: str, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         parse("--config", write(text))
-
-
-def test_json_and_back_changes_nothing() -> None:
-    for config in (CUSTOM, FinetuneConfig(DataConfig())):
-        assert (
-            config_from_dict(FinetuneConfig, json.loads(json.dumps(dataclasses.asdict(config), default=str))) == config
-        )
-
-
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"new": 1}, "new"),
-        ({"model": {"widht": 3}}, "widht"),
-        ({"seeds": "x"}, "seeds"),
-        ({"train": 5}, "train"),
-        ({"seeds": []}, "seeds"),
-    ],
-)
-def test_settings_of_another_version_are_named(changes: dict[str, object], named: str) -> None:
-    with pytest.raises(ConfigError, match=named):
-        config_from_dict(FinetuneConfig, changes)
 
 
 def test_a_recipe_ends_a_user_s_mistake_in_one_message(
