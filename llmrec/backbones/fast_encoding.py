@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llmrec.backbones.linear_kernels import OF_A_GPU, Arithmetic, choose_fastest
-from llmrec.backbones.packing import PackedModel, copy_as_dtype
+from llmrec.backbones.packing import PackedModel, PackingError, copy_as_dtype
 from llmrec.backbones.token_store import TokenStore
 
 if TYPE_CHECKING:
     from llmrec.backbones.text_backbone import TextBackbone
 
+logger = logging.getLogger(__name__)
 Parts = Iterator[tuple[NDArray[np.int64], Tensor]]  # rows, and their vectors
 COPIED_FROM = 2048  # tokens of a call; the faster copy costs as much as encoding about two hundred tokens
 TRIED = 4  # texts that are also encoded plainly, to compare
@@ -106,8 +108,9 @@ class FastEncoding:
         """Return the smallest cosine between vectors by `way` and plain ones; 0 if the model cannot do it."""
         try:
             read = list(self.encode(way, sample))
-        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-            return 0.0  # an architecture that needs one text per row fails in many ways
+        except (PackingError, RuntimeError, IndexError) as error:  # of torch: no such kernel, or too few positions
+            logger.debug("%s is not read by %s: %s", self.backbone.hub_id, way, error)
+            return 0.0
         rows = np.concatenate([rows for rows, _ in read])
         plain = torch.cat([self.backbone(*sample.get_batch(row, self.backbone.device)) for row in rows[:, None]])
         return float((torch.cat([vectors for _, vectors in read]) * plain).sum(1).min())

@@ -29,6 +29,10 @@ TOKENS_AT_ONCE = 2048  # the fastest of 512, 1024 and 2048
 ROUND = 64  # tokens; rows are filled up to a multiple
 
 
+class PackingError(ValueError):
+    """An architecture that cannot encode packed rows."""
+
+
 @dataclass(frozen=True)
 class EqualLengthRun:
     """Consecutive texts of equal length."""
@@ -49,19 +53,19 @@ class PackedModel:
         arithmetic: Type of the weights, and method to compute linear layers.
 
     Raises:
-        ValueError: If the architecture cannot encode packed rows.
+        PackingError: If the architecture cannot encode packed rows.
     """
 
     def __init__(self, model: nn.Module, arithmetic: Arithmetic) -> None:
         adapted: Any = model
         base: Any = adapted.get_base_model() if hasattr(model, "get_base_model") else model
         if "position_ids" not in inspect.signature(base.forward).parameters:
-            raise ValueError(f"{type(base).__name__} takes no position_ids")
+            raise PackingError(f"{type(base).__name__} takes no position_ids")
         self.model: Any = copy_as_dtype(arithmetic.dtype, adapted)
         _register_attention()
         self.model.set_attn_implementation(ATTENTION)
         if self.model.config._attn_implementation != ATTENTION:
-            raise ValueError(f"{type(base).__name__} does not let its attention be exchanged")
+            raise PackingError(f"{type(base).__name__} does not let its attention be exchanged")
         self.model.config.use_cache = False
         self.first_position = _get_first_position(self.model)
         replace_linear_layers(self.model, arithmetic)

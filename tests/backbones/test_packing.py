@@ -107,6 +107,15 @@ def test_an_architecture_that_reads_one_text_a_row_only(tiny_bert: Path, tmp_pat
     torch.testing.assert_close(backbone.encode(tokens), one_by_one(backbone, texts), atol=1e-5, rtol=0)
 
 
+@pytest.mark.usefixtures("always")
+def test_a_broken_call_is_an_error_and_no_slow_reading(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = TextBackbone.load(BackboneConfig(name=str(tiny_bert)))
+    tokens = backbone.tokenize(texts_of(20))
+    monkeypatch.setattr(packing.PackedModel, "encode", lambda self: iter(()))  # takes no tokens
+    with pytest.raises(TypeError):
+        backbone.fast_encoding.choose_arithmetic(tokens)
+
+
 def test_rows_are_full_and_hold_each_text_once() -> None:
     lengths = np.array([3, 9, 3, 4, 20, 3])
     rows = pack_rows(lengths, tokens_at_once=10)
