@@ -14,6 +14,7 @@ from llmrec.config.jobs.evaluate import EvaluateConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.jobs.pretrain import PretrainConfig
 from llmrec.config.jobs.rerank import RerankConfig
+from llmrec.config.validation import validate_bounds
 from llmrec.engines.accelerator import PATIENT, open_accelerator
 from llmrec.errors import ConfigError
 from llmrec.runs.provenance import collect_provenance
@@ -34,9 +35,10 @@ def start_run(config: FinetuneConfig | PretrainConfig | RerankConfig) -> Acceler
         The accelerator of this process.
 
     Raises:
-        ConfigError: If a launcher requests something that this run does not support, its processes do not meet, or
-            another run writes to the folder.
+        ConfigError: If a number is out of bounds, a launcher requests something that this run does not support, its
+            processes do not meet, or another run writes to the folder.
     """
+    validate_bounds(config)  # one that was built in Python has been through no parser
     timer.restart()
     sharded = _get_sharding_plugin(config)
     with patch_environment(ACCELERATE_USE_FSDP="false"):  # llmrec shards itself, see training/sharded_trainer.py

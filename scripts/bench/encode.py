@@ -61,7 +61,7 @@ Costs = tuple[float, float | None, float | None, tuple[float, float] | None]  # 
 class Row:
     """Milliseconds a text, the median of the rounds; spread: the middle half of the rounds' ratios.
 
-    cosine: the least to the plain model in fp32. overlap: share of the ten nearest neighbours that are the same.
+    cosine: the least to the plain model in fp32. overlap: share of the ten nearest neighbors that are the same.
     """
 
     work: str
@@ -150,7 +150,7 @@ def clock(backbone: TextBackbone, device: str) -> Seconds:
 
 
 def joined(backbone: TextBackbone, titles: Sequence[str], n: int) -> list[str]:
-    """n texts of about LONG tokens, of neighbouring titles."""
+    """n texts of about LONG tokens, of neighboring titles."""
     mean = float(backbone.tokenize(titles[:200]).lengths.mean()) - 2  # without CLS and SEP
     each = max(round((LONG - 2) / mean), 1)
     starts = np.linspace(0, len(titles) - each, n).astype(int)
@@ -185,7 +185,7 @@ def measure(texts: Sequence[str], clocks: dict[str, Seconds], rounds: int) -> di
 def fidelity(
     backbone: TextBackbone, texts: Sequence[str], some: NDArray[np.int64], plain: NDArray[np.float32]
 ) -> tuple[float, float]:
-    """Least cosine of the texts at `some` to their plain vectors, and overlap of neighbours."""
+    """Least cosine of the texts at `some` to their plain vectors, and overlap of neighbors."""
     vectors = backbone.encode(backbone.tokenize(texts)).numpy()[some]
     return float((vectors * plain).sum(1).min()), overlap(vectors, plain)
 

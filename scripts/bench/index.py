@@ -5,7 +5,7 @@
 CPU time of one thread, and of all that works for an index: Milvus Lite runs in threads of this process. It scans until
 it has built its graph, in the background, and before the process may end. Queries come one by one; the median is told,
 for k = 10 of N x 128 vectors. recall@10: the share of the exact index's ten that are found. A tenth is allowed for
-`filtered`. Vectors lie about `clusters` random centres, as items of a catalog do, and so do queries; `--clusters 0`
+`filtered`. Vectors lie about `clusters` random centers, as items of a catalog do, and so do queries; `--clusters 0`
 spreads them evenly, which is the worst that an approximate index can meet.
 """
 
@@ -35,7 +35,7 @@ from llmrec.utils.text import format_table
 
 DIM, K = 128, 10
 Make = Callable[[], ItemIndex]
-SPREAD = 0.7  # of vectors about their centre, whose own dimensions are normal
+SPREAD = 0.7  # of vectors about their center, whose own dimensions are normal
 
 
 class Row(NamedTuple):
@@ -114,8 +114,8 @@ def drawn(n_items: int, n_queries: int, clusters: int) -> tuple[Tensor, Tensor]:
     torch.manual_seed(0)
     both = torch.randn(n_items + n_queries, DIM)
     if clusters:
-        centres = torch.randn(clusters, DIM)
-        both = centres[torch.randint(clusters, (len(both),))] + SPREAD * both
+        centers = torch.randn(clusters, DIM)
+        both = centers[torch.randint(clusters, (len(both),))] + SPREAD * both
     return both[:n_items], both[n_items:]
 
 

@@ -143,7 +143,7 @@ def test_mistakes_are_told_in_words(refused: Ask, folder: Path) -> None:
     for arguments in ([], ["--item", "i1", "--item", "i2"], ["--item", "i1", "--text", "a"]):
         assert one in refused("similar-items", *arguments)
         assert one in refused("audience", *arguments)
-    assert "--by colour: " in refused("similar-items", "--item", "i1", "--by", "colour")
+    assert "--by color: " in refused("similar-items", "--item", "i1", "--by", "color")
     assert "trained apart" in refused("similar-items", "--item", "i1", "--in-bundle", str(folder / "tuned"))
     assert ": not a bundle (no llmrec.json)" in refused("similar-items", "--item", "i1", "--in-bundle", str(folder))
     assert "give the item ids of one after BUNDLE, or --user ID" in refused("similar-users", "LOG")

@@ -108,7 +108,7 @@ def test_the_fit_makes_validation_likelier() -> None:
 
 
 def test_what_is_watched_is_what_is_ranked() -> None:
-    """The likelihood that is maximised is that of the mixture which ranks, chain and all."""
+    """The likelihood that is maximized is that of the mixture which ranks, chain and all."""
     split = world(follows=True)
     base, vectors = (
         Known(split),

@@ -17,8 +17,8 @@ def test_rows_are_the_softmax_over_the_nearest() -> None:
     torch.manual_seed(0)
     vectors = torch.randn(9, 4) + 5
     near = find_text_neighbors(center_and_normalize(vectors), 3).toarray()
-    centred = (vectors - vectors.mean(0)).double().numpy()
-    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    centered = (vectors - vectors.mean(0)).double().numpy()
+    unit = centered / np.linalg.norm(centered, axis=1, keepdims=True)
     for row in range(9):
         cosine = unit @ unit[row]
         cosine[row] = -np.inf

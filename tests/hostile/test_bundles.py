@@ -380,7 +380,7 @@ def test_damage_anywhere(bundle: Callable[[str], Path], name: str, count: Count)
 def test_a_drift_head_of_other_items(
     make_bundle: Make, add_drift: Callable[..., Bundle], tmp_path: Path, count: Count
 ) -> None:
-    """Neighbours beyond the catalog would have products read outside of memory."""
+    """Neighbors beyond the catalog would have products read outside of memory."""
     given = add_drift(make_bundle("frozen"))
     assert given.drift is not None
     near = given.drift.build_serving_stream(given.config.drift, "strict", len(given.catalog)).text

@@ -33,8 +33,8 @@ def test_cosines_by_hand() -> None:
 
 def test_similar_items_are_those_of_the_nearest_centred_text(recommender: Recommender) -> None:
     text = recommender.catalog.text_space.vectors.numpy()
-    centred = text - text.mean(0)
-    expected = by_hand(centred[3], centred)
+    centered = text - text.mean(0)
+    expected = by_hand(centered[3], centered)
     found = recommender.similar_items("i3", k=5)
     assert [one.item for one in found] == [f"i{row}" for row in np.argsort(-expected) if row != 3][:5]
     assert [one.score for one in found] == pytest.approx(sorted(np.delete(expected, 3))[:-6:-1], abs=1e-5)
@@ -105,8 +105,8 @@ def test_mistakes_are_named(load: Load) -> None:
     recommender = load("none")
     with pytest.raises(ConfigError, match="k=0"):
         recommender.similar_items("i3", k=0, by="model")
-    with pytest.raises(ConfigError, match="by='colour'"):
-        recommender.similar_items("i3", by="colour")
+    with pytest.raises(ConfigError, match="by='color'"):
+        recommender.similar_items("i3", by="color")
     with pytest.raises(DataError, match="nope"):
         recommender.similar_items("nope", by="model")
     with pytest.raises(BundleError, match="item ids only"):

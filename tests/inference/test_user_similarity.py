@@ -16,8 +16,8 @@ from llmrec.recommender import Recommender
 def test_friends_are_those_of_the_nearest_centred_states(recommender: Recommender, log: Log) -> None:
     users = LogUsers.from_log(log, recommender.catalog.items, None)
     states = torch.cat(list(users.iterate_states(recommender.catalog.scorer))).numpy()
-    centred = states - states.mean(0)
-    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    centered = states - states.mean(0)
+    unit = centered / np.linalg.norm(centered, axis=1, keepdims=True)
     mine = users.find_user("u3")
     order = [place for place in np.argsort(-(unit @ unit[mine])) if place != mine]
     found = recommender.similar_users("u3", k=99, log=log)

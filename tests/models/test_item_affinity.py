@@ -34,8 +34,8 @@ def test_it_starts_as_the_similarity_of_the_texts() -> None:
     items = ItemEncoder(ModelConfig(dim=8, use_item_ids=False), torch.ones(300, dtype=torch.bool), text).eval()
     vectors = items()
     gain = affinity(items.cosine_weights.tolist(), recency=0.5)(vectors[None, :1])[0, 1]  # of a history of item 0
-    centred = text - text.mean(0)
-    similarity = centred @ centred[0] / centred.square().sum(1).mean()
+    centered = text - text.mean(0)
+    similarity = centered @ centered[0] / centered.square().sum(1).mean()
     torch.testing.assert_close(vectors @ gain, similarity, atol=1e-4, rtol=1e-4)
 
 

@@ -40,10 +40,10 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> TrainingTask:
     return make_task("by_time", log, replace(CONFIG, output=tmp_path_factory.mktemp("run")), Accelerator(cpu=True))
 
 
-def memorised(task: TrainingTask) -> RecommenderModel:
+def memorized(task: TrainingTask) -> RecommenderModel:
     """At the end of a fit that nothing stops. All items count as known: which are would give users away by itself."""
     model, steps = make_model(task.split, MODEL, None, 0, everything_known=True), count()
-    train("memorised", task, RecommendationObjective(model), OVERFIT, seed=0, validate=lambda: float(next(steps)))
+    train("memorized", task, RecommendationObjective(model), OVERFIT, seed=0, validate=lambda: float(next(steps)))
     return model
 
 
@@ -59,7 +59,7 @@ def test_those_held_out_are_not_learned_from(task: TrainingTask) -> None:
 
 
 def test_an_overfitted_model_gives_its_users_away_and_an_untrained_one_does_not(task: TrainingTask) -> None:
-    asked, overfitted = MembershipConfig(reference=True), memorised(task)
+    asked, overfitted = MembershipConfig(reference=True), memorized(task)
     attacks = [
         MembershipAttack.from_record(record)
         for record in measure_membership(task, CONFIG, asked, overfitted, text=None, seed=0)

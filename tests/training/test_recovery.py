@@ -30,7 +30,7 @@ from llmrec.utils.arrays import EPS
 from tests.data.drifting_log import CrowdEffect, DriftingLog, make_drifting_log
 
 K = 5
-# Pairs of neighbours only, in their order: what the crowd goes on to is planted from one event to the next.
+# Pairs of neighbors only, in their order: what the crowd goes on to is planted from one event to the next.
 CONFIG = DriftConfig(
     window=1,
     backward_weight=0.0,

@@ -17,8 +17,8 @@ def vectors(split: Split) -> np.ndarray:
 def test_scores_are_cosines_to_the_weighted_mean(split: Split, vectors: np.ndarray, gamma: float) -> None:
     queries = make_queries(split, TEST)
     scores = NearestText.fit(vectors, NearestTextSettings(gamma)).score(queries).numpy()
-    centred = vectors - vectors.mean(axis=0)
-    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    centered = vectors - vectors.mean(axis=0)
+    unit = centered / np.linalg.norm(centered, axis=1, keepdims=True)
     for q in range(len(queries)):
         history = queries.histories.item[queries.start[q] : queries.end[q]]
         liked = sum((gamma**back * unit[item] for back, item in enumerate(history[::-1])), np.zeros(8))

@@ -41,7 +41,7 @@ STEPS = PretrainTrainConfig(
 
 @pytest.fixture(scope="module")
 def log() -> Log:
-    """Topics of words, so that a word tells of its neighbours, and items of one topic follow each other."""
+    """Topics of words, so that a word tells of its neighbors, and items of one topic follow each other."""
     log = make_synthetic_log(n_users=150, n_items=60, n_topics=4, events_per_user=8, seed=1)[0]
     words = [
         "cream face hair oil",
