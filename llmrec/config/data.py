@@ -12,7 +12,10 @@ from llmrec.errors import ConfigError
 PiiKind = Literal["email", "phone", "credit_card", "iban", "ip"]
 FileKind = Literal["auto", "parquet", "csv", "jsonl", "arrow", "orc"]
 CleanKind = Literal["html", "lists"]
-MISSING_WORDS = ("NA", "N/A", "<NA>", "nan", "NaN", "NAN", "NaT", "null", "NULL", "None", "\\N")
+MISSING_WORDS = (
+    *("NA", "N/A", "n/a", "<NA>", "#N/A", "#NA", "nan", "NaN", "NAN", "-nan", "NaT"),
+    *("null", "Null", "NULL", "None", "none", "NONE", "\\N"),
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class TableFormat:
     """Encoding of text files, such as latin-1."""
     quotes: bool = True
     """Whether quotation marks enclose values; off where they are plain signs of a text."""
+    escape: str | None = None
+    """Sign before a quotation mark that is part of a value, such as a backslash; null for marks that are doubled."""
 
     def __post_init__(self) -> None:
         try:
@@ -70,6 +75,8 @@ class TableFormat:
             raise ConfigError(f"encoding={self.encoding!r}: unknown. Use a name such as utf-8 or latin-1.") from error
         if self.separator is not None and not 1 <= len(self.separator) <= 8:
             raise ConfigError(f"separator={self.separator!r}: give 1 to 8 characters, such as ';' or '::'.")
+        if self.escape is not None and (len(self.escape) != 1 or not self.escape.isascii()):
+            raise ConfigError(f"escape={self.escape!r}: give one character, such as a backslash.")
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from llmrec.config.data import DataConfig
 from llmrec.data.filters import drop_repeats, filter_k_core, renumber
 from llmrec.data.ids import Codes, EncodedIds, encode_ids
 from llmrec.data.interactions import Interactions
-from llmrec.data.item_properties import join_properties
+from llmrec.data.item_properties import join_properties, list_item_columns
 from llmrec.data.items.catalog import ItemCatalog, read_catalog
 from llmrec.data.items.item_lists import split_item_lists
 from llmrec.data.log import Log, LogFacts, format_log_facts, make_log
 from llmrec.data.pii import make_pii_redactor
 from llmrec.data.problems import ColumnProblem, NamedTable, find_missing_columns, format_problems
 from llmrec.data.pseudonyms import Pseudonymizer
-from llmrec.data.readers.files import read_items, read_tables
+from llmrec.data.readers.files import list_event_columns, read_items, read_tables
 from llmrec.data.readers.hub import HUB
 from llmrec.data.readers.memory import MEMORY, LogTables, read_memory
 from llmrec.data.times.timestamps import ParsedTimes, Resolution, parse_times
@@ -72,7 +72,11 @@ def load_log(config: DataConfig, tables: LogTables | None = None) -> Log:
     problems: list[str] = []
     source = MEMORY if tables is not None else config.source or config.interactions or "data"
     names = Pseudonymizer(config.pseudonyms).require_key()
-    events, items = read_tables(config, problems) if tables is None else read_memory(tables, problems)
+    if tables is None:
+        events, items = read_tables(config, problems)
+    else:
+        needed = list_event_columns(config), list_item_columns(config)
+        events, items = read_memory(tables, problems, needed=needed)
     items = None if items is None else join_properties(items, config)
     n_items = 0 if items is None else items.table.num_rows + items.n_skipped
     items, scrubbed = _redact_items(items, config)

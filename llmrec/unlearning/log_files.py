@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +18,7 @@ import pyarrow.parquet as pq
 from llmrec.config.data import DataConfig, TableFormat
 from llmrec.data.ids import encode_ids
 from llmrec.data.pseudonyms import Pseudonymizer
+from llmrec.data.readers.csv_files import see_encoding
 from llmrec.data.readers.files import list_data_files, read_events
 from llmrec.data.readers.places import find_kind
 from llmrec.errors import DataError
@@ -94,7 +97,7 @@ def copy_without_records(source: Path, target: Path, removed: Mask, *, style: Ta
     Raises:
         DataError: If the records of the file cannot be separated.
     """
-    style = style or TableFormat()
+    style = see_encoding(source, style or TableFormat())
     kind = find_kind(source) if style.kind == "auto" else style.kind
     if "\n".encode(style.encoding) != b"\n":
         problem = f"text in {style.encoding}, whose lines cannot be copied one by one"
@@ -102,16 +105,15 @@ def copy_without_records(source: Path, target: Path, removed: Mask, *, style: Ta
     if kind == "parquet":
         _write_parquet(source, target, removed)
         return
-    header, quotes = (int(style.columns is None), style.quotes) if kind == "csv" else (0, False)
+    header = int(style.columns is None) if kind == "csv" else 0
+    read = partial(_iterate_records, source, quotes=kind == "csv" and style.quotes, escape=style.escape)
     keep = np.concatenate([np.ones(header, dtype=np.bool_), ~removed])
-    n_records = sum(1 for _ in _iterate_records(source, quotes=quotes))
+    n_records = sum(1 for _ in read())
     if n_records != len(keep):
         counted = f"{n_records - header:,} records by line ends, but {len(removed):,} by the reader"
         raise DataError(str(source), [f"{source.name}: {counted}. Convert the file to parquet and try again."])
     with target.open("wb") as file:
-        file.writelines(
-            record for record, kept in zip(_iterate_records(source, quotes=quotes), keep, strict=True) if kept
-        )
+        file.writelines(record for record, kept in zip(read(), keep, strict=True) if kept)
 
 
 def _write_parquet(source: Path, target: Path, removed: Mask) -> None:
@@ -129,13 +131,14 @@ def _write_parquet(source: Path, target: Path, removed: Mask) -> None:
                 start += len(table)
 
 
-def _iterate_records(path: Path, *, quotes: bool) -> Iterator[bytes]:
+def _iterate_records(path: Path, *, quotes: bool, escape: str | None) -> Iterator[bytes]:
     """Yield lines that are not blank; a record continues while a quotation is open."""
+    escaped = re.compile(re.escape((escape or "").encode()) + b".", re.DOTALL)
     with path.open("rb") as file:
         record = b""
         for line in file:
             record += line
-            if quotes and record.count(b'"') % 2:
+            if quotes and (escaped.sub(b"", record) if escape else record).count(b'"') % 2:
                 continue
             if record.strip():
                 yield record

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from typing import Any
+from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 
 from llmrec.data.readers.rows import build_column
@@ -46,7 +48,13 @@ def build_item_column(values: Sequence[object], kind: pa.DataType | None) -> pa.
 
 def _to_python(value: Any) -> Any:
     """Return NumPy values and NaN as Python has them."""
-    if hasattr(value, "tolist"):
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        if value.dtype.kind == "f":  # digits as the narrow type shows them
+            value = np.asarray(value.astype(str).astype(np.float64))
+        elif value.dtype.kind == "M":
+            value = value.astype("datetime64[us]")
         value = value.tolist()
     return None if isinstance(value, float) and value != value else value
 
@@ -79,6 +87,8 @@ def _fit_text(value: Any) -> str:
         return JOINT.join(_fit_text(entry) for entry in map(_to_python, value) if entry is not None)
     if not isinstance(value, (bool, int, float, Decimal, date, time)):
         raise ValueError(f"{value!r} is no text")
+    if type(value) is int:  # of any size
+        return str(value)
     return str(format_values(pa.array([value]))[0].as_py())
 
 
@@ -94,15 +104,20 @@ def _fit_scalar(value: Any, kind: pa.DataType) -> Any:
         return float(value)
     if pa.types.is_decimal(kind) and (is_number or isinstance(value, str)):
         return Decimal(str(value))
-    if pa.types.is_date(kind) and isinstance(value, (str, date)):
+    if pa.types.is_date(kind) and isinstance(value, (str, date)) and not _is_number(value):
         moment = _parse_moment(value)
         return moment.date()
     if pa.types.is_timestamp(kind) and (is_number or isinstance(value, (str, date))):
         moment = _parse_moment(value)
         return moment if kind.tz is not None else moment.replace(tzinfo=None)
-    if pa.types.is_time(kind):
+    if pa.types.is_time(kind) and isinstance(value, (str, time)):
         return value if isinstance(value, time) else time.fromisoformat(value)
     return None
+
+
+def _is_number(value: Any) -> bool:
+    """Return True for text that is a number, which is no date."""
+    return isinstance(value, str) and value.replace(".", "", 1).isdigit()
 
 
 def _parse_moment(value: Any) -> datetime:

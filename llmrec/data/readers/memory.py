@@ -21,19 +21,22 @@ LogTables: TypeAlias = "tuple[object, object]"  # events and items
 KINDS = "a pandas, polars or Arrow table, a datasets.Dataset, or a path"
 
 
-def read_memory(tables: LogTables, problems: list[str]) -> tuple[NamedTable | None, NamedTable | None]:
+def read_memory(
+    tables: LogTables, problems: list[str], *, needed: tuple[Sequence[str], Sequence[str]] = ((), ())
+) -> tuple[NamedTable | None, NamedTable | None]:
     """Convert the tables of a log to Arrow, mostly without a copy.
 
     Args:
         tables: Events and items, each pandas, polars, Arrow, datasets.Dataset, or any object with `__arrow_c_stream__`.
         problems: List to which problems are appended, one line each.
+        needed: Columns of the events and of the items that messages may name; others without a plain form are left out.
 
     Returns:
         Table of events and table of items, each None if it is no table, cannot be converted, or has several columns of
         one name.
     """
     events, items = tables
-    return _read("events", events, problems), _read("items", items, problems)
+    return _read("events", events, problems, needed[0]), _read("items", items, problems, needed[1])
 
 
 def missing_tables() -> DataError:
@@ -42,11 +45,11 @@ def missing_tables() -> DataError:
     return DataError(MEMORY, [f"{problem}. Pass the events and items again, or name a log on disk in data.source."])
 
 
-def _read(name: str, data: object, problems: list[str]) -> NamedTable | None:
+def _read(name: str, data: object, problems: list[str], needed: Sequence[str]) -> NamedTable | None:
     """Convert one table; `name` is its name in messages."""
     try:
         table, features = _to_arrow(name, data)
-        return NamedTable(name, validate_table(name, normalize_table(table, wanted=(), features=features), None))
+        return NamedTable(name, validate_table(name, normalize_table(table, wanted=needed, features=features), None))
     except DataError as error:
         problems += error.problems
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
@@ -97,6 +100,8 @@ def _convert_column(values: Any) -> pa.ChunkedArray:
     try:
         if str(values.dtype) == "Object":  # of polars, which would convert addresses
             raise TypeError("Python objects")
+        if str(values.dtype).startswith(("period", "interval")):  # of pandas, as text such as 2024-01
+            values = values.astype(str)
         if hasattr(values, "to_arrow"):
             return pa.chunked_array([values.to_arrow()])
         made = pa.Array.from_pandas(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import re
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, cast
@@ -17,15 +18,22 @@ Role = Literal["interactions", "items"]
 EXTENSIONS = (".parquet", ".csv", ".jsonl")  # those that messages name first
 KINDS: dict[str, FileKind] = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".tab": "csv", ".dat": "csv", ".txt": "csv",
+    ".inter": "csv", ".item": "csv",
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".arrow": "arrow", ".feather": "arrow", ".orc": "orc",
 }  # fmt: skip
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".xz": "xz"}
 GLOB = re.compile(r"[*?\[]")
 DEFAULT_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+AS_PARQUET = "Write it as parquet"
 OTHER_KINDS = {
-    ".xlsx": "Export it as csv", ".xls": "Export it as csv", ".zip": "Unpack it", ".tar": "Unpack it",
-    ".pkl": "Write it as parquet", ".pickle": "Write it as parquet", ".avro": "Write it as parquet",
-}  # fmt: skip
+    **dict.fromkeys([".xlsx", ".xls", ".xlsm", ".ods", ".numbers"], "Export it as csv"),
+    **dict.fromkeys([".zip", ".tar", ".tgz", ".7z", ".rar"], "Unpack it"),
+    **dict.fromkeys([".sqlite", ".sqlite3", ".db", ".duckdb", ".sql", ".mdb"], "Export its tables as csv or parquet"),
+    **dict.fromkeys([".xml", ".html", ".yaml", ".yml"], "Write it as csv or jsonl"),
+    **dict.fromkeys([".pkl", ".pickle", ".avro", ".h5", ".hdf5", ".npy", ".npz", ".mat", ".msgpack"], AS_PARQUET),
+    **dict.fromkeys([".rds", ".rdata", ".sav", ".dta", ".sas7bdat", ".lance", ".vortex", ".tfrecord"], AS_PARQUET),
+}
+LAKES = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata/*.metadata.json": "Iceberg"}
 
 
 class DataFile(NamedTuple):
@@ -74,6 +82,8 @@ def open_bytes(path: Path) -> BinaryIO:
     codec = COMPRESSIONS.get(split_name(path)[2])
     if codec is None:
         return path.open("rb")
+    if codec == "xz":  # which Arrow does not unpack
+        return cast(BinaryIO, lzma.open(path))
     return cast(BinaryIO, io.BufferedReader(pa.input_stream(str(path), compression=codec)))
 
 
@@ -99,9 +109,14 @@ def find_in_folder(folder: Path, role: Role) -> Path:
     if len(found) > 1:
         listed = ", ".join(path.name for path in found)
         raise DataError(str(folder), [f"{folder}: has more than one of {listed}. Keep one, or set data.{role}."])
+    _refuse_lake(folder)
     names = ", ".join(role + extension for extension in EXTENSIONS)
     held = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-    raise DataError(str(folder), [f"{folder}: has none of {names} (it has {held}). Keep one, or set data.{role}."])
+    others = {path.name: OTHER_KINDS.get(split_name(path)[1]) for path in sorted(folder.iterdir()) if path.is_file()}
+    remedies = [f"{name}: {remedy[0].lower()}{remedy[1:]}" for name, remedy in others.items() if remedy]
+    hint = f" Other forms: {'; '.join(remedies[:3])}." if remedies else ""
+    problem = f"{folder}: has none of {names} (it has {held}). Keep one, or set data.{role}.{hint}"
+    raise DataError(str(folder), [problem])
 
 
 def _is_table(path: Path, role: str) -> bool:
@@ -144,11 +159,7 @@ def _list_pattern(pattern: Path, kind: FileKind, role: Role) -> list[DataFile]:
 
 
 def _list_folder(folder: Path, kind: FileKind, role: Role) -> list[DataFile]:
-    if (folder / "_delta_log").is_dir() or any((folder / "metadata").glob("*.metadata.json")):
-        raise DataError(
-            str(folder),
-            [f"{folder}: a Delta or Iceberg table, whose files also hold deleted rows. Export it as parquet."],
-        )
+    _refuse_lake(folder)
     inner = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path.relative_to(folder))]
     by_folder = find_kind(folder)  # parts of a folder x.parquet need no extension
     parts = [
@@ -161,6 +172,14 @@ def _list_folder(folder: Path, kind: FileKind, role: Role) -> list[DataFile]:
     held = ", ".join(path.name for path in inner[:5]) or "nothing"
     what = f"parts of more than one kind ({', '.join(kinds)})" if kinds else f"no part of a known kind (it has {held})"
     raise DataError(str(folder), [f"{folder}: a folder with {what}. Give one with parts of one kind in data.{role}."])
+
+
+def _refuse_lake(folder: Path) -> None:
+    """Refuse a folder whose files also hold rows that were deleted or replaced."""
+    for mark, name in LAKES.items():
+        if any(folder.glob(mark)):
+            problem = f"{folder}: files of a table of {name}, which also hold deleted rows. Export it as parquet."
+            raise DataError(str(folder), [problem])
 
 
 def _is_hidden(relative: Path) -> bool:

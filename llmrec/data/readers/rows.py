@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from llmrec.data.readers.values import NoPlainValueError, normalize_column
+from llmrec.data.readers.values import TYPE_MARK, NoPlainValueError, normalize_column
 
 LARGEST_EXACT = 2**53  # whole numbers up to it are exact as fractions
 
@@ -68,6 +68,8 @@ def build_column(values: Sequence[Any]) -> pa.Array:
         NoPlainValueError: If some value is a mapping or another object without a plain form.
     """
     kinds = {type(value) for value in values} - {type(None)}
+    if dict in kinds and kinds <= {dict} and all(_is_marked(value) for value in values if value is not None):
+        return build_column([None if value is None else next(iter(value.values())) for value in values])
     if kinds & {dict, set}:
         raise NoPlainValueError("mapping")
     if kinds & {list, tuple}:
@@ -83,9 +85,14 @@ def build_column(values: Sequence[Any]) -> pa.Array:
             if float in kinds and any(type(value) is int and abs(value) > LARGEST_EXACT for value in values):
                 raise pa.ArrowInvalid("whole numbers that are not exact as fractions")
             return pa.concat_arrays(normalize_column(pa.chunked_array([pa.array(values, from_pandas=True)])).chunks)
-        except (pa.ArrowException, OverflowError):
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
             pass
     return pa.array([None if value is None else _write(value) for value in values], pa.large_string())
+
+
+def _is_marked(value: dict[str, Any]) -> bool:
+    """Return True for {"$date": ...} and the like, where the name is that of the type."""
+    return len(value) == 1 and next(iter(value)).startswith(TYPE_MARK)
 
 
 def _flatten_value(value: Any) -> list[Any] | None:
@@ -105,6 +112,8 @@ def _write(value: Any) -> str:
         return value.text
     if isinstance(value, bytes):
         raise NoPlainValueError("bytes")
+    if isinstance(value, str):  # half of a pair of surrogates, as \ud800 alone makes it, is no text
+        return value.encode("utf-8", "replace").decode()
     return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 

@@ -15,10 +15,15 @@ from llmrec.data.checks import check_unique_columns, validate_table
 from llmrec.data.problems import NamedTable
 from llmrec.data.readers.csv_files import explain_header, read_csv
 from llmrec.data.readers.json_files import read_json
-from llmrec.data.readers.places import DataFile, Role
+from llmrec.data.readers.places import DataFile, Role, open_bytes
 from llmrec.data.readers.values import normalize_table, read_features
 from llmrec.data.texts.field_texts import format_values, is_text
 from llmrec.errors import DataError
+
+ROW_HINT = (
+    "Lines before the names of the columns have to go; data.{role}_format takes the separator, the quotes and the sign "
+    "that escapes them; data.faulty_rows: drop leaves such lines out."
+)
 
 
 class TableRequest(NamedTuple):
@@ -53,7 +58,7 @@ def read_parts(files: Sequence[DataFile], request: TableRequest) -> NamedTable:
     Raises:
         DataError: If a file cannot be read, or the files do not fit together.
     """
-    parts = [_read_checked(file, request) for file in files]
+    parts = [_read_checked(file, request) for file in _drop_blank(files)]
     n_skipped = sum(part.n_skipped for part in parts)
     if len(parts) == 1:
         return parts[0]
@@ -63,19 +68,34 @@ def read_parts(files: Sequence[DataFile], request: TableRequest) -> NamedTable:
         if lacking := [column for column in request.needed if column in known - set(part.table.column_names)]:
             problem = f"{part.name}: no column {', '.join(lacking)}, which other files of the {request.role} have"
             raise DataError(name, [f"{problem}. Give a folder or pattern with the parts of one table."])
+    filled = [part.table for part in parts if part.table.num_rows] or [parts[0].table]
     try:
-        table = pa.concat_tables(_align_types([part.table for part in parts]), promote_options="permissive")
+        table = pa.concat_tables(_align_types(filled), promote_options="permissive")
     except (pa.ArrowException, ValueError) as error:
         raise DataError(name, [f"{name}: parts of different types ({error}). Write them with one schema."]) from error
     return NamedTable(name, table, n_skipped)
+
+
+def _drop_blank(files: Sequence[DataFile]) -> Sequence[DataFile]:
+    """Leave out parts of text without a single sign, as Spark writes them for parts without rows."""
+    if len(files) == 1:
+        return files
+    return [file for file in files if file.kind not in ("csv", "jsonl") or not _is_blank(file.path)] or files[:1]
+
+
+def _is_blank(path: Path) -> bool:
+    with open_bytes(path) as file:
+        return not file.read(1)
 
 
 def _align_types(tables: list[pa.Table]) -> list[pa.Table]:
     """Convert a column to text in all parts if it is text in some, as files without types may have it."""
     for name in {name for table in tables for name in table.column_names}:
         holders = [table for table in tables if name in table.column_names]
-        texts = [is_text(table.schema.field(name).type) for table in holders]
-        if any(texts) and not all(texts):
+        kinds = [table.schema.field(name).type for table in holders]
+        texts = [is_text(kind) for kind in kinds]
+        encoded = [pa.types.is_dictionary(kind) for kind in kinds]
+        if any(texts) and not (all(texts) and (all(encoded) or not any(encoded))):
             tables = [_write_as_text(table, name) if name in table.column_names else table for table in tables]
     return tables
 
@@ -103,6 +123,8 @@ def _read_checked(file: DataFile, request: TableRequest) -> NamedTable:
         reason = _describe_read_error(error, quoted=request.quoted)[:500]
         encoding = f" If its text is in another encoding, set data.{request.role}_format.encoding."
         hint = encoding if "UTF" in reason.upper() or "codec" in reason else ""
+        if "CSV parse error: Expected" in reason:
+            hint = f" {ROW_HINT.format(role=request.role)}"
         problem = f"{name}: unreadable as {kind} ({reason}). Repair it or write it again.{hint}"
         raise DataError(str(file.path), [problem]) from (error if request.quoted else None)
 
@@ -118,7 +140,7 @@ def _read_file(file: DataFile, request: TableRequest) -> tuple[pa.Table, int]:
     if file.kind == "orc":
         return pyarrow.orc.read_table(str(path)), 0
     if file.kind == "jsonl":
-        return read_json(path, columns=in_file), 0
+        return read_json(path, columns=in_file, wanted=request.needed, encoding=request.style.encoding), 0
     read = read_csv(path, request.style, ids=request.ids, columns=in_file, skip_faulty=request.skip_faulty)
     if error := explain_header(path, request.role, request.needed, [*read.table.column_names, *file.partition]):
         raise error

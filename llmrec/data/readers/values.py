@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 CONTROL = r"[\x00-\x08\x0e-\x1f]"  # signs that bytes have and text lacks
+TYPE_MARK = "$"  # first sign of {"$date": ...} and {"$oid": ...}, as MongoDB writes values of these types
+COUNTED = ("pandas.period", "pandas.interval")  # stored as counts of a unit that the type names
 Features = Mapping[str, Any]  # description of columns by Hugging Face datasets, by column name
 
 
@@ -41,6 +43,8 @@ def normalize_table(table: pa.Table, *, wanted: Collection[str], features: Featu
         if names.count(field.name) > 1 and field.name not in wanted:
             continue
         try:
+            if (field.metadata or {}).get(b"ARROW:extension:name", b"").decode() in COUNTED:
+                raise NoPlainValueError(field.name)
             columns.append((field.name, normalize_column(column, features.get(field.name))))
         except NoPlainValueError:
             if field.name in wanted:
@@ -100,7 +104,7 @@ def _normalize(values: pa.Array, feature: Any) -> pa.Array:
     if _is_plain(kind):
         return values
     if isinstance(kind, pa.BaseExtensionType):
-        return _format_uuids(values) if kind.extension_name == "arrow.uuid" else _normalize(values.storage, feature)
+        return _normalize_extension(values, feature)
     if pa.types.is_run_end_encoded(kind):
         return _normalize(pc.run_end_decode(values), feature)
     if pa.types.is_dictionary(kind):
@@ -112,9 +116,27 @@ def _normalize(values: pa.Array, feature: Any) -> pa.Array:
         return values.cast(pa.large_string())
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
         return _decode_text(values)
+    if pa.types.is_fixed_size_binary(kind):
+        return _decode_text(values.cast(pa.binary()))
+    if pa.types.is_duration(kind):
+        spans = values.cast(pa.duration("us"), safe=False).to_pylist()
+        return pa.array([None if span is None else str(span) for span in spans], pa.large_string())
     if _is_list(kind):
         return _flatten(values, feature)
+    if pa.types.is_struct(kind) and kind.num_fields == 1 and kind.field(0).name.startswith(TYPE_MARK):
+        return _normalize(values.flatten()[0], feature)
     raise NoPlainValueError(str(kind))
+
+
+def _normalize_extension(values: pa.ExtensionArray, feature: Any) -> pa.Array:
+    name = values.type.extension_name
+    if name == "arrow.uuid":
+        return _format_uuids(values)
+    if name == "arrow.bool8":
+        return values.storage.cast(pa.bool_())
+    if name in COUNTED:
+        raise NoPlainValueError(name)
+    return _normalize(values.storage, feature)
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -44,9 +44,15 @@ def format_field(field: str, table: pa.Table) -> pa.LargeStringArray:
     try:
         text = format_values(pa.concat_arrays(column.chunks or [pa.nulls(0, column.type)]))
     except pa.ArrowException as error:
-        raise ConfigError(f"item column '{field}': type {column.type} has no text. Name another column.") from error
+        raise ConfigError(f"item column '{field}': type {column.type} has no text. {_advise(column.type)}") from error
     text = pc.utf8_trim_whitespace(text)
     return pc.if_else(pc.equal(text, pa.scalar("", pa.large_string())), None, text)
+
+
+def _advise(kind: pa.DataType) -> str:
+    if pa.types.is_nested(kind):
+        return "Its values are objects: write the part that you need as a column of its own, or name another column."
+    return "Name another column."
 
 
 def format_values(values: pa.Array) -> pa.LargeStringArray:

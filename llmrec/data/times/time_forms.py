@@ -13,7 +13,17 @@ from llmrec.errors import ConfigError
 from llmrec.utils.arrays import Mask, Rows
 from llmrec.utils.units import SECONDS_PER_DAY
 
-WIDTHS = {"year": 4, "short_year": 2, "month": 2, "day": 2, "hour": 2, "minute": 2, "second": 2, "milli": 3}
+WIDTHS = {
+    "year": 4,
+    "short_year": 2,
+    "month": 2,
+    "day": 2,
+    "hour": 2,
+    "minute": 2,
+    "second": 2,
+    "milli": 3,
+    "yearday": 3,
+}
 PACKED: dict[str, tuple[str, ...]] = {
     "yyyymmddhhmmssfff": ("year", "month", "day", "hour", "minute", "second", "milli"),
     "yyyymmddhhmmss": ("year", "month", "day", "hour", "minute", "second"),
@@ -26,8 +36,15 @@ PACKED: dict[str, tuple[str, ...]] = {
     "yymmddhhmm": ("short_year", "month", "day", "hour", "minute"),
     "yymmddhh": ("short_year", "month", "day", "hour"),
     "yymmdd": ("short_year", "month", "day"),
+    "ddmmyyyyhhmmss": ("day", "month", "year", "hour", "minute", "second"),
+    "mmddyyyyhhmmss": ("month", "day", "year", "hour", "minute", "second"),
+    "ddmmyyyyhhmm": ("day", "month", "year", "hour", "minute"),
+    "mmddyyyyhhmm": ("month", "day", "year", "hour", "minute"),
     "ddmmyyyy": ("day", "month", "year"),
     "mmddyyyy": ("month", "day", "year"),
+    "ddmmyy": ("day", "month", "short_year"),
+    "mmddyy": ("month", "day", "short_year"),
+    "yyyyddd": ("year", "yearday"),
 }
 
 
@@ -46,6 +63,7 @@ COUNTS = {
     "epoch_hours": CountForm(3600, 0),
     "epoch_minutes": CountForm(60, 0),
     "julian_days": CountForm(SECONDS_PER_DAY, 2_440_587.5),
+    "modified_julian_days": CountForm(SECONDS_PER_DAY, 40_587),
     "matlab_days": CountForm(SECONDS_PER_DAY, 719_529),
     "dotnet_ticks": CountForm(1e-7, 621_355_968_000_000_000),
     "windows_ticks": CountForm(1e-7, 116_444_736_000_000_000),
@@ -83,8 +101,23 @@ DIRECTIVES = {
     "B": r"(?P<month>[A-Za-z]{3,9})", "a": r"[A-Za-z]{2,9}\.?", "A": r"[A-Za-z]{2,9}", "j": r"(?P<yearday>\d{1,3})",
     "z": r"(?P<zone>Z|z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)", "Z": r"(?P<zone>UTC|GMT|Z)", "%": "%",
 }  # fmt: skip
+# Written forms that are suggested.
+COMMON_PATTERNS = (
+    "%a %b %d %H:%M:%S %Y",
+    "%a %b %d %H:%M:%S %z %Y",
+    "%d/%b/%Y:%H:%M:%S %z",
+    "%H:%M:%S %d/%m/%Y",
+    "%Y-%m-%d_%H:%M:%S",
+    "%Y-%m-%d-%H-%M-%S",
+    "%Y-%m-%d %H.%M.%S",
+    "%Y %m %d",
+    "%Y-%b-%d",
+    "%b %Y",
+    "%Y年%m月%d日",
+)
 COMPOUND = {"%T": "%H:%M:%S", "%R": "%H:%M", "%F": "%Y-%m-%d", "%D": "%m/%d/%y", "%h": "%b"}
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+FEWER_DIGITS = {"yymmdd": 1, "ddmmyy": 2, "mmddyy": 2}  # digits less than all that a form may have
 NAMED = ("auto", "day_first", "month_first", *PACKED, *COUNTS)
 PIVOT = 69  # two digits of a year from here on are of the last century
 MOST, ALL_BUT_FEW, DISTINCT = 0.5, 0.99, 20  # shares of numbers, and how many different ones rule out chance
@@ -170,6 +203,7 @@ def is_valid_packed(parts: dict[str, Rows]) -> Mask:
     """Return which parts make a time, (E,)."""
     good: Mask = parts["rest"] == 0
     limits = {"year": (FIRST_YEAR, LAST_YEAR), "month": (1, 12), "day": (1, 31), "hour": (0, 23), "minute": (0, 59)}
+    limits["yearday"] = (1, 366)
     for name, (low, high) in {**limits, "second": (0, 59)}.items():
         if name in parts:
             good = good & (parts[name] >= low) & (parts[name] <= high)
@@ -199,7 +233,7 @@ def _find_look_alikes(values: NDArray[np.generic], *, plausible: bool) -> list[s
     shares = {}
     for form, names in PACKED.items():
         width = sum(WIDTHS[name] for name in names)
-        min_digits = width - 1 if form == "yymmdd" else width - 3  # small numbers of any kind would be
+        min_digits = width - FEWER_DIGITS.get(form, 3)  # small numbers of any kind would be
         if 10**min_digits < middle < 10**width:
             shares[form] = float((is_valid_packed(split_packed(whole, form)) & exact).mean())
     best = max(shares.values(), default=0.0)

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from llmrec.data.times.time_forms import (
+    COMMON_PATTERNS,
     COUNTS,
     MONTHS,
     PACKED,
@@ -105,10 +106,11 @@ def suggest_written(text: pa.LargeStringArray) -> str:
         An instruction; "" if most have no known form.
     """
     some = text.drop_null()[:1000]
-    fitting = [form for form in ("day_first", "month_first") if len(some) and _count_read(some, form) > len(some) / 2]
+    forms = ("day_first", "month_first", *COMMON_PATTERNS)
+    fitting = [form for form in forms if len(some) and _count_read(some, form) > len(some) / 2]
     if not fitting:
         return ""
-    named = " or ".join(f"time_format: {form}" for form in fitting)
+    named = " or ".join(f"time_format: {form!r}" if "%" in form else f"time_format: {form}" for form in fitting)
     return f"They look like {' or '.join(fitting)} dates: set {named}"
 
 

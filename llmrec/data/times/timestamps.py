@@ -27,10 +27,10 @@ Resolution = Literal["day", "hour", "minute", "second", "sub-second"]
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 EARLY = "time before 1970"
-TIME_REMEDY = "Write ISO 8601 (2024-01-31T12:00:00Z) or epoch seconds, in one unit for all rows"
+TIME_REMEDY = "Write ISO 8601 (2024-01-31T12:00:00Z) or epoch seconds, in one unit for all rows, or set time_format"
 END_OF_TIME = 253_402_300_800  # the year 10000: later times were read in the wrong unit
 CHUNK_ROWS = 1 << 20  # times that are checked at a time
-NUMBER = r"^-?\d{1,18}(?:\.\d*)?$"
+NUMBER = r"^-?\d{1,18}(?:\.\d*)?(?:[eE][+-]?\d{1,2})?$"
 PLAUSIBLE_FROM = 662_688_000  # 1991: earlier epoch numbers are of no log; .NET's ticks would be of 1990
 PLAUSIBLE_TO = 2_000_000_000  # 2033: later ones look like YYYYMMDDHH
 
@@ -198,7 +198,7 @@ def _from_text(text: pa.LargeStringArray, unit: TimeUnit, timezone: str, form: s
     if not numeric.any():
         return written
     numbers = text.filter(pa.array(numeric))
-    exact = not pc.any(pc.match_substring(numbers, ".")).as_py()
+    exact = not pc.any(pc.match_substring_regex(numbers, "[.eE]")).as_py()
     counted = _from_numbers(numbers.cast(pa.int64() if exact else pa.float64()), unit, timezone, form)
     for into, values in zip(written[:4], counted[:4], strict=True):
         into[numeric] = values

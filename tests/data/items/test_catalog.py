@@ -216,7 +216,7 @@ def test_everything_wrong_with_the_items_is_told_at_once() -> None:
         "items.csv, column 'item_id': missing id in 1 row (row 4: null). Give every row an id, or remove the row.",
         "items.csv, column 'item_id': duplicate item id in 1 row (row 3: 'a'). Keep one row for each item.",
         "items.csv, column 'released': unreadable time in 1 row (row 4: 'soon'). Write ISO 8601 "
-        "(2024-01-31T12:00:00Z) or epoch seconds, in one unit for all rows.",
+        "(2024-01-31T12:00:00Z) or epoch seconds, in one unit for all rows, or set time_format.",
         "items.csv, column 'item_id': item with an empty text in 1 row (row 2: 'b'). Fill one of title, "
         "or name more fields in text_template.",
     )

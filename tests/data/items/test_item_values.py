@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime, time, timezone
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,11 @@ FITTING: list[tuple[Any, pa.DataType, Any]] = [
     (["a", 2.0], TEXT, "a, 2"),
     (12.0, TEXT, "12"),
     (True, TEXT, "true"),
-    (np.float32(0.5), TEXT, "0.5"),
+    (np.float32(12.99), TEXT, "12.99"),
+    (np.array([0.1, 12.99], np.float32), TEXT, "0.1, 12.99"),
+    (np.datetime64("2020-01-01T12:00:00.5", "ns"), TEXT, "2020-01-01 12:00:00.5"),
+    (2**70, TEXT, "1180591620717411303424"),
+    (UUID(int=1), TEXT, "00000000-0000-0000-0000-000000000001"),
     (date(2020, 1, 1), TEXT, "2020-01-01"),
     ("12", pa.int64(), 12),
     (12.0, pa.int32(), 12),
@@ -52,6 +57,10 @@ WRONG: list[tuple[Any, pa.DataType]] = [
     ({"a": 1}, TEXT),
     (1, pa.bool_()),
     ("soon", pa.date32()),
+    ("12", pa.date32()),
+    (12, pa.date32()),
+    (9, pa.time32("s")),
+    ([], pa.time64("us")),
     (300, pa.int8()),
     ({"a": 1}, LIST),
     ("x", pa.decimal128(9, 2)),

@@ -19,6 +19,7 @@ EPOCH = datetime(1970, 1, 1)
 QUICK = settings(max_examples=40, deadline=None)
 MOMENTS = st.lists(st.datetimes(datetime(1995, 1, 1), datetime(2049, 12, 31)), min_size=1, max_size=9)
 CODES = {"year": "%Y", "short_year": "%y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
+CODES["yearday"] = "%j"
 
 
 def parse(values: object, form: str = "auto", kind: pa.DataType | None = None, **options: Any) -> ParsedTimes:
@@ -36,7 +37,8 @@ def remedies(times: ParsedTimes) -> str:
 def cut(moment: datetime, parts: tuple[str, ...]) -> datetime:
     """The moment as far as the parts tell it."""
     first = {"month": 1, "day": 1, "hour": 0, "minute": 0, "second": 0}
-    left_out = {name: value for name, value in first.items() if name not in parts}
+    kept = (*parts, "month", "day") if "yearday" in parts else parts
+    left_out = {name: value for name, value in first.items() if name not in kept}
     return moment.replace(microsecond=0, **left_out)
 
 
@@ -132,8 +134,9 @@ def test_times_that_are_in_no_calendar(text: str) -> None:
 DAYS = [datetime(2020, 1, 1, 10, 30) + timedelta(days=day) for day in range(40)]
 LOOKS = [
     *(("".join(CODES.get(name, "") for name in PACKED[form]), form) for form in PACKED if form not in (
-        "yyyymmddhhmmssfff", "yyyy", "yymmddhhmm")),
+        "yyyymmddhhmmssfff", "yyyy", "yymmddhhmm", "ddmmyyyyhhmmss", "mmddyyyyhhmmss")),
 ]  # fmt: skip
+TOO_LARGE = ("yyyymmddhhmmss", "yyyymmddhhmm", "yymmddhhmmss", "ddmmyyyyhhmm", "mmddyyyyhhmm")  # for seconds
 
 
 @pytest.mark.parametrize(("code", "form"), LOOKS)
@@ -147,7 +150,29 @@ def test_numbers_that_look_like_dates_are_refused_with_their_form(
     times = parse([str(number) if kind == pa.string() else number for number in numbers], kind=kind)
     assert times.faults[0].rows.all()
     assert f"time_format: {form}" in remedies(times)
-    assert not parse(numbers, unit="s").faults or form in ("yyyymmddhhmmss", "yyyymmddhhmm", "yymmddhhmmss")
+    assert not parse(numbers, unit="s").faults or form in TOO_LARGE
+
+
+@pytest.mark.parametrize(("code", "form"), [("%d%m%Y%H%M%S", "ddmmyyyyhhmmss"), ("%m%d%Y%H%M%S", "mmddyyyyhhmmss")])
+def test_dates_that_would_be_plausible_milliseconds_are_refused(code: str, form: str) -> None:
+    times = parse([int(moment.strftime(code)) for moment in DAYS])
+    assert times.faults[0].rows.all()
+    assert f"time_format: {form}" in remedies(times)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["%a %b %d %H:%M:%S %Y", "%d/%b/%Y:%H:%M:%S +0000", "%Y-%m-%d_%H:%M:%S", "%Y-%b-%d", "%b %Y"]
+)
+def test_written_times_are_refused_with_their_pattern(pattern: str) -> None:
+    texts = [moment.strftime(pattern) for moment in DAYS]
+    (fault,) = parse(texts).faults
+    form = fault.remedy.split("time_format: ")[1].strip("'")
+    assert form == pattern.replace("+0000", "%z")
+    assert not parse(texts, form).faults
+
+
+def test_numbers_with_an_exponent_are_numbers() -> None:
+    assert parse(["1.7e9", "1.700000001E+09"]).seconds.tolist() == [1_700_000_000, 1_700_000_001]
 
 
 @pytest.mark.parametrize("form", [form for form in COUNTS if form != "apple_seconds"])
