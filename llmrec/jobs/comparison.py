@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from llmrec.drift.fit_head import FittedHead
 from llmrec.evaluation.aggregate import make_test_queries
 from llmrec.evaluation.model_rows import FROZEN, ModelRow
 from llmrec.evaluation.results import SplitReport
-from llmrec.jobs.adaptation import describe_adaptation, is_kept
+from llmrec.jobs.adaptation import describe_adaptation, is_better, is_kept
 from llmrec.jobs.model_benchmark import ModelBenchmark
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.drift_ablation import DriftTask
@@ -51,6 +51,8 @@ def run_benchmark(
     config: FinetuneConfig,
     text: Tensor | None,
     new_reader: Callable[[], CatalogEncoder] | None,
+    *,
+    second_texts: Sequence[str] | None = None,
 ) -> BenchmarkResult:
     """Fit, rank and evaluate all models of one split.
 
@@ -59,6 +61,7 @@ def run_benchmark(
         config: Settings of the run.
         text: Text vectors of the frozen backbone, (N, D_text); None for ids alone.
         new_reader: Makes a trainable backbone for each seed; None if the strategy trains none.
+        second_texts: Texts of the catalog that lack some fields, for adapt_items; None for whole texts alone.
 
     Returns:
         Results, and the models of the first seed.
@@ -67,12 +70,12 @@ def run_benchmark(
     drift = DriftTask.from_task(config.drift, task, text) if config.drift is not None else None
     own = ModelRow("llmrec", config.backbone.strategy)
     seeds = config.seeds_for_split(task.split.name)
-    first = _fit_seed(benchmark, own, text, new_reader, seed=seeds[0])
+    first = _fit_seed(benchmark, own, text, new_reader, seed=seeds[0], second_texts=second_texts)
     privacy, membership = _measure_privacy(benchmark, first, text, seeds[0])
     head = benchmark.fit_and_rank_drift(first.fitted, seeds[0], drift) if drift is not None else None
     _fit_sasrec(benchmark, seeds[0])
     for seed in seeds[1:]:
-        again = _fit_seed(benchmark, own, text, new_reader, seed=seed)
+        again = _fit_seed(benchmark, own, text, new_reader, seed=seed, second_texts=second_texts)
         if drift is not None:
             benchmark.fit_and_rank_drift(again.fitted, seed, drift)
         _fit_sasrec(benchmark, seed)
@@ -102,6 +105,7 @@ def _fit_seed(
     new_reader: Callable[[], CatalogEncoder] | None,
     *,
     seed: int,
+    second_texts: Sequence[str] | None,
 ) -> _SeedFit:
     """Fit on stored vectors, then together with the backbone if the strategy trains one."""
     config = benchmark.config
@@ -110,6 +114,11 @@ def _fit_seed(
         return _SeedFit(fitted, None, "", fitted.progress.step, [fitted.model])
     with timer.section("read", own.name):
         reader = new_reader()
+    if config.adapt_items is not None:
+        adapted, sentence = benchmark.adapt_items_and_rank(own, fitted, reader, seed, second_texts=second_texts)
+        if adapted is None or not is_better(adapted, fitted):
+            return _SeedFit(fitted, None, sentence, fitted.progress.step, [fitted.model])
+        return _SeedFit(adapted, reader, sentence, adapted.progress.step, [adapted.model, reader.backbone])
     progress = benchmark.adapt_and_rank(own, fitted, reader, seed)
     steps, trained = fitted.progress.step + progress.step, [fitted.model, reader.backbone]
     kept = reader if is_kept(progress) else None

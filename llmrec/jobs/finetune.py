@@ -13,6 +13,7 @@ from llmrec.backbones.catalog_encoder import CatalogEncoder
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.backbones.text_vector_cache import TextVectorCache
 from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.data.items.field_dropout import drop_fields
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log
 from llmrec.data.readers.memory import LogTables
@@ -74,7 +75,11 @@ def run_finetune(config: FinetuneConfig, tables: LogTables | None = None) -> Job
             histories = CatalogEncoder.from_texts(frozen, log.catalog.list_texts(), cache=cache)
 
     tasks = [make_task(split, log, config, accelerator, reader=histories) for split in config.split.names]
-    results = [run_benchmark(task, config, text, new_reader if trains_backbone else None) for task in tasks]
+    second_texts = None
+    if trains_backbone and config.adapt_items is not None and config.adapt_items.field_dropout:
+        second_texts = drop_fields(log.catalog, config.adapt_items.field_dropout, config.seeds[0])
+    make_reader = new_reader if trains_backbone else None
+    results = [run_benchmark(task, config, text, make_reader, second_texts=second_texts) for task in tasks]
     accelerator.end_training()
     if not accelerator.is_main_process:
         return None

@@ -26,11 +26,13 @@ from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.evaluation.ranking import Ranking, Scorer
 from llmrec.evaluation.results import SplitReport
 from llmrec.evaluation.slices import make_slices
-from llmrec.jobs.adaptation import describe_adaptation, is_kept
+from llmrec.jobs.adaptation import describe_adaptation, describe_item_adaptation, is_kept
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
+from llmrec.training.distributed.collectives import encode_catalog
 from llmrec.training.distributed.parallel_ranking import rank_in_parallel
 from llmrec.training.drift_ablation import DriftTask, iterate_drift_rows
+from llmrec.training.item_adaptation.adapt_items import adapt_items
 from llmrec.training.task import FittedModel, TrainingTask, make_protocol
 from llmrec.training.two_stage import adapt_backbone, fit_model
 from llmrec.utils.timing import timer
@@ -118,6 +120,55 @@ class ModelBenchmark:
         self.rank(row, ModelScorer(model))
         self._record_training(row, progress, {"adapt": dataclasses.asdict(self.config.adapt)}, model)
         return progress
+
+    def adapt_items_and_rank(
+        self,
+        row: ModelRow,
+        fitted: FittedModel,
+        reader: CatalogEncoder,
+        seed: int,
+        *,
+        second_texts: Sequence[str] | None,
+    ) -> tuple[FittedModel | None, str]:
+        """Train a backbone by the items, fit a model on its vectors as the frozen one was fitted, and rank by it.
+
+        Args:
+            row: Row of the report.
+            fitted: Model fitted on frozen vectors.
+            reader: Encoder of the catalog; its backbone is trained in place.
+            seed: Seed of the training.
+            second_texts: Texts of the catalog that lack some fields; None for whole texts alone.
+
+        Returns:
+            The model; None if held-out items were ranked best before training. And the sentence that says if it is
+            better.
+        """
+        config, items = self.config, self.config.adapt_items
+        if items is None:
+            raise ValueError("there are no settings of an adaptation by items")
+        with timer.section("adapt", row.name):
+            progress = adapt_items(
+                row.name,
+                self.task,
+                items,
+                reader=reader,
+                model=fitted.watched,
+                second_texts=second_texts,
+                seed=seed,
+            )
+        adapted = None
+        if is_kept(progress):
+            with timer.section("read", row.name):
+                text = encode_catalog(reader, self.task.accelerator)
+            adapted = self.fit(row, config.model, config.train, text, seed=seed)
+        else:
+            self.rank(replace(row, seed=seed), ModelScorer(fitted.model))
+        sentence = describe_item_adaptation(row, progress, fitted, adapted)
+        logger.info(sentence, extra={"facts": {"fit": row.name, "kept": adapted is not None}})
+        record = self.settings.setdefault(row.name, {"seeds": {}})
+        record["adapt_items"] = dataclasses.asdict(items)
+        record["seeds"].setdefault(str(seed), {})["items"] = progress.history
+        return adapted, sentence
 
     def fit_and_rank_drift(self, fitted: FittedModel, seed: int, task: DriftTask) -> FittedHead:
         """Fit a drift head on a model, and rank by it: refreshed, static, and by its terms.

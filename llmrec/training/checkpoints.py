@@ -7,9 +7,11 @@ the same bits. The sha256 of each file is verified before resuming; if one diffe
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,6 +173,18 @@ class Checkpoint:
     """Random state of each process, in the order of ranks."""
     table: Tensor | None
     """Text vectors, (N, D_text), if steps had changed them since the last complete reading."""
+
+
+def compute_identity(facts: Sequence[Any]) -> str:
+    """Compute the hash of everything that a fit depends on, by which a resume finds its own checkpoints.
+
+    Args:
+        facts: Values that JSON can hold, or that have a text.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def load_checkpoint(folder: Path, identity: str, n_processes: int, *, strict: bool = True) -> Checkpoint | None:

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from llmrec.config.adaptation import ItemAdaptConfig
 from llmrec.config.checkpoints import CheckpointConfig, Resume
 from llmrec.config.jobs.pretrain import PretrainTrainConfig
 from llmrec.config.train import TrainConfig
@@ -34,6 +35,7 @@ from llmrec.training.preemption import PreemptionGuard, make_interrupted_error
 from llmrec.utils.timing import timer
 
 logger = logging.getLogger(__name__)
+LoopConfig = TrainConfig | PretrainTrainConfig | ItemAdaptConfig
 SCHEDULES = {"constant": "constant_with_warmup"}  # names of transformers that differ from ours
 
 
@@ -59,12 +61,12 @@ class TrainingLoop(ABC):
     """Base of trainers: run steps until validation stops improving, and keep the best weights."""
 
     objective: nn.Module
-    config: TrainConfig | PretrainTrainConfig
+    config: LoopConfig
 
     def __init__(
         self,
         objective: nn.Module,
-        config: TrainConfig | PretrainTrainConfig,
+        config: LoopConfig,
         accelerator: Accelerator,
         run: RunState,
         *,

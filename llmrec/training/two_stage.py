@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import logging
 import math
 import re
@@ -23,7 +21,7 @@ from llmrec.data.splits import Split
 from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.models.weight_transfer import TransferWeights, load_transfer_weights
-from llmrec.training.checkpoints import Progress
+from llmrec.training.checkpoints import Progress, compute_identity
 from llmrec.training.distributed.collectives import is_fsdp_requested
 from llmrec.training.micro_batching import BACKBONE, STEPS, explain_out_of_memory
 from llmrec.training.model_validation import calibrate, validation_ndcg
@@ -231,4 +229,4 @@ def _checkpoint_identity(name: str, task: TrainingTask, model: ModelConfig, trai
     del trained["micro_batches"]  # they change no result
     facts += [dataclasses.asdict(model), trained]
     facts += [dataclasses.asdict(task.privacy)] if task.privacy else []
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    return compute_identity(facts)

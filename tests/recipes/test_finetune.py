@@ -17,6 +17,7 @@ import torch
 from llmrec import Recommender
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.cli.main import main as command_line
+from llmrec.config.adaptation import ItemAdaptConfig, ItemMethod
 from llmrec.config.backbone import BackboneConfig, LoraConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.drift import DriftConfig
@@ -177,6 +178,25 @@ def test_a_whole_run_leaves_report_figures_and_bundle(
 
     main(replace(config, resume=True))  # everything is there: nothing is trained again, and nothing changes
     assert json.loads((out / "report.json").read_text())["rows"] == report["rows"]
+
+
+@pytest.mark.parametrize("method", ["align", "contrast"])
+def test_a_whole_run_that_adapts_by_items(
+    main: Callable[[FinetuneConfig], None], config: FinetuneConfig, tiny_bert: Path, method: ItemMethod
+) -> None:
+    items = ItemAdaptConfig(method, epochs=2, evals=2, items_per_step=32, learning_rate=5e-3, min_events=2)
+    few = replace(config.evaluation, baselines=("nearest_text",))
+    main(replace(config, adapt_items=items, drift=None, evaluation=few, leave_one_out_seeds=None))
+    report = json.loads((config.output / "report.json").read_text())
+    assert {row["model"] for row in report["rows"]} == {FROZEN, LORA, "nearest text"}
+    for split, sentence in report["run"]["adaptation"].items():
+        kept = "adapted weights kept" in sentence
+        assert kept or "the frozen backbone is used" in sentence
+        assert report["splits"][split]["headline"] == (LORA if kept else FROZEN)
+        seed = report["splits"][split]["settings"][LORA]["seeds"]["0"]
+        assert seed["items"][0]["step"] == 0
+    recommender = Recommender.from_pretrained(config.output / "bundle", backbone=str(tiny_bert))
+    assert len(recommender.score([], [{"title": "new red hat"}])) == 1
 
 
 @pytest.mark.parametrize("encoder", ["text", "backbone"])

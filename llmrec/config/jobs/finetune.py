@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from llmrec.config.adaptation import ItemAdaptConfig
 from llmrec.config.backbone import BackboneConfig as BackboneConfig
 from llmrec.config.checkpoints import CheckpointConfig, Resume
 from llmrec.config.data import DataConfig as DataConfig
@@ -46,7 +47,9 @@ class FinetuneConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     """Training on stored text vectors (feature transfer)."""
     adapt: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=2, patience=2))
-    """Training of model and backbone that follows, if the strategy trains the backbone."""
+    """Training of model and backbone that follows, if the strategy trains the backbone and adapt_items is null."""
+    adapt_items: ItemAdaptConfig | None = None
+    """Training of the backbone by items instead, before the model is fitted on its vectors; {} for the defaults."""
     drift: DriftConfig | None = None
     """Drift head; {} for the defaults, null for none."""
     privacy: PrivacyConfig | None = None
@@ -93,6 +96,11 @@ class FinetuneConfig:
                 "drift.terms: the chain's states are read off item texts, which backbone.strategy none does not have; "
                 "leave chain out"
             )
+        if self.adapt_items is not None and self.model.history_encoder != "sequence":
+            raise ConfigError(
+                f"adapt_items: with model.history_encoder={self.model.history_encoder} the backbone encodes histories "
+                "too; leave adapt_items out"
+            )
         if self.privacy is not None and (voids := self._list_privacy_violations()):
             raise ConfigError(f"privacy: there is no guarantee with {'; '.join(voids)}")
         if self.membership is not None and (self.drift is not None or not self.split.held_out_user_fraction):
@@ -108,6 +116,7 @@ class FinetuneConfig:
             "drift, which keeps exact counts and is fitted on the same users' next events (leave it out)": self.drift,
             "train.refit, which trains as long as validation found best (give false)": self.train.refit,
             "data.k_core, by which one user decides on the events of others (give 0)": self.data.k_core,
+            "adapt_items, which learns from exact counts (leave it out)": self.adapt_items,
             "mixed_precision fp16, which scales gradients before they are clipped (give bf16 or no)":
                 self.mixed_precision == "fp16",
             "gradient_accumulation_steps, since a step has privacy.users_per_step users (give 1)": several,

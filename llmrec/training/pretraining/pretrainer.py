@@ -6,8 +6,6 @@ It counts steps, where training/trainer.py counts epochs, because passes over te
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 from llmrec.backbones.token_store import TokenStore
 from llmrec.config.jobs.pretrain import ObjectiveName, PretrainConfig, PretrainTrainConfig
 from llmrec.errors import ConfigError
-from llmrec.training.checkpoints import Progress
+from llmrec.training.checkpoints import Progress, compute_identity
 from llmrec.training.micro_batching import PRETRAINING, explain_out_of_memory
 from llmrec.training.pretraining.corpus import PretrainCorpus, draw_batch_rows
 from llmrec.training.pretraining.history_corpus import HistoryCorpus
@@ -222,5 +220,5 @@ def make_run(config: PretrainConfig, inputs: str) -> RunState:
     facts = dataclasses.asdict(config)
     changeable = ("output", "resume", "checkpoints", "trackers", "mixed_precision")
     kept = {name: value for name, value in facts.items() if name not in changeable}
-    identity = hashlib.sha256(json.dumps([kept, inputs], sort_keys=True, default=str).encode()).hexdigest()[:32]
+    identity = compute_identity([kept, inputs])
     return RunState("pretrain", config.output / "checkpoint", config.seed, config.resume, identity, config.checkpoints)
