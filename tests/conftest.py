@@ -155,7 +155,7 @@ def minilm() -> Path:
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """The folder of the real SmolLM2-135M-Instruct, unpacked into the cache by whoever is first."""
-    from llmrec.backbones.resolve import PACKAGED, get_packaged_path
+    from llmrec.backbones.model_files.resolve import PACKAGED, get_packaged_path
 
     if find_spec("gguf") is None or (path := get_packaged_path(PACKAGED["SmolLM2-135M-Instruct"])) is None:
         pytest.skip("needs SmolLM2-135M-Instruct; scripts/fetch_smollm2 brings it")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from llmrec.backbones.resolve import WEIGHTS, resolve_backbone
+from llmrec.backbones.model_files.resolve import WEIGHTS, resolve_backbone
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.errors import BackboneError
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from llmrec.backbones.vector_recipe import VectorRecipe
+from llmrec.backbones.model_files.vector_recipe import VectorRecipe
 from llmrec.config.backbone import BackboneConfig
 
 ROUNDING = 1e-5  # relative; the same row of a product may be rounded differently in another position

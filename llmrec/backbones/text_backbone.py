@@ -21,17 +21,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
-from llmrec.backbones.checkpoint_checks import check_one_text, check_rows, check_tokenizer
-from llmrec.backbones.checkpoint_files import open_checkpoint
 from llmrec.backbones.fast_encoding import FastEncoding, Parts
 from llmrec.backbones.layers import HiddenStateSource, PrecomputedHidden, make_bidirectional, truncate_layers
 from llmrec.backbones.length_batches import batch_by_length
-from llmrec.backbones.load_model import cannot_load, load_text_model, load_tokenizer, lower_case
+from llmrec.backbones.model_files.checkpoint_checks import check_one_text, check_rows, check_tokenizer
+from llmrec.backbones.model_files.checkpoint_files import open_checkpoint
+from llmrec.backbones.model_files.load_model import cannot_load, load_text_model, load_tokenizer, lower_case
+from llmrec.backbones.model_files.resolve import resolve_backbone
+from llmrec.backbones.model_files.vector_layers import VectorLayers
+from llmrec.backbones.model_files.vector_recipe import VectorRecipe, choose_prompt, read_recipe
 from llmrec.backbones.pooling import choose_pooling, is_causal, pool
-from llmrec.backbones.resolve import resolve_backbone
 from llmrec.backbones.token_store import TokenStore
-from llmrec.backbones.vector_layers import VectorLayers
-from llmrec.backbones.vector_recipe import VectorRecipe, choose_prompt, read_recipe
 from llmrec.config.backbone import TEXT, BackboneConfig
 from llmrec.errors import BackboneError
 from llmrec.utils.precision import upcast_to_fp32

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from llmrec.backbones.adaptation import load_adapter
-from llmrec.backbones.resolve import find_packaged_copy, is_hub_id
+from llmrec.backbones.model_files.resolve import find_packaged_copy, is_hub_id
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.errors import BundleError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from llmrec.backbones.resolve import is_hub_id
+from llmrec.backbones.model_files.resolve import is_hub_id
 from llmrec.data.readers.hub import HUB, parse_hub_place
 
 if TYPE_CHECKING:

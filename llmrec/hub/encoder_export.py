@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from llmrec.backbones.resolve import is_hub_id
+from llmrec.backbones.model_files.resolve import is_hub_id
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.errors import BackboneError, BundleError
 from llmrec.hub.bundle import Bundle

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from llmrec.backbones.resolve import is_hub_id, resolve_backbone
+from llmrec.backbones.model_files.resolve import is_hub_id, resolve_backbone
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.hub.layout import atomic_folder
 from llmrec.hub.sentence_modules import save_modules, save_pooling

@@ -16,7 +16,7 @@ from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from llmrec.backbones.resolve import is_hub_id
+from llmrec.backbones.model_files.resolve import is_hub_id
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.errors import BundleError

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from llmrec.backbones.model_files.vector_recipe import POOLING_FLAGS
 from llmrec.backbones.text_backbone import TextBackbone
-from llmrec.backbones.vector_recipe import POOLING_FLAGS
 
 POOLING_FOLDER = "1_Pooling"
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from llmrec.backbones.resolve import PACKAGED, get_packaged_path
+from llmrec.backbones.model_files.resolve import PACKAGED, get_packaged_path
 from llmrec.data.log_proposal import LogProposal
 
 BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"

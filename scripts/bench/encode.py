@@ -27,7 +27,7 @@ from machine import describe, write_record
 from numpy.typing import NDArray
 
 from llmrec.backbones.linear_kernels import choose_fastest
-from llmrec.backbones.resolve import resolve_backbone
+from llmrec.backbones.model_files.resolve import resolve_backbone
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig, EncodePrecision
 from llmrec.utils.text import format_table

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from llmrec.backbones.model_files.vector_recipe import POOLING_FLAGS
 from llmrec.backbones.pooling import pool
-from llmrec.backbones.vector_recipe import POOLING_FLAGS
 from llmrec.cli.main import main
 from llmrec.config.backbone import Strategy
 from llmrec.errors import BundleError

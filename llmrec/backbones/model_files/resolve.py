@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmrec.backbones.gguf import unpack_gguf
+from llmrec.backbones.model_files.gguf import unpack_gguf
 from llmrec.errors import BackboneError
 
 PACKAGED_PREFIX = "packaged:"
@@ -68,7 +68,7 @@ def resolve_backbone(name: str, hub_id: str | None = None) -> BackboneLocation:
     """Resolve the name of a backbone without using the network.
 
     Args:
-        name: Folder, GGUF file (unpacked into the cache, see `llmrec.backbones.gguf`), `packaged:` name or Hub id.
+        name: Folder, GGUF file (unpacked into the cache, see `model_files.gguf`), `packaged:` name or Hub id.
         hub_id: Public name to record instead of the resolved one.
 
     Returns:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmrec.backbones.gguf import unpack_gguf
+from llmrec.backbones.model_files.gguf import unpack_gguf
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.errors import BackboneError

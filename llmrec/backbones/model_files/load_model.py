@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmrec.backbones.checkpoint_files import CheckpointFiles
-from llmrec.backbones.resolve import UNTRUSTED, WEIGHTS
+from llmrec.backbones.model_files.checkpoint_files import CheckpointFiles
+from llmrec.backbones.model_files.resolve import UNTRUSTED, WEIGHTS
 from llmrec.errors import BackboneError
 
 UNUSED = "pooler"  # parts with this name may lack weights: llmrec pools the hidden states itself

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmrec.backbones.checkpoint_files import CheckpointFiles
+from llmrec.backbones.model_files.checkpoint_files import CheckpointFiles
 from llmrec.config.backbone import TEXT
 from llmrec.errors import BackboneError
 

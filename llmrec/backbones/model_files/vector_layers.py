@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmrec.backbones.vector_recipe import LayerSpec
+from llmrec.backbones.model_files.vector_recipe import LayerSpec
 from llmrec.errors import BackboneError
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # the second is what sentence-transformers 2 writes

@@ -1,0 +1,1 @@
+"""Files of pretrained models: where they are, what they say, and how they are loaded."""
