@@ -213,7 +213,10 @@ class _StrategyRun:
 
     def _adapt(self, model: RecommenderModel) -> StageCost:
         if self.way != "distill":
-            return self._measure_stage(RecommendationObjective(model, self.reader), self.config.adapt)
+            items, train = self.config.adapt_items, self.config.adapt
+            if items is not None:  # a step costs what its items cost
+                train = replace(train, trainable_items_per_step=items.items_per_step)
+            return self._measure_stage(RecommendationObjective(model, self.reader), train)
         objective = DistillationObjective(copy.deepcopy(model), self.reader, model, DistillationLosses())
         stage = self._measure_stage(objective, distillation_losses(self.config.adapt, self.log.n_items))
         model.requires_grad_(requires_grad=True)

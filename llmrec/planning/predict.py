@@ -113,6 +113,11 @@ def _adapt(work: Workload, measured: StrategyMeasurement, share: int) -> list[Ph
     seeds, loop, stage = work.seeds, work.adapt, measured.adapt
     if stage is None:
         return []
+    if work.by_items:
+        each = stage.step * _count_steps_between(loop) + measured.renew * (1 / share) + stage.checkpoint
+        adapt = PhaseEstimate("adapt", work.split, NOTHING, each, loop.measurements * seeds, "adapt")
+        load = PhaseEstimate("load", work.split, measured.load * seeds)
+        return [adapt, load, *_fit(work, measured, share)]
     n_valid, n_test = work.n_valid / share, work.n_test / share
     renew, check, rows = measured.renew * (1 / share), measured.matched(n_valid), 1
     if measured.way == "distill":

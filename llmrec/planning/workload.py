@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmrec.config.adaptation import ItemAdaptConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
 from llmrec.config.split import SplitName
@@ -51,6 +52,19 @@ class LoopCounts:
             renewals = sum(step % config.refresh_every_steps == 0 and step not in marks for step in range(1, steps + 1))
         return cls(steps, len(marks), renewals, config.epochs)
 
+    @classmethod
+    def from_items(cls, n_items: int, config: ItemAdaptConfig) -> LoopCounts:
+        """Count the steps of an adaptation by items, which is one pass.
+
+        Args:
+            n_items: Items with training events.
+            config: Settings of the adaptation.
+
+        Returns:
+            The counts.
+        """
+        return cls(max(round(config.epochs * n_items / config.items_per_step), 1), config.evals, 0, 1)
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -72,6 +86,8 @@ class Workload:
     """Number of validation queries."""
     n_test: int
     """Number of test queries."""
+    by_items: bool = False
+    """True if the second stage is an adaptation by items, after which the model is fitted again."""
 
 
 def count_work(log: Log, config: FinetuneConfig, name: SplitName) -> Workload:
@@ -88,6 +104,9 @@ def count_work(log: Log, config: FinetuneConfig, name: SplitName) -> Workload:
     split, ties = make_split(name, log.interactions, log.n_users, log.n_items, config=config.split)
     valid, test = make_queries(split, VALID, ties=ties), make_test_queries(split, ties, config.evaluation)
 
+    items = config.adapt_items
+    n_items = len(np.unique(split.train.item))
+
     def count_loop(part: Split, train: TrainConfig, *, model: ModelConfig = config.model) -> LoopCounts:
         return LoopCounts.from_config(count_batches(part, ties, model, train), train)
 
@@ -95,11 +114,12 @@ def count_work(log: Log, config: FinetuneConfig, name: SplitName) -> Workload:
         name,
         len(config.seeds_for_split(name)),
         count_loop(split, config.train),
-        count_loop(split, config.adapt),
+        count_loop(split, config.adapt) if items is None else LoopCounts.from_items(n_items, items),
         count_loop(split.merge_validation(), config.train) if config.train.refit else None,
         tuple(count_loop(split, train, model=config.sasrec.model) for train in sasrec_train_configs(config).values()),
         min(len(valid), config.evaluation.max_valid_queries),
         len(test),
+        items is not None,
     )
 
 

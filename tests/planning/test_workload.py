@@ -2,15 +2,21 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from accelerate import Accelerator
 
+from llmrec.backbones.adaptation import apply_strategy
+from llmrec.backbones.catalog_encoder import CatalogEncoder
+from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.adaptation import ItemAdaptConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.batches import build_training_windows
 from llmrec.data.loading import load_log
 from llmrec.data.log import Log
 from llmrec.planning.workload import LoopCounts, count_work
+from llmrec.training.item_adaptation.adapt_items import adapt_items
 from llmrec.training.objectives import RecommendationObjective
 from llmrec.training.task import make_task
 from llmrec.training.trainer import Trainer, TrainerInputs
@@ -66,3 +72,19 @@ def test_a_refit_and_a_second_split_have_their_own(config: FinetuneConfig, log: 
     assert by_time.refit.steps > by_time.fit.steps
     assert (by_time.seeds, one_out.seeds, one_out.n_test) == (2, 1, log.n_users)
     assert len(by_time.sasrec) == 1
+
+
+def test_an_adaptation_by_items_takes_as_many_steps_as_counted(config: FinetuneConfig) -> None:
+    log = load_log(config.data)
+    items = ItemAdaptConfig(epochs=2, evals=2, items_per_step=16, min_events=1, field_dropout=0)
+    config = replace(config, adapt_items=items)
+    task = make_task("by_time", log, config, Accelerator(cpu=True))
+    backbone = TextBackbone.load(config.backbone)
+    reader = CatalogEncoder.from_texts(backbone, log.catalog.list_texts())
+    model = make_model(task.split, config.model, reader.encode(np.arange(log.n_items)), 0)
+    apply_strategy(backbone, replace(config.backbone, strategy="full"))
+    progress = adapt_items("counted", task, items, reader=reader, model=model, second_texts=None, seed=0)
+    work = count_work(log, config, "by_time")
+    assert work.by_items
+    assert progress.step == work.adapt.steps
+    assert len(progress.history) == work.adapt.measurements + 1  # and the start
