@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from llmrec.backbones.model_files.checkpoint_files import CheckpointFiles
+from llmrec.backbones.model_files.checkpoint_formats import check_format, get_quantization
 from llmrec.backbones.model_files.resolve import UNTRUSTED, WEIGHTS
 from llmrec.errors import BackboneError
 
+logger = logging.getLogger(__name__)
 UNUSED = "pooler"  # parts with this name may lack weights: llmrec pools the hidden states itself
 SHOWN = 3  # names of weights in a message
-ADAPTER, PICKLED = "adapter_config.json", (".bin", ".bin.index.json", ".pt", ".pth", ".ckpt")
-OTHER_FORMATS = {".h5": "TensorFlow", ".msgpack": "Flax", ".onnx": "ONNX", ".gguf": "GGUF"}
 ALONE = "save its text model alone, with transformers' save_pretrained"
 
 
@@ -41,7 +43,7 @@ def load_text_model(name: str, path: str, revision: str | None, subfolder: str, 
     from llmrec.backbones import static_model  # noqa: F401  registers its architecture
 
     place: dict[str, Any] = {"revision": revision, "subfolder": subfolder}
-    _check_format(name, files, subfolder)
+    check_format(name, files, subfolder)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # missing weights are raised below
@@ -50,9 +52,20 @@ def load_text_model(name: str, path: str, revision: str | None, subfolder: str, 
         halves: Any = type(stored) in MODEL_FOR_TEXT_ENCODING_MAPPING and stored.get_text_config() is stored
         loader: Any = AutoModelForTextEncoding if halves else AutoModel
         model, report = loader.from_pretrained(
-            path, config=stored, dtype=torch.float32, output_loading_info=True, **place, **WEIGHTS
+            path,
+            config=stored,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are raised below, with their names
+            **place,
+            **WEIGHTS,
         )
     except Exception as error:  # any kind: a damaged folder can fail in any of transformers' loaders
+        if method := get_quantization(files, subfolder):
+            raise BackboneError(
+                f"backbone {name!r}: its weights are quantized by {method}, which cannot be read here: "
+                f"{_shorten(error)}. Give the checkpoint that it was made from."
+            ) from error
         raise cannot_load(name, revision, error) from error
     finally:
         transformers_logging.set_verbosity(level)
@@ -96,11 +109,14 @@ def cannot_load(name: str, revision: str | None, error: Exception) -> BackboneEr
     Returns:
         Error with the library's own reason.
     """
-    reason = " ".join(str(error).split()).rstrip(".")
     return BackboneError(
-        f"backbone {name!r} (revision {revision or 'default'}) cannot be loaded: {reason}. Give a folder saved by "
-        "save_pretrained, or a Hub id that this machine can reach."
+        f"backbone {name!r} (revision {revision or 'default'}) cannot be loaded: {_shorten(error)}. Copy it again as a "
+        "whole, or give a folder saved by save_pretrained or a Hub id that this machine can reach."
     )
+
+
+def _shorten(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def lower_case(tokenizer: Any) -> None:
@@ -116,48 +132,6 @@ def lower_case(tokenizer: Any) -> None:
         tokenizer.do_lower_case = True
         return
     backend.normalizer = Sequence([Lowercase(), *([backend.normalizer] if backend.normalizer else [])])
-
-
-def _check_format(name: str, files: CheckpointFiles, subfolder: str) -> None:
-    """Raise BackboneError for a checkpoint that is known by its files to be something else."""
-    prefix = f"{subfolder}/" if subfolder else ""
-    here = {path.removeprefix(prefix) for path in files.names if path.startswith(prefix)}
-    if ADAPTER in here:
-        base = files.read_settings(prefix + ADAPTER).get("base_model_name_or_path") or "BASE"
-        raise BackboneError(
-            f"backbone {name!r}: a PEFT adapter of {base}, not a model. Merge it: PeftModel.from_pretrained("
-            f"AutoModel.from_pretrained({base!r}), {name!r}).merge_and_unload().save_pretrained(FOLDER), save the "
-            "tokenizer there too, and give that folder."
-        )
-    if "llmrec.json" in here:
-        raise BackboneError(
-            f"backbone {name!r}: a bundle of llmrec, not a model. Export its text encoder with `llmrec export "
-            "--merged`, and give that folder."
-        )
-    if _needs_code(files.read_settings(f"{prefix}config.json")):
-        raise BackboneError(
-            f"backbone {name!r}: runs code of its repository, which llmrec does not execute. Use an architecture that "
-            "transformers has itself."
-        )
-    if any(path.endswith((".safetensors", ".safetensors.index.json")) for path in here):
-        return
-    if pickled := sorted(path for path in here if path.endswith(PICKLED) and "/" not in path):
-        raise BackboneError(
-            f"backbone {name!r}: its weights are pickled ({pickled[0]}), and loading those can run code that is in the "
-            f"file. If you trust it, save it again: AutoModel.from_pretrained({name!r}).save_pretrained(FOLDER) and "
-            f"AutoTokenizer.from_pretrained({name!r}).save_pretrained(FOLDER) write safetensors; give that folder."
-        )
-    for path in sorted(here):
-        if kind := next((kind for end, kind in OTHER_FORMATS.items() if path.endswith(end)), None):
-            remedy = "Give the file itself" if kind == "GGUF" else "Give a checkpoint with safetensors"
-            raise BackboneError(f"backbone {name!r}: its weights are in the format of {kind} ({path}). {remedy}.")
-
-
-def _needs_code(settings: Mapping[str, Any]) -> bool:
-    """Return whether an architecture is in its repository only, and not in transformers."""
-    from transformers import CONFIG_MAPPING
-
-    return "AutoModel" in settings.get("auto_map", {}) and settings.get("model_type") not in CONFIG_MAPPING
 
 
 def _get_text_part(name: str, model: Any) -> Any:
@@ -197,6 +171,13 @@ def _check_weights(name: str, model: Any, text: Any, report: dict[str, Any]) -> 
     needed = {prefix + key for key in text.state_dict()}
     missing = sorted(key for key in report["missing_keys"] if key in needed and UNUSED not in key.split("."))
     unexpected = sorted(report["unexpected_keys"])
+    if sizes := sorted(found for found in report["mismatched_keys"] if found[0] in needed):
+        key, there, wanted = sizes[0]
+        raise BackboneError(
+            f"backbone {name!r}: {len(sizes)} of the {len(needed)} weights of {type(text).__name__} have other sizes "
+            f"in the file than config.json states, such as {key}: {tuple(there)} and not {tuple(wanted)}. Copy the "
+            "config.json that belongs to the weights."
+        )
     if missing:
         there = f"; the file has {_list_names(unexpected)} instead" if unexpected else ""
         raise BackboneError(
@@ -208,6 +189,22 @@ def _check_weights(name: str, model: Any, text: Any, report: dict[str, Any]) -> 
             f"backbone {name!r}: the file has {_list_names(extra)}, and {type(text).__name__} as its config.json "
             "describes it has no such weights. Correct config.json, or copy the checkpoint again."
         )
+    if beyond := [key for key in unexpected if _is_beyond(text, key.removeprefix(text.base_model_prefix + "."))]:
+        logger.warning(
+            "backbone %r: config.json describes fewer layers than the file has; %s are left out",
+            name,
+            _list_names(beyond),
+        )
+
+
+def _is_beyond(model: nn.Module, key: str) -> bool:
+    """Return whether a weight belongs to a layer after the last one of a list of layers of the model."""
+    modules = dict(model.named_modules())
+    for found in re.finditer(r"\.(\d+)\.", key):
+        layers = modules.get(key[: found.start()])
+        if isinstance(layers, nn.ModuleList) and int(found[1]) >= len(layers):
+            return True
+    return False
 
 
 def _has_layer(model: nn.Module, key: str) -> bool:

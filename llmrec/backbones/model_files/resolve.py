@@ -91,6 +91,8 @@ def resolve_backbone(name: str, hub_id: str | None = None) -> BackboneLocation:
         return BackboneLocation(name, hub_id or name)
     if name.endswith(".gguf") and Path(name).is_file():
         return BackboneLocation(str(unpack_gguf(Path(name))), hub_id or name)
+    if Path(name).is_file():
+        raise BackboneError(f"backbone {name!r}: a file, not a folder. Give the folder with its config.json.")
     if not is_hub_id(name):
         raise BackboneError(f"backbone {name!r}: no such folder. Give an existing one or a Hub id such as owner/name.")
     return BackboneLocation(name, hub_id or name)

@@ -163,8 +163,10 @@ def test_an_adapter_pickles_and_other_formats_have_their_own_remedies(tiny_bert:
         load(tmp_path / "adapter")
     formats = {
         "pytorch_model.bin": "pickled.*save it again",
-        "pytorch_model-00001-of-00002.bin": "pickled",
-        "consolidated.00.pth": "pickled",
+        "pytorch_model-00001-of-00002.bin": "pickled.*save it again",
+        "consolidated.00.pth": "pickled.*convert it by the script of its publisher",
+        "openvino_model.bin": "format of OpenVINO",
+        "rust_model.ot": "format of Rust",
         "tf_model.h5": "format of TensorFlow",
         "flax_model.msgpack": "format of Flax",
         "model.gguf": "format of GGUF.*Give the file itself",
@@ -175,6 +177,59 @@ def test_an_adapter_pickles_and_other_formats_have_their_own_remedies(tiny_bert:
         (folder / "model.safetensors").rename(folder / name)
         with pytest.raises(BackboneError, match=message):
             load(folder)
+
+
+def copy_without(base: Path, folder: Path, beginning: str) -> Path:
+    shutil.copytree(base, folder, ignore=lambda _, names: [name for name in names if name.startswith(beginning)])
+    return folder
+
+
+def test_parts_that_are_not_there_are_named(tiny_bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(BackboneError, match=r"has no tokenizer\. Save it there"):
+        load(copy_without(tiny_bert, tmp_path / "mute", "tokenizer"))
+    with pytest.raises(BackboneError, match=r"has no config\.json\. Copy it as a whole"):
+        load(copy_without(tiny_bert, tmp_path / "bare", "config"))
+    shutil.copytree(tiny_bert, tmp_path / "run" / "checkpoint-10")
+    with pytest.raises(BackboneError, match=r"has no config\.json\. Give its folder checkpoint-10"):
+        load(tmp_path / "run")
+    with pytest.raises(BackboneError, match="a file, not a folder"):
+        load(tiny_bert / "model.safetensors")
+
+
+def test_weights_that_are_none_are_named(tiny_bert: Path, tmp_path: Path) -> None:
+    pointer, cut = tmp_path / "pointer", tmp_path / "cut"
+    for folder in (pointer, cut):
+        shutil.copytree(tiny_bert, folder)
+    (pointer / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(BackboneError, match="a pointer of Git LFS, not the weights"):
+        load(pointer)
+    (cut / "model.safetensors").write_bytes((tiny_bert / "model.safetensors").read_bytes()[:5000])
+    with pytest.raises(BackboneError, match=r"cannot be loaded: .*Copy it again as a whole"):
+        load(cut)
+
+
+def test_a_config_of_other_sizes_or_fewer_layers(
+    tiny_bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = json.loads((tiny_bert / "config.json").read_text())
+    folder = tmp_path / "out"
+    shutil.copytree(tiny_bert, folder)
+    (folder / "config.json").write_text(json.dumps(settings | {"intermediate_size": 48}))
+    with pytest.raises(BackboneError, match=r"have other sizes in the file than config.json states, such as encoder"):
+        load(folder)
+    (folder / "config.json").write_text(json.dumps(settings | {"num_hidden_layers": 1}))
+    load(folder)
+    assert "config.json describes fewer layers than the file has; encoder.layer.1." in caplog.text
+
+
+def test_quantized_weights_are_named(tiny_bert: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(tiny_bert, folder)
+    settings = json.loads((folder / "config.json").read_text())
+    settings["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(BackboneError, match=r"quantized by gptq, which cannot be read here: .*that it was made from"):
+        load(folder)
 
 
 def test_code_of_a_repository_and_weights_that_are_not_numbers_are_refused(tiny_bert: Path, tmp_path: Path) -> None:
