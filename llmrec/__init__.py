@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from llmrec.data.interactions import Interactions
     from llmrec.data.items.catalog import ItemCatalog
     from llmrec.data.loading import load_log
-    from llmrec.data.splits import leave_one_out, split_by_time
+    from llmrec.data.splits import hold_out_items, leave_one_out, split_by_time
     from llmrec.drift.head import DriftHead
     from llmrec.recommender import Recommender
     from llmrec.training.trainer import Trainer
@@ -61,6 +61,7 @@ __all__ = [
     "distill",
     "evaluate",
     "fit",
+    "hold_out_items",
     "leave_one_out",
     "load_log",
     "pretrain",
@@ -93,6 +94,7 @@ _HOME = {
     "distill": "llmrec.api",
     "evaluate": "llmrec.api",
     "fit": "llmrec.api",
+    "hold_out_items": "llmrec.data.splits",
     "leave_one_out": "llmrec.data.splits",
     "load_log": "llmrec.data.loading",
     "pretrain": "llmrec.api",

@@ -24,8 +24,8 @@ def evaluate(
     bundle: BundleArgument,
     *,
     split: Annotated[
-        Literal["by_time", "leave_one_out"] | None,
-        typer.Option(metavar="by_time|leave_one_out", help="Split to test on. [default: the bundle's first]"),
+        Literal["by_time", "leave_one_out", "item_cold"] | None,
+        typer.Option(metavar="by_time|leave_one_out|item_cold", help="Split to test on. [default: the bundle's first]"),
     ] = None,
     backbone: BackboneOption = None,
     revision: RevisionOption = None,

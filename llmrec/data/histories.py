@@ -42,6 +42,18 @@ class Histories:
         offset = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return cls(interactions.item[event], interactions.time[event], offset, event)
 
+    def take(self, mask: Mask) -> Histories:
+        """Select some of the events.
+
+        Args:
+            mask: True for the events to keep, (E,).
+
+        Returns:
+            Histories of those events.
+        """
+        before = np.concatenate([[0], np.cumsum(mask)]).astype(np.int64)
+        return Histories(self.item[mask], self.time[mask], before[self.offset], self.event[mask])
+
     @property
     def user(self) -> Rows:
         """User row of each event, (E,)."""
@@ -129,7 +141,7 @@ def make_queries(split: Split, part: int, *, ties: Ties = "strict") -> Queries:
         ties: Rule for events of the same time.
 
     Returns:
-        The queries; their histories include events of all parts before the query time.
+        The queries; their histories are the visible events before the query time, of all parts but in item_cold.
     """
     histories = Histories.from_interactions(split.interactions, split.n_users)
     at = np.flatnonzero((split.part == part)[histories.event])
@@ -137,4 +149,7 @@ def make_queries(split: Split, part: int, *, ties: Ties = "strict") -> Queries:
     in_time = np.argsort(event)
     at, chosen = at[in_time], split.interactions.take(event[in_time])
     start, end = histories.offset[chosen.user], histories.find_history_ends(ties)[at]
+    if not (shown := split.is_visible[histories.event]).all():
+        before = np.concatenate([[0], np.cumsum(shown)]).astype(np.int64)  # visible events before each position
+        histories, start, end = histories.take(shown), before[start], before[end]
     return Queries(histories, chosen.user, chosen.time, chosen.item, start, end)

@@ -225,12 +225,12 @@ class ReplayStream:
             vectors: (N, D) of `center_and_normalize`; with None, items without transitions lead nowhere.
 
         Returns:
-            Stream over the whole log of the split.
+            Stream over the visible log of the split.
         """
         shape = split.n_items, split.n_items
         near = sparse.csr_array(shape) if vectors is None else find_text_neighbors(vectors, config.n_text_neighbors)
         half_life = config.transition_half_lives_days[0]
-        return cls(config, split.interactions, ties, split.n_users, split.test_start, near, half_life)
+        return cls(config, split.visible, ties, split.n_users, split.test_start, near, half_life)
 
     @property
     def n_items(self) -> int:

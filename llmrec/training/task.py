@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from llmrec.backbones.catalog_encoder import CatalogEncoder
 from llmrec.config.checkpoints import CheckpointConfig, Resume
 from llmrec.config.jobs.finetune import FinetuneConfig
-from llmrec.config.split import SplitName
+from llmrec.config.split import SplitConfig, SplitName
 from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries, make_queries
 from llmrec.data.interactions import Ties
@@ -70,6 +70,7 @@ def make_task(
     backbone = config.backbone.without_adaptation()
     inputs = f"{log.facts.fingerprint} {fractions} {config.evaluation.max_valid_queries} {backbone}"
     inputs += f" {config.split.held_out_user_fraction}" if config.split.held_out_user_fraction else ""
+    inputs += f" {_list_draws(config.split)}" if name == "item_cold" else ""
     return TrainingTask(
         split,
         valid,
@@ -84,6 +85,12 @@ def make_task(
         config.checkpoints,
         NoiseMechanism.from_config(config, split),
     )
+
+
+def _list_draws(config: SplitConfig) -> tuple[float, ...]:
+    """Return the settings that decide on the items and queries of item_cold."""
+    shares = config.item_cold_fraction, config.item_cold_valid_fraction
+    return config.seed, *shares, config.item_cold_last_events
 
 
 def sasrec_train_configs(config: FinetuneConfig) -> dict[str, TrainConfig]:

@@ -9,8 +9,20 @@ from hypothesis import strategies as st
 
 from llmrec.config.split import SplitConfig
 from llmrec.data.histories import make_queries
-from llmrec.data.interactions import Interactions
-from llmrec.data.splits import TEST, TRAIN, UNUSED, VALID, Split, leave_one_out, make_split, split_by_time
+from llmrec.data.interactions import Interactions, Ties
+from llmrec.data.splits import (
+    HIDDEN,
+    TEST,
+    TRAIN,
+    UNUSED,
+    VALID,
+    Split,
+    draw_new_items,
+    hold_out_items,
+    leave_one_out,
+    make_split,
+    split_by_time,
+)
 from llmrec.errors import ConfigError, DataError
 
 N_USERS, N_ITEMS = 5, 7
@@ -150,3 +162,101 @@ def test_users_are_held_out_of_training_as_configured() -> None:
     assert len(np.unique(whole.train.user)) == 40
     assert 20 < len(np.unique(held.train.user)) < 40
     np.testing.assert_array_equal(held.test.item, whole.test.item)
+
+
+ITEM_COLD_SHARES = st.tuples(st.floats(0.1, 0.5), st.floats(0.1, 0.4))
+
+
+@settings(deadline=None)
+@given(logs, ITEM_COLD_SHARES, st.integers(1, 4), st.integers(0, 50))
+def test_item_cold_keeps_new_items_out_of_everything_before_their_queries(
+    log: Interactions, shares: tuple[float, float], n_last: int, seed: int
+) -> None:
+    config = SplitConfig(
+        item_cold_fraction=shares[0], item_cold_valid_fraction=shares[1], item_cold_last_events=n_last, seed=seed
+    )
+    try:
+        split = hold_out_items(log, N_USERS, N_ITEMS, config=config)
+    except DataError:
+        return  # a part would be empty
+    new_test, new_valid = draw_new_items(N_ITEMS, config)
+    assert not (new_test & new_valid).any()
+    assert not (new_test | new_valid)[split.train.item].any()
+    assert not new_test[split.valid.item].any()
+    assert not split.cold_item_mask()[split.test.item[~new_test[split.test.item]]].any()
+    assert not split.cold_item_mask()[split.valid.item[~new_valid[split.valid.item]]].any()
+    for queries, new in ((split.valid.item, new_valid), (split.test.item, new_test)):
+        assert (~new[queries]).sum() <= new[queries].sum()  # all new ones, and at most as many warm ones
+    for user in range(N_USERS):
+        part = split.part[log.user == user]
+        targets = np.flatnonzero(np.isin(part, (VALID, TEST)))
+        if len(targets):
+            assert targets[0] >= len(part) - n_last
+            assert not (part[targets[0] :] == TRAIN).any()
+        if (part == TEST).any():
+            assert not (part[np.argmax(part == TEST) :] == VALID).any()
+
+
+@settings(deadline=None)
+@given(logs, st.integers(0, 50), st.sampled_from(["strict", "file_order"]))
+def test_item_cold_histories_and_counts_over_time_show_training_events_alone(
+    log: Interactions, seed: int, ties: Ties
+) -> None:
+    try:
+        split = hold_out_items(log, N_USERS, N_ITEMS, config=SplitConfig(item_cold_fraction=0.4, seed=seed))
+    except DataError:
+        return  # a part would be empty
+    train = split.train
+    np.testing.assert_array_equal(split.visible.item, train.item)
+    for part in (VALID, TEST):
+        queries = make_queries(split, part, ties=ties)
+        assert len(queries) == (split.part == part).sum()
+        for row in range(len(queries)):
+            shown = queries.histories.item[queries.start[row] : queries.end[row]]
+            own = train.user == queries.user[row]
+            if ties == "strict":
+                own &= train.time < queries.time[row]
+            assert shown.tolist() == train.item[own].tolist()
+
+
+def test_item_cold_by_hand() -> None:
+    config = SplitConfig(item_cold_fraction=0.2, item_cold_valid_fraction=0.2, item_cold_last_events=2, seed=1)
+    assert [np.flatnonzero(new).tolist() for new in draw_new_items(6, config)] == [[2], [4]]
+    parts = {  # 5 is only in tails, so it is not warm; 4 comes after a test query of the last user
+        (0, 1, 2, 3, 2): "train train hidden test test",
+        (1, 0, 4, 5): "train train valid hidden",
+        (3, 4, 5, 5): "train hidden hidden hidden",
+        (0, 2): "train hidden",
+        (2, 4, 2): "hidden hidden hidden",
+        (0, 2, 4): "train test hidden",
+    }
+    events = [(user, item, 9 * place) for user, items in enumerate(parts) for place, item in enumerate(items)]
+    log = log_of(events)
+    split = hold_out_items(log, len(parts), 6, config=config)
+    names = {TRAIN: "train", VALID: "valid", TEST: "test", HIDDEN: "hidden"}
+    found = [" ".join(names[part] for part in split.part[log.user == user]) for user in range(len(parts))]
+    assert found == list(parts.values())
+    assert (split.valid_start, split.test_start) == (18, 9)
+    queries = make_queries(split, TEST)
+    histories = [queries.histories.item[a:b].tolist() for a, b in zip(queries.start, queries.end, strict=True)]
+    assert dict(zip(zip(queries.user.tolist(), queries.target.tolist(), strict=True), histories, strict=True)) == {
+        (5, 2): [0],
+        (0, 3): [0, 1],
+        (0, 2): [0, 1],
+    }
+
+
+def test_item_cold_draws_by_its_own_seed_alone_and_appended_items_change_nothing() -> None:
+    first, more, other = (draw_new_items(n, SplitConfig(seed=seed)) for n, seed in ((500, 0), (600, 0), (500, 1)))
+    for few, many, rest in zip(first, more, other, strict=True):
+        np.testing.assert_array_equal(few, many[:500])
+        assert (few != rest).any()
+    assert 0.15 < first[0].mean() < 0.25
+    assert 0.05 < first[1].mean() < 0.15
+
+
+def test_item_cold_refuses_logs_and_shares_that_leave_a_part_empty() -> None:
+    with pytest.raises(DataError, match="item_cold_fraction"):
+        hold_out_items(log_of([(0, t % 3, t) for t in range(3)]), 1, 3, config=SplitConfig())
+    with pytest.raises(ConfigError, match="below 1"):
+        SplitConfig(item_cold_fraction=0.6, item_cold_valid_fraction=0.4)

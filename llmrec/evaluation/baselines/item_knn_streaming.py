@@ -81,9 +81,7 @@ class StreamingItemKNN:
         Returns:
             The baseline.
         """
-        return cls(
-            FirstInteractions.from_log(split.interactions, split.n_users, split.n_items), split.n_items, settings
-        )
+        return cls(FirstInteractions.from_log(split.visible, split.n_users, split.n_items), split.n_items, settings)
 
     @staticmethod
     def tune(split: Split, valid: Queries, row: StreamingRow, tuning: Tuning) -> TuningResult[StreamingSettings]:
@@ -98,7 +96,7 @@ class StreamingItemKNN:
         Returns:
             Tried and chosen settings.
         """
-        touches = FirstInteractions.from_log(split.interactions, split.n_users, split.n_items)
+        touches = FirstInteractions.from_log(split.visible, split.n_users, split.n_items)
 
         def build(settings: StreamingSettings) -> tuple[StreamingItemKNN, StreamingSettings]:
             return StreamingItemKNN(touches, split.n_items, settings), settings

@@ -77,7 +77,7 @@ class RecentPopularity:
         Returns:
             The baseline.
         """
-        return cls(split.interactions, split.n_items, settings)
+        return cls(split.visible, split.n_items, settings)
 
     @staticmethod
     def fit_static(split: Split, settings: RecentSettings = RecentSettings()) -> Popularity:
