@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from llmrec.backbones.adaptation import apply_strategy
 from llmrec.backbones.hidden_state_cache import HiddenStateCache
+from llmrec.backbones.open_model import OpenedModel
 from llmrec.backbones.text_backbone import TextBackbone
 from llmrec.config.backbone import BackboneConfig
 from llmrec.hub.bundle import Bundle, save_bundle
@@ -95,7 +96,7 @@ def test_a_compiled_copy_follows_the_weights(tiny_bert: Path) -> None:
             weight.add_(0.1 * torch.randn_like(weight))
     found = backbone.encode(tokens)
     expected = TextBackbone.encode(
-        TextBackbone(backbone.model, backbone.tokenizer, PLAIN, "owner/tiny", path=""), tokens
+        TextBackbone(OpenedModel(backbone.model, backbone.tokenizer, "owner/tiny"), PLAIN), tokens
     )
     assert float((before * found).sum(1).max()) < 0.999
     assert float((found * expected).sum(1).min()) >= 0.9999

@@ -114,3 +114,21 @@ class FastEncoding:
         rows = np.concatenate([rows for rows, _ in read])
         plain = torch.cat([self.backbone(*sample.get_batch(row, self.backbone.device)) for row in rows[:, None]])
         return float((torch.cat([vectors for _, vectors in read]) * plain).sum(1).min())
+
+
+def prefetch_one(parts: Parts) -> Parts:
+    """Delay each part until the next has begun: a GPU computes the next one while this one is copied.
+
+    Args:
+        parts: Parts of an encoding.
+
+    Yields:
+        The same parts.
+    """
+    before = None
+    for part in parts:
+        if before is not None:
+            yield before
+        before = part
+    if before is not None:
+        yield before

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from llmrec.backbones.model_files.vector_recipe import VectorRecipe
 from llmrec.config.backbone import BackboneConfig
+from llmrec.errors import BackboneError
 
 ROUNDING = 1e-5  # relative; the same row of a product may be rounded differently in another position
 
@@ -55,7 +56,14 @@ def choose_pooling(config: BackboneConfig, recipe: VectorRecipe, *, causal: bool
 
     Returns:
         The rule, or several joined by +.
+
+    Raises:
+        BackboneError: If an encoder is to read echoes.
     """
+    if config.pooling == "echo" and not causal:
+        raise BackboneError(
+            f"backbone.pooling=echo: {config.name!r} is an encoder, which sees all of a text at once. Use mean or auto."
+        )
     if config.pooling != "auto":
         return config.pooling
     return recipe.pooling or ("last" if causal else "mean")
