@@ -79,7 +79,7 @@ class FastEncoding:
             The arithmetic; None if the texts are too few or the model supports none.
         """
         plain = self.backbone.device.type != "cpu" and self.backbone.config.encode_precision == "fp32"
-        if plain or len(tokens.flat) < COPIED_FROM or tokens.lengths.min() == 0:
+        if plain or self.backbone.config.quantize or len(tokens.flat) < COPIED_FROM or tokens.lengths.min() == 0:
             return None
         if self._checked is None or self._checked[0] is not self.backbone.model:  # adapters replace the model
             spread = np.linspace(0, len(tokens) - 1, TRIED).astype(np.int64)  # includes the minimum and maximum length

@@ -56,7 +56,7 @@ def open_model(config: BackboneConfig) -> OpenedModel:
     except Exception as error:  # any kind: the Hub can fail in many ways
         raise cannot_load(config.name, revision, error) from error
     recipe = read_recipe(files, config.name)
-    model = load_text_model(config.name, path, revision, recipe.subfolder, files=files)
+    model = load_text_model(config.name, path, revision, recipe.subfolder, files=files, quantize=config.quantize)
     tokenizer = load_tokenizer(config.name, path, revision, recipe.subfolder)
     check_tokenizer(config.name, tokenizer, model)
     if recipe.lower_case:

@@ -11,6 +11,7 @@ from llmrec.config.validation import COUNT_FROM_1, WIDTH, Bounds
 from llmrec.errors import ConfigError
 
 HiddenStatePrecision = Literal["auto", "fp32", "bf16", "none"]
+Quantization = Literal["int8", "nf4"]
 EncodePrecision = Literal["fp32", "auto"]
 Pooling = Literal["auto", "mean", "cls", "last", "weighted_mean", "max", "mean_sqrt_length", "echo"]
 Strategy = Literal["none", "frozen", "last_k", "lora", "peft", "full"]
@@ -80,6 +81,9 @@ class BackboneConfig:
     """Precision of the disk cache of layers below those that train; auto is fp32 up to 4 GiB, then none."""
     encode_precision: EncodePrecision = "fp32"
     """Precision of reading a catalog: fp32, or auto for fp16 on GPUs and bf16 on CPUs that are faster with it."""
+    quantize: Quantization | None = None
+    """Form of the linear layers of a frozen base, by bitsandbytes: int8 or nf4 (4 bits); null: as they are. With lora
+    and peft, this is QLoRA (extra: quantize)."""
     compile: bool = False
     """Compile reading with encode_precision auto on a GPU: slower to start, then 10 to 20% faster."""
     gradient_checkpointing: bool = False
@@ -94,8 +98,27 @@ class BackboneConfig:
             raise ConfigError(
                 "backbone.compile: only encode_precision auto is compiled; give backbone.encode_precision: auto as well"
             )
+        if self.quantize is not None:
+            self._check_quantized()
         if self.strategy == "peft" or self.peft:
             AdapterSettings.from_peft(self.peft)
+
+    def _check_quantized(self) -> None:
+        if self.strategy in ("none", "last_k", "full"):
+            raise ConfigError(
+                f"backbone.quantize={self.quantize}: weights in few bits do not train, and strategy {self.strategy} "
+                "would train them; give strategy lora, peft or frozen"
+            )
+        adapter = self.adapter
+        dora = adapter is not None and adapter.settings.get("use_dora") and self.quantize == "int8"
+        if adapter is not None and (adapter.method.peft_type in ("LOHA", "LOKR") or dora):
+            kind = "DoRA" if dora else adapter.method.peft_type
+            raise ConfigError(
+                f"backbone.quantize={self.quantize}: PEFT has no {kind} on such layers; give lora, or peft.type lora, "
+                "rslora, ia3, vera, or dora with nf4"
+            )
+        if self.encode_precision != "fp32":
+            raise ConfigError("backbone.quantize: its layers have a precision of their own; leave encode_precision out")
 
     @property
     def adapter(self) -> AdapterSettings | None:

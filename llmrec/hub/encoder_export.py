@@ -54,6 +54,10 @@ def export_merged_encoder(folder: Path, backbone: TextBackbone, bundle: Bundle) 
             sentence-transformers does not support.
         BackboneError: If the tokenizer of a decoder is not a fast one, which can end texts with EOS.
     """
+    if backbone.config.quantize is not None:
+        raise BundleError(
+            "backbone.quantize: adapters cannot be merged into layers of few bits. Load the bundle's adapter with PEFT."
+        )
     if backbone.pooling == "echo":
         raise BundleError(
             "backbone.pooling=echo: sentence-transformers cannot read a text twice. Encode texts with "

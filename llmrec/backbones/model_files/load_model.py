@@ -12,7 +12,9 @@ from torch import nn
 
 from llmrec.backbones.model_files.checkpoint_files import CheckpointFiles
 from llmrec.backbones.model_files.checkpoint_formats import check_format, get_quantization
+from llmrec.backbones.model_files.quantization import build_quantization
 from llmrec.backbones.model_files.resolve import UNTRUSTED, WEIGHTS
+from llmrec.config.backbone import Quantization
 from llmrec.errors import BackboneError
 
 logger = logging.getLogger(__name__)
@@ -21,7 +23,15 @@ SHOWN = 3  # names of weights in a message
 ALONE = "save its text model alone, with transformers' save_pretrained"
 
 
-def load_text_model(name: str, path: str, revision: str | None, subfolder: str, *, files: CheckpointFiles) -> Any:
+def load_text_model(
+    name: str,
+    path: str,
+    revision: str | None,
+    subfolder: str,
+    *,
+    files: CheckpointFiles,
+    quantize: Quantization | None = None,
+) -> Any:
     """Load the text model of a checkpoint in fp32.
 
     Args:
@@ -30,6 +40,7 @@ def load_text_model(name: str, path: str, revision: str | None, subfolder: str, 
         revision: Revision on the Hub.
         subfolder: Folder of the model inside.
         files: Files of the checkpoint.
+        quantize: Form of the linear layers; None for fp32.
 
     Returns:
         The model: of an encoder and a decoder the encoder, of a model of several media the part for text.
@@ -44,6 +55,7 @@ def load_text_model(name: str, path: str, revision: str | None, subfolder: str, 
 
     place: dict[str, Any] = {"revision": revision, "subfolder": subfolder}
     check_format(name, files, subfolder)
+    quantized = build_quantization(name, quantize) if quantize else {}
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # missing weights are raised below
@@ -56,6 +68,7 @@ def load_text_model(name: str, path: str, revision: str | None, subfolder: str, 
             config=stored,
             dtype=torch.float32,
             output_loading_info=True,
+            **quantized,
             ignore_mismatched_sizes=True,  # they are raised below, with their names
             **place,
             **WEIGHTS,

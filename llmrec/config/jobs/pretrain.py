@@ -107,6 +107,11 @@ class PretrainConfig:
             raise ConfigError(
                 "objectives: mlm is for encoders, clm and histories are for decoders; a backbone is one of them"
             )
+        if self.backbone.quantize is not None:
+            raise ConfigError(
+                "backbone.quantize: pretraining writes plain weights, and adapters cannot be merged into few bits; "
+                "leave it out"
+            )
         if self.backbone.strategy in ("none", "frozen"):
             raise ConfigError(
                 f"backbone.strategy={self.backbone.strategy}: it leaves nothing to train; give last_k, lora, peft or "
