@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from llmrec.backbones.model_files.vector_recipe import POOLING_FLAGS
+from llmrec.backbones.model_files.vector_recipe import POOLING_FLAGS, POOLINGS
 from llmrec.backbones.text_backbone import TextBackbone
 
 POOLING_FOLDER = "1_Pooling"
@@ -24,7 +24,10 @@ def save_pooling(folder: Path, backbone: TextBackbone) -> None:
         return  # echo, which only `backbone.pooling` can request
     flags = {flag: mode in modes for flag, mode in POOLING_FLAGS.items()}
     (folder / POOLING_FOLDER).mkdir()
-    settings = {"word_embedding_dimension": backbone.hidden_width, **flags}
+    settings: dict[str, object] = {"word_embedding_dimension": backbone.hidden_width, **flags}
+    if modes != [mode for mode in POOLING_FLAGS.values() if mode in modes]:  # flags have an order of their own
+        words = {mode: word for word, mode in POOLINGS.items()}
+        settings = {"embedding_dimension": backbone.hidden_width, "pooling_mode": [words[mode] for mode in modes]}
     (folder / POOLING_FOLDER / "config.json").write_text(json.dumps(settings, indent=2))
 
 

@@ -196,15 +196,18 @@ class VectorLayers(nn.Sequential):
 
 
 def _load_layer(folder: Path, spec: LayerSpec) -> nn.Module:
-    where = f"module {spec.kind} ({spec.path})"
+    where = f"{folder}: module {spec.kind} ({spec.path})"
     if spec.kind == "Dense":
         _check_dense(where, spec)
     try:
         layer = KINDS[spec.kind](dict(spec.settings))
         if layer.state_dict():
             layer.load_state_dict(_read_weights(folder / spec.path, where))
+    except BackboneError:
+        raise
     except (KeyError, ValueError, RuntimeError, OSError) as error:
-        raise BackboneError(f"{where}: cannot be loaded: {error}. Copy its folder again.") from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise BackboneError(f"{where}: cannot be loaded: {reason}. Copy its folder again.") from error
     return layer.float().eval()
 
 

@@ -161,6 +161,8 @@ def _read_modules(files: CheckpointFiles, modules: list[tuple[str, str]]) -> Vec
         )
     root = modules[0][1].strip("/")
     prompts = files.read_settings("config_sentence_transformers.json")
+    if files.complete and files.read_json(f"{modules[1][1]}/config.json") is None:
+        raise BackboneError(f"module Pooling ({modules[1][1]}): has no config.json. Copy its folder again.")
     pooling = files.read_settings(f"{modules[1][1]}/config.json")
     transformer = _read_transformer(files, root)
     default = _get_default_prompt(prompts)
