@@ -15,6 +15,7 @@ Baseline = Literal[
     "item_knn_streaming",
     "matrix",
     "nearest_text",
+    "nearest_text_map",
     "sasrec",
     "sasrec_sampled",
 ]

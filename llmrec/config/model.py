@@ -9,6 +9,7 @@ from llmrec.config.validation import COUNT_FROM_1, POSITIVE, SHARE, WIDTH, Bound
 from llmrec.errors import ConfigError
 
 HISTORY = "{history}"
+AdaptorStart = Literal["auto", "spectral", "whitening", "random"]
 HistoryEncoderName = Literal["sequence", "backbone", "text"]
 
 
@@ -52,8 +53,9 @@ class ModelConfig:
     """Add a gated id embedding to the text vector."""
     id_dropout: Annotated[float, SHARE] = 0.1
     """Share of items whose id is hidden in a step."""
-    whiten: bool = True
-    """Start the text adaptor as a PCA whitening."""
+    adaptor_start: AdaptorStart = "auto"
+    """Start of the text adaptor: spectral (map by which items chosen in turn are similar, also of text similarity),
+    whitening, random, or auto for spectral if it ranks the validation queries better than texts as they are."""
     similarity: Literal["dot", "cosine"] = "dot"
     """Score of user state and item: dot product, or cosine divided by a learned temperature."""
     temperature: Annotated[float, POSITIVE] = 0.05

@@ -26,6 +26,7 @@ _NAMES: dict[tuple[RowKind, str], str] = {
     ("baseline", "matrix"): "matrix model",
     ("baseline", "matrix_product"): "matrix model, product",
     ("baseline", "nearest_text"): "nearest text",
+    ("baseline", "nearest_text_map"): "nearest text + spectral map",
     ("baseline", "sasrec"): "SASRec",
     ("baseline", "sasrec_sampled"): "SASRec, sampled negatives",
     ("student", "undistilled"): "student before distillation",

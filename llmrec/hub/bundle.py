@@ -223,7 +223,7 @@ def _load_model(
     folder: Path, config: FinetuneConfig, items: dict[str, Tensor], reader: CatalogEncoder | None
 ) -> RecommenderModel:
     """Load the model after checking weights against settings, which then cannot request more memory."""
-    settings, heads = replace(config.model, whiten=False), load_file(bundle_file(folder, LAYOUT.heads))
+    settings, heads = replace(config.model, adaptor_start="random"), load_file(bundle_file(folder, LAYOUT.heads))
     if reader is None:
         with build_on_meta():
             text = items["text"].to("meta") if "text" in items else None

@@ -208,7 +208,7 @@ class ModelBenchmark:
             seeds=self.config.seeds_for_split(self.task.split.name),
         )
         if text is None:
-            names = [name for name in names if name != "nearest_text"]
+            names = [name for name in names if not name.startswith("nearest_text")]
         accelerator, found = self.task.accelerator, []
         for index in range(accelerator.process_index, len(names), accelerator.num_processes):
             with timer.section("baselines", names[index]):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from llmrec.config.model import ModelConfig
+from llmrec.models.spectral_map import SpectralMap
 from llmrec.models.text_similarity import TextSimilarity
 
 
@@ -48,6 +49,7 @@ class ItemEncoder(nn.Module):
         config: Width, scales, whitening, ids and text similarity.
         known: True for items with training events, (N,) bool.
         text: Text vectors of the backbone, (N, D_text); None for ids only.
+        spectral: Map that the adaptor starts as, and by which texts are compared; None for none.
     """
 
     text: Tensor | None
@@ -55,7 +57,9 @@ class ItemEncoder(nn.Module):
     known: Tensor
     """Mask of items with training events, (N,) bool."""
 
-    def __init__(self, config: ModelConfig, known: Tensor, text: Tensor | None) -> None:
+    def __init__(
+        self, config: ModelConfig, known: Tensor, text: Tensor | None, *, spectral: SpectralMap | None = None
+    ) -> None:
         super().__init__()
         self.id_dropout = config.id_dropout
         self.register_buffer("known", known, persistent=False)
@@ -66,12 +70,17 @@ class ItemEncoder(nn.Module):
         self.match: TextSimilarity | None = None
         if text is not None and config.text_similarity:
             self.match = TextSimilarity(text)
+            if spectral is not None:
+                self.match.set_map(spectral.matrix)
         if text is not None:
             self.adaptor = nn.Linear(text.shape[1], config.dim)
-            if config.whiten:
-                weight, bias, share = fit_whitening(text[known] if bool(known.any()) else text, config.dim, scale)
-                self.adaptor.weight.data, self.adaptor.bias.data = weight, bias
-                self.cosine_weights = share / scale**2
+            if config.adaptor_start != "random":
+                if spectral is None:
+                    start = fit_whitening(text[known] if bool(known.any()) else text, config.dim, scale)
+                else:
+                    start = spectral.make_adaptor(config.dim, scale)
+                self.adaptor.weight.data, self.adaptor.bias.data = start[0], start[1]
+                self.cosine_weights = start[2] / scale**2
         self.ids: nn.Embedding | None = None
         if config.use_item_ids or text is None:
             self.ids = nn.Embedding(len(known), config.dim)

@@ -17,6 +17,7 @@ from llmrec.models.history_encoders.sequence_encoder import SequenceEncoder
 from llmrec.models.history_encoders.text_encoder import TextEncoder
 from llmrec.models.item_affinity import ItemAffinity
 from llmrec.models.item_encoder import ItemEncoder
+from llmrec.models.spectral_map import SpectralMap
 
 MIN_TEMPERATURE = 0.01
 
@@ -32,17 +33,24 @@ class RecommenderModel(nn.Module):
         text: Text vectors of the catalog, (N, D_text); None for ids only.
         reader: Encoder of the catalog, needed if a backbone encodes histories. It is not part of this module, see
             `BackboneHistoryEncoder`.
+        spectral: Map of text vectors that the item encoder starts from; None for none.
     """
 
     novelty: Tensor
     """Scalar added to the scores of items without a training event; calibration sets it after training."""
 
     def __init__(
-        self, config: ModelConfig, known: Tensor, text: Tensor | None, *, reader: CatalogEncoder | None = None
+        self,
+        config: ModelConfig,
+        known: Tensor,
+        text: Tensor | None,
+        *,
+        reader: CatalogEncoder | None = None,
+        spectral: SpectralMap | None = None,
     ) -> None:
         super().__init__()
         self.config = config
-        self.items = ItemEncoder(config, known, text)
+        self.items = ItemEncoder(config, known, text, spectral=spectral)
         self.histories = _make_history_encoder(config, self.items, reader)
         self.affinity: ItemAffinity | None = None
         if config.item_affinity > 0:
@@ -107,6 +115,8 @@ class RecommenderModel(nn.Module):
 
     def copy_calibration(self, other: RecommenderModel) -> None:
         """Copy the values that validation has set: `novelty`, and text similarity if both models have it.
+
+        The space that texts are compared in is each model's own.
 
         Args:
             other: Model to copy from.

@@ -1,9 +1,9 @@
 """Text similarity between an item and a history as an untrained term of the model.
 
 The score of item i gains strength * cos(sum_j w_j c_j, c_i), where c are text vectors minus the mean of the catalog,
-of unit length, and w_j falls by `recency` with each step back. Training moves text vectors towards popular items, at
-the expense of rare and cold ones; this term is not trained, and neither is anything trained with it, so that it is
-equally valid for all items. Validation sets its two numbers.
+in the space of a `SpectralMap` if there is one, of unit length, and w_j falls by `recency` with each step back.
+Training moves text vectors towards popular items, at the expense of rare and cold ones; this term is not trained, and
+neither is anything trained with it, so that it is equally valid for all items. Validation sets its two numbers.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ class TextSimilarity(nn.Module):
     centre: Tensor  # codespell:ignore - the name in saved bundles
     """Subtracted from every text vector, (D_text,): vectors of language models share a large component."""
 
+    map: Tensor
+    """Map of centered text vectors to the space they are compared in, (D_text, D_text); at first the identity."""
+
     def __init__(self, text: Tensor) -> None:
         super().__init__()
         self.register_buffer("strength", torch.zeros(()))
@@ -36,6 +39,7 @@ class TextSimilarity(nn.Module):
         # On the meta device a mean would import the compiler.
         center = text.new_empty(text.shape[1]) if text.is_meta else text.mean(0)
         self.register_buffer("centre", center)  # codespell:ignore
+        self.register_buffer("map", torch.eye(text.shape[1], dtype=text.dtype))
 
     def set_parameters(self, strength: float, recency: float) -> None:
         """Set the two numbers of the term.
@@ -47,11 +51,19 @@ class TextSimilarity(nn.Module):
         self.strength.fill_(strength)
         self.recency.fill_(recency)
 
+    def set_map(self, matrix: Tensor) -> None:
+        """Set the space that texts are compared in.
+
+        Args:
+            matrix: Map of centered text vectors, (D_text, D_text).
+        """
+        self.map.copy_(matrix)
+
     def __bool__(self) -> bool:
         return not self.training and bool(self.strength > 0)
 
     def item_vectors(self, text: Tensor) -> Tensor:
-        """Return the centered unit vectors of texts.
+        """Return the centered, mapped unit vectors of texts.
 
         Args:
             text: Text vectors, (C, D_text).
@@ -59,7 +71,7 @@ class TextSimilarity(nn.Module):
         Returns:
             Unit vectors, (C, D_text), for `history_states` and for scoring.
         """
-        return functional.normalize(text - self.centre, dim=-1)  # codespell:ignore
+        return functional.normalize((text - self.centre) @ self.map, dim=-1)  # codespell:ignore
 
     def history_states(self, vectors: Tensor, *, states: Tensor | None = None) -> Tensor:
         """Return the state of a history after each event.

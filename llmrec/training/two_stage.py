@@ -27,6 +27,7 @@ from llmrec.training.micro_batching import BACKBONE, STEPS, explain_out_of_memor
 from llmrec.training.model_validation import calibrate, validation_ndcg
 from llmrec.training.objectives import Objective, RecommendationObjective
 from llmrec.training.privacy.dp_trainer import DPObjective, DPTrainer, freeze_by_prefix
+from llmrec.training.spectral_start import choose_ridge, fit_spectral_map
 from llmrec.training.task import FittedModel, TrainingTask
 from llmrec.training.trainer import Trainer, TrainerInputs
 from llmrec.training.training_loop import RunState
@@ -60,8 +61,16 @@ def fit_model(
     Returns:
         The fitted models.
     """
+    ridge = choose_ridge(name, task, model_config, text)
     validated = make_model(
-        task.split, model_config, text, seed, start=start, reader=task.reader, everything_known=bool(task.privacy)
+        task.split,
+        model_config,
+        text,
+        seed,
+        start=start,
+        reader=task.reader,
+        everything_known=bool(task.privacy),
+        ridge=ridge,
     )
     if task.privacy:
         freeze_by_prefix(validated, task.privacy)
@@ -79,7 +88,7 @@ def fit_model(
         return FittedModel(validated, validated, progress, calibrated)
     longest = replace(config, epochs=max(math.ceil(progress.best_epoch), 1), patience=config.epochs + 1)
     refit = replace(task, split=task.split.merge_validation())
-    model = make_model(refit.split, model_config, text, seed, start=start, reader=task.reader)
+    model = make_model(refit.split, model_config, text, seed, start=start, reader=task.reader, ridge=ridge)
     train(f"{name}-refit", refit, RecommendationObjective(model), longest, seed=seed, validate=None)
     model.copy_calibration(validated)  # the refitted model was trained on the validation targets
     return FittedModel(validated, model, progress, calibrated)
@@ -94,6 +103,7 @@ def make_model(
     start: TransferWeights | None = None,
     reader: CatalogEncoder | None = None,
     everything_known: bool = False,
+    ridge: float | None = None,
 ) -> RecommenderModel:
     """Make an untrained model with its own table of text vectors.
 
@@ -105,13 +115,16 @@ def make_model(
         start: Weights of another domain to begin with.
         reader: Backbone that encodes histories, if one does.
         everything_known: True to treat all items as known, with or without training events.
+        ridge: Ridge of the spectral map that the adaptor starts as; None for no map.
 
     Returns:
         The model.
     """
     torch.manual_seed(seed)
     known = torch.from_numpy(~split.cold_item_mask() | everything_known)
-    model = RecommenderModel(config, known, None if text is None else text.clone(), reader=reader)
+    spectral = fit_spectral_map(split, text, ridge)
+    own = None if text is None else text.clone()
+    model = RecommenderModel(config, known, own, reader=reader, spectral=spectral)
     if start is not None:
         load_transfer_weights(model, start)
     return model

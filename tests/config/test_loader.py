@@ -89,7 +89,7 @@ WRONG = {
     "train:\n  epochs: many\n": "train.epochs",
     "train:\n  epochs: 1.5\n": "train.epochs",
     "train:\n  negatives: some\n": "train.negatives",
-    "model:\n  whiten: 3\n": "model.whiten",
+    "model:\n  input_norm: 3\n": "model.input_norm",
     "backbone:\n  lora:\n    rank: wide\n": "backbone.lora.rank",
     "backbone:\n  strategy: qlora\n": "backbone.strategy",
     "evaluation:\n  baselines: [popularty]\n": "evaluation.baselines",

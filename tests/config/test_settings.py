@@ -26,7 +26,7 @@ def test_types_and_defaults() -> None:
     assert found["evaluation.cutoffs"][1] == "[10, 20]"
     assert found["adapt"] == ("section", "as below")
     assert found["drift"] == ("section | null", "null")
-    assert found["model.whiten"] == ("true | false", "true")
+    assert found["model.time_bias"] == ("true | false", "true")
 
 
 def test_the_command_lists_a_section(capsys: pytest.CaptureFixture[str]) -> None:

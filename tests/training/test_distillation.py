@@ -117,7 +117,9 @@ def test_a_teacher_that_is_its_own_student_has_nothing_to_learn(
     task, teacher = taught(config, tiny_bert)
     reader = teachers_reader(tiny_bert)
     losses = DistillationLosses(embedding=1.0, scores=1.0)
-    dropping = RecommenderModel(replace(MODEL, whiten=False, dropout=0.5), teacher.items.known, teacher.items.text)
+    dropping = RecommenderModel(
+        replace(MODEL, adaptor_start="random", dropout=0.5), teacher.items.known, teacher.items.text
+    )
     dropping.load_state_dict(teacher.state_dict())
     objective = DistillationObjective(teacher, reader, dropping, losses).train()
     windows = build_training_windows(task.split.train, task.split.n_users, MODEL.max_history, task.ties)

@@ -59,7 +59,7 @@ def world() -> Log:
 
 MODEL = ModelConfig(
     text_similarity=False,
-    dim=16, max_history=8, dropout=0.0, id_dropout=0.0, item_affinity=0.0, whiten=False,
+    dim=16, max_history=8, dropout=0.0, id_dropout=0.0, item_affinity=0.0, adaptor_start="random",
     history_text=HistoryTextConfig(max_tokens=64, targets_per_history=2),
 )  # fmt: skip
 TEXT = replace(MODEL, history_encoder="text")

@@ -17,14 +17,14 @@ from llmrec.config.model import ModelConfig
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.utils.meta_device import build_on_meta
 with build_on_meta():
-    RecommenderModel(ModelConfig(whiten=False), torch.ones(9, dtype=torch.bool), torch.empty(9, 16))
+    RecommenderModel(ModelConfig(adaptor_start="random"), torch.ones(9, dtype=torch.bool), torch.empty(9, 16))
 sys.exit("torch._dynamo" in sys.modules)
 """
 
 
 def test_shapes_are_those_of_the_model() -> None:
     config, known, text = (
-        ModelConfig(whiten=False, dim=8, n_heads=2),
+        ModelConfig(adaptor_start="random", dim=8, n_heads=2),
         torch.ones(9, dtype=torch.bool),
         torch.ones(9, 16),
     )

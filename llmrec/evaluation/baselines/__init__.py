@@ -14,6 +14,7 @@ from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.baselines.item_knn import ItemKNN, ItemKNNSettings
 from llmrec.evaluation.baselines.item_knn_streaming import StreamingItemKNN, StreamingRow, StreamingSettings
+from llmrec.evaluation.baselines.mapped_text import make_mapped_text
 from llmrec.evaluation.baselines.matrix_model import MatrixForm, MatrixModel, MatrixSettings
 from llmrec.evaluation.baselines.nearest_text import NearestText, NearestTextSettings
 from llmrec.evaluation.baselines.popularity import Popularity, RecentPopularity, RecentSettings
@@ -147,6 +148,19 @@ def _fit_nearest_text(task: BaselineTask) -> dict[str, FittedBaseline]:
     return {"nearest_text": FittedBaseline((NearestText.fit(task.text_vectors, found.chosen),), found.to_record())}
 
 
+def _fit_nearest_text_map(task: BaselineTask) -> dict[str, FittedBaseline]:
+    if task.text_vectors is None:
+        raise ConfigError(
+            "baseline 'nearest_text_map': no text vectors of the catalog. Give a backbone or leave the baseline out."
+        )
+    tuned = make_mapped_text(task.tune_on, task.text_vectors)
+    final = tuned if task.fit_on is task.tune_on else make_mapped_text(task.fit_on, task.text_vectors)
+    if tuned is None or final is None:  # no user has two items
+        return {}
+    found = tuned.tune(task.tuning_queries, task.tuning)
+    return {"nearest_text_map": FittedBaseline((final.fit(found.chosen),), found.to_record())}
+
+
 BASELINES: dict[str, Callable[[BaselineTask], dict[str, FittedBaseline]]] = {
     "popularity": _fit_popularity,
     "recent_popularity": _fit_recent_popularity,
@@ -154,4 +168,5 @@ BASELINES: dict[str, Callable[[BaselineTask], dict[str, FittedBaseline]]] = {
     "item_knn_streaming": _fit_streaming_item_knn,
     "matrix": _fit_matrix,
     "nearest_text": _fit_nearest_text,
+    "nearest_text_map": _fit_nearest_text_map,
 }
