@@ -36,10 +36,12 @@ class TextSimilarity(nn.Module):
         super().__init__()
         self.register_buffer("strength", torch.zeros(()))
         self.register_buffer("recency", torch.ones(()))
-        # On the meta device a mean would import the compiler.
-        center = text.new_empty(text.shape[1]) if text.is_meta else text.mean(0)
+        width = text.shape[1]
+        # On the meta device a mean and an identity would import the compiler.
+        center = text.new_empty(width) if text.is_meta else text.mean(0)
+        identity = text.new_empty(width, width) if text.is_meta else torch.eye(width, dtype=text.dtype)
         self.register_buffer("centre", center)  # codespell:ignore
-        self.register_buffer("map", torch.eye(text.shape[1], dtype=text.dtype))
+        self.register_buffer("map", identity)
 
     def set_parameters(self, strength: float, recency: float) -> None:
         """Set the two numbers of the term.

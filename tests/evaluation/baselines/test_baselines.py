@@ -38,6 +38,7 @@ def test_every_baseline_ranks_both_splits(split: Split) -> None:
         "matrix",
         "matrix_product",
         "nearest_text",
+        "nearest_text_map",
     ]
     for name, baseline in fitted.items():
         assert len(baseline.scorers) == (2 if name.startswith("matrix") else 1)
