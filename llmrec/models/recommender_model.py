@@ -116,14 +116,16 @@ class RecommenderModel(nn.Module):
     def copy_calibration(self, other: RecommenderModel) -> None:
         """Copy the values that validation has set: `novelty`, and text similarity if both models have it.
 
-        The space that texts are compared in is each model's own.
+        The space that texts are compared in is copied if text vectors are as wide in both.
 
         Args:
             other: Model to copy from.
         """
         self.novelty.copy_(other.novelty)
-        if self.items.match is not None and other.items.match is not None:
-            self.items.match.set_parameters(float(other.items.match.strength), float(other.items.match.recency))
+        own, theirs = self.items.match, other.items.match
+        if own is not None and theirs is not None:
+            own.set_parameters(float(theirs.strength), float(theirs.recency))
+            own.copy_space(theirs)
 
     def forward(
         self,

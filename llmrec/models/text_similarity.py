@@ -61,6 +61,16 @@ class TextSimilarity(nn.Module):
         """
         self.map.copy_(matrix)
 
+    def copy_space(self, other: TextSimilarity) -> None:
+        """Copy the center and the map of another term, if its text vectors are as wide.
+
+        Args:
+            other: Term to copy from.
+        """
+        if self.map.shape == other.map.shape:
+            self.map.copy_(other.map)
+            self.centre.copy_(other.centre)  # codespell:ignore
+
     def __bool__(self) -> bool:
         return not self.training and bool(self.strength > 0)
 

@@ -31,6 +31,7 @@ from llmrec.training.checkpoints import Progress
 from llmrec.training.distributed.collectives import encode_catalog
 from llmrec.training.model_validation import validation_ndcg
 from llmrec.training.objectives import Objective, encode_trainable_items
+from llmrec.training.spectral_start import choose_ridge
 from llmrec.training.task import TrainingTask
 from llmrec.training.two_stage import make_model, train
 
@@ -226,10 +227,12 @@ def distill(
             "give a number, such as 4096"
         )
     text = encode_catalog(reader, task.accelerator)
-    model = make_model(task.split.merge_validation() if config.train.refit else task.split, config.model, text, seed)
+    same_width = teacher.items.text is not None and teacher.items.text.shape[1] == text.shape[1]
+    ridge = None if same_width else choose_ridge(STUDENT.name, task, config.model, text)
+    split = task.split.merge_validation() if config.train.refit else task.split
+    model = make_model(split, config.model, text, seed, ridge=ridge)
     model.copy_calibration(teacher)
     known = TransferWeights.from_model(teacher)
-    same_width = teacher.items.text is not None and teacher.items.text.shape[1] == text.shape[1]
     weights = {n: weight for n, weight in known.weights.items() if same_width or not n.startswith(FEATURES)}
     load_transfer_weights(model, TransferWeights(weights))
     if model.items.ids is not None and teacher.items.ids is not None:

@@ -18,6 +18,7 @@ from llmrec.training.task import TrainingTask
 
 logger = logging.getLogger(__name__)
 MOST_QUERIES = 2000  # of a comparison
+ITEMS_PER_DIMENSION = 2  # with events, below which `auto` does not trust the covariances of texts
 
 
 def choose_ridge(name: str, task: TrainingTask, config: ModelConfig, text: Tensor | None) -> float | None:
@@ -31,9 +32,12 @@ def choose_ridge(name: str, task: TrainingTask, config: ModelConfig, text: Tenso
 
     Returns:
         The ridge; None for no map: as the settings say, with privacy, without neighboring events, or for `auto` if
-        texts as they are rank no worse.
+        there are too few items for the width of texts, or texts as they are rank no worse.
     """
     if text is None or config.adaptor_start not in ("auto", "spectral") or task.privacy or not len(task.valid):
+        return None
+    n_known = int((~task.split.cold_item_mask()).sum())
+    if config.adaptor_start == "auto" and n_known < ITEMS_PER_DIMENSION * text.shape[1]:
         return None
     moments = compute_text_moments(task.split, text)
     if moments is None:

@@ -57,6 +57,12 @@ def test_texts_that_say_nothing_are_compared_as_they_are(task: TrainingTask) -> 
     assert choose_ridge("fit", task, configure("spectral"), alike) in RIDGES
 
 
+def test_too_few_items_for_the_width_of_texts_have_no_map(task: TrainingTask) -> None:
+    wide = torch.cat([draw_text(), torch.zeros(len(KINDS), 100)], dim=1)
+    assert choose_ridge("fit", task, configure("auto"), wide) is None
+    assert choose_ridge("fit", task, configure("spectral"), wide) in RIDGES
+
+
 def test_other_starts_and_ids_alone_have_no_map(task: TrainingTask) -> None:
     text = draw_text()
     assert choose_ridge("fit", task, configure("whitening"), text) is None
