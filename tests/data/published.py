@@ -172,7 +172,8 @@ def hm(folder: Path) -> None:
 def lastfm_1k(folder: Path) -> None:
     plays = [f"user_{u:06}\t2009-05-{k + 1:02}T23:08:57Z\t{'' if i % 2 else 'mbid'}\tThe \"{i}\" Band\t\tSong"
              for k, (u, i, _) in enumerate(rows())]  # fmt: skip
-    pack(folder / "userid-timestamp-artid-artname-traid-traname.tsv", plays)
+    torn = "user_000001\t2009-05-01T23:08:57Z\t\tBand\t\tSong\twith\ttabs"
+    pack(folder / "userid-timestamp-artid-artname-traid-traname.tsv", [*plays[:3], torn, *plays[3:]])
 
 
 def lastfm_2k(folder: Path) -> None:
@@ -218,7 +219,13 @@ def kuairec(folder: Path) -> None:
     pack(folder / "data" / "big_matrix.csv", [head, *seen, "1,5,1,1,,,,0.5"])
     names = "first_level_category_id,first_level_category_name,second_level_category_id,second_level_category_name"
     clips = [f"{i},UNKNOWN,看电影 {i},[电影],8,颜值,673,UNKNOWN" for i in range(1, ITEMS + 1)]
-    lines = [f"video_id,manual_cover_text,caption,topic_tag,{names}", *clips, "6,a,b,c,d"]
+    lines = [
+        f"video_id,manual_cover_text,caption,topic_tag,{names}",
+        *clips,
+        "6,a,b,c,d",
+        '7,UNKNOWN,"two ""lines""',
+        'of one",[a],8,颜值,673,UNKNOWN',
+    ]
     pack(folder / "data" / "kuairec_caption_category.csv", lines)
 
 

@@ -129,3 +129,39 @@ def test_a_form_that_cannot_be_copied_is_refused(tmp_path: Path, suffix: str) ->
     (tmp_path / f"interactions{suffix}").write_bytes(b"x")
     with pytest.raises(DataError, match="Write the table as one file in parquet, csv or jsonl"):
         write_log_without_users(DataConfig(str(tmp_path)), np.zeros(1, dtype=np.bool_), tmp_path / "without")
+
+
+def test_a_folder_of_parts_is_refused_with_what_to_write(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(ITEMS)
+    (tmp_path / "interactions").mkdir()
+    for part in "ab":
+        (tmp_path / "interactions" / f"{part}.csv").write_text(CSV)
+    config = DataConfig(str(tmp_path))
+    with pytest.raises(DataError, match=r"interactions: 2 files, from which no rows can be removed\. Write"):
+        write_log_without_users(config, np.zeros(8, dtype=np.bool_), tmp_path / "without")
+    assert not (tmp_path / "without").exists()
+
+
+def test_escaped_quotation_marks_close_nothing(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(ITEMS)
+    rows = [
+        r'ada,x,1,"a \"b, c"' + "\n",
+        r'bob,x,2,"d\\"' + "\n",
+        r'ada,y,3,"\"' + "\n" + r'e"' + "\n",
+        "bob,y,4,f\n",
+    ]
+    (tmp_path / "interactions.csv").write_text("".join(["user_id,item_id,timestamp,note\n", *rows]))
+    config = DataConfig(str(tmp_path), interactions_format=TableFormat(escape="\\"))
+    records = find_user_records(config, ["ada"], PLAIN_IDS)
+    write_log_without_users(config, records.mask, tmp_path / "without")
+    kept = "".join(["user_id,item_id,timestamp,note\n", rows[1], rows[3]])
+    assert (tmp_path / "without" / "interactions.csv").read_text() == kept
+
+
+def test_text_that_turns_out_to_be_utf16_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(ITEMS)
+    (tmp_path / "interactions.csv").write_bytes(CSV.encode("utf-16"))
+    config = DataConfig(str(tmp_path))
+    records = find_user_records(config, ["ada"], PLAIN_IDS)
+    with pytest.raises(DataError, match="text in utf-16, whose lines cannot be copied one by one"):
+        write_log_without_users(config, records.mask, tmp_path / "without")

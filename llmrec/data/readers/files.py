@@ -94,7 +94,8 @@ def list_data_files(config: DataConfig) -> tuple[Path, Path]:
                 else f"a file of the form {split_name(files[0].path)[1]}{packed}"
             )
             where = files[0].path.parent if len(files) > 1 else files[0].path
-            raise DataError(str(where), [f"{where}: {what}. Write the table as one file in parquet, csv or jsonl."])
+            problem = f"{where}: {what}, from which no rows can be removed"
+            raise DataError(str(where), [f"{problem}. Write the table as one file in parquet, csv or jsonl."])
     return found[0][0].path, found[1][0].path
 
 
