@@ -219,13 +219,8 @@ def kuairec(folder: Path) -> None:
     pack(folder / "data" / "big_matrix.csv", [head, *seen, "1,5,1,1,,,,0.5"])
     names = "first_level_category_id,first_level_category_name,second_level_category_id,second_level_category_name"
     clips = [f"{i},UNKNOWN,看电影 {i},[电影],8,颜值,673,UNKNOWN" for i in range(1, ITEMS + 1)]
-    lines = [
-        f"video_id,manual_cover_text,caption,topic_tag,{names}",
-        *clips,
-        "6,a,b,c,d",
-        '7,UNKNOWN,"two ""lines""',
-        'of one",[a],8,颜值,673,UNKNOWN',
-    ]
+    clips[-1] = clips[-1].replace(f"看电影 {ITEMS}", '"two ""lines""\nof one"')
+    lines = [f"video_id,manual_cover_text,caption,topic_tag,{names}", *clips, "6,a,b,c,d"]
     pack(folder / "data" / "kuairec_caption_category.csv", lines)
 
 
