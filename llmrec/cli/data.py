@@ -35,6 +35,7 @@ def init(
     """
     from llmrec.cli.render import render_json, render_lines
     from llmrec.cli.settings import parse_given_settings
+    from llmrec.config.order_only import choose_splits
     from llmrec.config.split import SplitConfig
     from llmrec.data.audit import audit_log
     from llmrec.data.log_proposal import propose_log
@@ -48,7 +49,8 @@ def init(
         raise ConfigError(f"{path}: it is there already. Give --output FILE, or --force to replace it.")
     proposal = propose_log(folder, parse_given_settings(context.args))
     log = proposal.log
-    part, _ = make_split("by_time", log.interactions, log.n_users, log.n_items, config=SplitConfig())
+    name = choose_splits(SplitConfig(), proposal.config).names[0]
+    part, _ = make_split(name, log.interactions, log.n_users, log.n_items, config=SplitConfig())
     texts, found = log.catalog.text_array[:SHOWN_TEXTS].to_pylist(), audit_log(log, part)
     write_text_atomic(path, render_init_config(proposal, path))
     if json_output:
@@ -71,6 +73,7 @@ def audit(context: typer.Context, *, json_output: JsonOption = False) -> None:
     """
     from llmrec.cli.render import render_json, render_lines
     from llmrec.cli.settings import parse_log_settings
+    from llmrec.config.order_only import choose_splits
     from llmrec.config.split import SplitConfig
     from llmrec.data.audit import audit_log
     from llmrec.data.loading import load_log
@@ -80,8 +83,10 @@ def audit(context: typer.Context, *, json_output: JsonOption = False) -> None:
     data, split = parse_log_settings(context.args)
     if data is None:
         raise ConfigError("no log: give --data.source FOLDER, hub:OWNER/NAME or movielens_small")
+    split = choose_splits(split or SplitConfig(), data)
     log = load_log(data)
-    part, _ = make_split("by_time", log.interactions, log.n_users, log.n_items, config=split or SplitConfig())
+    name = "by_time" if log.facts.has_times else split.names[0]
+    part, _ = make_split(name, log.interactions, log.n_users, log.n_items, config=split)
     found = audit_log(log, part)
     if json_output:
         render_json(found.to_dict())

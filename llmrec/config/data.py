@@ -136,6 +136,10 @@ class DataConfig:
     """Form of times: auto (ISO 8601 or epoch numbers), day_first, month_first, yyyymmdd, yyyymmddhh, yymmddhh, yyyymm,
     excel_days and others, or a pattern such as "%d.%m.%Y %H:%M".
     """
+    times: Literal["real", "order_only"] = "real"
+    """order_only says that times are places in each user's own order, such as 0, 1, 2. Splits, baselines and parts of
+    models that need times are left out then, or refused if they are given.
+    """
     release_format: str = "auto"
     """Form of the times of release_column, as time_format."""
     timezone: str = "UTC"

@@ -109,9 +109,9 @@ def audit_log(log: Log, split: Split) -> Audit:
         n_twin_users=_count_twin_users(histories),
         cold_item_share=float(cold_item.mean()),
         cold_user_share=float(split.cold_user_mask()[test.user].mean()),
-        cold_by_week=_compute_weekly_cold_shares(test, cold_item, split.test_start),
+        cold_by_week=_compute_weekly_cold_shares(test, cold_item, split.test_start) if log.facts.has_times else (),
         top_items_kept=_compute_top_item_overlap(events, log.n_items),
-        leave_one_out=_find_blind_spots(log),
+        leave_one_out=_find_blind_spots(log) if log.facts.has_times else None,
         details=_count_pii(log),
     )
 

@@ -176,7 +176,7 @@ def _parse_events(
     read = _EventColumns(
         encode_ids(user, missing_words=config.missing_words),
         encode_ids(item, missing_words=config.missing_words),
-        parse_times(time, config.time_unit, timezone=config.timezone, form=config.time_format),
+        _parse_order(time) if config.times == "order_only" else _parse_times(time, config),
         order,
         None,
     )
@@ -191,6 +191,15 @@ def _parse_events(
         for name, faults in found.items():
             problems += format_problems(events.name, name, table[name], faults, quoted=not called.hides_ids)
     return read._replace(users=read.users._replace(ids=called.pseudonyms(read.users.ids)))
+
+
+def _parse_times(column: pa.ChunkedArray, config: DataConfig) -> ParsedTimes:
+    return parse_times(column, config.time_unit, timezone=config.timezone, form=config.time_format)
+
+
+def _parse_order(column: pa.ChunkedArray) -> ParsedTimes:
+    """Parse places in an order, which may look like dates and are read as plain numbers."""
+    return parse_times(column, "s")._replace(resolution="order")
 
 
 def _combine_faults(faults: Sequence[ColumnProblem]) -> Mask | None:

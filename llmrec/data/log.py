@@ -35,7 +35,9 @@ class LogFacts:
     n_items_with_events: int
     """Number of items that have events."""
     resolution: Resolution
-    """Resolution of the times as written; events keep whole seconds and the order of their fractions."""
+    """Resolution of the times as written, `order` if they are places in each user's order; events keep whole seconds
+    and the order of their fractions.
+    """
     first_time: str
     """Time of the first event, ISO 8601 in UTC."""
     last_time: str
@@ -57,6 +59,11 @@ class LogFacts:
     odd_times: tuple[str, ...] = ()
     """Descriptions of unlikely times, such as those after now."""
 
+    @property
+    def has_times(self) -> bool:
+        """True unless times are places in each user's order."""
+        return self.resolution != "order"
+
 
 def format_log_facts(facts: LogFacts) -> list[str]:
     """Format facts as lines of text: the events read, then the events dropped.
@@ -75,11 +82,25 @@ def format_log_facts(facts: LogFacts) -> list[str]:
     return [
         f"{facts.source}: {facts.n_events:,} events by {facts.n_users:,} users on {facts.n_items_with_events:,} of "
         f"{facts.n_items:,} items",
-        f"from {facts.first_time} to {facts.last_time}, times to the {facts.resolution}",
+        describe_period(facts),
         *(f"times: {line}" for line in facts.odd_times),
         *(f"dropped {count:,} {what}" for what, count in dropped.items() if count),
         *([f"redacted in item texts: {format_counts(facts.n_scrubbed)}"] if facts.n_scrubbed else []),
     ]
+
+
+def describe_period(facts: LogFacts) -> str:
+    """Describe the first and the last time of a log, and the clock of its times.
+
+    Args:
+        facts: Facts about a log.
+
+    Returns:
+        One line of text.
+    """
+    if not facts.has_times:
+        return "no times: events have an order within each user alone"
+    return f"from {facts.first_time} to {facts.last_time}, times to the {facts.resolution}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,7 +196,7 @@ def make_log(
         pseudonyms=names.key_check,
         n_scrubbed=dict(n_scrubbed or {}),
         n_faulty=dict(n_faulty or {}),
-        odd_times=describe_odd_times(interactions.time),
+        odd_times=() if resolution == "order" else describe_odd_times(interactions.time),
     )
     return Log(interactions, catalog, user_ids, facts, names)
 

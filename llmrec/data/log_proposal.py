@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,10 +23,12 @@ from llmrec.data.texts.field_texts import is_text
 from llmrec.data.texts.templates import list_fields
 from llmrec.data.times.timestamps import PER_SECOND
 from llmrec.errors import ConfigError, DataError
+from llmrec.utils.units import SECONDS_PER_DAY
 
 REQUIRED = ("user_column", "item_column", "time_column", "catalog_item_column", "text_template")
 REPEATED = 0.05  # share of repeated events from which people are taken to come back to items
 MEDIAN_OF_UNITS = (("s", 1e11), ("ms", 1e14), ("us", 1e17))  # numbers below are of that unit
+COUNTED = 0.9  # share of events of users with times 0, 1, 2, from which times are taken to be an order
 DOUBTFUL = (".json", ".dat", ".tab")  # files with such names are often no tables
 SETTINGS = {field.name for field in fields(DataConfig)}
 
@@ -135,10 +138,27 @@ def _guess_from_values(events: pa.Table, items: pa.Table, given: Mapping[str, An
     template = given.get("text_template") or named.get("text_template") or (f"{{{texts[0]}}}" if texts else None)
     if template is not None:
         guesses.append(_guess_label(items.schema, template))
-    time = given.get("time_column") or named.get("time_column")
-    if time in events.column_names and (guess := _guess_time(events[time])):
-        guesses.append(guess)
+    time, user = (given.get(name) or named.get(name) for name in ("time_column", "user_column"))
+    if time in events.column_names:
+        guess = _guess_order(events[user], events[time]) if user in events.column_names else None
+        guesses += filter(None, [guess or _guess_time(events[time])])
     return guesses
+
+
+def _guess_order(users: pa.ChunkedArray, times: pa.ChunkedArray) -> ColumnGuess | None:
+    """Guess that times are places in each user's order: 0, 1, 2, or as many days."""
+    if not pa.types.is_integer(times.type) or times.null_count or not len(times):
+        return None
+    values = np.asarray(times, dtype=np.int64)
+    place = values // SECONDS_PER_DAY if (values % SECONDS_PER_DAY == 0).all() else values
+    row = np.unique(np.asarray(pc.rank(users, tiebreaker="min")), return_inverse=True)[1]
+    order = np.lexsort((place, row))
+    counts = np.bincount(row)
+    expected = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    counted = np.bincount(row[order], place[order] != expected) == 0  # True for users with times 0, 1, 2 and so on
+    if counts[counted].sum() < COUNTED * len(row) or counts.max() < 2:
+        return None
+    return ColumnGuess("times", "order_only", "they count 0, 1, 2 within each user, in units or days")
 
 
 def _guess_label(items: pa.Schema, template: str) -> ColumnGuess:

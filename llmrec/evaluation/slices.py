@@ -26,7 +26,9 @@ MIN_EVENTS = 4  # of a history with two halves to compare
 _QUERIES_AT_ONCE = 4096
 
 
-def make_slices(split: Split, queries: Queries, *, text: Tensor | None = None) -> dict[str, Mask]:
+def make_slices(
+    split: Split, queries: Queries, *, text: Tensor | None = None, has_times: bool = True
+) -> dict[str, Mask]:
     """Divide queries into slices; empty ones are left out.
 
     `cold_item` and `cold_user` have no event in the training part of `split`. `history_*` counts the events before the
@@ -38,6 +40,7 @@ def make_slices(split: Split, queries: Queries, *, text: Tensor | None = None) -
         split: Split that the evaluated model was fitted on (`split.merge_validation()` after a refit).
         queries: Queries, Q of them.
         text: Text vectors of the catalog, (N, D); without them, slices by interest shift are left out.
+        has_times: False for a log without times; slices by time are left out then.
 
     Returns:
         Mask of the queries, (Q,), by name of the slice.
@@ -46,7 +49,8 @@ def make_slices(split: Split, queries: Queries, *, text: Tensor | None = None) -
     slices |= slice_by_buckets("history", queries.end - queries.start, HISTORY_BUCKETS)
     if split.name == "by_time":
         slices |= slice_by_days_since_cutoff(queries, split.test_start)
-    slices |= slice_by_gap(queries) | slice_by_item_age(queries, split.interactions)
+    if has_times:
+        slices |= slice_by_gap(queries) | slice_by_item_age(queries, split.interactions)
     if text is not None:
         slices |= slice_by_interest_shift(queries, text)
     return {name: mask for name, mask in slices.items() if mask.any()}

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 
 from llmrec.config.drift import DriftConfig
 from llmrec.config.jobs.evaluate import EvaluateConfig
+from llmrec.config.order_only import REASON
 from llmrec.config.split import SplitName
 from llmrec.data.interactions import Ties
 from llmrec.data.log import Log
@@ -17,6 +18,7 @@ from llmrec.data.splits import Split, make_split
 from llmrec.drift.fitted import FittedDrift
 from llmrec.drift.scorers import DriftScorer
 from llmrec.drift.stream import REFRESH_DAILY
+from llmrec.errors import ConfigError
 from llmrec.evaluation.aggregate import evaluate_split, make_report, make_test_queries
 from llmrec.evaluation.model_rows import ModelRow
 from llmrec.evaluation.model_scorer import ModelScorer
@@ -59,8 +61,13 @@ def evaluate_bundle(
 
     Returns:
         The report.
+
+    Raises:
+        ConfigError: If the split is by_time and the log has no times.
     """
     config, available = bundle.config, log.catalog.release_time
+    if split_name == "by_time" and not log.facts.has_times:
+        raise ConfigError(f"split=by_time: {REASON}. Give leave_one_out or item_cold.")
     split, ties = make_split(split_name, log.interactions, log.n_users, log.n_items, config=config.split)
     evaluation = config.evaluation
     queries = make_test_queries(split, ties, evaluation)
@@ -75,7 +82,8 @@ def evaluate_bundle(
         available=available,
         progress="ranking",
     )
-    slices = make_slices(split.merge_validation() if config.train.refit else split, queries)
+    learned = split.merge_validation() if config.train.refit else split
+    slices = make_slices(learned, queries, has_times=log.facts.has_times)
     protocol = make_protocol(split, ties, config, release_dates=available is not None)
     protocol = dataclasses.replace(protocol, streaming=() if row.refresh is None else (row.name,))
     evaluated = evaluate_split(

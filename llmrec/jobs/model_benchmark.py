@@ -237,7 +237,8 @@ class ModelBenchmark:
         config, split = self.config, self.task.split
         protocol = make_protocol(split, self.task.ties, config, release_dates=self.task.release_time is not None)
         streaming = tuple(row.name for row in self.rankings if row.refresh is not None)
-        slices = make_slices(split.merge_validation() if config.train.refit else split, self.test, text=text)
+        learned, has_times = split.merge_validation() if config.train.refit else split, config.data.times == "real"
+        slices = make_slices(learned, self.test, text=text, has_times=has_times)
         evaluated = evaluate_split(
             split.name,
             self.test,

@@ -61,7 +61,8 @@ def run_transfer(
         return backbone.to(accelerator.device)
 
     finetune = config.to_finetune_config()
-    task = make_task("by_time", log, finetune, accelerator)
+    split = config.split.names[0]
+    task = make_task(split, log, finetune, accelerator)
     task = dataclasses.replace(
         task, split=task.split.subsample_users(config.train_fraction), inputs=f"{task.inputs} {config.train_fraction}"
     )
@@ -91,7 +92,7 @@ def run_transfer(
         minutes=timer.minutes,
         phases=timer.to_record(),
         data=dataclasses.asdict(log.facts),
-        seeds={"by_time": list(config.seeds)},
+        seeds={split: list(config.seeds)},
         sources=[dataclasses.asdict(part.facts) for part in sources],
         share=config.train_fraction,
         transfer=describe_transfer(evaluated, get_primary_metric(config.evaluation), mode, means),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmrec.data.audit import TOP, Audit
+from llmrec.data.log import describe_period
 from llmrec.data.pii import format_counts
 from llmrec.data.times.timestamps import format_iso
 from llmrec.errors import missing_extra
@@ -21,7 +22,7 @@ def format_audit(audit: Audit) -> list[str]:
     f = audit.facts
     lines = [
         f"{f.source}: {f.n_events:,} events, {f.n_users:,} users, {f.n_items_with_events:,} of {f.n_items:,} items",
-        f"times: {f.first_time} to {f.last_time}, resolution {f.resolution}",
+        f"times: {f.first_time} to {f.last_time}, resolution {f.resolution}" if f.has_times else describe_period(f),
         *(f"times: {line}" for line in f.odd_times),
         f"dropped: {f.n_repeats_dropped:,} repeats, {f.n_unknown_items_dropped:,} events on unknown items, "
         f"{f.n_dropped_by_k_core:,} by k-core" + "".join(f", {n:,} faulty {what}" for what, n in f.n_faulty.items()),
@@ -30,11 +31,14 @@ def format_audit(audit: Audit) -> list[str]:
         f"texts: {audit.n_duplicate_texts:,} items share one, {audit.n_short_texts:,} say next to nothing",
         f"twins: {audit.n_twin_users:,} users have exactly the item sequence of another",
         _format_details(audit),
-        f"popularity: the top {TOP} of the first half and of the last tenth overlap by {audit.top_items_kept:.1%}",
         f"cold ({audit.split}): {audit.cold_item_share:.1%} of test events are on items, "
         f"{audit.cold_user_share:.1%} by users that training never saw",
     ]
     lines += [f"  week of {w.start}: {w.cold_item_share:.1%} cold of {w.n_events:,}" for w in audit.cold_by_week]
+    if not f.has_times:
+        return lines
+    overlap = f"of the first half and of the last tenth overlap by {audit.top_items_kept:.1%}"
+    lines.append(f"popularity: the top {TOP} {overlap}")
     if audit.leave_one_out is None:
         return [*lines, "leave-one-out: not possible, no user has three events"]
     hidden = audit.leave_one_out

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.backbones.model_files.resolve import PACKAGED, get_packaged_path
+from llmrec.config.order_only import TIMED_BASELINES
 from llmrec.data.log_proposal import LogProposal
 
 BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGED_BACKBONE = "packaged:all-MiniLM-L6-v2"
+
+BASELINES = ("popularity", "recent_popularity", "item_knn", "nearest_text")
 
 
 def render_init_config(proposal: LogProposal, path: Path) -> str:
@@ -34,13 +37,15 @@ def render_init_config(proposal: LogProposal, path: Path) -> str:
         "backbone:",
         _format_line("name", *_choose_backbone()),
         _format_line("strategy", "frozen", "fast; last_k, lora or full also train the backbone: see llmrec plan"),
-        "drift: {}  # how interests move with time",
+        *(["drift: {}  # how interests move with time"] if log.facts.has_times else []),
         "evaluation:",
         _format_line("mask_seen", not proposal.repeats, _explain_mask(proposal)),
         _format_line(
             "baselines",
-            ["popularity", "recent_popularity", "item_knn", "nearest_text"],
-            "also: item_knn_streaming, matrix, sasrec, sasrec_sampled",
+            [name for name in BASELINES if log.facts.has_times or name not in TIMED_BASELINES],
+            "also: item_knn_streaming, matrix, sasrec, sasrec_sampled"
+            if log.facts.has_times
+            else "also: matrix, sasrec, sasrec_sampled",
         ),
     ]
     return "\n".join(lines) + "\n"

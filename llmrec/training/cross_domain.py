@@ -22,7 +22,7 @@ from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.data.histories import make_queries
 from llmrec.data.interactions import Interactions
 from llmrec.data.log import Log
-from llmrec.data.splits import TEST, TRAIN, VALID, split_by_time
+from llmrec.data.splits import TEST, TRAIN, VALID, leave_one_out, split_by_time
 from llmrec.errors import DataError
 from llmrec.evaluation.model_rows import ModelRow
 from llmrec.evaluation.model_scorer import ModelScorer
@@ -157,12 +157,12 @@ class CrossDomainStudy:
         return TrainedModel(model, backbone, validation_ndcg(target.task, ModelScorer(model)))
 
 
-def merge_logs(logs: Sequence[Log], before: int) -> tuple[Interactions, int, list[str]]:
+def merge_logs(logs: Sequence[Log], before: int | None) -> tuple[Interactions, int, list[str]]:
     """Merge the early events of several logs, with separate users and items.
 
     Args:
         logs: The logs.
-        before: Time in seconds; later events are left out.
+        before: Time in seconds; later events of logs with times are left out. None for all events.
 
     Returns:
         The events, the number of users, and the item texts.
@@ -174,14 +174,15 @@ def merge_logs(logs: Sequence[Log], before: int) -> tuple[Interactions, int, lis
     items = np.cumsum([0, *(log.n_items for log in logs)])
     parts = []
     for place, log in enumerate(logs):
-        events = log.interactions
-        early = events.take(events.time < before)
+        early = log.interactions
+        if before is not None and log.facts.has_times:
+            early = early.take(early.time < before)
         parts.append((early.user + users[place], early.item + items[place], early.time))
     user, item, time = (np.concatenate(column) for column in zip(*parts, strict=True))
     if not len(time):
         names = ", ".join(log.facts.source for log in logs)
         raise DataError(
-            names, [f"no event lies before {np.datetime64(before, 's')}, where the target's validation begins"]
+            names, [f"no event lies before {np.datetime64(before or 0, 's')}, where the target's validation begins"]
         )
     texts = [text for log in logs for text in log.catalog.list_texts()]
     return Interactions.sort(user, item, time), int(users[-1]), texts
@@ -190,7 +191,7 @@ def merge_logs(logs: Sequence[Log], before: int) -> tuple[Interactions, int, lis
 def make_source_domain(
     logs: Sequence[Log], target: TrainingTask, config: FinetuneConfig, read: Callable[[Sequence[str]], Tensor]
 ) -> Domain:
-    """Make one domain of the sources, which ends before the validation window of the target begins.
+    """Make one domain of the sources, which ends before the validation window of a target by_time begins.
 
     Args:
         logs: Logs of the sources.
@@ -199,18 +200,17 @@ def make_source_domain(
         read: Encodes texts into vectors, (N, D_text).
 
     Returns:
-        The domain; its last events are its validation window.
+        The domain; its validation is its last events, or the last event of each user if a source has no times.
     """
-    events, n_users, texts = merge_logs(logs, target.split.valid_start)
-    cut = split_by_time(
-        events,
-        n_users,
-        len(texts),
-        valid_fraction=config.split.valid_fraction,
-        test_fraction=config.split.valid_fraction,
-    )
+    before = target.split.valid_start if target.split.name == "by_time" else None
+    events, n_users, texts = merge_logs(logs, before)
+    share = config.split.valid_fraction
+    if all(log.facts.has_times for log in logs):
+        cut = split_by_time(events, n_users, len(texts), valid_fraction=share, test_fraction=share)
+    else:
+        cut = leave_one_out(events, n_users, len(texts))
     part = np.where(cut.part == TEST, VALID, TRAIN).astype(np.int8)
-    split = replace(cut, part=part, valid_start=cut.test_start, test_start=target.split.valid_start)
+    split = replace(cut, part=part, valid_start=cut.test_start, test_start=before or cut.test_start)
     valid = sample_queries(make_queries(split, VALID, ties=target.ties), config.evaluation.max_valid_queries)
     facts = [log.facts.fingerprint for log in logs], split.valid_start, split.test_start, len(valid), config.backbone
     return Domain(replace(target, split=split, valid=valid, inputs=str(facts), release_time=None), texts, read(texts))

@@ -87,3 +87,39 @@ def test_all_that_cannot_be_guessed_is_listed_at_once(shop: Path, capsys: pytest
     with pytest.raises(SystemExit):
         main(["init", "nowhere"])
     assert "nowhere: no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("unit", [1, 86_400])
+def test_times_that_count_each_users_events_are_an_order(
+    shop: Path, unit: int, tiny_bert: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(f"c{user}", f"p{(3 * user + place) % 20}", place * unit) for user in range(12) for place in range(9)]
+    columns = dict(zip(("customer", "sku", "day"), map(list, zip(*rows, strict=True)), strict=True))
+    (shop / "purchases.jsonl").unlink()
+    pyarrow.csv.write_csv(pa.table(columns), shop / "purchases.csv")
+    main(["init", "shop"])
+    assert "cold (leave_one_out)" in capsys.readouterr().out
+    settings = yaml.safe_load(Path("shop.yaml").read_text())
+    assert settings["data"]["times"] == "order_only"
+    assert "drift" not in settings
+    assert settings["evaluation"]["baselines"] == ["popularity", "item_knn", "nearest_text"]
+    if unit == 1:
+        few = ["--model.dim", "8", "--train.epochs", "1", "--evaluation.bootstrap_samples", "20"]
+        main(["train", "--config", "shop.yaml", "--backbone.name", str(tiny_bert), "--json", *few])
+        done = json.loads(capsys.readouterr().out)
+        assert list(done["report"]["splits"]) == ["leave_one_out", "item_cold"]
+        slices = {row["slice"] for row in done["report"]["rows"] if row["split"] == "item_cold"}
+        assert {"warm_item", "cold_item"} <= slices
+        main(["evaluate", "runs/shop/bundle", "--split", "item_cold"])
+        with pytest.raises(SystemExit):
+            main(["evaluate", "runs/shop/bundle", "--split", "by_time"])
+        assert "leave_one_out or item_cold" in capsys.readouterr().err
+
+
+def test_times_that_few_users_count_are_times(shop: Path) -> None:
+    rows = [(f"c{user}", f"p{place}", place + user) for user in range(12) for place in range(9)]
+    columns = dict(zip(("customer", "sku", "day"), map(list, zip(*rows, strict=True)), strict=True))
+    (shop / "purchases.jsonl").unlink()
+    pyarrow.csv.write_csv(pa.table(columns), shop / "purchases.csv")
+    main(["init", "shop"])
+    assert "times" not in yaml.safe_load(Path("shop.yaml").read_text())["data"]

@@ -18,6 +18,7 @@ import pytest
 
 from llmrec.config.data import DataConfig
 from llmrec.data.loading import Log, load_catalog, load_log
+from llmrec.data.log import format_log_facts
 from llmrec.errors import ConfigError, DataError, missing_extra
 
 EVENTS = {
@@ -149,6 +150,17 @@ def test_events_of_one_second_keep_the_order_of_their_fractions(folder: Callable
     log = load(folder(events), order_column="n")
     assert log.interactions.item.tolist() == [3, 2, 1]
     assert log.facts.resolution == "sub-second"
+
+
+def test_places_in_an_order_are_no_times(folder: Callable[..., Path]) -> None:
+    days = {"user_id": ["a", "a", "a"], "item_id": ["z", "x", "y"], "timestamp": [172800, 0, 86400]}
+    log = load(folder(days), times="order_only")
+    assert log.catalog.ids.take(pa.array(log.interactions.item)).to_pylist() == ["x", "y", "z"]
+    assert not log.facts.has_times
+    assert log.facts.odd_times == ()
+    assert "no times: events have an order within each user alone" in format_log_facts(log.facts)
+    dates = days | {"timestamp": [20240102, 20231231, 20240101]}  # numbers that would be refused as look-alikes
+    assert load(folder(dates), times="order_only").interactions.time.tolist() == sorted(dates["timestamp"])
 
 
 def test_repeats_are_kept_by_choice(folder: Callable[..., Path]) -> None:

@@ -75,6 +75,14 @@ def test_days_since_the_cutoff_by_hand() -> None:
     assert not members(tiny(CUTOFF[:1]), "days_since_cutoff_14")  # empty ones are left out
 
 
+def test_a_log_without_times_has_no_slices_by_time() -> None:
+    split = tiny(CUTOFF, "leave_one_out")
+    queries = make_queries(split, TEST)
+    names, timed = set(make_slices(split, queries, has_times=False)), set(make_slices(split, queries))
+    assert {name.partition("_")[0] for name in timed - names} == {"gap", "item"}
+    assert {"overall", "cold_item", "cold_user"} <= names
+
+
 def test_leave_one_out_has_no_cutoff() -> None:
     split = tiny(CUTOFF, "leave_one_out")
     assert not {**members(split, "first_14_days"), **members(split, "days_since")}

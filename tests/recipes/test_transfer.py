@@ -65,6 +65,15 @@ def test_a_whole_run_leaves_a_verdict_and_what_validation_chose(
     assert len(recommender.recommend(["i1", "i2"], k=3)) == 3
 
 
+def test_logs_without_times_are_sources_and_targets(config: TransferConfig) -> None:
+    order, (one, other) = replace(config.data, times="order_only"), config.sources
+    config = replace(config, data=order, split=SplitConfig(), sources=(one, replace(other, times="order_only")))
+    runpy.run_path(str(RECIPES / "transfer.py"))["run_transfer"](config)
+    report = json.loads((config.output / "report.json").read_text())
+    assert list(report["splits"]) == ["leave_one_out"]
+    assert report["run"]["seeds"] == {"leave_one_out": [0]}
+
+
 def test_what_cannot_be_compared_is_refused(config: TransferConfig) -> None:
     for changes, named in (
         ({"sources": ()}, "sources is empty"),

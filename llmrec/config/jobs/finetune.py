@@ -13,6 +13,7 @@ from llmrec.config.data import DataConfig as DataConfig
 from llmrec.config.drift import DriftConfig as DriftConfig
 from llmrec.config.evaluation import EvaluationConfig
 from llmrec.config.model import ModelConfig
+from llmrec.config.order_only import REASON, choose_splits, leave_out_times
 from llmrec.config.privacy import MembershipConfig, PrivacyConfig
 from llmrec.config.split import SplitConfig, SplitName
 from llmrec.config.train import TrainConfig
@@ -74,6 +75,9 @@ class FinetuneConfig:
     """Experiment trackers to log to (extra: tracking)."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "split", choose_splits(self.split, self.data))
+        if self.data.times == "order_only":
+            self._leave_out_times()
         if not self.seeds or self.leave_one_out_seeds == ():
             raise ConfigError("seeds is empty; give at least one, such as [0]")
         if self.drift is not None and self.train.refit and self.backbone.strategy not in ("none", "frozen"):
@@ -108,6 +112,17 @@ class FinetuneConfig:
                 "membership: the attack needs users outside of the training, and no counts of their events. Give "
                 "split.held_out_user_fraction, such as .3, and leave out drift."
             )
+
+    def _leave_out_times(self) -> None:
+        if self.drift is not None:
+            raise ConfigError(f"drift: {REASON}. Give null.")
+        if self.data.release_column is not None:
+            raise ConfigError(f"data.release_column={self.data.release_column}: {REASON}. Give null.")
+        if self.sasrec.model.time_bias:
+            raise ConfigError(f"sasrec.model.time_bias=true: {REASON}. Give false.")
+        model, evaluation = leave_out_times(self.model, self.evaluation)
+        object.__setattr__(self, "model", model)
+        object.__setattr__(self, "evaluation", evaluation)
 
     def _list_privacy_violations(self) -> list[str]:
         """Return the settings that void the guarantee of privacy, each with its remedy."""

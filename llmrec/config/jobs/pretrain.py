@@ -10,6 +10,7 @@ from llmrec.config.backbone import BackboneConfig
 from llmrec.config.checkpoints import CheckpointConfig, Resume
 from llmrec.config.data import DataConfig
 from llmrec.config.model import HistoryTextConfig
+from llmrec.config.order_only import choose_splits
 from llmrec.config.split import SplitConfig
 from llmrec.config.validation import COUNT_FROM_1, PART, POSITIVE, SHARE, Bounds
 from llmrec.errors import ConfigError
@@ -98,6 +99,7 @@ class PretrainConfig:
     """Experiment trackers to log to (extra: tracking)."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "split", choose_splits(self.split, self.data))
         unknown = sorted(set(self.objectives) - set(get_args(ObjectiveName)))
         if unknown or not self.objectives:
             raise ConfigError(f"objectives: {unknown or 'none given'}; known: {', '.join(get_args(ObjectiveName))}")

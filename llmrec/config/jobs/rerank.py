@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.evaluation import EvaluationConfig
+from llmrec.config.order_only import REASON
 from llmrec.config.split import SplitConfig
 from llmrec.config.validation import COUNT, COUNT_FROM_1, Bounds
 from llmrec.errors import ConfigError
@@ -64,6 +65,8 @@ class RerankConfig:
     """Experiment trackers to log to (extra: tracking)."""
 
     def __post_init__(self) -> None:
+        if self.data.times == "order_only":
+            raise ConfigError(f"split.names={list(self.split.names)}: {REASON}. Give a log with times.")
         if self.split.names != ("by_time",):
             raise ConfigError(f"split.names={list(self.split.names)}: candidates are re-ranked by_time alone")
         if self.backbone.strategy != "frozen":

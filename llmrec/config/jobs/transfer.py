@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from llmrec.config.data import DataConfig
 from llmrec.config.jobs.finetune import FinetuneConfig
+from llmrec.config.order_only import ORDER_SPLITS
 from llmrec.errors import ConfigError
 
 
@@ -14,7 +15,8 @@ class TransferConfig(FinetuneConfig):
     """Transfer from source domains to a target domain, whose settings are those of FinetuneConfig."""
 
     sources: tuple[DataConfig, ...] = ()
-    """Logs of the source domains; events after the target's validation start are left out."""
+    """Logs of the source domains; events after the target's validation start are left out, where
+    both have times."""
     train_fraction: float = 1.0
     """Share of the target's training users whose events are used."""
 
@@ -26,8 +28,7 @@ class TransferConfig(FinetuneConfig):
             raise ConfigError(
                 f"train_fraction={self.train_fraction}: give a share of the training users above 0, up to 1"
             )
-        if self.split.names != ("by_time",):
-            raise ConfigError(f"split.names={list(self.split.names)}: domains are compared by_time alone")
+        self._choose_split()
         if self.backbone.strategy == "none":
             raise ConfigError("backbone.strategy none: two domains have no ids in common; only text can be transferred")
         if self.model.history_encoder != "sequence":
@@ -41,6 +42,17 @@ class TransferConfig(FinetuneConfig):
             raise ConfigError(
                 "privacy and membership are finetune.py's: sources would need a guarantee too; leave them out"
             )
+
+    def _choose_split(self) -> None:
+        """Compare domains on one split: by_time, or leave_one_out where the target has no times."""
+        names = self.split.names
+        if self.data.times == "order_only":
+            if names == ORDER_SPLITS:
+                object.__setattr__(self, "split", replace(self.split, names=("leave_one_out",)))
+            elif len(names) > 1:
+                raise ConfigError(f"split.names={list(names)}: domains are compared on one split. Give one name.")
+        elif names != ("by_time",):
+            raise ConfigError(f"split.names={list(names)}: domains are compared by_time alone")
 
     def to_finetune_config(self) -> FinetuneConfig:
         """Return the settings that a bundle keeps.

@@ -42,7 +42,8 @@ def describe_odd_times(times: Rows, now: float | None = None) -> tuple[str, ...]
     median = int(times[len(times) // 2]) if len(times) >= ENOUGH else EARLIEST
     if median < EARLIEST:
         lines.append(
-            f"their median is {format_iso(median)[:10]}, which is before any log; check time_unit and time_format"
+            f"their median is {format_iso(median)[:10]}, which is before any log; check time_unit and "
+            "time_format, or set times: order_only if they are places in each user's order"
         )
     return tuple(lines)
 

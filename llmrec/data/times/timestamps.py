@@ -23,7 +23,7 @@ from llmrec.errors import ConfigError
 from llmrec.utils.arrays import Rows
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
-Resolution = Literal["day", "hour", "minute", "second", "sub-second"]
+Resolution = Literal["day", "hour", "minute", "second", "sub-second", "order"]
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 EARLY = "time before 1970"
@@ -43,7 +43,7 @@ class ParsedTimes(NamedTuple):
     fraction: Rows
     """Nanoseconds above `seconds`, (E,)."""
     resolution: Resolution
-    """Coarsest clock on which all times are whole."""
+    """Coarsest clock on which all times are whole; `order` if they are none but places in an order."""
     faults: list[ColumnProblem]
     """Times that could not be read or are out of range."""
 

@@ -30,7 +30,10 @@ def test_an_event_at_the_epoch_is_named() -> None:
 
 def test_a_log_of_the_seventies_is_named() -> None:
     (line,) = describe_odd_times(np.arange(100) * 100)
-    assert line == "their median is 1970-01-01, which is before any log; check time_unit and time_format"
+    assert line == (
+        "their median is 1970-01-01, which is before any log; check time_unit and time_format, or set times: "
+        "order_only if they are places in each user's order"
+    )
 
 
 @settings(deadline=None, max_examples=40)
