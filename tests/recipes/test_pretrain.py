@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from llmrec.backbones.text_backbone import TextBackbone
+from llmrec.config.adaptation import ItemAdaptConfig
 from llmrec.config.backbone import BackboneConfig, LoraConfig
 from llmrec.config.data import DataConfig
 from llmrec.config.evaluation import EvaluationConfig
@@ -80,10 +81,12 @@ def test_every_yaml_loads_and_opens_with_its_launch_line(path: Path) -> None:
 
 
 WRONG = [
-    ({"objectives": {"cls": 1.0}}, r"objectives: \['cls'\]; known: mlm, clm, histories, contrast"),
+    ({"objectives": {"cls": 1.0}}, r"objectives: \['cls'\]; known: mlm, clm, histories, contrast, items"),
     ({"objectives": {}}, "none given"),
     ({"objectives": {"mlm": 0.0}}, "above 0"),
     ({"objectives": {"mlm": 1.0, "clm": 1.0}}, "a backbone is one of them"),
+    ({"objectives": {"items": 1.0, "contrast": 1.0}}, "items goes by itself"),
+    ({"objectives": {"items": 1.0}, "adapt_items": ItemAdaptConfig("align")}, "align needs a fitted recommender"),
     ({"backbone": BackboneConfig()}, "backbone.strategy=frozen: it leaves nothing to train"),
 ]
 
@@ -100,6 +103,18 @@ def test_a_contrast_of_the_batch_alone_is_refused() -> None:
         parse_config(PretrainConfig, [*given, "--contrast.n_negatives", "0"])
     with pytest.raises(ConfigError, match=r"train\.held_out_fraction=1\.0: give a number above 0"):
         parse_config(PretrainConfig, [*given, "--train.held_out_fraction", "1"])
+
+
+def test_items_are_judged_by_held_out_ones(config: PretrainConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    items = ItemAdaptConfig("contrast", epochs=2, evals=2, items_per_step=32, learning_rate=5e-3, n_negatives=8)
+    main_of("pretrain")(replace(config, objectives={"items": 1.0}, adapt_items=items))
+    record = json.loads((config.output / "backbone" / "pretraining.json").read_text())
+    measured = [point["held_out_items_ndcg"] for point in record["history"]]
+    assert len(measured) == 3
+    assert record["best_step"] == record["history"][measured.index(max(measured))]["step"]
+    assert f"NDCG@10 of held-out items {max(measured):.4f}" in capsys.readouterr().out
+    backbone = TextBackbone.load(BackboneConfig(str(config.output / "backbone"), "owner/new"))
+    assert backbone.encode(backbone.tokenize(["new red hat"])).isfinite().all()
 
 
 def test_a_pretrained_backbone_is_fine_tuned(config: PretrainConfig, tmp_path: Path, tiny_bert: Path) -> None:

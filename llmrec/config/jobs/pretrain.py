@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
+from llmrec.config.adaptation import ItemAdaptConfig
 from llmrec.config.backbone import BackboneConfig
 from llmrec.config.checkpoints import CheckpointConfig, Resume
 from llmrec.config.data import DataConfig
@@ -15,7 +16,7 @@ from llmrec.config.split import SplitConfig
 from llmrec.config.validation import COUNT_FROM_1, PART, POSITIVE, SHARE, Bounds
 from llmrec.errors import ConfigError
 
-ObjectiveName = Literal["mlm", "clm", "histories", "contrast"]
+ObjectiveName = Literal["mlm", "clm", "histories", "contrast", "items"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class PretrainConfig:
     """Folder of the run; pass its backbone/ to training as backbone.name."""
     objectives: dict[ObjectiveName, float] = field(default_factory=lambda: {"contrast": 1.0})
     """Weight of each objective: mlm for encoders, clm (words of items) and histories (words of the next items) for
-    decoders, contrast for both."""
+    decoders, contrast for both. items, by itself: the contrast of adapt_items, which held-out items judge."""
     split: SplitConfig = field(default_factory=SplitConfig)
     """Split of the later training; only its training part is used."""
     all_items: bool = False
@@ -81,6 +82,8 @@ class PretrainConfig:
     """Backbone and strategy: last_k, lora, peft or full."""
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     """Pairs of the objective contrast."""
+    adapt_items: ItemAdaptConfig = field(default_factory=lambda: ItemAdaptConfig(method="contrast"))
+    """Training of the objective items."""
     history_text: HistoryTextConfig = field(default_factory=HistoryTextConfig)
     """Text of a history for the objective histories."""
     window_items: Annotated[int, Bounds(2, 2**20)] = 10
@@ -108,6 +111,10 @@ class PretrainConfig:
         if "mlm" in self.objectives and {"clm", "histories"} & set(self.objectives):
             raise ConfigError(
                 "objectives: mlm is for encoders, clm and histories are for decoders; a backbone is one of them"
+            )
+        if "items" in self.objectives and (len(self.objectives) > 1 or self.adapt_items.method != "contrast"):
+            raise ConfigError(
+                "objectives: items goes by itself, with adapt_items.method contrast; align needs a fitted recommender"
             )
         if self.backbone.quantize is not None:
             raise ConfigError(

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from llmrec.backbones.catalog_encoder import CatalogEncoder
 from llmrec.config.adaptation import ItemAdaptConfig
+from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress, compute_identity
@@ -53,25 +55,63 @@ def adapt_items(
     """
     if model.items.text is None:
         raise ValueError("a model without text has nothing to adapt")
-    if is_fsdp_requested():
-        raise ConfigError("adapt_items: it does not run with FSDP. Leave it out, or use DDP.")
-    text = model.items.text.detach().cpu().clone()
-    held_out = HeldOutItems.from_split(task.split, config, seed)
-    with task.accelerator.main_process_first():
-        reader = reader.with_hidden_state_cache()
-        dropped = None
-        if second_texts is not None and config.dropped_share:
-            dropped = CatalogEncoder.from_texts(reader.backbone, second_texts).with_hidden_state_cache()
-    torch.manual_seed(seed)
-    lesson = make_lesson(task.split, config, held=held_out.held, targets=_get_item_vectors(model), text=text)
-    objective = ItemObjective(reader, dropped, lesson, before=text, config=config)
-    backbone = reader.backbone.config
-    facts = [name, task.split.name, task.inputs, str(backbone), dataclasses.asdict(config), seed]
+    facts = [name, task.split.name, task.inputs, str(reader.backbone.config), dataclasses.asdict(config), seed]
     place = re.sub(r"[^\w.]+", "-", f"{task.split.name} {name} items {seed}")
     folder, identity = task.folder / "checkpoints" / place, compute_identity(facts)
-    run = RunState(f"{name} items", folder, seed, task.resume, identity, task.checkpoints)
-    n_items = len(np.unique(task.split.train.item))
-    return ItemAdapter(objective, held_out, config, task.accelerator, run=run, n_items=n_items).fit()
+    return train_on_items(
+        task.split,
+        config,
+        task.accelerator,
+        reader=reader,
+        targets=_get_item_vectors(model),
+        text=model.items.text.detach().cpu().clone(),
+        second_texts=second_texts,
+        run=RunState(f"{name} items", folder, seed, task.resume, identity, task.checkpoints),
+    )
+
+
+def train_on_items(
+    split: Split,
+    config: ItemAdaptConfig,
+    accelerator: Accelerator,
+    *,
+    reader: CatalogEncoder,
+    targets: Tensor | None,
+    text: Tensor,
+    second_texts: Sequence[str] | None,
+    run: RunState,
+) -> Progress:
+    """Train a backbone by the items of the training part of a split.
+
+    Args:
+        split: Split of the log.
+        config: Method and settings.
+        accelerator: Processes of the run.
+        reader: Encoder of the catalog; its backbone is trained in place.
+        targets: Item vectors that align learns, (N, D); None for contrast.
+        text: Text vectors of the catalog before training, (N, D_text).
+        second_texts: Texts that lack some fields, N of them; None to read whole texts alone.
+        run: Identity of the fit.
+
+    Returns:
+        The progress.
+
+    Raises:
+        ConfigError: If the processes share the weights of the backbone by FSDP.
+        DataError: If the training part is too small.
+    """
+    if is_fsdp_requested():
+        raise ConfigError("adapt_items: it does not run with FSDP. Leave it out, or use DDP.")
+    held_out = HeldOutItems.from_split(split, config, run.seed)
+    with accelerator.main_process_first():
+        reader, dropped = reader.with_hidden_state_cache(), None
+        if second_texts is not None and config.dropped_share:
+            dropped = CatalogEncoder.from_texts(reader.backbone, second_texts).with_hidden_state_cache()
+    torch.manual_seed(run.seed)
+    lesson = make_lesson(split, config, held=held_out.held, targets=targets, text=text)
+    objective = ItemObjective(reader, dropped, lesson, before=text, config=config)
+    n_items = len(np.unique(split.train.item))
+    return ItemAdapter(objective, held_out, config, accelerator, run=run, n_items=n_items).fit()
 
 
 @torch.no_grad()

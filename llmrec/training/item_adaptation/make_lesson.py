@@ -25,7 +25,7 @@ def make_lesson(
     config: ItemAdaptConfig,
     *,
     held: Mask,
-    targets: Tensor,
+    targets: Tensor | None,
     text: Tensor,
 ) -> Lesson:
     """Make a lesson that holds nothing about held-out items.
@@ -34,7 +34,7 @@ def make_lesson(
         split: Split of the log.
         config: Method and sizes of steps.
         held: True for held-out items, (N,).
-        targets: Fitted vectors of the catalog, (N, D), for align.
+        targets: Fitted vectors of the catalog, (N, D), for align; None for contrast.
         text: Text vectors of the catalog, (N, D_text).
 
     Returns:
@@ -46,6 +46,8 @@ def make_lesson(
     counts = np.bincount(split.train.item, minlength=split.n_items)
     if config.method == "contrast":
         return _make_contrast(split, config, held=held, text=text)
+    if targets is None:
+        raise ValueError("align learns fitted vectors, and there are none")
     items = np.flatnonzero((counts >= config.min_events) & ~held)
     if len(items) < 2:
         raise DataError(

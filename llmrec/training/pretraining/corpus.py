@@ -6,7 +6,7 @@ number and the seed alone, not on the processes that share it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 
 import numpy as np
@@ -17,7 +17,7 @@ from llmrec.config.split import SplitConfig
 from llmrec.data.interactions import Interactions
 from llmrec.data.item_pairs import ItemPairs, build_item_pairs, split_pairs
 from llmrec.data.log import Log
-from llmrec.data.splits import TRAIN, make_split
+from llmrec.data.splits import TRAIN, UNUSED, Split, make_split
 from llmrec.data.times.timestamps import format_iso
 from llmrec.errors import DataError
 from llmrec.utils.arrays import Rows
@@ -71,8 +71,22 @@ def select_training_events(log: Log, config: SplitConfig) -> Interactions:
     Returns:
         The events.
     """
+    return select_training_split(log, config).train
+
+
+def select_training_split(log: Log, config: SplitConfig) -> Split:
+    """Return the first configured split, with the events alone that are in the training part of every one.
+
+    Args:
+        log: Validated log.
+        config: Settings of the splits.
+
+    Returns:
+        The split; all other events are unused.
+    """
     splits = [make_split(name, log.interactions, log.n_users, log.n_items, config=config)[0] for name in config.names]
-    return log.interactions.take(reduce(np.logical_and, [split.part == TRAIN for split in splits]))
+    of_all = reduce(np.logical_and, [split.part == TRAIN for split in splits])
+    return replace(splits[0], part=np.where(of_all, TRAIN, UNUSED).astype(np.int8))
 
 
 def make_corpus(log: Log, config: PretrainConfig) -> PretrainCorpus:
