@@ -1,10 +1,12 @@
 """Text match: cosines by hand, the nearest-text baseline as a term of the model, and nothing at all where it is off."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from llmrec.config.model import ModelConfig
 from llmrec.data.histories import Queries, make_queries
@@ -64,6 +66,32 @@ def test_new_items_are_matched_as_those_of_the_catalog() -> None:
     model.items.match.set_parameters(strength=3.0, recency=0.7)
     unknown = torch.nonzero(~model.items.known).flatten()
     torch.testing.assert_close(model.items()[unknown], model.items.encode_text(text[unknown]))
+
+
+def test_texts_are_compared_in_the_space_of_a_map(tmp_path: Path) -> None:
+    model, text = model_of(MODEL)
+    space = torch.randn(12, 12)
+    assert model.items.match is not None
+    model.items.match.set_map(space)
+    model.items.match.set_parameters(strength=3.0, recency=0.7)
+    asked, without = queries(), model_of(MODEL)[0]
+    gained = ModelScorer(model).score(asked) - ModelScorer(without).score(asked)
+    baseline = NearestText.fit((text @ space).numpy(), NearestTextSettings(gamma=0.7)).score(asked)
+    torch.testing.assert_close(gained, 3.0 * baseline, atol=1e-4, rtol=1e-4)
+    unknown = torch.nonzero(~model.items.known).flatten()
+    torch.testing.assert_close(model.items()[unknown], model.items.encode_text(text[unknown]))
+    save_file(model.state_dict(), tmp_path / "weights")
+    without.load_state_dict(load_file(tmp_path / "weights"))
+    torch.testing.assert_close(ModelScorer(without).score(asked), ModelScorer(model).score(asked))
+
+
+def test_the_space_is_copied_between_texts_of_one_width() -> None:
+    one, same, other = (TextSimilarity(torch.randn(5, width)) for width in (3, 3, 4))
+    one.set_map(torch.randn(3, 3))
+    same.copy_space(one)
+    torch.testing.assert_close(same.item_vectors(torch.ones(2, 3)), one.item_vectors(torch.ones(2, 3)))
+    other.copy_space(one)
+    torch.testing.assert_close(other.map, torch.eye(4))
 
 
 def test_nothing_is_trained_beside_it() -> None:
