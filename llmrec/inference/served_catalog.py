@@ -20,7 +20,7 @@ from llmrec.evaluation.model_scorer import ModelScorer
 from llmrec.hub.bundle import Bundle
 from llmrec.inference.queries import Item, QueryBatch, Time, find_item_rows, parse_time, render_item_text
 from llmrec.inference.score_units import ScoreUnit
-from llmrec.inference.text_space import TextSpace
+from llmrec.inference.text_space import TextSpace, merge_vectors
 from llmrec.search.quantized_table import QuantizedTable
 from llmrec.utils.arrays import Arrays, Mask, Rows
 
@@ -245,13 +245,12 @@ class ServedCatalog:
         """
         model = self.bundle.model
         rows, texts, listed = self.split_known_items(items)
-        vectors = self.scorer.scoring_items.new_empty(len(items), self.scorer.scoring_items.shape[1])
-        vectors[listed] = self.scorer.scoring_items[rows]
+        new = self.cold_item_vectors(texts)
+        vectors = merge_vectors(
+            self.scorer.scoring_items[rows], None if new is None else model.scoring_vectors(new), listed
+        )
         known = torch.zeros(len(items), dtype=torch.bool, device=vectors.device)
         known[listed] = model.items.known[rows]
-        new = self.cold_item_vectors(texts)
-        if new is not None:
-            vectors[~listed] = model.scoring_vectors(new)
         return vectors, known
 
     def text_vectors(self, items: Sequence[Item]) -> Tensor:
@@ -264,11 +263,7 @@ class ServedCatalog:
             (C, D_text)
         """
         rows, texts, listed = self.split_known_items(items)
-        vectors = self.text_space.vectors.new_empty(len(items), self.text_space.vectors.shape[1])
-        vectors[listed] = self.text_space.vectors[rows]
-        if texts:
-            vectors[~listed] = self.text_space.encode(texts).to(vectors)
-        return vectors
+        return merge_vectors(self.text_space.vectors[rows], self.text_space.encode(texts) if texts else None, listed)
 
     def history_text_vectors(self, batch: QueryBatch) -> Tensor:
         """Return the text vectors of the events of all histories.
@@ -279,11 +274,9 @@ class ServedCatalog:
         Returns:
             (E, D_text)
         """
-        table = (
-            torch.cat([self.text_space.vectors, self.text_space.encode(batch.texts)])
-            if batch.texts
-            else self.text_space.vectors
-        )
+        table = self.text_space.vectors
+        if batch.texts:
+            table = torch.cat([table, self.text_space.encode(batch.texts)])
         return table[torch.from_numpy(batch.queries.histories.item)]
 
     def split_known_items(self, items: Sequence[Item]) -> tuple[Tensor, list[str], Tensor]:

@@ -149,3 +149,21 @@ def cosine_matrix(vectors: Tensor, others: Tensor) -> Tensor:
         (B, N)
     """
     return functional.normalize(vectors, dim=1) @ functional.normalize(others, dim=1).T
+
+
+def merge_vectors(found: Tensor, new: Tensor | None, listed: Tensor) -> Tensor:
+    """Merge vectors of catalog items and of new ones, in the order of the items.
+
+    Args:
+        found: Vectors of the items that are in the catalog, (n, D).
+        new: Vectors of the others, (C - n, D); None if there are none.
+        listed: True for items that are in the catalog, (C,).
+
+    Returns:
+        Vectors, (C, D).
+    """
+    vectors = found.new_empty(len(listed), found.shape[1])
+    vectors[listed] = found
+    if new is not None:
+        vectors[~listed] = new.to(vectors)
+    return vectors

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
@@ -30,9 +29,9 @@ from llmrec.jobs.adaptation import describe_adaptation, describe_item_adaptation
 from llmrec.models.recommender_model import RecommenderModel
 from llmrec.training.checkpoints import Progress
 from llmrec.training.distributed.collectives import encode_catalog
-from llmrec.training.distributed.parallel_ranking import rank_in_parallel
 from llmrec.training.drift_ablation import DriftTask, iterate_drift_rows
 from llmrec.training.item_adaptation.adapt_items import adapt_items
+from llmrec.training.model_validation import rank_across_processes
 from llmrec.training.task import FittedModel, TrainingTask, make_protocol
 from llmrec.training.two_stage import adapt_backbone, fit_model
 from llmrec.utils.timing import timer
@@ -63,7 +62,7 @@ class ModelBenchmark:
             scorer: Scorer of the queries.
         """
         with timer.section("evaluate", row.name):
-            self.rankings[row].append(self._rank(row, scorer, self.task.accelerator))
+            self.rankings[row].append(self._rank(row, scorer))
 
     def fit(
         self,
@@ -216,7 +215,7 @@ class ModelBenchmark:
             for name, fitted in all_fitted.items():
                 row = ModelRow("baseline", name, fitted.refresh)
                 with timer.section("evaluate", row.name):
-                    rankings = [self._rank(row, scorer, None) for scorer in fitted.scorers]
+                    rankings = [self._rank(row, scorer, alone=True) for scorer in fitted.scorers]
                 found.append((index, row, rankings, fitted.record))
         for _, row, rankings, record in sorted(gather_object(found), key=lambda part: part[0]):
             self.rankings[row] += rankings
@@ -257,20 +256,10 @@ class ModelBenchmark:
             evaluated, weekly=compute_weekly(split, self.test, self.rankings, lines, config=config.evaluation)
         )
 
-    def _rank(self, row: ModelRow, scorer: Scorer, accelerator: Accelerator | None) -> Ranking:
-        """Rank the test queries, divided among the processes of an accelerator, or by this process alone."""
-        task, n_top = self.task, max(self.config.evaluation.cutoffs)
-        n_items, progress = task.split.n_items, f"ranking {row}"
-        return rank_in_parallel(
-            scorer,
-            self.test,
-            n_items,
-            accelerator,
-            n_top=n_top,
-            mask_seen=task.mask_seen,
-            available=task.release_time,
-            progress=progress,
-        )
+    def _rank(self, row: ModelRow, scorer: Scorer, *, alone: bool = False) -> Ranking:
+        """Rank the test queries, divided among the processes, or by this one alone."""
+        n_top = max(self.config.evaluation.cutoffs)
+        return rank_across_processes(self.task, scorer, self.test, n_top, alone=alone, progress=f"ranking {row}")
 
     def _record_training(
         self, row: ModelRow, progress: Progress, settings: dict[str, Any], model: RecommenderModel

@@ -18,7 +18,7 @@ from llmrec.errors import ConfigError
 from llmrec.inference.queries import VERBATIM, History, Time
 from llmrec.inference.score_units import UNIT_HEADS
 from llmrec.recommender import Recommender
-from llmrec.service import schemas
+from llmrec.service import field_types, schemas
 from llmrec.service.interest_view import build_interest_view, label_latent_states, list_terms
 from llmrec.service.limits import check_query, check_texts
 from llmrec.service.replica_state import live_users_as_log
@@ -43,7 +43,7 @@ class ViewQuery(schemas.HistoryQuery):
 class NewText(schemas.StrictModel):
     """Text of an item that is in no catalog."""
 
-    text: schemas.Words
+    text: field_types.Words
     """Item text, read as it is."""
     k: Annotated[int, Field(ge=1, le=100)] = 12
     """Users to return."""

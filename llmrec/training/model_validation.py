@@ -21,26 +21,32 @@ from llmrec.training.task import TrainingTask
 
 
 def rank_across_processes(
-    task: TrainingTask, scorer: Scorer, queries: Queries, n_top: int, *, progress: str | None = None
+    task: TrainingTask,
+    scorer: Scorer,
+    queries: Queries,
+    n_top: int,
+    *,
+    alone: bool = False,
+    progress: str | None = None,
 ) -> Ranking:
-    """Rank all queries, divided among the processes.
+    """Rank all queries, divided among the processes, or by this one alone.
 
     Args:
         task: Training task.
         scorer: Scorer of the queries.
         queries: The Q queries.
         n_top: Top items to return per query.
+        alone: Whether this process ranks all of them, for itself.
         progress: Title of the progress bar; None for no bar.
 
     Returns:
         The whole ranking in the order of the queries, in every process.
     """
-    n_items, accelerator = task.split.n_items, task.accelerator
     return rank_in_parallel(
         scorer,
         queries,
-        n_items,
-        accelerator,
+        task.split.n_items,
+        None if alone else task.accelerator,
         n_top=n_top,
         mask_seen=task.mask_seen,
         available=task.release_time,

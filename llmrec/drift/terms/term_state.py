@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 from torch import Tensor
 
 from llmrec.drift.terms.term_inputs import Events, Stream
 from llmrec.utils.arrays import Arrays, Rows
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing since Python 3.11
 
 
 class TermCounts(Protocol):

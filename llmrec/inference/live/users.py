@@ -133,8 +133,7 @@ class LiveUsers:
             row, state, older = self.find_row(user), self.state, None
             _, kept = state.last.get_events(row)
             if len(kept) == get_history_limit(self.catalog):
-                log = self._read_log() if log is None else log
-                older = select_older_events(log, self.catalog.items, name, kept)
+                older = select_older_events(self._read_log() if log is None else log, self.catalog.items, name, kept)
             state.forget(row, older)
             del self._users[name]  # the row is not used again
 
@@ -152,9 +151,8 @@ class LiveUsers:
         events = select_events_before(log, self.catalog.items, None if before is None else parse_time(before))
         users = {user: row for row, user in enumerate(log.user_ids.to_pylist())}
         if self._is_excluded is not None:
-            excluded = {user: row for user, row in users.items() if self._is_excluded(user)}
-            users = {user: row for user, row in users.items() if user not in excluded}
-            events = events.take(~np.isin(events.user, list(excluded.values())))
+            users = {user: row for user, row in users.items() if not self._is_excluded(user)}
+            events = events.take(np.isin(events.user, list(users.values())))
         with self.lock:
             state = make_state(self.catalog)
             state.add_users(log.n_users)
