@@ -23,7 +23,7 @@ from torch import Tensor
 from llmrec.utils.arrays import Rows
 
 ITEMS_AT_ONCE = 1 << 16  # whose vectors are held in double precision
-POWER = 0.5  # of a direction's strength in the similarity: ranked better than 1 on three logs, see docs/adaptation.md
+POWER = 0.5  # of a direction's strength in the similarity; 1 ranked new items no better on three logs
 
 
 @dataclass(frozen=True)
