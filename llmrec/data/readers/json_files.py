@@ -54,7 +54,10 @@ def read_json(
             return _check_table(read_in_blocks(lambda size: _read_lines(path, size, columns), FIRST_BLOCK))
         except (pa.ArrowException, ValueError):  # columns of several types, or a damaged line, which is found below
             pass
-    return _check_table(build_table(iterate_rows(path, encoding=encoding), wanted=wanted))
+    try:
+        return _check_table(build_table(iterate_rows(path, encoding=encoding), wanted=wanted))
+    except RecursionError as error:
+        raise ValueError("values that nest too deep; write plain fields") from error
 
 
 def _check_table(table: pa.Table) -> pa.Table:

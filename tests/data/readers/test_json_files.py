@@ -38,6 +38,12 @@ def test_objects_in_every_layout_are_rows(tmp_path: Path, text: str, encoding: s
     assert read(tmp_path / "rows.json", text, encoding) == ROWS
 
 
+@pytest.mark.parametrize("text", ['{\n"a": ' + "[" * 99_000, "[" * 99_000, '{"a": 1}{"a": ' + '{"a":' * 99_000])
+def test_values_that_nest_too_deep_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match="nest"):
+        read(tmp_path / "rows.json", text)
+
+
 def test_objects_in_one_line_are_rows(tmp_path: Path) -> None:
     assert read(tmp_path / "rows.json", '{"a": 1}{"a": 2} {"a": 3}') == [{"a": 1}, {"a": 2}, {"a": 3}]
 
