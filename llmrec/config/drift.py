@@ -11,7 +11,7 @@ from llmrec.errors import ConfigError
 NO_DECAY_DAYS = 36_500.0  # days
 MAX_HISTORY = 50
 TermName = Literal["interest", "environment", "transitions", "chain", "gate"]
-ExplanationTerm = Literal["anyone", "base"] | TermName
+ExplanationTerm = Literal["anyone", "base", "seen"] | TermName
 ANSWERING: frozenset[TermName] = frozenset({"environment", "transitions", "chain"})  # a head needs one of them
 CONTROL: tuple[TermName, ...] = ("interest", "environment", "transitions")  # of the freshness control of `ablations`
 

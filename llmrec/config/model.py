@@ -68,6 +68,8 @@ class ModelConfig:
     """Initial strength with which items of the history raise the scores of similar items; 0 turns it off."""
     text_similarity: bool = True
     """Add the similarity of an item's text to those of the history, with a strength set on validation."""
+    repeat_bias: bool = True
+    """Weigh items of the history, as validation says, where rankings keep them (evaluation.mask_seen false)."""
     time_bias: bool = True
     """Let attention see the time between events."""
     input_norm: bool = False

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from llmrec.data.batches import collate_queries
 from llmrec.data.histories import Queries
+from llmrec.data.repeats import SeenPairs, list_seen
 from llmrec.models.recommender_model import RecommenderModel
+from llmrec.utils.arrays import Rows
 
 
 class ModelScorer:
@@ -49,18 +51,57 @@ class ModelScorer:
         self.model.train(training)
         return states
 
-    def score(self, queries: Queries, others: Tensor | None = None) -> Tensor:
+    def score(
+        self, queries: Queries, others: Tensor | None = None, *, older: tuple[Rows, Rows] | None = None
+    ) -> Tensor:
         """Score the whole catalog for each query.
 
         Args:
             queries: Queries, B of them.
             others: Vectors of items outside the catalog, (R, D), which histories refer to as rows N and above.
+            older: (query row, item row) pairs of items that were taken before the histories begin.
 
         Returns:
             Scores on the CPU, (B, N).
         """
         scores = self.model.score(self.encode_histories(queries, others), self.scoring_items, self.model.items.known)
-        return scores.float().cpu()
+        return self.add_repeat_bias(scores.float().cpu(), queries, older=older)
+
+    def find_gains(
+        self, queries: Queries, *, older: tuple[Rows, Rows] | None = None
+    ) -> tuple[SeenPairs, Tensor] | None:
+        """Compute what the scores of the items of histories gain.
+
+        Args:
+            queries: Queries, B of them.
+            older: As in `score`.
+
+        Returns:
+            The P pairs, items outside the catalog included, and their gains on the CPU, (P,); None if nothing gains.
+        """
+        repeats = self.model.repeats
+        if not repeats:
+            return None
+        pairs = list_seen(queries, self.model.config.max_history, older=older)
+        return pairs, repeats(*map(torch.from_numpy, pairs[1:])).float().cpu()
+
+    def add_repeat_bias(self, scores: Tensor, queries: Queries, *, older: tuple[Rows, Rows] | None = None) -> Tensor:
+        """Add what the items of histories gain to scores, in place.
+
+        Args:
+            scores: Scores on the CPU, (B, N) or wider.
+            queries: Queries, B of them.
+            older: As in `score`.
+
+        Returns:
+            The scores.
+        """
+        gains = self.find_gains(queries, older=older)
+        if gains is not None:
+            (query, item, *_), gain = gains
+            listed = item < len(self.table)
+            scores[query[listed], item[listed]] += gain[torch.from_numpy(listed)]
+        return scores
 
 
 class ScoreCache:

@@ -14,7 +14,7 @@ from llmrec.config.backbone import Strategy
 from llmrec.errors import BundleError
 from llmrec.utils.atomic_files import fsync_rename, sha256_file, translate_disk_full
 
-FORMAT = 2
+FORMAT = 3
 SNAPSHOTS = "snapshots"  # in the Hub's cache: a folder for each revision, with links into the `blobs` next to it
 
 

@@ -19,6 +19,7 @@ from llmrec.inference.live.users import LiveUsers
 from llmrec.inference.log_users import LogUsers
 from llmrec.inference.queries import History, Item, QueryBatch, Time, check_equal_length, parse_histories, parse_time
 from llmrec.inference.ranked_items import Filters, Recommendation, check_k, to_recommendations
+from llmrec.inference.seen_gains import SeenGains
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.inference.text_queries import TEMPLATE, TopicShare, build_score_bias, score_topics, sort_topics
 from llmrec.inference.user_similarity import SimilarUser, rank_similar_users
@@ -134,7 +135,11 @@ class BatchAnswers:
                 return score_items(catalog, self.live, batch, items)
             states = catalog.scorer.encode_histories(batch.queries, catalog.cold_item_vectors(batch.texts))  # (B, D)
             scored, score = zip(states.unsqueeze(1), items, strict=True), catalog.bundle.model.score
-            return [score(state, *catalog.scoring_vectors(row))[0].tolist() for state, row in scored]
+            found = [score(state, *catalog.scoring_vectors(row))[0].cpu() for state, row in scored]
+            gains = SeenGains.from_batch(catalog, self.live, batch)
+            if gains is not None:
+                found = [row + gains.of_items(place, items[place]) for place, row in enumerate(found)]
+            return [row.tolist() for row in found]
 
     def explain(
         self, histories: Sequence[History], items: Sequence[Item], *, at: Time | None = None, tokens: bool = False
@@ -162,7 +167,16 @@ class BatchAnswers:
             batches = [self.parse([history], at) for history in histories]
             limit = get_history_limit(catalog)
             return [
-                build_explanation(catalog, live, batch, item, most=limit, score=score, tokens=tokens)
+                build_explanation(
+                    catalog,
+                    live,
+                    batch,
+                    item,
+                    most=limit,
+                    score=score,
+                    gains=SeenGains.from_batch(catalog, self.live, batch),
+                    tokens=tokens,
+                )
                 for batch, item, (score,) in zip(batches, items, scores, strict=True)
             ]
 
@@ -278,4 +292,7 @@ class BatchAnswers:
         if catalog.drift is not None:
             return rank_by_log_probability(catalog, self.live, batch, k, exclude=seen, bias=bias)
         states = catalog.scorer.encode_histories(batch.queries, catalog.cold_item_vectors(batch.texts))  # (B, D)
+        gains = SeenGains.from_batch(catalog, self.live, batch) if keep else None
+        if gains is not None:
+            return self.index.search_with_gains(states, k, bias, gains)
         return self.index.search(states, k, seen, bias)

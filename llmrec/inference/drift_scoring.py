@@ -21,6 +21,7 @@ from llmrec.drift.terms import SWITCHES
 from llmrec.inference.live.online_state import OnlineState
 from llmrec.inference.live.users import LiveUsers
 from llmrec.inference.queries import VERBATIM, Item, QueryBatch
+from llmrec.inference.seen_gains import SeenGains
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.search.row_pairs import RowPairs
 from llmrec.search.topk import TopK
@@ -99,17 +100,26 @@ def score_items(
         A list of scores for each history.
     """
     scores: list[list[float]] = [[] for _ in items]
+    gains = SeenGains.from_batch(catalog, live, batch)
     for rows, context in iterate_contexts(catalog, live, batch):
         log_probabilities = context.log_probabilities()
         for place, row in enumerate(rows.tolist()):
-            scores[row] = _score_history(catalog, context, place, log_probabilities[place], items=items[row])
+            gain = None if gains is None else gains.of_items(row, items[row])
+            own = log_probabilities[place]
+            scores[row] = _score_history(catalog, context, place, own, items=items[row], gain=gain)
     return scores
 
 
 def _score_history(
-    catalog: ServedCatalog, context: DriftContext, place: int, log_probabilities: Tensor, *, items: Sequence[Item]
+    catalog: ServedCatalog,
+    context: DriftContext,
+    place: int,
+    log_probabilities: Tensor,
+    *,
+    items: Sequence[Item],
+    gain: Tensor | None,
 ) -> list[float]:
-    """Score items for one history of a context, given the log-probabilities (N,) of the catalog."""
+    """Score items for one history of a context, given the log-probabilities (N,) of the catalog and gains (C,)."""
     rows, texts, listed = catalog.split_known_items(items)
     scores = torch.zeros(len(items))
     scores[listed] = log_probabilities[rows]
@@ -121,6 +131,8 @@ def _score_history(
             .float()
             .cpu()
         )
+        if gain is not None:
+            own = own + gain[~listed]
         scores[~listed] = alone.mix(alone.new_item_terms(own, untrained_text_vectors(catalog, texts)))[0]
     return list(scores.tolist())
 
@@ -177,7 +189,7 @@ def _build_context(
     if vectors is not None and len(vectors) > stream.n_items:
         n_neighbors = stream.config.n_text_neighbors
         views = {name: SWITCHES[name].add_texts(view, vectors, n_neighbors) for name, view in views.items()}
-    scores = catalog.scorer.score(queries, new_items.cold)
+    scores = catalog.scorer.score(queries, new_items.cold, older=state.seen.list_pairs(users))
     return DriftContext(state.head, recent, views, vectors, stream.config, scores, queries, new_items.cold)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from llmrec.errors import ConfigError
+from llmrec.inference.seen_gains import SeenGains, insert_pairs
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.search.index import ItemIndex
 from llmrec.search.open_index import open_index
@@ -64,6 +65,24 @@ class IndexSearch:
             self.index, self.n_held = None, len(opened)
             self._add_new_items(opened)
             self.index = opened
+
+    def search_with_gains(self, states: Tensor, k: int, bias: Tensor, gains: SeenGains) -> TopK:
+        """Return the k best items for each user state, where items of histories have other scores.
+
+        Args:
+            states: User states, (B, D).
+            k: Items per state.
+            bias: Added to the scores, (N,); -inf excludes an item.
+            gains: What items of the histories gain.
+
+        Returns:
+            Scores and rows, (B, k) each, best first.
+        """
+        pairs, gain = gains.list_catalog_pairs()
+        item, query = pairs.item.to(states.device), pairs.query.to(states.device)
+        vectors = self.catalog.table.exact[item]
+        own = (states.float()[query] * vectors).sum(1) + self.catalog.novelty_bias()[item]
+        return insert_pairs(self.search(states, k, pairs, bias), pairs, own.cpu() + gain + bias.cpu()[pairs.item])
 
     def search(self, states: Tensor, k: int, exclude: RowPairs | None, bias: Tensor) -> TopK:
         """Return the k best items for each user state.

@@ -233,8 +233,11 @@ def next_item_probabilities(catalog: ServedCatalog, users: LogUsers, item: Item)
     else:  # one item more
         new, unknown = catalog.scoring_vectors([item])
         items, known = torch.cat([items, new]), torch.cat([known, unknown])
-    for states in users.iterate_states(catalog.scorer):
+    for part, states in enumerate(users.iterate_states(catalog.scorer)):
         scores = model.score(states, items, known)  # (B, N) or (B, N + 1)
+        if model.repeats:
+            start = part * USERS_PER_BATCH
+            scores = catalog.scorer.add_repeat_bias(scores.cpu(), users.queries.take(slice(start, start + len(states))))
         chance.append(scores.log_softmax(1)[:, row].float().cpu())
         position.append(1 + (scores > scores[:, [row]]).sum(1).cpu())
     return torch.cat(chance), torch.cat(position)

@@ -128,8 +128,7 @@ class ServedCatalog:
             texts = [str(text) for text in extended.text_array[len(self) :].to_pylist()]
             vectors = self.text_space.encode(texts)
             untrained = None if self.drift is None else self.text_space.encode_untrained(texts)
-            self.bundle.model.items.extend(vectors)
-            self.bundle.model.histories.extend(texts)
+            self.bundle.model.extend(vectors, texts)
             self.drift = None if self.drift is None else self.drift.with_items(untrained)
             self.items, self.scorer = extended, ModelScorer(self.bundle.model)
             self.table = QuantizedTable.from_vectors(self.scorer.scoring_items)

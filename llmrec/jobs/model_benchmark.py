@@ -274,4 +274,5 @@ class ModelBenchmark:
             "best_epoch": progress.best_epoch,
             "novelty": round(float(model.novelty), 4),
             "text_match": None if match is None else [float(match.strength), round(float(match.recency), 2)],
+            "repeats": model.repeats.describe() if model.repeats else None,
         }

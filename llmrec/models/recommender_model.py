@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from llmrec.models.history_encoders.sequence_encoder import SequenceEncoder
 from llmrec.models.history_encoders.text_encoder import TextEncoder
 from llmrec.models.item_affinity import ItemAffinity
 from llmrec.models.item_encoder import ItemEncoder
+from llmrec.models.repeat_bias import RepeatBias
 from llmrec.models.spectral_map import SpectralMap
 
 MIN_TEMPERATURE = 0.01
@@ -55,6 +57,7 @@ class RecommenderModel(nn.Module):
         self.affinity: ItemAffinity | None = None
         if config.item_affinity > 0:
             self.affinity = ItemAffinity(config.item_affinity * self.items.cosine_weights, config.dropout)
+        self.repeats: RepeatBias | None = RepeatBias(len(known)) if config.repeat_bias else None
         self.register_buffer("novelty", torch.zeros(()))
         self.cosine = config.similarity == "cosine"
         if self.cosine:
@@ -114,7 +117,7 @@ class RecommenderModel(nn.Module):
         return torch.cat([states, _select_states(similar, batch, single)], dim=1)
 
     def copy_calibration(self, other: RecommenderModel) -> None:
-        """Copy the values that validation has set: `novelty`, and text similarity if both models have it.
+        """Copy the values that validation has set: `novelty`, and text similarity and repeats if both have them.
 
         The space that texts are compared in is copied if text vectors are as wide in both.
 
@@ -126,6 +129,20 @@ class RecommenderModel(nn.Module):
         if own is not None and theirs is not None:
             own.set_parameters(float(theirs.strength), float(theirs.recency))
             own.copy_space(theirs)
+        if self.repeats is not None and other.repeats is not None:
+            self.repeats.set_weights(other.repeats.weights)
+
+    def extend(self, text: Tensor, texts: Sequence[str]) -> None:
+        """Append items without training events, which are known by their text only.
+
+        Args:
+            text: Text vectors, (R, D_text).
+            texts: The texts, (R,).
+        """
+        self.items.extend(text)
+        self.histories.extend(texts)
+        if self.repeats is not None:
+            self.repeats.extend(len(text))
 
     def forward(
         self,

@@ -24,7 +24,7 @@ from llmrec.models.weight_transfer import TransferWeights, load_transfer_weights
 from llmrec.training.checkpoints import Progress, compute_identity
 from llmrec.training.distributed.collectives import is_fsdp_requested
 from llmrec.training.micro_batching import BACKBONE, STEPS, explain_out_of_memory
-from llmrec.training.model_validation import calibrate, validation_ndcg
+from llmrec.training.model_validation import calibrate, set_repeat_rates, training_ndcg, validation_ndcg
 from llmrec.training.objectives import Objective, RecommendationObjective
 from llmrec.training.privacy.dp_trainer import DPObjective, DPTrainer, freeze_by_prefix
 from llmrec.training.spectral_start import choose_ridge, fit_spectral_map
@@ -75,9 +75,7 @@ def fit_model(
     if task.privacy:
         freeze_by_prefix(validated, task.privacy)
     objective = RecommendationObjective(validated)
-    progress = train(
-        name, task, objective, config, seed=seed, validate=lambda: validation_ndcg(task, ModelScorer(validated))
-    )
+    progress = train(name, task, objective, config, seed=seed, validate=lambda: training_ndcg(task, validated))
     calibrate(task, validated)
     calibrated = None
     if text is not None and not task.privacy:
@@ -91,6 +89,8 @@ def fit_model(
     model = make_model(refit.split, model_config, text, seed, start=start, reader=task.reader, ridge=ridge)
     train(f"{name}-refit", refit, RecommendationObjective(model), longest, seed=seed, validate=None)
     model.copy_calibration(validated)  # the refitted model was trained on the validation targets
+    if model.repeats:
+        set_repeat_rates(model, refit.split)
     return FittedModel(validated, model, progress, calibrated)
 
 

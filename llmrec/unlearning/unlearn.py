@@ -24,6 +24,7 @@ from llmrec.data.loading import load_log
 from llmrec.data.log import Log
 from llmrec.data.pseudonyms import Pseudonymizer
 from llmrec.data.readers.files import list_data_files
+from llmrec.data.repeats import count_repeats
 from llmrec.data.splits import TRAIN, VALID, Split, make_split
 from llmrec.errors import ConfigError
 from llmrec.hub.bundle import Bundle, load_bundle, save_bundle
@@ -204,6 +205,8 @@ def _rebuild_bundle(
     model.items.known &= ~forgotten
     if model.items.ids is not None:
         model.items.ids.weight.data[forgotten] = 0  # as for new items
+    if model.repeats:
+        model.repeats.set_rates(*count_repeats(whole.interactions.take(learned_from & ~removed), len(bundle.catalog)))
     facts = asdict(replace(left.facts, source=whole.facts.source))
     facts["n_forgotten"] = bundle.facts.get("n_forgotten", 0) + n_users
     config = replace(bundle.config, data=places.config)

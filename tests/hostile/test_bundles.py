@@ -324,7 +324,7 @@ def test_records_of_other_shapes(bundle: Callable[[str], Path], part: str, count
 
 
 @pytest.mark.parametrize(
-    "content", [b"[" * 100_000, b'{"a":' * 50_000, b'{"format": 2, "n": ' + b"9" * 9999 + b"}", b"\x00" * 99]
+    "content", [b"[" * 100_000, b'{"a":' * 50_000, b'{"format": 3, "n": ' + b"9" * 9999 + b"}", b"\x00" * 99]
 )
 def test_settings_that_are_no_json(bundle: Callable[[str], Path], content: bytes, count: Count) -> None:
     count(1)

@@ -119,7 +119,7 @@ def test_a_bundle_of_the_first_format_is_to_be_trained_again(make_bundle: Make, 
 
 
 @pytest.mark.parametrize(
-    "record", [b"{", b'{"format": 99}', b'{"format": 2}', b'{"format": 2, "files": 3}', b"[]", b"\xff"]
+    "record", [b"{", b'{"format": 99}', b'{"format": 3}', b'{"format": 3, "files": 3}', b"[]", b"\xff"]
 )
 def test_a_damaged_record_is_no_traceback(make_bundle: Make, tmp_path: Path, record: bytes) -> None:
     save_bundle(tmp_path / "bundle", make_bundle("none"))

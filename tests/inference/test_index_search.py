@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from llmrec.errors import ConfigError
 from llmrec.hub.bundle import Bundle
@@ -49,6 +50,16 @@ def test_answers_are_those_of_a_scan(indexed: Recommender) -> None:
     for share in (0.1, 0.5, 0.9):
         found = assert_same(indexed, k=30, filters=np.random.default_rng(0).random(40) < share)
         assert len(found[2]) == min(30, int((np.random.default_rng(0).random(40) < share).sum()))
+
+
+def test_items_of_the_history_gain_exactly_what_they_gain_in_a_scan(indexed: Recommender) -> None:
+    repeats = indexed.catalog.bundle.model.repeats
+    assert repeats is not None
+    for gain in (50.0, -50.0):
+        repeats.set_weights(torch.full_like(repeats.weights, gain))
+        for k in (1, 5, 35, 99):
+            found = assert_same(indexed, k=k, include_seen=True)
+        assert {one.item for one in found[0][:8]} == set(HISTORIES[0]) or gain < 0
 
 
 def test_items_that_come_and_go_count_at_once(indexed: Recommender) -> None:

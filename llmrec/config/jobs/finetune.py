@@ -25,7 +25,9 @@ from llmrec.errors import ConfigError
 class SasrecConfig:
     """The id-only baseline, with its own size and training."""
 
-    model: ModelConfig = field(default_factory=lambda: ModelConfig(item_affinity=0.0, time_bias=False))
+    model: ModelConfig = field(
+        default_factory=lambda: ModelConfig(item_affinity=0.0, repeat_bias=False, time_bias=False)
+    )
     """Layers of SASRec."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Training of SASRec."""

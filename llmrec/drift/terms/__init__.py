@@ -3,7 +3,7 @@
 from typing import get_args
 
 from llmrec.config.drift import ExplanationTerm, TermName
-from llmrec.drift.terms.base import AnyoneTerm, BaseTerm
+from llmrec.drift.terms.base import AnyoneTerm, BaseTerm, SeenTerm
 from llmrec.drift.terms.chain import ChainTerm
 from llmrec.drift.terms.environment import EnvironmentTerm
 from llmrec.drift.terms.gate import GateTerm
@@ -14,6 +14,7 @@ from llmrec.drift.terms.transitions import TransitionTerm
 TERMS: tuple[Term, ...] = (  # in display order; parts in the order of the gate's rows
     Term("anyone", "logit", "what suits most users", "share", "#999999", AnyoneTerm()),
     Term("base", "part", "what the model makes of the history", "share", "#0072B2", BaseTerm()),
+    Term("seen", "logit", "being in the history", "log-odds", "#F0E442", SeenTerm()),
     Term("interest", "weight", "weights of recent events", "weight", "#E69F00", InterestTerm()),
     Term("environment", "logit", "what is popular now", "log-odds", "#CC79A7", EnvironmentTerm()),
     Term("transitions", "part", "what people chose next", "share", "#D55E00", TransitionTerm()),

@@ -1,4 +1,4 @@
-"""The model below the drift head: what it expects of anyone, and what the history changes."""
+"""The model below the drift head: what it expects of anyone, what the history changes, and what items in it gain."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from llmrec.drift.terms.term_inputs import ExplainTarget, TermContext
 
 ANYONE: ExplanationTerm = "anyone"
 BASE: ExplanationTerm = "base"
+SEEN: ExplanationTerm = "seen"
 
 
 class AnyoneTerm(DriftTerm):
@@ -26,3 +27,11 @@ class BaseTerm(DriftTerm):
     def give_reason(self, context: TermContext | None, target: ExplainTarget) -> str:
         """Return the reason of what events give together."""
         return "of your history as a whole"
+
+
+class SeenTerm(DriftTerm):
+    """The model's gain of an item that the history holds, see `RepeatBias`."""
+
+    def give_reason(self, context: TermContext | None, target: ExplainTarget) -> str:
+        """Return the reason of an item that was taken before."""
+        return "you took it before"

@@ -27,11 +27,12 @@ from llmrec.config.drift import ExplanationTerm
 from llmrec.data.histories import Histories, Queries
 from llmrec.data.ids import is_id
 from llmrec.drift.mixture import DriftContext, select_items
-from llmrec.drift.terms.base import ANYONE, BASE
+from llmrec.drift.terms.base import ANYONE, BASE, SEEN
 from llmrec.drift.terms.term_inputs import ExplainTarget
 from llmrec.inference.drift_scoring import untrained_text_vectors
 from llmrec.inference.explanations.explanation import ExplanationPart
 from llmrec.inference.queries import VERBATIM, Item, QueryBatch, find_item_rows, render_item_text
+from llmrec.inference.seen_gains import SeenGains
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.utils.arrays import Rows
 
@@ -52,10 +53,21 @@ class ExplainRequest:
     """Positions of the explained events in the history, the last ones, (E,)."""
     context: DriftContext | None
     """Context of the drift head; None without one."""
+    gains: SeenGains | None
+    """What items of the history gain; None if the model does not weigh them."""
+    gain: float
+    """What the item gains, 0 if the history does not hold it."""
 
     @classmethod
     def from_history(
-        cls, catalog: ServedCatalog, batch: QueryBatch, item: Item, most: int, *, context: DriftContext | None
+        cls,
+        catalog: ServedCatalog,
+        batch: QueryBatch,
+        item: Item,
+        most: int,
+        *,
+        context: DriftContext | None,
+        gains: SeenGains | None,
     ) -> ExplainRequest:
         """Build the request for an item.
 
@@ -65,6 +77,7 @@ class ExplainRequest:
             item: Id of a catalog item, or the fields of another one.
             most: Events to explain at most.
             context: Context of the drift head; None without one.
+            gains: What items of the history gain; None if the model does not weigh them.
 
         Returns:
             The request.
@@ -79,7 +92,8 @@ class ExplainRequest:
         else:
             text = render_item_text(catalog.items, item)
         first, end = int(batch.queries.start[0]), int(batch.queries.end[0])
-        return cls(catalog, batch, row, text, np.arange(max(first, end - most), end), context)
+        gain = 0.0 if gains is None else float(gains.of_items(0, [item]))
+        return cls(catalog, batch, row, text, np.arange(max(first, end - most), end), context, gains, gain)
 
     def to_target(self) -> ExplainTarget:
         """Convert the item to the form that drift terms explain.
@@ -151,7 +165,7 @@ def _leave_one_out_queries(request: ExplainRequest) -> Queries:
 
 
 def _log_base(request: ExplainRequest, queries: Queries) -> tuple[Tensor, dict[ExplanationTerm, float]]:
-    """Return log B of the item without logit terms, (M,), and of the first query after each logit term."""
+    """Return log B of the item without logit terms and gains, (M,), and of the first query after each of them."""
     catalog, context, model = request.catalog, request.context, request.catalog.bundle.model
     states = catalog.scorer.encode_histories(queries, catalog.cold_item_vectors(request.batch.texts))
     scores = model.score(states, catalog.scorer.scoring_items, model.items.known).cpu().double()  # (M, N)
@@ -159,18 +173,29 @@ def _log_base(request: ExplainRequest, queries: Queries) -> tuple[Tensor, dict[E
         own = model.score(states, *catalog.scoring_vectors([{VERBATIM: request.text}])).cpu().double()[:, 0]
     else:
         own = scores[:, request.row]
+    sharpness = 1.0 if context is None else float(context.head.log_sharpness.double().exp())
+    plain, tilted = _log_share(scores * sharpness, own * sharpness, request.row), dict[ExplanationTerm, float]()
+    scores, own = scores[:1], own[:1]
+    if request.gains is not None:
+        scores, own = _add_gains(request.gains, scores), own + request.gain
+        # Where the item is not in the history, it gains by what other items lose.
+        name = SEEN if request.gain else BASE
+        tilted[name] = float(_log_share(scores * sharpness, own * sharpness, request.row)[0])
     if context is None:
-        return _log_share(scores, own, request.row), {}
-    sharpness = context.head.log_sharpness.double().exp()
-    plain = _log_share(scores * sharpness, own * sharpness, request.row)
+        return plain, tilted
     rows = None if request.row is None else [request.row]
-    logits = context.head.iterate_base_logits(scores[:1].float(), context.views)
-    own_logits = context.head.iterate_base_logits(own[:1, None].float(), select_items(context.views, rows))
-    tilted: dict[ExplanationTerm, float] = {}
+    logits = context.head.iterate_base_logits(scores.float(), context.views)
+    own_logits = context.head.iterate_base_logits(own[:, None].float(), select_items(context.views, rows))
     for (name, of_all), (_, of_own) in zip(logits, own_logits, strict=True):
         if name != BASE:
             tilted[name] = float(_log_share(of_all.double(), of_own.double()[:, 0], request.row)[0])
     return plain, tilted
+
+
+def _add_gains(gains: SeenGains, scores: Tensor) -> Tensor:
+    """Return the scores (1, N) of a history with the gains of its items."""
+    pairs, gain = gains.list_catalog_pairs()
+    return scores.index_add(1, pairs.item, gain[None].to(scores))
 
 
 def _log_share(logits: Tensor, own: Tensor, row: int | None) -> Tensor:

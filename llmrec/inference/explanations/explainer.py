@@ -22,6 +22,7 @@ from llmrec.inference.explanations.token_attribution import attribute_tokens
 from llmrec.inference.live.users import LiveUsers
 from llmrec.inference.queries import VERBATIM, Item, QueryBatch
 from llmrec.inference.score_units import ScoreUnit
+from llmrec.inference.seen_gains import SeenGains
 from llmrec.inference.served_catalog import ServedCatalog
 from llmrec.utils.arrays import Rows
 from llmrec.utils.units import SECONDS_PER_DAY
@@ -35,6 +36,7 @@ def build_explanation(
     *,
     most: int,
     score: float,
+    gains: SeenGains | None,
     tokens: bool = False,
 ) -> Explanation:
     """Explain the score of an item.
@@ -46,6 +48,7 @@ def build_explanation(
         item: Id of a catalog item, or the fields of another one.
         most: Last events to explain at most.
         score: Score of the item.
+        gains: What items of the history gain; None if the model does not weigh them.
         tokens: Also attribute the score to the tokens of the item's text.
 
     Returns:
@@ -56,7 +59,7 @@ def build_explanation(
         ConfigError: If tokens are requested and captum is not installed.
     """
     context = None if live is None else next(iterate_contexts(catalog, live, batch))[1]
-    request = ExplainRequest.from_history(catalog, batch, item, most, context=context)
+    request = ExplainRequest.from_history(catalog, batch, item, most, context=context, gains=gains)
     target = request.to_target()
     parts, at = tuple(decompose(request, target)), int(batch.queries.time[0])
     points = math.fsum(part.points for part in parts)

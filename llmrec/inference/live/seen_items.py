@@ -80,15 +80,16 @@ class SeenItems:
         """List the items that users ever interacted with.
 
         Args:
-            users: Rows, (B,).
+            users: Rows, (B,); -1 for a history of no live user.
 
         Returns:
             Position in `users` and item row of each pair, (P,) each.
         """
+        there = np.flatnonzero(users >= 0)
+        users = users[there]
         start, count = self.offset[users], self.offset[users + 1] - self.offset[users]
         since = [self._since.get(user, []) for user in users.tolist()]
-        everyone = np.arange(len(users))
-        position = np.concatenate([np.repeat(everyone, count), np.repeat(everyone, [len(items) for items in since])])
+        position = np.concatenate([np.repeat(there, count), np.repeat(there, [len(items) for items in since])])
         item = self.item[np.repeat(start, count) + concat_ranges(count)]
         return position, np.concatenate([item, np.array([item for items in since for item in items], dtype=np.int64)])
 
