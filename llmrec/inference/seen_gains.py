@@ -45,7 +45,8 @@ class SeenGains:
         """
         if not catalog.bundle.model.repeats:
             return None
-        found = catalog.scorer.find_gains(batch.queries, older=live.list_older_pairs(batch.users))
+        older = live.state.seen.list_pairs(batch.users) if (batch.users >= 0).any() else None
+        found = catalog.scorer.find_gains(batch.queries, older=older)
         return None if found is None else cls(catalog, batch, *found)
 
     def of_items(self, history: int, items: Sequence[Item]) -> Tensor:

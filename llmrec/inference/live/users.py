@@ -268,22 +268,10 @@ class LiveUsers:
         query, item = batch.queries.list_seen_pairs()
         known = item < len(self.catalog)
         query, item = query[known], item[known]
-        older = self.list_older_pairs(batch.users)
-        query, item = np.concatenate([query, older[0]]), np.concatenate([item, older[1]])
+        if (batch.users >= 0).any():
+            live, older = self.state.seen.list_pairs(batch.users)
+            query, item = np.concatenate([query, live]), np.concatenate([item, older])
         return RowPairs(torch.from_numpy(query), torch.from_numpy(item))
-
-    def list_older_pairs(self, users: Rows) -> tuple[Rows, Rows]:
-        """Pair each query of a live user with all items that were ever observed of the user.
-
-        Args:
-            users: Rows of the live users, (B,); -1 for given events.
-
-        Returns:
-            (query, item) pairs.
-        """
-        if (users < 0).all():
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)  # without starting the state
-        return self.state.seen.list_pairs(users)
 
     def export_counts(self) -> Arrays | None:
         """Export the counts of all events that a drift head reads.
