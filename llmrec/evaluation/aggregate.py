@@ -25,6 +25,7 @@ from llmrec.evaluation.model_rows import ModelRow
 from llmrec.evaluation.ranking import Ranking, sample_queries
 from llmrec.evaluation.results import Protocol, Report, SeedSpread, SplitReport
 from llmrec.evaluation.run_metadata import RunMetadata
+from llmrec.evaluation.slices import COLD_POOL
 from llmrec.utils.arrays import Mask, Rows
 from llmrec.utils.units import SECONDS_PER_DAY
 
@@ -87,9 +88,13 @@ def evaluate_split(
     rows: list[MetricRow] = []
     comparisons: list[Comparison] = []
     subjects = list(dict.fromkeys([main, *also]))
+    pooled = _compute_values(rankings, config.cutoffs, in_pool=True)[1] if _have_pools(rankings) else None
     for slice_name, mask in slices.items():
+        of_slice = pooled if slice_name == COLD_POOL else values
+        if of_slice is None:
+            continue
         part = _Slice.from_mask(
-            split, slice_name, queries.user[mask], values, mask=mask, samples=config.bootstrap_samples
+            split, slice_name, queries.user[mask], of_slice, mask=mask, samples=config.bootstrap_samples
         )
         compared = names if slice_name == "overall" else [get_primary_metric(config)]
         for model in values:
@@ -217,14 +222,19 @@ def _check(queries: Queries, rankings: Mapping[ModelRow, Sequence[Ranking]], mai
             raise ConfigError(f"{model}: rankings of {sorted(lengths)} queries; expected {len(queries)} in each seed")
 
 
+def _have_pools(rankings: Mapping[ModelRow, Sequence[Ranking]]) -> bool:
+    return all(ranking.in_pool is not None for seeds in rankings.values() for ranking in seeds)
+
+
 def _compute_values(
-    rankings: Mapping[ModelRow, Sequence[Ranking]], cutoffs: tuple[int, ...]
+    rankings: Mapping[ModelRow, Sequence[Ranking]], cutoffs: tuple[int, ...], *, in_pool: bool = False
 ) -> tuple[list[str], dict[ModelRow, Values]]:
     """Compute for each model its values (Q, M), averaged over seeds; M names of metrics come first."""
     values: dict[ModelRow, Values] = {}
     names: list[str] = []
     for model, seeds in rankings.items():
-        of_seeds = [compute_metrics(ranking.rank, cutoffs) for ranking in seeds]
+        ranks = [ranking.in_pool if in_pool and ranking.in_pool is not None else ranking.rank for ranking in seeds]
+        of_seeds = [compute_metrics(rank, cutoffs) for rank in ranks]
         names = list(of_seeds[0])
         values[model] = np.mean([np.column_stack(list(metrics.values())) for metrics in of_seeds], axis=0)
     return names, values

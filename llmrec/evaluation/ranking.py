@@ -53,6 +53,8 @@ class Ranking:
     """Rank of each target from 1, (Q,) float64."""
     top: Rows
     """Item rows, (Q, n_top), best first; -1 where no item is left."""
+    in_pool: Values | None = None
+    """Rank of each target among the items of a pool alone, (Q,), NaN where it is not in the pool; None without one."""
 
 
 def rank_queries(
@@ -63,6 +65,7 @@ def rank_queries(
     mask_seen: bool = True,
     batch_size: int = BATCH,
     available: Rows | None = None,
+    pool: Mask | None = None,
     progress: str | None = None,
 ) -> Ranking:
     """Rank the target of every query against the whole catalog.
@@ -75,6 +78,7 @@ def rank_queries(
         batch_size: Number of queries to score at a time.
         available: Release times in seconds, (N,); an item is masked for queries before its release. Use this only for
             catalogs with release dates: the first time in the log would reveal which items have a future.
+        pool: Items among which targets in it are also ranked by themselves, (N,), such as new items; None for none.
         progress: Title of a progress bar; None shows none, and neither does an output that is not a terminal.
 
     Returns:
@@ -85,6 +89,7 @@ def rank_queries(
     """
     ranks: list[Values] = []
     tops: list[Rows] = []
+    pooled: list[Values] = []
     starts = tqdm(range(0, len(queries), batch_size), desc=progress, unit="batch", disable=progress is None or None)
     with torch.inference_mode():
         for start in starts:
@@ -94,9 +99,11 @@ def rank_queries(
             rank, top = _rank_batch(scores, masked, torch.from_numpy(batch.target).to(scores.device), n_top)
             ranks.append(rank.cpu().numpy())
             tops.append(top.cpu().numpy())
+            if pool is not None:
+                pooled.append(_rank_in_pool(scores, masked, batch.target, pool))
     if not ranks:
         return Ranking(np.zeros(0), np.zeros((0, n_top), dtype=np.int64))
-    return Ranking(np.concatenate(ranks), np.concatenate(tops))
+    return Ranking(np.concatenate(ranks), np.concatenate(tops), np.concatenate(pooled) if pooled else None)
 
 
 def query_batch_size(n_items: int) -> int:
@@ -174,6 +181,17 @@ def _rank_batch(scores: Tensor, masked: Tensor, target: Tensor, n_top: int) -> t
     parts = zip(torch.split(scores, chunk), torch.split(masked, chunk), torch.split(target, chunk), strict=True)
     rank, top = zip(*(_rank_rows(*part, n_top) for part in parts), strict=True)
     return torch.cat(rank), torch.cat(top)
+
+
+def _rank_in_pool(scores: Tensor, masked: Tensor, target: Rows, pool: Mask) -> Values:
+    """Return the ranks (B,) of targets among the items of a pool; NaN for targets outside of it."""
+    rank, inside = np.full(len(target), np.nan), np.flatnonzero(pool[target])
+    if len(inside):
+        rows = torch.from_numpy(inside).to(scores.device)
+        others = torch.from_numpy(~pool).to(scores.device)
+        own = torch.from_numpy(target[inside]).to(scores.device)
+        rank[inside] = _rank_batch(scores[rows], masked[rows] | others, own, 0)[0].cpu().numpy()
+    return rank
 
 
 def _rank_rows(scores: Tensor, masked: Tensor, target: Tensor, n_top: int) -> tuple[Tensor, Tensor]:

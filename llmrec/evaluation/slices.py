@@ -15,6 +15,7 @@ from llmrec.data.splits import Split
 from llmrec.utils.arrays import Mask, Rows, concat_ranges
 from llmrec.utils.units import SECONDS_PER_DAY
 
+COLD_POOL = "cold_among_cold"  # cold targets, ranked among cold items alone
 HISTORY_BUCKETS: Buckets = {"0": (0, 0), "1-4": (1, 4), "5-9": (5, 9), "10-19": (10, 19), "20+": (20, np.inf)}
 
 
@@ -31,6 +32,7 @@ def make_slices(
 ) -> dict[str, Mask]:
     """Divide queries into slices; empty ones are left out.
 
+    `cold_among_cold` has the queries of `cold_item`, whose targets are ranked among cold items alone.
     `cold_item` and `cold_user` have no event in the training part of `split`. `history_*` counts the events before the
     query, including those after the cutoff, so that a cold user can have a history. Days since the cutoff exist only
     for a
@@ -58,7 +60,8 @@ def make_slices(
 
 def _split_warm_and_cold(split: Split, queries: Queries) -> dict[str, Mask]:
     cold_item, cold_user = split.cold_item_mask()[queries.target], split.cold_user_mask()[queries.user]
-    return {"warm_item": ~cold_item, "cold_item": cold_item, "warm_user": ~cold_user, "cold_user": cold_user}
+    items = {"warm_item": ~cold_item, "cold_item": cold_item, COLD_POOL: cold_item}
+    return items | {"warm_user": ~cold_user, "cold_user": cold_user}
 
 
 def slice_by_buckets(prefix: str, value: Rows, buckets: Buckets) -> dict[str, Mask]:

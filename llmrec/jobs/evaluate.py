@@ -72,6 +72,7 @@ def evaluate_bundle(
     evaluation = config.evaluation
     queries = make_test_queries(split, ties, evaluation)
     row, scorer = make_bundle_scorer(bundle, split, ties)
+    learned = split.merge_validation() if config.train.refit else split
     ranking = rank_in_parallel(
         scorer,
         queries,
@@ -80,9 +81,9 @@ def evaluate_bundle(
         n_top=max(evaluation.cutoffs),
         mask_seen=evaluation.masks_seen(config.data),
         available=available,
+        pool=learned.cold_item_mask(),
         progress="ranking",
     )
-    learned = split.merge_validation() if config.train.refit else split
     slices = make_slices(learned, queries, has_times=log.facts.has_times)
     protocol = make_protocol(split, ties, config, release_dates=available is not None)
     protocol = dataclasses.replace(protocol, streaming=() if row.refresh is None else (row.name,))

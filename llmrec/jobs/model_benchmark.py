@@ -17,6 +17,7 @@ from llmrec.config.jobs.finetune import FinetuneConfig
 from llmrec.config.model import ModelConfig
 from llmrec.config.train import TrainConfig
 from llmrec.data.histories import Queries
+from llmrec.data.splits import Split
 from llmrec.drift.fit_head import FittedHead
 from llmrec.evaluation.aggregate import compute_weekly, evaluate_split
 from llmrec.evaluation.baselines import BASELINES, BaselineTask, Tuning, fit_baselines
@@ -182,7 +183,7 @@ class ModelBenchmark:
         """
         with timer.section("drift"):
             full, judged = task.fit(ModelScorer(fitted.watched), seed)
-        split = self.task.split.merge_validation() if self.config.train.refit else self.task.split
+        split = self._learned
         until = split.valid_start if split.name == "by_time" else None
         for drift in iterate_drift_rows(task, judged, full, ModelScorer(fitted.model), trained_until=until):
             self.rank(replace(drift.row, seed=seed), drift.scorer)
@@ -197,10 +198,9 @@ class ModelBenchmark:
         """
         evaluation = self.config.evaluation
         names = [name for name in evaluation.baselines if name in BASELINES]
-        refit = self.config.train.refit
         baseline_task = BaselineTask(
             tune_on=self.task.split,
-            fit_on=self.task.split.merge_validation() if refit else self.task.split,
+            fit_on=self._learned,
             valid=self.task.valid,
             text_vectors=None if text is None else text.numpy(),
             tuning=Tuning(evaluation.tuning_budget, evaluation.tuning_queries, self.task.mask_seen),
@@ -236,8 +236,8 @@ class ModelBenchmark:
         config, split = self.config, self.task.split
         protocol = make_protocol(split, self.task.ties, config, release_dates=self.task.release_time is not None)
         streaming = tuple(row.name for row in self.rankings if row.refresh is not None)
-        learned, has_times = split.merge_validation() if config.train.refit else split, config.data.times == "real"
-        slices = make_slices(learned, self.test, text=text, has_times=has_times)
+        has_times = config.data.times == "real"
+        slices = make_slices(self._learned, self.test, text=text, has_times=has_times)
         evaluated = evaluate_split(
             split.name,
             self.test,
@@ -259,7 +259,15 @@ class ModelBenchmark:
     def _rank(self, row: ModelRow, scorer: Scorer, *, alone: bool = False) -> Ranking:
         """Rank the test queries, divided among the processes, or by this one alone."""
         n_top = max(self.config.evaluation.cutoffs)
-        return rank_across_processes(self.task, scorer, self.test, n_top, alone=alone, progress=f"ranking {row}")
+        pool = self._learned.cold_item_mask()
+        return rank_across_processes(
+            self.task, scorer, self.test, n_top, alone=alone, pool=pool, progress=f"ranking {row}"
+        )
+
+    @property
+    def _learned(self) -> Split:
+        """Split whose training part the models of the report are fitted on."""
+        return self.task.split.merge_validation() if self.config.train.refit else self.task.split
 
     def _record_training(
         self, row: ModelRow, progress: Progress, settings: dict[str, Any], model: RecommenderModel

@@ -25,6 +25,7 @@ from llmrec.training.distributed.parallel_ranking import rank_in_parallel, take_
 from llmrec.training.privacy.dp_trainer import set_public_calibration
 from llmrec.training.repeat_fit import collect_evidence, fit_repeat_bias, join_evidence
 from llmrec.training.task import TrainingTask
+from llmrec.utils.arrays import Mask
 
 
 def rank_across_processes(
@@ -34,6 +35,7 @@ def rank_across_processes(
     n_top: int,
     *,
     alone: bool = False,
+    pool: Mask | None = None,
     progress: str | None = None,
 ) -> Ranking:
     """Rank all queries, divided among the processes, or by this one alone.
@@ -44,6 +46,7 @@ def rank_across_processes(
         queries: The Q queries.
         n_top: Top items to return per query.
         alone: Whether this process ranks all of them, for itself.
+        pool: Items among which targets in it are also ranked by themselves, (N,); None for none.
         progress: Title of the progress bar; None for no bar.
 
     Returns:
@@ -57,6 +60,7 @@ def rank_across_processes(
         n_top=n_top,
         mask_seen=task.mask_seen,
         available=task.release_time,
+        pool=pool,
         progress=progress,
     )
 

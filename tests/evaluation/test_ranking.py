@@ -145,3 +145,17 @@ def test_a_sample_is_seeded_distinct_and_in_order(split: Split) -> None:
     assert np.all(np.diff(chosen.time) >= 0)
     assert np.array_equal(chosen.target, sample_queries(queries, 5, seed=1).target)
     assert sample_queries(queries, len(queries)) is queries
+
+
+@given(tables, targets_of, seen_of, arrays(np.bool_, 9))
+def test_targets_in_a_pool_are_also_ranked_among_it(
+    table: np.ndarray, targets: np.ndarray, seen: list[list[int]], pool: np.ndarray
+) -> None:
+    found = rank_queries(Table(table), queries_of(targets, seen), n_top=3, batch_size=4, pool=pool).in_pool
+    others = np.flatnonzero(~pool).tolist()
+    expected = [
+        naive_rank(row, target, [*items, *others]) if pool[target] else np.nan
+        for row, target, items in zip(table, targets, seen, strict=True)
+    ]
+    assert found is not None
+    np.testing.assert_array_equal(found, expected)

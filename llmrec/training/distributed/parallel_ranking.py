@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 
 from llmrec.data.histories import Queries
 from llmrec.evaluation.ranking import BATCH, Ranking, Scorer, query_batch_size, rank_queries
-from llmrec.utils.arrays import Rows
+from llmrec.utils.arrays import Mask, Rows
 
 
 def take_own_queries(queries: Queries, accelerator: Accelerator, *, batch_size: int = BATCH) -> Queries:
@@ -40,6 +40,7 @@ def rank_in_parallel(
     n_top: int = 20,
     mask_seen: bool = True,
     available: Rows | None = None,
+    pool: Mask | None = None,
     progress: str | None = None,
 ) -> Ranking:
     """Rank all queries as `rank_queries` does, divided among the processes.
@@ -52,6 +53,7 @@ def rank_in_parallel(
         n_top: Top items to return per query.
         mask_seen: True to exclude items that a user has seen.
         available: Release times in seconds, (N,); items released after a query are excluded.
+        pool: Items among which targets in it are also ranked by themselves, (N,); None for none.
         progress: Title of the progress bar; None for no bar.
 
     Returns:
@@ -62,9 +64,19 @@ def rank_in_parallel(
     own = take_own_queries(queries, accelerator, batch_size=batch_size) if accelerator and shared else queries
     shown = progress if accelerator is None or accelerator.is_local_main_process else None
     ranking = rank_queries(
-        scorer, own, n_top=n_top, mask_seen=mask_seen, batch_size=batch_size, available=available, progress=shown
+        scorer,
+        own,
+        n_top=n_top,
+        mask_seen=mask_seen,
+        batch_size=batch_size,
+        available=available,
+        pool=pool,
+        progress=shown,
     )
     if not shared:
         return ranking
-    parts = [part for part in gather_object([(ranking.rank, ranking.top)]) if len(part[0])]
-    return Ranking(*map(np.concatenate, zip(*parts, strict=True))) if parts else ranking
+    parts = [part for part in gather_object([(ranking.rank, ranking.top, ranking.in_pool)]) if len(part[0])]
+    if not parts:
+        return ranking
+    rank, top, in_pool = zip(*parts, strict=True)
+    return Ranking(np.concatenate(rank), np.concatenate(top), None if pool is None else np.concatenate(in_pool))
