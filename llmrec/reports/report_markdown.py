@@ -28,6 +28,7 @@ from llmrec.reports.report_text import (
 
 MAX_OPENING_ROWS = 6
 MAX_NAMED = 3
+MAKING = ("read", "fit", "adapt", "baselines")  # phases that make a model
 WEEKLY_FIGURE = "drift_weeks.png"
 
 
@@ -182,14 +183,32 @@ def _has_weeks(report: Report) -> bool:
 def _format_overall_table(report: Report, split: str, models: Sequence[ModelRow]) -> str:
     rows, metrics = select_overall_rows(report, split)
     headline = report.part(split).headline
+    minutes = {model: compute_cpu_minutes(report.run, model) for model in models}
+    cost = ["CPU min"] if any(minutes.values()) else []
     body = [
         [
             f"**{model}**" if model == headline else model.name,
             *(format_cell(rows[model, metric]) for metric in metrics),
+            *(f"{minutes[model]:.1f}" if minutes[model] else "" for _ in cost),
         ]
         for model in models
     ]
-    return format_markdown_table(["model", *metrics], body)
+    return format_markdown_table(["model", *metrics, *cost], body)
+
+
+def compute_cpu_minutes(run: RunMetadata, model: ModelRow) -> float:
+    """Compute the CPU time that reading, fitting and adapting a model took, over all splits and seeds of a run.
+
+    Args:
+        run: Facts of the run, with its phases.
+        model: Row of the report.
+
+    Returns:
+        Minutes of all threads of the main process; 0 where they were not measured by themselves.
+    """
+    own = {model.name, model.strategy} if model.kind == "baseline" else {model.name}
+    spent = [phase["cpu"] for phase in run.phases if phase["of"] in own and phase["phase"] in MAKING]
+    return float(sum(spent)) / 60
 
 
 def _format_slice_table(report: Report, split: str) -> str:

@@ -20,7 +20,7 @@ from llmrec.evaluation.model_rows import FROZEN, ModelRow
 from llmrec.evaluation.ranking import Ranking
 from llmrec.evaluation.results import Protocol, Report, SplitReport
 from llmrec.evaluation.run_metadata import RunMetadata
-from llmrec.evaluation.slices import make_slices
+from llmrec.evaluation.slices import COLD_POOL, make_slices
 from llmrec.reports.report_files import read_report, write_report
 from llmrec.reports.report_markdown import render_markdown
 from llmrec.reports.report_text import render_table, summarize_report
@@ -31,11 +31,10 @@ SETTINGS = {"ItemKNN": {"chosen": {"gamma": 0.8}, "n_tried": 12, "valid_ndcg@10"
 
 
 def ranking(queries: Queries, best: int, worst: int, seed: int = 0) -> Ranking:
-    """Random ranks from best to worst."""
+    """Random ranks from best to worst, which are one better in the pool."""
     rng = np.random.default_rng(seed)
-    return Ranking(
-        rng.integers(best, worst + 1, len(queries)).astype(np.float64), rng.integers(0, 9, (len(queries), 10))
-    )
+    rank = rng.integers(best, worst + 1, len(queries)).astype(np.float64)
+    return Ranking(rank, rng.integers(0, 9, (len(queries), 10)), np.maximum(rank - 1, 1))
 
 
 def evaluated(split: Split, main: ModelRow = FROZEN) -> SplitReport:
@@ -80,7 +79,10 @@ def test_slices_hold_their_own_queries(split: Split) -> None:
     for name, mask in make_slices(split, queries).items():
         row = next(r for r in found.rows if (r.model, r.slice, r.metric) == (KNN, name, "ndcg@5"))
         assert row.n == mask.sum()
-        assert row.value == pytest.approx(ndcg_at(ranking(queries, 1, 3, seed=2).rank[mask], 5).mean())
+        ranked = ranking(queries, 1, 3, seed=2)
+        rank = ranked.in_pool if name == COLD_POOL else ranked.rank
+        assert rank is not None
+        assert row.value == pytest.approx(ndcg_at(rank[mask], 5).mean())
 
 
 def test_the_spread_of_seeds_is_recorded(split: Split) -> None:
