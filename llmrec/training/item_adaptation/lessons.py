@@ -23,8 +23,8 @@ from torch.nn import functional
 
 from llmrec.utils.arrays import Rows
 
-SCALES = (1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)  # of cosines; the best one begins
-RIDGE = 1e-2  # of the map that begins, relative to the mean variance of text vectors
+SCALES = (1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0)  # of cosines; the best one begins
+RIDGE = 0.1  # of the map that begins, relative to the mean variance of text vectors: it must not memorize items
 COSINE = 0.5  # weight of the distance of an item's vector to its target
 
 

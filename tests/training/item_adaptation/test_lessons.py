@@ -11,7 +11,7 @@ from llmrec.config.adaptation import ItemAdaptConfig
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split
-from llmrec.training.item_adaptation.lessons import SCALES, AlignLesson, ContrastLesson, fit_ridge, whiten
+from llmrec.training.item_adaptation.lessons import RIDGE, SCALES, AlignLesson, ContrastLesson, fit_ridge, whiten
 from llmrec.training.item_adaptation.make_lesson import find_hard_negatives, make_lesson
 
 
@@ -25,11 +25,16 @@ def test_whitening_leaves_no_correlation() -> None:
     torch.testing.assert_close(white.T @ white / len(rows), torch.eye(5), rtol=0, atol=1e-4)
 
 
-def test_the_first_map_is_the_least_squares_one() -> None:
-    text, truth = draw(50, 4), draw(3, 4)
-    weight, bias = fit_ridge(text, text @ truth.T + 2)
-    torch.testing.assert_close(weight, truth, rtol=0.1, atol=0.1)
-    torch.testing.assert_close(text @ weight.T + bias, text @ truth.T + 2, rtol=0.1, atol=0.2)
+def test_the_first_map_is_the_ridge_regression() -> None:
+    text, targets = draw(50, 4), draw(50, 3)
+    weight, bias = fit_ridge(text, targets)
+    centered = (text - text.mean(0)).numpy()
+    penalty = np.sqrt(RIDGE * 50 * (centered**2).mean()) * np.eye(4)  # as further rows with targets of 0
+    rows = np.concatenate([centered, penalty])
+    wanted = np.concatenate([(targets - targets.mean(0)).numpy(), np.zeros((4, 3))])
+    expected = torch.from_numpy(np.linalg.lstsq(rows, wanted, rcond=None)[0]).float()
+    torch.testing.assert_close(weight, expected.T, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(text.mean(0) @ weight.T + bias, targets.mean(0), rtol=1e-4, atol=1e-5)
 
 
 def test_align_by_hand() -> None:
