@@ -8,7 +8,7 @@ from typing import Any
 from llmrec.drift.profile import DriftProfile
 from llmrec.evaluation.deletion_test import DeletionResult
 from llmrec.evaluation.metric_rows import format_interval
-from llmrec.evaluation.model_rows import ModelRow
+from llmrec.evaluation.model_rows import FROZEN, ModelRow
 from llmrec.evaluation.results import Report
 from llmrec.evaluation.run_metadata import RunMetadata
 from llmrec.reports.drift_text import render_drift_section
@@ -199,6 +199,9 @@ def _format_overall_table(report: Report, split: str, models: Sequence[ModelRow]
 def compute_cpu_minutes(run: RunMetadata, model: ModelRow) -> float:
     """Compute the CPU time that reading, fitting and adapting a model took, over all splits and seeds of a run.
 
+    The catalog is read once for all rows of a text backbone, and counts for each; an adapted row begins with the fit of
+    the frozen one, which counts for both.
+
     Args:
         run: Facts of the run, with its phases.
         model: Row of the report.
@@ -206,9 +209,12 @@ def compute_cpu_minutes(run: RunMetadata, model: ModelRow) -> float:
     Returns:
         Minutes of all threads of the main process; 0 where they were not measured by themselves.
     """
-    own = {model.name, model.strategy} if model.kind == "baseline" else {model.name}
-    spent = [phase["cpu"] for phase in run.phases if phase["of"] in own and phase["phase"] in MAKING]
-    return float(sum(spent)) / 60
+    own: set[tuple[str, str | None]] = {(phase, model.name) for phase in MAKING}
+    if model.kind == "baseline":
+        own.add(("baselines", model.strategy))
+    if model.kind == "llmrec" and model.strategy != "none":
+        own |= {("read", None), ("fit", FROZEN.name)}
+    return float(sum(phase["cpu"] for phase in run.phases if (phase["phase"], phase["of"]) in own)) / 60
 
 
 def _format_slice_table(report: Report, split: str) -> str:
