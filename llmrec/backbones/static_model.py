@@ -1,4 +1,4 @@
-"""Static token vectors as a model of transformers: the state of a token is its vector, whatever stands around it.
+"""Static token vectors as a model of transformers: the state of a token is its vector, whatever is around it.
 
 The smallest encoder that can be trained: a step costs a look-up. `unpack_static` makes a folder of the usual form out
 of a matrix and a tokenizer, so that everything else treats it as any checkpoint.

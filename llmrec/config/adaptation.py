@@ -15,7 +15,7 @@ class ItemAdaptConfig:
     """Training of the backbone on items and their texts, before the recommender's own layers are fitted."""
 
     method: ItemMethod = "align"
-    """Lesson: align (the fitted item vectors from texts) or contrast (items of one user close to each other)."""
+    """ItemLoss: align (the fitted item vectors from texts) or contrast (items of one user close to each other)."""
     epochs: Annotated[float, POSITIVE] = 8.0
     """Times that each item is read, at most."""
     evals: Annotated[int, COUNT_FROM_1] = 8

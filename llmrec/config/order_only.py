@@ -29,7 +29,7 @@ def choose_splits(split: SplitConfig, data: DataConfig) -> SplitConfig:
         The settings, with the names of other splits if `split.names` is the default and the log has no times.
 
     Raises:
-        ConfigError: If a split needs times that the log lacks, or leave_one_out stands alone where there are times.
+        ConfigError: If a split needs times that the log lacks, or leave_one_out is by itself where there are times.
     """
     names = list(split.names)
     if data.times == "order_only":

@@ -16,7 +16,7 @@ class SplitConfig:
     """Division of the log into training, validation and test."""
 
     names: tuple[SplitName, ...] = ("by_time",)
-    """Splits to train and report on; the model of the first goes into the bundle. leave_one_out stands next to by_time;
+    """Splits to train and report on; the model of the first goes into the bundle. leave_one_out goes next to by_time;
     item_cold can stand alone. Where data.times is order_only, the default is [leave_one_out, item_cold].
     """
     valid_fraction: Annotated[float, PART] = 0.1

@@ -32,7 +32,7 @@ def list_seen(queries: Queries, most: int, *, older: tuple[Rows, Rows] | None = 
 
     Args:
         queries: Queries, B of them.
-        most: Events of a history that are told apart.
+        most: Events of a history that are distinguished.
         older: Further (query row, item row) pairs of items taken at some time in the past.
 
     Returns:

@@ -187,12 +187,12 @@ def leave_one_out(interactions: Interactions, n_users: int, n_items: int) -> Spl
 
 
 def hold_out_items(interactions: Interactions, n_users: int, n_items: int, *, config: SplitConfig) -> Split:
-    """Split so that a share of the items has no event in training: half of the queries ask for such new items.
+    """Split so that a share of the items has no event in training: half of the targets are such new items.
 
     Two shares of the catalog are drawn by `config.seed` alone: new items of the test, and others of the validation.
     Training has no event of either, and none of a user's tail (the last `config.item_cold_last_events` events of a user
-    with more). The test asks for every new item in a tail, and for as many warm items of tails. Validation asks for its
-    own new items in tails, before the user's first test query, and for as many warm ones. Histories show training
+    with more). The test has every new item in a tail as a target, and as many warm items of tails. Validation has its
+    own new items in tails, before the user's first test query, and as many warm ones. Histories show training
     events alone, so that a new item is neither learned from nor read as an input, and users without a training event
     have no query. Like leave_one_out, the split lets training see the future of other users.
 

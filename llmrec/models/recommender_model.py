@@ -125,10 +125,10 @@ class RecommenderModel(nn.Module):
             other: Model to copy from.
         """
         self.novelty.copy_(other.novelty)
-        own, theirs = self.items.match, other.items.match
-        if own is not None and theirs is not None:
-            own.set_parameters(float(theirs.strength), float(theirs.recency))
-            own.copy_space(theirs)
+        own, source = self.items.match, other.items.match
+        if own is not None and source is not None:
+            own.set_parameters(float(source.strength), float(source.recency))
+            own.copy_space(source)
         if self.repeats is not None and other.repeats is not None:
             self.repeats.set_weights(other.repeats.weights)
 

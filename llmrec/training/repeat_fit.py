@@ -4,8 +4,8 @@ With s the scores, H the items of a query's history, and b_j = w . x_j the gain 
 
     minus log-likelihood = log(sum of exp(s_i) over i not in H + sum of exp(s_j + b_j) over j in H) - (s + b)[target],
 
-which is convex in w. A model is trained on the softmax over all items, where it cannot tell items of the history apart;
-and how often they are taken again is known to the log, not to the text.
+which is convex in w. A model is trained on the softmax over all items, where it cannot distinguish items of the
+history; and how often they are taken again is known to the log, not to the text.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ PICKLED = (".bin", ".bin.index.json", ".pt", ".pth", ".ckpt")
 STATE_OF_TRAINING = ("optimizer", "scheduler", "scaler", "rng_state", "training_args")  # files without weights
 OTHER_FORMATS = {
     "openvino_model.bin": "OpenVINO", ".h5": "TensorFlow", ".tflite": "TensorFlow Lite", ".msgpack": "Flax",
-    ".onnx": "ONNX", ".gguf": "GGUF", ".ot": "Rust", ".mlmodel": "Core ML", ".npz": "NumPy",
+    ".onnx": "ONNX", ".gguf": "GGUF", ".ot": "Rust", ".mlmodel": "Core ML", ".npz": "NumPy",  # codespell:ignore ot
 }  # fmt: skip
 POINTER = b"version https://git-lfs"  # first words of what Git LFS leaves in place of a file
 TOKENIZERS = ("tokenizer", "vocab", "merges", "spiece", "sentencepiece", "tekken")  # beginnings of names of files

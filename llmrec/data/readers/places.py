@@ -31,7 +31,8 @@ OTHER_KINDS = {
     **dict.fromkeys([".sqlite", ".sqlite3", ".db", ".duckdb", ".sql", ".mdb"], "Export its tables as csv or parquet"),
     **dict.fromkeys([".xml", ".html", ".yaml", ".yml"], "Write it as csv or jsonl"),
     **dict.fromkeys([".pkl", ".pickle", ".avro", ".h5", ".hdf5", ".npy", ".npz", ".mat", ".msgpack"], AS_PARQUET),
-    **dict.fromkeys([".rds", ".rdata", ".sav", ".dta", ".sas7bdat", ".lance", ".vortex", ".tfrecord"], AS_PARQUET),
+    **dict.fromkeys([".rds", ".rdata", ".dta", ".sas7bdat", ".lance", ".vortex", ".tfrecord"], AS_PARQUET),
+    ".sav": AS_PARQUET,  # codespell:ignore sav
 }
 LAKES = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata/*.metadata.json": "Iceberg"}
 

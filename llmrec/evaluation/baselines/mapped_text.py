@@ -1,4 +1,4 @@
-"""Nearest text in the space of a spectral map: similarity of texts, as far as it tells what users choose in turn."""
+"""Nearest text in the space of a spectral map: similarity of texts, as far as it shows what users choose in turn."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from llmrec.training.checkpoints import Progress, compute_identity
 from llmrec.training.distributed.collectives import is_fsdp_requested
 from llmrec.training.item_adaptation.held_out_items import HeldOutItems
 from llmrec.training.item_adaptation.item_adapter import ItemAdapter, ItemObjective
-from llmrec.training.item_adaptation.make_lesson import make_lesson
+from llmrec.training.item_adaptation.make_item_loss import make_item_loss
 from llmrec.training.task import TrainingTask
 from llmrec.training.training_loop import RunState
 
@@ -108,8 +108,8 @@ def train_on_items(
         if second_texts is not None and config.dropped_share:
             dropped = CatalogEncoder.from_texts(reader.backbone, second_texts).with_hidden_state_cache()
     torch.manual_seed(run.seed)
-    lesson = make_lesson(split, config, held=held_out.held, targets=targets, text=text)
-    objective = ItemObjective(reader, dropped, lesson, before=text, config=config)
+    loss_function = make_item_loss(split, config, held=held_out.held, targets=targets, text=text)
+    objective = ItemObjective(reader, dropped, loss_function, before=text, config=config)
     n_items = len(np.unique(split.train.item))
     return ItemAdapter(objective, held_out, config, accelerator, run=run, n_items=n_items).fit()
 

@@ -1,4 +1,4 @@
-"""Adaptation of a backbone by items: steps of a lesson until held-out items are ranked no better."""
+"""Adaptation of a backbone by items: steps by a loss until held-out items are ranked no better."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmrec.config.adaptation import ItemAdaptConfig
 from llmrec.training.checkpoints import Progress
 from llmrec.training.distributed.collectives import all_gather_with_grad, take_own_share
 from llmrec.training.item_adaptation.held_out_items import HeldOutItems
-from llmrec.training.item_adaptation.lessons import ItemStep, Lesson
+from llmrec.training.item_adaptation.item_losses import ItemLoss, ItemStep
 from llmrec.training.micro_batching import BACKBONE, explain_out_of_memory
 from llmrec.training.training_loop import RunState, TrainingLoop
 from llmrec.utils.arrays import Rows
@@ -26,14 +26,14 @@ SCALE_RATE = 1e-2  # learning rate of that scale
 
 
 class ItemObjective(nn.Module):
-    """Backbone and lesson as one module, as DDP requires.
+    """Backbone and loss as one module, as DDP requires.
 
     Each process encodes a share of the items and receives all of them, and computes the same loss.
 
     Args:
         reader: Encoder of the catalog, whose backbone trains.
         dropped: The same with texts that lack some fields; None to read whole texts alone.
-        lesson: Steps and losses.
+        loss_function: Draws steps and computes their losses.
         before: Text vectors of the catalog before training, (N, D_text).
         config: Weight of the anchor, and share of dropped texts.
     """
@@ -45,13 +45,13 @@ class ItemObjective(nn.Module):
         self,
         reader: CatalogEncoder,
         dropped: CatalogEncoder | None,
-        lesson: Lesson,
+        loss_function: ItemLoss,
         *,
         before: Tensor,
         config: ItemAdaptConfig,
     ) -> None:
         super().__init__()
-        self.reader, self.dropped, self.lesson, self.config = reader, dropped, lesson, config
+        self.reader, self.dropped, self.loss_function, self.config = reader, dropped, loss_function, config
         self.backbone = reader.backbone
         self.register_buffer("before", before, persistent=False)
 
@@ -66,7 +66,7 @@ class ItemObjective(nn.Module):
             The loss, a scalar.
         """
         vectors = self._encode(step.rows, np.random.default_rng(seed).random(len(step.rows)))
-        loss: Tensor = self.lesson(vectors, step)
+        loss: Tensor = self.loss_function(vectors, step)
         if self.config.anchor:
             before = self.before[torch.from_numpy(step.rows).to(vectors.device)]
             loss = loss + self.config.anchor * (1 - (vectors * before).sum(1)).mean()
@@ -86,10 +86,10 @@ class ItemObjective(nn.Module):
 
 
 class ItemAdapter(TrainingLoop):
-    """Train a backbone by a lesson, and keep the weights that rank held-out items best.
+    """Train a backbone by a loss, and keep the weights that rank held-out items best.
 
     Args:
-        objective: Backbone and lesson.
+        objective: Backbone and loss.
         held_out: Items that decide.
         config: Settings of training.
         accelerator: Processes of the run.
@@ -114,8 +114,8 @@ class ItemAdapter(TrainingLoop):
         n_steps = max(round(config.epochs * n_items / config.items_per_step), 1)
         self.eval_every = -(-n_steps // config.evals)
         super().__init__(objective, config, accelerator, run, n_steps=n_steps)
-        steps = [objective.lesson.draw_step(step, run.seed) for step in range(TRIED)]
-        objective.lesson.begin(objective.before, steps)
+        steps = [objective.loss_function.draw_step(step, run.seed) for step in range(TRIED)]
+        objective.loss_function.begin(objective.before, steps)
         self._make_optimizer()
 
     @explain_out_of_memory(BACKBONE)
@@ -136,7 +136,7 @@ class ItemAdapter(TrainingLoop):
     def _run_steps(self) -> None:
         """Take one step."""
         number, seed = self.progress.step, self.run.seed
-        step = self.objective.lesson.draw_step(number, seed)
+        step = self.objective.loss_function.draw_step(number, seed)
         self.wrapped.train()
         with self.accelerator.autocast():
             loss = self.wrapped(step, (seed, number, 1))
@@ -159,7 +159,7 @@ class ItemAdapter(TrainingLoop):
         point = {"step": progress.step, "held_out_items_ndcg": ndcg}
         if progress.n_losses:
             point["loss"] = progress.loss / progress.n_losses
-        point["scale"] = float(self.objective.lesson.log_scale.detach().exp())
+        point["scale"] = float(self.objective.loss_function.log_scale.detach().exp())
         self._report_measurement(f"step {progress.step}", point)
         self._judge(ndcg, float(progress.step))
 
@@ -172,8 +172,8 @@ class ItemAdapter(TrainingLoop):
         config, objective = self.config, self.objective
         adapters = objective.backbone.config.adapter is not None
         rate = config.learning_rate or (5e-4 if adapters else 1e-4)
-        scale = objective.lesson.log_scale
-        head = [parameter for parameter in objective.lesson.parameters() if parameter is not scale]
+        scale = objective.loss_function.log_scale
+        head = [parameter for parameter in objective.loss_function.parameters() if parameter is not scale]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in objective.backbone.parameters() if p.requires_grad], "lr": rate},
             {"params": [scale], "lr": SCALE_RATE, "weight_decay": 0.0},

@@ -166,7 +166,7 @@ def test_an_adapter_pickles_and_other_formats_have_their_own_remedies(tiny_bert:
         "pytorch_model-00001-of-00002.bin": "pickled.*save it again",
         "consolidated.00.pth": "pickled.*convert it by the script of its publisher",
         "openvino_model.bin": "format of OpenVINO",
-        "rust_model.ot": "format of Rust",
+        "rust_model.ot": "format of Rust",  # codespell:ignore ot
         "tf_model.h5": "format of TensorFlow",
         "flax_model.msgpack": "format of Flax",
         "model.gguf": "format of GGUF.*Give the file itself",

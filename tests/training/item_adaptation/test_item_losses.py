@@ -1,4 +1,4 @@
-"""Lessons of items: losses by hand, what is masked, and a beginning at the best scale."""
+"""Losses of items by hand, what is masked, and a beginning at the best scale."""
 
 import math
 
@@ -11,8 +11,8 @@ from llmrec.config.adaptation import ItemAdaptConfig
 from llmrec.data.histories import Histories
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split
-from llmrec.training.item_adaptation.lessons import RIDGE, SCALES, AlignLesson, ContrastLesson, fit_ridge, whiten
-from llmrec.training.item_adaptation.make_lesson import find_hard_negatives, make_lesson
+from llmrec.training.item_adaptation.item_losses import RIDGE, SCALES, AlignLoss, ContrastLoss, fit_ridge, whiten
+from llmrec.training.item_adaptation.make_item_loss import find_hard_negatives, make_item_loss
 
 
 def draw(*shape: int) -> torch.Tensor:
@@ -40,35 +40,35 @@ def test_the_first_map_is_the_ridge_regression() -> None:
 def test_align_by_hand() -> None:
     counts = np.arange(10)
     items = np.array([1, 4, 6, 9])
-    lesson = AlignLesson(draw(10, 3), draw(10, 4), counts, items, size=3)
-    step = lesson.draw_step(0, 0)
+    loss_function = AlignLoss(draw(10, 3), draw(10, 4), counts, items, size=3)
+    step = loss_function.draw_step(0, 0)
     assert set(step.rows) <= set(items)
-    lesson.log_scale.data.fill_(math.log(2))
+    loss_function.log_scale.data.fill_(math.log(2))
     vectors = draw(10, 4)[torch.from_numpy(step.rows)]
-    mapped = functional.normalize(vectors @ lesson.map.weight.T + lesson.map.bias, dim=1)
-    cosine = mapped @ lesson.targets[torch.from_numpy(step.rows)].T
+    mapped = functional.normalize(vectors @ loss_function.map.weight.T + loss_function.map.bias, dim=1)
+    cosine = mapped @ loss_function.targets[torch.from_numpy(step.rows)].T
     expected = 0.0
     weight = np.sqrt(counts[step.rows]) / np.sqrt(counts[step.rows]).sum()
     for row in range(len(step.rows)):
         terms = [math.exp(2 * float(value)) for value in cosine[row]]
         own = float(cosine[row, row])
         expected += weight[row] * (math.log(sum(terms)) - 2 * own + 0.5 * (1 - own))
-    assert float(lesson(vectors, step)) == pytest.approx(expected, rel=1e-5)
+    assert float(loss_function(vectors, step)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_every_item_is_read_once_an_epoch() -> None:
-    lesson = AlignLesson(draw(30, 3), draw(30, 4), np.ones(30, dtype=np.int64), np.arange(5, 29), size=8)
-    epoch = np.concatenate([lesson.draw_step(step, 3).rows for step in range(3)])
+    loss_function = AlignLoss(draw(30, 3), draw(30, 4), np.ones(30, dtype=np.int64), np.arange(5, 29), size=8)
+    epoch = np.concatenate([loss_function.draw_step(step, 3).rows for step in range(3)])
     assert sorted(epoch) == list(range(5, 29))
-    assert not np.array_equal(lesson.draw_step(0, 3).rows, lesson.draw_step(3, 3).rows)
+    assert not np.array_equal(loss_function.draw_step(0, 3).rows, loss_function.draw_step(3, 3).rows)
 
 
-def make_contrast(n_hard: int = 0) -> ContrastLesson:
+def make_contrast(n_hard: int = 0) -> ContrastLoss:
     user = np.array([0, 0, 0, 1])
     pairs = np.array([[0, 1], [1, 2], [0, 2], [3, 4]])
     seen = np.array([0, 1, 2, 6 + 3, 6 + 4])
     hard = np.array([[5]] * 6)
-    return ContrastLesson(
+    return ContrastLoss(
         pairs,
         user=user,
         seen=seen,
@@ -82,18 +82,18 @@ def make_contrast(n_hard: int = 0) -> ContrastLesson:
 
 
 def test_each_user_weighs_the_same() -> None:
-    lesson = make_contrast()
-    drawn = [lesson.draw_step(step, 0) for step in range(200)]
+    loss_function = make_contrast()
+    drawn = [loss_function.draw_step(step, 0) for step in range(200)]
     of_second = [np.isin(step.rows[step.anchor.numpy()], [3, 4]).mean() for step in drawn]
     assert np.mean(of_second) == pytest.approx(0.5, abs=0.05)
 
 
 def test_contrast_by_hand_and_what_it_masks() -> None:
-    lesson, text = make_contrast(n_hard=2), draw(6, 4)
-    step = lesson.draw_step(1, 0)
+    loss_function, text = make_contrast(n_hard=2), draw(6, 4)
+    step = loss_function.draw_step(1, 0)
     own = {0: {0, 1, 2}, 1: {0, 1, 2}, 2: {0, 1, 2}, 3: {3, 4, 5}, 4: {3, 4, 5}}  # 5 has the text of 4
     vectors = text[torch.from_numpy(step.rows)]
-    lesson.log_scale.data.fill_(math.log(3))
+    loss_function.log_scale.data.fill_(math.log(3))
     unit = functional.normalize(vectors - vectors.mean(0), dim=1)
     losses = []
     for at in range(len(step.anchor)):
@@ -106,17 +106,17 @@ def test_contrast_by_hand_and_what_it_masks() -> None:
             if allowed:
                 logits.append(3 * float(unit[anchor] @ unit[column]) - float(step.log_expected[place]))
         losses.append(math.log(sum(map(math.exp, logits))) - logits[0])
-    assert float(lesson(vectors, step)) == pytest.approx(np.mean(losses), rel=1e-4)
+    assert float(loss_function(vectors, step)) == pytest.approx(np.mean(losses), rel=1e-4)
 
 
 def test_the_scale_begins_where_the_loss_is_lowest() -> None:
-    lesson, text = make_contrast(), draw(6, 4)
-    steps = [lesson.draw_step(step, 0) for step in range(3)]
-    lesson.begin(text, steps)
-    chosen, losses = float(lesson.log_scale.exp()), {}
+    loss_function, text = make_contrast(), draw(6, 4)
+    steps = [loss_function.draw_step(step, 0) for step in range(3)]
+    loss_function.begin(text, steps)
+    chosen, losses = float(loss_function.log_scale.exp()), {}
     for scale in SCALES:
-        lesson.log_scale.data.fill_(math.log(scale))
-        losses[scale] = sum(float(lesson(text[torch.from_numpy(step.rows)], step)) for step in steps)
+        loss_function.log_scale.data.fill_(math.log(scale))
+        losses[scale] = sum(float(loss_function(text[torch.from_numpy(step.rows)], step)) for step in steps)
     assert chosen == pytest.approx(min(losses, key=lambda scale: losses[scale]))
 
 
@@ -142,8 +142,8 @@ def test_held_out_items_teach_nothing(method: str) -> None:
     split = Split("by_time", events, np.zeros(400, dtype=np.int8), 30, 40, 400, 400)
     held = np.arange(40) % 5 == 0
     config = ItemAdaptConfig(method=method, min_events=2, items_per_step=32)  # type: ignore[arg-type]
-    lesson = make_lesson(split, config, held=held, targets=draw(40, 6), text=draw(40, 8))
+    loss_function = make_item_loss(split, config, held=held, targets=draw(40, 6), text=draw(40, 8))
     for number in range(20):
-        step = lesson.draw_step(number, 0)
+        step = loss_function.draw_step(number, 0)
         assert not held[step.rows[step.anchor.numpy()]].any()
         assert not held[step.rows].any() or method == "contrast"

@@ -47,8 +47,8 @@ class ItemStep(NamedTuple):
     """Weight of each anchor; they sum to 1, (A,)."""
 
 
-class Lesson(nn.Module, ABC):
-    """Base of lessons: the steps, and the loss of one."""
+class ItemLoss(nn.Module, ABC):
+    """Base of losses: the steps, and the loss of one."""
 
     @abstractmethod
     def draw_step(self, step: int, seed: int) -> ItemStep:
@@ -92,7 +92,7 @@ class Lesson(nn.Module, ABC):
     """Log of the factor of cosines, ()."""
 
 
-class AlignLesson(Lesson):
+class AlignLoss(ItemLoss):
     """Fitted item vectors from texts.
 
     Args:
@@ -136,7 +136,7 @@ class AlignLesson(Lesson):
         return ((contrast + COSINE * (1 - cosines.diagonal())) * step.weight.to(vectors)).sum()
 
 
-class ContrastLesson(Lesson):
+class ContrastLoss(ItemLoss):
     """Items of one user close to each other.
 
     Args:

@@ -1,4 +1,4 @@
-"""Lessons of a training part: what the backbone learns from, and what is kept from it."""
+"""Losses of a training part: what the backbone learns from, and what is kept from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmrec.config.adaptation import ItemAdaptConfig
 from llmrec.data.histories import Histories
 from llmrec.data.splits import Split
 from llmrec.errors import DataError
-from llmrec.training.item_adaptation.lessons import AlignLesson, ContrastLesson, Lesson
+from llmrec.training.item_adaptation.item_losses import AlignLoss, ContrastLoss, ItemLoss
 from llmrec.utils.arrays import Mask, Rows
 
 HARD = 8  # similar items of each item
@@ -20,15 +20,15 @@ SIMILAR = 32  # the nearest among which they are looked for
 AT_ONCE = 1024  # items whose neighbors are computed together
 
 
-def make_lesson(
+def make_item_loss(
     split: Split,
     config: ItemAdaptConfig,
     *,
     held: Mask,
     targets: Tensor | None,
     text: Tensor,
-) -> Lesson:
-    """Make a lesson that holds nothing about held-out items.
+) -> ItemLoss:
+    """Make a loss that holds nothing about held-out items.
 
     Args:
         split: Split of the log.
@@ -38,7 +38,7 @@ def make_lesson(
         text: Text vectors of the catalog, (N, D_text).
 
     Returns:
-        The lesson.
+        The loss.
 
     Raises:
         DataError: If there are too few items or pairs to learn from.
@@ -53,10 +53,10 @@ def make_lesson(
         raise DataError(
             "adapt_items", [f"{len(items)} item(s) with {config.min_events} events. Lower adapt_items.min_events."]
         )
-    return AlignLesson(targets, text, counts, items, size=config.items_per_step)
+    return AlignLoss(targets, text, counts, items, size=config.items_per_step)
 
 
-def _make_contrast(split: Split, config: ItemAdaptConfig, *, held: Mask, text: Tensor) -> Lesson:
+def _make_contrast(split: Split, config: ItemAdaptConfig, *, held: Mask, text: Tensor) -> ItemLoss:
     histories = Histories.from_interactions(split.train, split.n_users)
     pairs, user = _list_pairs(histories, config.window)
     kept = ~held[pairs].any(1) & (pairs[:, 0] != pairs[:, 1])
@@ -64,7 +64,7 @@ def _make_contrast(split: Split, config: ItemAdaptConfig, *, held: Mask, text: T
     if not len(pairs):
         raise DataError("adapt_items", ["no two items of one user to learn from. Give adapt_items.method align."])
     known = np.unique(histories.item[~held[histories.item]])
-    return ContrastLesson(
+    return ContrastLoss(
         pairs,
         user=user,
         seen=np.unique(histories.user * split.n_items + histories.item),
