@@ -19,6 +19,8 @@ class ItemPairs:
     """Catalog rows, (P, 2), the item of the earlier event first."""
     time: Rows
     """Time of the later event in seconds, (P,)."""
+    user: Rows
+    """User row of each pair, (P,)."""
 
     def __len__(self) -> int:
         return len(self.time)
@@ -32,7 +34,7 @@ class ItemPairs:
         Returns:
             The selected pairs.
         """
-        return ItemPairs(self.item[which], self.time[which])
+        return ItemPairs(self.item[which], self.time[which], self.user[which])
 
 
 def build_item_pairs(events: Interactions, n_users: int, window: int) -> ItemPairs:
@@ -55,7 +57,7 @@ def build_item_pairs(events: Interactions, n_users: int, window: int) -> ItemPai
     one, other = np.concatenate(earlier), np.concatenate(later)
     item = np.stack([histories.item[one], histories.item[other]], axis=1)  # (P, 2)
     distinct = item[:, 0] != item[:, 1]
-    return ItemPairs(item[distinct], histories.time[other][distinct])
+    return ItemPairs(item[distinct], histories.time[other][distinct], user[other][distinct])
 
 
 def split_pairs(pairs: ItemPairs, share: float) -> tuple[ItemPairs, ItemPairs]:

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from llmrec.config.adaptation import ItemAdaptConfig
 from llmrec.data.histories import Histories
+from llmrec.data.item_pairs import build_item_pairs
 from llmrec.data.splits import Split
 from llmrec.errors import DataError
 from llmrec.training.item_adaptation.item_losses import AlignLoss, ContrastLoss, ItemLoss
@@ -58,9 +59,9 @@ def make_item_loss(
 
 def _make_contrast(split: Split, config: ItemAdaptConfig, *, held: Mask, text: Tensor) -> ItemLoss:
     histories = Histories.from_interactions(split.train, split.n_users)
-    pairs, user = _list_pairs(histories, config.window)
-    kept = ~held[pairs].any(1) & (pairs[:, 0] != pairs[:, 1])
-    pairs, user = pairs[kept], user[kept]
+    found = build_item_pairs(split.train, split.n_users, config.window)
+    kept = ~held[found.item].any(1)
+    pairs, user = found.item[kept], found.user[kept]
     if not len(pairs):
         raise DataError("adapt_items", ["no two items of one user to learn from. Give adapt_items.method align."])
     known = np.unique(histories.item[~held[histories.item]])
@@ -75,16 +76,6 @@ def _make_contrast(split: Split, config: ItemAdaptConfig, *, held: Mask, text: T
         n_negatives=config.n_negatives,
         n_hard=config.n_hard_negatives,
     )
-
-
-def _list_pairs(histories: Histories, window: int) -> tuple[Rows, Rows]:
-    """Return the items, (P, 2), and the user, (P,), of each pair of events at most `window` apart."""
-    pairs, users = [], []
-    for lag in range(1, window + 1):
-        start = np.flatnonzero(histories.user[:-lag] == histories.user[lag:])
-        pairs.append(np.stack([histories.item[start], histories.item[start + lag]], axis=1))
-        users.append(histories.user[start])
-    return np.concatenate(pairs), np.concatenate(users)
 
 
 def find_hard_negatives(text: Tensor, known: Rows, histories: Histories, *, n_users: int) -> Rows:
